@@ -1,0 +1,121 @@
+"""One operator call of a program, with its arguments bound by name whether it stands as a function or as a module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import fx
+
+from swdc.groups import Reason
+from swdc.program import SHAPE, STACK_TRACE
+from swdc.sizes import Shape
+
+
+class Ref(str):
+    """The name of a parameter or buffer that an operator reads."""
+
+    __slots__ = ()
+
+
+Value = fx.Node | Ref
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operator applied in a graph.
+
+    ``arguments`` binds every parameter of the operator's schema, defaults included: a node or a ``Ref`` for a
+    tensor, the literal otherwise.
+    """
+
+    node: fx.Node
+    operator: str
+    arguments: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.arguments[name]
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the result (of a tuple, use ``node.meta``)."""
+        shape: Shape = self.node.meta[SHAPE]
+        return shape
+
+    def tensors(self) -> list[Value]:
+        """Return the nodes and tensors among the arguments, those in lists included."""
+        return values_in(self.arguments.values())
+
+    def reason(self, text: str) -> Reason:
+        """Return a reason that names this operator, its node and the user's source line."""
+        return Reason(text, self.operator, self.node.name, source_of(self.node))
+
+
+def values_in(arguments: Any) -> list[Value]:
+    """Return the nodes and tensor names in nested lists of arguments, in order."""
+    found: list[Value] = []
+    for argument in arguments:
+        if isinstance(argument, fx.Node | Ref):
+            found.append(argument)
+        elif isinstance(argument, list | tuple):
+            found.extend(values_in(argument))
+    return found
+
+
+@cache
+def schema_names(target: Any) -> tuple[tuple[str, Any], ...]:
+    """Return the names and defaults of the parameters of an operator."""
+    return tuple((a.name, a.default_value) for a in target._schema.arguments)
+
+
+def bind(node: fx.Node) -> dict[str, Any]:
+    """Bind the arguments of a ``call_function`` node by name; those of a Python builtin by position."""
+    keywords = {k: resolve(v) for k, v in node.kwargs.items()}
+    return bind_arguments(node.target, [resolve(a) for a in node.args], keywords)
+
+
+def bind_arguments(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Bind arguments to the names in an operator's schema, defaults included."""
+    if not isinstance(target, torch._ops.OpOverload):
+        return {str(i): a for i, a in enumerate(args)} | dict(kwargs)
+    names = schema_names(target)
+    bound = dict(names)
+    bound.update({name: value for (name, _), value in zip(names, args, strict=False)})
+    bound.update(kwargs)
+    return bound
+
+
+def resolve(argument: Any) -> Any:
+    """Return an argument with every node that fetches a tensor replaced by that tensor's name."""
+    if isinstance(argument, fx.Node):
+        return Ref(argument.target) if argument.op == "get_attr" else argument
+    if isinstance(argument, list | tuple):
+        return [resolve(a) for a in argument]
+    return argument
+
+
+def unbind(target: Any, bound: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return positional and keyword arguments that pass ``bound``; trailing defaults are left out."""
+    schema = target._schema.arguments
+    positional = [bound[a.name] for a in schema if not a.kwarg_only]
+    defaults = [a.default_value for a in schema if not a.kwarg_only]
+    while positional and not isinstance(positional[-1], fx.Node) and positional[-1] == defaults[len(positional) - 1]:
+        positional.pop()
+    keywords = {a.name: bound[a.name] for a in schema if a.kwarg_only and bound[a.name] != a.default_value}
+    return tuple(positional), keywords
+
+
+def source_of(node: fx.Node) -> str:
+    """Return ``file:line`` of the user's code that a node was traced from (the innermost frame outside torch)."""
+    best = ""
+    for line in str(node.meta.get(STACK_TRACE) or "").splitlines():
+        if not line.lstrip().startswith('File "'):
+            continue
+        path, _, rest = line.strip().removeprefix('File "').partition('", line ')
+        inside_torch = "/torch/" in path.replace("\\", "/")
+        if not best or not inside_torch:
+            best = f"{path}:{rest.split(',')[0]}"
+    return best

@@ -1,0 +1,224 @@
+"""Channel labels: the state of a dependency analysis while it walks over a program.
+
+Every dimension of every value that holds channels carries one integer label per index. Rules move labels from inputs
+to outputs, join those that must go together and freeze those that may not go. Beside the labels walks the value that
+a channel takes when it is dead, that is, when everything that writes it is set to zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import fx
+
+from swdc.call import Call, Ref, Value
+from swdc.groups import READS, WRITES, Bools, Ids, Labelled, Reason
+from swdc.program import SHAPE, Program
+from swdc.sizes import evaluate, stand_ins
+
+Dead = float | npt.NDArray[np.float64]
+"""The value of dead channels along one dimension: one for all, or one per index; NaN where it is not a constant."""
+UNKNOWN = float("nan")
+
+
+class Channels:
+    """Labels of all values of one program, filled in by the operators' rules in the order of the graph."""
+
+    def __init__(self, program: Program) -> None:
+        tensors = program.tensors
+        first: dict[int, str] = {}
+        self._canonical = {name: first.setdefault(id(t), name) for name, t in tensors.items()}
+        self._tensor_shapes = {name: tuple(t.shape) for name, t in tensors.items()}
+        self._stand_ins = stand_ins(sorted(program.facts.symbols))
+        self._node_labels: dict[Any, tuple[Ids | None, ...]] = {}
+        self._node_dead: dict[Any, tuple[Dead, ...]] = {}
+        self._tensor_labels: dict[str, list[Ids | None]] = {}
+        self._roles: dict[tuple[str, int], set[str]] = {}
+        self._count = 0
+        self._joins: list[tuple[Ids, Ids]] = []
+        self._freezes: list[tuple[Ids, int]] = []
+        self._reasons: list[Reason] = []
+        self._constants: dict[str, tuple[Ids, Dead]] = {}
+
+    # -- what rules ask -----------------------------------------------------------------------------------------
+
+    def sizes(self, value: Value) -> tuple[int, ...]:
+        """Return the shape of a value; each symbol is replaced by a distinct large prime."""
+        if isinstance(value, Ref):
+            return self._tensor_shapes[value]
+        return evaluate(value.meta[SHAPE], self._stand_ins)
+
+    def static(self, value: Value) -> list[bool]:
+        """Return for each dimension of a value whether its size is known at trace time."""
+        shape = self._tensor_shapes[value] if isinstance(value, Ref) else value.meta[SHAPE]
+        return [isinstance(size, int) for size in shape]
+
+    def labels(self, value: Value) -> list[Ids | None]:
+        """Return the labels along each dimension of a value, ``None`` for a dimension without channels.
+
+        A tensor that is asked for the first time gets fresh labels.
+        """
+        if not isinstance(value, Ref):
+            return list(self._node_labels.get(value, (None,) * len(value.meta.get(SHAPE) or ())))
+        return [self.channels(value, dim) for dim in range(len(self._tensor_shapes[value]))]
+
+    def channels(self, value: Value, dim: int) -> Ids | None:
+        """Return the labels along one dimension of a value; a tensor gets fresh ones if it has none yet."""
+        if not isinstance(value, Ref):
+            return self.labels(value)[dim]
+        slots = self._slots(value)
+        size = self._tensor_shapes[value][dim]
+        if slots[dim] is None and size > 1:
+            slots[dim] = self.fresh(size)
+        return slots[dim]
+
+    def dead(self, value: Value) -> list[Dead]:
+        """Return the value of dead channels along each dimension; a tensor's are zero, for a mask sets them so."""
+        if isinstance(value, Ref):
+            return [0.0] * len(self._tensor_shapes[value])
+        return list(self._node_dead.get(value, (UNKNOWN,) * len(value.meta.get(SHAPE) or ())))
+
+    # -- what rules say -----------------------------------------------------------------------------------------
+
+    def fresh(self, size: int) -> Ids:
+        """Return ``size`` new labels."""
+        labels = np.arange(self._count, self._count + size, dtype=np.int64)
+        self._count += size
+        return labels
+
+    def set(self, call: Call, labels: Sequence[Ids | None]) -> None:
+        """Set the labels of a call's result."""
+        self._node_labels[call.node] = tuple(labels)
+
+    def set_input(self, node: fx.Node, labels: Sequence[Ids | None]) -> None:
+        """Set the labels of an input of the program."""
+        self._node_labels[node] = tuple(labels)
+
+    def set_dead(self, call: Call, dead: Sequence[Dead]) -> None:
+        """Set the value of dead channels along each dimension of a call's result."""
+        self._node_dead[call.node] = tuple(dead)
+
+    def join(self, one: Ids | None, other: Ids | None, call: Call) -> Ids | None:
+        """Couple two dimensions index by index, and return their labels.
+
+        Where only one of them holds channels, these are frozen.
+        """
+        if one is None or other is None:
+            labelled = one if other is None else other
+            self.freeze(labelled, call.reason("aligned with a dimension that holds no removable channels"))
+            return labelled
+        if one is not other:
+            self._joins.append((one, other))
+        return one
+
+    def bind(self, tensor: Ref | None, dim: int, labels: Ids | None, role: str, call: Call) -> None:
+        """Give a dimension of a tensor the labels of a value that it is used with, in the given role."""
+        if tensor is None or self._tensor_shapes[tensor][dim] <= 1:
+            return
+        self._roles.setdefault((self._canonical[tensor], dim), set()).add(role)
+        slots = self._slots(tensor)
+        if slots[dim] is None and labels is not None:
+            slots[dim] = labels
+        elif labels is None:
+            self.join(self.channels(tensor, dim), None, call)
+        else:
+            self.join(slots[dim], labels, call)
+
+    def freeze(self, labels: Ids | None, reason: Reason) -> None:
+        """Forbid the removal of channels."""
+        if labels is not None and len(labels):
+            self._reasons.append(reason)
+            self._freezes.append((labels, len(self._reasons) - 1))
+
+    def freeze_value(self, value: Value, reason: Reason) -> None:
+        """Forbid the removal of every channel of a value."""
+        for labels in self.labels(value):
+            self.freeze(labels, reason)
+
+    def contract(self, call: Call, value: Value, dim: int, weight: Value, weight_dim: int, folds: bool) -> None:
+        """Couple two dimensions that are summed over together, and see that dead channels add nothing.
+
+        ``folds`` says that a constant other than zero can be added to the bias of this call instead.
+        """
+        labels = self.labels(value)[dim]
+        if isinstance(weight, Ref):
+            self.bind(weight, weight_dim, labels, READS, call)
+            dead = self.dead(value)[dim]
+        else:
+            self.join(labels, self.channels(weight, weight_dim), call)
+            dead = product(self.dead(value)[dim], self.dead(weight)[weight_dim])
+        self.absorb(call, labels, dead, folds)
+
+    def absorb(self, call: Call, labels: Ids | None, dead: Dead, folds: bool) -> None:
+        """See that dead channels add nothing where ``call`` sums over them; note or freeze those that do."""
+        if labels is None or (isinstance(dead, float) and dead == 0.0):
+            return
+        values = np.broadcast_to(np.asarray(dead, dtype=np.float64), labels.shape)
+        known = np.isfinite(values) if folds else values == 0
+        if not known.all():
+            text = "its dead value is not a constant that can be folded into the bias here"
+            self.freeze(labels[~known], call.reason(f"sums over the channel, and {text}"))
+        if folds and (values[known] != 0).any():
+            self._constants[call.node.name] = (labels, np.where(known, values, 0.0))
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def _slots(self, tensor: str) -> list[Ids | None]:
+        name = self._canonical[tensor]
+        if name not in self._tensor_labels:
+            self._tensor_labels[name] = [None] * len(self._tensor_shapes[name])
+        return self._tensor_labels[name]
+
+    def components(self) -> tuple[int, Ids]:
+        """Return the number of sets of coupled labels, and the set of each label."""
+        if not self._joins:
+            return self._count, np.arange(self._count, dtype=np.int64)
+        one = np.concatenate([a for a, _ in self._joins])
+        other = np.concatenate([b for _, b in self._joins])
+        links = coo_array((np.ones(len(one), dtype=bool), (one, other)), shape=(self._count, self._count))
+        count, ids = connected_components(links, directed=False)
+        return int(count), ids.astype(np.int64)
+
+    def frozen(self, count: int, ids: Ids) -> tuple[Ids, list[Reason]]:
+        """Return for each set the index of its first reason, or -1 where it is free; and the reasons."""
+        first = np.full(count, -1, dtype=np.int64)
+        for labels, reason in reversed(self._freezes):
+            first[ids[labels]] = reason
+        return first, self._reasons
+
+    def tensors(self) -> dict[str, Labelled]:
+        """Return the labels of every tensor that a rule touched, by its first name."""
+        return {name: tuple(slots) for name, slots in self._tensor_labels.items()}
+
+    def canonical(self) -> dict[str, str]:
+        """Return for each name of a tensor its first name (tied tensors have several)."""
+        return self._canonical
+
+    def nodes(self) -> dict[str, Labelled]:
+        """Return the labels of every node, by its name."""
+        return {node.name: labels for node, labels in self._node_labels.items()}
+
+    def constants(self) -> dict[str, tuple[Ids, Dead]]:
+        """Return for each node that must fold constants the labels that it reads and their dead values."""
+        return self._constants
+
+    def roles(self, tensor: str, dim: int) -> frozenset[str]:
+        """Return what a tensor does with the channels along a dimension; it writes them unless a rule says else."""
+        return frozenset(self._roles.get((tensor, dim), {WRITES}))
+
+
+def product(one: Dead, other: Dead) -> Dead:
+    """Return the dead value of a product: zero where either factor is zero."""
+    a, b = np.broadcast_arrays(np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64))
+    result = np.where((a == 0) | (b == 0), 0.0, a * b)
+    return float(result) if result.ndim == 0 else result
+
+
+def at(dead: Dead, where: Ids | Bools | slice) -> Dead:
+    """Return the dead values at some indices."""
+    return dead if isinstance(dead, float) else dead[where]

@@ -1,0 +1,75 @@
+"""What a pass is: a frozen dataclass with options that takes a program and returns one, and says whether it changed it."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from swdc.errors import PassError
+
+if TYPE_CHECKING:
+    from swdc.program import Program
+
+ENTRY_POINTS = "swdc.passes"
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What a pass gives back: the program, and whether it differs from the one it was given."""
+
+    program: Program
+    modified: bool
+
+
+class Pass(ABC):
+    """Base of all passes. Subclasses are frozen dataclasses; their fields are the pass's options.
+
+    ``requires`` and ``ensures`` raise ``PassError`` when what they ask for does not hold. ``apply`` never changes
+    the program that it is given; an analysis returns the same program with ``modified=False``.
+    """
+
+    after: ClassVar[tuple[str, ...]] = ()
+    """Names of passes that may not come after this one in a pipeline."""
+
+    @classmethod
+    def name(cls) -> str:
+        """Return the kebab-case name, derived from the class name."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
+
+    def requires(self, program: Program) -> None:  # noqa: B027 - most passes take any valid program
+        """Raise ``PassError`` if the pass cannot be applied to ``program``."""
+
+    @abstractmethod
+    def apply(self, program: Program) -> PassResult:
+        """Return the rewritten program."""
+
+    def ensures(self, program: Program) -> None:  # noqa: B027 - most passes promise no more than a valid program
+        """Raise ``PassError`` if the result is not what the pass promises."""
+
+
+@cache
+def _registered() -> dict[str, Any]:
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+
+
+def pass_names() -> list[str]:
+    """Return the names of all installed passes."""
+    return sorted(_registered())
+
+
+@cache
+def find_pass(name: str) -> type[Pass]:
+    """Return the class of the installed pass called ``name`` (``PassError`` if there is none)."""
+    if name not in _registered():
+        raise PassError(
+            f"expected one of the installed passes {pass_names()}, got {name!r}; install the package that "
+            f"provides it under the entry-point group {ENTRY_POINTS!r} (swdc itself must be installed, too)"
+        )
+    cls: type[Pass] = _registered()[name].load()
+    if cls.name() != name:
+        raise PassError(f"the pass registered as {name!r} calls itself {cls.name()!r}; make both agree")
+    return cls

@@ -1,0 +1,37 @@
+"""Every error that swdc raises on purpose. Messages read: what was expected, what came, what to do."""
+
+
+class SwdcError(Exception):
+    """Base of all errors raised by swdc."""
+
+
+class TraceError(SwdcError):
+    """A model could not be captured, or example inputs do not fit it."""
+
+
+class InputError(SwdcError):
+    """A program was called, compared or exported with inputs that do not fit its signature."""
+
+
+class PassError(SwdcError):
+    """A pass is unknown, its requirement is not met, or it broke the program."""
+
+
+class PlanError(SwdcError):
+    """A plan cannot be made, or does not belong to the program it is used with."""
+
+
+class VerificationError(SwdcError):
+    """Two programs that should compute the same function could not be compared."""
+
+
+class ExportError(SwdcError):
+    """An ONNX file could not be made, or does not compute what the program computes."""
+
+
+class ArtifactError(SwdcError):
+    """A saved program is incomplete, altered, or of an unknown format."""
+
+
+class CommandError(SwdcError):
+    """The command line was given something it cannot use."""

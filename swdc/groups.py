@@ -1,0 +1,151 @@
+"""What the dependency analysis finds: groups of channels that go together, and frozen channels with their reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import networkx as nx
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Labelled = tuple[Ids | None, ...]
+
+WRITES = "writes"
+READS = "reads"
+STATISTIC = "statistic"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One dimension of one tensor in a group.
+
+    ``indices`` has shape ``(width, multiplicity)``: row ``k`` holds the positions along ``dim`` that belong to
+    channel ``k`` (more than one where a feature map was flattened). ``roles`` says what the tensor does with the
+    channel: ``writes`` (a filter, a bias, a gain), ``reads`` (the input side of a weight) or ``statistic`` (a
+    running mean: cut, but not set to zero by a mask).
+    """
+
+    tensor: str
+    dim: int
+    indices: Ids
+    roles: frozenset[str]
+
+    @property
+    def multiplicity(self) -> int:
+        """Positions along the dimension for each channel."""
+        return int(self.indices.shape[1])
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels of several tensors that stand or fall together, index by index."""
+
+    name: str
+    width: int
+    members: tuple[Member, ...]
+
+    def with_role(self, role: str) -> tuple[Member, ...]:
+        """Return the members that have ``role``."""
+        return tuple(m for m in self.members if role in m.roles)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why channels may not be removed: what holds them, the operator and node, and the user's source line."""
+
+    text: str
+    operator: str = ""
+    node: str = ""
+    source: str = ""
+
+    def __str__(self) -> str:
+        where = f" at {self.source}" if self.source else ""
+        return f"{self.operator}: {self.text}{where}" if self.operator else self.text
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Channels of one dimension of one tensor that may not be removed."""
+
+    tensor: str
+    dim: int
+    indices: Ids
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """The result of the dependency analysis of one program.
+
+    Coupled channels share one id. ``nodes`` and ``tensors`` give, for each value, the ids along each dimension, or
+    ``None`` for a dimension that holds no channels (batch, positions). ``constants`` holds, for each node that
+    contracts over channels whose dead value is not zero, that value for each channel it reads.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    frozen: tuple[Frozen, ...]
+    nodes: Mapping[str, Labelled] = field(repr=False)
+    tensors: Mapping[str, Labelled] = field(repr=False)
+    constants: Mapping[str, npt.NDArray[np.float64]] = field(repr=False)
+    group_of: Ids = field(repr=False)
+    channel_of: Ids = field(repr=False)
+
+    def keep(self, kept: Mapping[str, Iterable[int]]) -> Bools:
+        """Return, for every id, whether it stays when each named group keeps the given channels."""
+        stays = np.ones(len(self.group_of), dtype=bool)
+        for number, group in enumerate(self.groups):
+            if group.name not in kept:
+                continue
+            channels = np.zeros(group.width, dtype=bool)
+            channels[np.fromiter(kept[group.name], dtype=np.int64)] = True
+            ids = np.flatnonzero(self.group_of == number)
+            stays[ids] = channels[self.channel_of[ids]]
+        return stays
+
+    def group(self, name: str) -> ChannelGroup:
+        """Return the group called ``name`` (``KeyError`` if there is none)."""
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise KeyError(name)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all groups."""
+        return tuple(g.name for g in self.groups)
+
+    def to_networkx(self) -> nx.Graph:
+        """Return a bipartite graph: groups on one side, dimensions of tensors ``name[dim]`` on the other."""
+        graph = nx.Graph()
+        for group in self.groups:
+            graph.add_node(group.name, kind="group", width=group.width)
+            for member in group.members:
+                slot = f"{member.tensor}[{member.dim}]"
+                graph.add_node(slot, kind="dimension", tensor=member.tensor, dim=member.dim)
+                graph.add_edge(group.name, slot, roles=sorted(member.roles), indices=member.indices.tolist())
+        for frozen in self.frozen:
+            slot = f"{frozen.tensor}[{frozen.dim}]"
+            graph.add_node(slot, kind="dimension", tensor=frozen.tensor, dim=frozen.dim)
+            graph.nodes[slot].update(frozen=frozen.indices.tolist(), reason=str(frozen.reason))
+        return graph
+
+    def explain(self) -> str:
+        """Return a readable account of the groups and of what is frozen, and why."""
+        lines = [f"{len(self.groups)} groups of channels that can be removed"]
+        for group in self.groups:
+            lines.append(f"  {group.name}  {group.width} channels")
+            for role in (WRITES, READS):
+                names = [f"{m.tensor}[{m.dim}]" for m in group.with_role(role)]
+                if names:
+                    lines.append(f"    {role}: {', '.join(names)}")
+        by_reason: dict[Reason, list[str]] = {}
+        for frozen in self.frozen:
+            what = f"{frozen.tensor}[{frozen.dim}] ({len(frozen.indices)})"
+            by_reason.setdefault(frozen.reason, []).append(what)
+        lines.append(f"{len(self.frozen)} dimensions with frozen channels" if by_reason else "nothing is frozen")
+        for reason, slots in by_reason.items():
+            lines.append(f"  {reason}")
+            lines.append(f"    {', '.join(slots)}")
+        return "\n".join(lines)

@@ -1,0 +1,153 @@
+"""The operator table: one class for everything that the compiler knows of one operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import fx, nn
+
+from swdc.call import Call, Ref, Value, bind
+from swdc.channels import Channels
+from swdc.kept import Kept
+from swdc.program import SHAPE, Program
+from swdc.sizes import evaluate
+
+ShapeOf = Callable[[Value], tuple[int, ...]]
+"""Gives the concrete shape of a value for one sample."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Operations of one call for one sample, as a monomial: a coefficient times the sizes of channel dimensions.
+
+    ``dims`` names these dimensions by value and index. The coefficient is given by each convention: ``paper`` and
+    ``reference`` count as section 4.5 of Tessier et al. 2022 does, with the positions that the layer reads or writes;
+    ``macs`` counts multiply-adds.
+    """
+
+    dims: tuple[tuple[Value, int], ...]
+    paper: int
+    reference: int
+    macs: int
+
+
+class Operator:
+    """What the compiler knows of an operator. Subclass, set ``names``, and pass the class to ``register``.
+
+    The base class is an operator that it knows nothing of: what goes in and what comes out is frozen.
+    """
+
+    names: ClassVar[tuple[str, ...]] = ()
+    """The overloads that this class describes, as ``str(overload)`` writes them."""
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Say which labels the result carries, and join or freeze those of the inputs."""
+        reason = call.reason("no rule for this operator")
+        for value in call.tensors():
+            channels.freeze_value(value, reason)
+        channels.set(call, freeze_result(call, channels, reason))
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Say which value the dead channels of the result take; unknown unless said."""
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """Return the literal arguments that change when channels go."""
+        return {}
+
+    def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
+        """Return the operations of a call; none unless said."""
+        return ()
+
+
+class Leaf(Operator):
+    """An operator that stands in a program as a leaf module of ``torch.nn``."""
+
+    modules: ClassVar[tuple[type[nn.Module], ...]] = ()
+
+    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """Return the module that computes this call with the given tensors, ``None`` where none does."""
+        raise TypeError(f"{type(self).__name__} has to say how its module is built")
+
+    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
+        """Return the overload and the arguments, but for the input, that a module at ``path`` stands for."""
+        raise TypeError(f"{type(self).__name__} has to say what its module stands for")
+
+
+_OPERATORS: dict[str, Operator] = {}
+_LEAVES: dict[type[nn.Module], Leaf] = {}
+_UNKNOWN = Operator()
+
+
+def register(cls: type[Operator]) -> type[Operator]:
+    """Add an operator class to the table (usable as a decorator); a later one replaces an earlier one."""
+    operator = cls()
+    for name in cls.names:
+        _OPERATORS[name] = operator
+    if isinstance(operator, Leaf):
+        for module in operator.modules:
+            _LEAVES[module] = operator
+    return cls
+
+
+def name_of(target: Any) -> str:
+    """Return the name of a node's target in the table: ``aten.relu.default``, ``operator.getitem``."""
+    if isinstance(target, torch._ops.OpOverload):
+        return str(target)
+    return f"operator.{target.__name__}"
+
+
+def operator_of(node: fx.Node, program: Program) -> Operator:
+    """Return what is known of the operator of a node."""
+    if node.op == "call_module":
+        return leaf_of(program.get_submodule(str(node.target)))
+    return lookup(name_of(node.target))
+
+
+def lookup(name: str) -> Operator:
+    """Return what is known of an operator by its name."""
+    return _OPERATORS.get(name, _UNKNOWN)
+
+
+def leaf_of(module: nn.Module) -> Leaf:
+    """Return what is known of a leaf module."""
+    return _LEAVES[type(module)]
+
+
+def call_of(node: fx.Node, program: Program) -> Call:
+    """Return the operator call that a ``call_function`` or ``call_module`` node makes."""
+    if node.op != "call_module":
+        return Call(node, name_of(node.target), bind(node))
+    path = str(node.target)
+    module = program.get_submodule(path)
+    name, arguments = leaf_of(module).arguments(module, path)
+    return Call(node, name, {"input": node.args[0], **arguments})
+
+
+def shapes_of(program: Program, sizes: Mapping[str, int]) -> ShapeOf:
+    """Return a function that gives the shape of a value, with the given value for each symbol."""
+    tensors = program.tensors
+
+    def shape_of(value: Value) -> tuple[int, ...]:
+        return tuple(tensors[value].shape) if isinstance(value, Ref) else evaluate(value.meta[SHAPE], sizes)
+
+    return shape_of
+
+
+def freeze_result(call: Call, channels: Channels, reason: Any) -> list[Any]:
+    """Return fresh frozen labels for every static dimension of a call's result, or of its results."""
+    shape = call.node.meta.get(SHAPE)
+    if shape is None:
+        return []
+    if shape and isinstance(shape[0], tuple):
+        return [_frozen(s, channels, reason) for s in shape]
+    return _frozen(shape, channels, reason)
+
+
+def _frozen(shape: Any, channels: Channels, reason: Any) -> list[Any]:
+    labels = [channels.fresh(size) if isinstance(size, int) and size > 1 else None for size in shape or ()]
+    for ids in labels:
+        channels.freeze(ids, reason)
+    return labels

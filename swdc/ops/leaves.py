@@ -1,0 +1,42 @@
+"""What operators that stand as leaf modules share: naming their tensors, and taking them over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from swdc.call import Call, Ref
+
+
+def refs(module: nn.Module, path: str, *names: str) -> dict[str, Any]:
+    """Return the tensors of a module as arguments: a ``Ref`` for each that it has, ``None`` otherwise."""
+    return {name: Ref(f"{path}.{name}") if getattr(module, name) is not None else None for name in names}
+
+
+def adopt(module: nn.Module, call: Call, tensors: Mapping[str, torch.Tensor], *names: str) -> nn.Module:
+    """Put the tensors of a call into a module built on the meta device, and return it."""
+    for name in names:
+        reference = call[name]
+        tensor = None if reference is None else tensors[reference]
+        store = module._buffers if name in module._buffers else module._parameters
+        store[name] = tensor  # type: ignore[assignment]
+    return module
+
+
+def path_of(call: Call, *names: str) -> str | None:
+    """Return the path whose attributes ``names`` the call reads; ``None`` where they lie elsewhere."""
+    paths = set()
+    for name in names:
+        reference = call[name]
+        if reference is None:
+            continue
+        if not isinstance(reference, Ref):
+            return None
+        path, _, attribute = reference.rpartition(".")
+        if attribute != name or not path:
+            return None
+        paths.add(path)
+    return paths.pop() if len(paths) == 1 else None

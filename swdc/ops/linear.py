@@ -1,0 +1,62 @@
+"""Dense layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+
+from swdc.call import Call, Ref
+from swdc.channels import Channels
+from swdc.groups import WRITES
+from swdc.ops.base import Cost, Leaf, ShapeOf, register
+from swdc.ops.leaves import adopt, refs
+
+
+@register
+class Linear(Leaf):
+    """A dense layer sums over the last dimension of its input and writes the last of its result."""
+
+    names = ("aten.linear.default",)
+    modules = (nn.Linear,)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Couple the input with the weight's second dimension, and the result with its first."""
+        x, weight, bias = call["input"], call["weight"], call["bias"]
+        foldable = isinstance(weight, Ref)
+        channels.contract(call, x, len(channels.sizes(x)) - 1, weight, 1, folds=foldable)
+        out = channels.channels(weight, 0)
+        for value in (weight, bias):
+            if isinstance(value, Ref):
+                channels.bind(value, 0, out, WRITES, call)
+            elif value is not None and value is not weight:
+                channels.join(out, channels.channels(value, 0), call)
+        channels.set(call, [*channels.labels(x)[:-1], out])
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """A dead row of the weight with its bias gone gives zero."""
+        rank = len(call.shape)
+        weight_dead = channels.dead(call["weight"])[0]
+        channels.set_dead(call, [float("nan")] * (rank - 1) + [weight_dead])
+
+    def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
+        """f_in x f_out + f_out, at every position that the layer is applied to."""
+        weight = call["weight"]
+        positions = prod(shape_of(call["input"])[:-1])
+        return (
+            Cost(((weight, 0), (weight, 1)), positions, positions, positions),
+            Cost(((weight, 0),), positions, positions, 0),
+        )
+
+    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """Return a ``torch.nn.Linear``."""
+        out_features, in_features = tensors[call["weight"]].shape
+        module = nn.Linear(in_features, out_features, bias=call["bias"] is not None, device="meta")
+        return adopt(module, call, tensors, "weight", "bias")
+
+    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
+        """Return the dense layer that the module stands for."""
+        return "aten.linear.default", refs(module, path, "weight", "bias")

@@ -1,0 +1,165 @@
+"""Normalisation: batch and instance norm work channel by channel; layer and group norm mix channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+
+from swdc.call import Call
+from swdc.channels import UNKNOWN, Channels
+from swdc.groups import STATISTIC, WRITES
+from swdc.kept import Kept
+from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_result, register
+from swdc.ops.leaves import adopt, refs
+
+
+@register
+class BatchNorm(Leaf):
+    """Batch norm: its gain and shift write the channel again, so a mask that zeroes both gives zero."""
+
+    names = ("aten.batch_norm.default",)
+    modules = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Everything goes with the channels of the input."""
+        labels = channels.labels(call["input"])
+        for name, role in (("weight", WRITES), ("bias", WRITES), ("running_mean", STATISTIC), ("running_var", STATISTIC)):
+            channels.bind(call[name], 0, labels[1], role, call)
+        channels.set(call, [None if d != 1 else labels[1] for d in range(len(labels))])
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Without gain and shift a dead channel becomes -mean / deviation, which is not followed."""
+        affine = call["weight"] is not None and call["bias"] is not None
+        channels.set_dead(call, [0.0 if affine else UNKNOWN] * len(call.shape))
+
+    def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
+        """f x positions x 2; no multiply-adds, for a batch norm folds into the layer before it."""
+        x = call["input"]
+        positions = 2 * prod(shape_of(x)[2:])
+        return (Cost(((x, 1),), positions, positions, 0),)
+
+    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """Return a ``torch.nn.BatchNormNd``, unless the call fixes the mode to one that no module has."""
+        tracks = call["running_mean"] is not None
+        if call["training"] == tracks or not (tracks or call["weight"] is not None):
+            return None
+        rank = len(call.shape)
+        cls = self.modules[{2: 0, 3: 0, 4: 1, 5: 2}[rank]]
+        channels = tensors[call["weight"] or call["running_mean"]].shape[0]
+        module = cls(
+            channels, eps=call["eps"], momentum=call["momentum"], affine=call["weight"] is not None,
+            track_running_stats=tracks, device="meta",
+        )  # fmt: skip
+        adopt(module, call, tensors, "weight", "bias", "running_mean", "running_var")
+        if tracks:
+            path = str(call["running_mean"]).rpartition(".")[0]
+            seen = tensors.get(f"{path}.num_batches_tracked")
+            module.num_batches_tracked = torch.tensor(0) if seen is None else seen
+        return module
+
+    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
+        """Return the evaluation-mode call that the module stands for."""
+        assert isinstance(module, self.modules)
+        tensors = refs(module, path, "weight", "bias", "running_mean", "running_var")
+        mode = {"training": not module.track_running_stats, "momentum": module.momentum, "eps": module.eps}
+        return "aten.batch_norm.default", {**tensors, **mode, "cudnn_enabled": True}
+
+
+@register
+class InstanceNorm(Leaf):
+    """Instance norm: statistics of each channel of each sample, with an optional gain and shift."""
+
+    names = ("aten.instance_norm.default",)
+    modules = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Everything goes with the channels of the input."""
+        labels = channels.labels(call["input"])
+        for name, role in (("weight", WRITES), ("bias", WRITES), ("running_mean", STATISTIC), ("running_var", STATISTIC)):
+            channels.bind(call[name], 0, labels[1], role, call)
+        channels.set(call, [None if d != 1 else labels[1] for d in range(len(labels))])
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """A constant channel is its own mean, so it becomes zero."""
+        plain = call["use_input_stats"] and (call["weight"] is None) == (call["bias"] is None)
+        channels.set_dead(call, [0.0 if plain else UNKNOWN] * len(call.shape))
+
+    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """Return a ``torch.nn.InstanceNormNd`` for one without running statistics."""
+        if call["running_mean"] is not None or not call["use_input_stats"]:
+            return None
+        cls = self.modules[len(call.shape) - 3]
+        affine, width = call["weight"] is not None, call.shape[1]
+        channels = tensors[call["weight"]].shape[0] if affine else width
+        module = cls(channels, eps=call["eps"], momentum=call["momentum"], affine=affine, device="meta")  # type: ignore[arg-type]
+        return adopt(module, call, tensors, "weight", "bias")
+
+    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
+        """Return the call that the module stands for."""
+        assert isinstance(module, self.modules)
+        options = {"use_input_stats": True, "momentum": module.momentum, "eps": module.eps, "cudnn_enabled": True}
+        return "aten.instance_norm.default", {
+            **refs(module, path, "weight", "bias"), "running_mean": None, "running_var": None, **options
+        }  # fmt: skip
+
+
+class _MixingNorm(Leaf):
+    """A norm whose statistics run over the channels: removing one would change the divisor for all others."""
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Freeze what the statistics run over."""
+        reason = call.reason("its statistics run over the channels, so removing one changes all others")
+        for value in call.tensors():
+            channels.freeze_value(value, reason)
+        channels.set(call, freeze_result(call, channels, reason))
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """Nothing that it reads is ever removed."""
+        return {}
+
+
+@register
+class LayerNorm(_MixingNorm):
+    """Layer norm."""
+
+    names = ("aten.layer_norm.default",)
+    modules = (nn.LayerNorm,)
+
+    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """Return a ``torch.nn.LayerNorm``."""
+        affine = call["weight"] is not None
+        module = nn.LayerNorm(
+            list(call["normalized_shape"]), eps=call["eps"], elementwise_affine=affine,
+            bias=call["bias"] is not None, device="meta",
+        )  # fmt: skip
+        return adopt(module, call, tensors, "weight", "bias")
+
+    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
+        """Return the call that the module stands for."""
+        assert isinstance(module, nn.LayerNorm)
+        options = {"normalized_shape": list(module.normalized_shape), "eps": module.eps, "cudnn_enable": True}
+        return "aten.layer_norm.default", {**refs(module, path, "weight", "bias"), **options}
+
+
+@register
+class GroupNorm(_MixingNorm):
+    """Group norm."""
+
+    names = ("aten.group_norm.default",)
+    modules = (nn.GroupNorm,)
+
+    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """Return a ``torch.nn.GroupNorm``."""
+        affine, width = call["weight"] is not None, call.shape[1]
+        module = nn.GroupNorm(call["num_groups"], int(width), eps=call["eps"], affine=affine, device="meta")
+        return adopt(module, call, tensors, "weight", "bias")
+
+    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
+        """Return the call that the module stands for."""
+        assert isinstance(module, nn.GroupNorm)
+        options = {"num_groups": module.num_groups, "eps": module.eps, "cudnn_enabled": True}
+        return "aten.group_norm.default", {**refs(module, path, "weight", "bias"), **options}

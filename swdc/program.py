@@ -1,0 +1,298 @@
+"""The Program: a traced model, and the facts about it that the compiler keeps."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from swdc.contract import find_pass
+from swdc.errors import InputError, PassError
+from swdc.groups import ChannelGroup, Coupling, Frozen
+from swdc.sizes import Shape
+
+if TYPE_CHECKING:
+    from swdc.plan import Plan
+
+SHAPE = "shape"
+"""Key of a node's meta: its Shape, a tuple of Shapes where the operator returns several tensors."""
+DTYPE = "dtype"
+STACK_TRACE = "stack_trace"
+SCOPE = "scope"
+"""Key of a node's meta: the path of the innermost module of the user's that it was traced in."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a rewritten program comes from: the plan, and the counts of the program that the plan was made for."""
+
+    plan: Plan
+    before: Mapping[str, int]
+    dense: Program | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What tracing found out about a model besides its graph.
+
+    ``symbols`` gives each symbolic size its value in the example inputs; ``batch`` names the symbol of the batch, or
+    is ``None`` where the inputs have no common leading dimension (a graph network). ``example`` holds positional and
+    keyword example inputs.
+    """
+
+    symbols: Mapping[str, int]
+    batch: str | None
+    example: tuple[tuple[Any, ...], dict[str, Any]] = field(repr=False)
+    origin: Origin | None = None
+    notes: tuple[str, ...] = ()
+
+    def sizes(self, batch: int = 1) -> dict[str, int]:
+        """Return a value for each symbol, with the given batch size."""
+        return {name: batch if name == self.batch else value for name, value in self.symbols.items()}
+
+
+class Program(fx.GraphModule):
+    """A traced model: a ``torch.fx.GraphModule`` that holds the caller's own parameters under their own names.
+
+    It trains, evaluates, prints and loads state like any module. Make one with ``swdc.trace``.
+    """
+
+    facts: Facts
+
+    def __init__(
+        self, graph: fx.Graph, tensors: Mapping[str, torch.Tensor], leaves: Mapping[str, nn.Module], facts: Facts,
+        transient: Iterable[str] = (),
+    ) -> None:
+        """Assemble a program.
+
+        ``tensors`` are all parameters and buffers by name, in order; those below a path in ``leaves`` belong to
+        that module and are attached with it. ``transient`` names buffers that ``state_dict`` leaves out.
+        """
+        super().__init__(nn.Module(), fx.Graph(), "Program")
+        left_out = set(transient)
+        for name, tensor in tensors.items():
+            path, _, attribute = name.rpartition(".")
+            if path in leaves:
+                _attach_module(self, path, leaves[path])
+                continue
+            owner = _container(self, path)
+            if isinstance(tensor, nn.Parameter):
+                owner.register_parameter(attribute, tensor)
+            else:
+                owner.register_buffer(attribute, tensor, persistent=name not in left_out)
+        for path, module in leaves.items():
+            _attach_module(self, path, module)
+        self.facts = facts
+        self.graph = graph
+        self.graph.lint()
+
+    # -- data ---------------------------------------------------------------------------------------------------
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All parameters and buffers by name; tied ones under each of their names."""
+        return {
+            **dict(self.named_parameters(remove_duplicate=False)),
+            **dict(self.named_buffers(remove_duplicate=False)),
+        }
+
+    @property
+    def leaves(self) -> dict[str, nn.Module]:
+        """The modules that the graph calls, by path."""
+        return {str(n.target): self.get_submodule(str(n.target)) for n in self.graph.nodes if n.op == "call_module"}
+
+    @property
+    def transient(self) -> set[str]:
+        """Names of the buffers that ``state_dict`` leaves out."""
+        return {
+            f"{path}.{name}" if path else name
+            for path, module in self.named_modules(remove_duplicate=False)
+            for name in module._non_persistent_buffers_set
+        }
+
+    def read_tensors(self) -> set[str]:
+        """Return the names of the tensors that the graph reads."""
+        read = {str(n.target) for n in self.graph.nodes if n.op == "get_attr"}
+        for path, module in self.leaves.items():
+            own = [*module._parameters, *module._buffers]
+            read.update(f"{path}.{name}" for name in own if getattr(module, name) is not None)
+        return read
+
+    # -- analysis -----------------------------------------------------------------------------------------------
+
+    @property
+    def coupling(self) -> Coupling:
+        """The result of the dependency analysis, computed at first use."""
+        cached: Coupling | None = self.__dict__.get("_coupling")
+        if cached is None:
+            analysis: Any = find_pass("couple-channels")()
+            cached = analysis.analyse(self)
+            self.__dict__["_coupling"] = cached
+        assert cached is not None
+        return cached
+
+    @property
+    def groups(self) -> tuple[ChannelGroup, ...]:
+        """Groups of channels that can be removed together."""
+        return self.coupling.groups
+
+    @property
+    def frozen(self) -> tuple[Frozen, ...]:
+        """Channels that may not be removed, with the reason, the operator and the user's source line."""
+        return self.coupling.frozen
+
+    def explain(self) -> str:
+        """Return a readable account of the groups, and of what is frozen and why."""
+        notes = "".join(f"\nnote: {note}" for note in self.facts.notes)
+        return self.coupling.explain() + notes
+
+    def to_networkx(self) -> nx.Graph:
+        """Return the coupling graph: groups on one side, dimensions of tensors on the other."""
+        return self.coupling.to_networkx()
+
+    def recompile(self) -> Any:
+        """Regenerate the code after the graph was changed, and forget what was derived from it."""
+        self.__dict__.pop("_coupling", None)
+        self.__dict__.pop("_hash", None)
+        return super().recompile()
+
+    def hash(self) -> str:
+        """Return a hash of the graph and of all shapes; values of parameters do not enter."""
+        cached: str | None = self.__dict__.get("_hash")
+        if cached is None:
+            lines = [f"{n.op} {n.name} {n.target} {n.args} {n.kwargs} {n.meta.get(SHAPE)}" for n in self.graph.nodes]
+            lines += [f"{path} {module}" for path, module in self.leaves.items()]
+            lines += [f"{name} {tuple(t.shape)}" for name, t in sorted(self.tensors.items())]
+            cached = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+            self.__dict__["_hash"] = cached
+        return cached
+
+    # -- copies -------------------------------------------------------------------------------------------------
+
+    def clone(self) -> Program:
+        """Return a program of the same function that shares no tensor and no module with this one."""
+        copies: dict[int, torch.Tensor] = {}
+
+        def fresh(tensor: torch.Tensor) -> torch.Tensor:
+            if id(tensor) not in copies:
+                data = tensor.detach().clone()
+                is_parameter = isinstance(tensor, nn.Parameter)
+                copies[id(tensor)] = nn.Parameter(data, tensor.requires_grad) if is_parameter else data
+            return copies[id(tensor)]
+
+        tensors = {name: fresh(t) for name, t in self.tensors.items()}
+        leaves = {path: _with_tensors(module, fresh) for path, module in self.leaves.items()}
+        program = Program(copy_graph(self.graph), tensors, leaves, self.facts, self.transient)
+        for mine, theirs in zip(program.modules(), self.modules(), strict=False):
+            mine.training = theirs.training
+        program.train(self.training)
+        return program
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Program:
+        program = self.clone()
+        memo[id(self)] = program
+        return program
+
+    def with_origin(self, origin: Origin) -> Program:
+        """Record where this program comes from, and return it."""
+        self.facts = replace(self.facts, origin=origin)
+        return self
+
+    # -- use ----------------------------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            self._check_inputs(args, kwargs, error)
+            raise
+
+    def _check_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> None:
+        """Raise ``InputError`` if the inputs of a call that failed do not look like the example inputs."""
+        expected = [n for n in self.graph.nodes if n.op == "placeholder"]
+        given = pytree.tree_leaves((args, kwargs))
+        wanted = ", ".join(f"{n.name}: {describe(n.meta.get(SHAPE))}" for n in expected)
+        if len(given) != len(expected):
+            raise InputError(
+                f"expected {len(expected)} inputs ({wanted}), got {len(given)}; call the program with the arguments "
+                f"of the traced model"
+            ) from error
+        for node, value in zip(expected, given, strict=True):
+            shape = node.meta.get(SHAPE)
+            if shape is None or not isinstance(value, torch.Tensor):
+                continue
+            fits = len(shape) == value.dim() and all(
+                not isinstance(size, int) or size == actual
+                for size, actual in zip(shape, value.shape, strict=True)
+            )
+            if not fits:
+                raise InputError(
+                    f"expected {node.name} of shape {describe(shape)}, got {tuple(value.shape)}; give inputs of that "
+                    f"shape, or trace the model again with these"
+                ) from error
+
+
+def describe(shape: Shape | None) -> str:
+    """Return a shape as text; symbolic sizes by name."""
+    return "no tensor" if shape is None else "(" + ", ".join(str(size) for size in shape) + ")"
+
+
+def check(program: Program) -> None:
+    """Verify the invariants of a program; ``PassError`` names the first that does not hold."""
+    tensors = program.tensors
+    for node in program.graph.nodes:
+        if node.op == "get_attr" and str(node.target) not in tensors:
+            raise PassError(f"expected a tensor {node.target!r} for node {node.name}, the program has none")
+        if node.op in ("call_function", "call_module") and SHAPE not in node.meta:
+            raise PassError(f"expected a shape on node {node.name} ({node.target}); set node.meta['{SHAPE}']")
+    try:
+        program.graph.lint()
+    except (RuntimeError, ValueError) as error:
+        raise PassError(f"expected a well-formed graph: {error}") from error
+
+
+def copy_graph(graph: fx.Graph) -> fx.Graph:
+    """Return a copy of a graph with the same node names, meta data and calling convention."""
+    new = fx.Graph()
+    mapping: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        mapping[node] = new.node_copy(node, lambda n: mapping[n])
+        mapping[node].name = node.name
+    new.set_codegen(copy.copy(graph._codegen))
+    return new
+
+
+def _container(root: nn.Module, path: str) -> nn.Module:
+    """Return the submodule at ``path``, making plain modules on the way."""
+    for name in path.split(".") if path else ():
+        child = root._modules.get(name)
+        if child is None:
+            child = nn.Module()
+            root.add_module(name, child)
+        root = child
+    return root
+
+
+def _attach_module(root: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    owner = _container(root, parent)
+    if owner._modules.get(name) is not module:
+        owner.add_module(name, module)
+
+
+def _with_tensors(module: nn.Module, replace_tensor: Any) -> nn.Module:
+    """Return a copy of a leaf module with every parameter and buffer replaced."""
+    new = module.__new__(type(module))
+    new.__dict__ = {k: v.copy() if isinstance(v, dict | set) else v for k, v in module.__dict__.items()}
+    for store in (new._parameters, new._buffers):
+        for name, tensor in store.items():
+            if tensor is not None:
+                store[name] = replace_tensor(tensor)
+    return new
