@@ -24,12 +24,14 @@ def training_differences(model: nn.Module, args: tuple[Any, ...], kwargs: dict[s
         evaluated, trained = (_record(model, args, kwargs, mode, "meta") for mode in (False, True))
     except (RuntimeError, ValueError):
         evaluated, trained = (_record(model, args, kwargs, mode, None) for mode in (False, True))
-    paths = {path for path, _ in evaluated} | {path for path, _ in trained}
-    return sorted(
+    modules = dict(model.named_modules())
+    paths = {
         path
-        for path in paths
-        if [f for p, f in evaluated if p == path] != [f for p, f in trained if p == path]
-    )
+        for path in {path for path, _ in evaluated + trained}
+        if not type(modules[path]).__module__.startswith("torch.nn.")  # what these do in training is known
+        and [f for p, f in evaluated if p == path] != [f for p, f in trained if p == path]
+    }
+    return sorted(p for p in paths if not any(p.startswith(f"{other}.") for other in paths if other))
 
 
 def _asks_for_mode(cls: type) -> bool:

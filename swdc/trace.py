@@ -172,10 +172,14 @@ class _Raising:
         self.leaves: dict[str, nn.Module] = {}
         self.leaf_calls: dict[str, Any] = {}
         self.symbols: dict[str, int] = {}
-        self.notes: list[str] = [
-            f"{path or 'the model'} behaves differently in training; train the model itself, then trace and slim it"
-            for path in differences
-        ]
+        self.notes: list[str] = []
+        if differences:
+            named = ", ".join(path or "the model" for path in differences[:4])
+            more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
+            self.notes.append(
+                f"{named}{more} do something else in training than in evaluation; train the model itself, then trace "
+                f"and slim it"
+            )
         self.tensors: dict[str, torch.Tensor] = {
             **dict(model.named_parameters(remove_duplicate=False)),
             **dict(model.named_buffers(remove_duplicate=False)),
@@ -264,8 +268,8 @@ class _Raising:
             for v in node.all_input_nodes
             if v.meta["val"].dtype.is_floating_point and dtype.is_floating_point
         )
-        names = [a.name for a in target._schema.arguments]
-        if aliases or not same or names != [a.name for a in functional._schema.arguments]:
+        names, wanted = ([a.name for a in t._schema.arguments] for t in (target, functional))
+        if aliases or not same or names[1:] != wanted[1:]:
             return target, None
         return functional, x
 

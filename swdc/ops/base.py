@@ -99,6 +99,12 @@ def name_of(target: Any) -> str:
     return f"operator.{target.__name__}"
 
 
+def target_of(name: str) -> Any:
+    """Return the overload that ``name`` names: the inverse of ``name_of`` for operators of ``torch.ops``."""
+    namespace, operator, overload = name.split(".")
+    return getattr(getattr(getattr(torch.ops, namespace), operator), overload)
+
+
 def operator_of(node: fx.Node, program: Program) -> Operator:
     """Return what is known of the operator of a node."""
     if node.op == "call_module":

@@ -13,7 +13,7 @@ import torch
 
 from swdc.call import Call, Value
 from swdc.channels import UNKNOWN, Channels, Dead, product
-from swdc.ops.base import Operator, register
+from swdc.ops.base import Operator, register, target_of
 
 
 def couple_broadcast(call: Call, channels: Channels, operands: list[Value]) -> list[Any]:
@@ -90,7 +90,7 @@ class Pointwise(Operator):
         if any(np.isnan(d).all() for d in dead):
             return UNKNOWN
         replaced = {id(o): torch.as_tensor(d, dtype=torch.float64) for o, d in zip(operands, dead, strict=True)}
-        target: Any = _overload(call.operator)
+        target: Any = target_of(call.operator)
         arguments = {k: replaced.get(id(v), v) for k, v in call.arguments.items()}
         positional = [arguments.pop(a.name) for a in target._schema.arguments if not a.kwarg_only]
         result = target(*positional, **arguments).to(torch.float64)
@@ -139,8 +139,3 @@ class MaskedFill(Pointwise):
         """The dead value stays where filling changes nothing."""
         kept = np.where(np.asarray(dead[0]) == call["value"], dead[0], np.nan)
         return float(kept) if kept.ndim == 0 else kept
-
-
-def _overload(name: str) -> Any:
-    namespace, operator, overload = name.split(".")
-    return getattr(getattr(getattr(torch.ops, namespace), operator), overload)

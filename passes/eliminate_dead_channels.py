@@ -1,0 +1,87 @@
+"""Delete the channels that a plan removes: the tensors shrink, and with them every literal size in the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from swdc.call import Call, Ref
+from swdc.contract import Pass, PassResult
+from swdc.count import totals
+from swdc.errors import PassError
+from swdc.kept import Kept
+from swdc.ops import Operator
+from swdc.plan import Plan
+from swdc.program import SHAPE, Origin, Program
+from swdc.sizes import Shape
+from swdc.surgery import rebuild
+
+
+@dataclass(frozen=True)
+class EliminateDeadChannels(Pass):
+    """Cut dead channels out of tensors, modules and sizes; tensors that the graph does not read go as a whole.
+
+    With half of the channels of ``conv1`` removed::
+
+        x -> conv1(3, 64) -> bn1(64) -> view[N, 64 * 49] -> fc(3136, 10)
+        x -> conv1(3, 32) -> bn1(32) -> view[N, 32 * 49] -> fc(1568, 10)
+    """
+
+    plan: Plan
+    after = ("fold-constant-channels",)
+
+    def apply(self, program: Program) -> PassResult:
+        """Return the slim program; it shares no tensor with the given one."""
+        coupling = program.coupling
+        kept = Kept(coupling, coupling.keep(self.plan.kept))
+
+        def change(call: Call, operator: Operator) -> Mapping[str, Any]:
+            return operator.resize(call, kept)
+
+        def reshape(node: fx.Node) -> Shape:
+            shape: Any = node.meta.get(SHAPE)
+            if not shape or node.op in ("get_attr", "output"):
+                return shape if shape is not None else ()
+            if isinstance(shape[0], tuple):
+                return kept.outputs(node, shape)  # type: ignore[return-value]
+            return kept.resized(node, shape)
+
+        slim = rebuild(program, self._cut(program, kept), change, reshape, program.transient)
+        origin = program.facts.origin
+        slim.with_origin(Origin(self.plan, totals(program) if origin is None else origin.before))
+        return PassResult(slim, modified=self.plan.removed_channels > 0)
+
+    def ensures(self, program: Program) -> None:
+        """Every group has as many channels as the plan keeps."""
+        tensors = program.tensors
+        empty = [name for name, t in tensors.items() if isinstance(t, nn.Parameter) and t.numel() == 0]
+        if empty:
+            raise PassError(f"expected no empty parameter after surgery, got {empty[:3]}")
+
+    def _cut(self, program: Program, kept: Kept) -> dict[str, torch.Tensor]:
+        read = program.read_tensors()
+        done: dict[int, torch.Tensor] = {}
+        cut: dict[str, torch.Tensor] = {}
+        for name, tensor in program.tensors.items():
+            if name not in read:
+                continue
+            if id(tensor) not in done:
+                done[id(tensor)] = _cut_tensor(tensor, name, kept)
+            cut[name] = done[id(tensor)]
+        return cut
+
+
+def _cut_tensor(tensor: torch.Tensor, name: str, kept: Kept) -> torch.Tensor:
+    data = tensor.detach()
+    for dim in range(tensor.dim()):
+        mask = kept.mask(Ref(name), dim)
+        if mask is not None and not mask.all():
+            indices = torch.from_numpy(mask.nonzero()[0]).to(tensor.device)
+            data = data.index_select(dim, indices)
+    if data.data_ptr() == tensor.data_ptr():
+        data = data.clone()
+    return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data

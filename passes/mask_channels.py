@@ -1,0 +1,44 @@
+"""Set what a plan removes to zero, at everything that writes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from swdc.contract import Pass, PassResult
+from swdc.count import totals
+from swdc.groups import WRITES
+from swdc.plan import Plan
+from swdc.program import Origin, Program
+
+
+@dataclass(frozen=True)
+class MaskChannels(Pass):
+    """Zero the filters, biases, gains and shifts of the channels that a plan removes.
+
+    The graph stays as it is; of the tensors, with channel 1 removed::
+
+        conv.weight [[a b] [c d]]      ->  [[a b] [0 0]]
+        bn.weight   [g h]  bn.bias [s t]   [g 0]  [s 0]
+    """
+
+    plan: Plan
+
+    def apply(self, program: Program) -> PassResult:
+        """Return a masked copy."""
+        masked = program.clone()
+        tensors = masked.tensors
+        with torch.no_grad():
+            for group in program.groups:
+                kept = self.plan.kept.get(group.name)
+                if kept is None or len(kept) == group.width:
+                    continue
+                removed = np.setdiff1d(np.arange(group.width), kept)
+                for member in group.with_role(WRITES):
+                    tensor = tensors[member.tensor]
+                    indices = torch.from_numpy(member.indices[removed].ravel()).to(tensor.device)
+                    tensor.index_fill_(member.dim, indices, 0)
+        masked.with_origin(Origin(self.plan, totals(program), dense=program))
+        return PassResult(masked, modified=self.plan.removed_channels > 0)

@@ -1,0 +1,109 @@
+"""Counting parameters and operations by named conventions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from torch import nn
+
+from swdc.errors import SwdcError
+from swdc.ops import call_of, operator_of, shapes_of
+from swdc.program import SCOPE, Program
+
+CONVENTIONS = ("paper", "reference", "macs")
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """Operations of one call, and the parameters that it is the first to read."""
+
+    name: str
+    operator: str
+    parameters: int
+    operations: int
+
+
+@dataclass(frozen=True)
+class Count:
+    """Parameters and operations of a program, in all and by layer.
+
+    ``before`` holds the same totals of the program that a slim one was cut from.
+    """
+
+    parameters: int
+    operations: int
+    macs: int
+    convention: str
+    layers: tuple[LayerCount, ...] = field(repr=False)
+    before: Mapping[str, int] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts as plain data, ready for JSON."""
+        return {
+            "convention": self.convention, "parameters": self.parameters, "operations": self.operations,
+            "macs": self.macs, "before": None if self.before is None else dict(self.before),
+            "layers": [vars(layer) for layer in self.layers],
+        }  # fmt: skip
+
+
+def count(program: Program, convention: str = "paper", batch: int = 1) -> Count:
+    """Count the parameters and operations of a program.
+
+    Conventions, after section 4.5 of Tessier et al. 2022 (multiplications and additions are not told apart; f_in,
+    f_out are channels, k the kernel size, h x w positions):
+
+    - ``paper``: convolution f_in f_out k^2 h w, batch norm 2 f h w, dense layer f_in f_out + f_out at each position
+      that it is applied to; h x w of the feature map that the layer reads. Grouped filters read their own group only.
+    - ``reference``: the same with h x w of the feature map that the layer writes, as the authors' code counts.
+    - ``macs``: multiply-adds of convolutions and dense layers; batch norms count nothing, for they fold away.
+
+    Not counted in any of them: biases of convolutions, activations, pooling, sums, softmax, normalisation other
+    than batch norm, products of two activations (attention scores), and message passing in graph networks.
+    Parameters are those that the program reads, each tied one once; buffers do not count.
+
+    Counts are for ``batch`` samples; where the inputs have no batch (a graph), for the example inputs as a whole.
+    """
+    if convention not in CONVENTIONS:
+        raise SwdcError(f"expected a convention of {list(CONVENTIONS)}, got {convention!r}")
+    shape_of = shapes_of(program, program.facts.sizes(batch))
+    tensors = program.tensors
+    seen: set[int] = set()
+    layers: list[LayerCount] = []
+    macs = 0
+    for node in program.graph.nodes:
+        if node.op not in ("call_function", "call_module"):
+            continue
+        call = call_of(node, program)
+        costs = operator_of(node, program).cost(call, shape_of)
+        parameters = 0
+        for value in call.tensors():
+            tensor = tensors.get(str(value)) if not hasattr(value, "op") else None
+            if isinstance(tensor, nn.Parameter) and id(tensor) not in seen:
+                seen.add(id(tensor))
+                parameters += tensor.numel()
+        sizes = [(cost, prod(shape_of(value)[dim] for value, dim in cost.dims)) for cost in costs]
+        operations = sum(getattr(cost, convention) * size for cost, size in sizes)
+        macs += sum(cost.macs * size for cost, size in sizes)
+        if operations or parameters:
+            name = str(node.target) if node.op == "call_module" else node.name
+            scope = node.meta.get(SCOPE)
+            named = f"{scope}.{name}" if scope and node.op == "call_function" else name
+            layers.append(LayerCount(named, call.operator, parameters, operations))
+    origin = program.facts.origin
+    return Count(
+        parameters=sum(layer.parameters for layer in layers),
+        operations=sum(layer.operations for layer in layers),
+        macs=macs,
+        convention=convention,
+        layers=tuple(layers),
+        before=None if origin is None else origin.before,
+    )
+
+
+def totals(program: Program) -> dict[str, int]:
+    """Return parameters, operations (the paper's) and multiply-adds of a program."""
+    counted = count(program)
+    return {"parameters": counted.parameters, "operations": counted.operations, "macs": counted.macs}

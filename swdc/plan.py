@@ -1,0 +1,66 @@
+"""A plan: which channels of each group are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from swdc.errors import PlanError
+from swdc.program import Program
+
+
+@dataclass(frozen=True)
+class Plan:
+    """For each group of a program, the channels that are kept, in ascending order.
+
+    ``widths`` gives the number of channels of each group before; ``program_hash`` ties the plan to the graph that it
+    was made for; ``settings`` says how it was made.
+    """
+
+    kept: Mapping[str, tuple[int, ...]]
+    widths: Mapping[str, int]
+    program_hash: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def removed_channels(self) -> int:
+        """Number of channels that go."""
+        return sum(self.widths[name] - len(kept) for name, kept in self.kept.items())
+
+    def check(self, program: Program) -> None:
+        """Raise ``PlanError`` if the plan was made for another program or does not fit its groups."""
+        if program.hash() != self.program_hash:
+            raise PlanError(
+                f"expected a plan of this program (graph hash {program.hash()[:12]}), got one of another "
+                f"({self.program_hash[:12]}); make the plan from the program that it is applied to"
+            )
+        widths = {group.name: group.width for group in program.groups}
+        for name, kept in self.kept.items():
+            if name not in widths:
+                raise PlanError(f"expected groups of this program, got {name!r}; program.groups lists them")
+            if not kept or min(kept) < 0 or max(kept) >= widths[name] or len(set(kept)) != len(kept):
+                raise PlanError(
+                    f"expected between 1 and {widths[name]} distinct channels of group {name!r} to be kept, "
+                    f"got {len(kept)} in {min(kept, default=None)}..{max(kept, default=None)}"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain data, ready for JSON."""
+        return {
+            "kept": {name: list(kept) for name, kept in self.kept.items()},
+            "widths": dict(self.widths),
+            "program_hash": self.program_hash,
+            "settings": dict(self.settings),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+        """Return the plan that ``to_dict`` wrote."""
+        kept = {name: tuple(int(c) for c in channels) for name, channels in data["kept"].items()}
+        return cls(kept, dict(data["widths"]), data["program_hash"], dict(data["settings"]))
+
+    def __str__(self) -> str:
+        lines = [f"keeps {sum(map(len, self.kept.values()))} of {sum(self.widths.values())} channels"]
+        lines += [f"  {name}: {len(kept)} of {self.widths[name]}" for name, kept in self.kept.items()]
+        return "\n".join(lines)

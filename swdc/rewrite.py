@@ -1,0 +1,39 @@
+"""What users do to a program: insert batch norms, mask, slim."""
+
+from __future__ import annotations
+
+from swdc.contract import find_pass
+from swdc.pipeline import apply, run
+from swdc.plan import Plan
+from swdc.program import Program
+
+SLIM_PIPELINE = ("fold-constant-channels", "eliminate-dead-channels")
+
+
+def insert_batchnorm(program: Program) -> Program:
+    """Return a program with a batch norm after every sum of two feature maps, before its activation.
+
+    Each starts as the identity in evaluation (section 3.3 of Tessier et al. 2022: the norm decides which channels of
+    the sum live). The result holds the given program's own parameters, and new ones for the new norms; so train the
+    result from here on.
+    """
+    return apply(program, "insert-batchnorm")
+
+
+def mask(program: Program, plan: Plan) -> Program:
+    """Return a copy of a program with everything that writes a removed channel set to zero.
+
+    Raises ``PlanError`` if the plan was not made for this program.
+    """
+    plan.check(program)
+    return apply(program, "mask-channels", plan=plan)
+
+
+def slim(program: Program, plan: Plan) -> Program:
+    """Return the program with the removed channels gone. It computes what the masked program computes.
+
+    Takes the program itself or a masked copy, and shares no tensor with it. Raises ``PlanError`` if the plan was
+    not made for this program.
+    """
+    plan.check(program)
+    return run(program, [find_pass(name)(plan=plan) for name in SLIM_PIPELINE]).program  # type: ignore[call-arg]

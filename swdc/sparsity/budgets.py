@@ -1,0 +1,98 @@
+"""What a plan costs, as a closed formula over the numbers of kept channels of the groups.
+
+The size of every dimension is linear in these numbers; parameters and operations are sums of products of sizes.
+Nothing of the model is touched to evaluate them, so that a threshold is found by bisection in microseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from swdc.call import Ref, Value
+from swdc.errors import PlanError
+from swdc.groups import Ids
+from swdc.ops import call_of, operator_of, shapes_of
+from swdc.program import Program
+
+BUDGETS = ("channels", "parameters", "operations")
+Floats = npt.NDArray[np.float64]
+
+
+class Budget:
+    """The cost of a program as a function of the widths of its groups."""
+
+    def __init__(self, program: Program, kind: str) -> None:
+        """``kind`` is ``channels``, ``parameters`` or ``operations`` (section 4.5 of the paper)."""
+        if kind not in BUDGETS:
+            raise PlanError(f"expected a budget of {list(BUDGETS)}, got {kind!r}")
+        self.kind = kind
+        self._coupling = program.coupling
+        self._shape_of = shapes_of(program, program.facts.sizes())
+        self._widths = np.array([g.width for g in program.groups], dtype=np.int64)
+        self._slots: dict[Any, int] = {}
+        self._forms: list[Floats] = [np.zeros(len(self._widths) + 1)]
+        self._forms[0][-1] = 1.0  # slot 0 is the constant one
+        terms = {"channels": self._channels, "parameters": self._parameters, "operations": self._operations}
+        found = terms[kind](program)
+        longest = max((len(slots) for _, slots in found), default=1)
+        self._factors = np.array([slots + [0] * (longest - len(slots)) for _, slots in found], dtype=np.int64)
+        self._coefficients = np.array([coefficient for coefficient, _ in found], dtype=np.float64)
+        self._matrix = np.stack(self._forms)
+
+    def cost(self, widths: Ids) -> int:
+        """Return the cost when group ``k`` keeps ``widths[k]`` channels."""
+        if len(self._factors) == 0:
+            return 0
+        sizes = self._matrix[:, :-1] @ widths + self._matrix[:, -1]
+        return round(float((self._coefficients * sizes[self._factors].prod(1)).sum()))
+
+    @property
+    def full(self) -> int:
+        """The cost with all channels."""
+        return self.cost(self._widths)
+
+    def _slot(self, value: Value, dim: int) -> int:
+        key = (str(value), dim, isinstance(value, Ref))
+        if key not in self._slots:
+            form = np.zeros(len(self._widths) + 1)
+            table = self._coupling.tensors if isinstance(value, Ref) else self._coupling.nodes
+            labels = table.get(str(value))
+            ids = labels[dim] if labels is not None else None
+            if ids is None:
+                form[-1] = self._shape_of(value)[dim]
+            else:
+                groups = self._coupling.group_of[ids]
+                form[-1] = int((groups < 0).sum())
+                counts = np.bincount(groups[groups >= 0], minlength=len(self._widths))
+                form[:-1] = counts / np.maximum(self._widths, 1)
+            self._slots[key] = len(self._forms)
+            self._forms.append(form)
+        return self._slots[key]
+
+    def _channels(self, program: Program) -> list[tuple[int, list[int]]]:
+        terms = []
+        for number in range(len(self._widths)):
+            form = np.zeros(len(self._widths) + 1)
+            form[number] = 1.0
+            self._forms.append(form)
+            terms.append((1, [len(self._forms) - 1]))
+        return terms
+
+    def _parameters(self, program: Program) -> list[tuple[int, list[int]]]:
+        read = program.read_tensors()
+        unique = {id(t): name for name, t in program.tensors.items() if name in read and isinstance(t, nn.Parameter)}
+        tensors = program.tensors
+        return [(1, [self._slot(Ref(name), d) for d in range(tensors[name].dim())]) for name in unique.values()]
+
+    def _operations(self, program: Program) -> list[tuple[int, list[int]]]:
+        terms = []
+        for node in program.graph.nodes:
+            if node.op not in ("call_function", "call_module"):
+                continue
+            for cost in operator_of(node, program).cost(call_of(node, program), self._shape_of):
+                terms.append((cost.paper, [self._slot(value, dim) for value, dim in cost.dims]))
+        return terms

@@ -1,0 +1,173 @@
+"""Making plans: scores and a budget in, kept channels out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from swdc.errors import PlanError
+from swdc.groups import WRITES, ChannelGroup, Ids
+from swdc.plan import Plan
+from swdc.program import Program
+from swdc.sparsity.budgets import Budget
+from swdc.sparsity.criteria import Criterion, Scores, find_criterion
+
+SCOPES = ("global", "group")
+
+
+def plan(
+    program: Program,
+    sparsity: float = 0.5,
+    budget: str = "channels",
+    criterion: str | Criterion = "l2",
+    scope: str = "global",
+    round_to: int = 1,
+    ignore: Iterable[str] = (),
+) -> Plan:
+    """Choose the channels to keep.
+
+    ``sparsity`` is the share that goes, in [0, 1), of what ``budget`` counts: removable ``channels``, ``parameters``
+    or ``operations`` (the paper's, for one sample). The plan removes the fewest channels that meet the budget.
+    ``criterion`` scores channels (``l2``, ``l1``, ``gamma`` or a function; see ``swdc.sparsity.criteria``).
+    ``scope="global"`` compares all channels; ``"group"`` takes the same share of every group, which is ``sparsity``
+    itself when the budget is in channels. Kept numbers are multiples of ``round_to`` where a group is wide enough.
+    ``ignore`` names modules or tensors (shell patterns) whose output channels all stay. No group is ever emptied.
+
+    Raises ``PlanError`` for arguments out of range, a pattern that matches nothing, or a budget that cannot be met.
+    """
+    _check(sparsity, scope, round_to)
+    patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+    ignored = ignored_groups(program, patterns)
+    groups = program.groups
+    costs = Budget(program, budget)
+    scores = scored(program, groups, criterion, ignored)
+    chooser = Chooser(groups, scores, round_to)
+    target = (1 - sparsity) * costs.full
+    if scope == "group" and budget == "channels":
+        widths = chooser.shares(sparsity)
+    else:
+        widths = chooser.smallest(scope, costs, target)
+    settings = {
+        "sparsity": sparsity, "budget": budget, "scope": scope, "round_to": round_to, "ignore": list(patterns),
+        "criterion": criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "function"),
+    }  # fmt: skip
+    return chooser.plan(widths, program, settings)
+
+
+def _check(sparsity: float, scope: str, round_to: int) -> None:
+    if not 0 <= sparsity < 1:
+        raise PlanError(f"expected a sparsity (the share that goes) of at least 0 and below 1, got {sparsity}")
+    if scope not in SCOPES:
+        raise PlanError(f"expected a scope of {list(SCOPES)}, got {scope!r}")
+    if not isinstance(round_to, int) or round_to < 1:
+        raise PlanError(f"expected round_to as a whole number of at least 1, got {round_to!r}")
+
+
+def ignored_groups(program: Program, patterns: Sequence[str]) -> set[str]:
+    """Return the names of the groups that a module or tensor matching one of ``patterns`` writes."""
+    paths = {path for path, _ in program.named_modules() if path} | set(program.tensors)
+    ignored: set[str] = set()
+    for pattern in patterns:
+        matching = {p for p in paths if fnmatchcase(p, pattern)}
+        if not matching:
+            raise PlanError(
+                f"expected ignore patterns that match a module or tensor, but {pattern!r} matches none; names look "
+                f"like {', '.join(sorted(paths)[:3])}"
+            )
+        for group in program.groups:
+            if any(_below(m.tensor, matching) for m in group.with_role(WRITES)):
+                ignored.add(group.name)
+    return ignored
+
+
+def _below(tensor: str, paths: set[str]) -> bool:
+    parts = tensor.split(".")
+    return any(".".join(parts[: n + 1]) in paths for n in range(len(parts)))
+
+
+def scored(program: Program, groups: Sequence[ChannelGroup], criterion: str | Criterion, ignored: set[str]) -> Scores:
+    """Return the scores of all groups, ``None`` for those that stay whole; ``PlanError`` if none is left."""
+    candidates = [g for g in groups if g.name not in ignored]
+    if not candidates:
+        raise PlanError("expected at least one group of removable channels; program.explain() says what is frozen")
+    found = dict(zip((g.name for g in candidates), find_criterion(criterion)(program, candidates), strict=True))
+    scores = [found.get(g.name) for g in groups]
+    if all(s is None for s in scores):
+        raise PlanError(
+            f"expected groups that the criterion {criterion!r} can score, but there is none; a network without batch "
+            f"norms wants criterion='l2', or batch norms from swdc.insert_batchnorm"
+        )
+    for group, values in zip(groups, scores, strict=True):
+        if values is not None and (np.shape(values) != (group.width,) or not np.isfinite(values).all()):
+            raise PlanError(
+                f"expected {group.width} finite scores for group {group.name!r}, got shape {np.shape(values)} "
+                f"with {int((~np.isfinite(values)).sum())} that are not finite"
+            )
+    return scores
+
+
+class Chooser:
+    """Turns scores into kept channels: by one order over all groups, or by a share of each."""
+
+    def __init__(self, groups: Sequence[ChannelGroup], scores: Scores, round_to: int = 1) -> None:
+        self._groups, self._round_to = groups, round_to
+        self._widths = np.array([g.width for g in groups], dtype=np.int64)
+        self._free = np.array([s is not None for s in scores])
+        self._orders = [None if s is None else np.argsort(-s, kind="stable") for s in scores]
+        owners = np.repeat(np.arange(len(groups)), self._widths - 1)[np.repeat(self._free, self._widths - 1)]
+        values = [s[o][1:] for s, o in zip(scores, self._orders, strict=True) if s is not None and o is not None]
+        flat = np.concatenate(values) if values else np.zeros(0)
+        self._removal = owners[np.lexsort((owners, flat))]  # groups in the order in which they lose channels
+
+    @property
+    def steps(self) -> int:
+        """The number of channels that can go at most."""
+        return len(self._removal)
+
+    def prefix(self, removed: float) -> Ids:
+        """Return the widths after the ``removed`` lowest channels are gone, rounded."""
+        gone = np.bincount(self._removal[: int(removed)], minlength=len(self._widths))
+        return self._rounded(self._widths - gone)
+
+    def shares(self, share: float) -> Ids:
+        """Return the widths after a share of each group is gone, rounded."""
+        gone = np.floor(self._widths * min(share, 1.0) + 1e-9).astype(np.int64)
+        kept = np.maximum(self._widths - gone, 1)
+        return self._rounded(np.where(self._free, kept, self._widths))
+
+    def _rounded(self, widths: Ids) -> Ids:
+        up = -(-widths // self._round_to) * self._round_to
+        return np.minimum(up, self._widths)
+
+    def smallest(self, scope: str, budget: Budget, target: float) -> Ids:
+        """Return the widths of the least removal whose cost meets the target, by bisection."""
+        if scope == "group":
+            widths_at = self.shares
+            points = np.unique(np.concatenate([np.arange(w) / w for w in set(self._widths.tolist())]))
+        else:
+            widths_at = self.prefix
+            points = np.arange(self.steps + 1, dtype=np.float64)
+        low, high = 0, len(points) - 1
+        least = budget.cost(widths_at(points[high]))
+        if least > target:
+            raise PlanError(
+                f"expected a budget that can be met, but at most {1 - least / max(budget.full, 1):.1%} of the {budget.kind} "
+                f"can go while every group keeps a channel; lower the sparsity, or ignore or freeze less"
+            )
+        while low < high:
+            middle = (low + high) // 2
+            if budget.cost(widths_at(points[middle])) <= target:
+                high = middle
+            else:
+                low = middle + 1
+        return widths_at(points[low])
+
+    def plan(self, widths: Ids, program: Program, settings: dict[str, object]) -> Plan:
+        """Return the plan that keeps the best channels of each group."""
+        kept = {}
+        for group, order, width in zip(self._groups, self._orders, widths, strict=True):
+            chosen = np.arange(group.width) if order is None else np.sort(order[: int(width)])
+            kept[group.name] = tuple(chosen.tolist())
+        return Plan(kept, {g.name: g.width for g in self._groups}, program.hash(), settings)

@@ -1,0 +1,256 @@
+"""Comparing a masked and a slim program, and the certificate of that comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.fx.node import map_aggregate
+from torch.utils import _pytree as pytree
+
+from swdc.call import source_of
+from swdc.errors import VerificationError
+from swdc.groups import READS, WRITES
+from swdc.kept import Kept
+from swdc.program import Program
+from swdc.samples import relative_error, sample_inputs
+
+TOLERANCE = 1e-9
+"""Largest relative error in float64 that counts as rounding."""
+LEAST_EFFECT = 1e-6
+"""A mask that changes the output by less than this, relative to it, shows nothing about the rewrite."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One run of both programs on the same inputs."""
+
+    dtype: str
+    mode: str
+    batch: int
+    relative_error: float
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The comparison of a masked and a slim program.
+
+    ``exact`` holds where every comparison in float64 agrees to ``tolerance`` and the removed channels matter: the
+    masked program differs from the dense one by ``effect``, relative to its output. Where training left next to
+    nothing in the removed channels, they are filled with random weights to measure that (``refilled``).
+    """
+
+    exact: bool
+    max_relative_error: float
+    max_relative_error_float32: float
+    effect: float
+    refilled: bool
+    tolerance: float
+    seed: int
+    program_hash: str
+    removed_channels: int
+    comparisons: tuple[Comparison, ...]
+    first_difference: str | None
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the certificate as plain data, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Certificate:
+        """Return the certificate that ``to_dict`` wrote."""
+        comparisons = tuple(Comparison(**c) for c in data["comparisons"])
+        return cls(**{**data, "comparisons": comparisons, "notes": tuple(data["notes"])})
+
+    def __str__(self) -> str:
+        verdict = "exact" if self.exact else "NOT exact"
+        filled = " (removed channels refilled with random weights)" if self.refilled else ""
+        lines = [
+            f"certificate: {verdict}, {self.removed_channels} channels removed",
+            f"  largest relative error {self.max_relative_error:.2e} in float64 (tolerance {self.tolerance:.0e}), "
+            f"{self.max_relative_error_float32:.2e} in float32",
+            f"  effect of the mask on the output {self.effect:.2e}{filled}",
+        ]
+        lines += [
+            f"  {c.dtype}, {c.mode}, batch {c.batch}: {c.relative_error:.2e}" for c in self.comparisons
+        ]
+        if self.first_difference:
+            lines.append(f"  first node that differs: {self.first_difference}")
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def verify(
+    masked: Program, slim: Program, batches: Sequence[int] = (1, 3), seed: int = 0, inputs: Any = None
+) -> Certificate:
+    """Compare a masked program with the slim one of the same plan, and certify the result.
+
+    Both run in float64 and float32, in evaluation at each of ``batches``, and in training (dropout off, batch norms
+    on batch statistics) at the largest of them. Inputs are random, of the form of the example inputs, or the
+    positional ``inputs`` given. Neither program is changed.
+
+    Raises ``VerificationError`` where ``masked`` was not made by ``swdc.mask``, or the two have different plans.
+    """
+    dense = _check(masked, slim)
+    plan = masked.facts.origin.plan  # type: ignore[union-attr]
+    notes: list[str] = []
+    if masked.facts.batch is None:
+        batches = (1,)
+    comparisons: list[Comparison] = []
+    for dtype in (torch.float64, torch.float32):
+        pair = _in(masked, dtype), _in(slim, dtype)
+        for mode, batch in _settings(batches, masked):
+            try:
+                error = relative_error(*(_run(p, mode, batch, seed, dtype, inputs) for p in pair))
+            except (RuntimeError, ValueError) as failure:
+                if mode == "eval":
+                    raise
+                notes.append(f"not compared in training: {str(failure).splitlines()[0]}")
+                continue
+            comparisons.append(Comparison(str(dtype).removeprefix("torch."), mode, batch, error))
+    worst = {
+        name: max(c.relative_error for c in comparisons if c.dtype == name) for name in ("float64", "float32")
+    }
+    batch = max(batches)
+    effect, refilled = _effect(dense, masked, batch, seed, inputs)
+    if effect < LEAST_EFFECT:
+        notes.append("the mask does not change the output, so that the comparison shows nothing")
+    agree = worst["float64"] <= TOLERANCE
+    return Certificate(
+        exact=agree and effect >= LEAST_EFFECT,
+        max_relative_error=worst["float64"],
+        max_relative_error_float32=worst["float32"],
+        effect=effect,
+        refilled=refilled,
+        tolerance=TOLERANCE,
+        seed=seed,
+        program_hash=plan.program_hash,
+        removed_channels=plan.removed_channels,
+        comparisons=tuple(comparisons),
+        first_difference=None if agree else _first_difference(masked, slim, batch, seed, inputs),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _check(masked: Program, slim: Program) -> Program:
+    """Return the dense program; raise ``VerificationError`` where the two cannot be compared."""
+    origin = masked.facts.origin
+    if origin is None or origin.dense is None:
+        raise VerificationError("expected a masked program as made by swdc.mask, got another; mask it with the plan")
+    if slim.facts.origin is None or slim.facts.origin.plan.to_dict() != origin.plan.to_dict():
+        raise VerificationError(
+            "expected a masked and a slim program of the same plan, got different ones; make both with one plan"
+        )
+    return origin.dense
+
+
+def _settings(batches: Sequence[int], program: Program) -> list[tuple[str, int]]:
+    training = 1 if program.facts.batch is None else max(2, *batches)
+    return [*(("eval", batch) for batch in batches), ("train", training)]
+
+
+def _in(program: Program, dtype: torch.dtype) -> Program:
+    """Return a copy of a program that computes in ``dtype`` throughout and drops nothing in training."""
+    copy = program.clone().to(dtype)
+
+    def cast(argument: Any) -> Any:
+        return dtype if argument in (torch.float32, torch.float64) and isinstance(argument, torch.dtype) else argument
+
+    for node in copy.graph.nodes:
+        if node.op == "call_function":
+            node.args = map_aggregate(node.args, cast)
+            node.kwargs = map_aggregate(node.kwargs, cast)
+    copy.recompile()
+    for module in copy.modules():
+        if isinstance(module, nn.Dropout | nn.Dropout2d):
+            module.p = 0.0
+    return copy
+
+
+def _run(program: Program, mode: str, batch: int, seed: int, dtype: torch.dtype, inputs: Any) -> Any:
+    program.train(mode == "train")
+    args, kwargs = _inputs(program, batch, seed, dtype, inputs)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return program(*args, **kwargs)
+
+
+def _inputs(program: Program, batch: int, seed: int, dtype: torch.dtype, inputs: Any) -> Any:
+    if inputs is None:
+        return sample_inputs(program, batch, seed, dtype)
+    given = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
+    return pytree.tree_map_only(torch.Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, given), {}
+
+
+def _effect(dense: Program, masked: Program, batch: int, seed: int, inputs: Any) -> tuple[float, bool]:
+    """Return how much removed channels matter to the output, and whether they had to be refilled to tell."""
+    after = _run(_in(masked, torch.float64), "eval", batch, seed, torch.float64, inputs)
+    before = _run(_in(dense, torch.float64), "eval", batch, seed, torch.float64, inputs)
+    effect = relative_error(before, after)
+    if effect >= LEAST_EFFECT:
+        return effect, False
+    refilled = _run(_refilled(masked, seed), "eval", batch, seed, torch.float64, inputs)
+    return relative_error(refilled, after), True
+
+
+def _refilled(masked: Program, seed: int) -> Program:
+    """Return a copy in float64 whose removed channels have random weights, about as large as the kept ones."""
+    program = _in(masked, torch.float64)
+    plan = masked.facts.origin.plan  # type: ignore[union-attr]
+    generator = torch.Generator().manual_seed(seed)
+    tensors = program.tensors
+    with torch.no_grad():
+        for group in masked.groups:
+            removed = np.setdiff1d(np.arange(group.width), plan.kept.get(group.name, np.arange(group.width)))
+            for member in group.members if len(removed) else ():
+                tensor = tensors[member.tensor]
+                if not member.roles & {WRITES, READS}:
+                    continue
+                indices = torch.from_numpy(member.indices[removed].ravel())
+                part = tensor.index_select(member.dim, indices)
+                spread = float(tensor.square().mean().sqrt()) or 1.0
+                tensor.index_copy_(member.dim, indices, torch.randn(part.shape, generator=generator).to(part) * spread)
+    return program
+
+
+class _Values(fx.Interpreter):
+    """Keeps the value of every node."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        self.values: dict[str, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.values[n.name] = super().run_node(n)
+        return self.values[n.name]
+
+
+def _first_difference(masked: Program, slim: Program, batch: int, seed: int, inputs: Any) -> str | None:
+    """Return the first node at which the kept channels of both programs differ, with its source."""
+    plan = masked.facts.origin.plan  # type: ignore[union-attr]
+    kept = Kept(masked.coupling, masked.coupling.keep(plan.kept))
+    runs = []
+    for program in (masked, slim):
+        copy = _in(program, torch.float64).eval()
+        args, kwargs = _inputs(copy, batch, seed, torch.float64, inputs)
+        values = _Values(copy)
+        with torch.no_grad():
+            values.run(*pytree.tree_leaves((args, kwargs)), enable_io_processing=False)
+        runs.append(values.values)
+    for node in masked.graph.nodes:
+        one, other = (values.get(node.name) for values in runs)
+        if node.op == "get_attr" or not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
+            continue
+        for dim in range(one.dim()):
+            mask = kept.mask(node, dim)
+            if mask is not None:
+                one = one.index_select(dim, torch.from_numpy(mask.nonzero()[0]))
+        if relative_error(one.double(), other.double()) > TOLERANCE:
+            source = source_of(node)
+            return f"{node.name} ({node.target})" + (f" at {source}" if source else "")
+    return None
