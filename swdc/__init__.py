@@ -7,6 +7,7 @@ from swdc.plan import Plan
 from swdc.program import Program
 from swdc.rewrite import insert_batchnorm, mask, slim
 from swdc.sparsity.planning import plan
+from swdc.sparsity.swd import SWD
 from swdc.trace import trace
 from swdc.verify import Certificate, verify
 

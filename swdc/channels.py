@@ -106,12 +106,12 @@ class Channels:
     def join(self, one: Ids | None, other: Ids | None, call: Call) -> Ids | None:
         """Couple two dimensions index by index, and return their labels.
 
-        Where only one of them holds channels, these are frozen.
+        Where only one of them holds channels, these are frozen, and what comes of both holds none.
         """
         if one is None or other is None:
             labelled = one if other is None else other
             self.freeze(labelled, call.reason("aligned with a dimension that holds no removable channels"))
-            return labelled
+            return None
         if one is not other:
             self._joins.append((one, other))
         return one

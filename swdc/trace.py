@@ -256,10 +256,8 @@ class _Raising:
         if not isinstance(target, torch._ops.OpOverload) or not target._schema.is_mutable:
             return target, None
         x = node.args[0]
-        name = target._schema.name.removeprefix("aten::")
-        packet = getattr(torch.ops.aten, name.removesuffix("_"), None)
-        functional = getattr(packet, target._overloadname, None) if name.endswith("_") else None
-        if functional is None or not isinstance(x, fx.Node) or x.op == "placeholder" and x not in self.values:
+        functional = _without_side_effects(target)
+        if functional is None or not isinstance(x, fx.Node):
             return target, None
         aliases = _is_view(x) or any(_is_view(user) for user in x.users if user < node)
         dtype = x.meta["val"].dtype
@@ -268,8 +266,7 @@ class _Raising:
             for v in node.all_input_nodes
             if v.meta["val"].dtype.is_floating_point and dtype.is_floating_point
         )
-        names, wanted = ([a.name for a in t._schema.arguments] for t in (target, functional))
-        if aliases or not same or names[1:] != wanted[1:]:
+        if aliases or not same:
             return target, None
         return functional, x
 
@@ -425,6 +422,19 @@ def _measure_unbacked(program: Program) -> None:
     for name, value in symbols.items():
         if value == -1:
             symbols[name] = 1
+
+
+def _without_side_effects(target: Any) -> Any:
+    """Return the overload that computes what an in-place one does, ``None`` if there is none."""
+    name = target._schema.name.removeprefix("aten::")
+    packet = getattr(torch.ops.aten, name.removesuffix("_"), None) if name.endswith("_") else None
+    wanted = [(a.name, str(a.type)) for a in target._schema.arguments]
+    for overload in packet.overloads() if packet is not None else ():
+        candidate = getattr(packet, overload)
+        found = [(a.name, str(a.type)) for a in candidate._schema.arguments]
+        if found[1:] == wanted[1:] and found[0][1] == "Tensor":
+            return candidate
+    return None
 
 
 def _is_view(node: fx.Node) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
+from torch import nn
 
 from swdc.errors import PlanError
 from swdc.groups import WRITES, ChannelGroup, Ids
@@ -67,22 +68,30 @@ def _check(sparsity: float, scope: str, round_to: int) -> None:
 
 def ignored_groups(program: Program, patterns: Sequence[str]) -> set[str]:
     """Return the names of the groups that a module or tensor matching one of ``patterns`` writes."""
-    paths = {path for path, _ in program.named_modules() if path} | set(program.tensors)
     ignored: set[str] = set()
     for pattern in patterns:
-        matching = {p for p in paths if fnmatchcase(p, pattern)}
-        if not matching:
-            raise PlanError(
-                f"expected ignore patterns that match a module or tensor, but {pattern!r} matches none; names look "
-                f"like {', '.join(sorted(paths)[:3])}"
-            )
+        matching = matching_names(program, pattern)
         for group in program.groups:
-            if any(_below(m.tensor, matching) for m in group.with_role(WRITES)):
+            if any(is_below(m.tensor, matching) for m in group.with_role(WRITES)):
                 ignored.add(group.name)
     return ignored
 
 
-def _below(tensor: str, paths: set[str]) -> bool:
+def matching_names(model: nn.Module, pattern: str) -> set[str]:
+    """Return the modules and tensors that a shell pattern names; ``PlanError`` if there are none."""
+    tensors = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
+    names = {path for path, _ in model.named_modules() if path} | set(tensors)
+    matching = {name for name in names if fnmatchcase(name, pattern)}
+    if not matching:
+        raise PlanError(
+            f"expected ignore patterns that match a module or tensor, but {pattern!r} matches none; names look like "
+            f"{', '.join(sorted(names)[:3])}"
+        )
+    return matching
+
+
+def is_below(tensor: str, paths: set[str]) -> bool:
+    """Whether a tensor is one of ``paths`` or lies in a module of them."""
     parts = tensor.split(".")
     return any(".".join(parts[: n + 1]) in paths for n in range(len(parts)))
 
