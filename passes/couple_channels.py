@@ -63,28 +63,26 @@ def _collect(channels: Channels) -> Coupling:
     """Turn joined labels into groups: sets of coupled labels with the same members, one channel each."""
     count, ids = channels.components()
     first_reason, reasons = channels.frozen(count, ids)
+    table = channels.tensors()
     slots = [
-        (name, dim, ids[labels])
-        for name, dims in channels.tensors().items()
-        for dim, labels in enumerate(dims)
-        if labels is not None
+        (name, dim, labels) for name, dims in table.items() for dim, labels in enumerate(dims) if labels is not None
     ]
-    group_of, channel_of, order = _partition(count, first_reason < 0, [slot for _, _, slot in slots])
+    distinct = {id(labels): ids[labels] for _, _, labels in slots}  # one array serves a filter, its norm and its readers
+    parts = [ids[labels] for labels in channels.parts()]
+    group_of, channel_of, order = _partition(count, first_reason < 0, list(distinct.values()), parts)
+    rows = {key: _rows(sets, group_of, channel_of) for key, sets in distinct.items()}
+    held = {key: _held(sets, first_reason) for key, sets in distinct.items()}
     members: list[list[Member]] = [[] for _ in order]
     frozen: list[Frozen] = []
-    for name, dim, sets in slots:
+    for name, dim, labels in slots:
         roles = channels.roles(name, dim)
-        for group, indices in _rows(sets, group_of, channel_of):
+        for group, indices in rows[id(labels)]:
             members[group].append(Member(name, dim, indices, roles))
-        held = np.flatnonzero(first_reason[sets] >= 0)
-        for number in np.unique(first_reason[sets[held]]):
-            indices = held[first_reason[sets[held]] == number]
-            frozen.append(Frozen(name, dim, indices, reasons[number]))
+        frozen += [Frozen(name, dim, indices, reasons[number]) for number, indices in held[id(labels)]]
     groups = tuple(
         ChannelGroup(name, len(channel), tuple(m))
         for name, channel, m in zip(_names(members), order, members, strict=True)
     )
-    table = channels.tensors()
     return Coupling(
         groups,
         tuple(frozen),
@@ -99,6 +97,12 @@ def _collect(channels: Channels) -> Coupling:
     )
 
 
+def _held(sets: Ids, first_reason: Ids) -> list[tuple[int, Ids]]:
+    """Return the positions along a dimension that are frozen, by the number of their reason."""
+    numbers = first_reason[sets]
+    return [(int(number), np.flatnonzero(numbers == number)) for number in np.unique(numbers[numbers >= 0])]
+
+
 def _through(labels: Any, ids: Ids) -> Any:
     """Replace labels by the numbers of their sets, in nested tuples of arrays."""
     if labels is None:
@@ -108,8 +112,8 @@ def _through(labels: Any, ids: Ids) -> Any:
     return tuple(_through(item, ids) for item in labels)
 
 
-def _partition(count: int, free: Any, slots: list[Ids]) -> tuple[Ids, Ids, list[Ids]]:
-    """Divide the free sets into classes that occur alike in every slot.
+def _partition(count: int, free: Any, slots: list[Ids], parts: list[Ids]) -> tuple[Ids, Ids, list[Ids]]:
+    """Divide the free sets that occur in a slot into classes that occur alike in every slot and every part.
 
     Returns for each set its class (-1 if it has none) and its position there, and the sets of each class, both in
     the order of first occurrence. Each slot refines the classes found so far, so the cost is that of the labels.
@@ -117,9 +121,9 @@ def _partition(count: int, free: Any, slots: list[Ids]) -> tuple[Ids, Ids, list[
     klass = np.full(count, -1, dtype=np.int64)
     seen = np.full(count, np.iinfo(np.int64).max, dtype=np.int64)
     position, classes = 0, 0
-    for slot in slots:
+    for number, slot in enumerate([*slots, *parts]):
         present, first, times = np.unique(slot, return_index=True, return_counts=True)
-        usable = free[present]
+        usable = free[present] if number < len(slots) else klass[present] >= 0
         present, first, times = present[usable], first[usable], times[usable]
         seen[present] = np.minimum(seen[present], position + first)
         position += len(slot)

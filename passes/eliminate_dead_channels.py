@@ -52,7 +52,11 @@ class EliminateDeadChannels(Pass):
 
         slim = rebuild(program, self._cut(program, kept), change, reshape, program.transient)
         origin = program.facts.origin
-        slim.with_origin(Origin(self.plan, totals(program) if origin is None else origin.before))
+        before = totals(program) if origin is None else origin.before
+        folded = {} if origin is None else origin.folded
+        slim.with_origin(
+            Origin(self.plan, before, folded={name: _cut_tensor(t, name, kept) for name, t in folded.items()})
+        )
         return PassResult(slim, modified=self.plan.removed_channels > 0)
 
     def ensures(self, program: Program) -> None:

@@ -51,25 +51,39 @@ class FoldConstantChannels(Pass):
             return PassResult(program, modified=False)
         tensors = dict(program.clone().tensors)
         biases: dict[str, Ref] = {}
+        exact: dict[str, torch.Tensor] = {}
         for node in program.graph.nodes:
             if node.name in shares:
-                biases[node.name] = _fold(call_of(node, program), shares[node.name], tensors)
+                name, value = _fold(call_of(node, program), shares[node.name], tensors)
+                biases[node.name], exact[name] = name, value
 
         def change(call: Call, operator: Operator) -> Mapping[str, Any]:
             return {"bias": biases[call.node.name]} if call.node.name in biases else {}
 
         folded = rebuild(program, tensors, change, lambda node: node.meta.get(SHAPE, ()), program.transient)
         origin = program.facts.origin
-        folded.with_origin(Origin(self.plan, totals(program) if origin is None else origin.before))
+        before = totals(program) if origin is None else origin.before
+        folded.with_origin(Origin(self.plan, before, folded=exact))
         return PassResult(folded, modified=True)
 
 
-def _fold(call: Call, constants: npt.NDArray[np.float64], tensors: dict[str, torch.Tensor]) -> Ref:
-    """Add to the bias of a call what its dead inputs contribute, and return the name of the bias."""
+def _name_of_new_bias(call: Call, tensors: dict[str, torch.Tensor]) -> Ref:
+    if call.node.op == "call_module":
+        return Ref(f"{call.node.target}.bias")
+    name, number = f"{call.node.name}_bias", 2
+    while name in tensors:
+        name, number = f"{call.node.name}_bias_{number}", number + 1
+    return Ref(name)
+
+
+def _fold(
+    call: Call, constants: npt.NDArray[np.float64], tensors: dict[str, torch.Tensor]
+) -> tuple[Ref, torch.Tensor]:
+    """Add to the bias of a call what its dead inputs contribute; return its name, and its value in float64."""
     weight = tensors[call["weight"]].detach()
     summed = weight.double().flatten(2).sum(2) if weight.dim() > 2 else weight.double()
     share = summed @ torch.from_numpy(constants).to(weight.device)
-    name = call["bias"] or Ref(f"{str(call['weight']).rpartition('.')[0]}.bias")
+    name = call["bias"] or _name_of_new_bias(call, tensors)
     old = tensors[name].detach().double() if name in tensors else 0.0
     tensors[name] = nn.Parameter((old + share).to(weight.dtype), requires_grad=True)
-    return Ref(name)
+    return Ref(name), old + share

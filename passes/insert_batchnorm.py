@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from swdc.contract import Pass, PassResult
 from swdc.errors import PassError
-from swdc.program import SCOPE, SHAPE, Program, copy_graph
+from swdc.program import DTYPE, SCOPE, SHAPE, Program, copy_graph
 
 _SUMS = ("aten.add.Tensor",)
 _NORMS: dict[int, type[nn.Module]] = {2: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
@@ -54,7 +54,7 @@ class InsertBatchnorm(Pass):
             norm.meta = copy.copy(node.meta)
             node.replace_all_uses_with(norm, delete_user_cb=lambda user, norm=norm: user is not norm)
         result = Program(graph, tensors, leaves, program.facts, program.transient)
-        return PassResult(result.train(program.training), modified=True)
+        return PassResult(result.follow_modes(program), modified=True)
 
     def ensures(self, program: Program) -> None:
         """No sum is left without a batch norm."""
@@ -66,7 +66,7 @@ class InsertBatchnorm(Pass):
         like = next((t for t in program.parameters() if t.is_floating_point()), torch.empty(0))
         norm = _NORMS[rank](channels, eps=self.eps, momentum=self.momentum, device=like.device, dtype=like.dtype)
         with torch.no_grad():
-            norm.weight.fill_((1 + self.eps) ** 0.5)  # type: ignore[operator, union-attr]
+            norm.weight.fill_((1 + self.eps) ** 0.5)  # type: ignore[operator]
         return norm.train(program.training)
 
 
@@ -79,12 +79,17 @@ def _is_open_sum(node: fx.Node, program: Program) -> bool:
     if str(node.target) not in _SUMS or not node.users:
         return False
     shape: Any = node.meta.get(SHAPE, ())
-    if len(shape) not in _NORMS or not isinstance(shape[1], int):
+    if len(shape) not in _NORMS or not isinstance(shape[1], int) or not _is_floating(node):
         return False
     operands = [a for a in node.args if isinstance(a, fx.Node) and a.op != "get_attr"]
     if len(operands) != 2 or any(o.meta.get(SHAPE) != shape for o in operands):
         return False
     return not all(_is_norm(user, program) or str(user.target) in _SUMS for user in node.users)
+
+
+def _is_floating(node: fx.Node) -> bool:
+    dtype = node.meta.get(DTYPE)
+    return isinstance(dtype, torch.dtype) and dtype.is_floating_point
 
 
 def _is_norm(node: fx.Node, program: Program) -> bool:

@@ -7,18 +7,20 @@ a channel takes when it is dead, that is, when everything that writes it is set 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import fx
 
 from swdc.call import Call, Ref, Value
 from swdc.groups import READS, WRITES, Bools, Ids, Labelled, Reason
-from swdc.program import SHAPE, Program
+from swdc.program import DTYPE, SHAPE, Program, tensors_of
 from swdc.sizes import evaluate, stand_ins
 
 Dead = float | npt.NDArray[np.float64]
@@ -34,6 +36,8 @@ class Channels:
         first: dict[int, str] = {}
         self._canonical = {name: first.setdefault(id(t), name) for name, t in tensors.items()}
         self._tensor_shapes = {name: tuple(t.shape) for name, t in tensors.items()}
+        self._tensor_dtypes = {name: t.dtype for name, t in tensors.items()}
+        self._readers = _readers(program, self._canonical)
         self._stand_ins = stand_ins(sorted(program.facts.symbols))
         self._node_labels: dict[Any, tuple[Ids | None, ...]] = {}
         self._node_dead: dict[Any, tuple[Dead, ...]] = {}
@@ -43,7 +47,9 @@ class Channels:
         self._joins: list[tuple[Ids, Ids]] = []
         self._freezes: list[tuple[Ids, int]] = []
         self._reasons: list[Reason] = []
-        self._constants: dict[str, tuple[Ids, Dead]] = {}
+        self._constants: dict[str, tuple[Ref, Ids, Dead]] = {}
+        self._parts: list[Ids] = []
+        self._held: dict[tuple[str, int], Reason] = {}
 
     # -- what rules ask -----------------------------------------------------------------------------------------
 
@@ -57,6 +63,13 @@ class Channels:
         """Return for each dimension of a value whether its size is known at trace time."""
         shape = self._tensor_shapes[value] if isinstance(value, Ref) else value.meta[SHAPE]
         return [isinstance(size, int) for size in shape]
+
+    def dtype(self, value: Value) -> torch.dtype:
+        """Return the data type of a value."""
+        if isinstance(value, Ref):
+            return self._tensor_dtypes[value]
+        dtype: torch.dtype | None = value.meta.get(DTYPE)
+        return torch.float64 if dtype is None else dtype
 
     def labels(self, value: Value) -> list[Ids | None]:
         """Return the labels along each dimension of a value, ``None`` for a dimension without channels.
@@ -74,7 +87,7 @@ class Channels:
         slots = self._slots(value)
         size = self._tensor_shapes[value][dim]
         if slots[dim] is None and size > 1:
-            slots[dim] = self.fresh(size)
+            self._label(value, dim, self.fresh(size))
         return slots[dim]
 
     def dead(self, value: Value) -> list[Dead]:
@@ -116,14 +129,20 @@ class Channels:
             self._joins.append((one, other))
         return one
 
-    def bind(self, tensor: Ref | None, dim: int, labels: Ids | None, role: str, call: Call) -> None:
-        """Give a dimension of a tensor the labels of a value that it is used with, in the given role."""
-        if tensor is None or self._tensor_shapes[tensor][dim] <= 1:
+    def bind(self, tensor: Value | None, dim: int, labels: Ids | None, role: str, call: Call) -> None:
+        """Give a dimension of a tensor the labels of a value that it is used with, in the given role.
+
+        Where the tensor is itself computed (a weight that is scaled first), the two are coupled.
+        """
+        if tensor is None or self.sizes(tensor)[dim] <= 1:
+            return
+        if not isinstance(tensor, Ref):
+            self.join(self.channels(tensor, dim), labels, call)
             return
         self._roles.setdefault((self._canonical[tensor], dim), set()).add(role)
         slots = self._slots(tensor)
         if slots[dim] is None and labels is not None:
-            slots[dim] = labels
+            self._label(tensor, dim, labels)
         elif labels is None:
             self.join(self.channels(tensor, dim), None, call)
         else:
@@ -135,6 +154,15 @@ class Channels:
             self._reasons.append(reason)
             self._freezes.append((labels, len(self._reasons) - 1))
 
+    def hold(self, value: Value | None, dims: Iterable[int], call: Call) -> None:
+        """Forbid removal along dimensions that an operator works along, should they hold channels now or later."""
+        for dim in () if value is None else dims:
+            reason = call.reason("works along this dimension, position by position")
+            if isinstance(value, Ref) and self._slots(value)[dim] is None:
+                self._held.setdefault((self._canonical[value], dim), reason)
+            else:
+                self.freeze(self.channels(value, dim), reason)
+
     def freeze_value(self, value: Value, reason: Reason) -> None:
         """Forbid the removal of every channel of a value."""
         for labels in self.labels(value):
@@ -143,8 +171,10 @@ class Channels:
     def contract(self, call: Call, value: Value, dim: int, weight: Value, weight_dim: int, folds: bool) -> None:
         """Couple two dimensions that are summed over together, and see that dead channels add nothing.
 
-        ``folds`` says that a constant other than zero can be added to the bias of this call instead.
+        ``folds`` says that a constant other than zero can be added to the bias of this call instead, provided that
+        its weight and bias are tensors and no other call reads that bias.
         """
+        folds = folds and isinstance(weight, Ref) and self._owns_bias(call)
         labels = self.labels(value)[dim]
         if isinstance(weight, Ref):
             self.bind(weight, weight_dim, labels, READS, call)
@@ -153,6 +183,17 @@ class Channels:
             self.join(labels, self.channels(weight, weight_dim), call)
             dead = product(self.dead(value)[dim], self.dead(weight)[weight_dim])
         self.absorb(call, labels, dead, folds)
+
+    def _owns_bias(self, call: Call) -> bool:
+        if call["bias"] is None and call.node.op == "call_function":
+            return True  # it is given a bias of its own
+        held = call["bias"] or call["weight"]
+        return isinstance(held, Ref) and self._readers[self._canonical[held]] == 1
+
+    def part(self, labels: Ids | None) -> None:
+        """Say that these channels are a tensor of their own, cut out of another: one of them has to stay."""
+        if labels is not None:
+            self._parts.append(labels)
 
     def absorb(self, call: Call, labels: Ids | None, dead: Dead, folds: bool) -> None:
         """See that dead channels add nothing where ``call`` sums over them; note or freeze those that do."""
@@ -164,9 +205,15 @@ class Channels:
             text = "its dead value is not a constant that can be folded into the bias here"
             self.freeze(labels[~known], call.reason(f"sums over the channel, and {text}"))
         if folds and (values[known] != 0).any():
-            self._constants[call.node.name] = (labels, np.where(known, values, 0.0))
+            self._constants[call.node.name] = (call["weight"], labels, np.where(known, values, 0.0))
 
     # -- the end ------------------------------------------------------------------------------------------------
+
+    def _label(self, tensor: Ref, dim: int, labels: Ids) -> None:
+        self._slots(tensor)[dim] = labels
+        held = self._held.get((self._canonical[tensor], dim))
+        if held is not None:
+            self.freeze(labels, held)
 
     def _slots(self, tensor: str) -> list[Ids | None]:
         name = self._canonical[tensor]
@@ -195,6 +242,10 @@ class Channels:
         """Return the labels of every tensor that a rule touched, by its first name."""
         return {name: tuple(slots) for name, slots in self._tensor_labels.items()}
 
+    def parts(self) -> list[Ids]:
+        """Return the labels of the parts that values are cut into."""
+        return self._parts
+
     def canonical(self) -> dict[str, str]:
         """Return for each name of a tensor its first name (tied tensors have several)."""
         return self._canonical
@@ -204,12 +255,38 @@ class Channels:
         return {node.name: labels for node, labels in self._node_labels.items()}
 
     def constants(self) -> dict[str, tuple[Ids, Dead]]:
-        """Return for each node that must fold constants the labels that it reads and their dead values."""
-        return self._constants
+        """Return for each node that must fold constants the labels that it reads and their dead values.
+
+        A weight that also writes these channels (a tied embedding) is masked itself, and then adds nothing.
+        """
+        return {
+            node: (labels, dead)
+            for node, (weight, labels, dead) in self._constants.items()
+            if WRITES not in self.roles(self._canonical[weight], 1)
+        }
 
     def roles(self, tensor: str, dim: int) -> frozenset[str]:
         """Return what a tensor does with the channels along a dimension; it writes them unless a rule says else."""
         return frozenset(self._roles.get((tensor, dim), {WRITES}))
+
+
+def _readers(program: Program, canonical: Mapping[str, str]) -> Counter[str]:
+    """Count the calls that read each tensor, by its first name."""
+    count: Counter[str] = Counter()
+    for node in program.graph.nodes:
+        if node.op == "get_attr":
+            count[canonical[str(node.target)]] += len(node.users)
+        elif node.op == "call_module":
+            own = tensors_of(program.get_submodule(str(node.target)))
+            count.update(canonical[f"{node.target}.{name}"] for name in own)
+    return count
+
+
+def affine(gain: Dead, shift: Dead) -> Dead:
+    """Return the dead value of ``gain * x + shift`` for any x: the shift where the gain is zero."""
+    a, b = np.broadcast_arrays(np.asarray(gain, dtype=np.float64), np.asarray(shift, dtype=np.float64))
+    result = np.where(a == 0, b, UNKNOWN)
+    return float(result) if result.ndim == 0 else result
 
 
 def product(one: Dead, other: Dead) -> Dead:

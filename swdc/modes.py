@@ -1,41 +1,48 @@
-"""Finds what a model does in training that it does not do in evaluation: stochastic depth, auxiliary heads."""
+"""Finds what a model does in training that a program of its evaluation does not: stochastic depth, auxiliary heads."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import CodeType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 
-def training_differences(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
-    """Return the paths of the modules that call other functions in training than in evaluation.
+_MODAL = {f: inspect.signature(f) for f in (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.batch_norm)}
+"""Functions that become modules of a program, which train."""
 
-    The model's own tensors and the state of the random generators stay as they are.
+
+def training_differences(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+    """Return the paths of the modules that call other functions or modules in training than in evaluation.
+
+    Those that keep a dropout or a batch norm in evaluation mode on purpose are among them. The model's own tensors
+    and the state of the random generators stay as they are.
     """
-    if not any(_asks_for_mode(type(module)) for module in model.modules()):
+    if not any(_concerns_mode(type(module)) for module in model.modules()):
         return []
     try:
         evaluated, trained = (_record(model, args, kwargs, mode, "meta") for mode in (False, True))
-    except (RuntimeError, ValueError):
-        evaluated, trained = (_record(model, args, kwargs, mode, None) for mode in (False, True))
-    modules = dict(model.named_modules())
-    paths = {
-        path
-        for path in {path for path, _ in evaluated + trained}
-        if not type(modules[path]).__module__.startswith("torch.nn.")  # what these do in training is known
-        and [f for p, f in evaluated if p == path] != [f for p, f in trained if p == path]
-    }
+    except Exception:  # some models cannot run on the meta device, for reasons of their own
+        try:
+            evaluated, trained = (_record(model, args, kwargs, mode, None) for mode in (False, True))
+        except (
+            Exception
+        ):  # whatever the user's model raises: it evaluates, so it asks for something else in training
+            return [""]
+    known = {p for p, module in model.named_modules() if type(module).__module__.startswith("torch.nn.")}
+    paths = {p for p in {*evaluated, *trained} - known if evaluated.get(p) != trained.get(p)}
     return sorted(p for p in paths if not any(p.startswith(f"{other}.") for other in paths if other))
 
 
-def _asks_for_mode(cls: type) -> bool:
-    """Whether the code of a class, those of torch.nn aside, reads ``self.training``."""
+def _concerns_mode(cls: type) -> bool:
+    """Whether the code of a class, those of torch.nn aside, reads ``self.training`` or calls what depends on it."""
     for base in cls.__mro__:
         if base.__module__.startswith("torch.nn") or base is object:
             continue
@@ -48,24 +55,43 @@ def _asks_for_mode(cls: type) -> bool:
 
 def _mentions(code: CodeType) -> bool:
     nested = (c for c in code.co_consts if isinstance(c, CodeType))
-    return "training" in code.co_names or any(map(_mentions, nested))
+    concerned = {"training", *(f.__name__ for f in _MODAL)}
+    return not concerned.isdisjoint(code.co_names) or any(map(_mentions, nested))
 
 
 class _Recorder(TorchFunctionMode):
-    """Notes every function of torch that is called, with the module that calls it."""
+    """Notes every function of torch and every module that is called, with the module that calls it."""
 
-    def __init__(self) -> None:
+    def __init__(self, training: bool) -> None:
         super().__init__()
-        self.calls: list[tuple[str, str]] = []
-        self.stack: list[str] = [""]
+        self.training = training
+        self.calls: dict[str, list[str]] = {}
+        self.stack: list[str] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.calls.append((self.stack[-1], getattr(func, "__name__", str(func))))
+        name = getattr(func, "__name__", str(func))
+        if func in _MODAL and self.training and not _trains(func, args, kwargs or {}):
+            name += " in evaluation mode"
+        self.note(name)
         return func(*args, **(kwargs or {}))
+
+    def note(self, name: str) -> None:
+        self.calls.setdefault(self.stack[-1] if self.stack else "", []).append(name)
+
+    def enter(self, path: str) -> None:
+        self.note(f"module {path}")
+        self.stack.append(path)
+
+
+def _trains(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    bound = _MODAL[func].bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bool(bound.arguments["training"]) or bound.arguments.get("p") == 0
 
 
 @contextmanager
 def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Put every module back into the mode, training or evaluation, that it was in."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         yield
@@ -74,23 +100,24 @@ def modes_kept(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-
-
 def _record(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool, device: str | None
-) -> list[tuple[str, str]]:
-    recorder = _Recorder()
+) -> dict[str, list[str]]:
+    """Return the functions and modules that each module calls, by the path of the caller."""
+    recorder = _Recorder(training)
 
     def moved(value: Any) -> Any:
         return (value.to(device) if device else value.clone()) if isinstance(value, torch.Tensor) else value
 
-    state = {name: t.detach() if device is None else moved(t.detach()) for name, t in model.named_parameters()}
+    state = {
+        name: t.detach() if device is None else moved(t.detach()) for name, t in model.named_parameters()
+    }
     state |= {name: moved(t) for name, t in model.named_buffers()}
     inputs = pytree.tree_map(moved, (args, kwargs))
     names = {module: name for name, module in model.named_modules()}
     handles = []
     for module, name in names.items():
-        handles.append(module.register_forward_pre_hook(lambda *_, name=name: recorder.stack.append(name)))
+        handles.append(module.register_forward_pre_hook(lambda *_, name=name: recorder.enter(name)))
         handles.append(module.register_forward_hook(lambda *_: recorder.stack.pop() and None))
     try:
         with modes_kept(model), torch.random.fork_rng(devices=[]), torch.no_grad(), recorder:

@@ -31,11 +31,16 @@ SCOPE = "scope"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a rewritten program comes from: the plan, and the counts of the program that the plan was made for."""
+    """Where a rewritten program comes from: the plan, and the counts of the program that the plan was made for.
+
+    ``dense`` is that program, kept by a masked one. ``folded`` holds biases that a rewrite computed, in float64:
+    what they were before they were rounded to the type of the weights.
+    """
 
     plan: Plan
     before: Mapping[str, int]
     dense: Program | None = None
+    folded: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,17 +96,13 @@ class Program(fx.GraphModule):
             _attach_module(self, path, module)
         self.facts = facts
         self.graph = graph
-        self.graph.lint()
 
     # -- data ---------------------------------------------------------------------------------------------------
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
         """All parameters and buffers by name; tied ones under each of their names."""
-        return {
-            **dict(self.named_parameters(remove_duplicate=False)),
-            **dict(self.named_buffers(remove_duplicate=False)),
-        }
+        return tensors_of(self)
 
     @property
     def leaves(self) -> dict[str, nn.Module]:
@@ -190,15 +191,25 @@ class Program(fx.GraphModule):
         tensors = {name: fresh(t) for name, t in self.tensors.items()}
         leaves = {path: _with_tensors(module, fresh) for path, module in self.leaves.items()}
         program = Program(copy_graph(self.graph), tensors, leaves, self.facts, self.transient)
-        for mine, theirs in zip(program.modules(), self.modules(), strict=False):
-            mine.training = theirs.training
-        program.train(self.training)
-        return program
+        return program.follow_modes(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Program:
         program = self.clone()
         memo[id(self)] = program
         return program
+
+    def follow_modes(self, model: nn.Module) -> Program:
+        """Take over, by path, which modules of a model are in training, and return this program.
+
+        A module that the model lacks (one made for a call of ``F.dropout``) follows the nearest one above it.
+        """
+        modes = {path: module.training for path, module in model.named_modules(remove_duplicate=False)}
+        for path, module in self.named_modules(remove_duplicate=False):
+            above = path
+            while above not in modes:
+                above = above.rpartition(".")[0]
+            module.training = modes[above]
+        return self
 
     def with_origin(self, origin: Origin) -> Program:
         """Record where this program comes from, and return it."""
@@ -267,6 +278,16 @@ def copy_graph(graph: fx.Graph) -> fx.Graph:
         mapping[node].name = node.name
     new.set_codegen(copy.copy(graph._codegen))
     return new
+
+
+def tensors_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return all parameters and buffers of a model by name, in the order of its ``state_dict``."""
+    return {
+        f"{path}.{name}" if path else name: tensor
+        for path, module in model.named_modules(remove_duplicate=False)
+        for name, tensor in (*module._parameters.items(), *module._buffers.items())
+        if tensor is not None
+    }
 
 
 def _container(root: nn.Module, path: str) -> nn.Module:

@@ -51,8 +51,7 @@ class _Rebuilding:
         self.graph.set_codegen(copy.copy(self.old.graph._codegen))
         facts = replace(self.old.facts, origin=None)
         program = Program(self.graph, self.tensors, self.leaves, facts, transient)
-        program.train(self.old.training)
-        return program
+        return program.follow_modes(self.old)
 
     def _call(self, node: fx.Node) -> fx.Node:
         operator, call = operator_of(node, self.old), call_of(node, self.old)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
@@ -22,11 +24,12 @@ from swdc.modes import modes_kept, training_differences
 from swdc.ops import Leaf, lookup
 from swdc.ops.base import name_of
 from swdc.ops.leaves import path_of
-from swdc.program import DTYPE, SCOPE, SHAPE, STACK_TRACE, Facts, Program
+from swdc.program import DTYPE, SCOPE, SHAPE, STACK_TRACE, Facts, Program, tensors_of
 from swdc.sizes import Shape, simplify
 
 Example = torch.Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
 
+_UNSEEN = -1
 _CHECKS = ("aten._assert_tensor_metadata.default", "aten._assert_scalar.default")
 _RETURN_THEIR_INPUT = ("aten.dropout.default", "aten.feature_dropout.default")
 _TENSOR_ARGUMENTS = ("weight", "bias", "running_mean", "running_var")
@@ -49,25 +52,24 @@ def trace(model: nn.Module, example_inputs: Example) -> Program:
         raise TraceError(f"expected a torch.nn.Module, got {type(model).__name__}; give the model itself")
     args, kwargs = _normalised(example_inputs)
     with modes_kept(model):
-        training = model.training
         model.eval()
-        exported, batched = _export(model, args, kwargs)
+        exported, batched, notes = _export(model, args, kwargs)
         differences = training_differences(model, *_at_least_two(args, kwargs, batched)[:2])
-    program = _Raising(model, exported, batched, (args, kwargs), differences).program()
+    program = _Raising(model, exported, batched, (args, kwargs), notes, differences).program()
     for note in program.facts.notes:
         warnings.warn(note, stacklevel=2)
-    return program.train(training)
+    return program.follow_modes(model)
 
 
 def _normalised(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
     if isinstance(example, torch.Tensor):
-        args, kwargs = (example,), {}
+        args = (example,)
     elif isinstance(example, dict):
-        args, kwargs = (), dict(example)
+        kwargs = dict(example)
     elif isinstance(example, list | tuple):
-        args, kwargs = tuple(example), {}
-    else:
-        args, kwargs = (), {}
+        args = tuple(example)
     if not any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves((args, kwargs))):
         raise TraceError(
             f"expected example inputs as a tensor, a tuple of arguments or a dict of keyword arguments with at least "
@@ -89,6 +91,7 @@ def _at_least_two(args: Any, kwargs: Any, batched: bool) -> tuple[Any, Any, Any]
     def doubled(value: Any) -> Any:
         return torch.cat([value, value]) if isinstance(value, torch.Tensor) and leading == 1 else value
 
+    args, kwargs = pytree.tree_map(doubled, (args, kwargs))
     tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
     first = tensors[0].shape[:1]
 
@@ -97,34 +100,38 @@ def _at_least_two(args: Any, kwargs: Any, batched: bool) -> tuple[Any, Any, Any]
             return None
         return {0: Dim.AUTO} if value.shape[:1] == first else dict.fromkeys(range(value.dim()), Dim.AUTO)
 
-    args, kwargs = pytree.tree_map(doubled, (args, kwargs))
     dims = pytree.tree_map(dynamic, (args, kwargs))
     return args, kwargs, dims
 
 
-def _export(model: nn.Module, args: Any, kwargs: Any) -> tuple[ExportedProgram, bool]:
-    """Return the exported model, and whether its inputs share a batch."""
+def _export(model: nn.Module, args: Any, kwargs: Any) -> tuple[ExportedProgram, bool, list[str]]:
+    """Return the exported model, whether its inputs share a batch, and what the user should know."""
     batched = _shared_leading_size((args, kwargs)) is not None
     inputs, keywords, dims = _at_least_two(args, kwargs, batched)
-    shapes = (*dims[0], *dims[1].values()) if not keywords else _by_name(model, dims)
+    fixed = "the sizes of all inputs are fixed to those of the example inputs, for the model's code depends on them"
     first: Exception | None = None
-    for dynamic in (shapes, None):
+    for dynamic in (True, False):
         try:
             with _quiet():
-                plain = (args, kwargs) if dynamic is None else (inputs, keywords)
-                exported = torch.export.export(model, *plain, dynamic_shapes=dynamic, strict=False)
-            return exported, batched
+                plain = (inputs, keywords) if dynamic else (args, kwargs)
+                shapes = _by_name(model, dims) if dynamic else None
+                exported = torch.export.export(model, *plain, dynamic_shapes=shapes, strict=False)
         except Exception as error:  # export raises errors of many kinds; all of them mean the same to the user
             first = first or error
+            continue
+        if not dynamic or not batched or _has_symbolic_input(exported):
+            return exported, batched, [] if dynamic else [fixed]
     raise TraceError(_why(model, args, kwargs, first)) from first
 
 
-def _by_name(model: nn.Module, dims: Any) -> dict[str, Any]:
-    """Return dynamic dimensions by the names of the parameters of ``forward``, as export wants them with keywords."""
-    import inspect
+def _has_symbolic_input(exported: ExportedProgram) -> bool:
+    shapes = [_shape(node.meta.get("val")) for node in exported.graph.nodes if node.op == "placeholder"]
+    return any(not isinstance(size, int) for size in _flat(tuple(shapes)))
 
-    names = list(inspect.signature(model.forward).parameters)
-    return {**dict(zip(names, dims[0], strict=False)), **dims[1]}
+
+def _by_name(model: nn.Module, dims: Any) -> dict[str, Any]:
+    """Return dynamic dimensions by the names of the parameters of ``forward``."""
+    return dict(inspect.signature(model.forward).bind(*dims[0], **dims[1]).arguments)
 
 
 def _why(model: nn.Module, args: Any, kwargs: Any, error: Exception | None) -> str:
@@ -153,7 +160,7 @@ def _quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # a failing export prints its graph
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -164,7 +171,8 @@ class _Raising:
     """Turns an exported graph of ATen calls with lifted tensors into a Program of leaf modules."""
 
     def __init__(
-        self, model: nn.Module, exported: ExportedProgram, batched: bool, example: Any, differences: list[str]
+        self, model: nn.Module, exported: ExportedProgram, batched: bool, example: Any, notes: list[str],
+        differences: list[str],
     ) -> None:
         self.model, self.exported, self.batched, self.example = model, exported, batched, example
         self.graph = fx.Graph()
@@ -172,18 +180,15 @@ class _Raising:
         self.leaves: dict[str, nn.Module] = {}
         self.leaf_calls: dict[str, Any] = {}
         self.symbols: dict[str, int] = {}
-        self.notes: list[str] = []
+        self.notes = list(notes)
         if differences:
             named = ", ".join(path or "the model" for path in differences[:4])
             more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
             self.notes.append(
-                f"{named}{more} do something else in training than in evaluation; train the model itself, then trace "
-                f"and slim it"
+                f"what {named}{more} computes in training differs from evaluation by more than dropout and batch "
+                f"norm; train the model itself, then trace and slim it"
             )
-        self.tensors: dict[str, torch.Tensor] = {
-            **dict(model.named_parameters(remove_duplicate=False)),
-            **dict(model.named_buffers(remove_duplicate=False)),
-        }
+        self.tensors = tensors_of(model)
         self.transient = {
             f"{path}.{name}" if path else name
             for path, module in model.named_modules()
@@ -208,7 +213,7 @@ class _Raising:
         self._set_calling_convention()
         facts = Facts(self.symbols, self._batch(), self.example, notes=tuple(self.notes))
         program = Program(self.graph, self.tensors, self.leaves, facts, self.transient)
-        _measure_unbacked(program)
+        program.facts = replace(facts, symbols=_measured(program))
         return program
 
     # -- nodes --------------------------------------------------------------------------------------------------
@@ -259,7 +264,12 @@ class _Raising:
         functional = _without_side_effects(target)
         if functional is None or not isinstance(x, fx.Node):
             return target, None
-        aliases = _is_view(x) or any(_is_view(user) for user in x.users if user < node)
+        before = self.values[x]
+        aliases = (
+            _is_view(x)
+            or any(_is_view(user) for user in x.users if user < node)
+            or (isinstance(before, fx.Node) and _overwrites(before))  # it was kept in place, so it has aliases
+        )
         dtype = x.meta["val"].dtype
         same = all(
             v.meta["val"].dtype == dtype
@@ -273,6 +283,8 @@ class _Raising:
     def _replace(self, mutated: fx.Node, by: fx.Node) -> None:
         """Let later readers of an overwritten value, and of what it overwrote, read the new one."""
         old = self.values[mutated]
+        if isinstance(old, Ref):
+            self.notes.append(f"the model overwrites {old} in evaluation; the program does not")
         for node, value in self.values.items():
             if value is old:
                 self.values[node] = by
@@ -294,7 +306,7 @@ class _Raising:
         module = operator.build(Call(described, name_of(target), bound), self.tensors)
         if module is None:
             return None
-        signature = str(sorted((k, str(v)) for k, v in bound.items() if k != "input"))
+        signature = str(sorted((k, str(v)) for k, v in bound.items() if k != operator.data))
         if path in self.leaves and self.leaf_calls[path] != signature:
             return None
         others = {n for n in self.tensors if n.rpartition(".")[0] == path}
@@ -302,7 +314,7 @@ class _Raising:
             return None
         if path not in self.leaves:
             self.leaves[path], self.leaf_calls[path] = module, signature
-        return self.graph.call_module(path, (bound["input"],))
+        return self.graph.call_module(path, (self._fetched(bound[operator.data]),))
 
     def _own_momentum(self, bound: Mapping[str, Any], path: str) -> dict[str, Any]:
         """Take a batch norm's momentum from the user's module: a cumulative average is not visible in evaluation."""
@@ -325,7 +337,9 @@ class _Raising:
 
     def _note_fixed_mode(self, node: fx.Node) -> None:
         bound = bind(node)
-        if bound.get("train") is False or (bound.get("training") is False):
+        fixed = {**bound, "use_input_stats": bound.get("use_input_stats", True)}
+        drops_nothing = bound.get("dropout") == 0  # recurrent layers have the mode for their dropout only
+        if not drops_nothing and any(fixed.get(mode) is False for mode in ("train", "training", "use_input_stats")):
             self.notes.append(
                 f"{name_of(node.target)} (node {node.name}) keeps its evaluation mode in training; train the model "
                 f"itself, then trace and slim it"
@@ -336,9 +350,6 @@ class _Raising:
         values = node.args[0]
         assert isinstance(values, list | tuple)
         user = [v for v, spec in zip(values, outputs, strict=True) if spec.kind == OutputKind.USER_OUTPUT]
-        changed = [spec.target for spec in outputs if spec.kind == OutputKind.BUFFER_MUTATION]
-        if changed:
-            self.notes.append(f"the model updates its buffers {changed} in evaluation; the program does not")
         self.graph.output(tuple(self._fetched(self._mapped(user))))
 
     # -- helpers ------------------------------------------------------------------------------------------------
@@ -364,8 +375,7 @@ class _Raising:
 
     def _erase_unused(self) -> None:
         for node in reversed(list(self.graph.nodes)):
-            mutates = isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
-            if node.op not in ("placeholder", "output") and not node.users and not mutates:
+            if node.op not in ("placeholder", "output") and not node.users and not _overwrites(node):
                 self.graph.erase_node(node)
         called = {n.target for n in self.graph.nodes if n.op == "call_module"}
         self.leaves = {path: module for path, module in self.leaves.items() if path in called}
@@ -395,33 +405,36 @@ class _Raising:
         for node in self.graph.nodes:
             for size in _flat(node.meta.get(SHAPE)):
                 for symbol in () if isinstance(size, int) else size.free_symbols:
-                    self.symbols.setdefault(str(symbol), -1)
+                    self.symbols.setdefault(str(symbol), _UNSEEN)
         return batch
 
 
-def _measure_unbacked(program: Program) -> None:
-    """Give sizes that depend on the data the value that they have on the example inputs."""
-    symbols = program.facts.symbols
-    if -1 not in symbols.values():
-        return
-    assert isinstance(symbols, dict)
+class _Measure(fx.Interpreter):
+    """Runs a program and notes the values of symbolic sizes that no input shows."""
 
-    class Measure(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            result = super().run_node(n)
-            shape = n.meta.get(SHAPE) or ()
-            if isinstance(result, torch.Tensor):
-                for size, actual in zip(shape, result.shape, strict=False):
-                    if not isinstance(size, int) and symbols.get(str(size)) == -1:
-                        symbols[str(size)] = int(actual)
-            return result
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        self.symbols = dict(program.facts.symbols)
 
-    args, kwargs = program.facts.example
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node, and compare its shape with the traced one."""
+        result = super().run_node(n)
+        if isinstance(result, torch.Tensor):
+            for size, actual in zip(n.meta.get(SHAPE) or (), result.shape, strict=False):
+                if self.symbols.get(str(size)) == _UNSEEN:
+                    self.symbols[str(size)] = int(actual)
+        return result
+
+
+def _measured(program: Program) -> dict[str, int]:
+    """Return the example's value of every symbol, those that depend on the data included."""
+    symbols = dict(program.facts.symbols)
+    if _UNSEEN not in symbols.values():
+        return symbols
+    run = _Measure(program)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        Measure(program).run(*pytree.tree_leaves((args, kwargs)), enable_io_processing=False)
-    for name, value in symbols.items():
-        if value == -1:
-            symbols[name] = 1
+        run.run(*pytree.tree_leaves(program.facts.example), enable_io_processing=False)
+    return {name: 1 if value == _UNSEEN else value for name, value in run.symbols.items()}
 
 
 def _without_side_effects(target: Any) -> Any:
@@ -437,11 +450,15 @@ def _without_side_effects(target: Any) -> Any:
     return None
 
 
+def _overwrites(node: fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
 def _is_view(node: fx.Node) -> bool:
     """Whether the result of a node shares memory with its input without being the input overwritten."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return node.op == "call_function"
-    if node.target._schema.is_mutable:
+    if _overwrites(node):
         return False
     if str(node.target) in _RETURN_THEIR_INPUT:
         return True

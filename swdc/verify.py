@@ -120,9 +120,12 @@ def verify(
     effect, refilled = _effect(dense, masked, batch, seed, inputs)
     if effect < LEAST_EFFECT:
         notes.append("the mask does not change the output, so that the comparison shows nothing")
+    responds = inputs is not None or _responds(masked, batch, seed)
+    if not responds:
+        notes.append("the masked program gives the same output for any input, so that the comparison shows nothing")
     agree = worst["float64"] <= TOLERANCE
     return Certificate(
-        exact=agree and effect >= LEAST_EFFECT,
+        exact=agree and effect >= LEAST_EFFECT and responds,
         max_relative_error=worst["float64"],
         max_relative_error_float32=worst["float32"],
         effect=effect,
@@ -166,10 +169,22 @@ def _in(program: Program, dtype: torch.dtype) -> Program:
             node.args = map_aggregate(node.args, cast)
             node.kwargs = map_aggregate(node.kwargs, cast)
     copy.recompile()
+    if dtype == torch.float64:
+        _unround(program, copy)
     for module in copy.modules():
         if isinstance(module, nn.Dropout | nn.Dropout2d):
             module.p = 0.0
     return copy
+
+
+def _unround(program: Program, copy: Program) -> None:
+    """Give biases that a rewrite computed the value that they had before they were rounded for storage."""
+    origin = program.facts.origin
+    stored, tensors = program.tensors, copy.tensors
+    with torch.no_grad():
+        for name, value in origin.folded.items() if origin is not None else ():
+            if torch.equal(value.to(stored[name].dtype), stored[name].detach()):
+                tensors[name].copy_(value)
 
 
 def _run(program: Program, mode: str, batch: int, seed: int, dtype: torch.dtype, inputs: Any) -> Any:
@@ -196,6 +211,13 @@ def _effect(dense: Program, masked: Program, batch: int, seed: int, inputs: Any)
         return effect, False
     refilled = _run(_refilled(masked, seed), "eval", batch, seed, torch.float64, inputs)
     return relative_error(refilled, after), True
+
+
+def _responds(masked: Program, batch: int, seed: int) -> bool:
+    """Whether the output of the masked program depends on its input at all."""
+    program = _in(masked, torch.float64)
+    outputs = [_run(program, "eval", batch, s, torch.float64, None) for s in (seed, seed + 1)]
+    return relative_error(*outputs) > 0
 
 
 def _refilled(masked: Program, seed: int) -> Program:

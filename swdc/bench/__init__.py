@@ -1,0 +1,1 @@
+"""Measurements that take longer than a test should: what works, how fast, beside what."""

@@ -1,0 +1,64 @@
+"""The command line: ``swdc inspect``, ``count``, ``slim`` and ``export``.
+
+Exit codes of all commands: 0 fine; 1 the result is not what was asked for (no exact certificate); 2 bad
+usage, or input that swdc cannot use; 3 a defect of swdc itself.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import swdc
+from swdc.cli import count, export, inspect, slim
+from swdc.cli.help import help_of
+
+COMMANDS = (inspect, count, slim, export)
+"""Modules whose ``register(app)`` adds a command, in the order of the help. A new command is added here."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(swdc.__version__)
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
+    ] = False,
+) -> None:
+    """Cut channels out of PyTorch models, and prove that the smaller model computes the same.
+
+    See first what can go, then let it go:
+
+        swdc inspect torchvision.models:resnet18 --input 1x3x224x224
+        swdc slim torchvision.models:resnet18 --input 1x3x224x224 --out slim
+
+    A model is named module:callable, such as torchvision.models:resnet18, or my_file:make_model for a
+    my_file.py in the current folder.
+
+    Exit codes: 0 fine; 1 the result is not what was asked for (no exact certificate); 2 bad usage or input; 3
+    a defect of swdc.
+    """
+
+
+def _build() -> typer.Typer:
+    built = typer.Typer(
+        name="swdc", no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )  # fmt: skip
+    built.callback(help=help_of(_root))(_root)
+    for command in COMMANDS:
+        command.register(built)
+    return built
+
+
+app = _build()
+
+
+def main() -> None:
+    """Run the command line on the arguments of the process."""
+    app()

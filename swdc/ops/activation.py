@@ -48,10 +48,11 @@ class PReLU(Leaf):
 
     names = ("aten.prelu.default",)
     modules = (nn.PReLU,)
+    data = "self"
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Slopes go with the channels of the input."""
-        x, weight = call["input"], call["weight"]
+        x, weight = call["self"], call["weight"]
         labels = channels.labels(x)
         if channels.sizes(weight)[0] > 1:
             channels.bind(weight, 0, labels[1], STATISTIC, call)
@@ -59,7 +60,7 @@ class PReLU(Leaf):
 
     def fold(self, call: Call, channels: Channels) -> None:
         """prelu(0) = 0; other constants take a slope that training moves."""
-        channels.set_dead(call, [zero_only(d) for d in channels.dead(call["input"])])
+        channels.set_dead(call, [zero_only(d) for d in channels.dead(call["self"])])
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return a ``torch.nn.PReLU``."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import fx, nn
 
-from swdc.call import Call, Ref, Value, bind
+from swdc.call import Call, Ref, Value, bind, resolve
 from swdc.channels import Channels
 from swdc.kept import Kept
 from swdc.program import SHAPE, Program
@@ -66,13 +66,15 @@ class Leaf(Operator):
     """An operator that stands in a program as a leaf module of ``torch.nn``."""
 
     modules: ClassVar[tuple[type[nn.Module], ...]] = ()
+    data: ClassVar[str] = "input"
+    """The argument that the module is called with."""
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return the module that computes this call with the given tensors, ``None`` where none does."""
         raise TypeError(f"{type(self).__name__} has to say how its module is built")
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the overload and the arguments, but for the input, that a module at ``path`` stands for."""
+        """Return the overload and the arguments, but for ``data``, that a module at ``path`` stands for."""
         raise TypeError(f"{type(self).__name__} has to say what its module stands for")
 
 
@@ -128,8 +130,9 @@ def call_of(node: fx.Node, program: Program) -> Call:
         return Call(node, name_of(node.target), bind(node))
     path = str(node.target)
     module = program.get_submodule(path)
-    name, arguments = leaf_of(module).arguments(module, path)
-    return Call(node, name, {"input": node.args[0], **arguments})
+    leaf = leaf_of(module)
+    name, arguments = leaf.arguments(module, path)
+    return Call(node, name, {leaf.data: resolve(node.args[0]), **arguments})
 
 
 def shapes_of(program: Program, sizes: Mapping[str, int]) -> ShapeOf:

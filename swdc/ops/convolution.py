@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from swdc.call import Call
-from swdc.channels import Channels, at
+from swdc.channels import Channels, affine, at
 from swdc.groups import WRITES, Ids
 from swdc.kept import Kept
 from swdc.ops.base import Cost, Leaf, ShapeOf, register
@@ -41,6 +41,8 @@ class Convolution(Leaf):
             self._couple_pattern(call, channels, dim)
         channels.bind(weight, 0, out, WRITES, call)
         channels.bind(bias, 0, out, WRITES, call)
+        channels.hold(x, (d for d in range(len(call.shape)) if d != dim), call)
+        channels.hold(weight, range(2, len(channels.sizes(weight))), call)
         channels.set(call, [out if d == dim else None for d in range(len(call.shape))])
 
     def _couple_whole(self, call: Call, channels: Channels, inputs: Ids | None, outputs: Ids | None) -> None:
@@ -73,7 +75,9 @@ class Convolution(Leaf):
 
     def fold(self, call: Call, channels: Channels) -> None:
         """A dead filter with its bias gone gives zero."""
-        channels.set_dead(call, [0.0] * len(call.shape))
+        weight, bias = call["weight"], call["bias"]
+        dead = affine(channels.dead(weight)[0], 0.0 if bias is None else channels.dead(bias)[0])
+        channels.set_dead(call, [dead] * len(call.shape))
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """Whole groups that go lower the number of groups."""

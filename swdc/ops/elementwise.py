@@ -13,6 +13,7 @@ import torch
 
 from swdc.call import Call, Value
 from swdc.channels import UNKNOWN, Channels, Dead, product
+from swdc.groups import Ids
 from swdc.ops.base import Operator, register, target_of
 
 
@@ -77,27 +78,48 @@ class Pointwise(Operator):
     def fold(self, call: Call, channels: Channels) -> None:
         """Compute the operator on the dead values."""
         operands = call.tensors()
-        channels.set_dead(
-            call,
-            [
-                self.combine(call, operands, dead_operands(call, channels, operands, dim)) if ids is not None else UNKNOWN
-                for dim, ids in enumerate(channels.labels(call.node))
-            ],
-        )
+        dtypes = [channels.dtype(operand) for operand in operands]
+        values: list[Dead] = []
+        for dim, ids in enumerate(channels.labels(call.node)):
+            dead = dead_operands(call, channels, operands, dim)
+            value = UNKNOWN if ids is None else self.combine(call, operands, dead, dtypes)
+            values.append(freeze_infinite(call, channels, ids, value))
+        channels.set_dead(call, values)
 
-    def combine(self, call: Call, operands: list[Value], dead: list[Dead]) -> Dead:
-        """Return the dead value of the result along one dimension."""
+    def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
+        """Return the dead value of the result along one dimension; infinity where the operator is not defined."""
         if any(np.isnan(d).all() for d in dead):
             return UNKNOWN
-        replaced = {id(o): torch.as_tensor(d, dtype=torch.float64) for o, d in zip(operands, dead, strict=True)}
+        given = [torch.as_tensor(d, dtype=torch.float64) for d in dead]
+        replaced = {id(o): _in_kind(t, dtype) for o, t, dtype in zip(operands, given, dtypes, strict=True)}
         target: Any = target_of(call.operator)
-        arguments = {k: replaced.get(id(v), v) for k, v in call.arguments.items()}
+        arguments = {k: replaced.get(id(v), _exact(v)) for k, v in call.arguments.items()}
         positional = [arguments.pop(a.name) for a in target._schema.arguments if not a.kwarg_only]
         result = target(*positional, **arguments).to(torch.float64)
-        values = result
-        for tensor in replaced.values():
+        values = torch.where(result.isfinite(), result, torch.inf)
+        for tensor in given:
             values = torch.where(tensor.isnan(), torch.nan, values)
         return float(values) if values.dim() == 0 else values.numpy()
+
+
+def freeze_infinite(call: Call, channels: Channels, labels: Ids | None, dead: Dead) -> Dead:
+    """Freeze the channels that become infinite when dead (by a division by zero), and return the values of all."""
+    infinite = np.isinf(dead)
+    if labels is None or not infinite.any():
+        return dead
+    reason = call.reason("is not defined for a dead channel (it divides by zero, or takes a logarithm of it)")
+    channels.freeze(labels[np.broadcast_to(infinite, labels.shape)], reason)
+    return UNKNOWN if isinstance(dead, float) else np.where(infinite, UNKNOWN, dead)
+
+
+def _in_kind(dead: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return dead values as the operator takes them: truth values and integers as such, all else in float64."""
+    return dead if dtype.is_floating_point or dtype.is_complex else dead.nan_to_num().to(dtype)
+
+
+def _exact(argument: Any) -> Any:
+    """Let casts between floating types keep the value: in which type a program runs is not known here."""
+    return torch.float64 if isinstance(argument, torch.dtype) and argument.is_floating_point else argument
 
 
 @register
@@ -106,10 +128,10 @@ class Product(Pointwise):
 
     names = ("aten.mul.Tensor", "aten.mul.Scalar")
 
-    def combine(self, call: Call, operands: list[Value], dead: list[Dead]) -> Dead:
+    def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
         """A zero factor decides; a literal factor scales."""
         if len(dead) == 1:
-            return super().combine(call, operands, dead)
+            return super().combine(call, operands, dead, dtypes)
         return product(dead[0], dead[1])
 
 
@@ -119,13 +141,13 @@ class Quotient(Pointwise):
 
     names = ("aten.div.Tensor", "aten.div.Scalar", "aten.div.Tensor_mode")
 
-    def combine(self, call: Call, operands: list[Value], dead: list[Dead]) -> Dead:
+    def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
         """A zero dividend decides, for a divisor that is not zero itself."""
-        if len(dead) == 1:
-            return super().combine(call, operands, dead)
+        if len(dead) == 1 or call.arguments.get("rounding_mode"):
+            return super().combine(call, operands, dead, dtypes)
         dividend, divisor = np.asarray(dead[0], dtype=np.float64), np.asarray(dead[1], dtype=np.float64)
         quotient = np.where(dividend == 0, 0.0, dividend / np.where(divisor == 0, np.nan, divisor))
-        result = np.where(divisor == 0, np.nan, quotient)
+        result = np.where(divisor == 0, np.inf, quotient)
         return float(result) if result.ndim == 0 else result
 
 
@@ -135,7 +157,7 @@ class MaskedFill(Pointwise):
 
     names = ("aten.masked_fill.Scalar",)
 
-    def combine(self, call: Call, operands: list[Value], dead: list[Dead]) -> Dead:
+    def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
         """The dead value stays where filling changes nothing."""
         kept = np.where(np.asarray(dead[0]) == call["value"], dead[0], np.nan)
         return float(kept) if kept.ndim == 0 else kept

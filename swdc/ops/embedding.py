@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from swdc.call import Call, Ref
+from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels
 from swdc.groups import WRITES
 from swdc.ops.base import Leaf, register
@@ -21,14 +21,15 @@ class Embedding(Leaf):
 
     names = ("aten.embedding.default",)
     modules = (nn.Embedding,)
+    data = "indices"
 
     def couple(self, call: Call, channels: Channels) -> None:
         """The result carries the channels of the table's columns."""
         weight = call["weight"]
         channels.freeze(channels.channels(weight, 0), call.reason("rows are looked up by the data"))
+        channels.freeze_value(call["indices"], call.reason("chooses the rows of a table"))
         columns = channels.channels(weight, 1)
-        if isinstance(weight, Ref):
-            channels.bind(weight, 1, columns, WRITES, call)
+        channels.bind(weight, 1, columns, WRITES, call)
         channels.set(call, [*[None] * (len(call.shape) - 1), columns])
 
     def fold(self, call: Call, channels: Channels) -> None:

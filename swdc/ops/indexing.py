@@ -52,6 +52,7 @@ class IndexSelect(Operator):
         labels = channels.labels(call["self"])
         dim = call["dim"] % len(labels)
         channels.freeze(labels[dim], call.reason("indexed by the data"))
+        channels.freeze_value(call["index"], call.reason("chooses what is read"))
         labels[dim] = None
         channels.set(call, labels)
 
@@ -78,6 +79,7 @@ class Index(Operator):
             super().couple(call, channels)
             return
         channels.freeze(labels[dim], call.reason("indexed by the data"))
+        channels.freeze_value(call["indices"][dim], call.reason("chooses what is read"))
         labels[dim] = None
         channels.set(call, labels)
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from swdc.call import Call, Ref
-from swdc.channels import Channels
+from swdc.call import Call
+from swdc.channels import UNKNOWN, Channels, affine
 from swdc.groups import WRITES
 from swdc.ops.base import Cost, Leaf, ShapeOf, register
 from swdc.ops.leaves import adopt, refs
@@ -26,21 +26,17 @@ class Linear(Leaf):
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple the input with the weight's second dimension, and the result with its first."""
         x, weight, bias = call["input"], call["weight"], call["bias"]
-        foldable = isinstance(weight, Ref)
-        channels.contract(call, x, len(channels.sizes(x)) - 1, weight, 1, folds=foldable)
+        channels.contract(call, x, len(channels.sizes(x)) - 1, weight, 1, folds=True)
         out = channels.channels(weight, 0)
-        for value in (weight, bias):
-            if isinstance(value, Ref):
-                channels.bind(value, 0, out, WRITES, call)
-            elif value is not None and value is not weight:
-                channels.join(out, channels.channels(value, 0), call)
+        channels.bind(weight, 0, out, WRITES, call)
+        channels.bind(bias, 0, out, WRITES, call)
         channels.set(call, [*channels.labels(x)[:-1], out])
 
     def fold(self, call: Call, channels: Channels) -> None:
         """A dead row of the weight with its bias gone gives zero."""
-        rank = len(call.shape)
-        weight_dead = channels.dead(call["weight"])[0]
-        channels.set_dead(call, [float("nan")] * (rank - 1) + [weight_dead])
+        weight, bias = call["weight"], call["bias"]
+        dead = affine(channels.dead(weight)[0], 0.0 if bias is None else channels.dead(bias)[0])
+        channels.set_dead(call, [UNKNOWN] * (len(call.shape) - 1) + [dead])
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """f_in x f_out + f_out, at every position that the layer is applied to."""

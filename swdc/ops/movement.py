@@ -90,7 +90,10 @@ class Split(Operator):
         elif ids is None:
             channels.set(call, [list(labels) for _ in call.shape])
         else:
-            channels.set(call, [[*labels[:dim], ids[p], *labels[dim + 1 :]] for p in self._parts(call)])
+            parts = [ids[p] for p in self._parts(call)]
+            for part in parts:
+                channels.part(part)
+            channels.set(call, [[*labels[:dim], part, *labels[dim + 1 :]] for part in parts])
 
     def fold(self, call: Call, channels: Channels) -> None:
         """Dead values are cut alike."""
@@ -151,6 +154,7 @@ class Slice(Operator):
             channels.freeze(ids, call.reason("takes every n-th index"))
         if ids is not None:
             labels[dim] = ids[self._range(call, len(ids))]
+            channels.part(labels[dim])
         channels.set(call, labels)
 
     def fold(self, call: Call, channels: Channels) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from swdc.call import Call
-from swdc.channels import UNKNOWN, Channels
+from swdc.channels import UNKNOWN, Channels, affine
 from swdc.groups import STATISTIC, WRITES
 from swdc.kept import Kept
 from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_result, register
@@ -29,12 +29,13 @@ class BatchNorm(Leaf):
         labels = channels.labels(call["input"])
         for name, role in (("weight", WRITES), ("bias", WRITES), ("running_mean", STATISTIC), ("running_var", STATISTIC)):
             channels.bind(call[name], 0, labels[1], role, call)
+        channels.hold(call["input"], (d for d in range(len(labels)) if d != 1), call)
         channels.set(call, [None if d != 1 else labels[1] for d in range(len(labels))])
 
     def fold(self, call: Call, channels: Channels) -> None:
         """Without gain and shift a dead channel becomes -mean / deviation, which is not followed."""
-        affine = call["weight"] is not None and call["bias"] is not None
-        channels.set_dead(call, [0.0 if affine else UNKNOWN] * len(call.shape))
+        gain, shift = (UNKNOWN if call[name] is None else channels.dead(call[name])[0] for name in ("weight", "bias"))
+        channels.set_dead(call, [affine(gain, shift)] * len(call.shape))
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """f x positions x 2; no multiply-adds, for a batch norm folds into the layer before it."""
@@ -58,7 +59,7 @@ class BatchNorm(Leaf):
         if tracks:
             path = str(call["running_mean"]).rpartition(".")[0]
             seen = tensors.get(f"{path}.num_batches_tracked")
-            module.num_batches_tracked = torch.tensor(0) if seen is None else seen
+            module._buffers["num_batches_tracked"] = seen
         return module
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
@@ -81,6 +82,7 @@ class InstanceNorm(Leaf):
         labels = channels.labels(call["input"])
         for name, role in (("weight", WRITES), ("bias", WRITES), ("running_mean", STATISTIC), ("running_var", STATISTIC)):
             channels.bind(call[name], 0, labels[1], role, call)
+        channels.hold(call["input"], (d for d in range(len(labels)) if d != 1), call)
         channels.set(call, [None if d != 1 else labels[1] for d in range(len(labels))])
 
     def fold(self, call: Call, channels: Channels) -> None:

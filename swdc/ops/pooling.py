@@ -26,8 +26,9 @@ class Pooling(Operator):
     def couple(self, call: Call, channels: Channels) -> None:
         """Channels pass; positions hold none."""
         x = call.tensors()[0]
-        spatial = _spatial(call)
-        channels.set(call, [*channels.labels(x)[:-spatial], *[None] * spatial])
+        spatial, labels = _spatial(call), channels.labels(x)
+        channels.hold(x, range(len(labels) - spatial, len(labels)), call)
+        channels.set(call, [*labels[:-spatial], *[None] * spatial])
 
     def fold(self, call: Call, channels: Channels) -> None:
         """What is the same everywhere stays so."""

@@ -54,6 +54,10 @@ class View(Operator):
             elif held:
                 merged = self._merge(call, channels, left, before, labels)
                 self._spread(call, channels, merged, right, after, result)
+        if "other" in call.arguments:  # the shape is that of another value, and shrinks with it
+            for dim, ids in enumerate(channels.labels(call["other"])):
+                if ids is not None or result[dim] is not None:
+                    result[dim] = channels.join(result[dim], ids, call)
         channels.set(call, result)
 
     def _merge(
@@ -169,7 +173,7 @@ class Expansion(Operator):
         """Labels pass; a dimension that is expanded to the size of another value's takes that one's."""
         x, rank = call["self"], len(call.shape)
         sizes = channels.sizes(x)
-        labels = [None] * (rank - len(sizes)) + list(channels.labels(x))
+        labels: list[Any] = [None] * (rank - len(sizes)) + channels.labels(x)
         if call.operator == "aten.expand_as.default":
             other = channels.labels(call["other"])
             sizes = (1,) * (rank - len(sizes)) + sizes
@@ -183,8 +187,8 @@ class Expansion(Operator):
         x, rank = call["self"], len(call.shape)
         dead, sizes = channels.dead(x), channels.sizes(x)
         missing = rank - len(sizes)
-        known = [UNKNOWN if s == 1 else d for d, s in zip(dead, sizes, strict=True)]
-        channels.set_dead(call, [UNKNOWN] * missing + known)
+        known: list[Dead] = [UNKNOWN if s == 1 else d for d, s in zip(dead, sizes, strict=True)]
+        channels.set_dead(call, [*[UNKNOWN] * missing, *known])
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """Literal sizes become the number of labels that are left."""
@@ -204,9 +208,9 @@ class Repetition(Operator):
     def couple(self, call: Call, channels: Channels) -> None:
         """Tile the labels of every dimension that is tiled a known number of times."""
         x = call["self"]
-        labels = channels.labels(x)
         repeats = call["repeats"]
-        labels = [None] * (len(repeats) - len(labels)) + labels
+        own = channels.labels(x)
+        labels: list[Any] = [*[None] * (len(repeats) - len(own)), *own]
         if all(ids is None for ids in labels):
             channels.set(call, labels)
             return
@@ -222,6 +226,6 @@ class Repetition(Operator):
         """Constants stay; per-channel ones are tiled."""
         dead = channels.dead(call["self"])
         repeats = call["repeats"]
-        padded: list[Dead] = [UNKNOWN] * (len(repeats) - len(dead)) + dead
+        padded: list[Dead] = [*[UNKNOWN] * (len(repeats) - len(dead)), *dead]
         tiled = [d if isinstance(d, float) else np.tile(d, r) for d, r in zip(padded, repeats, strict=True)]
         channels.set_dead(call, tiled)

@@ -73,7 +73,7 @@ def _magnitude(program: Program, groups: Sequence[ChannelGroup], order: int) -> 
     for group in groups:
         total = np.zeros(group.width)
         for member in group.members:
-            if member.roles & {WRITES, READS}:
+            if member.roles & {WRITES, READS} and tensors[member.tensor].is_floating_point():
                 total += along(member.tensor, member.dim)[member.indices].sum(1)
         norm = total ** (1 / order)
         scores.append(norm / max(norm.mean(), np.finfo(np.float64).tiny))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -16,6 +17,7 @@ from swdc.sparsity.budgets import Budget
 from swdc.sparsity.criteria import Criterion, Scores, find_criterion
 
 SCOPES = ("global", "group")
+_ROUNDING = 1e-12  # 0.9 of ten channels are nine, whatever the last bit says
 
 
 def plan(
@@ -45,7 +47,7 @@ def plan(
     costs = Budget(program, budget)
     scores = scored(program, groups, criterion, ignored)
     chooser = Chooser(groups, scores, round_to)
-    target = (1 - sparsity) * costs.full
+    target = costs.full - sparsity * costs.full + _ROUNDING * costs.full
     if scope == "group" and budget == "channels":
         widths = chooser.shares(sparsity)
     else:
@@ -125,10 +127,12 @@ class Chooser:
         self._widths = np.array([g.width for g in groups], dtype=np.int64)
         self._free = np.array([s is not None for s in scores])
         self._orders = [None if s is None else np.argsort(-s, kind="stable") for s in scores]
-        owners = np.repeat(np.arange(len(groups)), self._widths - 1)[np.repeat(self._free, self._widths - 1)]
-        values = [s[o][1:] for s, o in zip(scores, self._orders, strict=True) if s is not None and o is not None]
-        flat = np.concatenate(values) if values else np.zeros(0)
-        self._removal = owners[np.lexsort((owners, flat))]  # groups in the order in which they lose channels
+        free = [(group, s[o]) for group, (s, o) in enumerate(zip(scores, self._orders, strict=True)) if s is not None]
+        owners = [np.full(len(s) - 1, group) for group, s in free]
+        values = [s[1:] for _, s in free]  # the best channel of a group never goes
+        ranks = [np.arange(1, len(s)) / len(s) for _, s in free]
+        order = np.lexsort((-_joined(ranks), _joined(values)))  # ties are spread evenly over the groups
+        self._removal = _joined(owners).astype(np.int64)[order]  # groups in the order in which they lose channels
 
     @property
     def steps(self) -> int:
@@ -153,7 +157,7 @@ class Chooser:
     def smallest(self, scope: str, budget: Budget, target: float) -> Ids:
         """Return the widths of the least removal whose cost meets the target, by bisection."""
         if scope == "group":
-            widths_at = self.shares
+            widths_at: Callable[[float], Ids] = self.shares
             points = np.unique(np.concatenate([np.arange(w) / w for w in set(self._widths.tolist())]))
         else:
             widths_at = self.prefix
@@ -180,3 +184,7 @@ class Chooser:
             chosen = np.arange(group.width) if order is None else np.sort(order[: int(width)])
             kept[group.name] = tuple(chosen.tolist())
         return Plan(kept, {g.name: g.width for g in self._groups}, program.hash(), settings)
+
+
+def _joined(arrays: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    return np.concatenate(arrays) if arrays else np.zeros(0)

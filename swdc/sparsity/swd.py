@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from swdc.errors import PlanError
-from swdc.groups import WRITES, ChannelGroup
+from swdc.groups import WRITES, ChannelGroup, Ids, Member
 from swdc.plan import Plan
 from swdc.program import Program
 from swdc.sparsity.budgets import Budget
@@ -162,12 +162,12 @@ class ChannelTargets:
         settings = {"method": "swd", "sparsity": self._share, "budget": "parameters", "criterion": self._criterion.__name__}
         return chooser.plan(widths, self._program, settings)
 
-    def _choose(self) -> Any:
+    def _choose(self) -> tuple[Chooser, Ids]:
         program = self._program
         chooser = Chooser(program.groups, scored(program, program.groups, self._criterion, self._ignored))
         return chooser, chooser.smallest("global", self._budget, (1 - self._share) * self._budget.full)
 
-    def _members(self, group: ChannelGroup, gains: set[str] | None) -> list[Any]:
+    def _members(self, group: ChannelGroup, gains: set[str] | None) -> list[Member]:
         if group.name in self._ignored:
             return []
         return [m for m in group.with_role(WRITES) if gains is None or m.tensor in gains]

@@ -1,0 +1,96 @@
+"""``swdc count``: parameters and operations of a model, by layer and in all."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from swdc.cli.help import help_of
+from swdc.cli.models import Source, load_program
+from swdc.cli.options import (
+    ArgumentOption,
+    ConventionName,
+    InputOption,
+    JsonOption,
+    ModelArgument,
+    SeedOption,
+    TracebackOption,
+    WeightsOption,
+)
+from swdc.cli.output import Output, reported
+from swdc.cli.titles import operations_title
+from swdc.count import CONVENTIONS, Count, count
+from swdc.program import Program
+
+ConventionOption = Annotated[
+    ConventionName,
+    typer.Option(
+        "--convention",
+        help="How operations of the layers are counted. paper: by the feature map that a layer reads; "
+        "reference: by the one that it writes; macs: multiply-adds of convolutions and dense layers.",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("count", help=help_of(count_model))(count_model)
+
+
+def count_model(
+    model: ModelArgument,
+    inputs: InputOption = None,
+    convention: ConventionOption = ConventionName.paper,
+    arguments: ArgumentOption = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    show_traceback: TracebackOption = False,
+) -> None:
+    """Count the parameters and operations of a model for one sample, layer by layer and in all.
+
+    For a folder written by swdc slim, the totals of the model before it was cut stand beside them.
+
+        swdc count torchvision.models:resnet18 --input 1x3x224x224
+        swdc count slim --convention macs
+    """
+    with reported(as_json, show_traceback) as output:
+        with output.step(f"tracing {model}"):
+            program = load_program(Source(model, inputs or (), arguments or (), weights, seed))
+        counted = count(program, convention.value)
+        sums = totals_by_convention(program)
+        output.document(
+            {"model": model, **counted.to_dict(), "totals": sums, "notes": list(program.facts.notes)}
+        )
+        output.notes(program.facts.notes)
+        _print(output, counted, sums)
+
+
+def totals_by_convention(program: Program) -> dict[str, int]:
+    """Return the operations of a program for one sample, by each convention."""
+    return {name: count(program, name).operations for name in CONVENTIONS}
+
+
+def _print(output: Output, counted: Count, sums: dict[str, int]) -> None:
+    rows: list[list[str | int]] = [[layer.name, layer.operator, layer.parameters, layer.operations] for layer in counted.layers]
+    output.table(
+        f"Layers, by the convention {counted.convention}",
+        ["layer", "operator", "parameters", "operations"],
+        rows,
+    )
+    _print_totals(output, counted, sums)
+
+
+def _print_totals(output: Output, counted: Count, sums: dict[str, int]) -> None:
+    now = {"parameters": counted.parameters, **{operations_title(name): sums[name] for name in sums}}
+    rows: list[list[str | int]]
+    if counted.before is None:
+        rows = [[what, number] for what, number in now.items()]
+        output.table("In all, for one sample", ["what", "number"], rows)
+        return
+    before = counted.before
+    known = {"parameters": before["parameters"], operations_title("paper"): before["operations"]}
+    known[operations_title("macs")] = before["macs"]
+    rows = [[what, known.get(what, ""), number] for what, number in now.items()]
+    output.table("In all, for one sample", ["what", "before", "now"], rows)

@@ -1,0 +1,93 @@
+"""``swdc demo``: watch a network being trained with SWD, slimmed, certified and run in onnxruntime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from swdc.cli.options import JsonOption, SeedOption, TracebackOption
+from swdc.cli.output import NOT_AS_ASKED, Output, reported
+from swdc.cli.progress import progress_bar
+from swdc.demo.run import run_demo
+from swdc.verify import Certificate
+
+OutOption = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Folder for the ONNX files, the saved program, the report and the picture.",
+    ),
+]
+NetworkOption = Annotated[
+    str,
+    typer.Option("--network", help="resnet20 (on handwritten digits) or gcn (on the karate club)."),
+]
+EpochsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--epochs", min=1, show_default=False, help="Epochs of training; 40 for resnet20, 400 for gcn."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("demo")(demo)
+
+
+def demo(
+    out: OutOption = Path("demo"),
+    network: NetworkOption = "resnet20",
+    epochs: EpochsOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    show_traceback: TracebackOption = False,
+) -> None:
+    """Train a network so that 90 % of its parameters die, delete them, and prove that nothing was lost.
+
+    ResNet-20 with batch norms inserted after its residual sums learns scikit-learn's handwritten digits under
+    Selective Weight Decay; then it is slimmed, certified, exported, and timed in onnxruntime.
+
+    \b
+    swdc demo --out demo
+    swdc demo --network gcn --out demo-gcn
+    """
+    with reported(as_json, show_traceback) as output:
+        with progress_bar(hidden=as_json) as bar:
+            report, certificate = run_demo(out, network, seed, epochs, bar.show)
+        output.document({**report, "certificate": certificate.to_dict()})
+        _print(output, report, certificate, out)
+        if not certificate.exact:
+            raise typer.Exit(NOT_AS_ASKED)
+
+
+def _print(output: Output, report: dict[str, Any], certificate: Certificate, out: Path) -> None:
+    rows = [
+        [name, f"{report[name]['before']:,}", f"{report[name]['after']:,}", _share(report[name])]
+        for name in ("parameters", "operations", "macs")
+    ]
+    latency = report["latency_ms"]
+    times = latency["dense"] / latency["slim"]
+    rows.append(
+        [
+            "milliseconds in onnxruntime",
+            f"{latency['dense']:.3f}",
+            f"{latency['slim']:.3f}",
+            f"{times:.2f} x faster",
+        ]
+    )
+    output.table(report["network"], ["", "before", "after", ""], rows)
+    accuracies = ", ".join(f"{name} {report[f'accuracy_{name}']:.1%}" for name in ("dense", "masked", "slim"))
+    output.line(f"accuracy on held-out data: {accuracies}")
+    output.line(str(certificate))
+    output.line(f"slim.onnx in onnxruntime: relative error {report['onnx_max_relative_error']:.1e}")
+    output.line(
+        f"wrote slim.onnx, dense.onnx, slim/, widths.png and report.json to {out} in {report['seconds']} s"
+    )
+
+
+def _share(counts: dict[str, int]) -> str:
+    return f"{1 - counts['after'] / counts['before']:.1%} gone"

@@ -1,0 +1,137 @@
+"""What commands print, and how they fail: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from swdc.errors import SwdcError
+
+NOT_AS_ASKED = 1
+UNUSABLE = 2
+DEFECT = 3
+WIDTH = 160
+"""Columns of a table that goes into a file or a pipe."""
+
+
+class Output:
+    """Where a command prints: text and tables, or with ``json_only`` one JSON document and nothing else."""
+
+    def __init__(self, json_only: bool = False) -> None:
+        self.json_only = json_only
+        self._out, self._err = _console(sys.stdout), _console(sys.stderr)
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """Print a line of text (nothing with ``json_only``)."""
+        if not self.json_only:
+            self._out.print(Text(text, style=style), soft_wrap=True)
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str | int]]) -> None:
+        """Print a table (nothing with ``json_only``). Columns of whole numbers are set right, with commas."""
+        every = [list(row) for row in rows]
+        if self.json_only or not every:
+            return
+        table = Table(title=Text(title), title_justify="left", show_edge=False)
+        for number, column in enumerate(columns):
+            counts = all(isinstance(row[number], int) or row[number] == "" for row in every)
+            table.add_column(
+                Text(column), justify="right" if counts else "left", overflow="fold", no_wrap=counts
+            )
+        for row in every:
+            table.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else cell) for cell in row))
+        self._out.print(table)
+        self._out.print()
+
+    def document(self, data: Mapping[str, Any]) -> None:
+        """Print a JSON document (nothing without ``json_only``); numbers that are not finite become null."""
+        if self.json_only:
+            text = json.dumps(_finite(data), indent=2, allow_nan=False)
+            self._out.file.write(f"{text}\n")
+
+    def notes(self, notes: Iterable[str]) -> None:
+        """Print notes on stderr."""
+        for note in notes:
+            self._err.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+
+    def error(self, text: str) -> None:
+        """Print an error on stderr."""
+        self._err.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        """Show a spinner and the time on stderr while something is done, if stderr is a terminal."""
+        columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+        hidden = self.json_only or not self._err.is_terminal
+        with Progress(*columns, console=self._err, transient=True, disable=hidden) as progress:
+            progress.add_task(text, total=None)
+            yield
+
+
+def _console(stream: Any) -> Console:
+    console = Console(file=stream, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDTH
+    return console
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return data
+
+
+@contextmanager
+def reported(json_only: bool = False, show_traceback: bool = False) -> Iterator[Output]:
+    """Give a command its output, and turn errors into a message on stderr and an exit code.
+
+    Warnings and prints of other packages are kept away from the result. Raises ``typer.Exit`` with code 2 for
+    ``SwdcError`` and ``OSError``, and with code 3, after a traceback, for anything else.
+    """
+    output = Output(json_only)
+    try:
+        with _quiet():
+            yield output
+    except (SwdcError, OSError) as error:
+        if show_traceback:
+            traceback.print_exception(error, file=sys.stderr)
+        output.error(str(error))
+        raise typer.Exit(UNUSABLE) from error
+    except typer.Exit:
+        raise
+    except Exception as error:
+        traceback.print_exception(error, file=sys.stderr)
+        output.error(
+            "expected this command to work or to say why not; this is a defect of swdc, please report it"
+        )
+        raise typer.Exit(DEFECT) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence warnings and logs of other packages, and send what they print to stderr."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(sys.stderr):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

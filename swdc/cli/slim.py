@@ -1,0 +1,176 @@
+"""``swdc slim``: cut channels out of a model, prove that the result computes the same, and save it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from swdc.artifact import save
+from swdc.cli.help import help_of
+from swdc.cli.models import Source, load_program
+from swdc.cli.options import (
+    ArgumentOption,
+    BudgetName,
+    CriterionName,
+    InputOption,
+    JsonOption,
+    ModelArgument,
+    ScopeName,
+    SeedOption,
+    TracebackOption,
+    WeightsOption,
+)
+from swdc.cli.output import NOT_AS_ASKED, Output, reported
+from swdc.cli.paths import check_file, check_folder
+from swdc.cli.slimming import Slimming
+from swdc.cli.titles import operations_title
+from swdc.onnx import export_onnx
+from swdc.rewrite import insert_batchnorm, mask
+from swdc.rewrite import slim as cut
+from swdc.sparsity.planning import plan
+from swdc.verify import verify
+
+OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to save the slim program in.")]
+SparsityOption = Annotated[float, typer.Option("--sparsity", help="Share that goes, at least 0 and below 1.")]
+BudgetOption = Annotated[BudgetName, typer.Option("--budget", help="What --sparsity is a share of.")]
+CriterionOption = Annotated[
+    CriterionName,
+    typer.Option(
+        "--criterion",
+        help="What goes first: channels of small weights (l2, l1) or of small batch-norm gains (gamma).",
+    ),
+]
+ScopeOption = Annotated[
+    ScopeName,
+    typer.Option("--scope", help="Compare all channels (global), or take the same share of every group."),
+]
+RoundOption = Annotated[int, typer.Option("--round-to", metavar="N", help="Keep multiples of N channels.")]
+IgnoreOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore",
+        metavar="PATTERN",
+        show_default=False,
+        help="Module or tensor whose output channels all stay, such as layer4 or 'layer4.*'; repeatable.",
+    ),
+]
+InsertOption = Annotated[
+    bool,
+    typer.Option("--insert-batchnorm", help="Put a batch norm after every residual sum before planning."),
+]
+OnnxOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--onnx", metavar="FILE", show_default=False, help="Write an ONNX file, checked in onnxruntime, too."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("slim", help=help_of(slim))(slim)
+
+
+def slim(
+    model: ModelArgument,
+    out: OutOption,
+    inputs: InputOption = None,
+    sparsity: SparsityOption = 0.5,
+    budget: BudgetOption = BudgetName.channels,
+    criterion: CriterionOption = CriterionName.l2,
+    scope: ScopeOption = ScopeName.everything,
+    round_to: RoundOption = 1,
+    ignore: IgnoreOption = None,
+    insert: InsertOption = False,
+    onnx: OnnxOption = None,
+    arguments: ArgumentOption = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    show_traceback: TracebackOption = False,
+) -> None:
+    """Remove channels from a model, prove the result equal to the masked model, and save it.
+
+    The folder holds weights, graph, plan and certificate, and runs without your code: swdc.load("DIR").
+    If the proof fails nothing is written, and the exit code is 1.
+
+        swdc slim torchvision.models:resnet18 --input 1x3x224x224 --out slim
+        swdc slim my_file:make_model --weights best.pt --input 1x16 --out slim
+        swdc slim swdc.networks:resnet20 --input 1x3x32x32 --out slim \\
+            --sparsity 0.9 --budget parameters --onnx slim.onnx
+    """
+    with reported(as_json, show_traceback) as output:
+        check_folder(out, "--out")
+        check_file(onnx, "--onnx")
+        source = Source(model, inputs or (), arguments or (), weights, seed)
+        settings = {
+            "sparsity": sparsity, "budget": budget.value, "criterion": criterion.value, "scope": scope.value,
+            "round_to": round_to, "ignore": tuple(ignore or ()),
+        }  # fmt: skip
+        done = _slimmed(output, source, insert, settings)
+        report = {"model": model, **done.to_dict(), "out": None, "onnx": None}
+        if done.certificate.exact:
+            report |= _written(output, done, out, onnx)
+        output.document(report)
+        output.notes(done.dense.facts.notes)
+        _print(output, done, report)
+        if not done.certificate.exact:
+            output.error(f"expected an exact certificate, but {report['reason']}; nothing was written")
+            raise typer.Exit(NOT_AS_ASKED)
+
+
+def _slimmed(output: Output, source: Source, insert: bool, settings: dict[str, Any]) -> Slimming:
+    with output.step(f"tracing {source.model}"):
+        dense = load_program(source)
+        if insert:
+            dense = insert_batchnorm(dense)
+    with output.step("planning and cutting"):
+        chosen = plan(dense, **settings)
+        masked, slimmed = mask(dense, chosen), cut(dense, chosen)
+    with output.step("comparing the slim program with the masked one"):
+        certificate = verify(masked, slimmed, seed=source.seed)
+    return Slimming(dense, slimmed, chosen, certificate)
+
+
+def _written(output: Output, done: Slimming, out: Path, onnx: Path | None) -> dict[str, Any]:
+    """Write the folder and the ONNX file, and return what the report says of them."""
+    with output.step(f"saving {out}"):
+        save(done.slim, out, certificate=done.certificate)
+    if onnx is None:
+        return {"out": str(out)}
+    with output.step(f"exporting {onnx} and running it in onnxruntime"):
+        exported = export_onnx(done.slim, onnx)
+    return {"out": str(out), "onnx": exported.to_dict()}
+
+
+def _print(output: Output, done: Slimming, report: dict[str, Any]) -> None:
+    _print_layers(output, report)
+    _print_totals(output, report)
+    output.line(str(done.certificate))
+    if report["out"] is not None:
+        output.line(f"saved in {report['out']}; swdc.load({report['out']!r}) gives it back")
+    if report["onnx"] is not None:
+        error = report["onnx"]["max_relative_error"]
+        output.line(f"wrote {report['onnx']['path']}; onnxruntime runs it, relative error {error:.1e}")
+
+
+def _print_layers(output: Output, report: dict[str, Any]) -> None:
+    rows = []
+    for layer in report["layers"]:
+        width, parameters = layer["width"], layer["parameters"]
+        if width["before"] is not None and "norm" not in layer["operator"]:
+            rows.append([layer["name"], *width.values(), *parameters.values()])
+    columns = ["layer", "width before", "after", "parameters before", "after"]
+    output.table("Channels that each layer writes", columns, rows)
+
+
+def _print_totals(output: Output, report: dict[str, Any]) -> None:
+    numbers = {"parameters": report["parameters"]}
+    numbers |= {operations_title(name): pair for name, pair in report["conventions"].items()}
+    rows = [
+        [what, pair["before"], pair["after"], f"{1 - pair['after'] / max(pair['before'], 1):.1%}"]
+        for what, pair in numbers.items()
+    ]
+    output.table("In all, for one sample", ["what", "before", "after", "removed"], rows)

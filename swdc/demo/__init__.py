@@ -1,0 +1,1 @@
+"""The demonstration: a network is trained with SWD, slimmed, certified and run in onnxruntime."""

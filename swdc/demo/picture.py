@@ -1,0 +1,41 @@
+"""A picture of the widths of every layer before and after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from swdc.errors import CommandError
+from swdc.program import Program
+
+
+def widths(program: Program) -> dict[str, int]:
+    """Return the number of channels that each convolution and dense layer writes, by its path."""
+    return {
+        path: int(module.weight.shape[0])
+        for path, module in program.leaves.items()
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)
+    }
+
+
+def draw_widths(dense: Program, small: Program, path: Path, title: str) -> None:
+    """Write a bar chart (PNG) of the widths of all layers of both programs."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise CommandError("expected matplotlib for the picture; install it with pip install 'swdc[demo]'") from error
+    before, after = widths(dense), widths(small)
+    figure = Figure(figsize=(max(6.0, 0.42 * len(before)), 4.5), layout="constrained")
+    axes = figure.subplots()
+    positions = range(len(before))
+    axes.bar(positions, list(before.values()), color="#d0d5dd", label="before")
+    axes.bar(positions, [after[name] for name in before], color="#2563eb", label="after")
+    for position, name in zip(positions, before, strict=True):
+        axes.text(position, after[name], str(after[name]), ha="center", va="bottom", fontsize=8)
+    axes.set_xticks(list(positions), list(before), rotation=60, ha="right", fontsize=8)
+    axes.set_ylabel("channels written")
+    axes.set_title(title)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)

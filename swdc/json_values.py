@@ -1,0 +1,170 @@
+"""Arguments, operators and structures of a graph as JSON: plain data that can be read without running anything."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Callable, Mapping
+from math import isfinite
+from typing import Any
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from swdc.call import Ref
+from swdc.errors import ArtifactError
+from swdc.ops.base import target_of
+
+_TORCH = "torch.ops."
+_ARITHMETIC = (
+    "add sub mul floordiv truediv mod pow neg pos abs and_ or_ not_ xor lshift rshift matmul index".split()
+)
+_COMPARISONS = "eq ne lt le gt ge is_ is_not contains truth".split()
+_FUNCTIONS = {
+    f"operator.{name}": getattr(operator, name) for name in ["getitem", *_ARITHMETIC, *_COMPARISONS]
+}
+_NAMES: dict[Any, str] = {function: name for name, function in _FUNCTIONS.items()}
+_KINDS: dict[str, type] = {
+    "dtype": torch.dtype,
+    "memory_format": torch.memory_format,
+    "layout": torch.layout,
+}
+
+
+def encode(value: Any) -> Any:
+    """Return an argument as JSON data. Raises ``ArtifactError`` for a value of a kind that no operator takes.
+
+    ``None``, booleans, numbers, strings and lists stand for themselves. What JSON has no form for is an object with
+    one entry that names its kind: ``{"node": "relu"}``, ``{"tensor": "conv.weight"}``, ``{"dtype": "float32"}``.
+    """
+    if isinstance(value, fx.Node):
+        return {"node": value.name}
+    if isinstance(value, Ref):
+        return {"tensor": str(value)}
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if isfinite(value) else {"float": str(value)}
+    if isinstance(value, list):
+        return [encode(item) for item in value]
+    if isinstance(value, tuple):
+        return {"tuple": [encode(item) for item in value]}
+    if isinstance(value, slice):
+        return {"slice": [encode(item) for item in (value.start, value.stop, value.step)]}
+    if isinstance(value, torch.device):
+        return {"device": str(value)}
+    for kind, cls in _KINDS.items():
+        if isinstance(value, cls):
+            return {kind: str(value).removeprefix("torch.")}
+    raise ArtifactError(
+        f"expected arguments of plain types (numbers, strings, dtypes, nodes, lists of them), got {value!r} of type "
+        f"{type(value).__name__}, which cannot be saved; take it out of the model's forward or of its inputs"
+    )
+
+
+def decode(data: Any, nodes: Mapping[str, fx.Node]) -> Any:
+    """Return the argument that ``encode`` wrote. ``nodes`` are those that came before, by name.
+
+    Raises ``ArtifactError`` for an entry of unknown kind.
+    """
+    if isinstance(data, list):
+        return [decode(item, nodes) for item in data]
+    if not isinstance(data, dict):
+        return data
+    ((kind, content),) = data.items()
+    if kind in ("tuple", "slice"):
+        items = [decode(item, nodes) for item in content]
+        return tuple(items) if kind == "tuple" else slice(*items)
+    simple: dict[str, Callable[[Any], Any]] = {
+        "node": lambda name: nodes[name], "tensor": Ref, "float": float, "device": torch.device
+    }  # fmt: skip
+    if kind in simple:
+        return simple[kind](content)
+    value = getattr(torch, content, None) if kind in _KINDS else None
+    if value is None or not isinstance(value, _KINDS[kind]):
+        raise ArtifactError(f"expected a known kind of argument, got {data}; save the program again")
+    return value
+
+
+def encode_target(target: Any) -> str:
+    """Return the full name of an operator. Raises ``ArtifactError`` for a function that may not be saved."""
+    if isinstance(target, torch._ops.OpOverload):
+        return f"{_TORCH}{target}"
+    if target in _NAMES:
+        return _NAMES[target]
+    name = f"{getattr(target, '__module__', '')}.{getattr(target, '__name__', target)}"
+    raise ArtifactError(
+        f"expected operators of torch.ops or of Python's operator module, got the function {name}, which cannot be "
+        f"saved; compute the value outside of the model, or register the function with torch.library"
+    )
+
+
+def decode_target(name: str) -> Any:
+    """Return the operator of a full name: an overload of ``torch.ops``, or one of a few builtin functions.
+
+    Raises ``ArtifactError`` for anything else, and for operators that read or write files.
+    """
+    if name in _FUNCTIONS:
+        return _FUNCTIONS[name]
+    target = None
+    if name.startswith(_TORCH) and name.count(".") == 4:
+        try:
+            target = target_of(name.removeprefix(_TORCH))
+        except AttributeError:
+            target = None
+    if not isinstance(target, torch._ops.OpOverload):
+        raise ArtifactError(
+            f"expected an operator of torch.ops or a builtin of Python's operator module, got {name!r}, which is none "
+            f"here; import the package that brings it (torchvision, …) or use the torch that the program was saved with"
+        )
+    if any("file" in argument.name for argument in target._schema.arguments):
+        raise ArtifactError(
+            f"expected operators that compute, got {name!r}, which accesses files; do not load this"
+        )
+    return target
+
+
+def encode_structure(spec: Any) -> str:
+    """Return a pytree structure as text. Raises ``ArtifactError`` for containers that torch cannot name."""
+    try:
+        text = pytree.treespec_dumps(spec)
+        decode_structure(text)
+    except (NotImplementedError, TypeError, ArtifactError) as error:
+        raise ArtifactError(
+            f"expected inputs and outputs in tuples, lists and dicts, or in classes registered with a serialized name "
+            f"in torch.utils._pytree, got another container: {error}; return a dict, or register the class"
+        ) from error
+    return text
+
+
+def decode_structure(text: str) -> Any:
+    """Return the pytree structure that ``encode_structure`` wrote.
+
+    Raises ``ArtifactError`` where it needs a class that is not registered, or names Python objects to import.
+    """
+    _check_structure(json.loads(text)[1])
+    try:
+        return pytree.treespec_loads(text)
+    except NotImplementedError as error:
+        raise ArtifactError(
+            f"expected containers that torch knows here, but {error}; import the package that defines the class first"
+        ) from error
+
+
+def _check_structure(data: Any) -> None:
+    context = data["context"]
+    if context is not None:
+        if not isinstance(context, str):
+            raise ArtifactError(f"expected a container described by text, got {context!r}; use a plain dict")
+        try:
+            json.loads(context, object_hook=_refuse)
+        except json.JSONDecodeError:
+            pass  # the name of a registered class
+    for child in data["children_spec"]:
+        _check_structure(child)
+
+
+def _refuse(found: dict[str, Any]) -> Any:
+    """Refuse objects in a context: torch imports what they name."""
+    raise ArtifactError(f"expected keys of plain types, got {found}; use strings or numbers as keys")

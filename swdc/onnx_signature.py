@@ -1,0 +1,99 @@
+"""The signature of an exported file: a flat list of named tensors in, a flat list of named tensors out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import fx
+from torch.fx.graph import CodeGen, _PyTreeCodeGen
+
+from swdc.errors import ExportError
+from swdc.program import DTYPE, SHAPE, Program
+
+
+def flattened(program: Program) -> fx.GraphModule:
+    """Return a copy that takes and returns tensors only, one by one, in evaluation mode.
+
+    Neither nested nor keyword arguments have a counterpart in ONNX. Other arguments than tensors are part of
+    the graph as constants already.
+    """
+    flat = program.clone()
+    for node in list(flat.graph.nodes):
+        if node.op == "placeholder" and node.meta.get(DTYPE) is None and not node.users:
+            flat.graph.erase_node(node)
+    output = next(n for n in flat.graph.nodes if n.op == "output")
+    output.args = (tuple(value for value in output.args[0] if _is_tensor(value)),)
+    flat.graph.set_codegen(CodeGen())
+    flat.recompile()
+    return flat.eval()
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, fx.Node) and (value.op == "get_attr" or value.meta.get(DTYPE) is not None)
+
+
+def dynamic_sizes(program: Program, placeholders: Sequence[fx.Node]) -> tuple[dict[int, str] | None, ...]:
+    """Return for each input the names of its dynamic dimensions; equal sizes have equal names."""
+    names = {program.facts.batch: "batch"}
+    dynamic = []
+    for node in placeholders:
+        sizes = {dim: str(size) for dim, size in enumerate(node.meta[SHAPE]) if not isinstance(size, int)}
+        named = {dim: names.setdefault(size, f"{node.name}_dim{dim}") for dim, size in sizes.items()}
+        dynamic.append(named or None)
+    return tuple(dynamic)
+
+
+def output_names(program: Program) -> list[str]:
+    """Return a distinct name for each tensor that the program returns, after its place in the result.
+
+    Raises ``ExportError`` if it returns none.
+    """
+    codegen = program.graph._codegen
+    assert isinstance(codegen, _PyTreeCodeGen)
+    values: Any = next(n for n in program.graph.nodes if n.op == "output").args[0]
+    taken = {n.name for n in program.graph.nodes if n.op == "placeholder"}
+    names = []
+    for place, value in zip(_places(codegen.pytree_info.out_spec), values, strict=True):
+        if not _is_tensor(value):
+            continue
+        name = re.sub(r"\W+", "_", "_".join(place))
+        name = name if name and not name[0].isdigit() else f"output_{name}".rstrip("_")
+        while name in taken:
+            name += "_out"
+        taken.add(name)
+        names.append(name)
+    if not names:
+        raise ExportError(
+            "expected a program that returns a tensor, got one that returns none; return what to export"
+        )
+    return names
+
+
+def _places(spec: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield for each leaf of a nested result the keys and positions that lead to it."""
+    if spec.is_leaf():
+        yield place
+        return
+    children = spec.children()
+    keys = getattr(spec.context, "_fields", spec.context)  # of a named tuple, of a dict
+    if not isinstance(keys, list | tuple) or len(keys) != len(children):
+        keys = range(len(children))
+    for key, child in zip(keys, children, strict=True):
+        yield from _places(child, (*place, str(key)))
+
+
+def name_values(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Name the inputs and outputs of an ONNX graph; what else has one of these names gets another."""
+    public = [*zip(graph.inputs, inputs, strict=True), *zip(graph.outputs, outputs, strict=True)]
+    values = [*graph.initializers.values(), *(value for node in graph.all_nodes() for value in node.outputs)]
+    names = {name for _, name in public}
+    ours = {id(value) for value, _ in public}
+    for number, value in enumerate(values):
+        if value.name in names and id(value) not in ours:
+            value.name = f"{value.name}.{number}"
+    for number, (value, _) in enumerate(public):
+        value.name = f".{number}"  # two of them may exchange their names
+    for value, name in public:
+        value.name = name

@@ -1,0 +1,92 @@
+"""Running ONNX files in onnxruntime, on the CPU."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+from torch.utils import _pytree as pytree
+
+from swdc.errors import ExportError
+
+Array = npt.NDArray[Any]
+
+_WARM_UP = 5
+
+
+def run_onnx(path: str | os.PathLike[str], program_inputs: Any) -> list[Array]:
+    """Run an ONNX file in onnxruntime on the CPU, and return its outputs in order.
+
+    ``program_inputs`` is a tensor, a tuple of arguments, a dict of keyword arguments by name, or the pair of
+    positional and keyword arguments that ``sample_inputs`` gives, in the order of the example. Raises
+    ``ExportError`` if they do not fit the file.
+    """
+    session = open_session(path)
+    return run_session(session, feed(session, program_inputs))
+
+
+def latency_ms(path: str | os.PathLike[str], inputs: Any, runs: int = 30, threads: int = 1) -> float:
+    """Return the median time of a run in onnxruntime on the CPU, in milliseconds, after a warm-up.
+
+    ``inputs`` are as in ``run_onnx``. Raises ``ExportError`` if they do not fit the file.
+    """
+    if runs < 1:
+        raise ExportError(f"expected at least 1 run, got {runs}; give a positive number")
+    session = open_session(path, threads)
+    arrays = feed(session, inputs)
+    times = []
+    for _ in range(_WARM_UP + runs):
+        start = time.perf_counter()
+        run_session(session, arrays)
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times[_WARM_UP:])
+
+
+def open_session(path: str | os.PathLike[str], threads: int = 0) -> onnxruntime.InferenceSession:
+    """Return a session on the CPU; ``threads=0`` takes all cores. ``ExportError`` if it is no ONNX file."""
+    if not Path(path).is_file():
+        raise ExportError(f"expected an ONNX file, there is none at {path}; export one with swdc.export_onnx")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has no common class of errors
+        raise ExportError(
+            f"expected a file that onnxruntime can load, but {path} is not: {error}; export it again"
+        ) from error
+
+
+def feed(session: onnxruntime.InferenceSession, inputs: Any) -> dict[str, Array]:
+    """Return inputs (as in ``run_onnx``) by the names that a session gives them."""
+    names = [i.name for i in session.get_inputs()]
+    if isinstance(inputs, dict) and set(names) <= set(inputs):
+        inputs = [inputs[name] for name in names]
+    tensors = [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, torch.Tensor | np.ndarray)]
+    if len(tensors) != len(names):
+        raise ExportError(
+            f"expected {len(names)} tensors ({', '.join(names)}) for the ONNX file, got {len(tensors)}; "
+            f"give what the program takes"
+        )
+    arrays = [t.detach().cpu().numpy() if isinstance(t, torch.Tensor) else t for t in tensors]
+    return dict(zip(names, arrays, strict=True))
+
+
+def run_session(session: onnxruntime.InferenceSession, arrays: dict[str, Array]) -> list[Array]:
+    """Return the outputs of a session in order."""
+    try:
+        outputs: list[Array] = session.run(None, arrays)
+    except Exception as error:  # onnxruntime has no common class of errors
+        shapes = {name: array.shape for name, array in arrays.items()}
+        raise ExportError(
+            f"expected inputs that onnxruntime can run the file on, got {shapes}, on which it fails: "
+            f"{error}; give shapes and dtypes as the program takes them"
+        ) from error
+    return outputs

@@ -1,0 +1,58 @@
+"""``swdc export``."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from support_cli import run, run_error, run_json
+
+import swdc
+
+MLP = ("small_models:mlp", "--input", "1x4")
+
+
+def test_a_model_is_exported(tmp_path: Path) -> None:
+    result = run("export", *MLP, "--out", tmp_path / "mlp.onnx")
+    assert result.exit_code == 0, result.stderr
+    assert f"wrote {tmp_path / 'mlp.onnx'} (opset " in result.stdout
+    session = onnxruntime.InferenceSession(str(tmp_path / "mlp.onnx"), providers=["CPUExecutionProvider"])
+    (output,) = session.run(None, {session.get_inputs()[0].name: np.zeros((7, 4), np.float32)})
+    assert output.shape == (7, 3)
+
+
+def test_json_is_the_report_and_the_opset_is_used(tmp_path: Path) -> None:
+    document = run_json("export", *MLP, "--out", tmp_path / "mlp.onnx", "--opset", 19)
+    assert document["path"] == str(tmp_path / "mlp.onnx")
+    assert document["opset"] == 19
+    assert document["file_bytes"] == (tmp_path / "mlp.onnx").stat().st_size
+    assert document["max_relative_error"] <= 1e-4
+    assert len(document["batches"]) == 2
+    model = onnx.load(tmp_path / "mlp.onnx")
+    assert [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")] == [19]
+
+
+def test_a_saved_folder_is_exported(tmp_path: Path) -> None:
+    run_json("slim", *MLP, "--out", tmp_path / "slim")
+    document = run_json("export", tmp_path / "slim", "--out", tmp_path / "slim.onnx")
+    assert document["max_relative_error"] <= 1e-4
+    session = onnxruntime.InferenceSession(str(tmp_path / "slim.onnx"), providers=["CPUExecutionProvider"])
+    x = torch.randn(3, 4)
+    (output,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(output), swdc.load(tmp_path / "slim")(x), rtol=1e-4, atol=1e-5)
+
+
+def test_an_impossible_opset_is_told_and_leaves_no_file(tmp_path: Path) -> None:
+    message = run_error("export", *MLP, "--out", tmp_path / "mlp.onnx", "--opset", 5)
+    assert "expected" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    message = run_error("export", *MLP, "--out", tmp_path)
+    assert f"expected --out to name a file, got the folder {tmp_path}; add a file name" in message
+
+
+def test_a_folder_that_nothing_was_saved_in_is_told(tmp_path: Path) -> None:
+    assert "expected" in run_error("export", tmp_path, "--out", tmp_path / "slim.onnx")

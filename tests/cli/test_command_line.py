@@ -1,0 +1,92 @@
+"""The command line as a whole: help, version, bad usage."""
+
+import runpy
+import subprocess
+import sys
+
+import pytest
+from support_cli import run
+from typer.main import get_command
+
+import swdc
+from swdc.cli import COMMANDS, app
+from swdc.cli.options import BudgetName, ConventionName, CriterionName, ScopeName
+from swdc.count import CONVENTIONS
+from swdc.sparsity.budgets import BUDGETS
+from swdc.sparsity.criteria import CRITERIA
+from swdc.sparsity.planning import SCOPES
+
+NAMES = ("inspect", "count", "slim", "export")
+
+
+def test_help_names_every_command_and_shows_an_example() -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    assert "swdc slim torchvision.models:resnet18 --input 1x3x224x224" in result.stdout
+    assert [name for name in NAMES if f" {name} " not in result.stdout] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_help_of_a_command_shows_how_to_call_it(name: str) -> None:
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    assert f"\n     swdc {name} " in result.stdout
+    assert "\b" not in result.stdout
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_is_explained(name: str) -> None:
+    for parameter in get_command(app).commands[name].params:  # type: ignore[attr-defined]
+        assert parameter.help, parameter.name
+
+
+def test_every_command_registers_itself() -> None:
+    registered = set(get_command(app).commands)  # type: ignore[attr-defined]
+    assert registered == {module.__name__.rpartition(".")[2] for module in COMMANDS}
+    assert set(NAMES) <= registered
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert run("--version").stdout == f"{swdc.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prune"], "No such command 'prune'"),
+        (["inspect"], "Missing argument 'MODEL'"),
+        (["slim", "small_models:mlp"], "Missing option '--out'"),
+        (["slim", "small_models:mlp", "--out", "o", "--budget", "bytes"], "Invalid value for '--budget'"),
+        (["count", "small_models:mlp", "--seed", "-1"], "Invalid value for '--seed'"),
+    ],
+)
+def test_bad_usage_is_code_2_with_a_message(arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("choices", "known"),
+    [(BudgetName, BUDGETS), (CriterionName, CRITERIA), (ScopeName, SCOPES), (ConventionName, CONVENTIONS)],
+)
+def test_choices_are_those_of_the_library(choices: type[BudgetName], known: tuple[str, ...]) -> None:
+    assert [choice.value for choice in choices] == list(known)
+
+
+def test_python_m_swdc_is_the_same(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["swdc", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("swdc", run_name="__main__")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"{swdc.__version__}\n"
+
+
+def test_the_script_is_installed() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", "from importlib.metadata import entry_points as e; print(e(group='console_scripts', "
+         "name='swdc')['swdc'].value)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert found.stdout == "swdc.cli:main\n"
