@@ -12,7 +12,7 @@ from swdc.call import resolve, values_in
 from swdc.channels import Channels
 from swdc.contract import Pass, PassResult
 from swdc.groups import WRITES, ChannelGroup, Coupling, Frozen, Ids, Member, Reason
-from swdc.ops import call_of, operator_of
+from swdc.ops import calls
 from swdc.program import SHAPE, Program
 
 
@@ -43,7 +43,7 @@ class CoupleChannels(Pass):
                 for value in values_in(resolve(list(node.args))):
                     channels.freeze_value(value, Reason("is the model's output"))
             elif node.op in ("call_function", "call_module"):
-                operator, call = operator_of(node, program), call_of(node, program)
+                operator, call = calls(program)[node]
                 operator.couple(call, channels)
                 operator.fold(call, channels)
         return _collect(channels)

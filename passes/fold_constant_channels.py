@@ -14,7 +14,7 @@ from torch import nn
 from swdc.call import Call, Ref
 from swdc.contract import Pass, PassResult
 from swdc.count import totals
-from swdc.ops import Operator, call_of
+from swdc.ops import Operator, calls
 from swdc.plan import Plan
 from swdc.program import SHAPE, Origin, Program
 from swdc.surgery import rebuild
@@ -43,7 +43,7 @@ class FoldConstantChannels(Pass):
             constants = coupling.constants.get(node.name)
             if constants is None:
                 continue
-            labels = coupling.tensors[call_of(node, program)["weight"]][1]
+            labels = coupling.tensors[calls(program)[node][1]["weight"]][1]
             gone = np.where(stays[labels], 0.0, constants)
             if gone.any():
                 shares[node.name] = gone
@@ -54,7 +54,7 @@ class FoldConstantChannels(Pass):
         exact: dict[str, torch.Tensor] = {}
         for node in program.graph.nodes:
             if node.name in shares:
-                name, value = _fold(call_of(node, program), shares[node.name], tensors)
+                name, value = _fold(calls(program)[node][1], shares[node.name], tensors)
                 biases[node.name], exact[name] = name, value
 
         def change(call: Call, operator: Operator) -> Mapping[str, Any]:

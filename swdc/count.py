@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from swdc.errors import SwdcError
-from swdc.ops import call_of, operator_of, shapes_of
+from swdc.ops import calls, shapes_of
 from swdc.program import SCOPE, Program
 
 CONVENTIONS = ("paper", "reference", "macs")
@@ -73,11 +73,8 @@ def count(program: Program, convention: str = "paper", batch: int = 1) -> Count:
     seen: set[int] = set()
     layers: list[LayerCount] = []
     macs = 0
-    for node in program.graph.nodes:
-        if node.op not in ("call_function", "call_module"):
-            continue
-        call = call_of(node, program)
-        costs = operator_of(node, program).cost(call, shape_of)
+    for node, (operator, call) in calls(program).items():
+        costs = operator.cost(call, shape_of)
         parameters = 0
         for value in call.tensors():
             tensor = tensors.get(str(value)) if not hasattr(value, "op") else None

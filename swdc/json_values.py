@@ -1,10 +1,11 @@
-"""Arguments, operators and structures of a graph as JSON: plain data that can be read without running anything."""
+"""Arguments, operators and structures of a graph as JSON: plain data, read without running anything."""
 
 from __future__ import annotations
 
 import json
 import operator
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from math import isfinite
 from typing import Any
 
@@ -17,13 +18,15 @@ from swdc.errors import ArtifactError
 from swdc.ops.base import target_of
 
 _TORCH = "torch.ops."
-_ARITHMETIC = (
-    "add sub mul floordiv truediv mod pow neg pos abs and_ or_ not_ xor lshift rshift matmul index".split()
-)
-_COMPARISONS = "eq ne lt le gt ge is_ is_not contains truth".split()
-_FUNCTIONS = {
-    f"operator.{name}": getattr(operator, name) for name in ["getitem", *_ARITHMETIC, *_COMPARISONS]
-}
+_FUNCTIONS: dict[str, Any] = {
+    f"operator.{function.__name__}": function
+    for function in (
+        operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv, operator.truediv,
+        operator.mod, operator.pow, operator.neg, operator.pos, operator.abs, operator.and_, operator.or_,
+        operator.not_, operator.xor, operator.eq, operator.ne, operator.lt, operator.le, operator.gt,
+        operator.ge,
+    )
+}  # fmt: skip
 _NAMES: dict[Any, str] = {function: name for name, function in _FUNCTIONS.items()}
 _KINDS: dict[str, type] = {
     "dtype": torch.dtype,
@@ -33,10 +36,11 @@ _KINDS: dict[str, type] = {
 
 
 def encode(value: Any) -> Any:
-    """Return an argument as JSON data. Raises ``ArtifactError`` for a value of a kind that no operator takes.
+    """Return an argument as JSON data. Raises ``ArtifactError`` for a value that has no such form.
 
-    ``None``, booleans, numbers, strings and lists stand for themselves. What JSON has no form for is an object with
-    one entry that names its kind: ``{"node": "relu"}``, ``{"tensor": "conv.weight"}``, ``{"dtype": "float32"}``.
+    ``None``, booleans, numbers, strings and lists stand for themselves. What JSON has no form for is an
+    object with one entry that names its kind: ``{"node": "relu"}``, ``{"tensor": "conv.weight"}``,
+    ``{"dtype": "float32"}``.
     """
     if isinstance(value, fx.Node):
         return {"node": value.name}
@@ -58,8 +62,8 @@ def encode(value: Any) -> Any:
         if isinstance(value, cls):
             return {kind: str(value).removeprefix("torch.")}
     raise ArtifactError(
-        f"expected arguments of plain types (numbers, strings, dtypes, nodes, lists of them), got {value!r} of type "
-        f"{type(value).__name__}, which cannot be saved; take it out of the model's forward or of its inputs"
+        f"expected arguments of plain types (numbers, strings, dtypes, tensors, lists of them), got "
+        f"{value!r} of type {type(value).__name__}, which cannot be saved; take it out of the model's forward or inputs"
     )
 
 
@@ -77,8 +81,11 @@ def decode(data: Any, nodes: Mapping[str, fx.Node]) -> Any:
         items = [decode(item, nodes) for item in content]
         return tuple(items) if kind == "tuple" else slice(*items)
     simple: dict[str, Callable[[Any], Any]] = {
-        "node": lambda name: nodes[name], "tensor": Ref, "float": float, "device": torch.device
-    }  # fmt: skip
+        "node": lambda name: nodes[name],
+        "tensor": Ref,
+        "float": float,
+        "device": torch.device,
+    }
     if kind in simple:
         return simple[kind](content)
     value = getattr(torch, content, None) if kind in _KINDS else None
@@ -88,15 +95,15 @@ def decode(data: Any, nodes: Mapping[str, fx.Node]) -> Any:
 
 
 def encode_target(target: Any) -> str:
-    """Return the full name of an operator. Raises ``ArtifactError`` for a function that may not be saved."""
+    """Return the full name of an operator. ``ArtifactError`` for a function that may not be saved."""
     if isinstance(target, torch._ops.OpOverload):
         return f"{_TORCH}{target}"
     if target in _NAMES:
         return _NAMES[target]
     name = f"{getattr(target, '__module__', '')}.{getattr(target, '__name__', target)}"
     raise ArtifactError(
-        f"expected operators of torch.ops or of Python's operator module, got the function {name}, which cannot be "
-        f"saved; compute the value outside of the model, or register the function with torch.library"
+        f"expected operators of torch.ops or of Python's operator module, got the function {name}, which "
+        f"cannot be saved; compute its value outside of the model, or register it with torch.library"
     )
 
 
@@ -109,31 +116,30 @@ def decode_target(name: str) -> Any:
         return _FUNCTIONS[name]
     target = None
     if name.startswith(_TORCH) and name.count(".") == 4:
-        try:
+        with suppress(AttributeError):
             target = target_of(name.removeprefix(_TORCH))
-        except AttributeError:
-            target = None
     if not isinstance(target, torch._ops.OpOverload):
         raise ArtifactError(
-            f"expected an operator of torch.ops or a builtin of Python's operator module, got {name!r}, which is none "
-            f"here; import the package that brings it (torchvision, …) or use the torch that the program was saved with"
+            f"expected an operator of torch.ops or of Python's operator module, got {name!r}, which is none "
+            f"here; import the package that brings it, or use the torch that the program was saved with"
         )
     if any("file" in argument.name for argument in target._schema.arguments):
         raise ArtifactError(
-            f"expected operators that compute, got {name!r}, which accesses files; do not load this"
+            f"expected operators that compute, got {name!r}, which opens files; do not use this folder"
         )
     return target
 
 
 def encode_structure(spec: Any) -> str:
-    """Return a pytree structure as text. Raises ``ArtifactError`` for containers that torch cannot name."""
+    """Return a pytree structure as text. ``ArtifactError`` for containers that torch has no name for."""
     try:
         text = pytree.treespec_dumps(spec)
         decode_structure(text)
     except (NotImplementedError, TypeError, ArtifactError) as error:
         raise ArtifactError(
-            f"expected inputs and outputs in tuples, lists and dicts, or in classes registered with a serialized name "
-            f"in torch.utils._pytree, got another container: {error}; return a dict, or register the class"
+            f"expected inputs and outputs in tuples, lists and dicts, or in classes registered with a "
+            f"serialized name in torch.utils._pytree, got another container: {error}; use a dict, or "
+            f"register the class"
         ) from error
     return text
 
@@ -141,14 +147,14 @@ def encode_structure(spec: Any) -> str:
 def decode_structure(text: str) -> Any:
     """Return the pytree structure that ``encode_structure`` wrote.
 
-    Raises ``ArtifactError`` where it needs a class that is not registered, or names Python objects to import.
+    Raises ``ArtifactError`` where it needs a class that is not registered, or names objects to import.
     """
     _check_structure(json.loads(text)[1])
     try:
         return pytree.treespec_loads(text)
     except NotImplementedError as error:
         raise ArtifactError(
-            f"expected containers that torch knows here, but {error}; import the package that defines the class first"
+            f"expected containers that torch knows here, but {error}; import the package that has the class"
         ) from error
 
 
@@ -157,10 +163,8 @@ def _check_structure(data: Any) -> None:
     if context is not None:
         if not isinstance(context, str):
             raise ArtifactError(f"expected a container described by text, got {context!r}; use a plain dict")
-        try:
+        with suppress(json.JSONDecodeError):  # not JSON: the name of a registered class
             json.loads(context, object_hook=_refuse)
-        except json.JSONDecodeError:
-            pass  # the name of a registered class
     for child in data["children_spec"]:
         _check_structure(child)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import networkx as nx
 import torch
@@ -20,6 +20,8 @@ from swdc.sizes import Shape
 
 if TYPE_CHECKING:
     from swdc.plan import Plan
+
+T = TypeVar("T")
 
 SHAPE = "shape"
 """Key of a node's meta: its Shape, a tuple of Shapes where the operator returns several tensors."""
@@ -61,6 +63,18 @@ class Facts:
     def sizes(self, batch: int = 1) -> dict[str, int]:
         """Return a value for each symbol, with the given batch size."""
         return {name: batch if name == self.batch else value for name, value in self.symbols.items()}
+
+
+class _OperatorTable:
+    version = 0
+
+
+_operator_table = _OperatorTable()
+
+
+def operators_changed() -> None:
+    """Say that what is known of operators has changed, so that programs are analysed anew."""
+    _operator_table.version += 1
 
 
 class Program(fx.GraphModule):
@@ -131,13 +145,12 @@ class Program(fx.GraphModule):
     @property
     def coupling(self) -> Coupling:
         """The result of the dependency analysis, computed at first use."""
-        cached: Coupling | None = self.__dict__.get("_coupling")
-        if cached is None:
-            analysis: Any = find_pass("couple-channels")()
-            cached = analysis.analyse(self)
-            self.__dict__["_coupling"] = cached
-        assert cached is not None
-        return cached
+        return self.derived("coupling", self._analyse)
+
+    def _analyse(self) -> Coupling:
+        analysis: Any = find_pass("couple-channels")()
+        coupling: Coupling = analysis.analyse(self)
+        return coupling
 
     @property
     def groups(self) -> tuple[ChannelGroup, ...]:
@@ -160,20 +173,26 @@ class Program(fx.GraphModule):
 
     def recompile(self) -> Any:
         """Regenerate the code after the graph was changed, and forget what was derived from it."""
-        self.__dict__.pop("_coupling", None)
-        self.__dict__.pop("_hash", None)
+        self.__dict__.pop("_derived", None)
         return super().recompile()
 
     def hash(self) -> str:
         """Return a hash of the graph and of all shapes; values of parameters do not enter."""
-        cached: str | None = self.__dict__.get("_hash")
-        if cached is None:
-            lines = [f"{n.op} {n.name} {n.target} {n.args} {n.kwargs} {n.meta.get(SHAPE)}" for n in self.graph.nodes]
-            lines += [f"{path} {module}" for path, module in self.leaves.items()]
-            lines += [f"{name} {tuple(t.shape)}" for name, t in sorted(self.tensors.items())]
-            cached = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-            self.__dict__["_hash"] = cached
-        return cached
+        return self.derived("hash", self._hashed)
+
+    def _hashed(self) -> str:
+        lines = [f"{n.op} {n.name} {n.target} {n.args} {n.kwargs} {n.meta.get(SHAPE)}" for n in self.graph.nodes]
+        lines += [f"{path} {module}" for path, module in self.leaves.items()]
+        lines += [f"{name} {tuple(t.shape)}" for name, t in sorted(self.tensors.items())]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def derived(self, name: str, make: Callable[[], T]) -> T:
+        """Return what ``make`` computes from the graph; once, until the graph or the operator table changes."""
+        store: dict[str, tuple[int, Any]] = self.__dict__.setdefault("_derived", {})
+        if name not in store or store[name][0] != _operator_table.version:
+            store[name] = (_operator_table.version, make())
+        value: T = store[name][1]
+        return value
 
     # -- copies -------------------------------------------------------------------------------------------------
 

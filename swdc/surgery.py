@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from swdc.call import Call, Ref, unbind
 from swdc.errors import PassError
-from swdc.ops import Leaf, Operator, call_of, operator_of
+from swdc.ops import Leaf, Operator, calls
 from swdc.ops.base import target_of
 from swdc.program import SHAPE, Program
 from swdc.sizes import Shape
@@ -54,7 +54,7 @@ class _Rebuilding:
         return program.follow_modes(self.old)
 
     def _call(self, node: fx.Node) -> fx.Node:
-        operator, call = operator_of(node, self.old), call_of(node, self.old)
+        operator, call = calls(self.old)[node]
         changes = dict(self.change(call, operator))
         if node.op == "call_module":
             assert isinstance(operator, Leaf)

@@ -37,13 +37,15 @@ class Network(nn.Module):
         kinds = ["conv", "norm", "act", "sum", "cat", "gate", "depthwise", "grouped", "shuffle", "cut", "pool"]
         kind, source = draw(st.sampled_from(kinds)), draw(st.integers(1, len(self.widths) - 1))
         width = self.widths[source]
+        if width % 2 and kind in ("grouped", "shuffle"):
+            kind = "conv"
         if kind == "sum":
             same = [i for i in range(1, len(self.widths)) if self.widths[i] == width]
             self._note(kind, [source, draw(st.sampled_from(same))], width)
         elif kind == "cat":
             others = draw(st.lists(st.integers(1, len(self.widths) - 1), min_size=1, max_size=2))
             self._note(kind, [source, *others], width + sum(self.widths[i] for i in others))
-        elif kind == "cut":
+        elif kind == "cut" and width > 1:
             at = draw(st.integers(1, width - 1))
             self._note(kind, [source], max(at, width - at), at)
         elif kind in ("shuffle", "act", "pool"):

@@ -34,8 +34,8 @@ def _root(
 
     See first what can go, then let it go:
 
-        swdc inspect torchvision.models:resnet18 --input 1x3x224x224
-        swdc slim torchvision.models:resnet18 --input 1x3x224x224 --out slim
+    $ swdc inspect torchvision.models:resnet18 --input 1x3x224x224
+    $ swdc slim torchvision.models:resnet18 --input 1x3x224x224 --out slim
 
     A model is named module:callable, such as torchvision.models:resnet18, or my_file:make_model for a
     my_file.py in the current folder.

@@ -52,8 +52,8 @@ def count_model(
 
     For a folder written by swdc slim, the totals of the model before it was cut stand beside them.
 
-        swdc count torchvision.models:resnet18 --input 1x3x224x224
-        swdc count slim --convention macs
+    $ swdc count torchvision.models:resnet18 --input 1x3x224x224
+    $ swdc count slim --convention macs
     """
     with reported(as_json, show_traceback) as output:
         with output.step(f"tracing {model}"):
@@ -73,7 +73,9 @@ def totals_by_convention(program: Program) -> dict[str, int]:
 
 
 def _print(output: Output, counted: Count, sums: dict[str, int]) -> None:
-    rows: list[list[str | int]] = [[layer.name, layer.operator, layer.parameters, layer.operations] for layer in counted.layers]
+    rows: list[list[str | int]] = [
+        [layer.name, layer.operator, layer.parameters, layer.operations] for layer in counted.layers
+    ]
     output.table(
         f"Layers, by the convention {counted.convention}",
         ["layer", "operator", "parameters", "operations"],

@@ -51,8 +51,8 @@ def export(
 
     A file that computes something else is not left behind; the exit code is then 2.
 
-        swdc export slim --out slim.onnx
-        swdc export torchvision.models:resnet18 --input 1x3x224x224 --out r.onnx
+    $ swdc export slim --out slim.onnx
+    $ swdc export torchvision.models:resnet18 --input 1x3x224x224 --out r.onnx
     """
     with reported(as_json, show_traceback) as output:
         check_file(out, "--out")

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import typer
 
+from swdc.artifact import load_certificate
 from swdc.cli.help import help_of
-from swdc.cli.models import Source, load_program
+from swdc.cli.models import Source, is_folder, load_program
 from swdc.cli.options import (
     ArgumentOption,
     InputOption,
@@ -42,18 +43,23 @@ def inspect(
 
     A group is a set of channels that stand or fall together: removing channel 3 of it cuts index 3 of every
     tensor listed. Frozen channels come with the operator and the line of your code that holds them.
+    For a folder written by swdc slim the certificate is shown, too.
 
-        swdc inspect torchvision.models:resnet18 --input 1x3x224x224
-        swdc inspect my_file:make_model --arg width=32 --input 1x16 --json
+    $ swdc inspect torchvision.models:resnet18 --input 1x3x224x224
+    $ swdc inspect my_file:make_model --arg width=32 --input 1x16 --json
     """
     with reported(as_json, show_traceback) as output:
         with output.step(f"tracing {model}"):
             program = load_program(Source(model, inputs or (), arguments or (), weights, seed))
         with output.step("looking for channels that go together"):
             found = findings(program)
+        certificate = load_certificate(model) if is_folder(model) else None
+        found["certificate"] = None if certificate is None else certificate.to_dict()
         output.document({"model": model, **found})
         output.notes(program.facts.notes)
         _print(output, found)
+        if certificate is not None:
+            output.line(str(certificate))
 
 
 def findings(program: Program) -> dict[str, Any]:

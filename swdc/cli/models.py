@@ -53,7 +53,7 @@ def load_program(source: Source) -> Program:
     Raises ``CommandError`` where the model cannot be found or made, and what ``swdc.load`` and ``swdc.trace``
     raise.
     """
-    if Path(source.model).is_dir():
+    if is_folder(source.model):
         _check_alone(source)
         return load(source.model)
     factory = find_callable(source.model)
@@ -62,8 +62,15 @@ def load_program(source: Source) -> Program:
     model = make_model(source.model, factory, arguments, source.seed)
     if source.weights is not None:
         load_weights(model, source.weights)
-    with redirect_stderr(io.StringIO()):  # torch.export prints the graph that it has so far there when it fails
+    with redirect_stderr(
+        io.StringIO()
+    ):  # torch.export prints the graph that it has so far there when it fails
         return trace(model.eval(), inputs)
+
+
+def is_folder(model: str) -> bool:
+    """Whether what the command line names is a folder, rather than ``module:callable``."""
+    return Path(model).is_dir()
 
 
 def _check_alone(source: Source) -> None:

@@ -96,10 +96,10 @@ def slim(
     The folder holds weights, graph, plan and certificate, and runs without your code: swdc.load("DIR").
     If the proof fails nothing is written, and the exit code is 1.
 
-        swdc slim torchvision.models:resnet18 --input 1x3x224x224 --out slim
-        swdc slim my_file:make_model --weights best.pt --input 1x16 --out slim
-        swdc slim swdc.networks:resnet20 --input 1x3x32x32 --out slim \\
-            --sparsity 0.9 --budget parameters --onnx slim.onnx
+    $ swdc slim torchvision.models:resnet18 --input 1x3x224x224 --out slim
+    $ swdc slim my_file:make_model --weights best.pt --input 1x16 --out slim
+    $ swdc slim swdc.networks:resnet20 --input 1x3x32x32 --out slim \\
+        --sparsity 0.9 --budget parameters --onnx slim.onnx
     """
     with reported(as_json, show_traceback) as output:
         check_folder(out, "--out")

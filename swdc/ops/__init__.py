@@ -13,14 +13,14 @@ from swdc.ops import (
     reduction,
     shape,
 )
-from swdc.ops.base import Cost, Leaf, Operator, call_of, leaf_of, lookup, operator_of, register, shapes_of
+from swdc.ops.base import Cost, Leaf, Operator, calls, leaf_of, lookup, register, shapes_of
 
 __all__ = [
     "Cost",
     "Leaf",
     "Operator",
     "activation",
-    "call_of",
+    "calls",
     "convolution",
     "elementwise",
     "embedding",
@@ -30,7 +30,6 @@ __all__ = [
     "lookup",
     "movement",
     "normalization",
-    "operator_of",
     "pooling",
     "reduction",
     "register",

@@ -12,7 +12,7 @@ from torch import fx, nn
 from swdc.call import Call, Ref, Value, bind, resolve
 from swdc.channels import Channels
 from swdc.kept import Kept
-from swdc.program import SHAPE, Program
+from swdc.program import SHAPE, Program, operators_changed
 from swdc.sizes import evaluate
 
 ShapeOf = Callable[[Value], tuple[int, ...]]
@@ -86,6 +86,7 @@ _UNKNOWN = Operator()
 def register(cls: type[Operator]) -> type[Operator]:
     """Add an operator class to the table (usable as a decorator); a later one replaces an earlier one."""
     operator = cls()
+    operators_changed()
     for name in cls.names:
         _OPERATORS[name] = operator
     if isinstance(operator, Leaf):
@@ -107,13 +108,6 @@ def target_of(name: str) -> Any:
     return getattr(getattr(getattr(torch.ops, namespace), operator), overload)
 
 
-def operator_of(node: fx.Node, program: Program) -> Operator:
-    """Return what is known of the operator of a node."""
-    if node.op == "call_module":
-        return leaf_of(program.get_submodule(str(node.target)))
-    return lookup(name_of(node.target))
-
-
 def lookup(name: str) -> Operator:
     """Return what is known of an operator by its name."""
     return _OPERATORS.get(name, _UNKNOWN)
@@ -124,15 +118,24 @@ def leaf_of(module: nn.Module) -> Leaf:
     return _LEAVES[type(module)]
 
 
-def call_of(node: fx.Node, program: Program) -> Call:
-    """Return the operator call that a ``call_function`` or ``call_module`` node makes."""
-    if node.op != "call_module":
-        return Call(node, name_of(node.target), bind(node))
-    path = str(node.target)
-    module = program.get_submodule(path)
-    leaf = leaf_of(module)
-    name, arguments = leaf.arguments(module, path)
-    return Call(node, name, {leaf.data: resolve(node.args[0]), **arguments})
+def calls(program: Program) -> dict[fx.Node, tuple[Operator, Call]]:
+    """Return what each ``call_function`` and ``call_module`` node calls, in the order of the graph."""
+    return program.derived("calls", lambda: _calls(program))
+
+
+def _calls(program: Program) -> dict[fx.Node, tuple[Operator, Call]]:
+    modules = program.leaves
+    found: dict[fx.Node, tuple[Operator, Call]] = {}
+    for node in program.graph.nodes:
+        if node.op == "call_function":
+            name = name_of(node.target)
+            found[node] = (lookup(name), Call(node, name, bind(node)))
+        elif node.op == "call_module":
+            path = str(node.target)
+            leaf = leaf_of(modules[path])
+            name, arguments = leaf.arguments(modules[path], path)
+            found[node] = (leaf, Call(node, name, {leaf.data: resolve(node.args[0]), **arguments}))
+    return found
 
 
 def shapes_of(program: Program, sizes: Mapping[str, int]) -> ShapeOf:

@@ -15,7 +15,7 @@ from torch import nn
 from swdc.call import Ref, Value
 from swdc.errors import PlanError
 from swdc.groups import Ids
-from swdc.ops import call_of, operator_of, shapes_of
+from swdc.ops import calls, shapes_of
 from swdc.program import Program
 
 BUDGETS = ("channels", "parameters", "operations")
@@ -90,9 +90,7 @@ class Budget:
 
     def _operations(self, program: Program) -> list[tuple[int, list[int]]]:
         terms = []
-        for node in program.graph.nodes:
-            if node.op not in ("call_function", "call_module"):
-                continue
-            for cost in operator_of(node, program).cost(call_of(node, program), self._shape_of):
+        for operator, call in calls(program).values():
+            for cost in operator.cost(call, self._shape_of):
                 terms.append((cost.paper, [self._slot(value, dim) for value, dim in cost.dims]))
         return terms

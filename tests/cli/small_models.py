@@ -1,4 +1,4 @@
-"""Models for the tests of the command line, named there as ``small_models:callable``."""
+"""Models for the tests of the command line, named there as ``tests.cli.small_models:callable``."""
 
 import warnings
 from types import SimpleNamespace
@@ -88,19 +88,6 @@ class Tied(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.second(torch.relu(self.first(x)))
-
-
-class GraphNetwork(nn.Module):
-    """Two graph convolutions, written out: features (nodes, 5), edges (2, edges)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        from torch_geometric.nn import GCNConv
-
-        self.first, self.second = GCNConv(5, 8), GCNConv(8, 3)
-
-    def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
-        return self.second(torch.relu(self.first(x, edges)), edges)
 
 
 def narrow() -> nn.Module:

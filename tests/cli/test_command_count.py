@@ -1,13 +1,13 @@
 """``swdc count``."""
 
 import pytest
-from support_cli import run, run_error, run_json
 
 import swdc
+from tests.cli.support_cli import run, run_error, run_json
 
 
 def test_layers_and_totals_are_printed() -> None:
-    result = run("count", "small_models:mlp", "--input", "1x4")
+    result = run("count", "tests.cli.small_models:mlp", "--input", "1x4")
     assert result.exit_code == 0, result.stderr
     assert "aten.linear.default" in result.stdout
     assert "operations (reference)" in result.stdout
@@ -15,7 +15,7 @@ def test_layers_and_totals_are_printed() -> None:
 
 
 def test_json_is_the_count_of_the_library() -> None:
-    document = run_json("count", "small_models:mlp", "--input", "1x4")
+    document = run_json("count", "tests.cli.small_models:mlp", "--input", "1x4")
     assert document["parameters"] == 4 * 8 + 8 + 8 * 3 + 3
     assert document["macs"] == 4 * 8 + 8 * 3
     assert document["convention"] == "paper"
@@ -43,11 +43,11 @@ def test_a_defect_is_code_3(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyError("oops")
 
     monkeypatch.setattr("swdc.cli.count.load_program", fails)
-    result = run("count", "small_models:mlp", "--input", "1x4")
+    result = run("count", "tests.cli.small_models:mlp", "--input", "1x4")
     assert result.exit_code == 3
     assert "KeyError: 'oops'" in result.stderr
 
 
 def test_missing_extras_are_named() -> None:
-    message = run_error("count", "small_models:wants_timm", "--input", "1x4")
+    message = run_error("count", "tests.cli.small_models:wants_timm", "--input", "1x4")
     assert "install it with pip install 'swdc[bench]'" in message

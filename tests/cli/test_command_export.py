@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from support_cli import run, run_error, run_json
 
-import swdc
+from swdc.artifact import load
+from tests.cli.support_cli import run, run_error, run_json
 
-MLP = ("small_models:mlp", "--input", "1x4")
+MLP = ("tests.cli.small_models:mlp", "--input", "1x4")
 
 
 def test_a_model_is_exported(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_saved_folder_is_exported(tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(str(tmp_path / "slim.onnx"), providers=["CPUExecutionProvider"])
     x = torch.randn(3, 4)
     (output,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    torch.testing.assert_close(torch.from_numpy(output), swdc.load(tmp_path / "slim")(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.from_numpy(output), load(tmp_path / "slim")(x), rtol=1e-4, atol=1e-5)
 
 
 def test_an_impossible_opset_is_told_and_leaves_no_file(tmp_path: Path) -> None:

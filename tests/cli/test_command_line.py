@@ -1,20 +1,20 @@
 """The command line as a whole: help, version, bad usage."""
 
 import runpy
-import subprocess
 import sys
+from importlib.metadata import entry_points
 
 import pytest
-from support_cli import run
 from typer.main import get_command
 
 import swdc
-from swdc.cli import COMMANDS, app
+from swdc.cli import COMMANDS, app, main
 from swdc.cli.options import BudgetName, ConventionName, CriterionName, ScopeName
 from swdc.count import CONVENTIONS
 from swdc.sparsity.budgets import BUDGETS
 from swdc.sparsity.criteria import CRITERIA
 from swdc.sparsity.planning import SCOPES
+from tests.cli.support_cli import run
 
 NAMES = ("inspect", "count", "slim", "export")
 
@@ -30,7 +30,7 @@ def test_help_names_every_command_and_shows_an_example() -> None:
 def test_the_help_of_a_command_shows_how_to_call_it(name: str) -> None:
     result = run(name, "--help")
     assert result.exit_code == 0
-    assert f"\n     swdc {name} " in result.stdout
+    assert f"\n $ swdc {name} " in result.stdout
     assert "\b" not in result.stdout
 
 
@@ -55,9 +55,12 @@ def test_the_version_is_that_of_the_package() -> None:
     [
         (["prune"], "No such command 'prune'"),
         (["inspect"], "Missing argument 'MODEL'"),
-        (["slim", "small_models:mlp"], "Missing option '--out'"),
-        (["slim", "small_models:mlp", "--out", "o", "--budget", "bytes"], "Invalid value for '--budget'"),
-        (["count", "small_models:mlp", "--seed", "-1"], "Invalid value for '--seed'"),
+        (["slim", "tests.cli.small_models:mlp"], "Missing option '--out'"),
+        (
+            ["slim", "tests.cli.small_models:mlp", "--out", "o", "--budget", "bytes"],
+            "Invalid value for '--budget'",
+        ),
+        (["count", "tests.cli.small_models:mlp", "--seed", "-1"], "Invalid value for '--seed'"),
     ],
 )
 def test_bad_usage_is_code_2_with_a_message(arguments: list[str], message: str) -> None:
@@ -75,7 +78,9 @@ def test_choices_are_those_of_the_library(choices: type[BudgetName], known: tupl
     assert [choice.value for choice in choices] == list(known)
 
 
-def test_python_m_swdc_is_the_same(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_m_swdc_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", ["swdc", "--version"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("swdc", run_name="__main__")
@@ -84,9 +89,5 @@ def test_python_m_swdc_is_the_same(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 
 def test_the_script_is_installed() -> None:
-    found = subprocess.run(
-        [sys.executable, "-c", "from importlib.metadata import entry_points as e; print(e(group='console_scripts', "
-         "name='swdc')['swdc'].value)"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert found.stdout == "swdc.cli:main\n"
+    (script,) = entry_points(group="console_scripts", name="swdc")
+    assert script.load() is main

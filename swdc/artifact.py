@@ -1,0 +1,135 @@
+"""Saving a program to a folder that runs without the user's code, and loading it: plain data, no pickle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from swdc.errors import ArtifactError
+from swdc.folders import MANIFEST, new_folder, read_json, read_manifest, readable, seal, verified, write_json
+from swdc.graph_json import decode_program, encode_program
+from swdc.plan import Plan
+from swdc.program import Origin, Program
+from swdc.tensor_files import assemble, load_tensors, save_tensors, table_of
+from swdc.verify import Certificate
+
+GRAPH = "graph.json"
+WEIGHTS = "weights.safetensors"
+EXAMPLE = "example.safetensors"
+FOLDED = "folded.safetensors"
+PLAN = "plan.json"
+CERTIFICATE = "certificate.json"
+_NEEDED = (GRAPH, WEIGHTS, EXAMPLE)
+_KNOWN = (*_NEEDED, FOLDED, PLAN, CERTIFICATE, MANIFEST)
+
+
+def save(program: Program, path: str | os.PathLike[str], certificate: Certificate | None = None) -> Path:
+    """Write a program to a folder, and return it. ``load`` gives the program back without the model's class.
+
+    The folder holds ``weights.safetensors`` (each tied tensor once), ``graph.json``, ``example.safetensors``,
+    and ``manifest.json`` with the hash of every file; for a slim or masked program ``plan.json``, and the
+    ``certificate`` where one is given. Hooks are not kept, nor is the dense program behind a masked one.
+
+    A folder that ``save`` wrote before is replaced. Raises ``ArtifactError`` over anything else that is not
+    empty, for a certificate of another plan, and where the program holds something that plain data cannot
+    describe; then what was there before stays as it was.
+    """
+    _check_certificate(program, certificate)
+    with new_folder(Path(path).resolve(), _KNOWN) as folder:
+        _write(program, folder)
+        if certificate is not None:
+            write_json(certificate.to_dict(), folder / CERTIFICATE)
+        seal(folder, swdc=version("swdc"), torch=torch.__version__, program_hash=program.hash())
+    return Path(path)
+
+
+def load(path: str | os.PathLike[str]) -> Program:
+    """Return the program that ``save`` wrote to a folder, on the CPU.
+
+    It computes the same, and has the same parameters and buffers, modes, groups, origin and hash. Nothing in
+    the folder is executed. Raises ``ArtifactError``, naming the file, where one is missing, truncated or
+    altered, where the format is newer than this version of swdc, or where something needed is not installed.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder, _NEEDED)
+    for name in _KNOWN:
+        if name in manifest["files"]:
+            verified(folder, name, manifest)
+    with readable(folder / GRAPH):
+        program = _read(folder, set(manifest["files"]))
+    if program.hash() != manifest["program_hash"]:
+        raise ArtifactError(
+            f"expected the graph that was saved in {folder / GRAPH}, got another one of it; load it with torch "
+            f"{manifest['torch']} and swdc {manifest['swdc']}, which wrote it, or trace the model again"
+        )
+    return program
+
+
+def load_certificate(path: str | os.PathLike[str]) -> Certificate | None:
+    """Return the certificate saved with a program, ``None`` if there is none.
+
+    Raises ``ArtifactError`` if the folder is none of ``save``, or the file is missing or altered.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder, _NEEDED)
+    if CERTIFICATE not in manifest["files"]:
+        return None
+    with readable(folder / CERTIFICATE):
+        return Certificate.from_dict(read_json(verified(folder, CERTIFICATE, manifest)))
+
+
+def _check_certificate(program: Program, certificate: Certificate | None) -> None:
+    if certificate is None:
+        return
+    plan = None if program.facts.origin is None else program.facts.origin.plan
+    mine = None if plan is None else (plan.program_hash, plan.removed_channels)
+    if mine != (certificate.program_hash, certificate.removed_channels):
+        raise ArtifactError(
+            "expected a certificate of the plan that the program was made with, got one of another; give the "
+            "certificate that swdc.verify returned for this program"
+        )
+
+
+def _write(program: Program, folder: Path) -> None:
+    tensors, origin = program.tensors, program.facts.origin
+    rows = table_of(tensors, program.transient)
+    graph = {**encode_program(program), "tensors": rows}
+    inputs = enumerate(pytree.tree_leaves(program.facts.example))
+    example = {str(number): leaf for number, leaf in inputs if isinstance(leaf, torch.Tensor)}
+    if origin is not None:
+        graph["before"] = dict(origin.before)
+        write_json(origin.plan.to_dict(), folder / PLAN)
+        if origin.folded:
+            save_tensors(origin.folded, folder / FOLDED)
+    write_json(graph, folder / GRAPH)
+    _check_readable(program, read_json(folder / GRAPH), example)
+    save_tensors({name: tensors[name] for name in {row["stored"]: None for row in rows}}, folder / WEIGHTS)
+    save_tensors(example, folder / EXAMPLE)
+
+
+def _check_readable(program: Program, graph: Mapping[str, Any], example: Mapping[str, torch.Tensor]) -> None:
+    """Raise ``ArtifactError`` unless what was written describes this very program."""
+    again = decode_program(graph, program.tensors, example, program.transient)
+    if again.hash() != program.hash():
+        raise ArtifactError(
+            "expected a program whose graph reads back as it was written, got one that does not: its modules "
+            "or sizes are of a kind that plain data does not describe; trace the model again, and save that"
+        )
+
+
+def _read(folder: Path, files: set[str]) -> Program:
+    graph = read_json(folder / GRAPH)
+    tensors, transient = assemble(graph["tensors"], load_tensors(folder / WEIGHTS))
+    program = decode_program(graph, tensors, load_tensors(folder / EXAMPLE), transient)
+    if PLAN not in files:
+        return program
+    folded = load_tensors(folder / FOLDED) if FOLDED in files else {}
+    return program.with_origin(
+        Origin(Plan.from_dict(read_json(folder / PLAN)), graph["before"], folded=folded)
+    )

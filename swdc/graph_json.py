@@ -1,0 +1,216 @@
+"""A program without its tensors as JSON: nodes, leaf modules, signature, facts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from keyword import iskeyword
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
+from torch.utils import _pytree as pytree
+
+from swdc.call import Call, source_of
+from swdc.errors import ArtifactError
+from swdc.json_values import (
+    decode,
+    decode_structure,
+    decode_target,
+    encode,
+    encode_structure,
+    encode_target,
+)
+from swdc.ops import Leaf, leaf_of, lookup
+from swdc.program import DTYPE, SCOPE, SHAPE, STACK_TRACE, Facts, Program
+from swdc.sizes import parse
+
+_OPS = ("placeholder", "get_attr", "call_function", "call_module", "output")
+_PATH = re.compile(r"[^\"'\\\x00-\x1f]+")
+
+
+# -- writing -----------------------------------------------------------------------------------------------
+
+
+def encode_program(program: Program) -> dict[str, Any]:
+    """Return everything of a program but its tensors and its origin as JSON data.
+
+    Raises ``ArtifactError`` where it holds an operator, an argument, a module or a container that has no
+    such form.
+    """
+    codegen = program.graph._codegen
+    assert isinstance(codegen, _PyTreeCodeGen)
+    info, facts = codegen.pytree_info, program.facts
+    example, structure = pytree.tree_flatten(facts.example)
+    tensors = {str(number): leaf for number, leaf in enumerate(example) if isinstance(leaf, torch.Tensor)}
+    return {
+        "nodes": [_encode_node(node) for node in program.graph.nodes],
+        "leaves": {path: _encode_leaf(module, path) for path, module in program.leaves.items()},
+        "signature": {
+            "arguments": list(info.orig_args),
+            "inputs": encode_structure(info.in_spec),
+            "outputs": encode_structure(info.out_spec),
+        },
+        "facts": {"symbols": dict(facts.symbols), "batch": facts.batch, "notes": list(facts.notes)},
+        "example": {
+            "structure": encode_structure(structure),
+            "constants": {str(i): encode(leaf) for i, leaf in enumerate(example) if str(i) not in tensors},
+        },
+        "modes": {path: module.training for path, module in program.named_modules(remove_duplicate=False)},
+    }
+
+
+def _encode_node(node: fx.Node) -> dict[str, Any]:
+    called = node.op == "call_function"
+    data: dict[str, Any] = {
+        "op": node.op,
+        "name": node.name,
+        "target": encode_target(node.target) if called else str(node.target),
+        "args": encode(list(node.args)),
+        "kwargs": {name: encode(value) for name, value in node.kwargs.items()},
+    }
+    if SHAPE in node.meta:
+        data["shape"] = _encode_shape(node.meta[SHAPE])
+    if node.meta.get(DTYPE) is not None:
+        data["dtype"] = encode(node.meta[DTYPE])
+    for key, text in (("scope", node.meta.get(SCOPE)), ("source", source_of(node))):
+        if text:
+            data[key] = text
+    return data
+
+
+def _encode_shape(shape: Any) -> Any:
+    if shape is None or isinstance(shape, int):
+        return shape
+    return [_encode_shape(size) for size in shape] if isinstance(shape, tuple) else str(shape)
+
+
+def _encode_leaf(module: nn.Module, path: str) -> dict[str, Any]:
+    try:
+        leaf = leaf_of(module)
+    except KeyError as error:
+        raise ArtifactError(
+            f"expected leaf modules that swdc has built, got {type(module).__name__} at {path!r}; undo what "
+            f"was put in its place, or register a swdc.ops.Leaf for it"
+        ) from error
+    operator, arguments = leaf.arguments(module, path)
+    return {"operator": operator, "arguments": {name: encode(value) for name, value in arguments.items()}}
+
+
+# -- reading -----------------------------------------------------------------------------------------------
+
+
+def decode_program(
+    data: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    example: Mapping[str, torch.Tensor],
+    transient: Iterable[str],
+) -> Program:
+    """Return the program that ``encode_program`` wrote, with the given parameters and buffers, in order.
+
+    ``example`` holds the tensors of the example inputs by their position. Raises ``ArtifactError`` where the
+    data names an operator, a module or a container that is not known here, or text that is no name.
+    """
+    for name in tensors:
+        _check_path(name)
+    graph = _decode_graph(data["nodes"])
+    graph.set_codegen(_PyTreeCodeGen(_decode_signature(data["signature"])))
+    leaves = {path: _decode_leaf(path, leaf, graph, tensors) for path, leaf in data["leaves"].items()}
+    facts = data["facts"]
+    inputs = _decode_example(data["example"], example)
+    known = Facts(dict(facts["symbols"]), facts["batch"], inputs, notes=tuple(facts["notes"]))
+    program = Program(graph, tensors, leaves, known, transient)
+    for path, training in data["modes"].items():
+        program.get_submodule(path).training = bool(training)
+    return program
+
+
+def _decode_graph(rows: list[dict[str, Any]]) -> fx.Graph:
+    graph = fx.Graph()
+    nodes: dict[str, fx.Node] = {}
+    for row in rows:
+        name = row["name"]
+        if name in nodes or row["op"] not in _OPS:
+            raise ArtifactError(
+                f"expected distinct nodes of the kinds {list(_OPS)}, got {row['op']} {name!r} in graph.json"
+            )
+        node = graph.create_node(
+            row["op"], _decode_node_target(row), tuple(decode(row["args"], nodes)),
+            {_identifier(key): decode(value, nodes) for key, value in row["kwargs"].items()}, name,
+        )  # fmt: skip
+        node.name = _identifier(name)
+        node.meta = _decode_meta(row)
+        nodes[name] = node
+    return graph
+
+
+def _decode_node_target(row: Mapping[str, Any]) -> Any:
+    if row["op"] == "call_function":
+        return decode_target(row["target"])
+    named = _check_path if row["op"] in ("call_module", "get_attr") else _identifier
+    return named(row["target"])
+
+
+def _decode_meta(row: Mapping[str, Any]) -> dict[str, Any]:
+    meta: dict[str, Any] = {DTYPE: decode(row.get("dtype"), {}), SCOPE: row.get("scope", "")}
+    if "shape" in row:
+        meta[SHAPE] = _decode_shape(row["shape"])
+    if "source" in row:
+        file, _, line = " ".join(row["source"].splitlines()).rpartition(":")
+        meta[STACK_TRACE] = f'File "{file}", line {line}, in forward'
+    return meta
+
+
+def _decode_shape(data: Any) -> Any:
+    if isinstance(data, list):
+        return tuple(_decode_shape(size) for size in data)
+    return data if data is None else parse(data)
+
+
+def _decode_leaf(
+    path: str, data: Mapping[str, Any], graph: fx.Graph, tensors: Mapping[str, torch.Tensor]
+) -> nn.Module:
+    """Build a leaf module from the call that it stands for, as capture does."""
+    operator = lookup(data["operator"])
+    node = next(n for n in graph.nodes if n.op == "call_module" and n.target == path)
+    arguments = {name: decode(value, {}) for name, value in data["arguments"].items()}
+    module = None
+    if isinstance(operator, Leaf):
+        module = operator.build(Call(node, data["operator"], {"input": node.args[0], **arguments}), tensors)
+    if module is None:
+        raise ArtifactError(
+            f"expected a leaf module for {data['operator']} at {path!r}, but none is known here; register "
+            f"the swdc.ops.Leaf that the program was saved with"
+        )
+    return module
+
+
+def _decode_signature(data: Mapping[str, Any]) -> _PyTreeInfo:
+    names = [_identifier(name) for name in data["arguments"]]
+    inputs = decode_structure(data["inputs"])
+    for name in inputs.child(1).context:  # keyword arguments
+        _identifier(name)
+    return _PyTreeInfo(names, inputs, decode_structure(data["outputs"]))
+
+
+def _decode_example(data: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Any:
+    leaves = {**{i: decode(value, {}) for i, value in data["constants"].items()}, **tensors}
+    return pytree.tree_unflatten(
+        [leaves[str(i)] for i in range(len(leaves))], decode_structure(data["structure"])
+    )
+
+
+def _identifier(name: Any) -> str:
+    """Return a name, which enters the code that torch.fx generates, if it is no more than a name."""
+    if not isinstance(name, str) or not name.isidentifier() or iskeyword(name):
+        raise ArtifactError(
+            f"expected names that are Python identifiers in graph.json, got {name!r}; save it again"
+        )
+    return name
+
+
+def _check_path(name: Any) -> str:
+    if not isinstance(name, str) or not _PATH.fullmatch(name):
+        raise ArtifactError(f"expected names of tensors and modules without quotes, got {name!r}; rename it")
+    return name

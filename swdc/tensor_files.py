@@ -1,0 +1,88 @@
+"""Tensors on disk without pickle: each once, with a table of the names that share it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from swdc.errors import ArtifactError
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write tensors to a safetensors file. Raises ``ArtifactError`` for kinds that it cannot hold."""
+    data: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().contiguous()
+        storage = plain.untyped_storage().data_ptr()
+        data[name] = plain.clone() if storage in seen else plain
+        seen.add(storage)
+    try:
+        save_file(data, path)
+    except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+        kinds = sorted({f"{t.dtype}, {t.layout}" for t in tensors.values()})
+        raise ArtifactError(
+            f"expected dense tensors of types that safetensors can hold, got {kinds}: {error}; convert them first"
+        ) from error
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file, on the CPU. Raises ``ArtifactError`` if it is none."""
+    try:
+        loaded: dict[str, torch.Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(
+            f"expected a safetensors file, but {path} is none: {error}; copy it again"
+        ) from error
+    return loaded
+
+
+def table_of(tensors: Mapping[str, torch.Tensor], transient: Collection[str]) -> list[dict[str, Any]]:
+    """Return what there is to know of each tensor besides its values: one row a name, in order.
+
+    ``stored`` is the first name of the same tensor, under which its values are saved.
+    """
+    first: dict[int, str] = {}
+    rows = []
+    for name, tensor in tensors.items():
+        row: dict[str, Any] = {"name": name, "stored": first.setdefault(id(tensor), name)}
+        row["kind"] = "parameter" if isinstance(tensor, nn.Parameter) else "buffer"
+        row["requires_grad"] = tensor.requires_grad
+        if not tensor.is_contiguous() and _is_dense(tensor):
+            row["strides"] = list(tensor.stride())
+        if name in transient:
+            row["persistent"] = False
+        rows.append(row)
+    return rows
+
+
+def assemble(
+    rows: list[dict[str, Any]], values: Mapping[str, torch.Tensor]
+) -> tuple[dict[str, torch.Tensor], set[str]]:
+    """Return the tensors that a table describes, by name, and the names of those that ``state_dict`` omits."""
+    made: dict[str, torch.Tensor] = {}
+    for row in rows:
+        if row["stored"] == row["name"]:
+            made[row["name"]] = _restored(row, values[row["name"]])
+    tensors = {row["name"]: made[row["stored"]] for row in rows}
+    return tensors, {row["name"] for row in rows if not row.get("persistent", True)}
+
+
+def _restored(row: Mapping[str, Any], values: torch.Tensor) -> torch.Tensor:
+    if "strides" in row:
+        values = torch.empty_strided(values.shape, row["strides"], dtype=values.dtype).copy_(values)
+    if row["kind"] == "parameter":
+        return nn.Parameter(values, requires_grad=row["requires_grad"])
+    return values.requires_grad_() if row["requires_grad"] else values
+
+
+def _is_dense(tensor: torch.Tensor) -> bool:
+    """Whether the elements of a tensor fill their memory without gaps or overlaps, in whatever order."""
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+    return tensor.permute(order).is_contiguous()
