@@ -47,7 +47,7 @@ class EliminateDeadChannels(Pass):
             if not shape or node.op in ("get_attr", "output"):
                 return shape if shape is not None else ()
             if isinstance(shape[0], tuple):
-                return kept.outputs(node, shape)  # type: ignore[return-value]
+                return kept.outputs(node, shape)
             return kept.resized(node, shape)
 
         slim = rebuild(program, self._cut(program, kept), change, reshape, program.transient)

@@ -65,8 +65,8 @@ def load(path: str | os.PathLike[str]) -> Program:
         program = _read(folder, set(manifest["files"]))
     if program.hash() != manifest["program_hash"]:
         raise ArtifactError(
-            f"expected the graph that was saved in {folder / GRAPH}, got another one of it; load it with torch "
-            f"{manifest['torch']} and swdc {manifest['swdc']}, which wrote it, or trace the model again"
+            f"expected the graph that was saved in {folder / GRAPH}, got another one of it; load it with "
+            f"torch {manifest['torch']} and swdc {manifest['swdc']}, which wrote it, or trace the model again"
         )
     return program
 

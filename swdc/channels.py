@@ -49,7 +49,7 @@ class Channels:
         self._reasons: list[Reason] = []
         self._constants: dict[str, tuple[Ref, Ids, Dead]] = {}
         self._parts: list[Ids] = []
-        self._held: dict[tuple[str, int], Reason] = {}
+        self._held: dict[tuple[str, int], tuple[Call, str]] = {}
 
     # -- what rules ask -----------------------------------------------------------------------------------------
 
@@ -104,15 +104,15 @@ class Channels:
         self._count += size
         return labels
 
-    def set(self, call: Call, labels: Sequence[Ids | None]) -> None:
-        """Set the labels of a call's result."""
+    def set(self, call: Call, labels: Sequence[Any]) -> None:
+        """Set the labels of a call's result: an array or ``None`` for each dimension; lists of such for several results."""
         self._node_labels[call.node] = tuple(labels)
 
     def set_input(self, node: fx.Node, labels: Sequence[Ids | None]) -> None:
         """Set the labels of an input of the program."""
         self._node_labels[node] = tuple(labels)
 
-    def set_dead(self, call: Call, dead: Sequence[Dead]) -> None:
+    def set_dead(self, call: Call, dead: Sequence[Any]) -> None:
         """Set the value of dead channels along each dimension of a call's result."""
         self._node_dead[call.node] = tuple(dead)
 
@@ -156,12 +156,14 @@ class Channels:
 
     def hold(self, value: Value | None, dims: Iterable[int], call: Call) -> None:
         """Forbid removal along dimensions that an operator works along, should they hold channels now or later."""
-        for dim in () if value is None else dims:
-            reason = call.reason("works along this dimension, position by position")
+        if value is None:
+            return
+        text = "works along this dimension, position by position"
+        for dim in dims:
             if isinstance(value, Ref) and self._slots(value)[dim] is None:
-                self._held.setdefault((self._canonical[value], dim), reason)
-            else:
-                self.freeze(self.channels(value, dim), reason)
+                self._held.setdefault((self._canonical[value], dim), (call, text))
+            elif (labels := self.channels(value, dim)) is not None:
+                self.freeze(labels, call.reason(text))
 
     def freeze_value(self, value: Value, reason: Reason) -> None:
         """Forbid the removal of every channel of a value."""
@@ -213,7 +215,8 @@ class Channels:
         self._slots(tensor)[dim] = labels
         held = self._held.get((self._canonical[tensor], dim))
         if held is not None:
-            self.freeze(labels, held)
+            call, text = held
+            self.freeze(labels, call.reason(text))
 
     def _slots(self, tensor: str) -> list[Ids | None]:
         name = self._canonical[tensor]

@@ -23,7 +23,7 @@ MANIFEST = "manifest.json"
 def new_folder(target: Path, known: Collection[str]) -> Iterator[Path]:
     """Give a new folder to write to, which takes the place of ``target`` if nothing is raised.
 
-    Raises ``ArtifactError`` if ``target`` is a file, holds no manifest, or holds files that are not ``known``.
+    Raises ``ArtifactError`` if ``target`` is a file, or holds files other than the ``known`` ones.
     """
     _check_replaceable(target, known)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,8 +59,8 @@ def read_manifest(folder: Path, needed: Collection[str]) -> dict[str, Any]:
             raise ValueError(f"the format is {manifest['format']!r}, not {FORMAT!r}")
         if manifest["version"] > FORMAT_VERSION:
             raise ArtifactError(
-                f"expected format version {FORMAT_VERSION} or older, got {manifest['version']} in {path}; install "
-                f"swdc {manifest['swdc']}, which wrote it"
+                f"expected format version {FORMAT_VERSION} or older, got {manifest['version']} in {path}; "
+                f"install swdc {manifest['swdc']}, which wrote it"
             )
         missing = [name for name in needed if name not in manifest["files"]]
         if missing:
@@ -77,8 +77,8 @@ def verified(folder: Path, name: str, manifest: Mapping[str, Any]) -> Path:
         )
     if _hash(file) != manifest["files"].get(name):
         raise ArtifactError(
-            f"expected {file} as it was saved, got one that is truncated or altered (its sha256 differs); copy "
-            f"the folder again, or save it again"
+            f"expected {file} as it was saved, got one that is truncated or altered (its sha256 differs); "
+            f"copy the folder again, or save it again"
         )
     return file
 
@@ -92,8 +92,8 @@ def readable(path: Path) -> Iterator[None]:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, StopIteration, RuntimeError) as error:
         raise ArtifactError(
-            f"expected {path} as swdc.save writes it, got another form ({type(error).__name__}: {error}); copy "
-            f"the folder again, or save it again"
+            f"expected {path} as swdc.save writes it, got another form ({type(error).__name__}: {error}); "
+            f"copy the folder again, or save it again"
         ) from error
 
 
@@ -108,7 +108,7 @@ def write_json(data: Mapping[str, Any], path: Path) -> None:
         text = json.dumps(data, indent=1)
     except TypeError as error:
         raise ArtifactError(
-            f"expected plain data for {path.name}, got something else: {error}; use numbers, strings and lists"
+            f"expected plain data for {path.name}, got something else: {error}; use numbers, text and lists"
         ) from error
     path.write_text(text + "\n", encoding="utf-8")
 
@@ -125,8 +125,8 @@ def _check_replaceable(target: Path, known: Collection[str]) -> None:
     foreign = [name for name in files if name not in known]
     if foreign:
         raise ArtifactError(
-            f"expected nothing but a saved program in {target}, got {', '.join(foreign)}, too, which would be "
-            f"lost; move it elsewhere"
+            f"expected nothing but a saved program in {target}, got {', '.join(foreign)}, too, which would "
+            f"be lost; move it elsewhere"
         )
 
 

@@ -63,7 +63,8 @@ def encode(value: Any) -> Any:
             return {kind: str(value).removeprefix("torch.")}
     raise ArtifactError(
         f"expected arguments of plain types (numbers, strings, dtypes, tensors, lists of them), got "
-        f"{value!r} of type {type(value).__name__}, which cannot be saved; take it out of the model's forward or inputs"
+        f"{value!r} of type {type(value).__name__}, which cannot be saved; take it out of the model's "
+        f"forward, or out of its inputs"
     )
 
 

@@ -28,7 +28,7 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
         kinds = sorted({f"{t.dtype}, {t.layout}" for t in tensors.values()})
         raise ArtifactError(
-            f"expected dense tensors of types that safetensors can hold, got {kinds}: {error}; convert them first"
+            f"expected dense tensors of types that safetensors can hold, got {kinds}: {error}; convert them"
         ) from error
 
 
@@ -40,7 +40,8 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise ArtifactError(
             f"expected a safetensors file, but {path} is none: {error}; copy it again"
         ) from error
-    return loaded
+    # A file maps tensors to addresses that are not aligned, where kernels round in another order.
+    return {name: tensor.clone() for name, tensor in loaded.items()}
 
 
 def table_of(tensors: Mapping[str, torch.Tensor], transient: Collection[str]) -> list[dict[str, Any]]:
@@ -65,7 +66,7 @@ def table_of(tensors: Mapping[str, torch.Tensor], transient: Collection[str]) ->
 def assemble(
     rows: list[dict[str, Any]], values: Mapping[str, torch.Tensor]
 ) -> tuple[dict[str, torch.Tensor], set[str]]:
-    """Return the tensors that a table describes, by name, and the names of those that ``state_dict`` omits."""
+    """Return the tensors that a table describes, by name, and those that ``state_dict`` leaves out."""
     made: dict[str, torch.Tensor] = {}
     for row in rows:
         if row["stored"] == row["name"]:

@@ -466,11 +466,13 @@ def _is_view(node: fx.Node) -> bool:
     return any(r.alias_info is not None for r in node.target._schema.returns)
 
 
-def _shape(value: Any) -> Shape | tuple[Shape, ...]:
+def _shape(value: Any) -> Any:
+    """Return the Shape of a traced tensor, a tuple of Shapes for several, an empty one for anything else."""
     if isinstance(value, torch.Tensor):
-        return tuple(simplify(s.node.expr) if isinstance(s, torch.SymInt) else int(s) for s in value.shape)
+        sizes: list[Any] = list(value.shape)
+        return tuple(simplify(s.node.expr) if isinstance(s, torch.SymInt) else int(s) for s in sizes)
     if isinstance(value, list | tuple):
-        return tuple(_shape(v) for v in value)  # type: ignore[misc]
+        return tuple(_shape(v) for v in value)
     return ()
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``swdc inspect``, ``count``, ``slim`` and ``export``.
+"""The command line: ``swdc demo``, ``inspect``, ``count``, ``slim``, ``export`` and ``bench``.
 
 Exit codes of all commands: 0 fine; 1 the result is not what was asked for (no exact certificate); 2 bad
 usage, or input that swdc cannot use; 3 a defect of swdc itself.
@@ -11,10 +11,10 @@ from typing import Annotated
 import typer
 
 import swdc
-from swdc.cli import count, export, inspect, slim
+from swdc.cli import bench, count, demo, export, inspect, slim
 from swdc.cli.help import help_of
 
-COMMANDS = (inspect, count, slim, export)
+COMMANDS = (demo, inspect, count, slim, export, bench)
 """Modules whose ``register(app)`` adds a command, in the order of the help. A new command is added here."""
 
 
@@ -32,8 +32,9 @@ def _root(
 ) -> None:
     """Cut channels out of PyTorch models, and prove that the smaller model computes the same.
 
-    See first what can go, then let it go:
+    Watch it happen, see what can go of your model, let it go:
 
+    $ swdc demo --out demo
     $ swdc inspect torchvision.models:resnet18 --input 1x3x224x224
     $ swdc slim torchvision.models:resnet18 --input 1x3x224x224 --out slim
 

@@ -56,7 +56,7 @@ def count_model(
     $ swdc count slim --convention macs
     """
     with reported(as_json, show_traceback) as output:
-        with output.step(f"tracing {model}"):
+        with output.step(f"loading and tracing {model}"):
             program = load_program(Source(model, inputs or (), arguments or (), weights, seed))
         counted = count(program, convention.value)
         sums = totals_by_convention(program)

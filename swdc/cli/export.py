@@ -56,7 +56,7 @@ def export(
     """
     with reported(as_json, show_traceback) as output:
         check_file(out, "--out")
-        with output.step(f"tracing {source}"):
+        with output.step(f"loading and tracing {source}"):
             program = load_program(Source(source, inputs or (), arguments or (), weights, seed))
         with output.step(f"exporting {out} and running it in onnxruntime"):
             report = export_onnx(program, out, opset=opset)

@@ -49,7 +49,7 @@ def inspect(
     $ swdc inspect my_file:make_model --arg width=32 --input 1x16 --json
     """
     with reported(as_json, show_traceback) as output:
-        with output.step(f"tracing {model}"):
+        with output.step(f"loading and tracing {model}"):
             program = load_program(Source(model, inputs or (), arguments or (), weights, seed))
         with output.step("looking for channels that go together"):
             found = findings(program)

@@ -122,7 +122,7 @@ def slim(
 
 
 def _slimmed(output: Output, source: Source, insert: bool, settings: dict[str, Any]) -> Slimming:
-    with output.step(f"tracing {source.model}"):
+    with output.step(f"loading and tracing {source.model}"):
         dense = load_program(source)
         if insert:
             dense = insert_batchnorm(dense)

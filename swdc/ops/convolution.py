@@ -101,7 +101,7 @@ class Convolution(Leaf):
         groups, rank = call["groups"], weight.dim() - 2
         module = self.modules[rank - 1](
             weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]),  # type: ignore[arg-type]
-            stride=_each(call["stride"], rank), padding=_each(call["padding"], rank),  # type: ignore[arg-type]
+            stride=_each(call["stride"], rank), padding=_each(call["padding"], rank),
             dilation=_each(call["dilation"], rank), groups=groups, bias=call["bias"] is not None, device="meta",
         )  # fmt: skip
         return adopt(module, call, tensors, "weight", "bias")

@@ -101,12 +101,12 @@ class Split(Operator):
         dim = call["dim"] % len(dead)
         if call.operator == "aten.unbind.int":
             rest = [x for d, x in enumerate(dead) if d != dim]
-            channels.set_dead(call, [rest for _ in call.shape])  # type: ignore[misc]
+            channels.set_dead(call, [rest for _ in call.shape])
         elif channels.labels(call["self"])[dim] is None:
-            channels.set_dead(call, [list(dead) for _ in call.shape])  # type: ignore[misc]
+            channels.set_dead(call, [list(dead) for _ in call.shape])
         else:
             parts = [[*dead[:dim], at(dead[dim], p), *dead[dim + 1 :]] for p in self._parts(call)]
-            channels.set_dead(call, parts)  # type: ignore[arg-type]
+            channels.set_dead(call, parts)
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """Sizes are what is left of each part; equal parts may become unequal."""

@@ -97,7 +97,7 @@ class InstanceNorm(Leaf):
         cls = self.modules[len(call.shape) - 3]
         affine, width = call["weight"] is not None, call.shape[1]
         channels = tensors[call["weight"]].shape[0] if affine else width
-        module = cls(channels, eps=call["eps"], momentum=call["momentum"], affine=affine, device="meta")  # type: ignore[arg-type]
+        module = cls(channels, eps=call["eps"], momentum=call["momentum"], affine=affine, device="meta")
         return adopt(module, call, tensors, "weight", "bias")
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:

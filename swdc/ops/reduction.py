@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from swdc.call import Call
 from swdc.channels import Channels
@@ -29,7 +29,7 @@ def remaining(call: Call, values: list[Any], over: set[int]) -> list[Any]:
 class Mean(Operator):
     """Means and extrema: channels that they run over stay, the others pass, and constants stay what they are."""
 
-    names = ("aten.mean.dim", "aten.mean.default", "aten.amax.default", "aten.amin.default")
+    names: ClassVar[tuple[str, ...]] = ("aten.mean.dim", "aten.mean.default", "aten.amax.default", "aten.amin.default")
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Freeze the channels that the statistic runs over."""

@@ -1,5 +1,6 @@
 """``swdc slim``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import torch
 import swdc
 from swdc.artifact import load
 from swdc.cli.slimming import why_not_exact
-from swdc.verify import Certificate
 from tests.cli import small_models
 from tests.cli.support_cli import run, run_error, run_json
 
@@ -125,7 +125,10 @@ def test_resnet18_of_torchvision(tmp_path: Path) -> None:
 
 def test_a_saved_folder_is_inspected_and_counted_beside_what_it_was(tmp_path: Path) -> None:
     run_json(*RESIDUAL, "--out", tmp_path / "slim")
-    assert run_json("inspect", tmp_path / "slim")["groups"][0]["width"] == 4
+    inspected = run_json("inspect", tmp_path / "slim")
+    assert inspected["groups"][0]["width"] == 4
+    assert inspected["certificate"]["exact"] is True
+    assert "certificate: exact" in run("inspect", tmp_path / "slim").stdout
     result = run("count", tmp_path / "slim")
     assert result.exit_code == 0, result.stderr
     assert "before" in result.stdout
@@ -166,14 +169,15 @@ def test_a_plan_that_removes_nothing_proves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_difference_is_told_with_its_node() -> None:
-    certificate = Certificate(
-        exact=False, max_relative_error=0.25, max_relative_error_float32=0.25, effect=0.5, refilled=False,
-        tolerance=1e-9, seed=0, program_hash="", removed_channels=4, comparisons=(),
-        first_difference="relu (aten.relu.default) at model.py:3", notes=(),
-    )  # fmt: skip
-    assert why_not_exact(certificate) == (
-        "the slim program differs from the masked one by 2.5e-01 of its output (at most 1e-09 is rounding); the "
-        "first node that differs is relu (aten.relu.default) at model.py:3"
+    program = swdc.trace(small_models.mlp(), torch.randn(1, 4))
+    chosen = swdc.plan(program)
+    certificate = swdc.verify(swdc.mask(program, chosen), swdc.slim(program, chosen))
+    assert why_not_exact(certificate) is None
+    node = "relu (aten.relu.default) at model.py:3"
+    differing = replace(certificate, exact=False, max_relative_error=0.25, first_difference=node)
+    assert why_not_exact(differing) == (
+        "the slim program differs from the masked one by 2.5e-01 of its output (at most 1e-09 is rounding); "
+        "the first node that differs is relu (aten.relu.default) at model.py:3"
     )
 
 
