@@ -1,7 +1,9 @@
 """swdc: a model-surgery compiler for PyTorch in which pruning is dead-code elimination."""
 
-from swdc.count import count
+from swdc.artifact import load, save
+from swdc.count import Count, count
 from swdc.errors import SwdcError
+from swdc.onnx import OnnxReport, export_onnx
 from swdc.ops import Operator, register
 from swdc.plan import Plan
 from swdc.program import Program
@@ -12,3 +14,25 @@ from swdc.trace import trace
 from swdc.verify import Certificate, verify
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "SWD",
+    "Certificate",
+    "Count",
+    "OnnxReport",
+    "Operator",
+    "Plan",
+    "Program",
+    "SwdcError",
+    "count",
+    "export_onnx",
+    "insert_batchnorm",
+    "load",
+    "mask",
+    "plan",
+    "register",
+    "save",
+    "slim",
+    "trace",
+    "verify",
+]

@@ -238,6 +238,7 @@ class Program(fx.GraphModule):
     # -- use ----------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute what the traced model computes; ``InputError`` for inputs that do not look like the example's."""
         try:
             return super().__call__(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:

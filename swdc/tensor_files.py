@@ -16,20 +16,25 @@ from swdc.errors import ArtifactError
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     """Write tensors to a safetensors file. Raises ``ArtifactError`` for kinds that it cannot hold."""
-    data: dict[str, torch.Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in tensors.items():
-        plain = tensor.detach().contiguous()
-        storage = plain.untyped_storage().data_ptr()
-        data[name] = plain.clone() if storage in seen else plain
-        seen.add(storage)
     try:
-        save_file(data, path)
+        save_file(_apart(tensors), path)
     except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
         kinds = sorted({f"{t.dtype}, {t.layout}" for t in tensors.values()})
         raise ArtifactError(
             f"expected dense tensors of types that safetensors can hold, got {kinds}: {error}; convert them"
         ) from error
+
+
+def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors as contiguous ones that share no memory."""
+    apart: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().contiguous()
+        storage = plain.untyped_storage().data_ptr()
+        apart[name] = plain.clone() if storage in seen else plain
+        seen.add(storage)
+    return apart
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:

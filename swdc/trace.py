@@ -26,7 +26,7 @@ from swdc.ops import Leaf, lookup
 from swdc.ops.base import name_of
 from swdc.ops.leaves import path_of
 from swdc.program import DTYPE, SCOPE, SHAPE, STACK_TRACE, Facts, Program, tensors_of
-from swdc.sizes import Shape, simplify
+from swdc.sizes import simplify
 
 Example = torch.Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +16,27 @@ from swdc.program import SHAPE, Program
 from swdc.samples import flat_outputs, relative_error
 
 Module = TypeVar("Module", bound=nn.Module)
+
+
+class Function(nn.Module):
+    """A model whose forward is a function of itself and its inputs; parts are modules, parameters or buffers."""
+
+    def __init__(self, function: Callable[..., Any], **parts: Any) -> None:
+        super().__init__()
+        self.function = function
+        for name, part in parts.items():
+            if isinstance(part, torch.Tensor) and not isinstance(part, nn.Parameter):
+                self.register_buffer(name, part)
+            else:
+                setattr(self, name, part)
+
+    def forward(self, x: torch.Tensor, *more: torch.Tensor) -> Any:
+        return self.function(self, x, *more)
+
+
+def conv(inputs: int, outputs: int, kernel: int = 3, **options: Any) -> nn.Conv2d:
+    """Return a convolution that keeps the size of the feature map unless told otherwise."""
+    return nn.Conv2d(inputs, outputs, kernel, **{"padding": kernel // 2, **options})
 
 
 def randomise(model: Module, seed: int = 0) -> Module:
@@ -140,7 +161,8 @@ def text(program: Program) -> str:
     for node in program.graph.nodes:
         shape = node.meta.get(SHAPE)
         described = "" if node.op in ("get_attr", "output") else f"  {_plain(shape)}"
-        what = {"placeholder": "input", "get_attr": f"tensor {node.target}", "output": "output"}.get(node.op, node.target)
+        kinds = {"placeholder": "input", "get_attr": f"tensor {node.target}", "output": "output"}
+        what = kinds.get(node.op, node.target)
         arguments = ", ".join([str(a) for a in node.args] + [f"{k}={v}" for k, v in node.kwargs.items()])
         if node.op == "placeholder":
             arguments = ""

@@ -19,7 +19,7 @@ WIDTHS = (2, 4, 6, 8)
 
 
 class Network(nn.Module):
-    """A random directed graph of feature maps of 8 x 8, and a head."""
+    """A random directed graph of feature maps of 8 x 8, and a head that reads all that nothing else reads."""
 
     def __init__(self, draw: Draw) -> None:
         super().__init__()
@@ -29,9 +29,13 @@ class Network(nn.Module):
         self._add("conv", [0], draw(st.sampled_from(WIDTHS)), draw)
         for _ in range(draw(st.integers(2, 7))):
             self._grow(draw)
-        self.pooled = draw(st.booleans())
-        width = self.widths[-1] * (1 if self.pooled else 16)
-        self.head = nn.Sequential(nn.Linear(width, 6), draw(st.sampled_from([nn.ReLU(), nn.Sigmoid()])), nn.Linear(6, 2))
+        read = {source for _, sources, _ in self.steps for source in sources}
+        self.ends = [i for i in range(len(self.widths)) if i not in read]
+        self.side = draw(st.sampled_from([1, 2]))
+        width = sum(self.widths[i] for i in self.ends) * self.side**2
+        self.head = nn.Sequential(
+            nn.Linear(width, 6), draw(st.sampled_from([nn.ReLU(), nn.Sigmoid()])), nn.Linear(6, 2)
+        )
 
     def _grow(self, draw: Draw) -> None:
         kinds = ["conv", "norm", "act", "sum", "cat", "gate", "depthwise", "grouped", "shuffle", "cut", "pool"]
@@ -49,7 +53,11 @@ class Network(nn.Module):
             at = draw(st.integers(1, width - 1))
             self._note(kind, [source], max(at, width - at), at)
         elif kind in ("shuffle", "act", "pool"):
-            choices = {"shuffle": [2], "act": [F.relu, F.gelu, torch.sigmoid, F.hardswish], "pool": [F.max_pool2d, F.avg_pool2d]}
+            choices = {
+                "shuffle": [2],
+                "act": [F.relu, F.gelu, torch.sigmoid, F.hardswish],
+                "pool": [F.max_pool2d, F.avg_pool2d],
+            }
             self._note(kind, [source], width, draw(st.sampled_from(choices[kind])))
         else:
             self._add(kind, [source], draw(st.sampled_from(WIDTHS)), draw)
@@ -83,8 +91,8 @@ class Network(nn.Module):
         for number, (kind, sources, option) in enumerate(self.steps):
             inputs = [values[i] for i in sources]
             values.append(self._step(str(number), kind, inputs, option))
-        last = F.adaptive_avg_pool2d(values[-1], 1 if self.pooled else 4)
-        result: torch.Tensor = self.head(last.flatten(1))
+        ends = torch.cat([values[i] for i in self.ends], 1)
+        result: torch.Tensor = self.head(F.adaptive_avg_pool2d(ends, self.side).flatten(1))
         return result
 
     def _step(self, name: str, kind: str, inputs: list[torch.Tensor], option: Any) -> torch.Tensor:
@@ -119,8 +127,7 @@ def networks(draw: Draw) -> Network:
 def test_slim_computes_what_masked_computes(data: st.DataObject) -> None:
     program = swdc.trace(data.draw(networks()), image(1, 3, 8, 8))
     kept = {
-        group.name: sorted(data.draw(st.sets(st.integers(0, group.width - 1), min_size=1)))
-        for group in program.groups
+        group.name: sorted(data.draw(st.sets(st.integers(0, group.width - 1), min_size=1))) for group in program.groups
     }
     plan = plan_of(program, kept)
     masked, slim = swdc.mask(program, plan), swdc.slim(program, plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ def compare(repeats: int = 3, announce: Callable[[str], None] = lambda name: Non
     peer = _peer()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    gc.disable()  # as timeit does: a collection of torch's heap takes as long as a rewrite
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -42,19 +44,32 @@ def compare(repeats: int = 3, announce: Callable[[str], None] = lambda name: Non
             _peers(peer, "mobilenet_v2")
             for name in NETWORKS:
                 announce(name)
-                runs = [{**_ours(name), **_peers(peer, name)} for _ in range(repeats)]
+                runs = [_paired(peer, name) for _ in range(repeats)]
                 row = {key: median(run[key] for run in runs) for key in runs[0]}
-                ours, theirs = row["analysis"] + row["plan"] + row["slim"], row["peer_build"] + row["peer_prune"]
+                ours, theirs = (
+                    row["analysis"] + row["plan"] + row["slim"],
+                    row["peer_build"] + row["peer_prune"],
+                )
                 yield {"network": name, **row, "ours": ours, "peer": theirs, "ratio": ours / theirs}
     finally:
+        gc.enable()
         torch.set_num_threads(threads)
+
+
+def _paired(peer: Any, name: str) -> dict[str, float]:
+    gc.collect()
+    ours = _ours(name)
+    gc.collect()
+    return {**ours, **_peers(peer, name)}
 
 
 def _peer() -> Any:
     try:
         import torch_pruning
     except ImportError as error:
-        raise CommandError("expected Torch-Pruning to compare with; install it with pip install 'swdc[bench]'") from error
+        raise CommandError(
+            "expected Torch-Pruning to compare with; install it with pip install 'swdc[bench]'"
+        ) from error
     return torch_pruning
 
 
@@ -81,10 +96,16 @@ def _ours(name: str) -> dict[str, float]:
 
 def _peers(peer: Any, name: str) -> dict[str, float]:
     model, inputs = _model(name)
-    heads = [module for module in model.modules() if isinstance(module, nn.Linear) and module.out_features == 1000]
+    heads = [
+        module for module in model.modules() if isinstance(module, nn.Linear) and module.out_features == 1000
+    ]
     start = time.perf_counter()
     pruner = peer.pruner.MagnitudePruner(
-        model, inputs, importance=peer.importance.MagnitudeImportance(p=2), pruning_ratio=0.5, ignored_layers=heads
+        model,
+        inputs,
+        importance=peer.importance.MagnitudeImportance(p=2),
+        pruning_ratio=0.5,
+        ignored_layers=heads,
     )
     built = time.perf_counter()
     pruner.step()

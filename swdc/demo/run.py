@@ -29,7 +29,9 @@ Progress = Callable[[str, int, int], None]
 LATENCY_BATCH = 16
 
 
-def run_demo(out: Path, network: str, seed: int, epochs: int | None, progress: Progress) -> tuple[dict[str, Any], Certificate]:
+def run_demo(
+    out: Path, network: str, seed: int, epochs: int | None, progress: Progress
+) -> tuple[dict[str, Any], Certificate]:
     """Train, slim, certify, export; write everything to ``out`` and return the report and the certificate.
 
     ``out`` receives ``dense.onnx``, ``slim.onnx``, the folder ``slim`` (``swdc.load`` reads it), ``widths.png`` and,

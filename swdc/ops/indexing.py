@@ -161,8 +161,12 @@ class Creation(Operator):
 class Positions(Operator):
     """Index arithmetic: values that hold no channels."""
 
-    names = ("aten.arange.default", "aten.arange.start", "aten.arange.start_step", "aten.sym_size.int") + tuple(
-        f"operator.{name}" for name in "add sub mul floordiv truediv neg mod pow eq ne lt le gt ge".split()
+    names = (
+        "aten.arange.default",
+        "aten.arange.start",
+        "aten.arange.start_step",
+        "aten.sym_size.int",
+        *(f"operator.{name}" for name in "add sub mul floordiv truediv neg mod pow eq ne lt le gt ge".split()),
     )
 
     def couple(self, call: Call, channels: Channels) -> None:

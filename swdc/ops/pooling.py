@@ -17,11 +17,14 @@ def _spatial(call: Call) -> int:
 class Pooling(Operator):
     """Averages, maxima and interpolation over the trailing dimensions: a constant feature map stays what it is."""
 
-    names = tuple(
-        f"aten.{name}"
-        for n in (1, 2, 3)
-        for name in (f"max_pool{n}d.default", f"adaptive_avg_pool{n}d.default", f"upsample_nearest{n}d.vec")
-    ) + ("aten.upsample_bilinear2d.vec", "aten.upsample_bicubic2d.vec", "aten.upsample_trilinear3d.vec")
+    names = (
+        *(f"aten.max_pool{n}d.default" for n in (1, 2, 3)),
+        *(f"aten.adaptive_avg_pool{n}d.default" for n in (1, 2, 3)),
+        *(f"aten.upsample_nearest{n}d.vec" for n in (1, 2, 3)),
+        "aten.upsample_bilinear2d.vec",
+        "aten.upsample_bicubic2d.vec",
+        "aten.upsample_trilinear3d.vec",
+    )
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Channels pass; positions hold none."""

@@ -59,15 +59,20 @@ def find_criterion(criterion: str | Criterion) -> Criterion:
 
 def _magnitude(program: Program, groups: Sequence[ChannelGroup], order: int) -> Scores:
     tensors = program.tensors
-    sums: dict[tuple[str, int], npt.NDArray[np.float64]] = {}
+    used: dict[str, set[int]] = {}
+    for member in (m for group in groups for m in group.members):
+        used.setdefault(member.tensor, set()).add(member.dim)
+    sums: dict[str, dict[int, npt.NDArray[np.float64]]] = {}
 
     def along(name: str, dim: int) -> npt.NDArray[np.float64]:
-        if (name, dim) not in sums:
-            tensor = tensors[name].detach()
-            others = [d for d in range(tensor.dim()) if d != dim]
-            norms = torch.linalg.vector_norm(tensor, order, dim=others) if others else tensor.abs()
-            sums[name, dim] = norms.double().cpu().numpy() ** order
-        return sums[name, dim]
+        """Return the sum of |w|^order for each index of a dimension."""
+        if name not in sums:
+            weights = tensors[name].detach().float() if tensors[name].element_size() < 4 else tensors[name].detach()
+            powers = weights.square() if order == 2 else weights.abs()
+            dims = [d for d in range(powers.dim()) if d in used[name]]
+            others = {d: [o for o in range(powers.dim()) if o != d] for d in dims}
+            sums[name] = {d: (powers.sum(o) if o else powers).double().cpu().numpy() for d, o in others.items()}
+        return sums[name][dim]
 
     scores: Scores = []
     for group in groups:

@@ -61,7 +61,9 @@ def plan(
 
 def _check(sparsity: float, scope: str, round_to: int) -> None:
     if not 0 <= sparsity < 1:
-        raise PlanError(f"expected a sparsity (the share that goes) of at least 0 and below 1, got {sparsity}")
+        raise PlanError(
+            f"expected a sparsity (the share that goes) of at least 0 and below 1, got {sparsity}"
+        )
     if scope not in SCOPES:
         raise PlanError(f"expected a scope of {list(SCOPES)}, got {scope!r}")
     if not isinstance(round_to, int) or round_to < 1:
@@ -98,12 +100,18 @@ def is_below(tensor: str, paths: set[str]) -> bool:
     return any(".".join(parts[: n + 1]) in paths for n in range(len(parts)))
 
 
-def scored(program: Program, groups: Sequence[ChannelGroup], criterion: str | Criterion, ignored: set[str]) -> Scores:
+def scored(
+    program: Program, groups: Sequence[ChannelGroup], criterion: str | Criterion, ignored: set[str]
+) -> Scores:
     """Return the scores of all groups, ``None`` for those that stay whole; ``PlanError`` if none is left."""
     candidates = [g for g in groups if g.name not in ignored]
     if not candidates:
-        raise PlanError("expected at least one group of removable channels; program.explain() says what is frozen")
-    found = dict(zip((g.name for g in candidates), find_criterion(criterion)(program, candidates), strict=True))
+        raise PlanError(
+            "expected at least one group of removable channels; program.explain() says what is frozen"
+        )
+    found = dict(
+        zip((g.name for g in candidates), find_criterion(criterion)(program, candidates), strict=True)
+    )
     scores = [found.get(g.name) for g in groups]
     if all(s is None for s in scores):
         raise PlanError(
@@ -127,12 +135,18 @@ class Chooser:
         self._widths = np.array([g.width for g in groups], dtype=np.int64)
         self._free = np.array([s is not None for s in scores])
         self._orders = [None if s is None else np.argsort(-s, kind="stable") for s in scores]
-        free = [(group, s[o]) for group, (s, o) in enumerate(zip(scores, self._orders, strict=True)) if s is not None]
+        free = [
+            (group, s[o])
+            for group, (s, o) in enumerate(zip(scores, self._orders, strict=True))
+            if s is not None
+        ]
         owners = [np.full(len(s) - 1, group) for group, s in free]
         values = [s[1:] for _, s in free]  # the best channel of a group never goes
         ranks = [np.arange(1, len(s)) / len(s) for _, s in free]
         order = np.lexsort((-_joined(ranks), _joined(values)))  # ties are spread evenly over the groups
-        self._removal = _joined(owners).astype(np.int64)[order]  # groups in the order in which they lose channels
+        self._removal = _joined(owners).astype(np.int64)[
+            order
+        ]  # groups in the order in which they lose channels
 
     @property
     def steps(self) -> int:

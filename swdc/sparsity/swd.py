@@ -66,7 +66,9 @@ class SWD:
         self.s = 0
         ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         self._targets: ChannelTargets | WeightTargets = (
-            ChannelTargets(model, target, ignore) if structure == "channels" else WeightTargets(model, target, ignore)
+            ChannelTargets(model, target, ignore)
+            if structure == "channels"
+            else WeightTargets(model, target, ignore)
         )
 
     @property
@@ -110,7 +112,13 @@ class SWD:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: how many steps were taken, and under which settings."""
-        settings = {"target": self.target, "a_min": self.a_min, "a_max": self.a_max, "steps": self.steps, "mu": self.mu}
+        settings = {
+            "target": self.target,
+            "a_min": self.a_min,
+            "a_max": self.a_max,
+            "steps": self.steps,
+            "mu": self.mu,
+        }
         return {"s": self.s, **settings}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -159,7 +167,12 @@ class ChannelTargets:
     def plan(self) -> Plan:
         """Return the plan."""
         chooser, widths = self._choose()
-        settings = {"method": "swd", "sparsity": self._share, "budget": "parameters", "criterion": self._criterion.__name__}
+        settings = {
+            "method": "swd",
+            "sparsity": self._share,
+            "budget": "parameters",
+            "criterion": self._criterion.__name__,
+        }
         return chooser.plan(widths, self._program, settings)
 
     def _choose(self) -> tuple[Chooser, Ids]:
@@ -191,7 +204,9 @@ class WeightTargets:
         norms = {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
         ignored = {name for pattern in ignore for name in matching_names(model, pattern)}
         self._weights = {
-            name: p for name, p in model.named_parameters() if id(p) not in norms and not is_below(name, ignored)
+            name: p
+            for name, p in model.named_parameters()
+            if id(p) not in norms and not is_below(name, ignored)
         }
         self._count = int(target * sum(p.numel() for p in self._weights.values()))
         if not self._weights or self._count == 0:
@@ -207,7 +222,9 @@ class WeightTargets:
         """Return the plan that removes the channels left without a single weight."""
         program = self._model
         if not isinstance(program, Program):
-            raise PlanError("expected a Program to plan for, got a module; trace it with swdc.trace and give that to SWD")
+            raise PlanError(
+                "expected a Program to plan for, got a module; trace it with swdc.trace and give that to SWD"
+            )
         gone = {t.name: t.chosen for t in self.find()}
         tensors = program.tensors
         kept = {}

@@ -1,0 +1,54 @@
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import swdc
+from swdc.cli import app
+from swdc.demo.scenes import SCENES, scene
+from swdc.errors import CommandError
+
+KEYS = {
+    "accuracy_dense",
+    "accuracy_masked",
+    "accuracy_slim",
+    "parameters",
+    "operations",
+    "macs",
+    "exact",
+    "max_relative_error",
+    "onnx_max_relative_error",
+    "latency_ms",
+    "seconds",
+}
+
+
+@pytest.mark.parametrize(("network", "epochs"), [("resnet20", 1), ("gcn", 60)])
+def test_demo_leaves_a_certified_slim_network(tmp_path, network, epochs):
+    out = tmp_path / "demo"
+    result = CliRunner().invoke(app, ["demo", "--network", network, "--epochs", str(epochs), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    report = json.loads((out / "report.json").read_text())
+    assert set(report) >= KEYS
+    assert report["exact"]
+    assert report["accuracy_masked"] == report["accuracy_slim"]
+    assert 0 < report["parameters"]["after"] <= 0.1 * report["parameters"]["before"]
+    assert report["onnx_max_relative_error"] <= 1e-4
+    for name in ("slim.onnx", "dense.onnx", "widths.png"):
+        assert (out / name).stat().st_size > 0
+    slim = swdc.load(out / "slim")
+    assert swdc.count(slim).parameters == report["parameters"]["after"]
+    assert scene(network, 0).accuracy(slim.eval()) == report["accuracy_slim"]
+
+
+def test_scenes_are_repeatable():
+    first, second = (scene("resnet20", 3) for _ in range(2))
+    for one, other in zip(first.program.parameters(), second.program.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_unknown_scenes_are_refused():
+    with pytest.raises(CommandError, match="expected a network of"):
+        scene("vgg", 0)
+    assert set(SCENES) == {"resnet20", "gcn"}

@@ -1,0 +1,115 @@
+"""The operator table: what is unknown is frozen, and a user can teach the compiler an operator in one class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from swdc.call import Call
+from swdc.channels import Channels
+from swdc.ops import base, calls, lookup
+from swdc.ops.base import Leaf, Operator, name_of, register, target_of
+from tests.support import Function, assert_slims, certified, conv, frozen_at, image, reason_at, traced
+
+
+class Spectrum(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cumsum(x, 1)
+
+
+def test_an_unknown_operator_freezes_what_it_reads_and_writes_with_name_and_source() -> None:
+    program = traced(nn.Sequential(conv(3, 6), Spectrum(), conv(6, 2)))
+    assert program.groups == ()
+    for tensor, dim in (("0.weight", 0), ("0.bias", 0), ("2.weight", 1)):
+        found = frozen_at(program, tensor, dim)
+        assert len(found) == 1
+        reason = found[0].reason
+        assert (reason.text, reason.operator) == ("no rule for this operator", "aten.cumsum.default")
+        path, line = reason.source.rsplit(":", 1)
+        assert Path(path).name == Path(__file__).name
+        assert "torch.cumsum" in Path(path).read_text().splitlines()[int(line) - 1]
+    assert "aten.cumsum.default: no rule for this operator" in program.explain()
+
+
+def test_an_unknown_operator_freezes_only_what_it_touches() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.d(torch.cumsum(m.c(x), 1)) + m.f(torch.relu(m.e(x)))
+
+    program = assert_slims(Function(forward, c=conv(3, 6), d=conv(6, 2), e=conv(3, 6), f=conv(6, 2)))
+    assert [group.name for group in program.groups] == ["e"]
+
+
+def test_unknown_operators_with_several_results() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        values, _ = torch.topk(m.a(x), 3, dim=1)
+        return m.b(values)
+
+    program = traced(Function(forward, a=nn.Linear(5, 6), b=nn.Linear(3, 4)), image(2, 5))
+    assert program.groups == ()
+    assert "aten.topk.default" in reason_at(program, "b.weight", 1)
+
+
+@pytest.fixture
+def _table() -> Iterator[None]:
+    before = dict(base._OPERATORS)
+    yield
+    base._OPERATORS.clear()
+    base._OPERATORS.update(before)
+
+
+@pytest.mark.usefixtures("_table")
+def test_a_registered_operator_is_used_by_programs_traced_before() -> None:
+    model = Function(lambda m, x: m.d(torch.sinh(m.c(x))), c=conv(3, 6), d=conv(6, 2))
+    program = traced(model)
+    assert program.groups == ()
+
+    @register
+    class Sinh(Operator):
+        names = ("aten.sinh.default",)
+
+        def couple(self, call: Call, channels: Channels) -> None:
+            channels.set(call, channels.labels(call["self"]))
+
+        def fold(self, call: Call, channels: Channels) -> None:
+            channels.set_dead(call, channels.dead(call["self"]))
+
+    assert [group.width for group in program.groups] == [6]
+    certified(program)
+
+
+def test_names_and_targets_are_inverse() -> None:
+    for target in (torch.ops.aten.relu.default, torch.ops.aten.add.Tensor, torch.ops.aten.conv2d.padding):
+        assert target_of(name_of(target)) is target
+
+
+def test_every_name_in_the_table_is_an_overload_of_this_torch() -> None:
+    missing = []
+    for name in base._OPERATORS:
+        if name.startswith("operator."):
+            continue
+        try:
+            target_of(name)
+        except AttributeError:
+            missing.append(name)
+    assert missing == []
+
+
+def test_every_leaf_is_known_by_its_modules_and_names_its_data() -> None:
+    for module, leaf in base._LEAVES.items():
+        assert isinstance(leaf, Leaf)
+        assert issubclass(module, nn.Module)
+        for name in leaf.names:
+            assert lookup(name) is leaf
+            assert leaf.data in {argument.name for argument in target_of(name)._schema.arguments}, name
+
+
+def test_calls_bind_every_argument_of_modules_and_functions_alike() -> None:
+    program = traced(nn.Sequential(conv(3, 4, groups=1, stride=2), nn.ReLU(), nn.BatchNorm2d(4)))
+    for _, call in calls(program).values():
+        named = {argument.name for argument in target_of(call.operator)._schema.arguments}
+        assert set(call.arguments) == named, call.operator
