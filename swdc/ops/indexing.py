@@ -128,7 +128,7 @@ class Creation(Operator):
 
     names = tuple(
         f"aten.{name}.default"
-        for name in "zeros ones full empty new_zeros new_ones new_full new_empty zeros_like ones_like full_like".split()
+        for name in "zeros ones full new_zeros new_ones new_full new_empty zeros_like ones_like full_like".split()
     )
     _VALUES = {"zeros": 0.0, "ones": 1.0}  # noqa: RUF012
 

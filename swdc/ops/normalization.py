@@ -17,20 +17,27 @@ from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_result, register
 from swdc.ops.leaves import adopt, refs
 
 
-@register
-class BatchNorm(Leaf):
-    """Batch norm: its gain and shift write the channel again, so a mask that zeroes both gives zero."""
+_ROLES = {"weight": WRITES, "bias": WRITES, "running_mean": STATISTIC, "running_var": STATISTIC}
 
-    names = ("aten.batch_norm.default",)
-    modules = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+class _ChannelNorm(Leaf):
+    """A norm with statistics of each channel by itself."""
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Everything goes with the channels of the input."""
         labels = channels.labels(call["input"])
-        for name, role in (("weight", WRITES), ("bias", WRITES), ("running_mean", STATISTIC), ("running_var", STATISTIC)):
+        for name, role in _ROLES.items():
             channels.bind(call[name], 0, labels[1], role, call)
         channels.hold(call["input"], (d for d in range(len(labels)) if d != 1), call)
         channels.set(call, [None if d != 1 else labels[1] for d in range(len(labels))])
+
+
+@register
+class BatchNorm(_ChannelNorm):
+    """Batch norm: its gain and shift write the channel again, so a mask that zeroes both gives zero."""
+
+    names = ("aten.batch_norm.default",)
+    modules = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
     def fold(self, call: Call, channels: Channels) -> None:
         """Without gain and shift a dead channel becomes -mean / deviation, which is not followed."""
@@ -71,19 +78,11 @@ class BatchNorm(Leaf):
 
 
 @register
-class InstanceNorm(Leaf):
+class InstanceNorm(_ChannelNorm):
     """Instance norm: statistics of each channel of each sample, with an optional gain and shift."""
 
     names = ("aten.instance_norm.default",)
     modules = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-
-    def couple(self, call: Call, channels: Channels) -> None:
-        """Everything goes with the channels of the input."""
-        labels = channels.labels(call["input"])
-        for name, role in (("weight", WRITES), ("bias", WRITES), ("running_mean", STATISTIC), ("running_var", STATISTIC)):
-            channels.bind(call[name], 0, labels[1], role, call)
-        channels.hold(call["input"], (d for d in range(len(labels)) if d != 1), call)
-        channels.set(call, [None if d != 1 else labels[1] for d in range(len(labels))])
 
     def fold(self, call: Call, channels: Channels) -> None:
         """A constant channel is its own mean, so it becomes zero."""

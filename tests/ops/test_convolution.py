@@ -1,0 +1,170 @@
+"""Convolutions: plain, padded, grouped both ways, with computed weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import swdc
+from swdc.ops.convolution import whole_groups
+from tests.support import (
+    Function, assert_slims, certified, conv, group_with, image, members, plan_of, reason_at, traced,
+)  # fmt: skip
+
+
+def test_filters_go_with_their_bias_and_readers() -> None:
+    program = assert_slims(nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 6), nn.ReLU(), conv(6, 2)))
+    assert members(program) == [
+        {"0.weight[0]", "0.bias[0]", "2.weight[1]"},
+        {"2.weight[0]", "2.bias[0]", "4.weight[1]"},
+    ]
+    assert "is the model's input" in reason_at(program, "0.weight", 1)
+    assert "is the model's output" in reason_at(program, "4.weight", 0)
+
+
+def test_attributes_follow_the_weights() -> None:
+    program = traced(nn.Sequential(conv(3, 8, stride=2, bias=False), nn.ReLU(), conv(8, 2, padding="same")))
+    _, slim = certified(program, plan_of(program, {"0": [1, 5, 6]}))
+    first, last = slim.get_submodule("0"), slim.get_submodule("2")
+    assert (first.in_channels, first.out_channels, first.stride, first.bias) == (3, 3, (2, 2), None)
+    assert (last.in_channels, last.out_channels, last.padding) == (3, 2, "same")
+    assert torch.equal(first.weight, program.get_parameter("0.weight")[[1, 5, 6]])
+
+
+@pytest.mark.parametrize(
+    ("groups", "widths"),
+    [
+        ((2, 12, 12), {"1.weight[1]"}),  # the same channels of both groups
+        ((12, 12, 12), None),  # depthwise
+        ((12, 12, 36), None),  # depthwise with a multiplier
+        ((6, 12, 24), None),  # more groups than channels in each: whole groups
+        ((3, 12, 24), {"1.weight[1]"}),
+    ],
+)
+def test_grouped_convolutions(groups: tuple[int, int, int], widths: set[str] | None) -> None:
+    number, inputs, outputs = groups
+    model = nn.Sequential(
+        conv(3, inputs), conv(inputs, outputs, groups=number), nn.ReLU(), conv(outputs, 2)
+    )
+    program = assert_slims(model)
+    group = group_with(program, "0.weight[0]")
+    if widths is None:  # one channel of the group for each group of the convolution, on both sides
+        assert group.width == number
+        assert {"1.weight[0]", "3.weight[1]"} <= members(program)[0]
+        _, slim = certified(program, plan_of(program, {group.name: [0, number - 1]}))
+        cut = slim.get_submodule("1")
+        assert (cut.groups, cut.in_channels, cut.out_channels) == (2, 2 * inputs // number, 2 * outputs // number)
+    else:
+        assert group.width == inputs // number
+        assert {f"{m.tensor}[{m.dim}]" for m in group.members} == {"0.weight[0]", "0.bias[0]", *widths}
+        assert group_with(program, "1.weight[0]").width == outputs // number
+        _, slim = certified(program, plan_of(program, {group.name: [1]}))
+        cut = slim.get_submodule("1")
+        assert (cut.groups, cut.in_channels) == (number, number)
+
+
+def test_which_way_a_grouped_convolution_is_cut() -> None:
+    assert whole_groups((12, 1, 3, 3), 12)
+    assert whole_groups((24, 2, 3, 3), 6)
+    assert not whole_groups((12, 6, 3, 3), 2)
+
+
+def test_a_sigmoid_before_padding_freezes_and_before_no_padding_folds() -> None:
+    def model(padding: Any) -> nn.Module:
+        return nn.Sequential(conv(3, 6), nn.Sigmoid(), conv(6, 2, padding=padding))
+
+    for padding in (1, "same"):
+        padded = traced(model(padding))
+        assert padded.groups == ()
+        assert "its dead value is not a constant that can be folded" in reason_at(padded, "0.weight", 0)
+    for padding in (0, "valid"):
+        program = assert_slims(model(padding))
+        _, slim = certified(program, plan_of(program, {"0": [0, 1]}))
+        share = program.get_parameter("2.weight")[:, 2:].sum((1, 2, 3)) / 2
+        assert torch.allclose(slim.get_parameter("2.bias"), program.get_parameter("2.bias") + share, rtol=1e-12)
+
+
+def test_a_bias_is_made_where_a_constant_needs_one() -> None:
+    program = assert_slims(nn.Sequential(conv(3, 6), nn.Sigmoid(), conv(6, 2, 1, bias=False)))
+    assert program.get_submodule("2").bias is None
+    _, slim = certified(program)
+    assert slim.get_submodule("2").bias is not None
+
+
+def test_a_grouped_convolution_never_folds() -> None:
+    same_channels = traced(nn.Sequential(conv(3, 12), nn.Sigmoid(), conv(12, 12, 1, groups=2), conv(12, 2)))
+    assert "cannot" not in reason_at(same_channels, "0.weight", 0)
+    assert "its dead value" in reason_at(same_channels, "0.weight", 0)
+    assert_slims(nn.Sequential(conv(3, 6), nn.Sigmoid(), conv(6, 6, 1, groups=6), nn.ReLU(), conv(6, 2)))
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_scaled_weight_is_cut_at_its_source(padding: int) -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.d(torch.relu(F.conv2d(m.c(x), m.w * 0.5, m.b, padding=padding)))
+
+    parts = {"w": nn.Parameter(torch.randn(8, 6, 3, 3)), "b": nn.Parameter(torch.randn(8))}
+    program = assert_slims(Function(forward, c=conv(3, 6), d=conv(8, 2), **parts))
+    assert members(program) == [{"c.weight[0]", "c.bias[0]", "w[1]"}, {"w[0]", "b[0]", "d.weight[1]"}]
+    assert "works along this dimension" in reason_at(program, "w", 2)
+
+
+def test_a_weight_that_is_not_zero_when_dead_freezes() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.d(torch.relu(F.conv2d(m.c(x), m.w + 1, m.b, padding=1)))
+
+    parts = {"w": nn.Parameter(torch.randn(8, 6, 3, 3)), "b": nn.Parameter(torch.randn(8))}
+    program = assert_slims(Function(forward, c=conv(3, 6), d=conv(8, 2), **parts))
+    assert [group.name for group in program.groups] == ["c"]  # what it reads is zero, whatever the weight is
+    assert "its dead value" in reason_at(program, "w", 0)
+
+
+def test_weight_standardisation_is_frozen() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        w = m.w - m.w.mean((1, 2, 3), keepdim=True)
+        return m.d(torch.relu(F.conv2d(m.c(x), w / w.std((1, 2, 3), keepdim=True), None, padding=1)))
+
+    program = traced(Function(forward, c=conv(3, 6), d=conv(8, 2), w=nn.Parameter(torch.randn(8, 6, 3, 3))))
+    assert "a statistic over the channels" in reason_at(program, "w", 1)
+    assert reason_at(program, "c.weight", 0) == reason_at(program, "w", 1)
+
+
+def test_features_used_as_positions_are_frozen() -> None:
+    model = Function(lambda m, x: m.c(torch.relu(m.a(x))[:, None]).flatten(1), a=nn.Linear(6, 8), c=conv(1, 4))
+    program = traced(model, image(2, 5, 6))
+    assert "works along this dimension" in reason_at(program, "a.weight", 0)
+
+
+def test_a_convolution_of_one_filter() -> None:
+    program = assert_slims(nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 1), nn.ReLU(), conv(1, 6), nn.ReLU(), conv(6, 2)))
+    assert [group.name for group in program.groups] == ["0", "4"]
+
+
+def test_a_transposed_convolution_has_no_rule_yet() -> None:
+    program = traced(nn.Sequential(conv(3, 8), nn.ConvTranspose2d(8, 8, 2, stride=2), conv(8, 2)))
+    assert program.groups == ()
+    assert "aten.conv_transpose2d.input" in reason_at(program, "0.weight", 0)
+
+
+@pytest.mark.parametrize(("layer", "rank"), [(nn.Conv1d, 1), (nn.Conv3d, 3)])
+def test_other_ranks(layer: Any, rank: int) -> None:
+    example = image(1, 3, *[6] * rank)
+    assert_slims(nn.Sequential(layer(3, 8, 3), nn.GELU(), layer(8, 8, 3, groups=8), nn.GELU(), layer(8, 2, 1)), example)
+
+
+def test_without_a_batch() -> None:
+    with pytest.warns(UserWarning, match="fixed to those of the example"):
+        program = traced(nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 2)), image(3, 8, 8))
+    certified(program)
+    assert [group.width for group in program.groups] == [8]
+
+
+def test_costs_by_hand() -> None:
+    program = traced(nn.Sequential(conv(3, 8, stride=2), nn.ReLU(), conv(8, 8, groups=4)))
+    assert swdc.count(program, "paper").operations == 3 * 8 * 9 * 64 + 8 * 2 * 9 * 16
+    assert swdc.count(program, "reference").operations == 3 * 8 * 9 * 16 + 8 * 2 * 9 * 16
+    assert swdc.count(program, "macs").operations == 3 * 8 * 9 * 16 + 8 * 2 * 9 * 16

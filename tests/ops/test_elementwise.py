@@ -1,0 +1,190 @@
+"""Element-wise operators: broadcasting, residual sums, and what a dead channel becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from swdc.ops.elementwise import Pointwise
+from tests.support import (
+    Function, assert_slims, certified, conv, group_with, image, members, plan_of, random_plan, reason_at, traced,
+)  # fmt: skip
+
+Activation = Callable[[torch.Tensor], torch.Tensor]
+
+KEEP_ZERO: dict[str, Activation] = {
+    "relu": F.relu, "relu6": F.relu6, "hardtanh": F.hardtanh, "silu": F.silu, "gelu": F.gelu,
+    "hardswish": F.hardswish, "mish": F.mish, "tanh": torch.tanh, "elu": F.elu, "selu": F.selu, "celu": F.celu,
+    "leaky_relu": F.leaky_relu, "softsign": F.softsign, "hardshrink": F.hardshrink, "tanhshrink": F.tanhshrink,
+    "abs": torch.abs, "sin": torch.sin, "square": torch.square, "neg": torch.neg, "expm1": torch.expm1,
+    "clamp": lambda x: x.clamp(-1, 1), "erf": torch.erf, "power": lambda x: x**3, "atan": torch.atan,
+    "scaled": lambda x: x * 3 / 2, "double": lambda x: x + x, "self_gated": lambda x: x * torch.sigmoid(x),
+    "where": lambda x: torch.where(x > 0, x, 0.1 * x), "comparison": lambda x: x * ((x > 0) & (x < 1)),
+    "negated": lambda x: x * ~(x > 0), "maximum": lambda x: torch.maximum(x, 0.1 * x),
+    "cast": lambda x: x.to(torch.float32).to(torch.float64), "copy": lambda x: x.clone().contiguous().detach() + x,
+    "divided": lambda x: x / (1 + x.abs()),
+}  # fmt: skip
+GIVE_A_CONSTANT: dict[str, Activation] = {
+    "sigmoid": torch.sigmoid, "hardsigmoid": F.hardsigmoid, "softplus": F.softplus, "cos": torch.cos,
+    "exp": torch.exp, "logsigmoid": F.logsigmoid, "plus": lambda x: x + 1, "minus": lambda x: 2 - x,
+    "threshold": lambda x: F.threshold(x, 0.5, 0.25), "clamped": lambda x: x.clamp(min=0.5), "power": lambda x: (x + 2) ** 2,
+    "log1p": lambda x: torch.log1p(x * x + 1), "where": lambda x: torch.where(x >= 0, x + 1, x), "root": lambda x: (x * x + 2).sqrt(),
+    "cast": lambda x: F.softplus(x).to(torch.float32), "floor": lambda x: torch.div(x * x + 3, 2, rounding_mode="floor"),
+    "quotient": lambda x: (x * x + 1) / (x.abs() + 3), "nested": lambda x: torch.exp(torch.sigmoid(x)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEEP_ZERO)
+def test_zero_stays_zero_up_to_a_padded_convolution(name: str) -> None:
+    model = Function(lambda m, x: m.d(KEEP_ZERO[name](m.c(x))), c=conv(3, 6), d=conv(6, 2))
+    program = traced(model)
+    assert [group.width for group in program.groups] == [6]
+    certified(program)
+
+
+@pytest.mark.parametrize("name", GIVE_A_CONSTANT)
+def test_a_constant_is_folded_into_a_dense_layer(name: str) -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = GIVE_A_CONSTANT[name](m.a(x))
+        return m.b(y.to(m.b.weight.dtype))
+
+    program = traced(Function(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 2)), image(4, 5))
+    assert [group.width for group in program.groups] == [8], program.explain()
+    assert program.coupling.constants
+    certified(program)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "plus", "where"])
+def test_a_constant_before_a_padded_convolution_is_frozen(name: str) -> None:
+    program = traced(Function(lambda m, x: m.d(GIVE_A_CONSTANT[name](m.c(x))), c=conv(3, 6), d=conv(6, 2)))
+    assert "its dead value is not a constant that can be folded" in reason_at(program, "c.weight", 0)
+
+
+NOT_DEFINED: dict[str, Activation] = {
+    "reciprocal": torch.reciprocal, "log": lambda x: torch.log(x.abs()), "rsqrt": lambda x: torch.rsqrt(x.abs()),
+    "ratio": lambda x: (x + 1) / x, "self_ratio": lambda x: x / x, "inverse": lambda x: 1 / x, "power": lambda x: x.abs() ** -1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOT_DEFINED)
+def test_what_is_not_defined_at_zero_is_frozen(name: str) -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.d(m.n(NOT_DEFINED[name](m.c(x))))  # the norm would make a zero of any number, but not of infinity
+
+    program = traced(Function(forward, c=conv(3, 6), n=nn.BatchNorm2d(6), d=conv(6, 2)))
+    assert "is not defined for a dead channel" in reason_at(program, "c.weight", 0)
+
+
+def test_a_residual_sum_couples_both_sides() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(m.a(x))
+        return m.d(torch.relu(y + m.c(torch.relu(m.b(y)))))
+
+    program = assert_slims(Function(forward, a=conv(3, 6), b=conv(6, 4), c=conv(4, 6), d=conv(6, 2)))
+    assert members(program) == [
+        {"a.weight[0]", "a.bias[0]", "b.weight[1]", "c.weight[0]", "c.bias[0]", "d.weight[1]"},
+        {"b.weight[0]", "b.bias[0]", "c.weight[1]"},
+    ]
+
+
+def test_summed_branches_of_a_lenet() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = F.max_pool2d(torch.relu(m.stem(x)), 2)
+        z = F.max_pool2d(torch.relu(m.left(y)), 2) + F.max_pool2d(torch.relu(m.right(y)), 2)
+        return F.log_softmax(m.head(torch.relu(m.last(z)).flatten(1)), 1)
+
+    model = Function(
+        forward, stem=conv(1, 6, 5), left=conv(6, 8), right=conv(6, 8), last=nn.Conv2d(8, 12, 4), head=nn.Linear(12, 4)
+    )
+    program = assert_slims(model, image(1, 1, 16, 16))
+    assert [group.width for group in program.groups] == [6, 8, 12]
+    assert {"left.weight[0]", "right.weight[0]", "last.weight[1]"} <= members(program)[1]
+
+
+def test_a_sum_with_the_input_is_frozen() -> None:
+    program = traced(Function(lambda m, x: m.d(x + m.c(x)), c=conv(3, 3), d=conv(3, 2)))
+    assert "is the model's input" in reason_at(program, "c.weight", 0)
+
+
+def test_one_channel_spread_over_many_freezes_nothing_but_itself() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(m.c(x))
+        return m.d(y * torch.sigmoid(m.spatial(y)))
+
+    program = assert_slims(Function(forward, c=conv(3, 6), spatial=conv(6, 1), d=conv(6, 2)))
+    assert members(program) == [{"c.weight[0]", "c.bias[0]", "spatial.weight[1]", "d.weight[1]"}]
+
+
+def test_a_sum_with_one_channel_spread_over_many_is_not_zero() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(m.c(x))
+        return m.d(y + m.spatial(y))
+
+    program = traced(Function(forward, c=conv(3, 6), spatial=conv(6, 1), d=conv(6, 2)))
+    assert "its dead value" in reason_at(program, "c.weight", 0)
+
+
+def test_squeeze_and_excitation() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(m.c(x))
+        gate = torch.sigmoid(m.up(torch.relu(m.down(y.mean((2, 3), keepdim=True)))))
+        return m.d(y * gate)
+
+    parts = {"c": conv(3, 8), "down": conv(8, 4, 1), "up": conv(4, 8, 1), "d": conv(8, 2)}
+    program = assert_slims(Function(forward, **parts))
+    assert group_with(program, "c.weight[0]") is group_with(program, "up.weight[0]")
+    assert group_with(program, "down.weight[0]").width == 4
+
+
+def test_layer_scales_and_biases_of_their_own() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.d(m.c(x) * m.scale + m.shift)
+
+    parts = {"scale": nn.Parameter(torch.ones(6, 1, 1)), "shift": nn.Parameter(torch.zeros(1, 6, 1, 1))}
+    program = assert_slims(Function(forward, c=conv(3, 6), d=conv(6, 2), **parts))
+    assert members(program) == [{"c.weight[0]", "c.bias[0]", "scale[0]", "shift[1]", "d.weight[1]"}]
+
+
+def test_a_division_by_a_parameter_is_frozen() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.d(m.n(m.c(x) / m.scale))
+
+    parts = {"c": conv(3, 6), "n": nn.BatchNorm2d(6), "d": conv(6, 2), "scale": nn.Parameter(torch.ones(6, 1, 1))}
+    program = traced(Function(forward, **parts))
+    assert "is not defined for a dead channel" in reason_at(program, "scale", 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float64])
+def test_buffers_of_any_kind_are_cut_along(dtype: torch.dtype) -> None:
+    keep = torch.tensor([1, 0, 1, 1, 1, 1, 0, 1]).view(8, 1, 1).to(dtype)
+    program = traced(Function(lambda m, x: m.d(m.c(x) * m.keep), c=conv(3, 8), d=conv(8, 2), keep=keep))
+    _, slim = certified(program, plan_of(program, {"c": [0, 1, 2]}))
+    assert torch.equal(slim.get_buffer("keep"), keep[:3])
+
+
+def test_masked_fill_keeps_channels_that_it_does_not_change() -> None:
+    def forward(value: float) -> Any:
+        return lambda m, x: m.d(m.c(x).masked_fill(x[:, :1] > 0, value))
+
+    assert_slims(Function(forward(0.0), c=conv(3, 6), d=conv(6, 2)))
+    program = traced(Function(forward(1.0), c=conv(3, 6), d=conv(6, 2)))
+    assert "its dead value" in reason_at(program, "c.weight", 0)
+
+
+def test_different_constants_in_one_concatenation() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = m.a(x)
+        return m.b(torch.cat([torch.sigmoid(y), torch.relu(y), F.softplus(m.c(x))], 1))
+
+    program = traced(Function(forward, a=nn.Linear(5, 6), c=nn.Linear(5, 4), b=nn.Linear(16, 2)), image(3, 5))
+    for seed in range(3):
+        certified(program, random_plan(program, seed))
+
+
+def test_every_name_has_a_case() -> None:
+    assert len(Pointwise.names) == len(set(Pointwise.names))
