@@ -44,6 +44,7 @@ class Channels:
         self._tensor_labels: dict[str, list[Ids | None]] = {}
         self._roles: dict[tuple[str, int], set[str]] = {}
         self._count = 0
+        self._closed = np.zeros(0, dtype=bool)
         self._joins: list[tuple[Ids, Ids]] = []
         self._freezes: list[tuple[Ids, int]] = []
         self._reasons: list[Reason] = []
@@ -102,6 +103,8 @@ class Channels:
         """Return ``size`` new labels."""
         labels = np.arange(self._count, self._count + size, dtype=np.int64)
         self._count += size
+        if self._count > len(self._closed):
+            self._closed = np.concatenate([self._closed, np.zeros(self._count, dtype=bool)])
         return labels
 
     def set(self, call: Call, labels: Sequence[Any]) -> None:
@@ -153,6 +156,11 @@ class Channels:
         if labels is not None and len(labels):
             self._reasons.append(reason)
             self._freezes.append((labels, len(self._reasons) - 1))
+            self._closed[labels] = True
+
+    def is_open(self, labels: Ids) -> bool:
+        """Whether none of these channels was frozen so far (what they are coupled with is not known yet)."""
+        return not self._closed[labels].any()
 
     def hold(self, value: Value | None, dims: Iterable[int], call: Call) -> None:
         """Forbid removal along dimensions that an operator works along, should they hold channels now or later."""

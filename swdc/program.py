@@ -181,7 +181,7 @@ class Program(fx.GraphModule):
         return self.derived("hash", self._hashed)
 
     def _hashed(self) -> str:
-        lines = [f"{n.op} {n.name} {n.target} {n.args} {n.kwargs} {n.meta.get(SHAPE)}" for n in self.graph.nodes]
+        lines = [f"{n.op} {n.name} {_named(n.target)} {n.args} {n.kwargs} {n.meta.get(SHAPE)}" for n in self.graph.nodes]
         lines += [f"{path} {module}" for path, module in self.leaves.items()]
         lines += [f"{name} {tuple(t.shape)}" for name, t in sorted(self.tensors.items())]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -298,6 +298,11 @@ def copy_graph(graph: fx.Graph) -> fx.Graph:
         mapping[node].name = node.name
     new.set_codegen(copy.copy(graph._codegen))
     return new
+
+
+def _named(target: Any) -> str:
+    """Return the name of a node's target; that of a Python function without its address."""
+    return str(target) if isinstance(target, str | torch._ops.OpOverload) else str(getattr(target, "__name__", target))
 
 
 def tensors_of(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -56,9 +56,7 @@ class Nested(nn.Module):
         super().__init__()
         self.dense, self.other = nn.Linear(4, 6), nn.Linear(4, 6)
 
-    def forward(
-        self, xs: list[torch.Tensor], scale: float, *, named: dict[str, torch.Tensor], flag: bool
-    ) -> Any:
+    def forward(self, xs: list[torch.Tensor], scale: float, *, named: dict[str, torch.Tensor], flag: bool) -> Any:
         y = self.dense(xs[0]) * scale + self.other(named["a"])
         return {
             "y": y,
@@ -384,23 +382,17 @@ def test_missing_parents_are_made(program: Program, tmp_path: Path) -> None:
 
 def test_other_files_are_never_lost(program: Program, folder: Path, tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(
-        ArtifactError, match=r"expected nothing but a saved program in .*, got notes\.txt, too"
-    ):
+    with pytest.raises(ArtifactError, match=r"expected nothing but a saved program in .*, got notes\.txt, too"):
         swdc.save(program, folder)
     assert (folder / "notes.txt").read_text() == "mine"
-    with pytest.raises(
-        ArtifactError, match=r"expected a new or empty folder, or one that swdc\.save wrote, got"
-    ):
+    with pytest.raises(ArtifactError, match=r"expected a new or empty folder, or one that swdc\.save wrote, got"):
         swdc.save(program, tmp_path)
     with pytest.raises(ArtifactError, match="expected a folder to save to, got the file"):
         swdc.save(program, folder / "notes.txt")
     assert [file.name for file in tmp_path.iterdir()] == ["saved"]
 
 
-@pytest.mark.parametrize(
-    "step", ["swdc.artifact.save_tensors", "swdc.artifact.seal", "swdc.folders._replace"]
-)
+@pytest.mark.parametrize("step", ["swdc.artifact.save_tensors", "swdc.artifact.seal", "swdc.folders._replace"])
 def test_a_failed_save_leaves_the_old_folder(
     step: str, program: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,9 +438,7 @@ def test_functions_outside_of_torch_ops_are_named(tmp_path: Path) -> None:
             return x[: torch.sym_max(x.shape[0] - 3, 2)]
 
     program = swdc.trace(Sliced(), torch.randn(9, 4))
-    assert_not_saved(
-        program, tmp_path, r"operator module, got the function torch\.sym_max, which cannot be saved"
-    )
+    assert_not_saved(program, tmp_path, r"operator module, got the function torch\.sym_max, which cannot be saved")
 
 
 def test_modules_put_in_by_hand_are_named(tmp_path: Path) -> None:
@@ -474,18 +464,14 @@ def test_containers_without_a_name_are_refused(tmp_path: Path) -> None:
             return Unnamed(x + 1)
 
     program = swdc.trace(Wrapping(), torch.randn(2, 4))
-    assert_not_saved(
-        program, tmp_path, "expected inputs and outputs in tuples, lists and dicts, or in classes"
-    )
+    assert_not_saved(program, tmp_path, "expected inputs and outputs in tuples, lists and dicts, or in classes")
 
 
 def test_settings_that_json_cannot_hold_are_refused(program: Program, tmp_path: Path) -> None:
     plan = random_plan(program)
     odd = swdc.Plan(plan.kept, plan.widths, plan.program_hash, {"criterion": object()})
     slim = swdc.slim(program, odd)
-    assert_not_saved(
-        slim, tmp_path, r"expected plain data for plan\.json, got something else: Object of type object"
-    )
+    assert_not_saved(slim, tmp_path, r"expected plain data for plan\.json, got something else: Object of type object")
 
 
 def test_a_certificate_of_another_plan_is_refused(program: Program, tmp_path: Path) -> None:
@@ -535,9 +521,7 @@ def test_a_damaged_certificate_is_named(program: Program, tmp_path: Path) -> Non
     folder = swdc.save(slim, tmp_path / "slim", swdc.verify(masked, slim))
     (folder / "certificate.json").write_text("{}")
     for read in (swdc.load, load_certificate):
-        with pytest.raises(
-            ArtifactError, match=r"certificate\.json as it was saved, got one that is truncated"
-        ):
+        with pytest.raises(ArtifactError, match=r"certificate\.json as it was saved, got one that is truncated"):
             read(folder)
 
 
@@ -553,9 +537,7 @@ def test_a_damaged_manifest_is_named(folder: Path) -> None:
     ]
     for text in broken:
         manifest.write_text(text)
-        with pytest.raises(
-            ArtifactError, match=r"expected .*manifest\.json as swdc\.save writes it, got another form"
-        ):
+        with pytest.raises(ArtifactError, match=r"expected .*manifest\.json as swdc\.save writes it, got another form"):
             swdc.load(folder)
 
 
@@ -567,9 +549,7 @@ def change_manifest(folder: Path, **changes: Any) -> None:
 
 def test_a_newer_format_says_which_version_to_install(folder: Path) -> None:
     change_manifest(folder, version=2, swdc="9.1")
-    with pytest.raises(
-        ArtifactError, match=r"expected format version 1 or older, got 2 in .*; install swdc 9\.1"
-    ):
+    with pytest.raises(ArtifactError, match=r"expected format version 1 or older, got 2 in .*; install swdc 9\.1"):
         swdc.load(folder)
 
 
@@ -709,9 +689,7 @@ def test_sizes_survive_as_text(text: str) -> None:
     assert str(parse(text)) == text
 
 
-@pytest.mark.parametrize(
-    "text", ["__import__('os').getcwd()", "s0.name", "[s0]", "exec(s0)", "s0 if s0 else 1"]
-)
+@pytest.mark.parametrize("text", ["__import__('os').getcwd()", "s0.name", "[s0]", "exec(s0)", "s0 if s0 else 1"])
 def test_sizes_are_read_and_never_executed(text: str) -> None:
     with pytest.raises(ValueError, match="expected an expression over sizes, got"):
         parse(text)
@@ -726,9 +704,7 @@ def test_structures_that_import_are_refused() -> None:
     data = {"type": "collections.defaultdict", "context": factory, "children_spec": []}
     with pytest.raises(ArtifactError, match="expected a container described by text"):
         decode_structure(json.dumps([1, data]))
-    with pytest.raises(
-        ArtifactError, match="expected containers that torch knows here, but Deserializing mine"
-    ):
+    with pytest.raises(ArtifactError, match="expected containers that torch knows here, but Deserializing mine"):
         decode_structure(json.dumps([1, {"type": "mine", "context": "null", "children_spec": []}]))
 
 

@@ -108,9 +108,7 @@ def exported(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Onnx
     return swdc.export_onnx(program, tmp_path_factory.mktemp("onnx") / "new" / "folder" / "net.onnx")
 
 
-def test_a_file_computes_what_the_program_computes_at_any_batch(
-    program: Program, exported: OnnxReport
-) -> None:
+def test_a_file_computes_what_the_program_computes_at_any_batch(program: Program, exported: OnnxReport) -> None:
     assert names(exported.path) == ({"input_1": ["batch", 3, 8, 8]}, ["output"])
     for batch in (1, 2, 7):
         assert_computes(program, exported.path, batch)
@@ -267,9 +265,7 @@ def test_a_difference_is_an_error_and_leaves_the_earlier_file(
     path = tmp_path / "net.onnx"
     path.write_bytes(b"earlier")
     monkeypatch.setattr("swdc.onnx.feed", _other_inputs)
-    with pytest.raises(
-        ExportError, match=r"within a relative error of 1\.0e-04 in onnxruntime, got .* at batch 2"
-    ):
+    with pytest.raises(ExportError, match=r"within a relative error of 1\.0e-04 in onnxruntime, got .* at batch 2"):
         swdc.export_onnx(program, path, batches=(2,))
     assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
     assert path.read_bytes() == b"earlier"
@@ -288,9 +284,7 @@ def test_a_file_is_replaced(program: Program, tmp_path: Path) -> None:
     assert_computes(program, path, 2)
 
 
-def test_large_weights_go_beside_the_file(
-    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_weights_go_beside_the_file(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 0)
     report = swdc.export_onnx(program, tmp_path / "net.onnx")
     files = sorted(tmp_path.iterdir())
@@ -331,9 +325,7 @@ def test_a_program_without_tensors_in_its_result(tmp_path: Path) -> None:
         def forward(self, x: torch.Tensor) -> int:
             return 3
 
-    with pytest.raises(
-        ExportError, match="expected a program that returns a tensor, got one that returns none"
-    ):
+    with pytest.raises(ExportError, match="expected a program that returns a tensor, got one that returns none"):
         swdc.export_onnx(swdc.trace(Constant(), torch.randn(2, 3)), tmp_path / "net.onnx")
 
 

@@ -92,4 +92,3 @@ def zero_only(dead: Dead) -> Dead:
     unknown: Dead = dead.copy()
     unknown[dead != 0] = UNKNOWN  # type: ignore[index]
     return unknown
-

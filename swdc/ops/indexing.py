@@ -118,7 +118,9 @@ class ScatterAdd(Operator):
     def fold(self, call: Call, channels: Channels) -> None:
         """Zeros added to zeros, or compared with them, stay zero."""
         own, added = channels.dead(call["self"]), channels.dead(call["src"])
-        both = [isinstance(a, float) and isinstance(b, float) and a == b == 0.0 for a, b in zip(own, added, strict=True)]
+        both = [
+            isinstance(a, float) and isinstance(b, float) and a == b == 0.0 for a, b in zip(own, added, strict=True)
+        ]
         channels.set_dead(call, [0.0 if zero else UNKNOWN for zero in both])
 
 

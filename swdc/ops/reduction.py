@@ -36,7 +36,9 @@ class Mean(Operator):
         labels = channels.labels(call["self"])
         over = reduced(call, len(labels))
         for dim in over:
-            channels.freeze(labels[dim], call.reason("a statistic over the channels, which depends on how many there are"))
+            channels.freeze(
+                labels[dim], call.reason("a statistic over the channels, which depends on how many there are")
+            )
         channels.set(call, remaining(call, labels, over))
 
     def fold(self, call: Call, channels: Channels) -> None:
@@ -65,4 +67,3 @@ class Sum(Mean):
         dead = channels.dead(call["self"])
         known = remaining(call, list(dead), reduced(call, len(dead)))
         channels.set_dead(call, [float("nan") if d is None else zero_only(d) for d in known])
-

@@ -30,6 +30,11 @@ def factors(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[
     return runs
 
 
+def _staying(channels: Channels, held: list[int], labels: list[Ids | None]) -> int:
+    """Return which of several dimensions with channels keeps them when they are merged: the widest that is not frozen."""
+    return max(held, key=lambda d: (channels.is_open(labels[d]), len(labels[d]), d))  # type: ignore[arg-type]
+
+
 @register
 class View(Operator):
     """A change of shape that keeps the order of elements."""
@@ -52,7 +57,7 @@ class View(Operator):
                 for d in held:
                     channels.freeze(labels[d], call.reason("merged with a dimension of symbolic size"))
             elif held:
-                merged = self._merge(call, channels, left, before, labels)
+                merged = self._merge(call, channels, left, held, before, labels)
                 self._spread(call, channels, merged, right, after, result)
         if "other" in call.arguments:  # the shape is that of another value, and shrinks with it
             for dim, ids in enumerate(channels.labels(call["other"])):
@@ -61,15 +66,22 @@ class View(Operator):
         channels.set(call, result)
 
     def _merge(
-        self, call: Call, channels: Channels, dims: list[int], sizes: tuple[int, ...], labels: list[Ids | None]
+        self,
+        call: Call,
+        channels: Channels,
+        dims: list[int],
+        held: list[int],
+        sizes: tuple[int, ...],
+        labels: list[Ids | None],
     ) -> Ids:
-        """Return one label for each index of the product of ``dims``; freeze all labelled dimensions but the widest."""
-        held = sorted((d for d in dims if labels[d] is not None), key=lambda d: sizes[d])
-        for d in held[:-1]:
-            channels.freeze(labels[d], call.reason("merged with another dimension that holds channels"))
+        """Return one label for each index of the product of ``dims``; freeze those of ``held`` that cannot stay."""
+        staying = _staying(channels, held, labels)
+        for d in held:
+            if d != staying:
+                channels.freeze(labels[d], call.reason("merged with another dimension that holds channels"))
         shape = [1] * len(dims)
-        shape[dims.index(held[-1])] = sizes[held[-1]]
-        ids = labels[held[-1]]
+        shape[dims.index(staying)] = sizes[staying]
+        ids = labels[staying]
         assert ids is not None
         return np.broadcast_to(ids.reshape(shape), [sizes[d] for d in dims]).ravel()
 
@@ -94,10 +106,12 @@ class View(Operator):
         labels, dead = channels.labels(x), channels.dead(x)
         result: list[Dead] = [UNKNOWN] * len(after)
         for left, right in factors(before, after):
-            known = [dead[d] for d in left if labels[d] is not None]
-            for d in right:
-                if len(known) == 1 and np.asarray(known[0]).size and (np.asarray(known[0]) == np.ravel(known[0])[0]).all():
-                    result[d] = float(np.ravel(known[0])[0])
+            held = [d for d in left if labels[d] is not None]
+            if not held:
+                continue
+            known = np.ravel(dead[_staying(channels, held, labels)])
+            if len(known) and (known == known[0]).all():
+                result = [float(known[0]) if d in right else value for d, value in enumerate(result)]
         channels.set_dead(call, result)
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
@@ -196,7 +210,11 @@ class Expansion(Operator):
             return {}
         sizes = call["size"]
         counts = [kept.count(call.node, d) for d in range(len(sizes))]
-        return {"size": [s if c is None or not isinstance(s, int) or s == -1 else c for s, c in zip(sizes, counts, strict=True)]}
+        return {
+            "size": [
+                s if c is None or not isinstance(s, int) or s == -1 else c for s, c in zip(sizes, counts, strict=True)
+            ]
+        }
 
 
 @register

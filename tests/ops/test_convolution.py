@@ -47,9 +47,7 @@ def test_attributes_follow_the_weights() -> None:
 )
 def test_grouped_convolutions(groups: tuple[int, int, int], widths: set[str] | None) -> None:
     number, inputs, outputs = groups
-    model = nn.Sequential(
-        conv(3, inputs), conv(inputs, outputs, groups=number), nn.ReLU(), conv(outputs, 2)
-    )
+    model = nn.Sequential(conv(3, inputs), conv(inputs, outputs, groups=number), nn.ReLU(), conv(outputs, 2))
     program = assert_slims(model)
     group = group_with(program, "0.weight[0]")
     if widths is None:  # one channel of the group for each group of the convolution, on both sides
@@ -140,7 +138,9 @@ def test_features_used_as_positions_are_frozen() -> None:
 
 
 def test_a_convolution_of_one_filter() -> None:
-    program = assert_slims(nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 1), nn.ReLU(), conv(1, 6), nn.ReLU(), conv(6, 2)))
+    program = assert_slims(
+        nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 1), nn.ReLU(), conv(1, 6), nn.ReLU(), conv(6, 2))
+    )
     assert [group.name for group in program.groups] == ["0", "4"]
 
 

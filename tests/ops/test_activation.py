@@ -1,0 +1,62 @@
+"""Dropout, parametric activations and softmax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from swdc.channels import UNKNOWN
+from swdc.ops.activation import zero_only
+from tests.support import Function, assert_slims, certified, conv, image, members, operators, plan_of, reason_at, traced
+
+
+@pytest.mark.parametrize("drop", [nn.Dropout(0.5), nn.Dropout2d(0.5)])
+def test_channels_pass_dropout(drop: nn.Module) -> None:
+    program = assert_slims(nn.Sequential(conv(3, 6), nn.ReLU(), drop, conv(6, 2)))
+    assert type(drop).__name__ in operators(program)
+    assert members(program) == [{"0.weight[0]", "0.bias[0]", "3.weight[1]"}]
+
+
+def test_a_constant_under_dropout_is_not_constant() -> None:
+    program = traced(nn.Sequential(nn.Linear(5, 8), nn.Sigmoid(), nn.Dropout(0.5), nn.Linear(8, 2)), image(2, 5))
+    assert "its dead value" in reason_at(program, "0.weight", 0)
+
+
+def test_dropout_that_never_stops_stays_a_function() -> None:
+    program = traced(Function(lambda m, x: m.d(F.dropout(m.c(x), 0.5)), c=conv(3, 6), d=conv(6, 2)))
+    assert "aten.dropout.default" in operators(program)
+
+
+@pytest.mark.parametrize("slopes", [1, 6])
+def test_learnt_slopes(slopes: int) -> None:
+    program = assert_slims(nn.Sequential(conv(3, 6), nn.PReLU(slopes), conv(6, 2)))
+    assert ("1.weight[0]" in members(program)[0]) == (slopes == 6)
+    masked, slim = certified(program, plan_of(program, {"0": [0, 4]}))
+    assert slim.get_submodule("1").num_parameters == (2 if slopes == 6 else 1)
+    assert torch.equal(masked.get_parameter("1.weight"), program.get_parameter("1.weight"))
+
+
+@pytest.mark.parametrize("softmax", [F.softmax, F.log_softmax])
+def test_a_softmax_over_channels_holds_them(softmax: Any) -> None:
+    for dim in (1, -3):
+        program = traced(Function(lambda m, x, dim=dim: m.d(softmax(m.c(x), dim=dim)), c=conv(3, 6), d=conv(6, 2)))
+        assert "normalises over the channels" in reason_at(program, "c.weight", 0)
+
+
+def test_a_softmax_over_positions_gives_an_unknown_constant() -> None:
+    program = traced(Function(lambda m, x: m.d(F.softmax(m.c(x), dim=3)), c=conv(3, 6), d=conv(6, 2)))
+    assert "its dead value" in reason_at(program, "c.weight", 0)
+    gated = Function(lambda m, x: m.d(m.c(x) * F.softmax(m.e(x), dim=3)), c=conv(3, 6), e=conv(3, 6), d=conv(6, 2))
+    assert len(assert_slims(gated).groups) == 1
+
+
+def test_zero_only() -> None:
+    import numpy as np
+
+    assert zero_only(0.0) == 0.0
+    assert np.isnan(zero_only(0.5))
+    assert np.array_equal(zero_only(np.array([0.0, 0.5])), [0.0, UNKNOWN], equal_nan=True)

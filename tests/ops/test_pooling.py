@@ -1,0 +1,52 @@
+"""Pooling and resampling leave channels alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tests.support import Function, assert_slims, certified, conv, image, reason_at, traced
+
+Pool = Callable[[torch.Tensor], torch.Tensor]
+
+POOLS: dict[str, Pool] = {
+    "max": lambda y: F.max_pool2d(y, 3, 2, 1), "average": lambda y: F.avg_pool2d(y, 2), "adaptive": lambda y: F.adaptive_avg_pool2d(y, 3),
+    "nearest": lambda y: F.interpolate(y, scale_factor=2), "bilinear": lambda y: F.interpolate(y, size=(5, 7), mode="bilinear"),
+    "bicubic": lambda y: F.interpolate(y, scale_factor=2, mode="bicubic", align_corners=True),
+    "ceil": lambda y: F.max_pool2d(y, 3, 2, ceil_mode=True), "padded": lambda y: F.avg_pool2d(y, 3, 2, 1, count_include_pad=False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_channels_pass(name: str) -> None:
+    program = assert_slims(Function(lambda m, x: m.d(POOLS[name](torch.relu(m.c(x)))), c=conv(3, 6), d=conv(6, 2)))
+    assert [group.width for group in program.groups] == [6]
+
+
+@pytest.mark.parametrize("name", ["max", "adaptive", "nearest", "bilinear", "bicubic", "ceil"])
+def test_constants_stay_what_they_are(name: str) -> None:
+    model = Function(lambda m, x: m.d(POOLS[name](torch.sigmoid(m.c(x)))), c=conv(3, 6), d=conv(6, 2, 1))
+    program = assert_slims(model)
+    assert program.coupling.constants
+
+
+def test_an_average_that_may_count_the_border_folds_nothing() -> None:
+    model = Function(lambda m, x: m.d(F.avg_pool2d(torch.sigmoid(m.c(x)), 3, 2, 1)), c=conv(3, 6), d=conv(6, 2, 1))
+    program = traced(model)
+    assert "its dead value" in reason_at(program, "c.weight", 0)
+
+
+@pytest.mark.parametrize(("pool", "layer", "rank"), [(F.max_pool1d, nn.Conv1d, 1), (F.avg_pool3d, nn.Conv3d, 3)])
+def test_other_ranks(pool: Pool, layer: type[nn.Module], rank: int) -> None:
+    model = Function(lambda m, x: m.d(pool(torch.relu(m.c(x)), 2)), c=layer(3, 6, 1), d=layer(6, 2, 1))  # type: ignore[call-arg]
+    certified(traced(model, image(1, 3, *[4] * rank)))
+
+
+def test_pooling_over_features_is_frozen() -> None:
+    model = Function(lambda m, x: m.b(F.avg_pool1d(torch.relu(m.a(x)), 2)), a=nn.Linear(6, 8), b=nn.Linear(4, 3))
+    program = traced(model, image(2, 5, 6))
+    assert "works along this dimension" in reason_at(program, "a.weight", 0)
