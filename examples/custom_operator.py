@@ -53,9 +53,7 @@ class ScaledSoftsign(swdc.Operator):
 def network() -> nn.Module:
     """Return a small network with the layer in it."""
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 16, 3), Activation(16), nn.Conv2d(16, 8, 3), nn.Flatten(), nn.Linear(8 * 16, 4)
-    )
+    return nn.Sequential(nn.Conv2d(3, 16, 3), Activation(16), nn.Conv2d(16, 8, 3), nn.Flatten(), nn.Linear(8 * 16, 4))
 
 
 inputs = torch.randn(2, 3, 8, 8)

@@ -67,7 +67,9 @@ def _collect(channels: Channels) -> Coupling:
     slots = [
         (name, dim, labels) for name, dims in table.items() for dim, labels in enumerate(dims) if labels is not None
     ]
-    distinct = {id(labels): ids[labels] for _, _, labels in slots}  # one array serves a filter, its norm and its readers
+    distinct = {
+        id(labels): ids[labels] for _, _, labels in slots
+    }  # one array serves a filter, its norm and its readers
     parts = [ids[labels] for labels in channels.parts()]
     group_of, channel_of, order = _partition(count, first_reason < 0, list(distinct.values()), parts)
     rows = {key: _rows(sets, group_of, channel_of) for key, sets in distinct.items()}

@@ -76,9 +76,7 @@ def _name_of_new_bias(call: Call, tensors: dict[str, torch.Tensor]) -> Ref:
     return Ref(name)
 
 
-def _fold(
-    call: Call, constants: npt.NDArray[np.float64], tensors: dict[str, torch.Tensor]
-) -> tuple[Ref, torch.Tensor]:
+def _fold(call: Call, constants: npt.NDArray[np.float64], tensors: dict[str, torch.Tensor]) -> tuple[Ref, torch.Tensor]:
     """Add to the bias of a call what its dead inputs contribute; return its name, and its value in float64."""
     weight = tensors[call["weight"]].detach()
     summed = weight.double().flatten(2).sum(2) if weight.dim() > 2 else weight.double()

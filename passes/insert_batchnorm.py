@@ -93,9 +93,7 @@ def _is_floating(node: fx.Node) -> bool:
 
 
 def _is_norm(node: fx.Node, program: Program) -> bool:
-    return node.op == "call_module" and isinstance(
-        program.get_submodule(str(node.target)), tuple(_NORMS.values())
-    )
+    return node.op == "call_module" and isinstance(program.get_submodule(str(node.target)), tuple(_NORMS.values()))
 
 
 def _free_path(node: fx.Node, taken: set[str]) -> str:

@@ -130,6 +130,4 @@ def _read(folder: Path, files: set[str]) -> Program:
     if PLAN not in files:
         return program
     folded = load_tensors(folder / FOLDED) if FOLDED in files else {}
-    return program.with_origin(
-        Origin(Plan.from_dict(read_json(folder / PLAN)), graph["before"], folded=folded)
-    )
+    return program.with_origin(Origin(Plan.from_dict(read_json(folder / PLAN)), graph["before"], folded=folded))

@@ -1,4 +1,4 @@
-"""What a pass is: a frozen dataclass with options that takes a program and returns one, and says whether it changed it."""
+"""What a pass is: a frozen dataclass with options that takes a program, returns one, and says whether it changed."""
 
 from __future__ import annotations
 

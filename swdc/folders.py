@@ -45,9 +45,7 @@ def seal(folder: Path, **head: str) -> None:
 def read_manifest(folder: Path, needed: Collection[str]) -> dict[str, Any]:
     """Return the manifest of a folder; ``ArtifactError`` where there is none that can be used."""
     if not folder.exists():
-        raise ArtifactError(
-            f"expected a folder that swdc.save wrote, there is none at {folder}; check the path"
-        )
+        raise ArtifactError(f"expected a folder that swdc.save wrote, there is none at {folder}; check the path")
     path = folder / MANIFEST
     if not path.is_file():
         raise ArtifactError(
@@ -72,9 +70,7 @@ def verified(folder: Path, name: str, manifest: Mapping[str, Any]) -> Path:
     """Return the path of a file after checking its hash; ``ArtifactError`` if it is missing or altered."""
     file = folder / name
     if not file.is_file():
-        raise ArtifactError(
-            f"expected the file {file}, it is missing; copy the folder again, or save it again"
-        )
+        raise ArtifactError(f"expected the file {file}, it is missing; copy the folder again, or save it again")
     if _hash(file) != manifest["files"].get(name):
         raise ArtifactError(
             f"expected {file} as it was saved, got one that is truncated or altered (its sha256 differs); "

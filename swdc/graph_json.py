@@ -168,9 +168,7 @@ def _decode_shape(data: Any) -> Any:
     return data if data is None else parse(data)
 
 
-def _decode_leaf(
-    path: str, data: Mapping[str, Any], graph: fx.Graph, tensors: Mapping[str, torch.Tensor]
-) -> nn.Module:
+def _decode_leaf(path: str, data: Mapping[str, Any], graph: fx.Graph, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
     """Build a leaf module from the call that it stands for, as capture does."""
     operator = lookup(data["operator"])
     node = next(n for n in graph.nodes if n.op == "call_module" and n.target == path)
@@ -196,17 +194,13 @@ def _decode_signature(data: Mapping[str, Any]) -> _PyTreeInfo:
 
 def _decode_example(data: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Any:
     leaves = {**{i: decode(value, {}) for i, value in data["constants"].items()}, **tensors}
-    return pytree.tree_unflatten(
-        [leaves[str(i)] for i in range(len(leaves))], decode_structure(data["structure"])
-    )
+    return pytree.tree_unflatten([leaves[str(i)] for i in range(len(leaves))], decode_structure(data["structure"]))
 
 
 def _identifier(name: Any) -> str:
     """Return a name, which enters the code that torch.fx generates, if it is no more than a name."""
     if not isinstance(name, str) or not name.isidentifier() or iskeyword(name):
-        raise ArtifactError(
-            f"expected names that are Python identifiers in graph.json, got {name!r}; save it again"
-        )
+        raise ArtifactError(f"expected names that are Python identifiers in graph.json, got {name!r}; save it again")
     return name
 
 

@@ -125,9 +125,7 @@ def decode_target(name: str) -> Any:
             f"here; import the package that brings it, or use the torch that the program was saved with"
         )
     if any("file" in argument.name for argument in target._schema.arguments):
-        raise ArtifactError(
-            f"expected operators that compute, got {name!r}, which opens files; do not use this folder"
-        )
+        raise ArtifactError(f"expected operators that compute, got {name!r}, which opens files; do not use this folder")
     return target
 
 

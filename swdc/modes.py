@@ -14,7 +14,6 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-
 _MODAL = {f: inspect.signature(f) for f in (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.batch_norm)}
 """Functions that become modules of a program, which train."""
 
@@ -32,9 +31,7 @@ def training_differences(model: nn.Module, args: tuple[Any, ...], kwargs: dict[s
     except Exception:  # some models cannot run on the meta device, for reasons of their own
         try:
             evaluated, trained = (_record(model, args, kwargs, mode, None) for mode in (False, True))
-        except (
-            Exception
-        ):  # whatever the user's model raises: it evaluates, so it asks for something else in training
+        except Exception:  # whatever the user's model raises: it evaluates, so it asks for something else in training
             return [""]
     known = {p for p, module in model.named_modules() if type(module).__module__.startswith("torch.nn.")}
     paths = {p for p in {*evaluated, *trained} - known if evaluated.get(p) != trained.get(p)}
@@ -109,9 +106,7 @@ def _record(
     def moved(value: Any) -> Any:
         return (value.to(device) if device else value.clone()) if isinstance(value, torch.Tensor) else value
 
-    state = {
-        name: t.detach() if device is None else moved(t.detach()) for name, t in model.named_parameters()
-    }
+    state = {name: t.detach() if device is None else moved(t.detach()) for name, t in model.named_parameters()}
     state |= {name: moved(t) for name, t in model.named_buffers()}
     inputs = pytree.tree_map(moved, (args, kwargs))
     names = {module: name for name, module in model.named_modules()}

@@ -124,9 +124,7 @@ def _exported(program: Program, opset: int | None) -> Any:
     assert exported is not None
     got = exported.model.opset_imports[""]
     if opset not in (None, got):
-        raise ExportError(
-            f"expected operator set {opset}, but torch.onnx could only write {got}; ask for that"
-        )
+        raise ExportError(f"expected operator set {opset}, but torch.onnx could only write {got}; ask for that")
     graph = exported.model.graph
     name_values(graph, [n.name for n in placeholders], outputs)
     for node in graph.all_nodes():
@@ -160,9 +158,7 @@ def _save(exported: Any, path: Path) -> None:
         ) from error
 
 
-def _compare(
-    program: Program, path: Path, batches: Sequence[int], tolerance: float
-) -> tuple[tuple[int, ...], float]:
+def _compare(program: Program, path: Path, batches: Sequence[int], tolerance: float) -> tuple[tuple[int, ...], float]:
     """Return the batch sizes that were run, and the largest relative error; raise if it is too large."""
     session = open_session(path)
     batched = program.facts.batch is not None

@@ -65,9 +65,7 @@ def output_names(program: Program) -> list[str]:
         taken.add(name)
         names.append(name)
     if not names:
-        raise ExportError(
-            "expected a program that returns a tensor, got one that returns none; return what to export"
-        )
+        raise ExportError("expected a program that returns a tensor, got one that returns none; return what to export")
     return names
 
 

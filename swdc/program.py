@@ -86,7 +86,11 @@ class Program(fx.GraphModule):
     facts: Facts
 
     def __init__(
-        self, graph: fx.Graph, tensors: Mapping[str, torch.Tensor], leaves: Mapping[str, nn.Module], facts: Facts,
+        self,
+        graph: fx.Graph,
+        tensors: Mapping[str, torch.Tensor],
+        leaves: Mapping[str, nn.Module],
+        facts: Facts,
         transient: Iterable[str] = (),
     ) -> None:
         """Assemble a program.
@@ -181,7 +185,9 @@ class Program(fx.GraphModule):
         return self.derived("hash", self._hashed)
 
     def _hashed(self) -> str:
-        lines = [f"{n.op} {n.name} {_named(n.target)} {n.args} {n.kwargs} {n.meta.get(SHAPE)}" for n in self.graph.nodes]
+        lines = [
+            f"{n.op} {n.name} {_named(n.target)} {n.args} {n.kwargs} {n.meta.get(SHAPE)}" for n in self.graph.nodes
+        ]
         lines += [f"{path} {module}" for path, module in self.leaves.items()]
         lines += [f"{name} {tuple(t.shape)}" for name, t in sorted(self.tensors.items())]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -260,8 +266,7 @@ class Program(fx.GraphModule):
             if shape is None or not isinstance(value, torch.Tensor):
                 continue
             fits = len(shape) == value.dim() and all(
-                not isinstance(size, int) or size == actual
-                for size, actual in zip(shape, value.shape, strict=True)
+                not isinstance(size, int) or size == actual for size, actual in zip(shape, value.shape, strict=True)
             )
             if not fits:
                 raise InputError(

@@ -11,7 +11,9 @@ from swdc.program import SHAPE, Program
 from swdc.sizes import evaluate
 
 
-def sample_inputs(program: Program, batch: int, seed: int, dtype: torch.dtype) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def sample_inputs(
+    program: Program, batch: int, seed: int, dtype: torch.dtype
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return random positional and keyword inputs.
 
     Floating inputs are uniform over the range of the example (normal where the example is constant), of the given

@@ -75,4 +75,3 @@ def stand_ins(symbols: Sequence[str]) -> dict[str, int]:
     while len(primes) < len(symbols):
         primes.append(int(sympy.nextprime(primes[-1])))
     return dict(zip(symbols, primes, strict=False))
-

@@ -42,9 +42,7 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         loaded: dict[str, torch.Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ArtifactError(
-            f"expected a safetensors file, but {path} is none: {error}; copy it again"
-        ) from error
+        raise ArtifactError(f"expected a safetensors file, but {path} is none: {error}; copy it again") from error
     # A file maps tensors to addresses that are not aligned, where kernels round in another order.
     return {name: tensor.clone() for name, tensor in loaded.items()}
 

@@ -76,9 +76,7 @@ class Certificate:
             f"{self.max_relative_error_float32:.2e} in float32",
             f"  effect of the mask on the output {self.effect:.2e}{filled}",
         ]
-        lines += [
-            f"  {c.dtype}, {c.mode}, batch {c.batch}: {c.relative_error:.2e}" for c in self.comparisons
-        ]
+        lines += [f"  {c.dtype}, {c.mode}, batch {c.batch}: {c.relative_error:.2e}" for c in self.comparisons]
         if self.first_difference:
             lines.append(f"  first node that differs: {self.first_difference}")
         lines += [f"  note: {note}" for note in self.notes]
@@ -113,9 +111,7 @@ def verify(
                 notes.append(f"not compared in training: {str(failure).splitlines()[0]}")
                 continue
             comparisons.append(Comparison(str(dtype).removeprefix("torch."), mode, batch, error))
-    worst = {
-        name: max(c.relative_error for c in comparisons if c.dtype == name) for name in ("float64", "float32")
-    }
+    worst = {name: max(c.relative_error for c in comparisons if c.dtype == name) for name in ("float64", "float32")}
     batch = max(batches)
     effect, refilled = _effect(dense, masked, batch, seed, inputs)
     if effect < LEAST_EFFECT:

@@ -24,7 +24,7 @@ LAYERS = [
     ["call", "plan", "modes", "samples", "runtime"],
     ["channels", "kept"],
     ["ops"],
-    ["pipeline", "surgery", "count", "sparsity", "raising", "onnx_signature", "tensor_files", "json_values"],
+    ["pipeline", "surgery", "count", "sparsity", "measuring", "mutation", "raising", "onnx_signature", "tensor_files", "json_values"],
     ["trace", "rewrite", "verify", "graph_json"],
     ["onnx", "artifact"],
     ["bench", "demo"],

@@ -49,9 +49,7 @@ def entry(name: str) -> Entry:
     if name in GRAPH_NETWORKS:
         return Entry(name, partial(_graph_network, GRAPH_NETWORKS[name]), _karate_club)
     if not name.startswith(FAMILIES):
-        raise CommandError(
-            f"expected networks of {', '.join(CORE)}, or of the families {FAMILIES}, got {name!r}"
-        )
+        raise CommandError(f"expected networks of {', '.join(CORE)}, or of the families {FAMILIES}, got {name!r}")
     side = {"vgg": 224, "inc": 139}.get(name[:3], 96)
     return Entry(name, partial(_torchvision, name), partial(torch.randn, 2, 3, side, side))
 
@@ -67,9 +65,7 @@ def _torchvision(name: str) -> nn.Module:
     try:
         from torchvision import models
     except ImportError as error:
-        raise CommandError(
-            f"expected torchvision for {name}; install it with pip install 'swdc[vision]'"
-        ) from error
+        raise CommandError(f"expected torchvision for {name}; install it with pip install 'swdc[vision]'") from error
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     model: nn.Module = models.get_model(name, weights=None, **options)
     return model

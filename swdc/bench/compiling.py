@@ -96,9 +96,7 @@ def _ours(name: str) -> dict[str, float]:
 
 def _peers(peer: Any, name: str) -> dict[str, float]:
     model, inputs = _model(name)
-    heads = [
-        module for module in model.modules() if isinstance(module, nn.Linear) and module.out_features == 1000
-    ]
+    heads = [module for module in model.modules() if isinstance(module, nn.Linear) and module.out_features == 1000]
     start = time.perf_counter()
     pruner = peer.pruner.MagnitudePruner(
         model,

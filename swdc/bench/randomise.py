@@ -21,16 +21,12 @@ def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
                 _fill(module.weight, None, None, generator)
                 _fill(module.bias, 0.0, 0.2, generator)
         for parameter in model.parameters():
-            if parameter.numel() and (
-                parameter.dim() < 2 or bool((parameter == parameter.flatten()[0]).all())
-            ):
+            if parameter.numel() and (parameter.dim() < 2 or bool((parameter == parameter.flatten()[0]).all())):
                 parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype) * 0.1)
     return model
 
 
-def _fill(
-    tensor: torch.Tensor | None, mean: float | None, deviation: float | None, generator: torch.Generator
-) -> None:
+def _fill(tensor: torch.Tensor | None, mean: float | None, deviation: float | None, generator: torch.Generator) -> None:
     """Draw from a normal distribution, or, without a mean, uniformly from [0.5, 1.5)."""
     if tensor is None:
         return

@@ -28,9 +28,7 @@ LEAST_REDUCTION = 0.45
 Row = dict[str, Any]
 
 
-def zoo(
-    names: Iterable[str], seed: int = 0, announce: Callable[[str], None] = lambda name: None
-) -> Iterator[Row]:
+def zoo(names: Iterable[str], seed: int = 0, announce: Callable[[str], None] = lambda name: None) -> Iterator[Row]:
     """Cut half of each group's channels of each network, with random weights, and yield a row for each.
 
     ``reason`` is empty where everything holds: an exact certificate, at least 45 % fewer parameters, and an ONNX file

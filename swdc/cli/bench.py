@@ -29,17 +29,13 @@ class LibraryName(StrEnum):
 
 FileOption = Annotated[
     Path | None,
-    typer.Option(
-        "--json", metavar="FILE", show_default=False, help="Write the rows to this file as a JSON list."
-    ),
+    typer.Option("--json", metavar="FILE", show_default=False, help="Write the rows to this file as a JSON list."),
 ]
 OnlyOption = Annotated[
     str | None,
     typer.Option("--only", metavar="NAME,NAME", show_default=False, help="Measure these networks only."),
 ]
-RepeatsOption = Annotated[
-    int, typer.Option("--repeats", min=1, help="Paired runs, of which the median counts.")
-]
+RepeatsOption = Annotated[int, typer.Option("--repeats", min=1, help="Paired runs, of which the median counts.")]
 LibraryOption = Annotated[LibraryName, typer.Option("--library", help="Which networks.")]
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
@@ -116,7 +112,7 @@ def bench_scaling(
 def _measured(
     measure: Callable[[Callable[[str], None]], Iterator[Row]], total: int, json_file: Path | None
 ) -> list[Row]:
-    """Collect rows under a progress bar; the file is written after every row, so that an interrupted run leaves some."""
+    """Collect rows under a progress bar; the file is written after every row, so that an interrupted run leaves it."""
     rows: list[Row] = []
     with progress_bar() as bar:
         for row in measure(lambda name: bar.show(name, len(rows), total)):
@@ -153,6 +149,4 @@ def _print_compile(output: Output, rows: list[Row]) -> None:
     sums["ratio"] = sums["ours"] / sums["peer"]
     cells.append(["sum", *(f"{sums[column]:.3f}" for column in columns)])
     titles = ["network", *(column.replace("_", " ") for column in columns)]
-    output.table(
-        "seconds; ours = analysis + plan + slim, peer = Torch-Pruning's build + prune", titles, cells
-    )
+    output.table("seconds; ours = analysis + plan + slim, peer = Torch-Pruning's build + prune", titles, cells)

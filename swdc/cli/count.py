@@ -60,9 +60,7 @@ def count_model(
             program = load_program(Source(model, inputs or (), arguments or (), weights, seed))
         counted = count(program, convention.value)
         sums = totals_by_convention(program)
-        output.document(
-            {"model": model, **counted.to_dict(), "totals": sums, "notes": list(program.facts.notes)}
-        )
+        output.document({"model": model, **counted.to_dict(), "totals": sums, "notes": list(program.facts.notes)})
         output.notes(program.facts.notes)
         _print(output, counted, sums)
 

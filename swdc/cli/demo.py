@@ -27,9 +27,7 @@ NetworkOption = Annotated[
 ]
 EpochsOption = Annotated[
     int | None,
-    typer.Option(
-        "--epochs", min=1, show_default=False, help="Epochs of training; 40 for resnet20, 400 for gcn."
-    ),
+    typer.Option("--epochs", min=1, show_default=False, help="Epochs of training; 40 for resnet20, 400 for gcn."),
 ]
 
 
@@ -84,9 +82,7 @@ def _print(output: Output, report: dict[str, Any], certificate: Certificate, out
     output.line(f"accuracy on held-out data: {accuracies}")
     output.line(str(certificate))
     output.line(f"slim.onnx in onnxruntime: relative error {report['onnx_max_relative_error']:.1e}")
-    output.line(
-        f"wrote slim.onnx, dense.onnx, slim/, widths.png and report.json to {out} in {report['seconds']} s"
-    )
+    output.line(f"wrote slim.onnx, dense.onnx, slim/, widths.png and report.json to {out} in {report['seconds']} s")
 
 
 def _share(counts: dict[str, int]) -> str:

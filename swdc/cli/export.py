@@ -25,9 +25,7 @@ from swdc.onnx import export_onnx
 OnnxFileOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="ONNX file to write.")]
 OpsetOption = Annotated[
     int | None,
-    typer.Option(
-        "--opset", min=1, metavar="N", show_default=False, help="Opset version; without it the exporter's."
-    ),
+    typer.Option("--opset", min=1, metavar="N", show_default=False, help="Opset version; without it the exporter's."),
 ]
 
 

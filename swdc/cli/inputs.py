@@ -45,9 +45,7 @@ def parse_input(text: str) -> InputSpec:
         )
     shape = tuple(int(size) for size in match["shape"].split("x"))
     if 0 in shape:
-        raise CommandError(
-            f"expected sizes of at least 1 in an input, got {text!r}; give a batch of 1 or more"
-        )
+        raise CommandError(f"expected sizes of at least 1 in an input, got {text!r}; give a batch of 1 or more")
     dtype = match["dtype"] or "float32"
     if dtype not in DTYPES:
         raise CommandError(f"expected a dtype of {', '.join(DTYPES)} for an input, got {dtype!r} in {text!r}")
@@ -84,8 +82,7 @@ def example_inputs(texts: Sequence[str], seed: int) -> tuple[torch.Tensor, ...] 
         )
     if names and len(names) != len(specs):
         raise CommandError(
-            f"expected all inputs by position or all by name, got {list(texts)}; give each a name, as in "
-            f"x=1x3x224x224"
+            f"expected all inputs by position or all by name, got {list(texts)}; give each a name, as in x=1x3x224x224"
         )
     if len(set(names)) != len(names):
         raise CommandError(f"expected each input once, got {list(texts)}; name every keyword input once")

@@ -78,9 +78,7 @@ def findings(program: Program) -> dict[str, Any]:
 
 
 def _group(group: ChannelGroup) -> dict[str, Any]:
-    slots = {
-        role: [{"tensor": m.tensor, "dim": m.dim} for m in group.with_role(role)] for role in (WRITES, READS)
-    }
+    slots = {role: [{"tensor": m.tensor, "dim": m.dim} for m in group.with_role(role)] for role in (WRITES, READS)}
     return {"name": group.name, "width": group.width, **slots}
 
 
@@ -94,12 +92,8 @@ def _frozen(frozen: Frozen) -> dict[str, Any]:
 
 def _print(output: Output, found: dict[str, Any]) -> None:
     rows = [[g["name"], g["width"], _slots(g[WRITES]), _slots(g[READS])] for g in found["groups"]]
-    output.table(
-        "Groups of channels that can be removed", ["group", "channels", "written by", "read by"], rows
-    )
-    output.table(
-        "Frozen channels", ["tensor[dim]", "channels", "why", "operator", "source"], _by_reason(found)
-    )
+    output.table("Groups of channels that can be removed", ["group", "channels", "written by", "read by"], rows)
+    output.table("Frozen channels", ["tensor[dim]", "channels", "why", "operator", "source"], _by_reason(found))
     if not rows:
         output.line("No channel of this model can be removed.")
     output.line(

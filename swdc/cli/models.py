@@ -62,9 +62,7 @@ def load_program(source: Source) -> Program:
     model = make_model(source.model, factory, arguments, source.seed)
     if source.weights is not None:
         load_weights(model, source.weights)
-    with redirect_stderr(
-        io.StringIO()
-    ):  # torch.export prints the graph that it has so far there when it fails
+    with redirect_stderr(io.StringIO()):  # torch.export prints the graph that it has so far there when it fails
         return trace(model.eval(), inputs)
 
 
@@ -92,9 +90,7 @@ def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.isidentifier():
-            raise CommandError(
-                f"expected an argument as key=value, got {text!r}; write for example num_classes=10"
-            )
+            raise CommandError(f"expected an argument as key=value, got {text!r}; write for example num_classes=10")
         if key in arguments:
             raise CommandError(f"expected each argument once, got {key!r} twice; leave one out")
         arguments[key] = _literal(value)
@@ -126,9 +122,7 @@ def find_callable(name: str) -> Callable[..., Any]:
         if not hasattr(found, attribute):
             close = get_close_matches(attribute, dir(found), n=3)
             hint = f"did you mean {', '.join(close)}?" if close else "check the name after the colon"
-            raise CommandError(
-                f"expected {name!r} to name a callable, but there is no {attribute!r} in it; {hint}"
-            )
+            raise CommandError(f"expected {name!r} to name a callable, but there is no {attribute!r} in it; {hint}")
         found = getattr(found, attribute)
     if not callable(found):
         raise CommandError(

@@ -48,9 +48,7 @@ class Output:
         table = Table(title=Text(title), title_justify="left", show_edge=False)
         for number, column in enumerate(columns):
             counts = all(isinstance(row[number], int) or row[number] == "" for row in every)
-            table.add_column(
-                Text(column), justify="right" if counts else "left", overflow="fold", no_wrap=counts
-            )
+            table.add_column(Text(column), justify="right" if counts else "left", overflow="fold", no_wrap=counts)
         for row in every:
             table.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else cell) for cell in row))
         self._out.print(table)
@@ -118,9 +116,7 @@ def reported(json_only: bool = False, show_traceback: bool = False) -> Iterator[
         raise
     except Exception as error:
         traceback.print_exception(error, file=sys.stderr)
-        output.error(
-            "expected this command to work or to say why not; this is a defect of swdc, please report it"
-        )
+        output.error("expected this command to work or to say why not; this is a defect of swdc, please report it")
         raise typer.Exit(DEFECT) from error
 
 

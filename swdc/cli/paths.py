@@ -10,9 +10,7 @@ from swdc.errors import CommandError
 def check_folder(path: Path, option: str) -> None:
     """Raise ``CommandError`` if ``path`` is a file, where a folder is to be written."""
     if path.exists() and not path.is_dir():
-        raise CommandError(
-            f"expected {option} to name a folder, got the file {path}; name another, or move the file"
-        )
+        raise CommandError(f"expected {option} to name a folder, got the file {path}; name another, or move the file")
 
 
 def check_file(path: Path | None, option: str) -> None:

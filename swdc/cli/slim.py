@@ -62,9 +62,7 @@ InsertOption = Annotated[
 ]
 OnnxOption = Annotated[
     Path | None,
-    typer.Option(
-        "--onnx", metavar="FILE", show_default=False, help="Write an ONNX file, checked in onnxruntime, too."
-    ),
+    typer.Option("--onnx", metavar="FILE", show_default=False, help="Write an ONNX file, checked in onnxruntime, too."),
 ]
 
 

@@ -49,21 +49,15 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     Raises ``CommandError`` if there is no such file, it cannot be read, or holds no tensors by name.
     """
     if not path.is_file():
-        raise CommandError(
-            f"expected a file of weights, but there is none at {path}; check the path of --weights"
-        )
+        raise CommandError(f"expected a file of weights, but there is none at {path}; check the path of --weights")
     if path.suffix not in SUFFIXES:
-        raise CommandError(
-            f"expected weights in a file {', '.join(SUFFIXES)}, got {path.name!r}; convert it first"
-        )
+        raise CommandError(f"expected weights in a file {', '.join(SUFFIXES)}, got {path.name!r}; convert it first")
     try:
         if path.suffix == ".safetensors":
             content: Any = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # a damaged file makes zipfile, pickle, safetensors and torch raise as many kinds
+    except Exception as error:  # a damaged file makes zipfile, pickle, safetensors and torch raise as many kinds
         raise CommandError(
             f"expected {path} to hold tensors only, but it cannot be read ({_first_line(error)}); save the "
             f"model's state_dict() anew"
@@ -77,11 +71,7 @@ def _unwrapped(content: Any, path: Path) -> dict[str, torch.Tensor]:
             content = content[key]
             break
     if not isinstance(content, Mapping) or not all(isinstance(t, torch.Tensor) for t in content.values()):
-        found = (
-            f"the keys {_listed(map(str, content))}"
-            if isinstance(content, Mapping)
-            else type(content).__name__
-        )
+        found = f"the keys {_listed(map(str, content))}" if isinstance(content, Mapping) else type(content).__name__
         raise CommandError(
             f"expected {path} to hold tensors by name, at its top or under "
             f"{' or '.join(map(repr, WRAPPERS))}, got {found}; save the model's state_dict()"

@@ -24,9 +24,7 @@ def draw_widths(dense: Program, small: Program, path: Path, title: str) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise CommandError(
-            "expected matplotlib for the picture; install it with pip install 'swdc[demo]'"
-        ) from error
+        raise CommandError("expected matplotlib for the picture; install it with pip install 'swdc[demo]'") from error
     before, after = widths(dense), widths(small)
     figure = Figure(figsize=(max(6.0, 0.42 * len(before)), 4.5), layout="constrained")
     axes = figure.subplots()

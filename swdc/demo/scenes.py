@@ -96,9 +96,7 @@ class KarateClub:
             from torch_geometric.datasets import KarateClub as Data
             from torch_geometric.nn import GCN
         except ImportError as error:
-            raise CommandError(
-                "expected PyG for this scene; install it with pip install 'swdc[demo]'"
-            ) from error
+            raise CommandError("expected PyG for this scene; install it with pip install 'swdc[demo]'") from error
         self._data: Any = Data()[0]
         torch.manual_seed(self.seed)
         model = GCN(self._data.num_features, 64, num_layers=2, out_channels=4, dropout=0.5)
@@ -143,9 +141,7 @@ def _digits(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
     except ImportError as error:
-        raise CommandError(
-            "expected scikit-learn for its digits; install it with pip install 'swdc[demo]'"
-        ) from error
+        raise CommandError("expected scikit-learn for its digits; install it with pip install 'swdc[demo]'") from error
     data = load_digits()
     images = torch.tensor(data.images, dtype=torch.float32)[:, None] / 16
     labels = torch.tensor(data.target, dtype=torch.int64)

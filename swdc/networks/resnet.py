@@ -94,57 +94,41 @@ def _three_stages(depth: int, width: int, classes: int, channels: int, inserted_
     return ResNet(BasicBlock, [(depth - 2) // 6] * 3, width, classes, channels, inserted_batchnorm)
 
 
-def resnet20(
-    width: int = 16, classes: int = 10, channels: int = 3, inserted_batchnorm: bool = True
-) -> ResNet:
+def resnet20(width: int = 16, classes: int = 10, channels: int = 3, inserted_batchnorm: bool = True) -> ResNet:
     """ResNet-20: three stages of three basic blocks."""
     return _three_stages(20, width, classes, channels, inserted_batchnorm)
 
 
-def resnet32(
-    width: int = 16, classes: int = 10, channels: int = 3, inserted_batchnorm: bool = True
-) -> ResNet:
+def resnet32(width: int = 16, classes: int = 10, channels: int = 3, inserted_batchnorm: bool = True) -> ResNet:
     """ResNet-32: three stages of five basic blocks."""
     return _three_stages(32, width, classes, channels, inserted_batchnorm)
 
 
-def resnet44(
-    width: int = 16, classes: int = 10, channels: int = 3, inserted_batchnorm: bool = True
-) -> ResNet:
+def resnet44(width: int = 16, classes: int = 10, channels: int = 3, inserted_batchnorm: bool = True) -> ResNet:
     """ResNet-44: three stages of seven basic blocks."""
     return _three_stages(44, width, classes, channels, inserted_batchnorm)
 
 
-def resnet56(
-    width: int = 16, classes: int = 10, channels: int = 3, inserted_batchnorm: bool = True
-) -> ResNet:
+def resnet56(width: int = 16, classes: int = 10, channels: int = 3, inserted_batchnorm: bool = True) -> ResNet:
     """ResNet-56: three stages of nine basic blocks."""
     return _three_stages(56, width, classes, channels, inserted_batchnorm)
 
 
-def resnet110(
-    width: int = 16, classes: int = 10, channels: int = 3, inserted_batchnorm: bool = True
-) -> ResNet:
+def resnet110(width: int = 16, classes: int = 10, channels: int = 3, inserted_batchnorm: bool = True) -> ResNet:
     """ResNet-110: three stages of eighteen basic blocks."""
     return _three_stages(110, width, classes, channels, inserted_batchnorm)
 
 
-def resnet18(
-    width: int = 64, classes: int = 10, channels: int = 3, inserted_batchnorm: bool = True
-) -> ResNet:
+def resnet18(width: int = 64, classes: int = 10, channels: int = 3, inserted_batchnorm: bool = True) -> ResNet:
     """ResNet-18 for small images: four stages of two basic blocks."""
     return ResNet(BasicBlock, [2, 2, 2, 2], width, classes, channels, inserted_batchnorm)
 
 
-def resnet34(
-    width: int = 64, classes: int = 10, channels: int = 3, inserted_batchnorm: bool = True
-) -> ResNet:
+def resnet34(width: int = 64, classes: int = 10, channels: int = 3, inserted_batchnorm: bool = True) -> ResNet:
     """ResNet-34 for small images: four stages of basic blocks."""
     return ResNet(BasicBlock, [3, 4, 6, 3], width, classes, channels, inserted_batchnorm)
 
 
-def resnet50(
-    width: int = 64, classes: int = 10, channels: int = 3, inserted_batchnorm: bool = True
-) -> ResNet:
+def resnet50(width: int = 64, classes: int = 10, channels: int = 3, inserted_batchnorm: bool = True) -> ResNet:
     """ResNet-50 for small images: four stages of bottlenecks."""
     return ResNet(Bottleneck, [3, 4, 6, 3], width, classes, channels, inserted_batchnorm)

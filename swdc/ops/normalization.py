@@ -16,7 +16,6 @@ from swdc.kept import Kept
 from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_result, register
 from swdc.ops.leaves import adopt, refs
 
-
 _ROLES = {"weight": WRITES, "bias": WRITES, "running_mean": STATISTIC, "running_var": STATISTIC}
 
 

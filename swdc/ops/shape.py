@@ -31,7 +31,7 @@ def factors(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[
 
 
 def _staying(channels: Channels, held: list[int], labels: list[Ids | None]) -> int:
-    """Return which of several dimensions with channels keeps them when they are merged: the widest that is not frozen."""
+    """Return which of several merged dimensions keeps its channels: the widest that is not frozen."""
     return max(held, key=lambda d: (channels.is_open(labels[d]), len(labels[d]), d))  # type: ignore[arg-type]
 
 

@@ -84,13 +84,9 @@ class Budget:
 
     def _parameters(self, program: Program) -> list[tuple[int, list[int]]]:
         read = program.read_tensors()
-        unique = {
-            id(t): name for name, t in program.tensors.items() if name in read and isinstance(t, nn.Parameter)
-        }
+        unique = {id(t): name for name, t in program.tensors.items() if name in read and isinstance(t, nn.Parameter)}
         tensors = program.tensors
-        return [
-            (1, [self._slot(Ref(name), d) for d in range(tensors[name].dim())]) for name in unique.values()
-        ]
+        return [(1, [self._slot(Ref(name), d) for d in range(tensors[name].dim())]) for name in unique.values()]
 
     def _operations(self, program: Program) -> list[tuple[int, list[int]]]:
         terms = []

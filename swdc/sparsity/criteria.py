@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from swdc.errors import PlanError
 from swdc.groups import READS, WRITES, ChannelGroup

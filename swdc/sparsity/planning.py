@@ -61,9 +61,7 @@ def plan(
 
 def _check(sparsity: float, scope: str, round_to: int) -> None:
     if not 0 <= sparsity < 1:
-        raise PlanError(
-            f"expected a sparsity (the share that goes) of at least 0 and below 1, got {sparsity}"
-        )
+        raise PlanError(f"expected a sparsity (the share that goes) of at least 0 and below 1, got {sparsity}")
     if scope not in SCOPES:
         raise PlanError(f"expected a scope of {list(SCOPES)}, got {scope!r}")
     if not isinstance(round_to, int) or round_to < 1:
@@ -100,18 +98,12 @@ def is_below(tensor: str, paths: set[str]) -> bool:
     return any(".".join(parts[: n + 1]) in paths for n in range(len(parts)))
 
 
-def scored(
-    program: Program, groups: Sequence[ChannelGroup], criterion: str | Criterion, ignored: set[str]
-) -> Scores:
+def scored(program: Program, groups: Sequence[ChannelGroup], criterion: str | Criterion, ignored: set[str]) -> Scores:
     """Return the scores of all groups, ``None`` for those that stay whole; ``PlanError`` if none is left."""
     candidates = [g for g in groups if g.name not in ignored]
     if not candidates:
-        raise PlanError(
-            "expected at least one group of removable channels; program.explain() says what is frozen"
-        )
-    found = dict(
-        zip((g.name for g in candidates), find_criterion(criterion)(program, candidates), strict=True)
-    )
+        raise PlanError("expected at least one group of removable channels; program.explain() says what is frozen")
+    found = dict(zip((g.name for g in candidates), find_criterion(criterion)(program, candidates), strict=True))
     scores = [found.get(g.name) for g in groups]
     if all(s is None for s in scores):
         raise PlanError(
@@ -135,18 +127,12 @@ class Chooser:
         self._widths = np.array([g.width for g in groups], dtype=np.int64)
         self._free = np.array([s is not None for s in scores])
         self._orders = [None if s is None else np.argsort(-s, kind="stable") for s in scores]
-        free = [
-            (group, s[o])
-            for group, (s, o) in enumerate(zip(scores, self._orders, strict=True))
-            if s is not None
-        ]
+        free = [(group, s[o]) for group, (s, o) in enumerate(zip(scores, self._orders, strict=True)) if s is not None]
         owners = [np.full(len(s) - 1, group) for group, s in free]
         values = [s[1:] for _, s in free]  # the best channel of a group never goes
         ranks = [np.arange(1, len(s)) / len(s) for _, s in free]
         order = np.lexsort((-_joined(ranks), _joined(values)))  # ties are spread evenly over the groups
-        self._removal = _joined(owners).astype(np.int64)[
-            order
-        ]  # groups in the order in which they lose channels
+        self._removal = _joined(owners).astype(np.int64)[order]  # groups in the order in which they lose channels
 
     @property
     def steps(self) -> int:
@@ -179,9 +165,10 @@ class Chooser:
         low, high = 0, len(points) - 1
         least = budget.cost(widths_at(points[high]))
         if least > target:
+            most = 1 - least / max(budget.full, 1)
             raise PlanError(
-                f"expected a budget that can be met, but at most {1 - least / max(budget.full, 1):.1%} of the {budget.kind} "
-                f"can go while every group keeps a channel; lower the sparsity, or ignore or freeze less"
+                f"expected a budget that can be met, but at most {most:.1%} of the {budget.kind} can go while every group "
+                f"keeps a channel; lower the sparsity, or ignore or freeze less"
             )
         while low < high:
             middle = (low + high) // 2

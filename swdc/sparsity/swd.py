@@ -66,9 +66,7 @@ class SWD:
         self.s = 0
         ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         self._targets: ChannelTargets | WeightTargets = (
-            ChannelTargets(model, target, ignore)
-            if structure == "channels"
-            else WeightTargets(model, target, ignore)
+            ChannelTargets(model, target, ignore) if structure == "channels" else WeightTargets(model, target, ignore)
         )
 
     @property
@@ -204,9 +202,7 @@ class WeightTargets:
         norms = {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
         ignored = {name for pattern in ignore for name in matching_names(model, pattern)}
         self._weights = {
-            name: p
-            for name, p in model.named_parameters()
-            if id(p) not in norms and not is_below(name, ignored)
+            name: p for name, p in model.named_parameters() if id(p) not in norms and not is_below(name, ignored)
         }
         self._count = int(target * sum(p.numel() for p in self._weights.values()))
         if not self._weights or self._count == 0:

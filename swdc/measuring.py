@@ -1,0 +1,42 @@
+"""Sizes that no input shows, such as the number of edges that are left after filtering: found by running once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from swdc.program import SHAPE, Program
+
+UNSEEN = -1
+"""Stands for the value of a symbol until it is measured."""
+
+
+class _Measure(fx.Interpreter):
+    """Runs a program and notes the values of symbolic sizes that no input shows."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        self.symbols = dict(program.facts.symbols)
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node, and compare its shape with the traced one."""
+        result = super().run_node(n)
+        if isinstance(result, torch.Tensor):
+            for size, actual in zip(n.meta.get(SHAPE) or (), result.shape, strict=False):
+                if self.symbols.get(str(size)) == UNSEEN:
+                    self.symbols[str(size)] = int(actual)
+        return result
+
+
+def measured(program: Program) -> dict[str, int]:
+    """Return the example's value of every symbol, those that depend on the data included."""
+    symbols = dict(program.facts.symbols)
+    if UNSEEN not in symbols.values():
+        return symbols
+    run = _Measure(program)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        run.run(*pytree.tree_leaves(program.facts.example), enable_io_processing=False)
+    return {name: 1 if value == UNSEEN else value for name, value in run.symbols.items()}
