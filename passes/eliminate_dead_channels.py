@@ -60,7 +60,7 @@ class EliminateDeadChannels(Pass):
         return PassResult(slim, modified=self.plan.removed_channels > 0)
 
     def ensures(self, program: Program) -> None:
-        """Every group has as many channels as the plan keeps."""
+        """No parameter is empty."""
         tensors = program.tensors
         empty = [name for name, t in tensors.items() if isinstance(t, nn.Parameter) and t.numel() == 0]
         if empty:

@@ -83,5 +83,6 @@ def _fold(call: Call, constants: npt.NDArray[np.float64], tensors: dict[str, tor
     share = summed @ torch.from_numpy(constants).to(weight.device)
     name = call["bias"] or _name_of_new_bias(call, tensors)
     old = tensors[name].detach().double() if name in tensors else 0.0
-    tensors[name] = nn.Parameter((old + share).to(weight.dtype), requires_grad=True)
+    learns = tensors.get(name, tensors[call["weight"]]).requires_grad
+    tensors[name] = nn.Parameter((old + share).to(weight.dtype), requires_grad=learns)
     return Ref(name), old + share

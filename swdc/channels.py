@@ -108,7 +108,7 @@ class Channels:
         return labels
 
     def set(self, call: Call, labels: Sequence[Any]) -> None:
-        """Set the labels of a result: an array or ``None`` for each dimension, or a list of such for each of several."""
+        """Set a result's labels: an array or ``None`` for each dimension, or a list of these for each of several."""
         self._node_labels[call.node] = tuple(labels)
 
     def set_input(self, node: fx.Node, labels: Sequence[Ids | None]) -> None:

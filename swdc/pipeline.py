@@ -25,11 +25,12 @@ def run(program: Program, passes: Sequence[Pass]) -> PassResult:
             result = step.apply(program)
             check(result.program)
             step.ensures(result.program)
-        except SwdcError:
-            raise
         except Exception as error:
+            if isinstance(error, SwdcError) and not isinstance(error, PassError):
+                raise
             before = f" after {', '.join(done)}" if done else ""
-            raise PassError(f"the pass {name} failed{before}: {type(error).__name__}: {error}") from error
+            kind = "" if isinstance(error, PassError) else f"{type(error).__name__}: "
+            raise PassError(f"the pass {name} failed{before}: {kind}{error}") from error
         program, modified = result.program, modified or result.modified
         done.append(name)
     return PassResult(program, modified)

@@ -40,6 +40,7 @@ class _Rebuilding:
         self.graph = fx.Graph()
         self.made: dict[fx.Node, fx.Node] = {}
         self.leaves: dict[str, nn.Module] = {}
+        self.fetched: dict[str, fx.Node] = {}
 
     def program(self, transient: Iterable[str]) -> Program:
         for node in self.old.graph.nodes:
@@ -48,6 +49,8 @@ class _Rebuilding:
             else:
                 self.made[node] = self.graph.node_copy(node, lambda n: self.made[n])
             self.made[node].meta = {**node.meta, SHAPE: self.reshape(node)}
+            if node.op == "get_attr":
+                self.fetched[str(node.target)] = self.made[node]
         self.graph.set_codegen(copy.copy(self.old.graph._codegen))
         facts = replace(self.old.facts, origin=None)
         program = Program(self.graph, self.tensors, self.leaves, facts, transient)
@@ -84,7 +87,7 @@ class _Rebuilding:
         if isinstance(argument, fx.Node):
             return self.made[argument]
         if isinstance(argument, Ref):
-            return self.graph.get_attr(argument)
+            return self.fetched.get(argument) or self.graph.get_attr(argument)
         if isinstance(argument, list | tuple):
             return type(argument)(self._new(a) for a in argument)
         if isinstance(argument, dict):

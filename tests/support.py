@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 import swdc
 from swdc.groups import ChannelGroup, Frozen
@@ -156,20 +156,22 @@ def operators(program: Program) -> list[str]:
 
 
 def text(program: Program) -> str:
-    """Return a readable dump of a program: nodes with operators, arguments and shapes, modules, and tensors."""
-    lines = []
-    for node in program.graph.nodes:
-        shape = node.meta.get(SHAPE)
-        described = "" if node.op in ("get_attr", "output") else f"  {_plain(shape)}"
-        kinds = {"placeholder": "input", "get_attr": f"tensor {node.target}", "output": "output"}
-        what = kinds.get(node.op, node.target)
-        arguments = ", ".join([str(a) for a in node.args] + [f"{k}={v}" for k, v in node.kwargs.items()])
-        if node.op == "placeholder":
-            arguments = ""
-        lines.append(f"{node.name} = {what}({arguments}){described}".replace("()  ", "  "))
+    """Return a readable dump of a program: nodes with operators, arguments and shapes, modules, and tensors.
+
+    The batch is written ``N``.
+    """
+    lines = [_line(node) for node in program.graph.nodes]
     lines += ["", *(f"{path}: {module}" for path, module in program.leaves.items())]
     lines += ["", *(f"{name}: {tuple(t.shape)}" for name, t in program.tensors.items())]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).replace(str(program.facts.batch), "N") + "\n"
+
+
+def _line(node: fx.Node) -> str:
+    kinds = {"placeholder": "input", "get_attr": f"tensor {node.target}", "output": "output"}
+    arguments = [str(a) for a in node.args] + [f"{k}={v}" for k, v in node.kwargs.items()]
+    called = "" if node.op in ("placeholder", "get_attr") else f"({', '.join(arguments)})"
+    shape = "" if node.op in ("get_attr", "output") else f"  {_plain(node.meta.get(SHAPE))}"
+    return f"{node.name} = {kinds.get(node.op, node.target)}{called}{shape}"
 
 
 def _plain(shape: Any) -> str:

@@ -167,8 +167,8 @@ class Chooser:
         if least > target:
             most = 1 - least / max(budget.full, 1)
             raise PlanError(
-                f"expected a budget that can be met, but at most {most:.1%} of the {budget.kind} can go while every group "
-                f"keeps a channel; lower the sparsity, or ignore or freeze less"
+                f"expected a budget that can be met, but at most {most:.1%} of the {budget.kind} can go while "
+                f"every group keeps a channel; lower the sparsity, or ignore or freeze less"
             )
         while low < high:
             middle = (low + high) // 2

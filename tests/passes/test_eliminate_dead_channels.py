@@ -1,3 +1,10 @@
+"""Elimination: tensors, module attributes and literal sizes shrink together; the given program stays whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -6,88 +13,146 @@ import swdc
 from passes.eliminate_dead_channels import EliminateDeadChannels
 from swdc.errors import PassError
 from swdc.pipeline import run
-from tests.support import Function, assert_equal, assert_same, certified, conv, image, plan_of, text, traced
+from swdc.program import Program
+from tests.support import Function, assert_equal, assert_same, certified, conv, image, plan_of, random_plan, text, traced
 
 
-def network():
-    def forward(self, x):
-        x = torch.relu(self.bn(self.stem(x)))
-        x = self.depthwise(x)
-        return self.head(x.view(x.shape[0], 8 * 64))
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = conv(3, 8, bias=False), nn.BatchNorm2d(8)
+        self.depthwise, self.left, self.right = conv(8, 8, groups=8), conv(4, 6), conv(4, 6)
+        self.head, self.unused = nn.Linear(6 * 16, 3), nn.Linear(4, 4)
+        self.register_buffer("never_read", torch.ones(5))
 
-    return Function(
-        forward, stem=conv(3, 8), bn=nn.BatchNorm2d(8), depthwise=conv(8, 8, groups=8), head=nn.Linear(8 * 64, 2),
-        unused=nn.Linear(3, 3),
-    )  # fmt: skip
-
-
-PLAN = {"stem": [1, 4, 6]}
-
-
-def test_golden(golden):
-    program = traced(network())
-    slim = EliminateDeadChannels(plan_of(program, PLAN)).apply(program).program
-    golden("eliminate_dead_channels", text(program) + "\n=>\n\n" + text(slim))
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.norm(self.stem(x)))
+        a, b = self.depthwise(y).chunk(2, 1)
+        y = torch.relu(self.left(a) + self.right(b))
+        result: torch.Tensor = self.head(nn.functional.avg_pool2d(y, 2).view(-1, 96))
+        return result
 
 
-def test_attributes_of_modules_are_those_of_their_tensors():
-    program = traced(network())
-    slim = swdc.slim(program, plan_of(program, PLAN))
-    leaves = slim.leaves
-    assert (leaves["stem"].out_channels, leaves["stem"].in_channels) == (3, 3)
-    assert leaves["bn"].num_features == 3
-    assert (leaves["depthwise"].groups, leaves["depthwise"].in_channels) == (3, 3)
-    assert leaves["head"].in_features == 3 * 64
-    assert leaves["stem"].weight.shape == (3, 3, 3, 3)
+def kept(program: Program) -> Any:
+    names = [group.name for group in program.groups]
+    return plan_of(program, dict(zip(names, ([0, 3], [1, 2, 3], [0, 5]), strict=True)))
 
 
-def test_equal_numbers_and_nothing_shared():
-    program = traced(network())
-    before = {n: t.clone() for n, t in program.tensors.items()}
-    masked, slim = certified(program, plan_of(program, PLAN))
-    for batch in (1, 4):
-        assert_same(masked(image(batch, 3, 8, 8)), slim(image(batch, 3, 8, 8)), 1e-12)
-    assert all(torch.equal(before[n], t) for n, t in program.tensors.items())
-    assert not {t.data_ptr() for t in program.tensors.values()} & {t.data_ptr() for t in slim.tensors.values()}
+def test_golden(golden: Callable[[str, str], None]) -> None:
+    program = traced(Network())
+    golden("eliminate_dead_channels.before", text(program))
+    golden("eliminate_dead_channels.after", text(swdc.slim(program, kept(program))))
 
 
-def test_tensors_that_nothing_reads_go():
-    program = traced(network())
-    assert "unused.weight" in program.tensors
-    slim = swdc.slim(program, plan_of(program, PLAN))
-    assert not any(name.startswith("unused") for name in slim.tensors)
+def test_attributes_of_modules_are_those_of_the_weights() -> None:
+    program = traced(Network())
+    _, slim = certified(program, kept(program))
+    get: Callable[[str], Any] = slim.get_submodule
+    assert (get("stem").in_channels, get("stem").out_channels) == (3, 5)
+    assert get("norm").num_features == 5
+    assert (get("depthwise").groups, get("depthwise").in_channels, get("depthwise").out_channels) == (5, 5, 5)
+    assert (get("left").in_channels, get("left").out_channels) == (2, 2)
+    assert (get("right").in_channels, get("right").out_channels) == (3, 2)
+    assert (get("head").in_features, get("head").out_features) == (32, 3)
+    for module in slim.leaves.values():
+        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+            assert tensor.shape == getattr(type(module)(*arguments(module)), name).shape
 
 
-def test_modified_is_honest():
-    program = traced(network())
-    nothing = EliminateDeadChannels(plan_of(program, {})).apply(program)
+def arguments(module: Any) -> tuple[Any, ...]:
+    """Return the arguments that make a module like the given one, read from its attributes."""
+    if isinstance(module, nn.Conv2d):
+        options = (module.stride, module.padding, module.dilation, module.groups)
+        return module.in_channels, module.out_channels, module.kernel_size, *options
+    return (module.num_features,) if isinstance(module, nn.BatchNorm2d) else (module.in_features, module.out_features)
+
+
+def test_what_is_not_read_goes() -> None:
+    program = traced(Network())
+    _, slim = certified(program, kept(program))
+    gone = set(program.state_dict()) - set(slim.state_dict())
+    assert gone == {"unused.weight", "unused.bias", "never_read"}
+
+
+def test_shapes_of_nodes_are_those_at_run_time() -> None:
+    program = traced(Network())
+    slim = swdc.slim(program, kept(program))
+
+    class Checked(torch.fx.Interpreter):
+        seen = 0
+
+        def run_node(self, n: torch.fx.Node) -> Any:
+            result = super().run_node(n)
+            if isinstance(result, torch.Tensor) and n.op != "get_attr":
+                assert tuple(result.shape)[1:] == tuple(n.meta["shape"])[1:], n.name
+                self.seen += 1
+            return result
+
+    checked = Checked(slim)
+    checked.run(image(2, 3, 8, 8))
+    assert checked.seen >= len(program.graph.nodes) - 3
+
+
+def test_the_original_is_untouched_and_shares_nothing() -> None:
+    program = traced(Network())
+    before, hashed = [t.clone() for t in program.tensors.values()], program.hash()
+    slim = swdc.slim(program, kept(program))
+    assert_equal(before, list(program.tensors.values()))
+    assert program.hash() == hashed
+    shared = {t.data_ptr() for t in program.tensors.values()} & {t.data_ptr() for t in slim.tensors.values()}
+    assert shared == set()
+    assert slim.hash() != hashed
+
+
+def test_modified_is_honest() -> None:
+    program = traced(Network())
+    assert run(program, [EliminateDeadChannels(kept(program))]).modified
+    nothing = run(program, [EliminateDeadChannels(plan_of(program, {}))])
     assert not nothing.modified
-    assert_equal(program(image()), nothing.program(image()))
-    assert EliminateDeadChannels(plan_of(program, PLAN)).apply(program).modified
+    assert_same(program(image()), nothing.program(image()), 1e-14)
 
 
-def test_requires_grad_and_modes_stay():
-    program = traced(network())
-    program.get_parameter("stem.weight").requires_grad_(False)
-    slim = swdc.slim(program.train(), plan_of(program, PLAN))
+def test_slim_from_the_masked_program_is_the_same() -> None:
+    program = traced(Network())
+    plan = kept(program)
+    one, other = swdc.slim(program, plan), swdc.slim(swdc.mask(program, plan), plan)
+    assert one.hash() == other.hash()
+    assert_equal(list(one.tensors.values()), list(other.tensors.values()))
+
+
+def test_modes_and_gradients_are_taken_over() -> None:
+    model = Network()
+    model.stem.requires_grad_(False)
+    program = traced(model).train()
+    program.get_submodule("norm").eval()
+    slim = swdc.slim(program, kept(program))
     assert slim.training
+    assert not slim.get_submodule("norm").training
     assert not slim.get_parameter("stem.weight").requires_grad
-    assert slim.get_parameter("head.weight").requires_grad
+    assert slim.get_parameter("left.weight").requires_grad
 
 
-def test_a_slim_program_can_be_slimmed_again():
-    program = traced(network())
-    once = swdc.slim(program, plan_of(program, PLAN))
-    _, twice = certified(once, plan_of(once, {"stem": [0, 2]}))
-    assert twice.leaves["stem"].out_channels == 2
-    assert swdc.count(twice).before["parameters"] == swdc.count(program).parameters
+def test_a_slim_program_is_slimmed_again() -> None:
+    program = traced(Network())
+    slim = swdc.slim(program, kept(program))
+    again = random_plan(slim, 3)
+    masked, thinner = swdc.mask(slim, again), swdc.slim(slim, again)
+    assert swdc.verify(masked, thinner).exact
+    assert swdc.count(thinner).parameters < swdc.count(slim).parameters
 
 
-def test_folding_must_come_before():
-    program = traced(network())
-    plan = plan_of(program, PLAN)
-    from swdc.contract import find_pass
+def test_it_trains_and_its_counts_remember_the_dense_program() -> None:
+    program = traced(Network())
+    slim = swdc.slim(program, kept(program)).train()
+    slim(image(2, 3, 8, 8)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in slim.parameters())
+    before = swdc.count(slim).before
+    counted = swdc.count(program)
+    assert before == {"parameters": counted.parameters, "operations": counted.operations, "macs": counted.macs}
 
-    fold = find_pass("fold-constant-channels")(plan=plan)
-    with pytest.raises(PassError, match="expected fold-constant-channels before eliminate-dead-channels"):
-        run(program, [EliminateDeadChannels(plan), fold])
+
+def test_an_empty_parameter_is_an_error() -> None:
+    program = traced(Function(lambda m, x: m.a(x), a=nn.Linear(3, 2)), image(2, 3))
+    program.a.weight = nn.Parameter(torch.zeros(0, 3))
+    with pytest.raises(PassError, match=r"expected no empty parameter after surgery, got \['a.weight'\]"):
+        EliminateDeadChannels(plan_of(program, {})).ensures(program)
