@@ -89,6 +89,11 @@ def count(program: Program, convention: str = "paper", batch: int = 1) -> Count:
             scope = node.meta.get(SCOPE)
             named = f"{scope}.{name}" if scope and node.op == "call_function" else name
             layers.append(LayerCount(named, call.operator, parameters, operations))
+    for name in sorted(program.read_tensors()):  # handed out as they are, with no call that reads them
+        tensor = tensors[name]
+        if isinstance(tensor, nn.Parameter) and id(tensor) not in seen:
+            seen.add(id(tensor))
+            layers.append(LayerCount(name, "output", tensor.numel(), 0))
     origin = program.facts.origin
     return Count(
         parameters=sum(layer.parameters for layer in layers),

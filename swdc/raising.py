@@ -60,7 +60,12 @@ class Raising:
             for path, module in model.named_modules()
             for name in module._non_persistent_buffers_set
         }
-        self.occupied = {name for name, _ in model.named_modules()} | {name.rpartition(".")[0] for name in self.tensors}
+        self.owned: dict[str, set[str]] = {}
+        for name in self.tensors:
+            path, _, attribute = name.rpartition(".")
+            self.owned.setdefault(path, set()).add(attribute)
+        self.occupied = {name for name, _ in model.named_modules()} | set(self.owned)
+        self.parents = {path[:dot] for path in self.occupied for dot, char in enumerate(path) if char == "."}
 
     def program(self) -> Program:
         """Return the finished Program."""
@@ -164,7 +169,7 @@ class Raising:
         call = Call(node, name_of(target), bound)
         tensors = [a for a in _TENSOR_ARGUMENTS if bound.get(a) is not None]
         path = path_of(call, *tensors) if tensors else self._free_path(node, name_of(target))
-        if path is None or any(p.startswith(path + ".") for p in self.occupied):
+        if path is None or path in self.parents:
             return None
         bound = self._own_momentum(bound, path)
         described = fx.Node(fx.Graph(), node.name, "call_function", target, (), {})
@@ -175,8 +180,7 @@ class Raising:
         signature = str(sorted((k, str(v)) for k, v in bound.items() if k != operator.data))
         if path in self.leaves and self.leaf_calls[path] != signature:
             return None
-        others = {n for n in self.tensors if n.rpartition(".")[0] == path}
-        if others - {f"{path}.{n}" for n in (*module._parameters, *module._buffers)}:
+        if self.owned.get(path, set()) - {*module._parameters, *module._buffers}:
             return None
         if path not in self.leaves:
             self.leaves[path], self.leaf_calls[path] = module, signature

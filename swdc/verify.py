@@ -97,12 +97,11 @@ def verify(
     dense = _check(masked, slim)
     plan = masked.facts.origin.plan  # type: ignore[union-attr]
     notes: list[str] = []
-    if masked.facts.batch is None:
-        batches = (1,)
+    batches = _batches(masked, batches, inputs)
     comparisons: list[Comparison] = []
     for dtype in (torch.float64, torch.float32):
         pair = _in(masked, dtype), _in(slim, dtype)
-        for mode, batch in _settings(batches, masked):
+        for mode, batch in _settings(batches, masked, given=inputs is not None):
             try:
                 error = relative_error(*(_run(p, mode, batch, seed, dtype, inputs) for p in pair))
             except (RuntimeError, ValueError) as failure:
@@ -141,6 +140,8 @@ def _check(masked: Program, slim: Program) -> Program:
     origin = masked.facts.origin
     if origin is None or origin.dense is None:
         raise VerificationError("expected a masked program as made by swdc.mask, got another; mask it with the plan")
+    if slim.facts.origin is not None and slim.facts.origin.dense is not None:
+        raise VerificationError("expected a slim program as made by swdc.slim, got a masked one; slim it with the plan")
     if slim.facts.origin is None or slim.facts.origin.plan.to_dict() != origin.plan.to_dict():
         raise VerificationError(
             "expected a masked and a slim program of the same plan, got different ones; make both with one plan"
@@ -148,8 +149,20 @@ def _check(masked: Program, slim: Program) -> Program:
     return origin.dense
 
 
-def _settings(batches: Sequence[int], program: Program) -> list[tuple[str, int]]:
-    training = 1 if program.facts.batch is None else max(2, *batches)
+def _batches(program: Program, batches: Sequence[int], inputs: Any) -> tuple[int, ...]:
+    """Return the batch sizes to compare: that of the inputs where they are given, one where there is no batch."""
+    if program.facts.batch is None:
+        return (1,)
+    given = [t for t in pytree.tree_leaves(inputs) if isinstance(t, torch.Tensor) and t.dim() > 0]
+    if given:
+        return (int(given[0].shape[0]),)
+    if not batches or min(batches) < 1:
+        raise VerificationError(f"expected batch sizes of at least 1, got {tuple(batches)}; give one or more")
+    return tuple(batches)
+
+
+def _settings(batches: Sequence[int], program: Program, given: bool) -> list[tuple[str, int]]:
+    training = max(batches) if given or program.facts.batch is None else max(2, *batches)
     return [*(("eval", batch) for batch in batches), ("train", training)]
 
 

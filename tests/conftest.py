@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,16 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def gcn() -> Callable[..., torch.nn.Module]:
+    """Return the graph network of PyG, which is slow to import and warns while it is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from torch_geometric.nn.models import GCN
+    network: Callable[..., torch.nn.Module] = GCN
+    return network
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, Dead
 from swdc.groups import STATISTIC
 from swdc.ops.base import Leaf, Operator, register
-from swdc.ops.leaves import adopt, refs
+from swdc.ops.leaves import adopt, bare, refs
 
 
 @register
@@ -64,7 +64,7 @@ class PReLU(Leaf):
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return a ``torch.nn.PReLU``."""
-        module = nn.PReLU(tensors[call["weight"]].shape[0], device="meta")
+        module = bare(nn.PReLU, tensors[call["weight"]].shape[0])
         return adopt(module, call, tensors, "weight")
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from swdc.channels import Channels, affine, at
 from swdc.groups import WRITES, Ids
 from swdc.kept import Kept
 from swdc.ops.base import Cost, Leaf, ShapeOf, register
-from swdc.ops.leaves import adopt, refs
+from swdc.ops.leaves import adopt, bare, refs
 
 
 @register
@@ -92,17 +92,18 @@ class Convolution(Leaf):
         """f_in x f_out x k^2 x positions; a grouped filter reads only its own group."""
         weight, rank = call["weight"], len(shape_of(call["weight"])) - 2
         kernel = prod(shape_of(weight)[2:])
-        read, written = (prod(shape_of(value)[-rank:]) for value in (call["input"], call.node))
+        shapes = (shape_of(value) for value in (call["input"], call.node))
+        read, written = (prod(shape) // shape[-rank - 1] for shape in shapes)  # all but the channels: batch too
         return (Cost(((weight, 0), (weight, 1)), kernel * read, kernel * written, kernel * written),)
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return a ``torch.nn.ConvNd``."""
         weight = tensors[call["weight"]]
         groups, rank = call["groups"], weight.dim() - 2
-        module = self.modules[rank - 1](
-            weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]),  # type: ignore[arg-type]
+        module = bare(
+            self.modules[rank - 1], weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]),
             stride=_each(call["stride"], rank), padding=_each(call["padding"], rank),
-            dilation=_each(call["dilation"], rank), groups=groups, bias=call["bias"] is not None, device="meta",
+            dilation=_each(call["dilation"], rank), groups=groups, bias=call["bias"] is not None,
         )  # fmt: skip
         return adopt(module, call, tensors, "weight", "bias")
 

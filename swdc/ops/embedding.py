@@ -12,7 +12,7 @@ from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels
 from swdc.groups import WRITES
 from swdc.ops.base import Leaf, register
-from swdc.ops.leaves import adopt, refs
+from swdc.ops.leaves import adopt, bare, refs
 
 
 @register
@@ -41,7 +41,7 @@ class Embedding(Leaf):
         rows, columns = tensors[call["weight"]].shape
         padding = call["padding_idx"] if call["padding_idx"] >= 0 else None
         scaled, sparse = call["scale_grad_by_freq"], call["sparse"]
-        module = nn.Embedding(rows, columns, padding, scale_grad_by_freq=scaled, sparse=sparse, device="meta")
+        module = bare(nn.Embedding, rows, columns, padding, scale_grad_by_freq=scaled, sparse=sparse)
         return adopt(module, call, tensors, "weight")
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:

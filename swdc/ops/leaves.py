@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,6 +15,18 @@ from swdc.call import Call, Ref
 def refs(module: nn.Module, path: str, *names: str) -> dict[str, Any]:
     """Return the tensors of a module as arguments: a ``Ref`` for each that it has, ``None`` otherwise."""
     return {name: Ref(f"{path}.{name}") if getattr(module, name) is not None else None for name in names}
+
+
+@cache
+def _without_initialisation(cls: Any) -> Any:
+    return type(cls.__name__, (cls,), {"reset_parameters": lambda self: None})
+
+
+def bare(cls: Any, *args: Any, **options: Any) -> nn.Module:
+    """Return a module on the meta device whose parameters were never initialised: its tensors are put in later."""
+    module: nn.Module = _without_initialisation(cls)(*args, device="meta", **options)
+    module.__class__ = cls
+    return module
 
 
 def adopt(module: nn.Module, call: Call, tensors: Mapping[str, torch.Tensor], *names: str) -> nn.Module:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, affine
 from swdc.groups import WRITES
 from swdc.ops.base import Cost, Leaf, ShapeOf, register
-from swdc.ops.leaves import adopt, refs
+from swdc.ops.leaves import adopt, bare, refs
 
 
 @register
@@ -40,17 +39,17 @@ class Linear(Leaf):
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """f_in x f_out + f_out, at every position that the layer is applied to."""
-        weight = call["weight"]
-        positions = prod(shape_of(call["input"])[:-1])
+        x, weight = call["input"], call["weight"]
+        positions = tuple((x, dim) for dim in range(len(shape_of(x)) - 1))  # dimensions, for channels may be among them
         return (
-            Cost(((weight, 0), (weight, 1)), positions, positions, positions),
-            Cost(((weight, 0),), positions, positions, 0),
+            Cost((*positions, (weight, 0), (weight, 1)), 1, 1, 1),
+            Cost((*positions, (weight, 0)), 1, 1, 0),
         )
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return a ``torch.nn.Linear``."""
         out_features, in_features = tensors[call["weight"]].shape
-        module = nn.Linear(in_features, out_features, bias=call["bias"] is not None, device="meta")
+        module = bare(nn.Linear, in_features, out_features, bias=call["bias"] is not None)
         return adopt(module, call, tensors, "weight", "bias")
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:

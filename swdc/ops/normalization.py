@@ -14,7 +14,7 @@ from swdc.channels import UNKNOWN, Channels, affine
 from swdc.groups import STATISTIC, WRITES
 from swdc.kept import Kept
 from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_result, register
-from swdc.ops.leaves import adopt, refs
+from swdc.ops.leaves import adopt, bare, refs
 
 _ROLES = {"weight": WRITES, "bias": WRITES, "running_mean": STATISTIC, "running_var": STATISTIC}
 
@@ -46,7 +46,7 @@ class BatchNorm(_ChannelNorm):
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """f x positions x 2; no multiply-adds, for a batch norm folds into the layer before it."""
         x = call["input"]
-        positions = 2 * prod(shape_of(x)[2:])
+        positions = 2 * prod(shape_of(x)) // shape_of(x)[1]
         return (Cost(((x, 1),), positions, positions, 0),)
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
@@ -57,9 +57,9 @@ class BatchNorm(_ChannelNorm):
         rank = len(call.shape)
         cls = self.modules[{2: 0, 3: 0, 4: 1, 5: 2}[rank]]
         channels = tensors[call["weight"] or call["running_mean"]].shape[0]
-        module = cls(
-            channels, eps=call["eps"], momentum=call["momentum"], affine=call["weight"] is not None,
-            track_running_stats=tracks, device="meta",
+        module = bare(
+            cls, channels, eps=call["eps"], momentum=call["momentum"], affine=call["weight"] is not None,
+            track_running_stats=tracks,
         )  # fmt: skip
         adopt(module, call, tensors, "weight", "bias", "running_mean", "running_var")
         if tracks:
@@ -95,7 +95,7 @@ class InstanceNorm(_ChannelNorm):
         cls = self.modules[len(call.shape) - 3]
         affine, width = call["weight"] is not None, call.shape[1]
         channels = tensors[call["weight"]].shape[0] if affine else width
-        module = cls(channels, eps=call["eps"], momentum=call["momentum"], affine=affine, device="meta")
+        module = bare(cls, channels, eps=call["eps"], momentum=call["momentum"], affine=affine)
         return adopt(module, call, tensors, "weight", "bias")
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
@@ -132,9 +132,9 @@ class LayerNorm(_MixingNorm):
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return a ``torch.nn.LayerNorm``."""
         affine = call["weight"] is not None
-        module = nn.LayerNorm(
-            list(call["normalized_shape"]), eps=call["eps"], elementwise_affine=affine,
-            bias=call["bias"] is not None, device="meta",
+        module = bare(
+            nn.LayerNorm, list(call["normalized_shape"]), eps=call["eps"], elementwise_affine=affine,
+            bias=call["bias"] is not None,
         )  # fmt: skip
         return adopt(module, call, tensors, "weight", "bias")
 
@@ -155,7 +155,7 @@ class GroupNorm(_MixingNorm):
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return a ``torch.nn.GroupNorm``."""
         affine, width = call["weight"] is not None, call.shape[1]
-        module = nn.GroupNorm(call["num_groups"], int(width), eps=call["eps"], affine=affine, device="meta")
+        module = bare(nn.GroupNorm, call["num_groups"], int(width), eps=call["eps"], affine=affine)
         return adopt(module, call, tensors, "weight", "bias")
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:

@@ -103,7 +103,10 @@ def scored(program: Program, groups: Sequence[ChannelGroup], criterion: str | Cr
     candidates = [g for g in groups if g.name not in ignored]
     if not candidates:
         raise PlanError("expected at least one group of removable channels; program.explain() says what is frozen")
-    found = dict(zip((g.name for g in candidates), find_criterion(criterion)(program, candidates), strict=True))
+    given = [None if s is None else np.asarray(s) for s in find_criterion(criterion)(program, candidates)]
+    if len(given) != len(candidates):
+        raise PlanError(f"expected scores for each of {len(candidates)} groups, got {len(given)}; None keeps a group")
+    found = dict(zip((g.name for g in candidates), given, strict=True))
     scores = [found.get(g.name) for g in groups]
     if all(s is None for s in scores):
         raise PlanError(
@@ -116,7 +119,7 @@ def scored(program: Program, groups: Sequence[ChannelGroup], criterion: str | Cr
                 f"expected {group.width} finite scores for group {group.name!r}, got shape {np.shape(values)} "
                 f"with {int((~np.isfinite(values)).sum())} that are not finite"
             )
-    return scores
+    return [None if s is None else s.astype(np.float64) for s in scores]  # negating unsigned integers would wrap
 
 
 class Chooser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -55,8 +56,6 @@ def test_a_softmax_over_positions_gives_an_unknown_constant() -> None:
 
 
 def test_zero_only() -> None:
-    import numpy as np
-
     assert zero_only(0.0) == 0.0
     assert np.isnan(zero_only(0.5))
     assert np.array_equal(zero_only(np.array([0.0, 0.5])), [0.0, UNKNOWN], equal_nan=True)

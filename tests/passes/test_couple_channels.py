@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 import networkx as nx
@@ -147,8 +148,6 @@ def test_a_model_without_channels_to_remove() -> None:
 
 def test_the_analysis_takes_linear_time() -> None:
     def seconds(blocks: int) -> float:
-        from time import perf_counter
-
         parts = [part for _ in range(blocks) for part in (conv(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU())]
         program = swdc.trace(nn.Sequential(*parts).eval(), torch.randn(1, 4, 2, 2))
         times = []

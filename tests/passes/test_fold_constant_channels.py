@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import swdc
+from passes.eliminate_dead_channels import EliminateDeadChannels
 from passes.fold_constant_channels import FoldConstantChannels
 from swdc.errors import PassError
 from swdc.pipeline import run
@@ -86,6 +87,12 @@ def test_what_does_not_learn_still_does_not() -> None:
     assert slim.get_parameter("0.weight").requires_grad
 
 
+def test_a_bias_in_float32_is_rounded_once_and_still_certified() -> None:
+    program = swdc.trace(network().eval(), X.float())
+    plan = plan_of(program, {"0": [0, 3]})
+    assert swdc.verify(swdc.mask(program, plan), swdc.slim(program, plan)).exact
+
+
 def test_a_convolution_sums_over_its_window() -> None:
     program = traced(nn.Sequential(conv(3, 4), nn.Sigmoid(), conv(4, 2, padding=0)))
     plan = plan_of(program, {"0": [0, 1]})
@@ -97,6 +104,6 @@ def test_a_convolution_sums_over_its_window() -> None:
 def test_it_comes_before_elimination() -> None:
     program = traced(network(), X)
     plan = plan_of(program, {"0": [0]})
-    passes = [swdc.contract.find_pass(name)(plan=plan) for name in ("eliminate-dead-channels", "fold-constant-channels")]
+    passes = [EliminateDeadChannels(plan), FoldConstantChannels(plan)]
     with pytest.raises(PassError, match="expected fold-constant-channels before eliminate-dead-channels"):
         run(program, passes)

@@ -1,0 +1,97 @@
+"""Plans as data: what belongs to a program, what does not, and the way through JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from torch import nn
+
+import swdc
+from swdc.errors import PlanError
+from swdc.plan import Plan
+from swdc.program import Program
+from tests.support import conv, plan_of, traced
+
+USES: dict[str, Callable[[Program, Plan], Any]] = {
+    "mask": swdc.mask,
+    "slim": swdc.slim,
+    "check": lambda program, plan: plan.check(program),
+}
+
+
+def small(width: int = 8) -> Program:
+    return traced(nn.Sequential(conv(3, width), nn.ReLU(), conv(width, 6), nn.ReLU(), conv(6, 2)))
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES.keys())
+def test_a_plan_of_another_program_is_refused(use: Callable[[Program, Plan], Any]) -> None:
+    program, other = small(), small(width=10)
+    plan = swdc.plan(other, 0.5)
+    with pytest.raises(PlanError, match="expected a plan of this program") as caught:
+        use(program, plan)
+    assert program.hash()[:12] in str(caught.value)
+    assert other.hash()[:12] in str(caught.value)
+
+
+def test_a_slim_program_does_not_take_the_plan_again() -> None:
+    program = small()
+    plan = swdc.plan(program, 0.5)
+    with pytest.raises(PlanError, match="expected a plan of this program"):
+        swdc.slim(swdc.slim(program, plan), plan)
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES.keys())
+def test_an_unknown_group_is_refused(use: Callable[[Program, Plan], Any]) -> None:
+    program = small()
+    plan = swdc.plan(program, 0.5)
+    with pytest.raises(PlanError, match="expected groups of this program, got 'nowhere'"):
+        use(program, replace(plan, kept={**plan.kept, "nowhere": (0,)}, widths={**plan.widths, "nowhere": 4}))
+
+
+@pytest.mark.parametrize("kept", [(), (8,), (0, 100), (-1, 0), (1, 1)], ids=str)
+@pytest.mark.parametrize("use", USES.values(), ids=USES.keys())
+def test_channels_that_a_group_does_not_have_are_refused(
+    use: Callable[[Program, Plan], Any], kept: tuple[int, ...]
+) -> None:
+    program = small()
+    with pytest.raises(PlanError, match="expected between 1 and 8 distinct channels of group '0' to be kept"):
+        use(program, plan_of(program, {"0": kept}))
+
+
+def test_a_group_that_is_not_named_stays_whole() -> None:
+    program = small()
+    slim = swdc.slim(program, Plan({"0": (1, 4)}, {"0": 8}, program.hash()))
+    assert [group.width for group in slim.groups] == [2, 6]
+
+
+def test_through_json_and_back() -> None:
+    program = small()
+    plan = swdc.plan(program, 0.4, budget="parameters", ignore=("4",))
+    back = Plan.from_dict(json.loads(json.dumps(plan.to_dict())))
+    assert back == plan
+    assert back.to_dict() == plan.to_dict()
+    back.check(program)
+    assert swdc.count(swdc.slim(program, back)) == swdc.count(swdc.slim(program, plan))
+
+
+def test_settings_say_how_it_was_made() -> None:
+    plan = swdc.plan(small(), 0.25, budget="operations", criterion="l1", scope="group", round_to=2, ignore="2")
+    assert plan.settings == {
+        "sparsity": 0.25,
+        "budget": "operations",
+        "criterion": "l1",
+        "scope": "group",
+        "round_to": 2,
+        "ignore": ["2"],
+    }
+
+
+def test_printed_with_the_width_of_each_group() -> None:
+    program = small()
+    plan = plan_of(program, {"0": (0, 3, 5), "2": (1,)})
+    assert str(plan) == "keeps 4 of 14 channels\n  0: 3 of 8\n  2: 1 of 6"
+    assert plan.removed_channels == 10
