@@ -14,6 +14,7 @@ import typer
 from swdc.bench.catalogue import CORE
 from swdc.bench.compiling import NETWORKS, compare, scaling
 from swdc.bench.zoo import zoo
+from swdc.cli.help import help_of
 from swdc.cli.options import SeedOption, TracebackOption
 from swdc.cli.output import NOT_AS_ASKED, Output, reported
 from swdc.cli.progress import progress_bar
@@ -38,17 +39,15 @@ OnlyOption = Annotated[
 RepeatsOption = Annotated[int, typer.Option("--repeats", min=1, help="Paired runs, of which the median counts.")]
 LibraryOption = Annotated[LibraryName, typer.Option("--library", help="Which networks.")]
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
-
 
 def register(parent: typer.Typer) -> None:
     """Add the command and its subcommands."""
-    parent.add_typer(
-        app, name="bench", help="Measure what works and how fast. Rows are printed, and written with --json."
-    )
+    app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+    for name, command in (("zoo", bench_zoo), ("compile", bench_compile), ("scaling", bench_scaling)):
+        app.command(name, help=help_of(command))(command)
+    parent.add_typer(app, name="bench", help="Measure what works and how fast.")
 
 
-@app.command("zoo")
 def bench_zoo(
     library: LibraryOption = LibraryName.core,
     only: OnlyOption = None,
@@ -58,9 +57,8 @@ def bench_zoo(
 ) -> None:
     """Cut half of each group's channels of many networks with random weights: exact, smaller, and alike in ONNX?
 
-    \b
-    swdc bench zoo --library core --json zoo.json
-    swdc bench zoo --only resnet18,gat
+    $ swdc bench zoo --library core --json zoo.json
+    $ swdc bench zoo --only resnet18,gat
     """
     with reported(show_traceback=show_traceback) as output:
         names = [name.strip() for name in only.split(",")] if only else list(CORE)
@@ -80,28 +78,24 @@ def bench_zoo(
             raise typer.Exit(NOT_AS_ASKED)
 
 
-@app.command("compile")
 def bench_compile(
     repeats: RepeatsOption = 3, json_file: FileOption = None, show_traceback: TracebackOption = False
 ) -> None:
     """Time capture, analysis, planning and surgery beside Torch-Pruning's building and pruning, on one thread.
 
-    \b
-    swdc bench compile --json compile.json
+    $ swdc bench compile --json compile.json
     """
     with reported(show_traceback=show_traceback) as output:
         rows = _measured(lambda announce: compare(repeats, announce), len(NETWORKS), json_file)
         _print_compile(output, rows)
 
 
-@app.command("scaling")
 def bench_scaling(
     repeats: RepeatsOption = 5, json_file: FileOption = None, show_traceback: TracebackOption = False
 ) -> None:
     """Time the dependency analysis of residual networks of 100 and of 1,000 blocks.
 
-    \b
-    swdc bench scaling
+    $ swdc bench scaling
     """
     with reported(show_traceback=show_traceback) as output:
         rows = _measured(lambda announce: scaling(repeats=repeats), 2, json_file)

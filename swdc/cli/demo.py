@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from swdc.cli.help import help_of
 from swdc.cli.options import JsonOption, SeedOption, TracebackOption
 from swdc.cli.output import NOT_AS_ASKED, Output, reported
 from swdc.cli.progress import progress_bar
@@ -33,7 +34,7 @@ EpochsOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("demo")(demo)
+    app.command("demo", help=help_of(demo))(demo)
 
 
 def demo(
@@ -49,9 +50,8 @@ def demo(
     ResNet-20 with batch norms inserted after its residual sums learns scikit-learn's handwritten digits under
     Selective Weight Decay; then it is slimmed, certified, exported, and timed in onnxruntime.
 
-    \b
-    swdc demo --out demo
-    swdc demo --network gcn --out demo-gcn
+    $ swdc demo --out demo
+    $ swdc demo --network gcn --out demo-gcn
     """
     with reported(as_json, show_traceback) as output:
         with progress_bar(hidden=as_json) as bar:
