@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from torch import fx
 
 from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, Dead, at
@@ -141,6 +142,9 @@ class Slice(Operator):
 
     names = ("aten.slice.Tensor",)
 
+    def _is_known(self, call: Call) -> bool:
+        return not any(isinstance(call[name], fx.Node) for name in ("start", "end", "step"))
+
     def _range(self, call: Call, size: int) -> slice:
         start, end = call["start"] or 0, _END if call["end"] is None else call["end"]
         return slice(start, min(end, size) if end >= 0 else end, call["step"])
@@ -150,9 +154,12 @@ class Slice(Operator):
         labels = channels.labels(call["self"])
         dim = call["dim"] % len(labels)
         ids = labels[dim]
-        if ids is not None and call["step"] != 1:
-            channels.freeze(ids, call.reason("takes every n-th index"))
-        if ids is not None:
+        if not self._is_known(call):
+            channels.freeze(ids, call.reason("takes a number of indices that depends on the data"))
+            labels[dim] = None
+        elif ids is not None:
+            if call["step"] != 1:
+                channels.freeze(ids, call.reason("takes every n-th index"))
             labels[dim] = ids[self._range(call, len(ids))]
             channels.part(labels[dim])
         channels.set(call, labels)
@@ -162,7 +169,7 @@ class Slice(Operator):
         dead = channels.dead(call["self"])
         dim = call["dim"] % len(dead)
         ids = channels.channels(call["self"], dim)
-        if ids is not None:
+        if ids is not None and self._is_known(call):
             dead[dim] = at(dead[dim], self._range(call, len(ids)))
         channels.set_dead(call, dead)
 

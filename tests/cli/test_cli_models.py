@@ -101,7 +101,7 @@ def test_a_missing_dependency_names_its_extra(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(
         CommandError,
-        match=r"there is no module 'torchvision\.models'; install it with pip install 'swdc\[vision\]'",
+        match=r"there is no module 'torchvision(\.models)?'; install it with pip install 'swdc\[vision\]'",
     ):
         find_callable("model_with_dependency:build")
 

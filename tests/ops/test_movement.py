@@ -141,3 +141,13 @@ def test_positions_taken_apart_leave_the_channels() -> None:
 
     program = assert_slims(Function(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 2)), image(3, 2, 5))
     assert [group.width for group in program.groups] == [8]
+
+
+def test_positions_up_to_a_size_known_at_run_time() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.b(torch.relu(m.a(x) + m.place[: x.size(0), None]))
+
+    place = nn.Parameter(torch.randn(50, 8))
+    program = assert_slims(Function(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 2), place=place), image(4, 3, 5))
+    assert members(program) == [{"a.weight[0]", "a.bias[0]", "place[1]", "b.weight[1]"}]
+    assert "a number of indices that depends on the data" in reason_at(program, "place", 0)

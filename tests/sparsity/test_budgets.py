@@ -92,8 +92,13 @@ def test_by_hand() -> None:
     program = traced(nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8 * 64, 3)))
     for width in (1, 5, 8):
         widths = np.array([width])
-        assert Budget(program, "parameters").cost(widths) == 27 * width + width + 2 * width + 3 * 64 * width + 3
-        assert Budget(program, "operations").cost(widths) == 64 * 27 * width + 2 * 64 * width + 3 * 64 * width + 3
+        assert (
+            Budget(program, "parameters").cost(widths) == 27 * width + width + 2 * width + 3 * 64 * width + 3
+        )
+        assert (
+            Budget(program, "operations").cost(widths)
+            == 64 * 27 * width + 2 * 64 * width + 3 * 64 * width + 3
+        )
         assert Budget(program, "channels").cost(widths) == width
 
 

@@ -1,7 +1,8 @@
-"""Criteria, computed again by hand."""
+"""Scores of channels, by hand on small networks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,96 +12,198 @@ from torch import nn
 
 import swdc
 from swdc.errors import PlanError
-from swdc.sparsity.criteria import CRITERIA, find_criterion, gamma, l1, l2
+from swdc.groups import ChannelGroup
+from swdc.program import Program
+from swdc.sparsity.criteria import Criterion, Scores, find_criterion, gamma, l1, l2
 from swdc.sparsity.gains import deciding_norms
-from tests.support import Function, conv, image, traced
+from tests.support import Function, conv, group_with, traced
 
 
-def test_l2_and_l1_by_hand() -> None:
-    program = traced(nn.Sequential(conv(3, 6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 64, 2)))
-    weight, bias, read = (program.get_parameter(n).detach() for n in ("0.weight", "0.bias", "3.weight"))
-    every = torch.cat([weight.flatten(1), bias[:, None], read.view(2, 6, 64).transpose(0, 1).flatten(1)], 1)
-    for criterion, norm in ((l2, every.norm(dim=1)), (l1, every.abs().sum(1))):
-        (scores,) = criterion(program, program.groups)
-        assert np.allclose(scores, (norm / norm.mean()).numpy(), rtol=1e-12)
+def chain() -> Program:
+    return traced(nn.Sequential(conv(3, 4), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 5)))
 
 
-def test_statistics_and_whole_numbers_do_not_score() -> None:
-    keep = torch.tensor([[[1]], [[0]], [[1]], [[1]]])
-    model = Function(lambda m, x: m.d(m.n(m.c(x) * m.keep)), c=conv(3, 4), n=nn.BatchNorm2d(4), d=conv(4, 2), keep=keep)
-    program = traced(model)
-    (before,) = l2(program, program.groups)
-    with torch.no_grad():
-        program.get_buffer("n.running_var").mul_(100)
-        program.get_buffer("keep").mul_(7)
-    assert np.array_equal(before, l2(program, program.groups)[0])
-
-
-def test_gamma_by_hand() -> None:
-    program = traced(nn.Sequential(conv(3, 6), nn.BatchNorm2d(6), nn.ReLU(), conv(6, 4), nn.ReLU(), conv(4, 2)))
-    with torch.no_grad():
-        program.get_parameter("1.weight").neg_()
-    first, second = gamma(program, program.groups)
-    assert np.allclose(first, program.get_parameter("1.weight").detach().abs().numpy())
-    assert second is None
-
-
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.bn0, self.conv1, self.bn1 = conv(3, 6), nn.BatchNorm2d(6), conv(6, 6), nn.BatchNorm2d(6)
-        self.conv2, self.bn2, self.bn3, self.head = conv(6, 6), nn.BatchNorm2d(6), nn.BatchNorm2d(6), conv(6, 2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = torch.relu(self.bn0(self.stem(x)))
-        z = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(y)))))
-        result: torch.Tensor = self.head(torch.relu(self.bn3(y + z)))
-        return result
-
-
-def test_a_norm_that_the_next_one_overrules_does_not_decide() -> None:
-    program = traced(Block())
-    assert deciding_norms(program) == ["bn0", "bn1", "bn3"]
-    shared = next(s for g, s in zip(program.groups, gamma(program, program.groups), strict=True) if g.name == "stem")
-    by_hand = (program.get_parameter("bn0.weight").abs() + program.get_parameter("bn3.weight").abs()) / 2
-    assert np.allclose(shared, by_hand.detach().numpy())
-
-
-def test_without_a_norm_behind_the_sum_both_sides_decide() -> None:
+def residual() -> Program:
     def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        return m.d(torch.relu(m.n(m.a(x)) + m.o(m.b(x))))
+        x = torch.relu(m.bn0(m.stem(x)))
+        return m.head(torch.relu(m.bn1(m.body(x)) + x))
 
-    parts = {"a": conv(3, 4), "b": conv(3, 4), "n": nn.BatchNorm2d(4), "o": nn.BatchNorm2d(4), "d": conv(4, 2)}
-    program = traced(Function(forward, **parts))
-    assert sorted(deciding_norms(program)) == ["n", "o"]
-    assert deciding_norms(swdc.insert_batchnorm(program)) == ["sum_batchnorm"]
+    return traced(
+        Function(
+            forward,
+            stem=conv(3, 6),
+            bn0=nn.BatchNorm2d(6),
+            body=conv(6, 6),
+            bn1=nn.BatchNorm2d(6),
+            head=conv(6, 2),
+        )
+    )
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
-def test_dead_channels_score_zero_and_scale_does_not_matter_between_groups(criterion: str) -> None:
-    program = traced(nn.Sequential(conv(3, 6), nn.BatchNorm2d(6), nn.ReLU(), conv(6, 2)))
+def score(program: Program, criterion: Criterion, slot: str) -> np.ndarray[Any, Any]:
+    group = group_with(program, slot)
+    values = criterion(program, program.groups)[program.groups.index(group)]
+    assert values is not None
+    return values
+
+
+@pytest.mark.parametrize(("criterion", "power", "root"), [(l1, 1, 1.0), (l2, 2, 0.5)], ids=["l1", "l2"])
+def test_magnitudes_by_hand(criterion: Criterion, power: int, root: float) -> None:
+    program = chain()
+    w = {name: t.detach().abs().pow(power) for name, t in program.tensors.items()}
+    sums = w["0.weight"].sum((1, 2, 3)) + w["0.bias"] + w["1.weight"] + w["1.bias"]
+    sums = (sums + w["4.weight"].reshape(5, 4, 64).sum((0, 2))).pow(root)
+    expected = (sums / sums.mean()).numpy()
+    np.testing.assert_allclose(score(program, criterion, "0.weight[0]"), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("criterion", [l1, l2])
+def test_magnitudes_of_half_precision_do_not_overflow(criterion: Criterion) -> None:
+    program = chain().to(torch.float16)
     with torch.no_grad():
-        for name in ("0.weight", "0.bias", "1.weight", "1.bias"):
-            program.get_parameter(name)[2] = 0
-        program.get_parameter("3.weight")[:, 2] = 0
-    (scores,) = find_criterion(criterion)(program, program.groups)
-    assert scores is not None
-    assert scores.argmin() == 2
-    assert scores[2] == 0
-    assert swdc.plan(program, 1 / 6, criterion=criterion).kept["0"] == (0, 1, 3, 4, 5)
+        program.get_submodule("0").weight.mul_(1e3)  # type: ignore[operator, union-attr]
+    wide = program.clone().to(torch.float64)
+    found = score(program, criterion, "0.weight[0]")
+    np.testing.assert_allclose(found, score(wide, criterion, "0.weight[0]"), rtol=1e-5)
 
 
-def test_a_group_of_zeros_scores_zero_without_a_warning() -> None:
-    program = traced(nn.Sequential(conv(3, 6), nn.ReLU(), conv(6, 2)))
+@pytest.mark.parametrize("criterion", [l1, l2])
+def test_magnitudes_of_a_network_of_zeros(criterion: Criterion) -> None:
+    program = chain()
     with torch.no_grad():
         for parameter in program.parameters():
             parameter.zero_()
-    assert np.array_equal(l2(program, program.groups)[0], np.zeros(6))
+    assert score(program, criterion, "0.weight[0]").tolist() == [0.0] * 4
+    assert swdc.plan(program, 0.5, criterion=criterion).removed_channels == 2
 
 
-def test_a_function_is_a_criterion() -> None:
-    program = traced(nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2)), image(2, 5))
-    plan = swdc.plan(program, 0.5, criterion=lambda _, groups: [np.arange(g.width, dtype=float) for g in groups])
-    assert plan.kept["0"] == (3, 4, 5)
-    with pytest.raises(PlanError, match="or a function of program and groups, got 'none'"):
-        find_criterion("none")
+def test_magnitudes_are_the_same_in_any_group_order() -> None:
+    program = residual()
+    forward, backward = l2(program, program.groups), l2(program, program.groups[::-1])
+    for one, other in zip(forward, backward[::-1], strict=True):
+        assert one is not None
+        assert other is not None
+        np.testing.assert_array_equal(one, other)
+
+
+def test_gamma_by_hand() -> None:
+    program = chain()
+    with torch.no_grad():
+        program.get_parameter("1.weight").copy_(torch.tensor([0.5, -2.0, 0.0, 1.0]))
+    assert score(program, gamma, "0.weight[0]").tolist() == [0.5, 2.0, 0.0, 1.0]
+    assert swdc.plan(program, 0.5, criterion="gamma").kept == {"0": (1, 3)}
+
+
+def test_gamma_is_the_mean_of_the_norms_of_a_residual_sum() -> None:
+    program = residual()
+    assert deciding_norms(program) == ["bn0", "bn1"]
+    gains = [program.get_parameter(f"{name}.weight").detach().abs().numpy() for name in ("bn0", "bn1")]
+    np.testing.assert_allclose(score(program, gamma, "stem.weight[0]"), np.mean(gains, axis=0), rtol=1e-12)
+
+
+def test_a_norm_after_the_sum_overrules_those_before_it() -> None:
+    program = swdc.insert_batchnorm(residual())
+    assert deciding_norms(program) == ["bn0", "sum_batchnorm"]  # bn0 also feeds the body
+    with torch.no_grad():
+        program.get_parameter("bn1.weight").fill_(100.0)
+        program.get_parameter("bn0.weight").copy_(torch.arange(6.0))
+        program.get_parameter("sum_batchnorm.weight").copy_(-torch.arange(6.0) * 3)
+    assert score(program, gamma, "stem.weight[0]").tolist() == [0, 2, 4, 6, 8, 10]
+
+
+def test_all_norms_before_a_chain_of_sums_are_overruled() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.head(torch.relu(m.last(m.bn0(m.a(x)) + m.bn1(m.b(x)) + m.bn2(m.c(x)))))
+
+    parts: dict[str, nn.Module] = {name: conv(3, 6) for name in "abc"}
+    parts |= {name: nn.BatchNorm2d(6) for name in ("bn0", "bn1", "bn2", "last")}
+    program = traced(Function(forward, head=conv(6, 2), **parts))
+    assert deciding_norms(program) == ["last"]
+    expected = program.get_parameter("last.weight").detach().abs().numpy()
+    np.testing.assert_array_equal(score(program, gamma, "a.weight[0]"), expected)
+
+
+def test_norms_without_gains_decide_nothing() -> None:
+    program = traced(nn.Sequential(conv(3, 4), nn.BatchNorm2d(4, affine=False), nn.ReLU(), conv(4, 2)))
+    assert deciding_norms(program) == []
+
+
+def test_gamma_without_norms_says_what_to_do() -> None:
+    program = traced(nn.Sequential(conv(3, 4), nn.ReLU(), conv(4, 2)))
+    with pytest.raises(
+        PlanError, match=r"without batch norms wants criterion='l2', or .* swdc\.insert_batchnorm"
+    ):
+        swdc.plan(program, 0.5, criterion="gamma")
+
+
+def test_gamma_keeps_groups_without_norms_whole() -> None:
+    program = traced(
+        nn.Sequential(conv(3, 6), nn.BatchNorm2d(6), nn.ReLU(), conv(6, 4), nn.ReLU(), conv(4, 2))
+    )
+    plan = swdc.plan(program, 0.3, criterion="gamma")
+    assert {name: len(kept) for name, kept in plan.kept.items()} == {"0": 3, "3": 4}
+
+
+def three_groups() -> Program:
+    return traced(nn.Sequential(conv(3, 6), nn.ReLU(), conv(6, 4), nn.ReLU(), conv(4, 2)))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, list, torch.tensor, lambda v: np.asarray(v, dtype=np.uint8)])
+def test_a_function_as_criterion(kind: Callable[[list[int]], Any]) -> None:
+    def late_channels(program: Program, groups: Sequence[ChannelGroup]) -> Scores:
+        return [kind(list(range(group.width))) for group in groups]
+
+    plan = swdc.plan(three_groups(), 0.5, criterion=late_channels, scope="group")
+    assert plan.kept == {"0": (3, 4, 5), "2": (2, 3)}
+    assert plan.settings["criterion"] == "late_channels"
+
+
+def test_a_function_is_asked_for_what_is_not_ignored() -> None:
+    asked: list[str] = []
+
+    def first(program: Program, groups: Sequence[ChannelGroup]) -> Scores:
+        asked.extend(group.name for group in groups)
+        return [np.arange(group.width, dtype=float) for group in groups]
+
+    plan = swdc.plan(three_groups(), 0.2, criterion=first, ignore="0")
+    assert asked == ["2"]
+    assert plan.kept == {"0": (0, 1, 2, 3, 4, 5), "2": (2, 3)}
+
+
+def test_a_function_with_no_opinion_on_a_group_keeps_it() -> None:
+    plan = swdc.plan(three_groups(), 0.3, criterion=lambda program, groups: [None, np.arange(4.0)])
+    assert plan.kept == {"0": (0, 1, 2, 3, 4, 5), "2": (3,)}
+
+
+WRONG: dict[str, tuple[Callable[[int], Any], str]] = {
+    "too few": (
+        lambda width: np.ones(width - 1),
+        r"expected 6 finite scores for group '0', got shape \(5,\)",
+    ),
+    "a matrix": (
+        lambda width: np.ones((width, 1)),
+        r"expected 6 finite scores for group '0', got shape \(6, 1\)",
+    ),
+    "a number": (lambda width: 1.0, r"expected 6 finite scores for group '0', got shape \(\)"),
+    "nan": (lambda width: np.r_[np.nan, np.ones(width - 1)], r"got shape \(6,\) with 1 that are not finite"),
+    "infinite": (lambda width: np.full(width, np.inf), r"got shape \(6,\) with 6 that are not finite"),
+}
+
+
+@pytest.mark.parametrize(("scores", "message"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_scores_are_refused(scores: Callable[[int], Any], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        swdc.plan(three_groups(), 0.5, criterion=lambda program, groups: [scores(g.width) for g in groups])
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_scores_of_another_number_of_groups_are_refused(number: int) -> None:
+    with pytest.raises(PlanError, match=f"expected scores for each of 2 groups, got {number}"):
+        swdc.plan(three_groups(), 0.5, criterion=lambda program, groups: [np.ones(6)] * number)
+
+
+def test_criteria_by_name() -> None:
+    assert [find_criterion(name) for name in ("l1", "l2", "gamma")] == [l1, l2, gamma]
+    assert find_criterion(l1) is l1
+    with pytest.raises(PlanError, match=r"expected a criterion of \['gamma', 'l1', 'l2'\] or a function"):
+        find_criterion("l3")
