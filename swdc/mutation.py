@@ -7,7 +7,11 @@ from typing import Any
 import torch
 from torch import fx
 
-_RETURN_THEIR_INPUT = ("aten.dropout.default", "aten.feature_dropout.default")
+_RETURN_THEIR_INPUT = (
+    "aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default",
+    "aten.feature_alpha_dropout.default", "aten.type_as.default",
+)  # fmt: skip
+"""Operators that may do so without saying it in their schema."""
 
 
 def without_side_effects(target: Any) -> Any:
@@ -26,6 +30,29 @@ def without_side_effects(target: Any) -> Any:
 def overwrites(node: fx.Node) -> bool:
     """Whether a node changes one of its inputs."""
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+class Memory:
+    """Which values of a graph share memory."""
+
+    def __init__(self, graph: fx.Graph) -> None:
+        self._owner: dict[fx.Node, fx.Node] = {}
+        self._sharing: dict[fx.Node, list[fx.Node]] = {}
+        for node in graph.nodes:
+            inputs = node.all_input_nodes if is_view(node) or overwrites(node) else []
+            owner = self._owner[inputs[0]] if inputs else node
+            self._owner[node] = owner
+            self._sharing.setdefault(owner, []).append(node)
+
+    def read_later(self, node: fx.Node) -> list[fx.Node]:
+        """Return the values made before ``node`` that share the memory which it overwrites, and are read after it.
+
+        The memory of an input of the graph, the overwritten value aside, counts as read later by its owner.
+        """
+        x = node.all_input_nodes[0]
+        owner = self._owner[x]
+        others = [other for other in self._sharing[owner] if other < node and other is not x]
+        return [o for o in others if o.op == "placeholder" or any(user > node for user in o.users)]
 
 
 def is_view(node: fx.Node) -> bool:

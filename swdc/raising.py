@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from swdc.call import Call, Ref, bind, bind_arguments
 from swdc.errors import TraceError
 from swdc.measuring import UNSEEN, measured
-from swdc.mutation import is_view, overwrites, without_side_effects
+from swdc.mutation import Memory, overwrites, without_side_effects
 from swdc.ops import Leaf, lookup
 from swdc.ops.base import name_of
 from swdc.ops.leaves import path_of
@@ -45,6 +45,7 @@ class Raising:
         self.values: dict[fx.Node, Any] = {}
         self.leaves: dict[str, nn.Module] = {}
         self.leaf_calls: dict[str, Any] = {}
+        self.memory = Memory(exported.graph)
         self.symbols: dict[str, int] = {}
         self.notes = list(notes)
         if differences:
@@ -135,12 +136,7 @@ class Raising:
         functional = without_side_effects(target)
         if functional is None or not isinstance(x, fx.Node):
             return target, None
-        before = self.values[x]
-        aliases = (
-            is_view(x)
-            or any(is_view(user) for user in x.users if user < node)
-            or (isinstance(before, fx.Node) and overwrites(before))  # it was kept in place, so it has aliases
-        )
+        aliases = [other for other in self.memory.read_later(node) if self.values[other] is not self.values[x]]
         dtype = x.meta["val"].dtype
         same = all(
             v.meta["val"].dtype == dtype

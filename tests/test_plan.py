@@ -80,7 +80,13 @@ def test_through_json_and_back() -> None:
 
 def test_settings_say_how_it_was_made() -> None:
     plan = swdc.plan(
-        small(), 0.25, budget="operations", criterion="l1", scope="group", round_to=2, ignore="2"
+        small(),
+        0.25,
+        budget="operations",
+        criterion="l1",
+        scope="group",
+        round_to=2,
+        ignore="2",
     )
     assert plan.settings == {
         "sparsity": 0.25,

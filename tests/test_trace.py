@@ -44,8 +44,13 @@ def test_leaf_modules_stand_for_the_calls() -> None:
     model = nn.Sequential(conv(3, 4), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(256, 2), nn.PReLU())
     program = assert_captures(model, image(), BATCH)
     assert operators(program) == [
-        "Conv2d", "BatchNorm2d", "aten.relu.default", "aten.flatten.using_ints", "Linear", "PReLU",
-    ]  # fmt: skip
+        "Conv2d",
+        "BatchNorm2d",
+        "aten.relu.default",
+        "aten.flatten.using_ints",
+        "Linear",
+        "PReLU",
+    ]
 
 
 def test_batch_is_dynamic_from_an_example_of_one() -> None:
@@ -74,12 +79,19 @@ def test_dropout_in_all_its_forms_trains_alike() -> None:
 
 def test_norms_of_all_kinds_train_alike() -> None:
     norms = [
-        nn.BatchNorm2d(4, momentum=None), nn.BatchNorm2d(4, momentum=0.3, eps=1e-2),
-        nn.BatchNorm2d(4, track_running_stats=False), nn.BatchNorm2d(4, affine=False),
-        nn.BatchNorm2d(4, affine=False, track_running_stats=False), nn.InstanceNorm2d(4),
-        nn.InstanceNorm2d(4, affine=True), nn.GroupNorm(2, 4), nn.GroupNorm(2, 4, affine=False),
-        nn.LayerNorm([4, 8, 8]), nn.LayerNorm(8, elementwise_affine=False), nn.LayerNorm(8, bias=False),
-    ]  # fmt: skip
+        nn.BatchNorm2d(4, momentum=None),
+        nn.BatchNorm2d(4, momentum=0.3, eps=1e-2),
+        nn.BatchNorm2d(4, track_running_stats=False),
+        nn.BatchNorm2d(4, affine=False),
+        nn.BatchNorm2d(4, affine=False, track_running_stats=False),
+        nn.InstanceNorm2d(4),
+        nn.InstanceNorm2d(4, affine=True),
+        nn.GroupNorm(2, 4),
+        nn.GroupNorm(2, 4, affine=False),
+        nn.LayerNorm([4, 8, 8]),
+        nn.LayerNorm(8, elementwise_affine=False),
+        nn.LayerNorm(8, bias=False),
+    ]
     parts = [part for norm in norms for part in (conv(4, 4), norm)]
     assert_captures(nn.Sequential(conv(3, 4), *parts), image(), BATCH)
 
@@ -258,6 +270,24 @@ def test_an_overwritten_base_changes_its_views() -> None:
         return flat * 1, part * 1, turned * 1, y
 
     assert_captures(Function(forward, c=conv(3, 4)), image(), BATCH)
+
+
+def test_in_place_on_a_view_whose_base_is_not_read_again_is_an_ordinary_operator() -> None:
+    head = (nn.Dropout(0.5, inplace=True), nn.Linear(6, 4), nn.ReLU(inplace=True), nn.Linear(4, 2))
+    model = nn.Sequential(conv(3, 6), nn.AdaptiveAvgPool2d(1), nn.Flatten(), *head)
+    program = assert_captures(model, image(), BATCH)
+    assert "Dropout" in operators(program)
+    assert not [name for name in operators(program) if "_." in name]
+    assert [group.width for group in program.groups] == [6, 4]
+
+
+def test_in_place_on_a_buffer_through_a_view_is_kept() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        m.seen[:2].add_(x.mean())
+        return m.c(x) * m.seen
+
+    program = assert_captures(Function(forward, c=conv(3, 4), seen=torch.ones(4, 1, 1)), image(), BATCH)
+    assert [name for name in operators(program) if "_." in name]
 
 
 def test_two_operators_in_place_on_a_value_with_a_view() -> None:

@@ -125,7 +125,7 @@ def test_a_difference_in_training_alone_is_found() -> None:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     with torch.no_grad():
-        norm.bias += 0.1 * norm.weight / (norm.running_var + norm.eps).sqrt()
+        norm.bias.add_(norm.weight / (norm.running_var + norm.eps).sqrt(), alpha=0.1)
         norm.running_mean += 0.1
     certificate = swdc.verify(masked, slim)
     errors = {c.mode: c.relative_error for c in certificate.comparisons if c.dtype == "float64"}
@@ -175,7 +175,9 @@ def test_zero_channels_do_not_hide_a_wrong_rewrite() -> None:
 
 def test_channels_that_reach_no_output_show_nothing() -> None:
     model = Function(
-        lambda m, x: m.head(torch.relu(m.body(x)).mean((2, 3)) * 0), body=conv(3, 8), head=nn.Linear(8, 4)
+        lambda m, x: m.head(torch.relu(m.body(x)).mean((2, 3)) * 0),
+        body=conv(3, 8),
+        head=nn.Linear(8, 4),
     )
     program = traced(model)
     plan = random_plan(program)
@@ -210,7 +212,8 @@ def test_a_program_that_is_not_masked_is_refused() -> None:
 def test_a_masked_program_is_no_slim_one() -> None:
     masked, _ = pair()
     with pytest.raises(
-        VerificationError, match=r"expected a slim program as made by swdc\.slim, got a masked one"
+        VerificationError,
+        match=r"expected a slim program as made by swdc\.slim, got a masked one",
     ):
         swdc.verify(masked, masked)
 
@@ -243,7 +246,9 @@ def test_no_batch_to_compare_is_refused(batches: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda x: x, lambda x: (x,), lambda x: [x]], ids=["tensor", "tuple", "list"]
+    "wrap",
+    [lambda x: x, lambda x: (x,), lambda x: [x]],
+    ids=["tensor", "tuple", "list"],
 )
 def test_inputs_of_the_caller(wrap: Any) -> None:
     masked, slim = pair()
@@ -281,7 +286,8 @@ def test_two_inputs_and_two_outputs() -> None:
 
 def test_what_cannot_run_in_training_is_compared_in_evaluation_and_noted() -> None:
     program = traced(
-        nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.GELU(), nn.Linear(8, 2)), image(2, 5)
+        nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.GELU(), nn.Linear(8, 2)),
+        image(2, 5),
     )
     plan = random_plan(program)
     certificate = swdc.verify(swdc.mask(program, plan), swdc.slim(program, plan), inputs=image(1, 5))
@@ -308,8 +314,9 @@ def test_neither_program_is_changed(training: bool) -> None:
         program.train(training)
         program.get_submodule("norm").train(not training)
     before = [
-        (p.training, p.hash(), {k: v.clone() for k, v in p.state_dict().items()}) for p in (masked, slim)
-    ]
+        (p.training, p.hash(), {k: v.clone() for k, v in p.state_dict().items()})
+        for p in (masked, slim)
+    ]  # fmt: skip
     state = torch.get_rng_state()
     assert swdc.verify(masked, slim).exact
     assert torch.equal(torch.get_rng_state(), state)

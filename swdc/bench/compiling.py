@@ -18,6 +18,7 @@ from swdc.errors import CommandError
 from swdc.program import Program
 from swdc.rewrite import slim
 from swdc.sparsity.planning import plan
+from swdc.threads import one_thread
 from swdc.trace import trace
 
 NETWORKS = ("resnet50", "densenet121", "mobilenet_v2", "efficientnet_b0")
@@ -34,11 +35,9 @@ def compare(repeats: int = 3, announce: Callable[[str], None] = lambda name: Non
     the channels of every layer but the classifier; both are warm.
     """
     peer = _peer()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     gc.disable()  # as timeit does: a collection of torch's heap takes as long as a rewrite
     try:
-        with warnings.catch_warnings():
+        with one_thread(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _ours("mobilenet_v2")
             _peers(peer, "mobilenet_v2")
@@ -53,7 +52,6 @@ def compare(repeats: int = 3, announce: Callable[[str], None] = lambda name: Non
                 yield {"network": name, **row, "ours": ours, "peer": theirs, "ratio": ours / theirs}
     finally:
         gc.enable()
-        torch.set_num_threads(threads)
 
 
 def _paired(peer: Any, name: str) -> dict[str, float]:

@@ -21,14 +21,17 @@ from swdc.rewrite import mask, slim
 from swdc.runtime import latency_ms
 from swdc.samples import sample_inputs
 from swdc.sparsity.swd import SWD
+from swdc.threads import one_thread
 from swdc.verify import Certificate, verify
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 LATENCY_BATCH = 16
+LATENCY_RUNS = 200
 
 
+@one_thread()
 def run_demo(
     out: Path, network: str, seed: int, epochs: int | None, progress: Progress
 ) -> tuple[dict[str, Any], Certificate]:
@@ -102,4 +105,4 @@ def _counts(dense: Program, small: Program) -> dict[str, Any]:
 def _latency(path: Path, program: Program, seed: int) -> float:
     """Return the median milliseconds of one run in onnxruntime, at a batch of 16 or on the whole graph."""
     args, kwargs = sample_inputs(program, LATENCY_BATCH, seed, torch.float32)
-    return latency_ms(path, (*args, *kwargs.values()))
+    return latency_ms(path, (*args, *kwargs.values()), runs=LATENCY_RUNS)

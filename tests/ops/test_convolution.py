@@ -12,8 +12,17 @@ from torch import nn
 import swdc
 from swdc.ops.convolution import whole_groups
 from tests.support import (
-    Function, assert_slims, certified, conv, group_with, image, members, plan_of, reason_at, traced,
-)  # fmt: skip
+    Function,
+    assert_slims,
+    certified,
+    conv,
+    group_with,
+    image,
+    members,
+    plan_of,
+    reason_at,
+    traced,
+)
 
 
 def test_filters_go_with_their_bias_and_readers() -> None:

@@ -12,31 +12,77 @@ from torch import nn
 
 from swdc.ops.elementwise import Pointwise
 from tests.support import (
-    Function, assert_slims, certified, conv, group_with, image, members, plan_of, random_plan, reason_at, traced,
-)  # fmt: skip
+    Function,
+    assert_slims,
+    certified,
+    conv,
+    group_with,
+    image,
+    members,
+    plan_of,
+    random_plan,
+    reason_at,
+    traced,
+)
 
 Activation = Callable[[torch.Tensor], torch.Tensor]
 
 KEEP_ZERO: dict[str, Activation] = {
-    "relu": F.relu, "relu6": F.relu6, "hardtanh": F.hardtanh, "silu": F.silu, "gelu": F.gelu,
-    "hardswish": F.hardswish, "mish": F.mish, "tanh": torch.tanh, "elu": F.elu, "selu": F.selu, "celu": F.celu,
-    "leaky_relu": F.leaky_relu, "softsign": F.softsign, "hardshrink": F.hardshrink, "tanhshrink": F.tanhshrink,
-    "abs": torch.abs, "sin": torch.sin, "square": torch.square, "neg": torch.neg, "expm1": torch.expm1,
-    "clamp": lambda x: x.clamp(-1, 1), "erf": torch.erf, "power": lambda x: x**3, "atan": torch.atan,
-    "scaled": lambda x: x * 3 / 2, "double": lambda x: x + x, "self_gated": lambda x: x * torch.sigmoid(x),
-    "where": lambda x: torch.where(x > 0, x, 0.1 * x), "comparison": lambda x: x * ((x > 0) & (x < 1)),
-    "negated": lambda x: x * ~(x > 0), "maximum": lambda x: torch.maximum(x, 0.1 * x),
-    "cast": lambda x: x.to(torch.float32).to(torch.float64), "copy": lambda x: x.clone().contiguous().detach() + x,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "hardtanh": F.hardtanh,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "hardswish": F.hardswish,
+    "mish": F.mish,
+    "tanh": torch.tanh,
+    "elu": F.elu,
+    "selu": F.selu,
+    "celu": F.celu,
+    "leaky_relu": F.leaky_relu,
+    "softsign": F.softsign,
+    "hardshrink": F.hardshrink,
+    "tanhshrink": F.tanhshrink,
+    "abs": torch.abs,
+    "sin": torch.sin,
+    "square": torch.square,
+    "neg": torch.neg,
+    "expm1": torch.expm1,
+    "clamp": lambda x: x.clamp(-1, 1),
+    "erf": torch.erf,
+    "power": lambda x: x**3,
+    "atan": torch.atan,
+    "scaled": lambda x: x * 3 / 2,
+    "double": lambda x: x + x,
+    "self_gated": lambda x: x * torch.sigmoid(x),
+    "where": lambda x: torch.where(x > 0, x, 0.1 * x),
+    "comparison": lambda x: x * ((x > 0) & (x < 1)),
+    "negated": lambda x: x * ~(x > 0),
+    "maximum": lambda x: torch.maximum(x, 0.1 * x),
+    "cast": lambda x: x.to(torch.float32).to(torch.float64),
+    "copy": lambda x: x.clone().contiguous().detach() + x,
     "divided": lambda x: x / (1 + x.abs()),
-}  # fmt: skip
+}
 GIVE_A_CONSTANT: dict[str, Activation] = {
-    "sigmoid": torch.sigmoid, "hardsigmoid": F.hardsigmoid, "softplus": F.softplus, "cos": torch.cos,
-    "exp": torch.exp, "logsigmoid": F.logsigmoid, "plus": lambda x: x + 1, "minus": lambda x: 2 - x,
-    "threshold": lambda x: F.threshold(x, 0.5, 0.25), "clamped": lambda x: x.clamp(min=0.5), "power": lambda x: (x + 2) ** 2,
-    "log1p": lambda x: torch.log1p(x * x + 1), "where": lambda x: torch.where(x >= 0, x + 1, x), "root": lambda x: (x * x + 2).sqrt(),
-    "cast": lambda x: F.softplus(x).to(torch.float32), "floor": lambda x: torch.div(x * x + 3, 2, rounding_mode="floor"),
-    "quotient": lambda x: (x * x + 1) / (x.abs() + 3), "nested": lambda x: torch.exp(torch.sigmoid(x)),
-}  # fmt: skip
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": F.hardsigmoid,
+    "softplus": F.softplus,
+    "cos": torch.cos,
+    "exp": torch.exp,
+    "logsigmoid": F.logsigmoid,
+    "plus": lambda x: x + 1,
+    "minus": lambda x: 2 - x,
+    "threshold": lambda x: F.threshold(x, 0.5, 0.25),
+    "clamped": lambda x: x.clamp(min=0.5),
+    "power": lambda x: (x + 2) ** 2,
+    "log1p": lambda x: torch.log1p(x * x + 1),
+    "where": lambda x: torch.where(x >= 0, x + 1, x),
+    "root": lambda x: (x * x + 2).sqrt(),
+    "cast": lambda x: F.softplus(x).to(torch.float32),
+    "floor": lambda x: torch.div(x * x + 3, 2, rounding_mode="floor"),
+    "quotient": lambda x: (x * x + 1) / (x.abs() + 3),
+    "nested": lambda x: torch.exp(torch.sigmoid(x)),
+}
 
 
 @pytest.mark.parametrize("name", KEEP_ZERO)
@@ -66,9 +112,14 @@ def test_a_constant_before_a_padded_convolution_is_frozen(name: str) -> None:
 
 
 NOT_DEFINED: dict[str, Activation] = {
-    "reciprocal": torch.reciprocal, "log": lambda x: torch.log(x.abs()), "rsqrt": lambda x: torch.rsqrt(x.abs()),
-    "ratio": lambda x: (x + 1) / x, "self_ratio": lambda x: x / x, "inverse": lambda x: 1 / x, "power": lambda x: x.abs() ** -1,
-}  # fmt: skip
+    "reciprocal": torch.reciprocal,
+    "log": lambda x: torch.log(x.abs()),
+    "rsqrt": lambda x: torch.rsqrt(x.abs()),
+    "ratio": lambda x: (x + 1) / x,
+    "self_ratio": lambda x: x / x,
+    "inverse": lambda x: 1 / x,
+    "power": lambda x: x.abs() ** -1,
+}
 
 
 @pytest.mark.parametrize("name", NOT_DEFINED)

@@ -9,8 +9,18 @@ import torch
 from torch import nn
 
 from tests.support import (
-    Function, assert_slims, certified, conv, frozen_at, image, members, operators, plan_of, reason_at, traced,
-)  # fmt: skip
+    Function,
+    assert_slims,
+    certified,
+    conv,
+    frozen_at,
+    image,
+    members,
+    operators,
+    plan_of,
+    reason_at,
+    traced,
+)
 
 EDGES = torch.tensor([[0, 1, 2, 3, 4], [1, 2, 3, 4, 0]])
 
@@ -30,7 +40,9 @@ def test_a_selected_channel_stays_and_its_number_follows() -> None:
 
 
 def test_a_selected_position_leaves_the_channels() -> None:
-    program = assert_slims(Function(lambda m, x: m.b(torch.relu(m.a(x))[:, 0]), a=nn.Linear(5, 8), b=nn.Linear(8, 2)), image(2, 3, 5))
+    program = assert_slims(
+        Function(lambda m, x: m.b(torch.relu(m.a(x))[:, 0]), a=nn.Linear(5, 8), b=nn.Linear(8, 2)), image(2, 3, 5)
+    )
     assert [group.width for group in program.groups] == [8]
 
 
@@ -59,18 +71,24 @@ def test_channels_chosen_by_an_index_are_frozen() -> None:
 
 def test_indices_along_two_dimensions_are_unknown() -> None:
     index = torch.tensor([0, 1])
-    program = traced(Function(lambda m, x: m.d(m.c(x)[:, m.i, m.i][:, :, :, None]), c=conv(3, 6), d=conv(2, 2, 1), i=index))
+    program = traced(
+        Function(lambda m, x: m.d(m.c(x)[:, m.i, m.i][:, :, :, None]), c=conv(3, 6), d=conv(2, 2, 1), i=index)
+    )
     assert "no rule for this operator" in reason_at(program, "c.weight", 0)
 
 
 @pytest.mark.parametrize(
     "filled",
     [
-        lambda y: torch.zeros_like(y), lambda y: torch.ones_like(y), lambda y: torch.full_like(y, 0.5),
-        lambda y: y.new_zeros(y.shape), lambda y: y.new_ones(y.shape[0], 8), lambda y: torch.zeros(8, dtype=y.dtype),
+        lambda y: torch.zeros_like(y),
+        lambda y: torch.ones_like(y),
+        lambda y: torch.full_like(y, 0.5),
+        lambda y: y.new_zeros(y.shape),
+        lambda y: y.new_ones(y.shape[0], 8),
+        lambda y: torch.zeros(8, dtype=y.dtype),
         lambda y: torch.full((8,), 2.0, dtype=y.dtype),
     ],
-)  # fmt: skip
+)
 def test_tensors_made_on_the_way_shrink_too(filled: Any) -> None:
     def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
         y = torch.relu(m.a(x))

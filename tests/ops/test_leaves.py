@@ -32,7 +32,9 @@ def test_where_a_call_finds_its_tensors(arguments: dict[str, str | None], path: 
 
 def test_modules_take_tensors_over_and_name_them() -> None:
     weight = nn.Parameter(torch.randn(3, 2))
-    module = adopt(nn.Linear(2, 3, bias=False, device="meta"), call(weight="w", bias=None), {"w": weight}, "weight", "bias")
+    module = adopt(
+        nn.Linear(2, 3, bias=False, device="meta"), call(weight="w", bias=None), {"w": weight}, "weight", "bias"
+    )
     assert module.weight is weight
     assert refs(module, "p", "weight", "bias") == {"weight": "p.weight", "bias": None}
 

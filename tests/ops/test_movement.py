@@ -10,8 +10,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from tests.support import (
-    Function, assert_slims, certified, conv, group_with, image, members, operators, plan_of, reason_at, traced,
-)  # fmt: skip
+    Function,
+    assert_slims,
+    certified,
+    conv,
+    group_with,
+    image,
+    members,
+    operators,
+    plan_of,
+    reason_at,
+    traced,
+)
 
 
 def test_a_concatenation_couples_each_part_with_its_slice() -> None:
@@ -34,9 +44,13 @@ def test_dense_blocks() -> None:
         return m.last(torch.relu(y))
 
     parts = {
-        "stem": conv(3, 6), "n1": nn.BatchNorm2d(6), "c1": conv(6, 4), "n2": nn.BatchNorm2d(10), "c2": conv(10, 4),
+        "stem": conv(3, 6),
+        "n1": nn.BatchNorm2d(6),
+        "c1": conv(6, 4),
+        "n2": nn.BatchNorm2d(10),
+        "c2": conv(10, 4),
         "last": conv(14, 2),
-    }  # fmt: skip
+    }
     program = assert_slims(Function(forward, **parts))
     assert [group.width for group in program.groups] == [6, 4, 4]
     assert {"n1.weight[0]", "n2.weight[0]", "n2.running_mean[0]", "last.weight[1]"} <= members(program)[0]

@@ -37,7 +37,9 @@ def test_without_gain_and_shift_a_dead_channel_is_not_zero(options: Any) -> None
 
 
 def test_without_gain_but_with_another_norm_behind() -> None:
-    model = nn.Sequential(conv(3, 6), nn.BatchNorm2d(6, affine=False), conv(6, 6, groups=6), nn.BatchNorm2d(6), conv(6, 2))
+    model = nn.Sequential(
+        conv(3, 6), nn.BatchNorm2d(6, affine=False), conv(6, 6, groups=6), nn.BatchNorm2d(6), conv(6, 2)
+    )
     program = assert_slims(model)
     _, slim = certified(program)
     assert slim.get_submodule("1").num_features == slim.get_submodule("3").num_features < 6
@@ -47,7 +49,9 @@ def test_with_batch_statistics_only() -> None:
     assert_slims(nn.Sequential(conv(3, 6), nn.BatchNorm2d(6, track_running_stats=False), nn.ReLU(), conv(6, 2)))
 
 
-@pytest.mark.parametrize(("norm", "shape"), [(nn.BatchNorm1d, (4,)), (nn.BatchNorm1d, (4, 5)), (nn.BatchNorm3d, (4, 3, 3, 3))])
+@pytest.mark.parametrize(
+    ("norm", "shape"), [(nn.BatchNorm1d, (4,)), (nn.BatchNorm1d, (4, 5)), (nn.BatchNorm3d, (4, 3, 3, 3))]
+)
 def test_other_ranks(norm: Any, shape: tuple[int, ...]) -> None:
     layer = nn.Linear if len(shape) == 1 else (nn.Conv1d if len(shape) == 2 else nn.Conv3d)
     extra = () if len(shape) == 1 else (1,)
@@ -82,10 +86,11 @@ def test_instance_norms(affine: bool) -> None:
 @pytest.mark.parametrize(
     ("norm", "operator"),
     [
-        (nn.GroupNorm(2, 6), "aten.group_norm.default"), (nn.GroupNorm(2, 6, affine=False), "aten.group_norm.default"),
+        (nn.GroupNorm(2, 6), "aten.group_norm.default"),
+        (nn.GroupNorm(2, 6, affine=False), "aten.group_norm.default"),
         (nn.LayerNorm([6, 8, 8]), "aten.layer_norm.default"),
     ],
-)  # fmt: skip
+)
 def test_norms_that_mix_channels_hold_them(norm: nn.Module, operator: str) -> None:
     program = traced(nn.Sequential(conv(3, 6), norm, conv(6, 2)))
     expected = f"{operator}: its statistics run over the channels, so removing one changes all others"

@@ -14,11 +14,15 @@ from tests.support import Function, assert_slims, certified, conv, image, reason
 Pool = Callable[[torch.Tensor], torch.Tensor]
 
 POOLS: dict[str, Pool] = {
-    "max": lambda y: F.max_pool2d(y, 3, 2, 1), "average": lambda y: F.avg_pool2d(y, 2), "adaptive": lambda y: F.adaptive_avg_pool2d(y, 3),
-    "nearest": lambda y: F.interpolate(y, scale_factor=2), "bilinear": lambda y: F.interpolate(y, size=(5, 7), mode="bilinear"),
+    "max": lambda y: F.max_pool2d(y, 3, 2, 1),
+    "average": lambda y: F.avg_pool2d(y, 2),
+    "adaptive": lambda y: F.adaptive_avg_pool2d(y, 3),
+    "nearest": lambda y: F.interpolate(y, scale_factor=2),
+    "bilinear": lambda y: F.interpolate(y, size=(5, 7), mode="bilinear"),
     "bicubic": lambda y: F.interpolate(y, scale_factor=2, mode="bicubic", align_corners=True),
-    "ceil": lambda y: F.max_pool2d(y, 3, 2, ceil_mode=True), "padded": lambda y: F.avg_pool2d(y, 3, 2, 1, count_include_pad=False),
-}  # fmt: skip
+    "ceil": lambda y: F.max_pool2d(y, 3, 2, ceil_mode=True),
+    "padded": lambda y: F.avg_pool2d(y, 3, 2, 1, count_include_pad=False),
+}
 
 
 @pytest.mark.parametrize("name", POOLS)

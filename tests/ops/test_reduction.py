@@ -13,10 +13,14 @@ from tests.support import Function, assert_slims, conv, image, members, reason_a
 Reduce = Callable[[torch.Tensor], torch.Tensor]
 
 OVER_POSITIONS: dict[str, Reduce] = {
-    "mean": lambda y: y.mean((2, 3)), "negative": lambda y: y.mean((-1, -2)), "kept": lambda y: y.mean((2, 3), keepdim=True).flatten(1),
-    "one by one": lambda y: y.mean(3).mean(2), "sum": lambda y: y.sum((2, 3)) / 64, "maximum": lambda y: y.amax((2, 3)),
+    "mean": lambda y: y.mean((2, 3)),
+    "negative": lambda y: y.mean((-1, -2)),
+    "kept": lambda y: y.mean((2, 3), keepdim=True).flatten(1),
+    "one by one": lambda y: y.mean(3).mean(2),
+    "sum": lambda y: y.sum((2, 3)) / 64,
+    "maximum": lambda y: y.amax((2, 3)),
     "minimum": lambda y: y.amin((2, 3)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", OVER_POSITIONS)
@@ -45,7 +49,9 @@ def test_a_sum_over_channels_ends_them() -> None:
     assert "sums over the channel" in reason_at(held, "c.weight", 0)
 
 
-@pytest.mark.parametrize("reduce", [lambda y: y.mean(1), lambda y: y.amax(1), lambda y: y.mean(), lambda y: y.amin((1, 2))])
+@pytest.mark.parametrize(
+    "reduce", [lambda y: y.mean(1), lambda y: y.amax(1), lambda y: y.mean(), lambda y: y.amin((1, 2))]
+)
 def test_other_statistics_over_channels_hold_them(reduce: Reduce) -> None:
     program = traced(Function(lambda m, x: reduce(torch.relu(m.c(x))), c=conv(3, 6)))
     assert "a statistic over the channels" in reason_at(program, "c.weight", 0)
@@ -62,5 +68,7 @@ def test_a_penalty_on_the_weights_beside_the_output() -> None:
 
 
 def test_everything_at_once() -> None:
-    program = assert_slims(Function(lambda m, x: torch.relu(m.b(torch.relu(m.a(x)))).sum(), a=conv(3, 6), b=conv(6, 4)), image(2, 3, 4, 4))
+    program = assert_slims(
+        Function(lambda m, x: torch.relu(m.b(torch.relu(m.a(x)))).sum(), a=conv(3, 6), b=conv(6, 4)), image(2, 3, 4, 4)
+    )
     assert [group.width for group in program.groups] == [6, 4]

@@ -12,8 +12,17 @@ from torch import nn
 
 from swdc.ops.shape import factors
 from tests.support import (
-    Function, assert_slims, certified, conv, group_with, image, members, plan_of, reason_at, traced,
-)  # fmt: skip
+    Function,
+    assert_slims,
+    certified,
+    conv,
+    group_with,
+    image,
+    members,
+    plan_of,
+    reason_at,
+    traced,
+)
 
 
 @pytest.mark.parametrize(
@@ -31,11 +40,16 @@ def test_which_dimensions_are_regrouped(before: Any, after: Any, runs: Any) -> N
 
 
 FLATTENED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "flatten": lambda y: y.flatten(1), "view": lambda y: y.view(y.shape[0], -1), "sizes": lambda y: y.view(-1, 96),
-    "reshape": lambda y: y.reshape(y.size(0), 6 * 4 * 4), "squeezed": lambda y: F.avg_pool2d(y, 4)[:, :, 0, 0].repeat(1, 16),
-    "in two steps": lambda y: y.flatten(2).flatten(1), "permuted": lambda y: y.permute(0, 2, 3, 1).flatten(1),
-    "transposed": lambda y: y.transpose(1, 2).reshape(-1, 96), "batch first": lambda y: y.view(y.shape[0], 96),
-}  # fmt: skip
+    "flatten": lambda y: y.flatten(1),
+    "view": lambda y: y.view(y.shape[0], -1),
+    "sizes": lambda y: y.view(-1, 96),
+    "reshape": lambda y: y.reshape(y.size(0), 6 * 4 * 4),
+    "squeezed": lambda y: F.avg_pool2d(y, 4)[:, :, 0, 0].repeat(1, 16),
+    "in two steps": lambda y: y.flatten(2).flatten(1),
+    "permuted": lambda y: y.permute(0, 2, 3, 1).flatten(1),
+    "transposed": lambda y: y.transpose(1, 2).reshape(-1, 96),
+    "batch first": lambda y: y.view(y.shape[0], 96),
+}
 
 
 @pytest.mark.parametrize("name", FLATTENED)
@@ -47,7 +61,11 @@ def test_channels_times_positions_into_a_dense_layer(name: str) -> None:
 
 
 def test_dense_to_maps() -> None:
-    for shape in (lambda y: y.unflatten(1, (4, 2, 2)), lambda y: y.view(-1, 4, 2, 2), lambda y: y.reshape(y.shape[0], 4, 2, -1)):
+    for shape in (
+        lambda y: y.unflatten(1, (4, 2, 2)),
+        lambda y: y.view(-1, 4, 2, 2),
+        lambda y: y.reshape(y.shape[0], 4, 2, -1),
+    ):
         model = Function(lambda m, x, shape=shape: m.c(shape(torch.relu(m.a(x)))), a=nn.Linear(5, 16), c=conv(4, 2))
         program = assert_slims(model, image(2, 5))
         group = group_with(program, "a.weight[0]")
@@ -115,10 +133,13 @@ def test_a_shape_taken_from_another_value_shrinks_with_it() -> None:
 @pytest.mark.parametrize(
     "moved",
     [
-        lambda y: y.permute(0, 2, 3, 1), lambda y: y.permute(0, -2, -1, 1), lambda y: y.transpose(1, -1).transpose(1, 2),
-        lambda y: y.unsqueeze(-1).transpose(1, -1).squeeze(1), lambda y: y[:, None].swapaxes(1, 2).squeeze(2).permute(0, 2, 3, 1),
+        lambda y: y.permute(0, 2, 3, 1),
+        lambda y: y.permute(0, -2, -1, 1),
+        lambda y: y.transpose(1, -1).transpose(1, 2),
+        lambda y: y.unsqueeze(-1).transpose(1, -1).squeeze(1),
+        lambda y: y[:, None].swapaxes(1, 2).squeeze(2).permute(0, 2, 3, 1),
     ],
-)  # fmt: skip
+)
 def test_channels_last(moved: Callable[[torch.Tensor], torch.Tensor]) -> None:
     program = assert_slims(Function(lambda m, x: m.fc(moved(torch.relu(m.c(x)))), c=conv(3, 6), fc=nn.Linear(6, 2)))
     assert members(program) == [{"c.weight[0]", "c.bias[0]", "fc.weight[1]"}]

@@ -45,7 +45,9 @@ def described(program: Program) -> str:
             lines.append(f"  {m.tensor}[{m.dim}] {'+'.join(sorted(m.roles))} {m.indices.tolist()}")
     for f in program.frozen:
         reason = f.reason
-        lines.append(f"frozen {f.tensor}[{f.dim}] {f.indices.tolist()}: {reason.operator} {reason.text}".replace(":  ", ": "))
+        lines.append(
+            f"frozen {f.tensor}[{f.dim}] {f.indices.tolist()}: {reason.operator} {reason.text}".replace(":  ", ": ")
+        )
     return "\n".join(lines) + "\n"
 
 

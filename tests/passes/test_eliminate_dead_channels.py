@@ -14,7 +14,18 @@ from passes.eliminate_dead_channels import EliminateDeadChannels
 from swdc.errors import PassError
 from swdc.pipeline import run
 from swdc.program import Program
-from tests.support import Function, assert_equal, assert_same, certified, conv, image, plan_of, random_plan, text, traced
+from tests.support import (
+    Function,
+    assert_equal,
+    assert_same,
+    certified,
+    conv,
+    image,
+    plan_of,
+    random_plan,
+    text,
+    traced,
+)
 
 
 class Network(nn.Module):

@@ -92,5 +92,5 @@ def test_tied_tensors_stay_tied() -> None:
 
 def test_a_plan_of_another_program() -> None:
     one, other = traced(network()), traced(nn.Sequential(conv(3, 4), nn.ReLU(), conv(4, 2)))
-    with pytest.raises(PlanError, match="expected a plan of this program .* make the plan from the program"):
+    with pytest.raises(PlanError, match=r"expected a plan of this program .* make the plan from the program"):
         swdc.mask(one, plan_of(other, {}))

@@ -92,14 +92,10 @@ def test_by_hand() -> None:
     program = traced(nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8 * 64, 3)))
     for width in (1, 5, 8):
         widths = np.array([width])
-        assert (
-            Budget(program, "parameters").cost(widths) == 27 * width + width + 2 * width + 3 * 64 * width + 3
-        )
-        assert (
-            Budget(program, "operations").cost(widths)
-            == 64 * 27 * width + 2 * 64 * width + 3 * 64 * width + 3
-        )
-        assert Budget(program, "channels").cost(widths) == width
+        costs = {kind: Budget(program, kind).cost(widths) for kind in BUDGETS}
+        assert costs["parameters"] == 27 * width + width + 2 * width + 3 * 64 * width + 3
+        assert costs["operations"] == 64 * 27 * width + 2 * 64 * width + 3 * 64 * width + 3
+        assert costs["channels"] == width
 
 
 def test_unused_parameters_cost_nothing() -> None:

@@ -26,7 +26,8 @@ def chain() -> Program:
 def residual() -> Program:
     def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
         x = torch.relu(m.bn0(m.stem(x)))
-        return m.head(torch.relu(m.bn1(m.body(x)) + x))
+        result: torch.Tensor = m.head(torch.relu(m.bn1(m.body(x)) + x))
+        return result
 
     return traced(
         Function(
@@ -61,7 +62,7 @@ def test_magnitudes_by_hand(criterion: Criterion, power: int, root: float) -> No
 def test_magnitudes_of_half_precision_do_not_overflow(criterion: Criterion) -> None:
     program = chain().to(torch.float16)
     with torch.no_grad():
-        program.get_submodule("0").weight.mul_(1e3)  # type: ignore[operator, union-attr]
+        program.get_parameter("0.weight").mul_(1e3)
     wide = program.clone().to(torch.float64)
     found = score(program, criterion, "0.weight[0]")
     np.testing.assert_allclose(found, score(wide, criterion, "0.weight[0]"), rtol=1e-5)
@@ -113,7 +114,9 @@ def test_a_norm_after_the_sum_overrules_those_before_it() -> None:
 
 def test_all_norms_before_a_chain_of_sums_are_overruled() -> None:
     def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        return m.head(torch.relu(m.last(m.bn0(m.a(x)) + m.bn1(m.b(x)) + m.bn2(m.c(x)))))
+        total = m.bn0(m.a(x)) + m.bn1(m.b(x)) + m.bn2(m.c(x))
+        result: torch.Tensor = m.head(torch.relu(m.last(total)))
+        return result
 
     parts: dict[str, nn.Module] = {name: conv(3, 6) for name in "abc"}
     parts |= {name: nn.BatchNorm2d(6) for name in ("bn0", "bn1", "bn2", "last")}
@@ -131,14 +134,15 @@ def test_norms_without_gains_decide_nothing() -> None:
 def test_gamma_without_norms_says_what_to_do() -> None:
     program = traced(nn.Sequential(conv(3, 4), nn.ReLU(), conv(4, 2)))
     with pytest.raises(
-        PlanError, match=r"without batch norms wants criterion='l2', or .* swdc\.insert_batchnorm"
+        PlanError,
+        match=r"without batch norms wants criterion='l2', or .* swdc\.insert_batchnorm",
     ):
         swdc.plan(program, 0.5, criterion="gamma")
 
 
 def test_gamma_keeps_groups_without_norms_whole() -> None:
     program = traced(
-        nn.Sequential(conv(3, 6), nn.BatchNorm2d(6), nn.ReLU(), conv(6, 4), nn.ReLU(), conv(4, 2))
+        nn.Sequential(conv(3, 6), nn.BatchNorm2d(6), nn.ReLU(), conv(6, 4), nn.ReLU(), conv(4, 2)),
     )
     plan = swdc.plan(program, 0.3, criterion="gamma")
     assert {name: len(kept) for name, kept in plan.kept.items()} == {"0": 3, "3": 4}

@@ -202,11 +202,9 @@ def test_a_global_budget_is_met_to_one_channel(program: Program, budget: str, sp
 
 def cost(program: Program, plan: Plan, budget: str) -> int:
     """Return what the program of a plan really costs."""
-    return (
-        sum(kept_widths(plan))
-        if budget == "channels"
-        else getattr(swdc.count(swdc.slim(program, plan)), budget)
-    )
+    if budget == "channels":
+        return sum(kept_widths(plan))
+    return int(getattr(swdc.count(swdc.slim(program, plan)), budget))
 
 
 def with_the_last_one_back(program: Program, plan: Plan) -> Plan:
@@ -272,7 +270,8 @@ def test_nothing_touches_the_program_of_the_caller(training: bool) -> None:
 def test_a_network_without_groups() -> None:
     program = traced(nn.Sequential(nn.Linear(5, 4)), image(2, 5))
     with pytest.raises(
-        PlanError, match=r"expected at least one group of removable channels; program\.explain"
+        PlanError,
+        match=r"expected at least one group of removable channels; program\.explain",
     ):
         swdc.plan(program, 0.5)
 
@@ -287,7 +286,9 @@ def test_groups_without_scores_are_never_chosen(program: Program) -> None:
 
 def test_a_group_of_a_single_channel_stays() -> None:
     model = Function(
-        lambda m, x: m.b(torch.relu(m.a(x))), a=conv(3, 1), b=nn.Sequential(conv(1, 8), conv(8, 2))
+        lambda m, x: m.b(torch.relu(m.a(x))),
+        a=conv(3, 1),
+        b=nn.Sequential(conv(1, 8), conv(8, 2)),
     )
     program = traced(model)
     plan = swdc.plan(program, 0.5, budget="parameters")
