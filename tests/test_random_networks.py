@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import swdc
-from tests.support import image, plan_of, randomise
+from tests.support import assert_equal, image, plan_of, randomise
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 WIDTHS = (2, 4, 6, 8)
@@ -116,22 +116,92 @@ class Network(nn.Module):
         return x * made if kind == "gate" else made
 
 
+class Tokens(nn.Module):
+    """A random chain of layers over four tokens, each summed with or put beside an earlier value, and a head."""
+
+    def __init__(self, draw: Draw) -> None:
+        super().__init__()
+        self.parts, self.steps, self.widths = nn.ModuleDict(), [], [5]
+        self._add("dense", 8, draw)
+        for _ in range(draw(st.integers(2, 7))):
+            kind = draw(st.sampled_from(list(TOKEN_STEPS)))
+            self._add(kind if self.widths[-1] % 2 == 0 else "dense", draw(st.sampled_from(WIDTHS)), draw)
+        self.readout = draw(st.sampled_from(["flat", "mean", "first"]))
+        self.head = nn.Linear(self.widths[-1] * (4 if self.readout == "flat" else 1), 2)
+
+    def _add(self, kind: str, out: int, draw: Draw) -> None:
+        width, name = self.widths[-1], str(len(self.steps))
+        if kind in ("dense", "gate"):
+            out = width if kind == "gate" else out
+            self.parts[name] = nn.Linear(width, out, bias=draw(st.booleans()))
+        elif kind == "mix":
+            self.parts[name] = nn.Linear(4, 4)
+        elif kind == "norm":
+            self.parts[name] = draw(st.sampled_from([nn.LayerNorm, nn.BatchNorm1d]))(width)
+        elif kind == "window":
+            self.parts[name] = nn.Conv1d(width, width, 3, padding=draw(st.sampled_from([0, 1])), groups=2)
+        widths = {"dense": out, "half": width // 2, "beside": width + self.widths[:2][-1]}
+        self.steps.append((kind, draw(st.integers(1, max(1, len(self.widths) - 1)))))
+        self.widths.append(widths.get(kind, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values, parts = [x], dict(self.parts.items())
+        for number, (kind, source) in enumerate(self.steps):
+            part = parts.get(str(number))
+            earlier = values[min(source, len(values) - 1)]
+            same = earlier if earlier.shape[1:] == values[-1].shape[1:] else values[-1]
+            values.append(TOKEN_STEPS[kind](values[-1], part, values[:2][-1] if kind == "beside" else same))
+        last = {"flat": values[-1].flatten(1), "mean": values[-1].mean(1), "first": values[-1][:, 0]}[self.readout]
+        result: torch.Tensor = self.head(last)
+        return result
+
+
+TOKEN_STEPS: dict[str, Callable[[torch.Tensor, Any, torch.Tensor], torch.Tensor]] = {
+    "dense": lambda x, part, other: part(x),
+    "relu": lambda x, part, other: torch.relu(x),
+    "sigmoid": lambda x, part, other: torch.sigmoid(x),
+    "gate": lambda x, part, other: x * F.softmax(part(x), dim=1),
+    "mix": lambda x, part, other: part(x.transpose(1, 2)).permute(0, 2, 1),
+    "norm": lambda x, part, other: part(x) if isinstance(part, nn.LayerNorm) else part(x.mT).mT,
+    "window": lambda x, part, other: F.pad(part(x.mT), (0, 4))[..., :4].mT,
+    "half": lambda x, part, other: x.chunk(2, -1)[0] * torch.sigmoid(x.chunk(2, -1)[1]),
+    "sum": lambda x, part, other: x + other,
+    "beside": lambda x, part, other: torch.cat([other, x], -1),
+    "heads": lambda x, part, other: (x.unflatten(2, (2, -1)).transpose(1, 2) * 2).transpose(1, 2).flatten(2),
+    "turn": lambda x, part, other: torch.cat([x[..., 2:], x[..., :2]], -1),
+}
+
+
 @st.composite
-def networks(draw: Draw) -> Network:
+def networks(draw: Draw, kind: type[nn.Module]) -> nn.Module:
     torch.manual_seed(draw(st.integers(0, 1000)))
-    return randomise(Network(draw), draw(st.integers(0, 1000))).eval()
+    return randomise(kind(draw), draw(st.integers(0, 1000))).eval()
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
-@given(st.data())
-def test_slim_computes_what_masked_computes(data: st.DataObject) -> None:
-    program = swdc.trace(data.draw(networks()), image(1, 3, 8, 8))
+def assert_slim_computes_what_masked_computes(data: st.DataObject, kind: type[nn.Module], *example: int) -> None:
+    model = data.draw(networks(kind))
+    program = swdc.trace(model, image(1, *example))
+    assert_equal(model(image(3, *example, seed=2)), program(image(3, *example, seed=2)))
     kept = {
         group.name: sorted(data.draw(st.sets(st.integers(0, group.width - 1), min_size=1))) for group in program.groups
     }
     plan = plan_of(program, kept)
-    masked, slim = swdc.mask(program, plan), swdc.slim(program, plan)
-    certificate = swdc.verify(masked, slim, batches=(2,))
+    certificate = swdc.verify(swdc.mask(program, plan), swdc.slim(program, plan), batches=(2,))
     assert certificate.max_relative_error <= certificate.tolerance, certificate
-    widths = {group.name: group.width for group in slim.groups}
-    assert all(widths.get(name, len(channels)) >= 1 for name, channels in plan.kept.items())
+
+
+PROFILE = settings(
+    max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
+)
+
+
+@PROFILE
+@given(st.data())
+def test_feature_maps(data: st.DataObject) -> None:
+    assert_slim_computes_what_masked_computes(data, Network, 3, 8, 8)
+
+
+@PROFILE
+@given(st.data())
+def test_tokens(data: st.DataObject) -> None:
+    assert_slim_computes_what_masked_computes(data, Tokens, 4, 5)

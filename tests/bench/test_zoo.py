@@ -67,7 +67,7 @@ def test_the_catalogue_names_what_the_core_bench_covers():
 
 
 def test_unknown_networks_are_refused():
-    with pytest.raises(CommandError, match="expected networks of .* got 'alexnot'"):
+    with pytest.raises(CommandError, match=r"expected networks of .* got 'alexnot'"):
         entry("alexnot")
 
 

@@ -23,20 +23,14 @@ def test_an_input_is_name_shape_dtype_and_bound(text: str, expected: InputSpec) 
     assert parse_input(text) == expected
 
 
-@pytest.mark.parametrize(
-    "text", ["", "x", "3x", "1x3x", "1,3,224", "3 x 4", "a b=1x2", "1x-2", "1x2:", "1x2<", "=1x2"]
-)
+@pytest.mark.parametrize("text", ["", "x", "3x", "1x3x", "1,3,224", "3 x 4", "a b=1x2", "1x-2", "1x2:", "1x2<", "=1x2"])
 def test_other_forms_are_refused(text: str) -> None:
-    with pytest.raises(
-        CommandError, match=r"expected an input as \[name=\]SIZExSIZE.*write for example 1x3x224x224"
-    ):
+    with pytest.raises(CommandError, match=r"expected an input as \[name=\]SIZExSIZE.*write for example 1x3x224x224"):
         parse_input(text)
 
 
 def test_an_empty_dimension_is_refused() -> None:
-    with pytest.raises(
-        CommandError, match=r"expected sizes of at least 1 .* got '0x3'; give a batch of 1 or more"
-    ):
+    with pytest.raises(CommandError, match=r"expected sizes of at least 1 .* got '0x3'; give a batch of 1 or more"):
         parse_input("0x3")
 
 
@@ -92,9 +86,7 @@ def test_no_input_is_refused() -> None:
 
 
 def test_names_are_for_all_inputs_or_none() -> None:
-    with pytest.raises(
-        CommandError, match=r"expected all inputs by position or all by name, got .*give each a name"
-    ):
+    with pytest.raises(CommandError, match=r"expected all inputs by position or all by name, got .*give each a name"):
         example_inputs(["1x3", "mask=1x3"], seed=0)
 
 

@@ -107,9 +107,7 @@ def test_a_missing_dependency_names_its_extra(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_dependency_missing_at_the_call_names_its_extra() -> None:
-    with pytest.raises(
-        CommandError, match=r"there is no module 'timm'; install it with pip install 'swdc\[bench\]'"
-    ):
+    with pytest.raises(CommandError, match=r"there is no module 'timm'; install it with pip install 'swdc\[bench\]'"):
         make_model("tests.cli.small_models:wants_timm", small_models.wants_timm, {}, 0)
 
 
@@ -143,9 +141,7 @@ def test_what_is_made_must_be_a_module() -> None:
 
 def test_a_module_that_is_there_is_taken() -> None:
     assert make_model("m:ready", small_models.ready, {}, 0) is small_models.ready
-    with pytest.raises(
-        CommandError, match=r"expected no --arg with 'm:ready', which is a Sequential made already"
-    ):
+    with pytest.raises(CommandError, match=r"expected no --arg with 'm:ready', which is a Sequential made already"):
         make_model("m:ready", small_models.ready, {"width": 3}, 0)
 
 
@@ -164,9 +160,7 @@ def test_a_program_has_the_weights_and_inputs_asked_for(tmp_path: Path) -> None:
     torch.manual_seed(3)
     trained: nn.Module = small_models.mlp(width=6)
     torch.save(trained.state_dict(), tmp_path / "best.pt")
-    program = load_program(
-        Source("tests.cli.small_models:mlp", ["2x4:float32"], ["width=6"], tmp_path / "best.pt")
-    )
+    program = load_program(Source("tests.cli.small_models:mlp", ["2x4:float32"], ["width=6"], tmp_path / "best.pt"))
     x: Any = torch.randn(5, 4)
     torch.testing.assert_close(program(x), trained(x), rtol=0, atol=0)
     assert not program.training

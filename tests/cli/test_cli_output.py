@@ -61,9 +61,7 @@ def test_no_json_without_the_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(
-    "error", [PlanError("expected a, got b; do c"), FileExistsError("expected a, got b; do c")]
-)
+@pytest.mark.parametrize("error", [PlanError("expected a, got b; do c"), FileExistsError("expected a, got b; do c")])
 def test_errors_become_a_message_and_code_2(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as ended, reported():
         raise error

@@ -23,13 +23,9 @@ def equal(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
-@pytest.mark.parametrize(
-    "wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}]
-)
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}])
 @pytest.mark.parametrize("suffix", [".pt", ".pth"])
-def test_pickled_weights_are_found_at_the_top_or_in_a_checkpoint(
-    tmp_path: Path, wrap: Any, suffix: str
-) -> None:
+def test_pickled_weights_are_found_at_the_top_or_in_a_checkpoint(tmp_path: Path, wrap: Any, suffix: str) -> None:
     source, model = trained(), small_models.mlp()
     torch.save(wrap(source.state_dict()), tmp_path / f"best{suffix}")
     load_weights(model, tmp_path / f"best{suffix}")
@@ -91,18 +87,14 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.h5").write_bytes(b"")
-    with pytest.raises(
-        CommandError, match=r"expected weights in a file \.safetensors, .*got 'model\.h5'; convert it"
-    ):
+    with pytest.raises(CommandError, match=r"expected weights in a file \.safetensors, .*got 'model\.h5'; convert it"):
         read_weights(tmp_path / "model.h5")
 
 
 @pytest.mark.parametrize("name", ["broken.pt", "broken.safetensors"])
 def test_a_damaged_file_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"no weights at all")
-    with pytest.raises(
-        CommandError, match=r"expected .*broken.* to hold tensors only, but it cannot be read \(\w+"
-    ):
+    with pytest.raises(CommandError, match=r"expected .*broken.* to hold tensors only, but it cannot be read \(\w+"):
         read_weights(tmp_path / name)
 
 
@@ -123,9 +115,7 @@ def test_code_in_a_pickled_file_is_not_run(tmp_path: Path, monkeypatch: pytest.M
     assert not (tmp_path / "intruded").exists()
 
 
-@pytest.mark.parametrize(
-    ("content", "found"), [([torch.zeros(1)], "list"), ({"epoch": 3}, r"the keys 1 \(epoch\)")]
-)
+@pytest.mark.parametrize(("content", "found"), [([torch.zeros(1)], "list"), ({"epoch": 3}, r"the keys 1 \(epoch\)")])
 def test_a_file_without_tensors_by_name_is_refused(tmp_path: Path, content: Any, found: str) -> None:
     torch.save(content, tmp_path / "odd.pt")
     with pytest.raises(

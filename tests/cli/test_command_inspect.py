@@ -73,9 +73,7 @@ def test_notes_are_shown_and_what_the_model_prints_is_not_in_the_result() -> Non
 
 def test_unusable_models_and_inputs_are_told() -> None:
     assert "expected a model as module:callable" in run_error("inspect", "resnet18", "--input", "1x3")
-    assert "expected the shape of an example input, got none" in run_error(
-        "inspect", "tests.cli.small_models:mlp"
-    )
+    assert "expected the shape of an example input, got none" in run_error("inspect", "tests.cli.small_models:mlp")
     message = run_error("inspect", "tests.cli.small_models:mlp", "--input", "1x5")
     assert "expected example inputs that Sequential can run on, got shapes [(1, 5)]" in message
     message = run_error("inspect", "tests.cli.small_models:Undecided", "--input", "1x4")

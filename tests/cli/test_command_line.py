@@ -78,9 +78,7 @@ def test_choices_are_those_of_the_library(choices: type[BudgetName], known: tupl
     assert [choice.value for choice in choices] == list(known)
 
 
-def test_python_m_swdc_is_the_same(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_python_m_swdc_is_the_same(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["swdc", "--version"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("swdc", run_name="__main__")

@@ -95,9 +95,7 @@ def test_an_onnx_file_is_written_on_demand(tmp_path: Path) -> None:
 
 def test_a_graph_network_is_slimmed(tmp_path: Path) -> None:
     inputs = ("--input", "10x5", "--input", "2x30:int64<10")
-    document = run_json(
-        "slim", "tests.cli.small_graph_models:GraphNetwork", *inputs, "--out", tmp_path / "slim"
-    )
+    document = run_json("slim", "tests.cli.small_graph_models:GraphNetwork", *inputs, "--out", tmp_path / "slim")
     assert document["exact"] is True
     assert document["parameters"]["after"] < document["parameters"]["before"]
 
@@ -148,10 +146,7 @@ def test_without_a_proof_nothing_is_written_and_the_code_is_1(tmp_path: Path, as
     )
     result = run(*arguments, "--onnx", tmp_path / "slim.onnx", *(["--json"] if as_json else []))
     assert result.exit_code == 1
-    assert (
-        "expected an exact certificate, but removing these channels changes the output by 0.0e+00"
-        in result.stderr
-    )
+    assert "expected an exact certificate, but removing these channels changes the output by 0.0e+00" in result.stderr
     assert "nothing was written" in result.stderr
     assert list(tmp_path.iterdir()) == []
     if as_json:
@@ -189,9 +184,7 @@ def test_a_sparsity_out_of_range_is_told(tmp_path: Path, sparsity: str) -> None:
 
 
 def test_a_budget_that_cannot_be_met_is_told(tmp_path: Path) -> None:
-    message = run_error(
-        *RESIDUAL, "--sparsity", "0.999", "--budget", "parameters", "--out", tmp_path / "slim"
-    )
+    message = run_error(*RESIDUAL, "--sparsity", "0.999", "--budget", "parameters", "--out", tmp_path / "slim")
     assert "expected a budget that can be met, but at most" in message
 
 
@@ -215,9 +208,7 @@ def test_where_results_go_is_checked_before_the_work(tmp_path: Path) -> None:
     message = run_error("slim", "tests.cli.small_models:broken", "--out", tmp_path / "file")
     assert f"expected --out to name a folder, got the file {tmp_path / 'file'}" in message
     assert (tmp_path / "file").read_text() == "mine"
-    message = run_error(
-        "slim", "tests.cli.small_models:broken", "--out", tmp_path / "slim", "--onnx", tmp_path
-    )
+    message = run_error("slim", "tests.cli.small_models:broken", "--out", tmp_path / "slim", "--onnx", tmp_path)
     assert f"expected --onnx to name a file, got the folder {tmp_path}" in message
 
 
