@@ -67,11 +67,12 @@ class EliminateDeadChannels(Pass):
             raise PassError(f"expected no empty parameter after surgery, got {empty[:3]}")
 
     def _cut(self, program: Program, kept: Kept) -> dict[str, torch.Tensor]:
-        read = program.read_tensors()
+        tensors = program.tensors
+        read = {id(tensors[name]) for name in program.read_tensors()}  # a tied tensor keeps all its names
         done: dict[int, torch.Tensor] = {}
         cut: dict[str, torch.Tensor] = {}
-        for name, tensor in program.tensors.items():
-            if name not in read:
+        for name, tensor in tensors.items():
+            if id(tensor) not in read:
                 continue
             if id(tensor) not in done:
                 done[id(tensor)] = _cut_tensor(tensor, name, kept)

@@ -167,3 +167,23 @@ def test_an_empty_parameter_is_an_error() -> None:
     program.a.weight = nn.Parameter(torch.zeros(0, 3))
     with pytest.raises(PassError, match=r"expected no empty parameter after surgery, got \['a.weight'\]"):
         EliminateDeadChannels(plan_of(program, {})).ensures(program)
+
+
+def test_a_tied_tensor_keeps_all_its_names() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(9, 6)
+            self.middle = nn.Linear(6, 6)
+            self.head = nn.Linear(6, 9, bias=False)
+            self.head.weight = self.table.weight
+
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.head(torch.relu(self.middle(self.table(tokens))) + self.table(tokens))
+            return logits
+
+    program = traced(Tied(), torch.randint(0, 9, (2, 4)))
+    assert program.groups
+    _, slim = certified(program)
+    assert {"table.weight", "head.weight"} <= set(slim.state_dict())
+    assert slim.tensors["table.weight"] is slim.tensors["head.weight"]
