@@ -115,7 +115,7 @@ def verify(
     effect, refilled = _effect(dense, masked, batch, seed, inputs)
     if effect < LEAST_EFFECT:
         notes.append("the mask does not change the output, so that the comparison shows nothing")
-    responds = inputs is not None or _responds(masked, batch, seed)
+    responds = _responds(masked, batch, seed)
     if not responds:
         notes.append("the masked program gives the same output for any input, so that the comparison shows nothing")
     agree = worst["float64"] <= TOLERANCE
@@ -130,7 +130,7 @@ def verify(
         program_hash=plan.program_hash,
         removed_channels=plan.removed_channels,
         comparisons=tuple(comparisons),
-        first_difference=None if agree else _first_difference(masked, slim, batch, seed, inputs),
+        first_difference=None if agree else _first_difference(masked, slim, _worst(comparisons), seed, inputs),
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -261,14 +261,18 @@ class _Values(fx.Interpreter):
         return self.values[n.name]
 
 
-def _first_difference(masked: Program, slim: Program, batch: int, seed: int, inputs: Any) -> str | None:
-    """Return the first node at which the kept channels of both programs differ, with its source."""
+def _worst(comparisons: Sequence[Comparison]) -> Comparison:
+    return max((c for c in comparisons if c.dtype == "float64"), key=lambda c: c.relative_error)
+
+
+def _first_difference(masked: Program, slim: Program, run: Comparison, seed: int, inputs: Any) -> str | None:
+    """Return the first node at which the kept channels of both programs differ in a run, with its source."""
     plan = masked.facts.origin.plan  # type: ignore[union-attr]
     kept = Kept(masked.coupling, masked.coupling.keep(plan.kept))
     runs = []
     for program in (masked, slim):
-        copy = _in(program, torch.float64).eval()
-        args, kwargs = _inputs(copy, batch, seed, torch.float64, inputs)
+        copy = _in(program, torch.float64).train(run.mode == "train")
+        args, kwargs = _inputs(copy, run.batch, seed, torch.float64, inputs)
         values = _Values(copy)
         with torch.no_grad():
             values.run(*pytree.tree_leaves((args, kwargs)), enable_io_processing=False)

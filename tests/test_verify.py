@@ -132,6 +132,8 @@ def test_a_difference_in_training_alone_is_found() -> None:
     assert errors["eval"] < 1e-12
     assert errors["train"] > 1e-3
     assert not certificate.exact
+    assert certificate.first_difference is not None
+    assert certificate.first_difference.startswith("norm ")
 
 
 @pytest.mark.parametrize("of_masked", [False, True])
@@ -187,12 +189,13 @@ def test_channels_that_reach_no_output_show_nothing() -> None:
     assert any("gives the same output for any input" in note for note in certificate.notes)
 
 
-def test_a_masked_network_that_ignores_its_input_is_not_certified() -> None:
+@pytest.mark.parametrize("inputs", [None, image(2, 3, 8, 8)], ids=["random inputs", "own inputs"])
+def test_a_masked_network_that_ignores_its_input_is_not_certified(inputs: torch.Tensor | None) -> None:
     program = traced(nn.Sequential(conv(3, 4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 3)))
     with torch.no_grad():
         program.get_parameter("3.weight")[:, :128] = 0
     plan = plan_of(program, {"0": (0, 1)})
-    certificate = swdc.verify(swdc.mask(program, plan), swdc.slim(program, plan))
+    certificate = swdc.verify(swdc.mask(program, plan), swdc.slim(program, plan), inputs=inputs)
     assert certificate.effect > 0.01
     assert certificate.max_relative_error == 0
     assert not certificate.exact
