@@ -49,9 +49,12 @@ class Call:
         """Return the nodes and tensors among the arguments, those in lists included."""
         return values_in(self.arguments.values())
 
-    def reason(self, text: str) -> Reason:
-        """Return a reason that names this operator, its node and the user's source line."""
-        return Reason(text, self.operator, self.node.name, source_of(self.node))
+    def reason(self, text: str, edit: str = "") -> Reason:
+        """Return a reason that names this operator, its node and the user's source line.
+
+        ``edit`` says what to change in the model to free the channels.
+        """
+        return Reason(text, self.operator, self.node.name, source_of(self.node), edit)
 
 
 def values_in(arguments: Any) -> list[Value]:

@@ -54,12 +54,16 @@ class ChannelGroup:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why channels may not be removed: what holds them, the operator and node, and the user's source line."""
+    """Why channels may not be removed: what holds them, the operator and node, and the user's source line.
+
+    ``edit`` says what to change in the model to free them, where there is such a change.
+    """
 
     text: str
     operator: str = ""
     node: str = ""
     source: str = ""
+    edit: str = ""
 
     def __str__(self) -> str:
         where = f" at {self.source}" if self.source else ""
