@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from swdc.call import resolve, values_in
+from swdc.call import Call, resolve, values_in
 from swdc.channels import Channels
 from swdc.contract import Pass, PassResult
 from swdc.groups import WRITES, ChannelGroup, Coupling, Frozen, Ids, Member, Reason
@@ -44,9 +44,18 @@ class CoupleChannels(Pass):
                     channels.freeze_value(value, Reason("is the model's output"))
             elif node.op in ("call_function", "call_module"):
                 operator, call = calls(program)[node]
+                if not operator.repeats:
+                    _hold_repeated(call, channels)
                 operator.couple(call, channels)
                 operator.fold(call, channels)
+        channels.settle(program.facts.attention)
         return _collect(channels)
+
+
+def _hold_repeated(call: Call, channels: Channels) -> None:
+    """Freeze channels that repeat along a dimension, for an operator that knows nothing of such."""
+    for value in call.tensors():
+        channels.hold_repeated(value, call.reason("channels merged with a dimension of symbolic size"))
 
 
 def _label_input(node: fx.Node, channels: Channels) -> None:

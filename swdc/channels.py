@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import fx
 
 from swdc.call import Call, Ref, Value
+from swdc.grids import Grid, settle
 from swdc.groups import READS, WRITES, Bools, Ids, Labelled, Reason
 from swdc.program import DTYPE, SHAPE, Program, tensors_of
 from swdc.sizes import evaluate, stand_ins
@@ -26,6 +28,7 @@ from swdc.sizes import evaluate, stand_ins
 Dead = float | npt.NDArray[np.float64]
 """The value of dead channels along one dimension: one for all, or one per index; NaN where it is not a constant."""
 UNKNOWN = float("nan")
+_OTHER_FACTOR = "the dimension that it is a factor of loses channels along another factor"
 
 
 class Channels:
@@ -44,7 +47,8 @@ class Channels:
         self._tensor_labels: dict[str, list[Ids | None]] = {}
         self._roles: dict[tuple[str, int], set[str]] = {}
         self._count = 0
-        self._closed = np.zeros(0, dtype=bool)
+        self._grids: list[Grid] = []
+        self._marks: dict[str, list[Ids]] = {}
         self._joins: list[tuple[Ids, Ids]] = []
         self._freezes: list[tuple[Ids, int]] = []
         self._reasons: list[Reason] = []
@@ -75,7 +79,8 @@ class Channels:
     def labels(self, value: Value) -> list[Ids | None]:
         """Return the labels along each dimension of a value, ``None`` for a dimension without channels.
 
-        A tensor that is asked for the first time gets fresh labels.
+        A tensor that is asked for the first time gets fresh labels. A dimension of symbolic size whose channels
+        repeat (heads merged into the batch) has fewer labels than indices: those of one period.
         """
         if not isinstance(value, Ref):
             return list(self._node_labels.get(value, (None,) * len(value.meta.get(SHAPE) or ())))
@@ -103,8 +108,6 @@ class Channels:
         """Return ``size`` new labels."""
         labels = np.arange(self._count, self._count + size, dtype=np.int64)
         self._count += size
-        if self._count > len(self._closed):
-            self._closed = np.concatenate([self._closed, np.zeros(self._count, dtype=bool)])
         return labels
 
     def set(self, call: Call, labels: Sequence[Any]) -> None:
@@ -114,6 +117,22 @@ class Channels:
     def set_input(self, node: fx.Node, labels: Sequence[Ids | None]) -> None:
         """Set the labels of an input of the program."""
         self._node_labels[node] = tuple(labels)
+
+    def hold_repeated(self, value: Value, reason: Reason) -> None:
+        """Freeze the channels that repeat along a dimension of a value, and let it hold none."""
+        if isinstance(value, Ref) or value.meta.get(SHAPE) is None:
+            return
+        labels = self._node_labels.get(value, ())
+        repeated = [
+            isinstance(ids, np.ndarray) and not isinstance(size, int)
+            for ids, size in zip(labels, value.meta[SHAPE], strict=False)
+        ]
+        if any(repeated):
+            for ids, repeats in zip(labels, repeated, strict=True):
+                self.freeze(ids if repeats else None, reason)
+            self._node_labels[value] = tuple(
+                None if repeats else ids for ids, repeats in zip(labels, repeated, strict=True)
+            )
 
     def set_dead(self, call: Call, dead: Sequence[Any]) -> None:
         """Set the value of dead channels along each dimension of a call's result."""
@@ -127,6 +146,10 @@ class Channels:
         if one is None or other is None:
             labelled = one if other is None else other
             self.freeze(labelled, call.reason("aligned with a dimension that holds no removable channels"))
+            return None
+        if len(one) != len(other):
+            for labels in (one, other):
+                self.freeze(labels, call.reason("aligned with a dimension whose channels repeat otherwise"))
             return None
         if one is not other:
             self._joins.append((one, other))
@@ -156,11 +179,27 @@ class Channels:
         if labels is not None and len(labels):
             self._reasons.append(reason)
             self._freezes.append((labels, len(self._reasons) - 1))
-            self._closed[labels] = True
 
-    def is_open(self, labels: Ids) -> bool:
-        """Whether none of these channels was frozen so far (what they are coupled with is not known yet)."""
-        return not self._closed[labels].any()
+    def factor(self, whole: Ids, call: Call) -> list[Ids]:
+        """Return labels along each axis of ``whole``: a channel of the product goes with its index of one of them.
+
+        Of which one is decided when all uses are known.
+        """
+        factors = [self.fresh(size) for size in whole.shape]
+        self._grids.append(Grid(whole, tuple(factors), call.reason(_OTHER_FACTOR)))
+        return factors
+
+    def product(self, factors: Sequence[Ids], call: Call) -> Ids:
+        """Return labels for each index of the product of several dimensions, of the shape of these."""
+        shape = tuple(len(labels) for labels in factors)
+        whole = self.fresh(prod(shape)).reshape(shape)
+        self._grids.append(Grid(whole, tuple(factors), call.reason(_OTHER_FACTOR)))
+        return whole
+
+    def mark(self, labels: Ids | None, kind: str) -> None:
+        """Say that these are heads of an attention, or positions within its heads (``swdc.grids``)."""
+        if labels is not None:
+            self._marks.setdefault(kind, []).append(labels)
 
     def hold(self, value: Value | None, dims: Iterable[int], call: Call) -> None:
         """Forbid removal along dimensions that an operator works along, should they hold channels now or later."""
@@ -231,6 +270,21 @@ class Channels:
         if name not in self._tensor_labels:
             self._tensor_labels[name] = [None] * len(self._tensor_shapes[name])
         return self._tensor_labels[name]
+
+    def settle(self, preferred: str) -> None:
+        """Decide along which factor each dimension that is split or merged loses channels; ``preferred`` if it can."""
+        if not self._grids:
+            return
+        count, ids = self.components()
+        frozen, marked = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
+        for labels, _ in self._freezes:
+            frozen[ids[labels]] = True
+        for labels in self._marks.get(preferred, ()):
+            marked[ids[labels]] = True
+        settled = settle(self._grids, ids, frozen, marked)
+        self._joins += settled.joins
+        for labels, reason in settled.freezes:
+            self.freeze(labels, reason)
 
     def components(self) -> tuple[int, Ids]:
         """Return the number of sets of coupled labels, and the set of each label."""

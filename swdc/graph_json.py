@@ -52,7 +52,12 @@ def encode_program(program: Program) -> dict[str, Any]:
             "inputs": encode_structure(info.in_spec),
             "outputs": encode_structure(info.out_spec),
         },
-        "facts": {"symbols": dict(facts.symbols), "batch": facts.batch, "notes": list(facts.notes)},
+        "facts": {
+            "symbols": dict(facts.symbols),
+            "batch": facts.batch,
+            "notes": list(facts.notes),
+            "attention": facts.attention,
+        },
         "example": {
             "structure": encode_structure(structure),
             "constants": {str(i): encode(leaf) for i, leaf in enumerate(example) if str(i) not in tensors},
@@ -119,7 +124,9 @@ def decode_program(
     leaves = {path: _decode_leaf(path, leaf, graph, tensors) for path, leaf in data["leaves"].items()}
     facts = data["facts"]
     inputs = _decode_example(data["example"], example)
-    known = Facts(dict(facts["symbols"]), facts["batch"], inputs, notes=tuple(facts["notes"]))
+    known = Facts(
+        dict(facts["symbols"]), facts["batch"], inputs, notes=tuple(facts["notes"]), attention=facts["attention"]
+    )
     program = Program(graph, tensors, leaves, known, transient)
     for path, training in data["modes"].items():
         program.get_submodule(path).training = bool(training)

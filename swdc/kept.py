@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+from torch import fx
 
 from swdc.call import Ref, Value
 from swdc.groups import Bools, Coupling
+from swdc.program import SHAPE
+from swdc.sizes import simplify
 
 
 class Kept:
@@ -28,10 +33,24 @@ class Kept:
         mask = self.mask(value, dim)
         return None if mask is None else int(mask.sum())
 
+    def sizes(self, value: fx.Node, sizes: Sequence[Any], first: int = 0) -> list[Any]:
+        """Return what the sizes in the arguments of ``value`` become, which are those from dimension ``first`` on.
+
+        A symbolic size that counts repeated channels is left to be inferred, and then no other one is.
+        """
+        masks = [self.mask(value, first + dim) for dim in range(len(sizes))]
+        left = [
+            size if mask is None or mask.all() or size == -1 else int(mask.sum()) if isinstance(size, int) else -1
+            for size, mask in zip(sizes, masks, strict=True)
+        ]
+        if left.count(-1) > 1:
+            whole = self.resized(value, value.meta[SHAPE])[first:]
+            left = [whole[d] if s == -1 and isinstance(whole[d], int) else s for d, s in enumerate(left)]
+        return left
+
     def resized(self, value: Value, shape: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return a shape of ``value`` with every channel dimension set to what is left of it."""
-        counts = [self.count(value, dim) for dim in range(len(shape))]
-        return tuple(size if count is None else count for size, count in zip(shape, counts, strict=True))
+        return tuple(_scaled(size, self.mask(value, dim)) for dim, size in enumerate(shape))
 
     def outputs(self, value: Value, shapes: tuple[Any, ...]) -> tuple[tuple[Any, ...], ...]:
         """Return the shapes of an operator with several results, resized."""
@@ -39,6 +58,14 @@ class Kept:
         return tuple(
             shape
             if ids is None
-            else tuple(s if i is None else int(self._stays[i].sum()) for s, i in zip(shape, ids, strict=True))
+            else tuple(_scaled(s, None if i is None else self._stays[i]) for s, i in zip(shape, ids, strict=True))
             for shape, ids in zip(shapes, labels, strict=True)
         )
+
+
+def _scaled(size: Any, mask: Bools | None) -> Any:
+    """Return a size after the removal of what ``mask`` leaves out; a symbolic one counts the mask several times."""
+    if mask is None or mask.all():
+        return size
+    count = int(mask.sum())
+    return count if isinstance(size, int) else simplify(size * count / len(mask))

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from swdc.contract import find_pass
 from swdc.errors import InputError, PassError
+from swdc.grids import HEADS
 from swdc.groups import ChannelGroup, Coupling, Frozen
 from swdc.sizes import Shape
 
@@ -51,7 +52,7 @@ class Facts:
 
     ``symbols`` gives each symbolic size its value in the example inputs; ``batch`` names the symbol of the batch, or
     is ``None`` where the inputs have no common leading dimension (a graph network). ``example`` holds positional and
-    keyword example inputs.
+    keyword example inputs. ``attention`` says what attentions lose, ``heads`` or ``head_dim``.
     """
 
     symbols: Mapping[str, int]
@@ -59,6 +60,7 @@ class Facts:
     example: tuple[tuple[Any, ...], dict[str, Any]] = field(repr=False)
     origin: Origin | None = None
     notes: tuple[str, ...] = ()
+    attention: str = HEADS
 
     def sizes(self, batch: int = 1) -> dict[str, int]:
         """Return a value for each symbol, with the given batch size."""
@@ -189,6 +191,7 @@ class Program(fx.GraphModule):
             f"{n.op} {n.name} {_named(n.target)} {n.args} {n.kwargs} {n.meta.get(SHAPE)}" for n in self.graph.nodes
         ]
         lines += [f"{path} {module}" for path, module in self.leaves.items()]
+        lines.append(self.facts.attention)
         lines += [f"{name} {tuple(t.shape)}" for name, t in sorted(self.tensors.items())]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from swdc.errors import TraceError
+from swdc.grids import FACTORS, HEADS
 from swdc.modes import modes_kept, training_differences
 from swdc.program import Program
 from swdc.raising import Raising, flat_sizes, shape_of_value
@@ -23,13 +25,16 @@ from swdc.raising import Raising, flat_sizes, shape_of_value
 Example = torch.Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
 
 
-def trace(model: nn.Module, example_inputs: Example) -> Program:
+def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS) -> Program:
     """Capture a model as a Program that holds the model's own parameters.
 
     ``example_inputs`` is a tensor, a tuple of positional arguments, or a dict of keyword arguments. The leading
     dimension that all tensors share is the batch and stays dynamic; where they share none (a graph network: node
     features and an edge list) the leading dimension of the first, and every dimension of those that differ from it,
     stay dynamic. All other sizes are those of the example.
+
+    ``attention`` says what attentions lose where both are possible: whole ``heads``, or the same positions of every
+    head, ``head_dim``. What a head is follows from the graph.
 
     The graph is that of evaluation; leaf modules (convolutions, norms, dropout) train as they should. What else
     differs in training is named in a warning and in ``program.facts.notes``. The model itself is not changed.
@@ -38,12 +43,15 @@ def trace(model: nn.Module, example_inputs: Example) -> Program:
     """
     if not isinstance(model, nn.Module):
         raise TraceError(f"expected a torch.nn.Module, got {type(model).__name__}; give the model itself")
+    if attention not in FACTORS:
+        raise TraceError(f"expected attention as one of {list(FACTORS)}, got {attention!r}")
     args, kwargs = _normalised(example_inputs)
     with modes_kept(model):
         model.eval()
         exported, batched, notes = _export(model, args, kwargs)
         differences = training_differences(model, *_at_least_two(args, kwargs, batched)[:2])
     program = Raising(model, exported, batched, (args, kwargs), notes, differences).program()
+    program.facts = replace(program.facts, attention=attention)
     for note in program.facts.notes:
         warnings.warn(note, stacklevel=2)
     return program.follow_modes(model)

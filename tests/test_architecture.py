@@ -20,6 +20,7 @@ PASSES = sorted(p for p in (ROOT / "passes").glob("*.py") if p.stem != "__init__
 LAYERS = [
     ["errors", "sizes", "threads", "networks"],
     ["groups", "contract", "folders"],
+    ["grids"],
     ["program"],
     ["call", "plan", "modes", "samples", "runtime"],
     ["channels", "kept"],

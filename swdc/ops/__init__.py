@@ -2,6 +2,8 @@
 
 from swdc.ops import (
     activation,
+    attention,
+    contraction,
     convolution,
     elementwise,
     embedding,
@@ -12,6 +14,7 @@ from swdc.ops import (
     pooling,
     reduction,
     shape,
+    views,
 )
 from swdc.ops.base import Cost, Leaf, Operator, calls, leaf_of, lookup, register, shapes_of
 
@@ -20,7 +23,9 @@ __all__ = [
     "Leaf",
     "Operator",
     "activation",
+    "attention",
     "calls",
+    "contraction",
     "convolution",
     "elementwise",
     "embedding",
@@ -35,4 +40,5 @@ __all__ = [
     "register",
     "shape",
     "shapes_of",
+    "views",
 ]

@@ -21,6 +21,7 @@ class Dropout(Leaf):
 
     names = ("aten.dropout.default", "aten.feature_dropout.default")
     modules = (nn.Dropout, nn.Dropout2d)
+    repeats = True
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Channels pass through."""
@@ -77,6 +78,7 @@ class Softmax(Operator):
     """Softmax along one dimension, which keeps all its channels; the others pass."""
 
     names = ("aten.softmax.int", "aten.log_softmax.int", "aten._softmax.default", "aten._log_softmax.default")
+    repeats = True
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Freeze what the sum runs over."""

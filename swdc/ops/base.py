@@ -42,6 +42,8 @@ class Operator:
 
     names: ClassVar[tuple[str, ...]] = ()
     """The overloads that this class describes, as ``str(overload)`` writes them."""
+    repeats: ClassVar[bool] = False
+    """Whether the rules can deal with dimensions of symbolic size along which channels repeat."""
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Say which labels the result carries, and join or freeze those of the inputs."""

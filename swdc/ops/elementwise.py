@@ -69,6 +69,7 @@ class Pointwise(Operator):
             "to.dtype to.dtype_layout to.device to.other type_as.default"
         ).split()
     )
+    repeats = True
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Join what broadcasts together."""

@@ -21,6 +21,7 @@ class Linear(Leaf):
 
     names = ("aten.linear.default",)
     modules = (nn.Linear,)
+    repeats = True
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple the input with the weight's second dimension, and the result with its first."""

@@ -30,6 +30,7 @@ class Mean(Operator):
     """Means and extrema: channels that they run over stay, the others pass, and constants stay what they are."""
 
     names: ClassVar[tuple[str, ...]] = ("aten.mean.dim", "aten.mean.default", "aten.amax.default", "aten.amin.default")
+    repeats = True
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Freeze the channels that the statistic runs over."""

@@ -1,0 +1,109 @@
+"""Fused attention."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from swdc.call import Call, Ref, Value
+from swdc.channels import UNKNOWN, Channels, Dead, product
+from swdc.grids import HEAD_DIM, HEADS
+from swdc.groups import Ids
+from swdc.kept import Kept
+from swdc.ops.base import Operator, register
+
+
+@register
+class Attention(Operator):
+    """softmax(q k^T scale + mask) v, with as many heads of keys and values as of queries, or whole multiples fewer.
+
+    Heads go together, a head of keys with all queries that it serves. A dead head of values gives zero, whatever its
+    scores are. The scale stays that of the original head_dim.
+    """
+
+    names = ("aten.scaled_dot_product_attention.default",)
+    repeats = True
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Couple heads, and the head_dim of queries and keys; positions hold no channels."""
+        query, key, value = call["query"], call["key"], call["value"]
+        rank = len(call.shape)
+        for operand in (query, key, value):
+            channels.hold(operand, [len(channels.sizes(operand)) - 2], call)
+        width = self._pair(call, channels, query, key, -1)
+        dead = product(channels.dead(query)[-1], channels.dead(key)[-1])
+        channels.absorb(call, width, dead, folds=False)
+        leading = [self._leading(call, channels, dim) for dim in range(-rank, -2)]
+        positions = len(channels.sizes(value)) - 1
+        for ids in leading:
+            channels.mark(ids, HEADS)
+        for ids in (width, channels.channels(value, positions)):
+            channels.mark(ids, HEAD_DIM)
+        if call["attn_mask"] is not None:
+            self._couple_mask(call, channels, leading)
+        channels.set(call, [*leading, None, channels.channels(value, positions)])
+
+    def _pair(self, call: Call, channels: Channels, one: Value, other: Value, dim: int) -> Ids | None:
+        """Join a dimension of two operands; a larger one in blocks. Return the labels of the first."""
+        first, second = (_channels(channels, value, dim) for value in (one, other))
+        if first is None and second is None:
+            return None
+        if first is not None and second is not None and len(first) > len(second) and len(first) % len(second) == 0:
+            second = np.repeat(second, len(first) // len(second))
+        return channels.join(first, second, call)
+
+    def _leading(self, call: Call, channels: Channels, dim: int) -> Ids | None:
+        query, key, value = call["query"], call["key"], call["value"]
+        labels = _channels(channels, query, dim)
+        for other in (key, value):
+            if len(channels.sizes(other)) < -dim:
+                continue
+            if channels.sizes(other)[dim] == 1 and not call["enable_gqa"]:
+                continue
+            labels = self._pair(call, channels, query, other, dim)
+        return labels
+
+    def _couple_mask(self, call: Call, channels: Channels, leading: list[Ids | None]) -> None:
+        mask = call["attn_mask"]
+        sizes = channels.sizes(mask)
+        channels.hold(mask, [d for d in range(len(sizes)) if d >= len(sizes) - 2], call)
+        for dim in range(-len(sizes), -2):
+            ids, other = leading[dim + 2], _channels(channels, mask, dim)
+            if sizes[dim] != 1 and (ids is not None or other is not None):
+                channels.join(ids, other, call)
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """The result is a mean of values: what they are when dead."""
+        dead = channels.dead(call["value"])
+        missing = len(call.shape) - len(dead)
+        sizes = (1,) * missing + channels.sizes(call["value"])
+        known: list[Dead] = [*[UNKNOWN] * missing, *dead]
+        heads = [
+            _repeated(d, ids, size) if size != 1 else UNKNOWN
+            for d, ids, size in zip(known, channels.labels(call.node), sizes, strict=True)
+        ]
+        channels.set_dead(call, [*heads[:-2], UNKNOWN, heads[-1]])
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """Where the head_dim shrinks, the scale that it stood for is passed."""
+        query = call["query"]
+        shape = () if isinstance(query, Ref) else query.meta["shape"]
+        mask = kept.mask(query, len(shape) - 1) if shape else None
+        if call["scale"] is not None or mask is None or mask.all():
+            return {}
+        return {"scale": 1 / sqrt(len(mask))}
+
+
+def _channels(channels: Channels, value: Value, dim: int) -> Ids | None:
+    rank = len(channels.sizes(value))
+    return channels.channels(value, dim + rank) if -dim <= rank and channels.sizes(value)[dim] != 1 else None
+
+
+def _repeated(dead: Dead, labels: Any, size: int) -> Dead:
+    """Return the dead values of the heads of the result, which share those of the values in blocks."""
+    if isinstance(dead, float) or labels is None or len(labels) == size:
+        return dead
+    repeated: Dead = np.repeat(dead, len(labels) // size)
+    return repeated

@@ -1,0 +1,177 @@
+"""Views: dimensions that are merged, split and regrouped.
+
+Sizes are never patched: after surgery each literal size is derived again, as the number of labels left along its
+dimension. A dimension that is split keeps its channels along one factor; along which, its later uses decide.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from swdc.call import Call
+from swdc.channels import UNKNOWN, Channels, Dead
+from swdc.groups import Ids
+from swdc.kept import Kept
+from swdc.ops.base import Operator, register
+
+_SIZES = {"view": "size", "_unsafe_view": "size", "reshape": "shape", "unflatten": "sizes"}
+"""The argument that gives the shape, by operator."""
+
+
+def factors(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
+    """Match two shapes of equal size: minimal runs of dimensions with equal products, in order, sizes of one aside."""
+    left, right = ([d for d, size in enumerate(shape) if size != 1] for shape in (before, after))
+    runs: list[tuple[list[int], list[int]]] = []
+    while left and right:
+        run = ([left.pop(0)], [right.pop(0)])
+        while (a := prod(before[d] for d in run[0])) != (b := prod(after[d] for d in run[1])):
+            run[a > b].append((right if a > b else left).pop(0))
+        runs.append(run)
+    return runs
+
+
+def _constant(dead: Dead) -> float:
+    """Return the one value that all dead channels of a dimension take, NaN where there is none."""
+    values = np.ravel(dead)
+    return float(values[0]) if len(values) and (values == values[0]).all() else UNKNOWN
+
+
+def _staying(held: list[int], dead: list[Dead]) -> list[int]:
+    """Return which of several merged dimensions may lose channels: those whose dead channels are zero, if any are;
+    else those that share one other constant.
+    """  # fmt: skip
+    known = {d: _constant(dead[d]) for d in held}
+    constants = [0.0, *(value for value in known.values() if value == value)]
+    return next((found for c in constants if (found := [d for d in held if known[d] == c])), held)
+
+
+@register
+class View(Operator):
+    """A change of shape that keeps the order of elements."""
+
+    names = (
+        "aten.view.default", "aten.reshape.default", "aten._unsafe_view.default", "aten.flatten.using_ints",
+        "aten.unflatten.int", "aten.view_as.default", "aten.reshape_as.default",
+    )  # fmt: skip
+    repeats = True
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Follow each run of dimensions that is regrouped."""
+        labels = channels.labels(call["self"])
+        result: list[Any] = [None] * len(call.shape)
+        for left, right in factors(channels.sizes(call["self"]), channels.sizes(call.node)):
+            if all(labels[d] is None for d in left):
+                continue
+            if len(left) == len(right) == 1:
+                result[right[0]] = labels[left[0]]
+            else:
+                self._regroup(call, channels, left, right, result)
+        if "other" in call.arguments:  # the shape is that of another value, and shrinks with it
+            for dim, ids in enumerate(channels.labels(call["other"])):
+                if ids is not None or result[dim] is not None:
+                    result[dim] = channels.join(result[dim], ids, call)
+        channels.set(call, result)
+
+    def _regroup(self, call: Call, channels: Channels, left: list[int], right: list[int], result: list[Any]) -> None:
+        labels, static = channels.labels(call["self"]), channels.static(call["self"])
+        inner = _inner(left, static, labels)
+        for d in left:
+            if d not in inner:
+                channels.freeze(labels[d], call.reason("merged with a dimension of symbolic size"))
+        if all(labels[d] is None for d in inner):
+            return
+        merged = self._merge(call, channels, inner)
+        axes = _fitting(len(merged), right, channels.sizes(call.node), channels.static(call.node))
+        if axes is None or self._is_ambiguous(call, axes, channels.static(call.node)):
+            channels.freeze(merged, call.reason("cut across with a dimension of symbolic size"))
+        else:
+            self._spread(call, channels, merged, axes, result)
+
+    def _merge(self, call: Call, channels: Channels, dims: list[int]) -> Ids:
+        """Return one label for each index of the product of ``dims``."""
+        labels, sizes = channels.labels(call["self"]), channels.sizes(call["self"])
+        lengths = [sizes[d] if (ids := labels[d]) is None else len(ids) for d in dims]
+        held = [d for d in dims if labels[d] is not None]
+        staying = _staying(held, channels.dead(call["self"]))
+        for d in held:
+            if d not in staying:
+                channels.freeze(labels[d], call.reason("merged with another dimension that holds channels"))
+        kept: list[Any] = [labels[d] for d in staying]
+        whole = kept[0] if len(kept) == 1 else channels.product(kept, call)
+        shape = [length if d in staying else 1 for d, length in zip(dims, lengths, strict=True)]
+        return np.broadcast_to(whole.reshape(shape), lengths).ravel()
+
+    def _is_ambiguous(self, call: Call, axes: list[tuple[int, int]], static: list[bool]) -> bool:
+        """Whether channels repeat along a dimension whose new size could not be left to be inferred."""
+        if all(static[d] for d, _ in axes) or call.operator.split(".")[1] not in ("view", "reshape", "_unsafe_view"):
+            return any(not static[d] for d, _ in axes)
+        sizes = call[_SIZES[call.operator.split(".")[1]]]
+        repeated = [d for d, _ in axes if not static[d]]
+        return any(s == -1 and not static[d] and d not in repeated for d, s in enumerate(sizes))
+
+    def _spread(
+        self, call: Call, channels: Channels, merged: Ids, axes: list[tuple[int, int]], result: list[Any]
+    ) -> None:
+        """Hand the labels on to the dimensions along which they differ."""
+        grid = merged.reshape([length for _, length in axes])
+        varying = [a for a in range(grid.ndim) if (grid != grid.take([0], a)).any()] or [grid.ndim - 1]
+        whole = grid[tuple(slice(None) if a in varying else 0 for a in range(grid.ndim))]
+        along = [np.ascontiguousarray(whole)] if whole.ndim == 1 else channels.factor(whole, call)
+        for a, labels in zip(varying, along, strict=True):
+            result[axes[a][0]] = labels
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Zero stays zero; one constant for all channels stays it."""
+        x = call["self"]
+        labels, dead = channels.labels(x), channels.dead(x)
+        result: list[Dead] = [UNKNOWN] * len(call.shape)
+        for left, right in factors(channels.sizes(x), channels.sizes(call.node)):
+            held = [d for d in left if labels[d] is not None]
+            values = {_constant(dead[d]) for d in _staying(held, dead)}
+            if len(left) == len(right) == 1:
+                result[right[0]] = dead[left[0]]
+            elif len(values) == 1:
+                value = values.pop()
+                result = [value if d in right else known for d, known in enumerate(result)]
+        channels.set_dead(call, result)
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """Literal sizes become the number of labels that are left."""
+        name = _SIZES.get(call.operator.split(".")[1])
+        if name is None:
+            return {}
+        start = 0
+        if name == "sizes":
+            start = call["dim"] % (len(call.shape) - len(call["sizes"]) + 1)
+        return {name: kept.sizes(call.node, call[name], start)}
+
+
+def _inner(dims: list[int], static: list[bool], labels: list[Ids | None]) -> list[int]:
+    """Return the innermost of ``dims``: up to one whose size is symbolic, which counts if channels repeat along it."""
+    inner: list[int] = []
+    for d in reversed(dims):
+        if static[d] or labels[d] is not None:
+            inner.insert(0, d)
+        if not static[d]:
+            break
+    return inner
+
+
+def _fitting(length: int, dims: list[int], sizes: tuple[int, ...], static: list[bool]) -> list[tuple[int, int]] | None:
+    """Divide ``length`` labels over the innermost of ``dims``: return dimensions and shares, ``None`` for a misfit.
+
+    A dimension of symbolic size takes what is left: along it, the labels repeat.
+    """
+    axes: list[tuple[int, int]] = []
+    for d in reversed(dims):
+        if length == 1:
+            break
+        share = sizes[d] if static[d] else length
+        if length % share or sizes[d] % share:
+            return None
+        axes.insert(0, (d, share))
+        length //= share
+    return axes if length == 1 else None
