@@ -28,6 +28,12 @@ class Kept:
         ids = labels[dim] if labels is not None else None
         return None if ids is None else self._stays[ids]
 
+    def masks(self, value: Value) -> list[Bools | None]:
+        """Return which indices stay along each dimension of a value that an operator's rule has labelled."""
+        table = self._coupling.tensors if isinstance(value, Ref) else self._coupling.nodes
+        labels = table.get(value if isinstance(value, Ref) else value.name, ())
+        return [None if ids is None else self._stays[ids] for ids in labels]
+
     def count(self, value: Value, dim: int) -> int | None:
         """Return how many indices along a dimension stay; ``None`` where it holds no channels."""
         mask = self.mask(value, dim)

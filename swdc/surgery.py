@@ -12,9 +12,9 @@ from torch import fx, nn
 
 from swdc.call import Call, Ref, unbind
 from swdc.errors import PassError
-from swdc.ops import Leaf, Operator, calls
-from swdc.ops.base import target_of
-from swdc.program import SHAPE, Program
+from swdc.ops import Leaf, Operator, calls, lookup
+from swdc.ops.base import is_overload, target_of
+from swdc.program import SCOPE, SHAPE, Program
 from swdc.sizes import Shape
 
 Change = Callable[[Call, Operator], Mapping[str, Any]]
@@ -41,6 +41,8 @@ class _Rebuilding:
         self.made: dict[fx.Node, fx.Node] = {}
         self.leaves: dict[str, nn.Module] = {}
         self.fetched: dict[str, fx.Node] = {}
+        self.called = set(program.leaves)
+        self.occupied = _paths(program)
 
     def program(self, transient: Iterable[str]) -> Program:
         for node in self.old.graph.nodes:
@@ -59,28 +61,53 @@ class _Rebuilding:
     def _call(self, node: fx.Node) -> fx.Node:
         operator, call = calls(self.old)[node]
         changes = dict(self.change(call, operator))
-        if node.op == "call_module":
-            assert isinstance(operator, Leaf)
-            self._leaf(node, operator, call, changes)
+        name = changes.pop("operator", call.operator)
+        new = operator if name == call.operator else lookup(name)
+        arguments = {**call.arguments, **changes}
+        if node.op == "call_module" and isinstance(new, Leaf):
+            self._leaf(str(node.target), node, new, Call(node, name, arguments))
             return self.graph.node_copy(node, lambda n: self.made[n])
-        if not changes:
+        if not changes and name == call.operator:
             return self.graph.node_copy(node, lambda n: self.made[n])
-        target = target_of(changes.pop("operator", call.operator))
+        if isinstance(new, Leaf) and not is_overload(name):
+            return self._replaced(node, new, Call(node, name, arguments))
+        target = target_of(name)
         names = {a.name for a in target._schema.arguments}
-        bound = {name: value for name, value in {**call.arguments, **changes}.items() if name in names}
-        args, kwargs = unbind(target, bound)
+        args, kwargs = unbind(target, {name: value for name, value in arguments.items() if name in names})
         return self.graph.create_node("call_function", target, self._new(args), self._new(kwargs), node.name)
 
-    def _leaf(self, node: fx.Node, operator: Leaf, call: Call, changes: dict[str, Any]) -> None:
-        path = str(node.target)
+    def _replaced(self, node: fx.Node, leaf: Leaf, call: Call) -> fx.Node:
+        """Put a module in the place of a function; tensors that the function read are given to it in the call."""
+        path = self._free_path(node)
+        given = {n: v for n, v in call.arguments.items() if n != leaf.data and isinstance(v, fx.Node | Ref)}
+        self._leaf(path, node, leaf, Call(node, call.operator, {**call.arguments, **dict.fromkeys(given)}))
+        data = self._new(call[leaf.data])
+        return self.graph.create_node("call_module", path, (data,), self._new(given), node.name)
+
+    def _leaf(self, path: str, node: fx.Node, leaf: Leaf, call: Call) -> None:
         if path in self.leaves:
             return
         described = fx.Node(fx.Graph(), node.name, "call_module", path, (), {})
         described.meta = {**node.meta, SHAPE: self.reshape(node)}
-        module = operator.build(Call(described, call.operator, {**call.arguments, **changes}), self.tensors)
+        module = leaf.build(Call(described, call.operator, call.arguments), self.tensors)
         if module is None:
             raise PassError(f"expected a module for {call.operator} at {path}, but none computes it after the rewrite")
         self.leaves[path] = module
+
+    def _free_path(self, node: fx.Node) -> str:
+        """Return a path in the scope of a node that nothing has, and that lies below no leaf module."""
+        scope = ""
+        for part in str(node.meta.get(SCOPE) or "").split("."):
+            inner = f"{scope}.{part}".strip(".")
+            if inner in self.called or inner in self.leaves:
+                break
+            scope = inner
+        path = base = f"{scope}.{node.name}".strip(".")
+        number = 2
+        while path in self.occupied:
+            path, number = f"{base}_{number}", number + 1
+        self.occupied.add(path)
+        return path
 
     def _new(self, argument: Any) -> Any:
         """Return arguments for the new graph: nodes mapped, names of tensors fetched."""
@@ -93,3 +120,12 @@ class _Rebuilding:
         if isinstance(argument, dict):
             return {name: self._new(value) for name, value in argument.items()}
         return argument
+
+
+def _paths(program: Program) -> set[str]:
+    """Return the names of all modules and tensors of a program, and the scopes of its nodes."""
+    found = {path for path, _ in program.named_modules()} | set(program.tensors)
+    for scope in {str(node.meta.get(SCOPE) or "") for node in program.graph.nodes}:
+        parts = scope.split(".")
+        found |= {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+    return found

@@ -107,6 +107,17 @@ def assert_slims(model: nn.Module, example: Any = None, seeds: Sequence[int] = (
     return program
 
 
+def assert_exact(model: nn.Module, example: Any = None, seeds: Sequence[int] = (0, 1, 2)) -> Program:
+    """Assert that random plans change nothing but rounding in float64, 1e-12 at most; return the program."""
+    program = traced(model, example)
+    assert program.groups, program.explain()
+    for seed in seeds:
+        certificate = swdc.verify(*certified(program, seed=seed), batches=(1, 2, 5))
+        assert certificate.exact
+        assert certificate.max_relative_error <= 1e-12, certificate
+    return program
+
+
 def assert_same(expected: Any, actual: Any, tolerance: float = 1e-12) -> None:
     """Assert that two nested outputs agree to a relative tolerance."""
     assert flat_outputs(expected), "there is nothing to compare"

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 PASSES = sorted(p for p in (ROOT / "passes").glob("*.py") if p.stem != "__init__")
 
 LAYERS = [
-    ["errors", "sizes", "threads", "networks"],
+    ["errors", "sizes", "threads", "networks", "statistics"],
     ["groups", "contract", "folders"],
     ["grids"],
     ["program"],

@@ -104,6 +104,11 @@ def name_of(target: Any) -> str:
     return f"operator.{target.__name__}"
 
 
+def is_overload(name: str) -> bool:
+    """Whether a leaf's name is that of an overload of ``torch.ops``, and not of a module that has none."""
+    return name.count(".") == 2
+
+
 def target_of(name: str) -> Any:
     """Return the overload that ``name`` names: the inverse of ``name_of`` for operators of ``torch.ops``."""
     namespace, operator, overload = name.split(".")
@@ -136,7 +141,8 @@ def _calls(program: Program) -> dict[fx.Node, tuple[Operator, Call]]:
             path = str(node.target)
             leaf = leaf_of(modules[path])
             name, arguments = leaf.arguments(modules[path], path)
-            found[node] = (leaf, Call(node, name, {leaf.data: resolve(node.args[0]), **arguments}))
+            given = {keyword: resolve(value) for keyword, value in node.kwargs.items()}
+            found[node] = (leaf, Call(node, name, {leaf.data: resolve(node.args[0]), **arguments, **given}))
     return found
 
 

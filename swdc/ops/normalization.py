@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+from swdc import statistics
 from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, affine
 from swdc.groups import STATISTIC, WRITES
 from swdc.kept import Kept
+from swdc.ops.activation import zero_only
 from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_result, register
 from swdc.ops.leaves import adopt, bare, refs
 
@@ -107,27 +109,40 @@ class InstanceNorm(_ChannelNorm):
         }  # fmt: skip
 
 
-class _MixingNorm(Leaf):
-    """A norm whose statistics run over the channels: removing one would change the divisor for all others."""
+@register
+class LayerNorm(Leaf):
+    """Layer norm: a dead channel is a zero among those that its statistics run over, and stays in their divisor."""
+
+    names: ClassVar[tuple[str, ...]] = ("aten.layer_norm.default",)
+    modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.LayerNorm,)
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Freeze what the statistics run over."""
-        reason = call.reason("its statistics run over the channels, so removing one changes all others")
-        for value in call.tensors():
-            channels.freeze_value(value, reason)
-        channels.set(call, freeze_result(call, channels, reason))
+        """Gain and shift go with the channels that are normalised; a dead one has to be zero."""
+        x, first = call["input"], _first_normalised(call)
+        labels, dead = channels.labels(x), channels.dead(x)
+        for dim in range(first, len(labels)):
+            channels.absorb(call, labels[dim], dead[dim], folds=False)
+            for name in ("weight", "bias"):
+                channels.bind(call.arguments.get(name), dim - first, labels[dim], WRITES, call)
+        channels.set(call, labels)
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """A dead channel is as far from the mean as any zero is, so that the gain has to make it zero.
+
+        Where no shift is added, a sample of nothing but zeros stays one.
+        """
+        weight, bias = (call.arguments.get(name) for name in ("weight", "bias"))
+        first = _first_normalised(call)
+        before = [UNKNOWN if bias is not None else zero_only(dead) for dead in channels.dead(call["input"])[:first]]
+        rank = len(call.shape)
+        gains = [UNKNOWN] * (rank - first) if weight is None else channels.dead(weight)
+        shifts = [0.0] * (rank - first) if bias is None else channels.dead(bias)
+        channels.set_dead(call, [*before, *map(affine, gains, shifts)])
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Nothing that it reads is ever removed."""
-        return {}
-
-
-@register
-class LayerNorm(_MixingNorm):
-    """Layer norm."""
-
-    names = ("aten.layer_norm.default",)
-    modules = (nn.LayerNorm,)
+        """The norm over what is left keeps the original divisor."""
+        masks = (kept.mask(call["input"], dim) for dim in range(_first_normalised(call), len(call.shape)))
+        return {"operator": EXACT_LAYER_NORM} if any(mask is not None and not mask.all() for mask in masks) else {}
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return a ``torch.nn.LayerNorm``."""
@@ -143,6 +158,52 @@ class LayerNorm(_MixingNorm):
         assert isinstance(module, nn.LayerNorm)
         options = {"normalized_shape": list(module.normalized_shape), "eps": module.eps, "cudnn_enable": True}
         return "aten.layer_norm.default", {**refs(module, path, "weight", "bias"), **options}
+
+
+EXACT_LAYER_NORM = "swdc.layer_norm"
+
+
+@register
+class ExactLayerNorm(LayerNorm):
+    """Layer norm with the divisor of the sizes in ``normalized_shape``, however many of them are left."""
+
+    names = (EXACT_LAYER_NORM,)
+    modules = (statistics.LayerNorm,)
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """The divisor stays."""
+        return {}
+
+    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """Return a ``swdc.statistics.LayerNorm``."""
+        module = statistics.LayerNorm(call["normalized_shape"], call["eps"])
+        return adopt(module, call, tensors, "weight", "bias")
+
+    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
+        """Return the call that the module stands for."""
+        assert isinstance(module, statistics.LayerNorm)
+        options = {"normalized_shape": list(module.normalized_shape), "eps": module.eps}
+        return EXACT_LAYER_NORM, {**refs(module, path, "weight", "bias"), **options}
+
+
+def _first_normalised(call: Call) -> int:
+    """Return the first of the trailing dimensions that a call normalises."""
+    return len(call.shape) - len(call["normalized_shape"])
+
+
+class _MixingNorm(Leaf):
+    """A norm whose statistics run over the channels: removing one would change the divisor for all others."""
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Freeze what the statistics run over."""
+        reason = call.reason("its statistics run over the channels, so removing one changes all others")
+        for value in call.tensors():
+            channels.freeze_value(value, reason)
+        channels.set(call, freeze_result(call, channels, reason))
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """Nothing that it reads is ever removed."""
+        return {}
 
 
 @register

@@ -1,14 +1,27 @@
-"""Sums, means and extrema over positions let channels go; over channels, only a sum of zeros does."""
+"""Sums, means and extrema over positions let channels go; over channels, zeros keep their place."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from tests.support import Function, assert_slims, conv, image, members, reason_at, traced
+from swdc import statistics
+from tests.support import (
+    Function,
+    assert_exact,
+    assert_slims,
+    certified,
+    conv,
+    image,
+    members,
+    plan_of,
+    reason_at,
+    traced,
+)
 
 Reduce = Callable[[torch.Tensor], torch.Tensor]
 
@@ -49,12 +62,45 @@ def test_a_sum_over_channels_ends_them() -> None:
     assert "sums over the channel" in reason_at(held, "c.weight", 0)
 
 
-@pytest.mark.parametrize(
-    "reduce", [lambda y: y.mean(1), lambda y: y.amax(1), lambda y: y.mean(), lambda y: y.amin((1, 2))]
-)
+@pytest.mark.parametrize("reduce", [lambda y: y.amax(1), lambda y: y.amin((1, 2))])
 def test_other_statistics_over_channels_hold_them(reduce: Reduce) -> None:
     program = traced(Function(lambda m, x: reduce(torch.relu(m.c(x))), c=conv(3, 6)))
     assert "a statistic over the channels" in reason_at(program, "c.weight", 0)
+
+
+OVER_CHANNELS: dict[str, Reduce] = {
+    "mean": lambda y: y.mean(1),
+    "of all": lambda y: y.mean(),
+    "kept": lambda y: (y * y.mean((1, 3), keepdim=True)).sum(1),
+    "negative": lambda y: y.mean((-3, 0)),
+}
+
+
+@pytest.mark.parametrize("name", OVER_CHANNELS)
+def test_statistics_over_channels_keep_their_divisor(name: str) -> None:
+    program = assert_exact(
+        Function(lambda m, x: OVER_CHANNELS[name](torch.relu(m.c(x))), c=conv(3, 6)), image(2, 3, 4, 4)
+    )
+    _, slim = certified(program, plan_of(program, {"c": [1, 2]}))
+    assert [m.widths[1] for m in slim.leaves.values() if isinstance(m, statistics.Mean)] == [6]
+
+
+def test_a_mean_over_two_dimensions_of_channels() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        table = torch.tanh(m.rows.unsqueeze(1) * m.columns)
+        return x * table.mean((0, 1)) + m.d(table.mean(0, keepdim=True))
+
+    parts = {"rows": nn.Parameter(torch.randn(4)), "columns": nn.Parameter(torch.randn(5))}
+    program = assert_exact(Function(forward, d=nn.Linear(5, 1), **parts), image(2, 1))
+    assert {group.width for group in program.groups} == {4, 5}
+
+
+def test_means_of_other_types_and_of_other_constants_hold_their_channels() -> None:
+    parts = {"c": conv(3, 6)}
+    typed = traced(Function(lambda m, x: torch.relu(m.c(x)).mean(1, dtype=torch.float64), **parts))
+    assert "a statistic in a type of its own" in reason_at(typed, "c.weight", 0)
+    constant = traced(Function(lambda m, x: torch.sigmoid(m.c(x)).mean(1), **parts))
+    assert "sums over the channel" in reason_at(constant, "c.weight", 0)
 
 
 def test_a_penalty_on_the_weights_beside_the_output() -> None:

@@ -1,0 +1,142 @@
+"""Statistics over the kept channels are those over all, with zeros in the place of what was removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import swdc
+from swdc import statistics
+from tests.support import Function, assert_equal, certified, conv, image, operators, random_plan, traced
+
+KEPT = [0, 3, 4]
+
+
+def masked(x: torch.Tensor, dim: int) -> torch.Tensor:
+    """Return ``x`` with zeros in the place of all but the kept indices."""
+    zeros = torch.zeros_like(x)
+    index = torch.tensor(KEPT)
+    return zeros.index_copy(dim, index, x.index_select(dim, index))
+
+
+def kept(x: torch.Tensor, dim: int) -> torch.Tensor:
+    return x.index_select(dim, torch.tensor(KEPT))
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e8])
+def test_layer_norm(shift: float) -> None:
+    x, weight, bias = image(2, 4, 7) + shift, image(7, seed=2), image(7, seed=3)
+    expected = F.layer_norm(masked(x, 2), (7,), weight, bias)
+    got = statistics.LayerNorm((7,))(kept(x, 2), kept(weight, 0), kept(bias, 0))
+    assert torch.allclose(kept(expected, 2), got, rtol=1e-12, atol=1e-12)
+
+
+def test_nothing_is_lost_where_the_mean_is_large() -> None:
+    x = image(1, 7) * 1e-3 + 1e5
+    got = statistics.LayerNorm((7,), eps=0.0)(x)
+    assert torch.allclose(F.layer_norm(x, (7,), eps=0.0), got, rtol=1e-9)
+
+
+def test_halves_are_computed_in_float32() -> None:
+    x = (image(2, 64) * 100).half()
+    assert statistics.LayerNorm((64,))(x).dtype == torch.float16
+    assert torch.allclose(statistics.LayerNorm((64,))(x), F.layer_norm(x, (64,)), atol=2e-3)
+
+
+@pytest.mark.parametrize("dims", [None, [1], [-1, 1]])
+@pytest.mark.parametrize("keepdim", [True, False])
+def test_mean(dims: Any, keepdim: bool) -> None:
+    x = image(3, 7, 2)
+    got = statistics.Mean(dims, keepdim, [None, 7, None])(kept(x, 1))
+    assert torch.allclose(masked(x, 1).mean(dims, keepdim), got, rtol=1e-12)
+
+
+class Tokens(nn.Module):
+    """Tokens with a residual stream: norms, a gate from the mean over channels, a mean over tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm = nn.Linear(5, 8), nn.LayerNorm(8)
+        self.up, self.down, self.head = nn.Linear(8, 12), nn.Linear(12, 8), nn.Linear(8, 3)
+        self.mean = nn.LayerNorm(8, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.embed(x)
+        y = y + self.down(F.gelu(self.up(self.norm(y))))
+        y = self.mean(y) * y.mean(-1, keepdim=True)
+        result: torch.Tensor = self.head(y.mean(1))
+        return result
+
+
+def slimmed() -> swdc.Program:
+    return certified(traced(Tokens(), image(2, 4, 5)))[1]
+
+
+def test_what_is_built_and_where() -> None:
+    slim = slimmed()
+    modules = {path: type(module).__name__ for path, module in slim.leaves.items()}
+    assert modules["norm"] == modules["mean"] == "LayerNorm"
+    assert isinstance(slim.get_submodule("norm"), statistics.LayerNorm)
+    assert [type(m) for m in slim.leaves.values() if isinstance(m, statistics.Mean)] == [statistics.Mean]
+    assert set(slim.state_dict()) == set(Tokens().state_dict())
+
+
+def test_a_slim_program_is_slimmed_again_with_the_divisor_of_the_first() -> None:
+    first = slimmed()
+    again = certified(first, random_plan(first, 4))[1]
+    widths = {path: m.normalized_shape for path, m in again.leaves.items() if isinstance(m, statistics.LayerNorm)}
+    assert widths == {"norm": [8], "mean": [8]}
+    assert [m.widths for m in again.leaves.values() if isinstance(m, statistics.Mean)] == [[None, None, 8]]
+    assert again.get_parameter("norm.weight").numel() < first.get_parameter("norm.weight").numel() < 8
+
+
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    slim = slimmed()
+    loaded = swdc.load(swdc.save(slim, tmp_path / "slim"))
+    assert loaded.hash() == slim.hash()
+    assert [g.width for g in loaded.groups] == [g.width for g in slim.groups]
+    assert_equal(slim(image(3, 4, 5)), loaded(image(3, 4, 5)))
+
+
+def test_exported(tmp_path: Path) -> None:
+    report = swdc.export_onnx(slimmed(), tmp_path / "slim.onnx")
+    assert report.max_relative_error < 1e-4
+
+
+def test_traced_again() -> None:
+    slim = slimmed()
+    again = swdc.trace(slim, image(2, 4, 5))
+    assert_equal(slim(image(3, 4, 5)), again(image(3, 4, 5)))
+    certified(again)
+
+
+def test_counted_and_cloned_and_trained() -> None:
+    slim = slimmed()
+    assert swdc.count(slim).parameters == sum(p.numel() for p in slim.parameters())
+    copy = slim.clone().train()
+    assert all(module.training for module in copy.modules())
+    copy(image(3, 4, 5)).sum().backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in copy.parameters())
+
+
+def test_on_the_meta_device() -> None:
+    slim = slimmed().to("meta")
+    assert slim(torch.empty(3, 4, 5, device="meta", dtype=torch.float64)).shape == (3, 3)
+
+
+def test_names_that_are_taken_are_left_alone() -> None:
+    class Gate(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = super().forward(x)
+            return y * y.mean(1, keepdim=True)
+
+    model = nn.Sequential(Gate(3, 6, 3, padding=1), nn.ReLU(), conv(6, 2))
+    model.mean_dim = nn.Parameter(torch.zeros(3))
+    _, slim = certified(traced(Function(lambda m, x: m.net(x) + m.mean_dim.sum(), net=model, mean_dim=conv(1, 1).bias)))
+    assert operators(slim).count("Mean") == 1
+    assert [p for p, m in slim.leaves.items() if isinstance(m, statistics.Mean)] == ["net.mean_dim_2"]
