@@ -11,9 +11,13 @@ from swdc.ops import (
     linear,
     movement,
     normalization,
+    padding,
     pooling,
     reduction,
+    resampling,
     shape,
+    transposed_convolution,
+    unfolding,
     views,
 )
 from swdc.ops.base import Cost, Leaf, Operator, calls, leaf_of, lookup, register, shapes_of
@@ -35,10 +39,14 @@ __all__ = [
     "lookup",
     "movement",
     "normalization",
+    "padding",
     "pooling",
     "reduction",
     "register",
+    "resampling",
     "shape",
     "shapes_of",
+    "transposed_convolution",
+    "unfolding",
     "views",
 ]

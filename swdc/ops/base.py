@@ -47,10 +47,7 @@ class Operator:
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Say which labels the result carries, and join or freeze those of the inputs."""
-        reason = call.reason("no rule for this operator")
-        for value in call.tensors():
-            channels.freeze_value(value, reason)
-        channels.set(call, freeze_result(call, channels, reason))
+        freeze_call(call, channels, "no rule for this operator")
 
     def fold(self, call: Call, channels: Channels) -> None:
         """Say which value the dead channels of the result take; unknown unless said."""
@@ -154,6 +151,14 @@ def shapes_of(program: Program, sizes: Mapping[str, int]) -> ShapeOf:
         return tuple(tensors[value].shape) if isinstance(value, Ref) else evaluate(value.meta[SHAPE], sizes)
 
     return shape_of
+
+
+def freeze_call(call: Call, channels: Channels, text: str, edit: str = "") -> None:
+    """Freeze the channels of all that a call reads and of all that it returns."""
+    reason = call.reason(text, edit)
+    for value in call.tensors():
+        channels.freeze_value(value, reason)
+    channels.set(call, freeze_result(call, channels, reason))
 
 
 def freeze_result(call: Call, channels: Channels, reason: Any) -> list[Any]:

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from swdc.call import Call
-from swdc.channels import Channels, affine, at
-from swdc.groups import WRITES, Ids
+from swdc.channels import Channels, affine
+from swdc.groups import READS, WRITES, Ids
 from swdc.kept import Kept
-from swdc.ops.base import Cost, Leaf, ShapeOf, register
+from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_call, register
 from swdc.ops.leaves import adopt, bare, refs
 
 
@@ -21,8 +21,8 @@ from swdc.ops.leaves import adopt, bare, refs
 class Convolution(Leaf):
     """A convolution sums over input channels and writes output channels.
 
-    Of a grouped convolution either whole groups are removed (where there are at least as many groups as channels in
-    each, depthwise ones among them), or the same channels of every group: what is left is rectangular either way.
+    Of a grouped convolution either whole groups are removed (depthwise ones among them), or the same channels of
+    every group: what is left is rectangular either way.
     """
 
     names = tuple(f"aten.conv{n}d.{overload}" for n in (1, 2, 3) for overload in ("default", "padding"))
@@ -31,47 +31,35 @@ class Convolution(Leaf):
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple the input with the weight's second dimension, and the result with its first."""
         x, weight, bias, groups = call["input"], call["weight"], call["bias"], call["groups"]
+        if channels.dtype(weight).is_complex:
+            freeze_call(call, channels, "computes with complex numbers")
+            return
         dim = len(call.shape) - (channels.sizes(weight).__len__() - 1)  # 1 with a batch, 0 without
         out = channels.channels(weight, 0)
         if groups == 1:
             channels.contract(call, x, dim, weight, 1, folds=not _is_padded(call))
-        elif whole_groups(channels.sizes(weight), groups):
-            self._couple_whole(call, channels, channels.channels(x, dim), out)
         else:
-            self._couple_pattern(call, channels, dim)
+            self._couple_groups(call, channels, dim, out)
         channels.bind(weight, 0, out, WRITES, call)
         channels.bind(bias, 0, out, WRITES, call)
         channels.hold(x, (d for d in range(len(call.shape)) if d != dim), call)
         channels.hold(weight, range(2, len(channels.sizes(weight))), call)
         channels.set(call, [out if d == dim else None for d in range(len(call.shape))])
 
-    def _couple_whole(self, call: Call, channels: Channels, inputs: Ids | None, outputs: Ids | None) -> None:
-        groups = call["groups"]
-        if inputs is None or outputs is None:
-            channels.join(inputs, outputs, call)
+    def _couple_groups(self, call: Call, channels: Channels, dim: int, outputs: Ids | None) -> None:
+        x, weight, groups = call["input"], call["weight"], call["groups"]
+        inputs = channels.channels(x, dim)
+        _, per_group, *_ = channels.sizes(weight)
+        written = channels.sizes(weight)[0] // groups
+        if takes_whole_groups(channels, inputs, groups, per_group, written):
+            join_whole_groups(call, channels, inputs, outputs)
             return
-        rows_in, rows_out = inputs.reshape(groups, -1), outputs.reshape(groups, -1)
-        for rows in (rows_in, rows_out):
-            for column in range(1, rows.shape[1]):
-                channels.join(rows[:, 0], rows[:, column], call)
-        channels.join(rows_in[:, 0], rows_out[:, 0], call)
-
-    def _couple_pattern(self, call: Call, channels: Channels, dim: int) -> None:
-        groups, weight = call["groups"], call["weight"]
-        inputs, outputs = channels.channels(call["input"], dim), channels.channels(weight, 0)
-        if outputs is not None:
-            rows = outputs.reshape(groups, -1)
-            for row in range(1, groups):
-                channels.join(rows[0], rows[row], call)
+        same_in_each_group(call, channels, outputs)
         if inputs is None:
             channels.freeze(channels.channels(weight, 1), call.reason("reads a dimension that holds no channels"))
             return
-        rows = inputs.reshape(groups, -1)
-        for row in range(1, groups):
-            channels.join(rows[0], rows[row], call)
-        channels.bind(weight, 1, rows[0], "reads", call)
-        dead = at(channels.dead(call["input"])[dim], slice(None))
-        channels.absorb(call, inputs, dead, folds=False)
+        channels.bind(weight, 1, same_in_each_group(call, channels, inputs), READS, call)
+        channels.absorb(call, inputs, channels.dead(x)[dim], folds=False)
 
     def fold(self, call: Call, channels: Channels) -> None:
         """A dead filter with its bias gone gives zero."""
@@ -102,8 +90,8 @@ class Convolution(Leaf):
         groups, rank = call["groups"], weight.dim() - 2
         module = bare(
             self.modules[rank - 1], weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]),
-            stride=_each(call["stride"], rank), padding=_each(call["padding"], rank),
-            dilation=_each(call["dilation"], rank), groups=groups, bias=call["bias"] is not None,
+            stride=each(call["stride"], rank), padding=each(call["padding"], rank),
+            dilation=each(call["dilation"], rank), groups=groups, bias=call["bias"] is not None,
         )  # fmt: skip
         return adopt(module, call, tensors, "weight", "bias")
 
@@ -116,9 +104,37 @@ class Convolution(Leaf):
         return f"aten.conv{rank}d.{overload}", {**refs(module, path, "weight", "bias"), **options}
 
 
-def whole_groups(weight_shape: tuple[int, ...], groups: int) -> bool:
-    """Whether whole groups of a grouped convolution are removed, rather than the same channels of each group."""
-    return groups >= max(weight_shape[0] // groups, weight_shape[1])
+def takes_whole_groups(channels: Channels, inputs: Ids | None, groups: int, per_input: int, per_output: int) -> bool:
+    """Whether whole groups of a grouped convolution are removed, rather than the same channels of each group.
+
+    ``per_input`` and ``per_output`` are the channels that a group reads and writes. Where all inputs are frozen so
+    far, so would be all groups; the same filters of each group may still go.
+    """
+    if inputs is None or not any(channels.is_open(row) for row in inputs.reshape(groups, -1)):
+        return per_output == 1
+    return min(per_input, per_output) == 1 or groups >= max(per_input, per_output)
+
+
+def join_whole_groups(call: Call, channels: Channels, inputs: Ids | None, outputs: Ids | None) -> None:
+    """Couple all that a group reads and writes."""
+    if inputs is None or outputs is None:
+        channels.join(inputs, outputs, call)
+        return
+    first = inputs.reshape(call["groups"], -1)[:, 0]
+    for labels in (inputs, outputs):
+        for column in labels.reshape(call["groups"], -1).T:
+            channels.join(first, column, call)
+
+
+def same_in_each_group(call: Call, channels: Channels, labels: Ids | None) -> Ids | None:
+    """Couple the channels that have the same place in their group, and return those of the first group."""
+    if labels is None:
+        return None
+    rows = labels.reshape(call["groups"], -1)
+    first: Ids = rows[0]
+    for row in rows[1:]:
+        channels.join(first, row, call)
+    return first
 
 
 def _is_padded(call: Call) -> bool:
@@ -128,7 +144,7 @@ def _is_padded(call: Call) -> bool:
     return any(padding) if isinstance(padding, list | tuple) else bool(padding)
 
 
-def _each(option: Any, rank: int) -> Any:
+def each(option: Any, rank: int) -> Any:
     """Return an option for each dimension: ``[1]`` stands for all."""
     if isinstance(option, str):
         return option

@@ -1,4 +1,4 @@
-"""Pooling and resampling over positions: every channel passes on its own."""
+"""Pooling over positions: every channel passes on its own."""
 
 from __future__ import annotations
 
@@ -15,15 +15,11 @@ def _spatial(call: Call) -> int:
 
 @register
 class Pooling(Operator):
-    """Averages, maxima and interpolation over the trailing dimensions: a constant feature map stays what it is."""
+    """Averages and maxima over the trailing dimensions: a constant feature map stays what it is."""
 
     names = (
         *(f"aten.max_pool{n}d.default" for n in (1, 2, 3)),
         *(f"aten.adaptive_avg_pool{n}d.default" for n in (1, 2, 3)),
-        *(f"aten.upsample_nearest{n}d.vec" for n in (1, 2, 3)),
-        "aten.upsample_bilinear2d.vec",
-        "aten.upsample_bicubic2d.vec",
-        "aten.upsample_trilinear3d.vec",
     )
 
     def couple(self, call: Call, channels: Channels) -> None:

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import nn
 
 import swdc
-from swdc.ops.convolution import whole_groups
 from tests.support import (
     Function,
     assert_slims,
@@ -74,10 +73,24 @@ def test_grouped_convolutions(groups: tuple[int, int, int], widths: set[str] | N
         assert (cut.groups, cut.in_channels) == (number, number)
 
 
-def test_which_way_a_grouped_convolution_is_cut() -> None:
-    assert whole_groups((12, 1, 3, 3), 12)
-    assert whole_groups((24, 2, 3, 3), 6)
-    assert not whole_groups((12, 6, 3, 3), 2)
+@pytest.mark.parametrize(
+    ("groups", "inputs", "outputs", "widths"),
+    [
+        (12, 12, 12, [12]),
+        (6, 12, 24, [6]),
+        (2, 12, 12, [6, 6]),
+        (4, 4, 32, [4]),  # one channel read by each group: the same of every group would be all of them
+        (4, 32, 4, [4]),
+    ],
+)
+def test_which_way_a_grouped_convolution_is_cut(groups: int, inputs: int, outputs: int, widths: list[int]) -> None:
+    model = nn.Sequential(conv(3, inputs), conv(inputs, outputs, groups=groups), nn.ReLU(), conv(outputs, 2))
+    assert [group.width for group in assert_slims(model).groups] == widths
+
+
+def test_filters_of_each_group_go_where_the_inputs_cannot() -> None:
+    program = assert_slims(nn.Sequential(conv(3, 24, groups=3), nn.ReLU(), conv(24, 2)))
+    assert [group.width for group in program.groups] == [8]
 
 
 def test_a_sigmoid_before_padding_freezes_and_before_no_padding_folds() -> None:
@@ -153,10 +166,14 @@ def test_a_convolution_of_one_filter() -> None:
     assert [group.name for group in program.groups] == ["0", "4"]
 
 
-def test_a_transposed_convolution_has_no_rule_yet() -> None:
-    program = traced(nn.Sequential(conv(3, 8), nn.ConvTranspose2d(8, 8, 2, stride=2), conv(8, 2)))
+def test_complex_numbers_are_frozen() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = F.conv2d(torch.complex(m.c(x), m.e(x)), torch.complex(m.w, m.w))
+        return m.d(y.real)
+
+    parts = {"c": conv(3, 4), "e": conv(3, 4), "d": conv(6, 2), "w": nn.Parameter(torch.randn(6, 4, 1, 1))}
+    program = traced(Function(forward, **parts))
     assert program.groups == ()
-    assert "aten.conv_transpose2d.input" in reason_at(program, "0.weight", 0)
 
 
 @pytest.mark.parametrize(("layer", "rank"), [(nn.Conv1d, 1), (nn.Conv3d, 3)])

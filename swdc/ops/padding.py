@@ -1,0 +1,111 @@
+"""Padding: of positions in every mode, of channels with constants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from swdc.call import Call
+from swdc.channels import UNKNOWN, Channels, Dead, at
+from swdc.groups import Bools
+from swdc.kept import Kept
+from swdc.ops.base import Operator, register
+
+
+@register
+class Padding(Operator):
+    """Padding along positions passes the channels; constants put beside channels are channels of their own.
+
+    Such a constant channel goes with what it is added to. A negative amount cuts channels off.
+    """
+
+    names = (
+        "aten.pad.default",
+        "aten.constant_pad_nd.default",
+        *(f"aten.{kind}_pad{n}d.default" for kind in ("reflection", "replication") for n in (1, 2, 3)),
+    )
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Put fresh labels beside those of a dimension that is padded with a constant; hold it in other modes."""
+        x = call.tensors()[0]
+        labels: list[Any] = channels.labels(x)
+        for dim, amounts in _amounts(call, len(labels)).items():
+            if labels[dim] is not None and _extends(call, amounts):
+                labels[dim] = self._padded(channels, labels[dim], *amounts)
+            else:
+                channels.hold(x, [dim], call)
+                labels[dim] = None
+        channels.set(call, labels)
+
+    def _padded(self, channels: Channels, labels: Any, before: int, after: int) -> Any:
+        kept = labels[_inside(before, after, len(labels))]
+        if min(before, after) < 0:
+            channels.part(kept)
+        return np.concatenate([channels.fresh(max(before, 0)), kept, channels.fresh(max(after, 0))])
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """A constant stays one if the padding repeats it, or is the same constant."""
+        x = call.tensors()[0]
+        dead, labels = channels.dead(x), channels.labels(x)
+        if _is_constant(call):
+            amounts, value = _amounts(call, len(dead)), _value(call)
+            for dim in range(len(dead)):
+                beside = any(not isinstance(n, int) or n > 0 for d, ns in amounts.items() if d != dim for n in ns)
+                dead[dim] = _only(dead[dim], value) if beside else dead[dim]
+                if dim in amounts and labels[dim] is not None and _extends(call, amounts[dim]):
+                    dead[dim] = self._padded_dead(dead[dim], value, len(labels[dim]), *amounts[dim])  # type: ignore[arg-type]
+        channels.set_dead(call, dead)
+
+    def _padded_dead(self, dead: Dead, value: float, size: int, before: int, after: int) -> Dead:
+        kept = at(np.broadcast_to(dead, (size,)), _inside(before, after, size))
+        return np.concatenate([np.full(max(before, 0), value), kept, np.full(max(after, 0), value)])
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """An amount is the number of channels left among those that are put beside, or cut off."""
+        name = "pad" if "pad" in call.arguments else "padding"
+        pad, rank = list(call[name]), len(call.shape)
+        for dim, amounts in _amounts(call, rank).items():
+            result, given = kept.mask(call.node, dim), kept.mask(call.tensors()[0], dim)
+            if result is not None and given is not None:
+                place = 2 * (rank - 1 - dim)
+                ends = (result, given, amounts[0]), (result[::-1], given[::-1], amounts[1])
+                pad[place : place + 2] = [_left(*end) for end in ends]
+        return {name: pad}
+
+
+def _left(result: Bools, given: Bools, amount: int) -> int:
+    """Return what is left of the amount at the start of a dimension: of what is put there, or of what is cut off."""
+    return int(result[:amount].sum()) if amount >= 0 else -int(given[:-amount].sum())
+
+
+def _value(call: Call) -> float:
+    return float(call.arguments.get("value") or 0)
+
+
+def _is_constant(call: Call) -> bool:
+    kind = call.operator.split(".")[1]
+    return kind == "constant_pad_nd" or (kind == "pad" and call["mode"] == "constant")
+
+
+def _extends(call: Call, amounts: tuple[Any, Any]) -> bool:
+    """Whether channels are put beside a dimension (or cut off it) in numbers that are known."""
+    return _is_constant(call) and all(isinstance(n, int) for n in amounts)
+
+
+def _amounts(call: Call, rank: int) -> dict[int, tuple[Any, Any]]:
+    """Return how much is put before and after each dimension that is padded; they are given from the last on."""
+    pad = call["pad"] if "pad" in call.arguments else call["padding"]
+    pairs = {rank - 1 - n // 2: (pad[n], pad[n + 1]) for n in range(0, len(pad), 2)}
+    return {dim: pair for dim, pair in pairs.items() if pair != (0, 0)}
+
+
+def _inside(before: int, after: int, size: int) -> slice:
+    """Return which indices of a dimension stay where amounts are negative."""
+    return slice(max(-before, 0), size - max(-after, 0))
+
+
+def _only(dead: Dead, value: float) -> Dead:
+    """Return dead values with all but ``value`` unknown."""
+    known = np.where(np.asarray(dead) == value, dead, UNKNOWN)
+    return float(known) if known.ndim == 0 else known

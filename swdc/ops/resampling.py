@@ -1,0 +1,139 @@
+"""Resampling: up and down along positions, from a grid, and between channels and positions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from swdc.call import Call
+from swdc.channels import UNKNOWN, Channels, Dead
+from swdc.groups import Ids
+from swdc.kept import Kept
+from swdc.ops.activation import zero_only
+from swdc.ops.base import Operator, register
+from swdc.ops.blocks import merged, merged_dead, spread, spread_dead
+from swdc.ops.pooling import Pooling
+
+_KINDS = (
+    *(f"{kind}{n}d" for kind in ("upsample_nearest", "_upsample_nearest_exact") for n in (1, 2, 3)),
+    "upsample_linear1d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_trilinear3d",
+    "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "_upsample_lanczos2d_aa",
+)  # fmt: skip
+
+
+@register
+class Interpolation(Pooling):
+    """Interpolation: weights that sum to one, so that a constant feature map stays what it is."""
+
+    names = tuple(f"aten.{kind}.{overload}" for kind in _KINDS for overload in ("vec", "default"))
+
+
+@register
+class GridSample(Operator):
+    """Sampling at the points of a grid: every channel passes on its own, the grid is for all of them."""
+
+    names = ("aten.grid_sampler.default", "aten.grid_sampler_2d.default", "aten.grid_sampler_3d.default")
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Channels pass; positions and the grid hold none."""
+        x = call["input"]
+        labels = channels.labels(x)
+        channels.freeze_value(call["grid"], call.reason("holds points, not channels"))
+        channels.hold(x, (d for d in range(len(labels)) if d != 1), call)
+        channels.set(call, [ids if d == 1 else None for d, ids in enumerate(labels)])
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Zero stays zero; another constant meets the zeros outside of the image, unless its border goes on."""
+        dead = channels.dead(call["input"])
+        channels.set_dead(call, [zero_only(d) for d in dead] if call["padding_mode"] == 0 else dead)
+
+
+@register
+class AffineGrid(Operator):
+    """The points of an affine grid: coordinates, no channels."""
+
+    names = ("aten.affine_grid_generator.default",)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """The matrix is held; of the size that is given the number of channels does not matter."""
+        channels.freeze_value(call["theta"], call.reason("holds the coefficients of an affine map"))
+        channels.set(call, [None] * len(call.shape))
+
+
+@register
+class PixelShuffle(Operator):
+    """Blocks of r x r channels become positions; the channels of a block go together."""
+
+    names = ("aten.pixel_shuffle.default",)
+    factor = "upscale_factor"
+
+    def size(self, call: Call) -> int:
+        """Return how many channels make a block."""
+        return int(call[self.factor]) ** 2
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Channels pass block by block; positions hold none."""
+        x = call["self"]
+        labels: list[Any] = channels.labels(x)
+        channels.hold(x, (len(labels) - 2, len(labels) - 1), call)
+        labels[-3:] = [self.move(call, channels, labels[-3]), None, None]
+        channels.set(call, labels)
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """A block that is one constant stays it."""
+        dead = channels.dead(call["self"])
+        channels.set_dead(call, [*dead[:-3], self.move_dead(call, dead[-3]), UNKNOWN, UNKNOWN])
+
+    def move(self, call: Call, channels: Channels, labels: Ids | None) -> Ids | None:
+        """Return the labels of the result's channels."""
+        return merged(call, channels, labels, self.size(call))
+
+    def move_dead(self, call: Call, dead: Dead) -> Dead:
+        """Return the dead values of the result's channels."""
+        return merged_dead(dead, self.size(call))
+
+
+@register
+class PixelUnshuffle(PixelShuffle):
+    """Blocks of r x r positions become channels, which go together."""
+
+    names = ("aten.pixel_unshuffle.default",)
+    factor = "downscale_factor"
+
+    def move(self, call: Call, channels: Channels, labels: Ids | None) -> Ids | None:
+        """Return the label of each channel for all of its block."""
+        return spread(labels, self.size(call))
+
+    def move_dead(self, call: Call, dead: Dead) -> Dead:
+        """Return the same constant for all of a block."""
+        return spread_dead(dead, self.size(call))
+
+
+@register
+class ChannelShuffle(Operator):
+    """Channels of several groups dealt out in turn: whole groups go, or the same channels of each."""
+
+    names = ("aten.channel_shuffle.default", "aten.native_channel_shuffle.default")
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Couple along the shorter side of the table of groups and channels, and turn it."""
+        x = call["self"]
+        labels: list[Any] = channels.labels(x)
+        if labels[1] is not None:
+            table = labels[1].reshape(call["groups"], -1)
+            lines = table if table.shape[0] < table.shape[1] else table.T
+            for line in lines[1:]:
+                channels.join(lines[0], line, call)
+            labels[1] = table.T.ravel()
+        channels.set(call, labels)
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Constants are dealt out alike."""
+        dead = channels.dead(call["self"])
+        if not isinstance(dead[1], float):
+            dead[1] = dead[1].reshape(call["groups"], -1).T.ravel()
+        channels.set_dead(call, dead)
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """Whole groups that go lower the number of groups."""
+        mask = kept.mask(call["self"], 1)
+        return {} if mask is None else {"groups": int(mask.reshape(call["groups"], -1).any(1).sum())}

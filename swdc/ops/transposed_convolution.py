@@ -1,0 +1,116 @@
+"""Transposed convolutions in one, two and three dimensions, with groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from swdc.call import Call
+from swdc.channels import UNKNOWN, Channels, affine
+from swdc.groups import WRITES, Ids
+from swdc.kept import Kept
+from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_call, register
+from swdc.ops.convolution import each, join_whole_groups, same_in_each_group, takes_whole_groups
+from swdc.ops.leaves import adopt, bare, refs
+
+_OPTIONS = ("stride", "padding", "output_padding", "groups", "dilation")
+
+
+@register
+class TransposedConvolution(Leaf):
+    """A transposed convolution: its weight has the input channels first, then the output channels of one group.
+
+    No constant is folded: how many positions of the input reach one of the output differs at the borders and with
+    the stride.
+    """
+
+    names = ("aten.conv_transpose1d.default", "aten.conv_transpose2d.input", "aten.conv_transpose3d.input")
+    modules = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Couple the input with the weight's first dimension, and the result with its second in each group."""
+        x, weight, rank = call["input"], call["weight"], len(call.shape)
+        if channels.dtype(weight).is_complex:
+            freeze_call(call, channels, "computes with complex numbers")
+            return
+        dim = rank - (len(channels.sizes(weight)) - 1)  # 1 with a batch, 0 without
+        out = self._couple_channels(call, channels, dim)
+        channels.bind(call["bias"], 0, out, WRITES, call)
+        channels.hold(x, (d for d in range(rank) if d != dim), call)
+        channels.hold(weight, range(2, len(channels.sizes(weight))), call)
+        channels.set(call, [out if d == dim else None for d in range(rank)])
+
+    def _couple_channels(self, call: Call, channels: Channels, dim: int) -> Ids | None:
+        """Return the labels of the result's channels."""
+        x, weight, groups = call["input"], call["weight"], call["groups"]
+        if groups == 1:
+            channels.contract(call, x, dim, weight, 0, folds=False)
+            return self._filters(call, channels, 1)
+        inputs = channels.channels(x, dim)
+        sizes = channels.sizes(weight)
+        if not takes_whole_groups(channels, inputs, groups, sizes[0] // groups, sizes[1]):
+            same_in_each_group(call, channels, inputs)
+            channels.contract(call, x, dim, weight, 0, folds=False)
+            return self._filters(call, channels, groups)
+        if inputs is None:
+            channels.hold(weight, [0], call)
+            return None
+        outputs = np.repeat(inputs.reshape(groups, -1)[:, 0], sizes[1])
+        join_whole_groups(call, channels, inputs, outputs)
+        channels.bind(weight, 0, inputs, WRITES, call)  # a mask zeroes all that the group writes
+        return outputs
+
+    def _filters(self, call: Call, channels: Channels, groups: int) -> Ids | None:
+        """Return the labels of the weight's second dimension, once for each group."""
+        labels = channels.channels(call["weight"], 1)
+        channels.bind(call["weight"], 1, labels, WRITES, call)
+        if labels is None:
+            return None
+        return np.tile(labels, groups)
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Dead filters with their bias gone give zero."""
+        weight, bias = call["weight"], call["bias"]
+        given, written = channels.dead(weight)[:2]
+        if call["groups"] > 1:  # either may be what is removed
+            sides = [d for d, size in zip((given, written), channels.sizes(weight), strict=False) if size > 1]
+            written = 0.0 if all(np.all(d == 0.0) for d in sides) else UNKNOWN
+        dead = affine(written, 0.0 if bias is None else channels.dead(bias)[0])
+        channels.set_dead(call, [dead] * len(call.shape))
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """Whole groups that go lower the number of groups."""
+        mask = kept.mask(call["weight"], 0)
+        if call["groups"] == 1 or mask is None:
+            return {}
+        return {"groups": int(mask.reshape(call["groups"], -1).any(1).sum())}
+
+    def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
+        """f_in x f_out x k^2 x positions; each position that is read takes part in k^2 multiply-adds."""
+        weight, rank = call["weight"], len(shape_of(call["weight"])) - 2
+        kernel = prod(shape_of(weight)[2:])
+        shapes = (shape_of(value) for value in (call["input"], call.node))
+        read, written = (prod(shape) // shape[-rank - 1] for shape in shapes)  # all but the channels: batch too
+        return (Cost(((weight, 0), (weight, 1)), kernel * read, kernel * written, kernel * read),)
+
+    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """Return a ``torch.nn.ConvTransposeNd``."""
+        weight = tensors[call["weight"]]
+        rank, groups = weight.dim() - 2, call["groups"]
+        options = {name: each(call[name], rank) for name in _OPTIONS if name != "groups"}
+        module = bare(
+            self.modules[rank - 1], weight.shape[0], weight.shape[1] * groups, tuple(weight.shape[2:]),
+            groups=groups, bias=call["bias"] is not None, **options,
+        )  # fmt: skip
+        return adopt(module, call, tensors, "weight", "bias")
+
+    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
+        """Return the transposed convolution that the module stands for."""
+        assert isinstance(module, self.modules)
+        options = {name: getattr(module, name) for name in _OPTIONS}
+        return self.names[module.weight.dim() - 3], {**refs(module, path, "weight", "bias"), **options}

@@ -1,0 +1,73 @@
+"""Windows that are laid out as channels or positions, and added up again."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from swdc.call import Call
+from swdc.channels import UNKNOWN, Channels
+from swdc.ops.activation import zero_only
+from swdc.ops.base import Operator, register
+from swdc.ops.blocks import merged, merged_dead, spread, spread_dead
+
+
+@register
+class Unfold(Operator):
+    """Image to columns: the k x k positions of a window become a block of channels for each channel."""
+
+    names = ("aten.im2col.default",)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Repeat the label of each channel."""
+        x = call["self"]
+        labels: list[Any] = channels.labels(x)
+        channels.hold(x, (len(labels) - 2, len(labels) - 1), call)
+        channels.set(call, [*labels[:-3], spread(labels[-3], prod(call["kernel_size"])), None])
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """A constant meets the zeros of the padding."""
+        dead = channels.dead(call["self"])
+        block = spread_dead(dead[-3], prod(call["kernel_size"]))
+        dead[-3:] = [zero_only(block) if any(call["padding"]) else block, UNKNOWN]
+        channels.set_dead(call, dead)
+
+
+@register
+class Fold(Operator):
+    """Columns to image: a sum over the windows that overlap; the channels of a block go together."""
+
+    names = ("aten.col2im.default",)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Join the channels of each block."""
+        x = call["self"]
+        labels: list[Any] = channels.labels(x)
+        channels.hold(x, [len(labels) - 1], call)
+        channels.set(call, [*labels[:-2], merged(call, channels, labels[-2], prod(call["kernel_size"])), None, None])
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Zeros add up to zero."""
+        dead = channels.dead(call["self"])
+        dead[-2:] = [zero_only(merged_dead(dead[-2], prod(call["kernel_size"]))), UNKNOWN, UNKNOWN]
+        channels.set_dead(call, dead)
+
+
+@register
+class Windows(Operator):
+    """Sliding windows along one dimension, laid out along a new last one."""
+
+    names = ("aten.unfold.default",)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Channels along the other dimensions pass."""
+        x = call["self"]
+        labels: list[Any] = channels.labels(x)
+        dim = call["dimension"] % len(labels)
+        channels.hold(x, [dim], call)
+        labels[dim] = None
+        channels.set(call, [*labels, None])
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """A constant is the same in every window."""
+        channels.set_dead(call, [*channels.dead(call["self"]), UNKNOWN])
