@@ -134,22 +134,3 @@ class Coupling:
             graph.add_node(slot, kind="dimension", tensor=frozen.tensor, dim=frozen.dim)
             graph.nodes[slot].update(frozen=frozen.indices.tolist(), reason=str(frozen.reason))
         return graph
-
-    def explain(self) -> str:
-        """Return a readable account of the groups and of what is frozen, and why."""
-        lines = [f"{len(self.groups)} groups of channels that can be removed"]
-        for group in self.groups:
-            lines.append(f"  {group.name}  {group.width} channels")
-            for role in (WRITES, READS):
-                names = [f"{m.tensor}[{m.dim}]" for m in group.with_role(role)]
-                if names:
-                    lines.append(f"    {role}: {', '.join(names)}")
-        by_reason: dict[Reason, list[str]] = {}
-        for frozen in self.frozen:
-            what = f"{frozen.tensor}[{frozen.dim}] ({len(frozen.indices)})"
-            by_reason.setdefault(frozen.reason, []).append(what)
-        lines.append(f"{len(self.frozen)} dimensions with frozen channels" if by_reason else "nothing is frozen")
-        for reason, slots in by_reason.items():
-            lines.append(f"  {reason}")
-            lines.append(f"    {', '.join(slots)}")
-        return "\n".join(lines)

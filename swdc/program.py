@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from swdc.contract import find_pass
 from swdc.errors import InputError, PassError
+from swdc.explanation import Explanation, explain
 from swdc.grids import HEADS
 from swdc.groups import ChannelGroup, Coupling, Frozen
 from swdc.sizes import Shape
@@ -146,6 +147,13 @@ class Program(fx.GraphModule):
             read.update(f"{path}.{name}" for name in own if getattr(module, name) is not None)
         return read
 
+    def read_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that the graph reads by name, in order; a tied one once."""
+        read = self.read_tensors()
+        parameters = {name: t for name, t in self.tensors.items() if name in read and isinstance(t, nn.Parameter)}
+        first = {id(t): name for name, t in reversed(parameters.items())}
+        return {name: t for name, t in parameters.items() if first[id(t)] == name}
+
     # -- analysis -----------------------------------------------------------------------------------------------
 
     @property
@@ -168,10 +176,15 @@ class Program(fx.GraphModule):
         """Channels that may not be removed, with the reason, the operator and the user's source line."""
         return self.coupling.frozen
 
+    @property
+    def explanation(self) -> Explanation:
+        """How many of the parameters can go, in which groups, and what holds the others."""
+        shapes = {name: tuple(t.shape) for name, t in self.read_parameters().items()}
+        return explain(self.coupling, shapes, self.facts.notes)
+
     def explain(self) -> str:
-        """Return a readable account of the groups, and of what is frozen and why."""
-        notes = "".join(f"\nnote: {note}" for note in self.facts.notes)
-        return self.coupling.explain() + notes
+        """Return a readable account: the share that can go, the groups, and what holds the rest, where, and why."""
+        return str(self.explanation)
 
     def to_networkx(self) -> nx.Graph:
         """Return the coupling graph: groups on one side, dimensions of tensors on the other."""

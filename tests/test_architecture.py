@@ -19,7 +19,7 @@ PASSES = sorted(p for p in (ROOT / "passes").glob("*.py") if p.stem != "__init__
 
 LAYERS = [
     ["errors", "sizes", "threads", "networks", "statistics"],
-    ["groups", "contract", "folders"],
+    ["groups", "explanation", "contract", "folders"],
     ["grids"],
     ["program"],
     ["call", "plan", "modes", "samples", "runtime"],

@@ -231,7 +231,8 @@ def test_explain_tells_groups_reasons_and_notes() -> None:
     assert "note:" not in program.explain()
     program.facts = replace(program.facts, notes=("it is raining", "and cold"))
     lines = program.explain().splitlines()
-    assert lines[0] == "1 groups of channels that can be removed"
+    assert lines[0] == program.explanation.summary()
+    assert lines[1] == "1 groups of channels that can be removed"
     assert "  0  6 channels" in lines
     assert "  is the model's output" in lines
     assert lines[-2:] == ["note: it is raining", "note: and cold"]

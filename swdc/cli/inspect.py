@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
-import numpy as np
 import typer
 
 from swdc.artifact import load_certificate
@@ -20,9 +19,8 @@ from swdc.cli.options import (
     WeightsOption,
 )
 from swdc.cli.output import Output, reported
-from swdc.groups import READS, WRITES, ChannelGroup, Frozen, Reason
-from swdc.program import Program
-from swdc.sparsity.budgets import Budget
+from swdc.explanation import Explanation, Held
+from swdc.groups import READS, WRITES, Frozen, Member
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +40,8 @@ def inspect(
     """Show which channels of a model can be removed together, and which are frozen and why.
 
     A group is a set of channels that stand or fall together: removing channel 3 of it cuts index 3 of every
-    tensor listed. Frozen channels come with the operator and the line of your code that holds them.
+    tensor listed. Frozen channels come with the operator and the line of your code that holds them, with the
+    change to the model that would free them where there is one, and with the parameters that they hold.
     For a folder written by swdc slim the certificate is shown, too.
 
     $ swdc inspect torchvision.models:resnet18 --input 1x3x224x224
@@ -52,66 +51,34 @@ def inspect(
         with output.step(f"loading and tracing {model}"):
             program = load_program(Source(model, inputs or (), arguments or (), weights, seed))
         with output.step("looking for channels that go together"):
-            found = findings(program)
+            explanation = program.explanation
         certificate = load_certificate(model) if is_folder(model) else None
-        found["certificate"] = None if certificate is None else certificate.to_dict()
-        output.document({"model": model, **found})
+        proof = None if certificate is None else certificate.to_dict()
+        output.document({"model": model, **explanation.to_dict(), "certificate": proof})
         output.notes(program.facts.notes)
-        _print(output, found)
+        _print(output, explanation)
         if certificate is not None:
             output.line(str(certificate))
 
 
-def findings(program: Program) -> dict[str, Any]:
-    """Return groups, frozen channels, notes, and the most that can be removed, as plain data."""
-    costs = Budget(program, "parameters")
-    least = costs.cost(np.ones(len(program.groups), dtype=np.int64))
-    removable = costs.full - least
-    return {
-        "parameters": costs.full,
-        "removable_parameters": removable,
-        "removable_share": removable / max(costs.full, 1),
-        "groups": [_group(group) for group in program.groups],
-        "frozen": [_frozen(frozen) for frozen in program.frozen],
-        "notes": list(program.facts.notes),
-    }
-
-
-def _group(group: ChannelGroup) -> dict[str, Any]:
-    slots = {role: [{"tensor": m.tensor, "dim": m.dim} for m in group.with_role(role)] for role in (WRITES, READS)}
-    return {"name": group.name, "width": group.width, **slots}
-
-
-def _frozen(frozen: Frozen) -> dict[str, Any]:
-    reason: Reason = frozen.reason
-    return {
-        "tensor": frozen.tensor, "dim": frozen.dim, "channels": len(frozen.indices), "reason": reason.text,
-        "operator": reason.operator, "node": reason.node, "source": reason.source,
-    }  # fmt: skip
-
-
-def _print(output: Output, found: dict[str, Any]) -> None:
-    rows = [[g["name"], g["width"], _slots(g[WRITES]), _slots(g[READS])] for g in found["groups"]]
+def _print(output: Output, found: Explanation) -> None:
+    output.line(found.summary())
+    output.line()
+    rows: list[list[str | int]] = [
+        [g.name, g.width, _slots(g.with_role(WRITES)), _slots(g.with_role(READS))] for g in found.groups
+    ]
     output.table("Groups of channels that can be removed", ["group", "channels", "written by", "read by"], rows)
-    output.table("Frozen channels", ["tensor[dim]", "channels", "why", "operator", "source"], _by_reason(found))
+    columns = ["tensor[dim]", "channels", "parameters", "why", "operator", "source", "to free them"]
+    output.table("Frozen channels, and the parameters that each reason holds", columns, map(_row, found.held))
     if not rows:
         output.line("No channel of this model can be removed.")
-    output.line(
-        f"{found['removable_parameters']:,} of {found['parameters']:,} parameters "
-        f"({found['removable_share']:.2%}) can go at most, when every group keeps one channel."
-    )
 
 
-def _slots(slots: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{slot['tensor']}[{slot['dim']}]" for slot in slots)
+def _row(held: Held) -> list[str | int]:
+    reason = held.reason
+    why = [reason.text, reason.operator, reason.source, reason.edit]
+    return [_slots(held.frozen), held.channels, held.parameters, *why]
 
 
-def _by_reason(found: dict[str, Any]) -> list[list[str | int]]:
-    """Return one row for each reason, with the dimensions that it holds."""
-    held: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for entry in found["frozen"]:
-        held.setdefault((entry["reason"], entry["operator"], entry["source"]), []).append(entry)
-    return [
-        [_slots(entries), sum(e["channels"] for e in entries), reason, operator, source]
-        for (reason, operator, source), entries in held.items()
-    ]
+def _slots(slots: Iterable[Member | Frozen]) -> str:
+    return ", ".join(f"{slot.tensor}[{slot.dim}]" for slot in slots)

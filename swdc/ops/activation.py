@@ -83,7 +83,8 @@ class Softmax(Operator):
     def couple(self, call: Call, channels: Channels) -> None:
         """Freeze what the sum runs over."""
         labels = channels.labels(call["self"])
-        channels.freeze(labels[call["dim"]], call.reason("normalises over the channels, so that none can go"))
+        text = "normalises over the channels, so that none can go"
+        channels.freeze(labels[call["dim"]], call.reason(text, edit="weigh each channel on its own, with a sigmoid"))
         channels.set(call, labels)
 
 

@@ -47,7 +47,8 @@ class Operator:
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Say which labels the result carries, and join or freeze those of the inputs."""
-        freeze_call(call, channels, "no rule for this operator")
+        edit = f"give {call.operator} a rule with swdc.register"
+        freeze_call(call, channels, "no rule for this operator", edit)
 
     def fold(self, call: Call, channels: Channels) -> None:
         """Say which value the dead channels of the result take; unknown unless said."""

@@ -108,7 +108,8 @@ def freeze_infinite(call: Call, channels: Channels, labels: Ids | None, dead: De
     infinite = np.isinf(dead)
     if labels is None or not infinite.any():
         return dead
-    reason = call.reason("is not defined for a dead channel (it divides by zero, or takes a logarithm of it)")
+    text = "is not defined for a dead channel (it divides by zero, or takes a logarithm of it)"
+    reason = call.reason(text, edit="add a small number to what may be zero, as in x / (y + 1e-6)")
     channels.freeze(labels[np.broadcast_to(infinite, labels.shape)], reason)
     return UNKNOWN if isinstance(dead, float) else np.where(infinite, UNKNOWN, dead)
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
 from swdc.call import Ref, Value
 from swdc.errors import PlanError
@@ -83,10 +82,8 @@ class Budget:
         return terms
 
     def _parameters(self, program: Program) -> list[tuple[int, list[int]]]:
-        read = program.read_tensors()
-        unique = {id(t): name for name, t in program.tensors.items() if name in read and isinstance(t, nn.Parameter)}
-        tensors = program.tensors
-        return [(1, [self._slot(Ref(name), d) for d in range(tensors[name].dim())]) for name in unique.values()]
+        parameters = program.read_parameters().items()
+        return [(1, [self._slot(Ref(name), d) for d in range(tensor.dim())]) for name, tensor in parameters]
 
     def _operations(self, program: Program) -> list[tuple[int, list[int]]]:
         terms = []

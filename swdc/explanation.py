@@ -1,0 +1,156 @@
+"""What of a program can be removed, and what holds the rest: an account for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from swdc.groups import READS, WRITES, ChannelGroup, Coupling, Frozen, Ids, Reason
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Held:
+    """What one reason holds.
+
+    ``parameters`` is the number of those that could go besides, were these channels free and all others as they are.
+    """
+
+    reason: Reason
+    frozen: tuple[Frozen, ...]
+    parameters: int
+
+    @property
+    def channels(self) -> int:
+        """Indices held, over all dimensions of tensors."""
+        return sum(len(entry.indices) for entry in self.frozen)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How many of the parameters of a program can go, in which groups, and what holds the others.
+
+    ``prunable`` parameters go when every group keeps one channel; ``held`` lists those reasons first that hold most.
+    """
+
+    parameters: int
+    prunable: int
+    groups: tuple[ChannelGroup, ...]
+    held: tuple[Held, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """The share of the parameters that can go, 0 for a program without any."""
+        return self.prunable / max(self.parameters, 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain data, ready for JSON."""
+        return {
+            "parameters": self.parameters,
+            "removable_parameters": self.prunable,
+            "removable_share": self.share,
+            "groups": [_group(group) for group in self.groups],
+            "frozen": [{**_entry(f), **_reason(f.reason)} for held in self.held for f in held.frozen],
+            "held": [_held(held) for held in self.held],
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        return "\n".join([self.summary(), *_told_groups(self.groups), *_told_reasons(self.held), *self._told_notes()])
+
+    def summary(self) -> str:
+        """Return in a sentence how much can go."""
+        return (
+            f"{self.prunable:,} of {self.parameters:,} parameters ({self.share:.2%}) can go at most, "
+            f"when every group keeps one channel."
+        )
+
+    def _told_notes(self) -> list[str]:
+        return [f"note: {note}" for note in self.notes]
+
+
+def explain(coupling: Coupling, shapes: Shapes, notes: Iterable[str] = ()) -> Explanation:
+    """Explain an analysis. ``shapes`` are those of the parameters that the program reads, each tied one once."""
+    least = {name: _least(coupling, name, shape) for name, shape in shapes.items()}
+    total = sum(map(prod, shapes.values()))
+    by_reason: dict[Reason, list[Frozen]] = {}
+    for frozen in coupling.frozen:
+        by_reason.setdefault(frozen.reason, []).append(frozen)
+    held = [Held(reason, tuple(f), _freed(coupling, f, least)) for reason, f in by_reason.items()]
+    held.sort(key=lambda h: -h.parameters)
+    return Explanation(total, total - sum(map(prod, least.values())), coupling.groups, tuple(held), tuple(notes))
+
+
+def _least(coupling: Coupling, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a tensor when every group keeps one channel."""
+    labels = coupling.tensors.get(name, (None,) * len(shape))
+    return tuple(
+        size if ids is None else _least_size(coupling.group_of[ids], coupling.channel_of[ids])
+        for size, ids in zip(shape, labels, strict=True)
+    )
+
+
+def _least_size(groups: Ids, channels: Ids) -> int:
+    return int(((groups < 0) | (channels == 0)).sum())
+
+
+def _freed(coupling: Coupling, frozen: Iterable[Frozen], least: Shapes) -> int:
+    """Return how much smaller the least tensors were, if of each frozen dimension one channel had to stay."""
+    freed: dict[str, list[int]] = {}
+    for entry in frozen:
+        if entry.tensor in least:
+            labels = coupling.tensors[entry.tensor][entry.dim]
+            assert labels is not None
+            sizes = freed.setdefault(entry.tensor, list(least[entry.tensor]))
+            sizes[entry.dim] -= len(entry.indices) - len(entry.indices) // len(np.unique(labels[entry.indices]))
+    return sum(prod(least[name]) - prod(sizes) for name, sizes in freed.items())
+
+
+def _group(group: ChannelGroup) -> dict[str, Any]:
+    slots = {role: [{"tensor": m.tensor, "dim": m.dim} for m in group.with_role(role)] for role in (WRITES, READS)}
+    return {"name": group.name, "width": group.width, **slots}
+
+
+def _entry(frozen: Frozen) -> dict[str, Any]:
+    return {"tensor": frozen.tensor, "dim": frozen.dim, "channels": len(frozen.indices)}
+
+
+def _reason(reason: Reason) -> dict[str, str]:
+    return {
+        "reason": reason.text, "operator": reason.operator, "node": reason.node, "source": reason.source,
+        "edit": reason.edit,
+    }  # fmt: skip
+
+
+def _held(held: Held) -> dict[str, Any]:
+    entries = [_entry(frozen) for frozen in held.frozen]
+    return {**_reason(held.reason), "parameters": held.parameters, "channels": held.channels, "dimensions": entries}
+
+
+def _told_groups(groups: Iterable[ChannelGroup]) -> list[str]:
+    every = list(groups)
+    lines = [f"{len(every)} groups of channels that can be removed"]
+    for group in every:
+        lines.append(f"  {group.name}  {group.width} channels")
+        for role in (WRITES, READS):
+            names = [f"{m.tensor}[{m.dim}]" for m in group.with_role(role)]
+            if names:
+                lines.append(f"    {role}: {', '.join(names)}")
+    return lines
+
+
+def _told_reasons(held: Iterable[Held]) -> list[str]:
+    every = list(held)
+    lines = [f"{len(every)} reasons hold channels, the one that holds most first" if every else "nothing is frozen"]
+    for one in every:
+        slots = ", ".join(f"{f.tensor}[{f.dim}] ({len(f.indices)})" for f in one.frozen)
+        lines.append(f"  {one.reason}")
+        lines += [f"    to free them: {one.reason.edit}"] if one.reason.edit else []
+        lines.append(f"    holds {one.parameters:,} parameters: {slots}")
+    return lines
