@@ -1,89 +1,49 @@
-"""The networks of the core bench: how to build each, and on what inputs."""
+"""The networks of the bench by library: how to build each, and on what inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import torch
-from torch import nn
-
+from swdc.bench.entry import Entry
 from swdc.errors import CommandError
-from swdc.networks import LeNet5, resnet20, resnet50
 
-FAMILIES = (
-    "vgg", "resnet", "resnext", "wide_resnet", "regnet", "densenet", "mobilenet", "efficientnet", "mnasnet",
-    "shufflenet", "squeezenet", "googlenet", "inception",
-)  # fmt: skip
-GRAPH_NETWORKS = {"gcn": "GCN", "graphsage": "GraphSAGE", "gat": "GAT", "gin": "GIN"}
-CORE = (
-    "mlp", "lenet5", "resnet20", "small_resnet50", "vgg11", "vgg16_bn", "resnet18", "resnet50", "resnext50_32x4d",
-    "wide_resnet50_2", "regnet_x_400mf", "regnet_y_400mf", "densenet121", "mobilenet_v2", "mobilenet_v3_small",
-    "mobilenet_v3_large", "efficientnet_b0", "efficientnet_v2_s", "mnasnet1_0", "shufflenet_v2_x1_0",
-    "squeezenet1_0", "squeezenet1_1", "googlenet", "inception_v3", *GRAPH_NETWORKS,
-)  # fmt: skip
+LIBRARIES = {
+    "core": ("torch", "torchvision", "torch-geometric"),
+    "torchvision": ("torch", "torchvision"),
+    "timm": ("torch", "timm"),
+    "transformers": ("torch", "transformers"),
+    "pyg": ("torch", "torch-geometric"),
+}
+"""Each library of the bench, and the distributions that it is made of."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A network of the catalogue."""
-
-    name: str
-    model: Callable[[], nn.Module]
-    inputs: Callable[[], Any]
+def names(library: str) -> tuple[str, ...]:
+    """Return the names of all networks of a library."""
+    found: Sequence[str] = _module(library).names()
+    return tuple(found)
 
 
-def entry(name: str) -> Entry:
-    """Return a network of the core bench, or any other variant of its torchvision families."""
-    own: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-        "mlp": (_mlp, (2, 64)),
-        "lenet5": (LeNet5, (2, 1, 32, 32)),
-        "resnet20": (resnet20, (2, 3, 32, 32)),
-        "small_resnet50": (partial(resnet50, width=16), (2, 3, 32, 32)),
-    }
-    if name in own:
-        model, shape = own[name]
-        return Entry(name, model, partial(torch.randn, *shape))
-    if name in GRAPH_NETWORKS:
-        return Entry(name, partial(_graph_network, GRAPH_NETWORKS[name]), _karate_club)
-    if not name.startswith(FAMILIES):
-        raise CommandError(f"expected networks of {', '.join(CORE)}, or of the families {FAMILIES}, got {name!r}")
-    side = {"vgg": 224, "inc": 139}.get(name[:3], 96)
-    return Entry(name, partial(_torchvision, name), partial(torch.randn, 2, 3, side, side))
+def entry(name: str, library: str = "core") -> Entry:
+    """Return a network of a library; ``CommandError`` if it has none of that name."""
+    found: Entry = _module(library).entry(name)
+    return found
 
 
-def _mlp() -> nn.Module:
-    layers: list[nn.Module] = []
-    for inputs, outputs in ((64, 128), (128, 96), (96, 64)):
-        layers += [nn.Linear(inputs, outputs), nn.Sigmoid() if inputs == 128 else nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(64, 10))
+def versions(library: str) -> dict[str, str]:
+    """Return the installed versions of swdc and of what a library of the bench is made of."""
+    found = {}
+    for distribution in ("swdc", *LIBRARIES[library]):
+        try:
+            found[distribution] = version(distribution)
+        except PackageNotFoundError:
+            found[distribution] = "none"
+    return found
 
 
-def _torchvision(name: str) -> nn.Module:
-    try:
-        from torchvision import models
-    except ImportError as error:
-        raise CommandError(f"expected torchvision for {name}; install it with pip install 'swdc[vision]'") from error
-    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    model: nn.Module = models.get_model(name, weights=None, **options)
-    return model
-
-
-def _graph_network(name: str) -> nn.Module:
-    try:
-        from torch_geometric.nn import models
-    except ImportError as error:
-        raise CommandError(f"expected PyG for {name}; install it with pip install 'swdc[graph]'") from error
-    options = {"heads": 4} if name == "GAT" else {}
-    model: nn.Module = getattr(models, name)(34, 32, num_layers=3, out_channels=4, **options)
-    return model
-
-
-def _karate_club() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return features of shape (34, 34) and edges of shape (2, 156) of Zachary's karate club, which PyG ships."""
-    from torch_geometric.datasets import KarateClub
-
-    data = KarateClub()[0]
-    return data.x, data.edge_index
+def _module(library: str) -> Any:
+    if library not in LIBRARIES:
+        raise CommandError(f"expected a library of {', '.join(LIBRARIES)}, got {library!r}")
+    return import_module(f"swdc.bench.libraries.{library}")

@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor, nn
+
+STATISTICS = ("running_mean", "running_var")
+"""Buffers of norms, batch norms frozen or not, which the affine parameters beside them follow."""
 
 
 def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Fill batch-norm statistics and every parameter that starts constant or is a vector with random values.
+    """Fill norm statistics, and every parameter and buffer that starts constant or is a vector, with random values.
 
-    Changes the model in place and returns it. Weights that are random already stay.
+    So zero heads, layer scales of 1e-6, biases, norms of all kinds, and position embeddings of zeros all come to
+    matter. Changes the model in place and returns it. Weights that are random already stay, and so do buffers of
+    numbers that the model computes with (frequencies, masks, single values).
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, _BatchNorm):
-                _fill(module.running_mean, 0.0, 0.3, generator)
-                _fill(module.running_var, None, None, generator)
-                _fill(module.weight, None, None, generator)
-                _fill(module.bias, 0.0, 0.2, generator)
+            if all(isinstance(getattr(module, name, None), Tensor) for name in STATISTICS):
+                _normalisation(module, generator)
         for parameter in model.parameters():
-            if parameter.numel() and (parameter.dim() < 2 or bool((parameter == parameter.flatten()[0]).all())):
-                parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype) * 0.1)
+            if parameter.is_floating_point() and (parameter.dim() < 2 or _constant(parameter)):
+                _shift(parameter, generator)
+        for buffer in model.buffers():
+            if buffer.is_floating_point() and buffer.numel() > 1 and _constant(buffer):
+                _shift(buffer, generator)
     return model
 
 
-def _fill(tensor: torch.Tensor | None, mean: float | None, deviation: float | None, generator: torch.Generator) -> None:
-    """Draw from a normal distribution, or, without a mean, uniformly from [0.5, 1.5)."""
-    if tensor is None:
-        return
-    if mean is None or deviation is None:
-        tensor.uniform_(0.5, 1.5, generator=generator)
-    else:
-        tensor.normal_(mean, deviation, generator=generator)
+def _normalisation(module: nn.Module, generator: torch.Generator) -> None:
+    """Draw statistics, gains and biases: means around 0, variances and gains in [0.5, 1.5)."""
+    for name, deviation in (("running_mean", 0.3), ("bias", 0.2)):
+        if isinstance(tensor := getattr(module, name, None), Tensor):
+            tensor.normal_(0.0, deviation, generator=generator)
+    for name in ("running_var", "weight"):
+        if isinstance(tensor := getattr(module, name, None), Tensor):
+            tensor.uniform_(0.5, 1.5, generator=generator)
+
+
+def _constant(tensor: Tensor) -> bool:
+    return tensor.numel() > 0 and bool((tensor == tensor.flatten()[0]).all())
+
+
+def _shift(tensor: Tensor, generator: torch.Generator) -> None:
+    """Add about a tenth of what is usual for a weight; what is infinite (a mask) stays."""
+    if bool(tensor.isfinite().all()):
+        tensor.add_(torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype) * 0.1)

@@ -1,88 +1,63 @@
-"""Which networks trace, slim and are proven equal."""
+"""Which networks of a library trace, slim and are proven equal: one row for each, measured in its own process."""
 
 from __future__ import annotations
 
-import tempfile
-import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
+from swdc.bench.apart import Limits, run_apart
+from swdc.bench.catalogue import versions
+from swdc.bench.measure import measure_by_name
+from swdc.bench.rows import Row, blank
 
-from swdc.bench.catalogue import Entry, entry
-from swdc.bench.randomise import randomise_
-from swdc.count import count
-from swdc.errors import ExportError, SwdcError
-from swdc.onnx import export_onnx
-from swdc.program import Program
-from swdc.rewrite import mask, slim
-from swdc.sparsity.planning import plan
-from swdc.trace import trace
-from swdc.verify import verify
-
-LEAST_REDUCTION = 0.45
-"""Half of the channels of each group gone must take at least this share of the parameters."""
-
-Row = dict[str, Any]
+PRELOAD = {"pyg": "torch_geometric.nn"}
+"""The module to import for a library before its networks are built, where it is not called like the library."""
 
 
-def zoo(names: Iterable[str], seed: int = 0, announce: Callable[[str], None] = lambda name: None) -> Iterator[Row]:
-    """Cut half of each group's channels of each network, with random weights, and yield a row for each.
+@dataclass(frozen=True)
+class Settings:
+    """What a run of the bench is made with."""
 
-    ``reason`` is empty where everything holds: an exact certificate, at least 45 % fewer parameters, and an ONNX file
-    that onnxruntime computes alike.
+    library: str = "core"
+    seed: int = 0
+    limits: Limits = field(default_factory=Limits)
+
+    def same(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row was measured with these settings, and need not be again."""
+        fits = row.get("library") == self.library and row.get("seed") == self.seed
+        enough = row.get("kind") != "time-out" or row.get("time_limit", 0) >= self.limits.seconds
+        return fits and enough and row.get("versions") == versions(self.library)
+
+
+def zoo(
+    names: Iterable[str], settings: Settings, jobs: int = 1, announce: Callable[[str], None] = lambda name: None
+) -> Iterator[Row]:
+    """Yield a row for each network as it is measured, ``jobs`` of them at a time.
+
+    Half of each group's channels are cut, with random weights. ``reason`` is empty where everything holds: an exact
+    certificate, enough parameters gone, an ONNX file that onnxruntime computes alike, and a transplant.
     """
-    for name in names:
+
+    def measured(name: str) -> Row:
         announce(name)
-        yield measure(entry(name), seed)
+        return measure_apart(name, settings)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for future in as_completed([pool.submit(measured, name) for name in names]):
+            yield future.result()
 
 
-def measure(network: Entry, seed: int = 0) -> Row:
-    """Trace, cut, certify and export one network."""
-    start = time.perf_counter()
-    row: Row = {
-        "name": network.name, "exact": False, "max_relative_error": None, "parameters_before": None,
-        "parameters_after": None, "operations_before": None, "operations_after": None, "effect": None,
-        "onnx": False, "onnx_max_relative_error": None,
+def measure_apart(name: str, settings: Settings) -> Row:
+    """Measure one network in a process of its own; whatever goes wrong there is in the row."""
+    library = settings.library
+    preload = ("swdc.bench.warm", PRELOAD.get(library, library))
+    outcome = run_apart(measure_by_name, (library, name, settings.seed), settings.limits, preload)
+    row = {
+        **blank(library, name), **outcome.found, "seed": settings.seed, "versions": versions(library),
+        "time_limit": settings.limits.seconds,
     }  # fmt: skip
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            reason = _fill(row, network, seed)
-    except SwdcError as error:
-        reason = f"{type(error).__name__}: {error}"
-    return {**row, "seconds": round(time.perf_counter() - start, 2), "reason": reason}
-
-
-def _fill(row: Row, network: Entry, seed: int) -> str:
-    """Fill in the row, and return what is not met."""
-    torch.manual_seed(seed)
-    model, inputs = network.model(), network.inputs()
-    program = trace(randomise_(model, seed).eval(), inputs)
-    chosen = plan(program, 0.5, scope="group")
-    small = slim(program, chosen)
-    certificate = verify(mask(program, chosen), small)
-    before, after = count(program), count(small)
-    row.update(
-        exact=certificate.exact, max_relative_error=certificate.max_relative_error, effect=certificate.effect,
-        parameters_before=before.parameters, parameters_after=after.parameters,
-        operations_before=before.operations, operations_after=after.operations,
-    )  # fmt: skip
-    reasons = []
-    if not certificate.exact:
-        reasons.append(f"certificate: {certificate.first_difference or '; '.join(certificate.notes)}")
-    if after.parameters > (1 - LEAST_REDUCTION) * before.parameters:
-        reasons.append(f"only {1 - after.parameters / before.parameters:.1%} of the parameters went")
-    return "; ".join([*reasons, *_export(row, small)])
-
-
-def _export(row: Row, program: Program) -> list[str]:
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            report = export_onnx(program, Path(folder) / "slim.onnx")
-        except ExportError as error:
-            return [f"onnx: {error}"]
-    row.update(onnx=True, onnx_max_relative_error=report.max_relative_error)
-    return []
+    if outcome.kind:
+        row.update(kind=outcome.kind, reason=f"{outcome.kind} in {row['phase']}: {outcome.reason}")
+    return row

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from swdc.bench.catalogue import CORE
+from swdc.bench.apart import Limits
+from swdc.bench.catalogue import entry, names
 from swdc.bench.compiling import NETWORKS, compare, scaling
-from swdc.bench.zoo import zoo
+from swdc.bench.rows import read_rows, summary, write_rows
+from swdc.bench.zoo import Settings, zoo
 from swdc.cli.help import help_of
 from swdc.cli.options import SeedOption, TracebackOption
 from swdc.cli.output import NOT_AS_ASKED, Output, reported
@@ -26,6 +26,10 @@ class LibraryName(StrEnum):
     """Where the networks of the zoo come from."""
 
     core = "core"
+    torchvision = "torchvision"
+    timm = "timm"
+    transformers = "transformers"
+    pyg = "pyg"
 
 
 FileOption = Annotated[
@@ -38,6 +42,10 @@ OnlyOption = Annotated[
 ]
 RepeatsOption = Annotated[int, typer.Option("--repeats", min=1, help="Paired runs, of which the median counts.")]
 LibraryOption = Annotated[LibraryName, typer.Option("--library", help="Which networks.")]
+TimeoutOption = Annotated[float, typer.Option("--timeout", min=1.0, metavar="SECONDS", help="Time for each network.")]
+MemoryOption = Annotated[float, typer.Option("--memory", min=0.5, metavar="GB", help="Memory for each network.")]
+JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="Networks measured at the same time.")]
+AgainOption = Annotated[bool, typer.Option("--again", help="Measure again what the file has rows of.")]
 
 
 def register(parent: typer.Typer) -> None:
@@ -51,31 +59,56 @@ def register(parent: typer.Typer) -> None:
 def bench_zoo(
     library: LibraryOption = LibraryName.core,
     only: OnlyOption = None,
+    timeout: TimeoutOption = 300.0,
+    memory: MemoryOption = 16.0,
+    jobs: JobsOption = 1,
+    again: AgainOption = False,
     json_file: FileOption = None,
     seed: SeedOption = 0,
     show_traceback: TracebackOption = False,
 ) -> None:
     """Cut half of each group's channels of many networks with random weights: exact, smaller, and alike in ONNX?
 
+    Each network is measured in a process of its own; what fails there is a row. A file that has rows of the same
+    settings and versions is gone on with.
+
     $ swdc bench zoo --library core --json zoo.json
+    $ swdc bench zoo --library timm --timeout 120 --json timm.json
     $ swdc bench zoo --only resnet18,gat
     """
     with reported(show_traceback=show_traceback) as output:
-        names = [name.strip() for name in only.split(",")] if only else list(CORE)
-        rows = _measured(lambda announce: zoo(names, seed, announce), len(names), json_file)
-        columns = [
-            "network",
-            "exact",
-            "error in float64",
-            "parameters",
-            "operations",
-            "onnx",
-            "seconds",
-            "not met",
-        ]
-        output.table(f"zoo: {library.value}", columns, [_zoo_row(row) for row in rows])
-        if any(row["reason"] for row in rows):
+        settings = Settings(library.value, seed, Limits(timeout, memory))
+        wanted = _names(settings.library, only)
+        kept = [row for row in read_rows(json_file) if settings.same(row) and not (again and row["name"] in wanted)]
+        rows = _measured_zoo(settings, wanted, kept, jobs, json_file)
+        rows = [row for row in rows if row["name"] in wanted]
+        _print_zoo(output, settings.library, rows)
+        if any(row["kind"] for row in rows):
             raise typer.Exit(NOT_AS_ASKED)
+
+
+def _measured_zoo(
+    settings: Settings, wanted: list[str], rows: list[Row], jobs: int, json_file: Path | None
+) -> list[Row]:
+    """Measure what no row is of, under a progress bar; the file is written after every row."""
+    order = {name: place for place, name in enumerate(names(settings.library))}
+    found = {row["name"]: row for row in rows}
+    missing = [name for name in wanted if name not in found]
+    total = len(found) + len(missing)
+    with progress_bar() as bar:
+        for row in zoo(missing, settings, jobs, lambda name: bar.show(name, len(found), total)):
+            found[row["name"]] = row
+            write_rows(json_file, sorted(found.values(), key=lambda row: order.get(row["name"], len(order))))
+    return list(found.values())
+
+
+def _names(library: str, only: str | None) -> list[str]:
+    if only is None:
+        return list(names(library))
+    chosen = [name.strip() for name in only.split(",")]
+    for name in chosen:
+        entry(name, library)  # refuses unknown names
+    return chosen
 
 
 def bench_compile(
@@ -111,17 +144,16 @@ def _measured(
     with progress_bar() as bar:
         for row in measure(lambda name: bar.show(name, len(rows), total)):
             rows.append(row)
-            _write(json_file, rows)
+            write_rows(json_file, rows)
     return rows
 
 
-def _write(path: Path | None, rows: Iterable[Row]) -> None:
-    if path is None:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(list(rows), indent=2) + "\n")
-    os.replace(partial, path)
+def _print_zoo(output: Output, library: str, rows: list[Row]) -> None:
+    columns = ["network", "exact", "error in float64", "parameters", "operations", "onnx", "seconds", "not met"]
+    output.table(f"zoo: {library}", columns, [_zoo_row(row) for row in rows])
+    exact = sum(row["exact"] for row in rows)
+    kinds = ", ".join(f"{kind or 'all holds'}: {number}" for kind, number in summary(rows).items())
+    output.line(f"{exact} of {len(rows)} exact; {kinds}")
 
 
 def _zoo_row(row: Row) -> list[str]:
@@ -130,10 +162,11 @@ def _zoo_row(row: Row) -> list[str]:
         return f"{before:,} -> {after:,} (-{1 - after / before:.0%})" if before else ""
 
     error = "" if row["max_relative_error"] is None else f"{row['max_relative_error']:.1e}"
-    onnx = f"{row['onnx_max_relative_error']:.1e}" if row["onnx"] else "no"
+    onnx = f"{row['onnx_max_relative_error']:.1e}" if row["onnx"] == "ok" else row["onnx"] or "no"
     exact = "yes" if row["exact"] else "NO"
     counts = [ratio("parameters"), ratio("operations")]
-    return [row["name"], exact, error, *counts, onnx, f"{row['seconds']:.1f}", row["reason"]]
+    seconds = f"{sum(row['seconds'].values()):.1f}"
+    return [row["name"], exact, error, *counts, onnx, seconds, row["reason"]]
 
 
 def _print_compile(output: Output, rows: list[Row]) -> None:

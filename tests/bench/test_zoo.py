@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from swdc.bench.catalogue import CORE, Entry, entry
+from swdc.bench.catalogue import entry, names
+from swdc.bench.entry import Entry
 from swdc.bench.randomise import randomise_
 from swdc.bench.zoo import measure
 from swdc.cli import app
@@ -62,8 +63,8 @@ def test_the_catalogue_names_what_the_core_bench_covers():
     families = ("vgg", "resnet", "resnext", "regnet", "densenet", "mobilenet_v2", "mobilenet_v3", "efficientnet")
     families += ("mnasnet", "shufflenet", "squeezenet", "googlenet", "inception", "gcn", "graphsage", "gat", "gin")
     for family in (*families, "mlp", "lenet5"):
-        assert any(name.startswith(family) for name in CORE), family
-    assert all(entry(name).name == name for name in CORE)
+        assert any(name.startswith(family) for name in names("core")), family
+    assert all(entry(name).name == name for name in names("core"))
 
 
 def test_unknown_networks_are_refused():

@@ -1,0 +1,37 @@
+"""One network of the bench."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from torch import nn
+
+from swdc.errors import CommandError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A network: its name, what builds it with random weights, and what draws example inputs for it."""
+
+    name: str
+    model: Callable[[], nn.Module]
+    inputs: Callable[[], Any]
+
+
+def package(name: str, extra: str) -> Any:
+    """Import a package that only the bench needs; ``CommandError`` says how to get it."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise CommandError(f"expected {name} to be installed; install it with pip install 'swdc[{extra}]'") from error
+
+
+def known(name: str, names: Iterable[str]) -> str:
+    """Return a name that is one of ``names``; ``CommandError`` otherwise."""
+    every = list(names)
+    if name not in every:
+        raise CommandError(f"expected networks of {', '.join(every)}, got {name!r}")
+    return name
