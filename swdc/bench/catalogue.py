@@ -33,9 +33,9 @@ def entry(name: str, library: str = "core") -> Entry:
 
 
 def versions(library: str) -> dict[str, str]:
-    """Return the installed versions of swdc and of what a library of the bench is made of."""
+    """Return the installed versions of swdc, and of all that a library of the bench is made of and held against."""
     found = {}
-    for distribution in ("swdc", *LIBRARIES[library]):
+    for distribution in ("swdc", *LIBRARIES[library], "torch-pruning", "onnxruntime"):
         try:
             found[distribution] = version(distribution)
         except PackageNotFoundError:

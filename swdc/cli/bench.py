@@ -45,6 +45,7 @@ LibraryOption = Annotated[LibraryName, typer.Option("--library", help="Which net
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=1.0, metavar="SECONDS", help="Time for each network.")]
 MemoryOption = Annotated[float, typer.Option("--memory", min=0.5, metavar="GB", help="Memory for each network.")]
 JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="Networks measured at the same time.")]
+PeerOption = Annotated[bool, typer.Option("--peer", help="Measure Torch-Pruning on the same networks, too.")]
 AgainOption = Annotated[bool, typer.Option("--again", help="Measure again what the file has rows of.")]
 
 
@@ -61,6 +62,7 @@ def bench_zoo(
     only: OnlyOption = None,
     timeout: TimeoutOption = 300.0,
     memory: MemoryOption = 16.0,
+    peer: PeerOption = False,
     jobs: JobsOption = 1,
     again: AgainOption = False,
     json_file: FileOption = None,
@@ -77,7 +79,7 @@ def bench_zoo(
     $ swdc bench zoo --only resnet18,gat
     """
     with reported(show_traceback=show_traceback) as output:
-        settings = Settings(library.value, seed, Limits(timeout, memory))
+        settings = Settings(library.value, seed, Limits(timeout, memory), peer)
         wanted = _names(settings.library, only)
         kept = [row for row in read_rows(json_file) if settings.same(row) and not (again and row["name"] in wanted)]
         rows = _measured_zoo(settings, wanted, kept, jobs, json_file)
@@ -88,16 +90,18 @@ def bench_zoo(
 
 
 def _measured_zoo(
-    settings: Settings, wanted: list[str], rows: list[Row], jobs: int, json_file: Path | None
+    settings: Settings, wanted: list[str], known: list[Row], jobs: int, json_file: Path | None
 ) -> list[Row]:
     """Measure what no row is of, under a progress bar; the file is written after every row."""
     order = {name: place for place, name in enumerate(names(settings.library))}
-    found = {row["name"]: row for row in rows}
-    missing = [name for name in wanted if name not in found]
-    total = len(found) + len(missing)
+    found = {row["name"]: row for row in known}
+    done = {name for name, row in found.items() if settings.complete(row)}
+    missing = [name for name in wanted if name not in done]
+    total = len(done) + len(missing)
     with progress_bar() as bar:
-        for row in zoo(missing, settings, jobs, lambda name: bar.show(name, len(found), total)):
+        for row in zoo(missing, settings, found.copy(), jobs, lambda name: bar.show(name, len(done), total)):
             found[row["name"]] = row
+            done.add(row["name"])
             write_rows(json_file, sorted(found.values(), key=lambda row: order.get(row["name"], len(order))))
     return list(found.values())
 
