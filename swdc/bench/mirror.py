@@ -32,7 +32,7 @@ class Mirror:
             target = dependency.target.module
             if isinstance(target, nn.Parameter):
                 self._cut_parameter(graph._param_to_name[target], dependency, indices)
-            else:
+            elif target in graph._module2name:  # else an operator without parameters
                 self._cut_module(graph._module2name[target], dependency, indices)
 
     def masked(self) -> nn.Module:
