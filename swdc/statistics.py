@@ -68,34 +68,90 @@ class Mean(Statistic):
         return x.mean(dims, self.keepdim) * share_left(x, dims, self.widths)
 
 
-class LayerNorm(nn.Module):
-    """Layer norm over the trailing dimensions, whose original sizes are ``normalized_shape``.
-
-    A gain and a shift of its own are set as parameters; others can be given in a call.
-    """
+class Norm(nn.Module):
+    """Base of the norms. A gain and a shift of their own are parameters; others can be given in a call."""
 
     weight: torch.Tensor | None
     bias: torch.Tensor | None
 
-    def __init__(self, normalized_shape: Sequence[int], eps: float = 1e-5) -> None:
+    def __init__(self, eps: float | None) -> None:
         super().__init__()
-        self.normalized_shape, self.eps = list(normalized_shape), eps
+        self.eps = eps
         self.register_parameter("weight", None)
         self.register_parameter("bias", None)
+
+    def normalised(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the input without gain and shift."""
+        raise TypeError(f"{type(self).__name__} has to say how it normalises")
+
+    def along(self, x: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
+        """Return a gain or a shift in a shape that broadcasts against the input."""
+        return affine
 
     def forward(
         self, x: torch.Tensor, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return the normalised input, of the type of the input."""
         weight, bias = self.weight if weight is None else weight, self.bias if bias is None else bias
-        wide = _wide(x)
-        dims = list(range(-len(self.normalized_shape), 0))
-        mean, variance = moments(wide, dims, share_left(x, dims, self.normalized_shape))
-        result = (wide - mean) * (variance + self.eps).rsqrt()
-        result = result if weight is None else result * weight
-        return (result if bias is None else result + bias).to(x.dtype)
+        result = self.normalised(_wide(x))
+        result = result if weight is None else result * self.along(x, weight)
+        return (result if bias is None else result + self.along(x, bias)).to(x.dtype)
 
     def extra_repr(self) -> str:
         """Return the options, and which of gain and shift are its own."""
-        own = ", ".join(name for name, tensor in self._parameters.items() if tensor is not None)
-        return f"{self.normalized_shape}, eps={self.eps}, own=[{own}]"
+        own = [name for name, tensor in self._parameters.items() if tensor is not None]
+        options = {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "training"}
+        return ", ".join(f"{name}={value}" for name, value in {**options, "own": own}.items())
+
+
+class LayerNorm(Norm):
+    """Layer norm over the trailing dimensions, whose original sizes are ``normalized_shape``."""
+
+    eps: float
+
+    def __init__(self, normalized_shape: Sequence[int], eps: float = 1e-5) -> None:
+        super().__init__(eps)
+        self.normalized_shape = list(normalized_shape)
+
+    def normalised(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the input with mean 0 and variance 1."""
+        dims = list(range(-len(self.normalized_shape), 0))
+        mean, variance = moments(x, dims, share_left(x, dims, self.normalized_shape))
+        return (x - mean) * (variance + self.eps).rsqrt()
+
+
+class RMSNorm(Norm):
+    """RMS norm over the trailing dimensions, whose original sizes are ``normalized_shape``.
+
+    Without ``eps`` the machine precision of the input is added, as ``torch.nn.RMSNorm`` does.
+    """
+
+    def __init__(self, normalized_shape: Sequence[int], eps: float | None = None) -> None:
+        super().__init__(eps)
+        self.normalized_shape = list(normalized_shape)
+
+    def normalised(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the input with a mean square of 1."""
+        dims = list(range(-len(self.normalized_shape), 0))
+        square = x.square().mean(dims, keepdim=True) * share_left(x, dims, self.normalized_shape)
+        return x * (square + (torch.finfo(x.dtype).eps if self.eps is None else self.eps)).rsqrt()
+
+
+class GroupNorm(Norm):
+    """Group norm along dimension 1, for ``num_groups`` groups of ``group_width`` original channels each."""
+
+    eps: float
+
+    def __init__(self, num_groups: int, group_width: int, eps: float = 1e-5) -> None:
+        super().__init__(eps)
+        self.num_groups, self.group_width = num_groups, group_width
+
+    def normalised(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the input with mean 0 and variance 1 in each group of each sample."""
+        grouped = x.reshape(x.shape[0], self.num_groups, -1, *x.shape[2:])
+        mean, variance = moments(grouped, list(range(2, grouped.dim())), grouped.shape[2] / self.group_width)
+        return ((grouped - mean) * (variance + self.eps).rsqrt()).reshape(x.shape)
+
+    def along(self, x: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
+        """Return a gain or a shift along dimension 1."""
+        return affine.reshape(-1, *[1] * (x.dim() - 2))

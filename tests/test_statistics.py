@@ -56,6 +56,27 @@ def test_mean(dims: Any, keepdim: bool) -> None:
     assert torch.allclose(masked(x, 1).mean(dims, keepdim), got, rtol=1e-12)
 
 
+@pytest.mark.parametrize("eps", [None, 1e-2])
+def test_rms_norm(eps: float | None) -> None:
+    x, weight = image(2, 4, 7), image(7, seed=2)
+    expected = F.rms_norm(masked(x, 2), (7,), weight, eps)
+    got = statistics.RMSNorm((7,), eps)(kept(x, 2), kept(weight, 0))
+    assert torch.allclose(kept(expected, 2), got, rtol=1e-12)
+    half = (image(2, 64) * 1e-3).half()
+    assert torch.allclose(statistics.RMSNorm((64,), eps)(half), F.rms_norm(half, (64,), eps=eps), rtol=1e-2)
+
+
+@pytest.mark.parametrize("shape", [(2, 14), (2, 14, 3), (2, 14, 3, 2)])
+def test_group_norm(shape: tuple[int, ...]) -> None:
+    x, weight, bias = image(*shape), image(14, seed=2), image(14, seed=3)
+    halves = [half.index_select(1, torch.tensor(KEPT)) for half in x.split(7, 1)]
+    zeros = torch.cat([masked(half, 1) for half in x.split(7, 1)], 1)
+    own = [torch.cat([kept(half, 0) for half in tensor.split(7)]) for tensor in (weight, bias)]
+    got = statistics.GroupNorm(2, 7)(torch.cat(halves, 1), *own)
+    expected = [kept(half, 1) for half in F.group_norm(zeros, 2, weight, bias).split(7, 1)]
+    assert torch.allclose(torch.cat(expected, 1), got, rtol=1e-12, atol=1e-12)
+
+
 class Tokens(nn.Module):
     """Tokens with a residual stream: norms, a gate from the mean over channels, a mean over tokens."""
 

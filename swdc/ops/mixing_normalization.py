@@ -1,0 +1,236 @@
+"""Normalisation over channels: layer, RMS and group norm.
+
+Their statistics run over the channels, dead ones among them, which are zeros. Where channels go, what is left is
+normalised by the statistic over all original ones (``swdc.statistics``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from swdc import statistics
+from swdc.call import Call
+from swdc.channels import UNKNOWN, Channels, affine
+from swdc.groups import WRITES, Ids
+from swdc.kept import Kept
+from swdc.ops.activation import zero_only
+from swdc.ops.base import Leaf, register
+from swdc.ops.leaves import adopt, bare, refs
+from swdc.ops.normalization import gained
+
+EXACT_LAYER_NORM = "swdc.layer_norm"
+EXACT_RMS_NORM = "swdc.rms_norm"
+EXACT_GROUP_NORM = "swdc.group_norm"
+
+
+class _TrailingNorm(Leaf):
+    """A norm over the trailing dimensions, of the sizes in ``normalized_shape``."""
+
+    exact: ClassVar[str]
+    """The norm that keeps its divisor."""
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Gain and shift go with the channels that are normalised; a dead one has to be zero."""
+        x, first = call["input"], _first_normalised(call)
+        labels, dead = channels.labels(x), channels.dead(x)
+        for dim in range(first, len(labels)):
+            channels.absorb(call, labels[dim], dead[dim], folds=False)
+            for name in ("weight", "bias"):
+                channels.bind(call.arguments.get(name), dim - first, labels[dim], WRITES, call)
+        channels.set(call, labels)
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """The norm over what is left keeps the original divisor."""
+        masks = (kept.mask(call["input"], dim) for dim in range(_first_normalised(call), len(call.shape)))
+        return {"operator": self.exact} if any(mask is not None and not mask.all() for mask in masks) else {}
+
+
+@register
+class LayerNorm(_TrailingNorm):
+    """Layer norm."""
+
+    names: ClassVar[tuple[str, ...]] = ("aten.layer_norm.default",)
+    modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.LayerNorm,)
+    exact = EXACT_LAYER_NORM
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """A dead channel is as far from the mean as any zero is, so that the gain has to make it zero.
+
+        Where no shift is added, a sample of nothing but zeros stays one.
+        """
+        weight, bias = call["weight"], call["bias"]
+        first, rank = _first_normalised(call), len(call.shape)
+        before = [UNKNOWN if bias is not None else zero_only(dead) for dead in channels.dead(call["input"])[:first]]
+        gains = [UNKNOWN] * (rank - first) if weight is None else channels.dead(weight)
+        shifts = [0.0] * (rank - first) if bias is None else channels.dead(bias)
+        channels.set_dead(call, [*before, *map(affine, gains, shifts)])
+
+    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """Return a ``torch.nn.LayerNorm``."""
+        affine = call["weight"] is not None
+        module = bare(
+            nn.LayerNorm, list(call["normalized_shape"]), eps=call["eps"], elementwise_affine=affine,
+            bias=call["bias"] is not None,
+        )  # fmt: skip
+        return adopt(module, call, tensors, "weight", "bias")
+
+    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
+        """Return the call that the module stands for."""
+        assert isinstance(module, nn.LayerNorm)
+        options = {"normalized_shape": list(module.normalized_shape), "eps": module.eps, "cudnn_enable": True}
+        return "aten.layer_norm.default", {**refs(module, path, "weight", "bias"), **options}
+
+
+@register
+class ExactLayerNorm(LayerNorm):
+    """Layer norm with the divisor of the sizes in ``normalized_shape``, however many of them are left."""
+
+    names = (EXACT_LAYER_NORM,)
+    modules = (statistics.LayerNorm,)
+
+    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """Return a ``swdc.statistics.LayerNorm``."""
+        module = statistics.LayerNorm(call["normalized_shape"], call["eps"])
+        return adopt(module, call, tensors, "weight", "bias")
+
+    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
+        """Return the call that the module stands for."""
+        assert isinstance(module, statistics.LayerNorm)
+        options = {"normalized_shape": module.normalized_shape, "eps": module.eps}
+        return EXACT_LAYER_NORM, {**refs(module, path, "weight", "bias"), **options}
+
+
+@register
+class RMSNorm(_TrailingNorm):
+    """RMS norm: nothing is subtracted, so that zero stays zero."""
+
+    names: ClassVar[tuple[str, ...]] = ("aten.rms_norm.default",)
+    modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.RMSNorm,)
+    exact = EXACT_RMS_NORM
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Zero stays zero, with a gain or without."""
+        channels.set_dead(call, [zero_only(dead) for dead in channels.dead(call["input"])])
+
+    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """Return a ``torch.nn.RMSNorm``."""
+        affine = call["weight"] is not None
+        module = bare(nn.RMSNorm, list(call["normalized_shape"]), eps=call["eps"], elementwise_affine=affine)
+        return adopt(module, call, tensors, "weight")
+
+    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
+        """Return the call that the module stands for."""
+        assert isinstance(module, nn.RMSNorm)
+        options = {"normalized_shape": list(module.normalized_shape), "eps": module.eps}
+        return "aten.rms_norm.default", {**refs(module, path, "weight"), **options}
+
+
+@register
+class ExactRMSNorm(RMSNorm):
+    """RMS norm with the divisor of the sizes in ``normalized_shape``, however many of them are left."""
+
+    names = (EXACT_RMS_NORM,)
+    modules = (statistics.RMSNorm,)
+
+    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """Return a ``swdc.statistics.RMSNorm``."""
+        return adopt(statistics.RMSNorm(call["normalized_shape"], call["eps"]), call, tensors, "weight")
+
+    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
+        """Return the call that the module stands for."""
+        assert isinstance(module, statistics.RMSNorm)
+        options = {"normalized_shape": module.normalized_shape, "eps": module.eps}
+        return EXACT_RMS_NORM, {**refs(module, path, "weight"), **options}
+
+
+@register
+class GroupNorm(Leaf):
+    """Group norm.
+
+    Either whole groups are removed (where there are at least as many groups as channels in each), or the same
+    channels of every group.
+    """
+
+    names: ClassVar[tuple[str, ...]] = ("aten.group_norm.default",)
+    modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.GroupNorm,)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Gain and shift go with the channels; in a group that stays, a dead channel has to be zero."""
+        x, groups = call["input"], call["num_groups"]
+        ids, dead = channels.labels(x)[1], channels.dead(x)[1]
+        for name in ("weight", "bias"):
+            channels.bind(call[name], 0, ids, WRITES, call)
+        channels.hold(x, (d for d in range(len(call.shape)) if d != 1), call)
+        if ids is not None and _whole_groups(ids, groups):
+            self._join(call, channels, ids.reshape(groups, -1).T)
+        elif ids is not None:
+            self._join(call, channels, ids.reshape(groups, -1))
+            channels.absorb(call, ids, dead, folds=False)
+        channels.set(call, [ids if d == 1 else None for d in range(len(call.shape))])
+
+    def _join(self, call: Call, channels: Channels, rows: Ids) -> None:
+        for row in rows[1:]:
+            channels.join(rows[0], row, call)
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """A group of zeros stays one; a dead channel of a group that stays is made zero by the gain."""
+        ids = channels.labels(call["input"])[1]
+        whole = ids is not None and _whole_groups(ids, call["num_groups"])
+        dead = zero_only(channels.dead(call["input"])[1]) if whole else UNKNOWN
+        channels.set_dead(call, [gained(call, channels, dead)] * len(call.shape))
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """Groups that go lower their number; channels that go from every group stay in the divisor."""
+        mask = kept.mask(call["input"], 1)
+        if mask is None or mask.all():
+            return {}
+        rows = mask.reshape(call["num_groups"], -1)
+        fewer = {"num_groups": int(rows.any(1).sum())}
+        if rows[rows.any(1)].all():
+            return fewer
+        return {"operator": EXACT_GROUP_NORM, "group_width": call.arguments.get("group_width", rows.shape[1]), **fewer}
+
+    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """Return a ``torch.nn.GroupNorm``."""
+        affine, width = call["weight"] is not None, call.shape[1]
+        module = bare(nn.GroupNorm, call["num_groups"], int(width), eps=call["eps"], affine=affine)
+        return adopt(module, call, tensors, "weight", "bias")
+
+    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
+        """Return the call that the module stands for."""
+        assert isinstance(module, nn.GroupNorm)
+        options = {"num_groups": module.num_groups, "eps": module.eps, "cudnn_enabled": True}
+        return "aten.group_norm.default", {**refs(module, path, "weight", "bias"), **options}
+
+
+@register
+class ExactGroupNorm(GroupNorm):
+    """Group norm with the divisor of ``group_width`` channels in a group, however many of them are left."""
+
+    names = (EXACT_GROUP_NORM,)
+    modules = (statistics.GroupNorm,)
+
+    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """Return a ``swdc.statistics.GroupNorm``."""
+        module = statistics.GroupNorm(call["num_groups"], call["group_width"], call["eps"])
+        return adopt(module, call, tensors, "weight", "bias")
+
+    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
+        """Return the call that the module stands for."""
+        assert isinstance(module, statistics.GroupNorm)
+        options = {"num_groups": module.num_groups, "group_width": module.group_width, "eps": module.eps}
+        return EXACT_GROUP_NORM, {**refs(module, path, "weight", "bias"), **options}
+
+
+def _first_normalised(call: Call) -> int:
+    """Return the first of the trailing dimensions that a call normalises."""
+    return len(call.shape) - len(call["normalized_shape"])
+
+
+def _whole_groups(ids: Ids, groups: int) -> bool:
+    """Whether whole groups are removed, rather than the same channels of each group."""
+    return bool(groups >= len(ids) // groups)
