@@ -60,6 +60,10 @@ def count(program: Program, convention: str = "paper", batch: int = 1) -> Count:
     - ``reference``: the same with h x w of the feature map that the layer writes, as the authors' code counts.
     - ``macs``: multiply-adds of convolutions and dense layers; batch norms count nothing, for they fold away.
 
+    In all of them a recurrent layer counts as the dense layers of its gates, one for what it reads and one for its
+    state, at every step and in each direction. The multiply-adds of a transposed convolution are f_in f_out k^2 at
+    each position that it reads.
+
     Not counted in any of them: biases of convolutions, activations, pooling, sums, softmax, normalisation other
     than batch norm, products of two activations (attention scores), and message passing in graph networks.
     Parameters are those that the program reads, each tied one once; buffers do not count.

@@ -1,0 +1,147 @@
+"""Recurrent layers and cells: LSTM, GRU and plain ones, stacked, in both directions, with projections.
+
+A hidden unit is a channel. It owns one row of every gate, so that the rows at one place of all gates go together. With
+these rows zero, a unit that starts at zero stays there: in an LSTM c' = c / 2 + tanh(0) / 2 and h = tanh(c) / 2, in a
+GRU h' = tanh(0) / 2 + h / 2. All layers and directions share one tensor of states, hence keep the same units.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from swdc.call import Call, Ref, Value
+from swdc.channels import UNKNOWN, Channels
+from swdc.groups import READS, WRITES, Ids
+from swdc.ops.base import Cost, Operator, ShapeOf, freeze_call, register
+
+
+@dataclass(frozen=True)
+class Gates:
+    """The tensors of one layer in one direction: gates stand one below the other, along the first dimension."""
+
+    inputs: Value
+    hidden: Value
+    biases: tuple[Value, ...]
+    projection: Value | None = None
+
+    @property
+    def matrices(self) -> tuple[Value, ...]:
+        """Return the weights, without biases."""
+        return (self.inputs, self.hidden, *(() if self.projection is None else (self.projection,)))
+
+
+class _Recurrent(Operator):
+    """What layers and cells share."""
+
+    def layers(self, call: Call) -> list[list[Gates]]:
+        """Return the tensors of each layer, in each direction."""
+        biases = tuple(b for b in (call["b_ih"], call["b_hh"]) if b is not None)
+        return [[Gates(call["w_ih"], call["w_hh"], biases)]]
+
+    def results(self, outputs: Ids | None, states: list[Any]) -> list[Any]:
+        """Return the labels of all results, given those of the last layer's outputs and of the states."""
+        return states
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Couple the rows of all gates with the states, and what each layer reads with what it is given."""
+        layers, states = self.layers(call), _states(call)
+        if not all(isinstance(t, Ref) for layer in layers for g in layer for t in (*g.matrices, *g.biases)):
+            freeze_call(call, channels, "has weights that are computed")
+            return
+        x, last = call["input"], len(channels.sizes(call["input"])) - 1
+        units = [_fresh(channels, channels.sizes(state)[-1]) for state in states]
+        if layers[0][0].projection is None:
+            units = [units[0]] * len(units)
+        for state, labels in zip(states, units, strict=True):
+            _start(call, channels, state, labels)
+        channels.hold(x, range(last), call)
+        for gates in layers[0]:
+            channels.contract(call, x, last, gates.inputs, 1, folds=False)
+        outputs = None if units[0] is None else np.tile(units[0], len(layers[0]))
+        for number, layer in enumerate(layers):
+            for gates in layer:
+                if number > 0:
+                    channels.bind(gates.inputs, 1, outputs, READS, call)
+                _bind(call, channels, gates, units[0], units[-1])
+        rank = len(channels.sizes(states[0]))
+        results = self.results(outputs, [[*[None] * (rank - 1), ids] for ids in units])
+        channels.set(call, results if _has_several(call) else results[0])
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """A unit that is dead is zero at every step."""
+        shapes: Any = call.shape if _has_several(call) else [call.shape]
+        dead = [[*[UNKNOWN] * (len(shape) - 1), 0.0] for shape in shapes]
+        channels.set_dead(call, dead if _has_several(call) else dead[0])
+
+    def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
+        """Each matrix is a dense layer, f_in x f_out + f_out, at every step."""
+        x = call["input"]
+        steps = tuple((x, dim) for dim in range(len(shape_of(x)) - 1))
+        matrices = [m for layer in self.layers(call) for gates in layer for m in gates.matrices]
+        products = [Cost((*steps, (m, 0), (m, 1)), 1, 1, 1) for m in matrices]
+        return (*products, *(Cost((*steps, (m, 0)), 1, 1, 0) for m in matrices))
+
+
+@register
+class RecurrentLayers(_Recurrent):
+    """Layers over a sequence, time or batch first."""
+
+    names = tuple(f"aten.{kind}.input" for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu"))
+
+    def layers(self, call: Call) -> list[list[Gates]]:
+        """Return the tensors of each layer, in each direction, out of one list."""
+        params, directions = call["params"], 2 if call["bidirectional"] else 1
+        size = len(params) // (call["num_layers"] * directions)
+        biases = 2 if call["has_biases"] else 0
+        rows = [params[i : i + size] for i in range(0, len(params), size)]
+        gates = [Gates(r[0], r[1], tuple(r[2 : 2 + biases]), *r[2 + biases :]) for r in rows]
+        return [gates[i : i + directions] for i in range(0, len(gates), directions)]
+
+    def results(self, outputs: Ids | None, states: list[Any]) -> list[Any]:
+        """Outputs of both directions stand beside each other."""
+        return [[None, None, outputs], *states]
+
+
+@register
+class RecurrentCell(_Recurrent):
+    """One step of one layer."""
+
+    names = tuple(f"aten.{kind}.default" for kind in ("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"))
+
+
+def _states(call: Call) -> list[Value]:
+    """Return the initial states: what is handed out first, then the inner one of an LSTM."""
+    hx = call["hx"]
+    return list(hx) if isinstance(hx, list | tuple) else [hx]
+
+
+def _has_several(call: Call) -> bool:
+    return len(call.shape) > 0 and isinstance(call.shape[0], tuple)
+
+
+def _fresh(channels: Channels, size: int) -> Ids | None:
+    return channels.fresh(size) if size > 1 else None
+
+
+def _start(call: Call, channels: Channels, state: Value, units: Ids | None) -> None:
+    """Couple an initial state with the units; one that does not start at zero when dead is frozen."""
+    last = len(channels.sizes(state)) - 1
+    channels.bind(state, last, units, WRITES, call)
+    channels.hold(state, range(last), call)
+    if units is not None:
+        moving = np.broadcast_to(np.asarray(channels.dead(state)[last]) != 0, units.shape)
+        channels.freeze(units[moving], call.reason("starts from a state that is not zero where the unit is dead"))
+
+
+def _bind(call: Call, channels: Channels, gates: Gates, outputs: Ids | None, units: Ids | None) -> None:
+    """Bind the tensors of one layer in one direction; without a projection the outputs are the units."""
+    number = channels.sizes(gates.inputs)[0] // (1 if units is None else len(units))
+    rows = None if units is None else np.tile(units, number)
+    for tensor in (gates.inputs, gates.hidden, *gates.biases):
+        channels.bind(tensor, 0, rows, WRITES, call)
+    channels.bind(gates.hidden, 1, outputs, READS, call)
+    channels.bind(gates.projection, 0, outputs, WRITES, call)
+    channels.bind(gates.projection, 1, units, READS, call)
