@@ -57,6 +57,7 @@ def encode_program(program: Program) -> dict[str, Any]:
             "batch": facts.batch,
             "notes": list(facts.notes),
             "attention": facts.attention,
+            "captured_by": facts.captured_by,
         },
         "example": {
             "structure": encode_structure(structure),
@@ -125,7 +126,12 @@ def decode_program(
     facts = data["facts"]
     inputs = _decode_example(data["example"], example)
     known = Facts(
-        dict(facts["symbols"]), facts["batch"], inputs, notes=tuple(facts["notes"]), attention=facts["attention"]
+        dict(facts["symbols"]),
+        facts["batch"],
+        inputs,
+        notes=tuple(facts["notes"]),
+        attention=facts["attention"],
+        captured_by=facts["captured_by"],
     )
     program = Program(graph, tensors, leaves, known, transient)
     for path, training in data["modes"].items():

@@ -1,4 +1,4 @@
-"""Raising: from an exported graph of ATen calls to a Program of leaf modules that hold the caller's parameters."""
+"""Raising: from a captured graph of ATen calls to a Program of leaf modules that hold the caller's parameters."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind
-from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
+from torch.fx.graph import _PyTreeCodeGen
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from swdc.call import Call, Ref, bind, bind_arguments
-from swdc.errors import TraceError
+from swdc.captured import Captured
 from swdc.measuring import UNSEEN, measured
 from swdc.mutation import Memory, overwrites, without_side_effects
 from swdc.ops import Leaf, lookup
@@ -29,25 +27,23 @@ _TENSOR_ARGUMENTS = ("weight", "bias", "running_mean", "running_var")
 
 
 class Raising:
-    """Turns an exported graph of ATen calls with lifted tensors into a Program of leaf modules."""
+    """Turns a captured graph of ATen calls into a Program of leaf modules.
+
+    ``batched`` says that the leading dimensions of all inputs are one batch.
+    """
 
     def __init__(
-        self,
-        model: nn.Module,
-        exported: ExportedProgram,
-        batched: bool,
-        example: Any,
-        notes: list[str],
-        differences: list[str],
+        self, model: nn.Module, captured: Captured, batched: bool, example: Any, differences: list[str]
     ) -> None:
-        self.model, self.exported, self.batched, self.example = model, exported, batched, example
+        self.model, self.captured, self.batched, self.example = model, captured, batched, example
         self.graph = fx.Graph()
         self.values: dict[fx.Node, Any] = {}
         self.leaves: dict[str, nn.Module] = {}
         self.leaf_calls: dict[str, Any] = {}
-        self.memory = Memory(exported.graph)
+        self.memory = Memory(captured.graph)
         self.symbols: dict[str, int] = {}
-        self.notes = list(notes)
+        self.batch, self.merged = self._batch()
+        self.notes = list(captured.notes)
         if differences:
             named = ", ".join(path or "the model" for path in differences[:4])
             more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
@@ -70,49 +66,35 @@ class Raising:
 
     def program(self) -> Program:
         """Return the finished Program."""
-        specs = {spec.arg.name: spec for spec in self.exported.graph_signature.input_specs if hasattr(spec.arg, "name")}
-        for node in self.exported.graph.nodes:
-            if node.op == "placeholder":
-                self._place(node, specs[node.name])
+        for node in self.captured.graph.nodes:
+            if node.op in ("placeholder", "get_attr"):
+                self._place(node)
             elif node.op == "call_function" and name_of(node.target) not in _CHECKS:
-                self._check_supported(node)
                 self.values[node] = self._call(node)
             elif node.op == "output":
-                self._output(node)
+                self.graph.output(tuple(self._fetched(self._mapped(node.args[0]))))
         self._erase_unused()
-        self._set_calling_convention()
-        facts = Facts(self.symbols, self._batch(), self.example, notes=tuple(self.notes))
+        self.graph.set_codegen(_PyTreeCodeGen(self.captured.signature))
+        self._note_symbols()
+        notes = tuple(dict.fromkeys(self.notes))
+        facts = Facts(self.symbols, self.batch, self.example, notes=notes, captured_by=self.captured.by)
         program = Program(self.graph, self.tensors, self.leaves, facts, self.transient)
         program.facts = replace(facts, symbols=measured(program))
         return program
 
     # -- nodes --------------------------------------------------------------------------------------------------
 
-    def _place(self, node: fx.Node, spec: Any) -> None:
-        if spec.kind == InputKind.USER_INPUT:
+    def _place(self, node: fx.Node) -> None:
+        name = self.captured.tensors.get(node.name)
+        if name is None:
             self.values[node] = self.graph.placeholder(node.name)
             self._describe(self.values[node], node)
             return
-        if spec.kind == InputKind.PARAMETER or spec.kind == InputKind.BUFFER:
-            self.values[node] = Ref(spec.target)
-            return
-        constant = self.exported.constants.get(spec.target)
-        if not isinstance(constant, torch.Tensor):
-            raise TraceError(
-                f"expected tensors as constants of the model, got {spec.target}: {type(constant).__name__}"
-            )
-        name = spec.target
-        if self.tensors.get(name) is not constant:
+        constant = self.captured.constants.get(name)
+        if constant is not None and self.tensors.get(name) is not constant:
             self.tensors[name] = constant
             self.transient.add(name)
         self.values[node] = Ref(name)
-
-    def _check_supported(self, node: fx.Node) -> None:
-        if isinstance(node.target, torch._ops.HigherOrderOperator):
-            raise TraceError(
-                f"expected a plain graph, got the control-flow operator {node.target} at node {node.name}; take it "
-                f"out of the model's forward (torch.set_grad_enabled, torch.autocast and torch.cond make such)"
-            )
 
     def _call(self, node: fx.Node) -> fx.Node:
         target, mutated = self._functional(node)
@@ -169,7 +151,7 @@ class Raising:
             return None
         bound = self._own_momentum(bound, path)
         described = fx.Node(fx.Graph(), node.name, "call_function", target, (), {})
-        described.meta[SHAPE] = shape_of_value(node.meta["val"])
+        described.meta[SHAPE] = self._shape(node.meta["val"])
         module = operator.build(Call(described, name_of(target), bound), self.tensors)
         if module is None:
             return None
@@ -211,13 +193,6 @@ class Raising:
                 f"itself, then trace and slim it"
             )
 
-    def _output(self, node: fx.Node) -> None:
-        outputs = self.exported.graph_signature.output_specs
-        values = node.args[0]
-        assert isinstance(values, list | tuple)
-        user = [v for v, spec in zip(values, outputs, strict=True) if spec.kind == OutputKind.USER_OUTPUT]
-        self.graph.output(tuple(self._fetched(self._mapped(user))))
-
     # -- helpers ------------------------------------------------------------------------------------------------
 
     def _mapped(self, argument: Any) -> Any:
@@ -235,9 +210,13 @@ class Raising:
 
     def _describe(self, made: fx.Node, node: fx.Node) -> None:
         value = node.meta.get("val")
-        made.meta[SHAPE] = shape_of_value(value)
+        made.meta[SHAPE] = self._shape(value)
         made.meta[DTYPE] = getattr(value, "dtype", None)
         made.meta[SCOPE] = _scope(node)[0]
+
+    def _shape(self, value: Any) -> Any:
+        shape = shape_of_value(value)
+        return _substituted(shape, self.merged) if self.merged else shape
 
     def _erase_unused(self) -> None:
         for node in reversed(list(self.graph.nodes)):
@@ -246,33 +225,37 @@ class Raising:
         called = {n.target for n in self.graph.nodes if n.op == "call_module"}
         self.leaves = {path: module for path, module in self.leaves.items() if path in called}
 
-    def _set_calling_convention(self) -> None:
-        signature = self.exported.module_call_graph[0].signature
-        assert signature is not None
-        spec = self.exported.call_spec.in_spec
-        names = list(signature.forward_arg_names or [])
-        if not names:
-            names = [f"arg_{i}" for i in range(spec.child(0).num_children)] + list(spec.child(1).context)
-        self.graph.set_codegen(_PyTreeCodeGen(_PyTreeInfo(names, spec, self.exported.call_spec.out_spec)))
+    def _batch(self) -> tuple[str | None, dict[Any, Any]]:
+        """Return the symbol of the batch, and that symbol for each that stands for the same size.
 
-    def _batch(self) -> str | None:
-        """Return the symbol of the shared leading dimension, and note the example's value of every symbol."""
-        flat = pytree.tree_leaves(self.example)
-        placeholders = [n for n in self.graph.nodes if n.op == "placeholder"]
-        batch: str | None = None
-        for node, value in zip(placeholders, flat, strict=True):
+        An input that the model does not relate to the others (or never reads) comes with a symbol of its own.
+        """
+        placeholders = self.captured.graph.find_nodes(op="placeholder")
+        shapes = [shape_of_value(n.meta.get("val")) for n in placeholders if n.name not in self.captured.tensors]
+        leading = [shape[0] for shape in shapes if shape and getattr(shape[0], "is_symbol", False)]
+        if not self.batched or not leading:
+            return None, {}
+        return str(leading[0]), {other: leading[0] for other in leading if other != leading[0]}
+
+    def _note_symbols(self) -> None:
+        """Note the example's value of every symbol."""
+        placeholders = self.graph.find_nodes(op="placeholder")
+        for node, value in zip(placeholders, pytree.tree_leaves(self.example), strict=True):
             if not isinstance(value, torch.Tensor):
                 continue
             for size, actual in zip(node.meta[SHAPE], value.shape, strict=True):
-                if not isinstance(size, int) and len(size.free_symbols) == 1 and size.is_symbol:
+                if getattr(size, "is_symbol", False):
                     self.symbols.setdefault(str(size), int(actual))
-            if self.batched and batch is None and value.dim() and not isinstance(node.meta[SHAPE][0], int):
-                batch = str(node.meta[SHAPE][0])
         for node in self.graph.nodes:
             for size in flat_sizes(node.meta.get(SHAPE)):
                 for symbol in () if isinstance(size, int) else size.free_symbols:
                     self.symbols.setdefault(str(symbol), UNSEEN)
-        return batch
+
+
+def _substituted(shape: Any, symbols: Mapping[Any, Any]) -> Any:
+    if isinstance(shape, tuple):
+        return tuple(_substituted(size, symbols) for size in shape)
+    return shape if isinstance(shape, int) else shape.xreplace(symbols)
 
 
 def shape_of_value(value: Any) -> Any:

@@ -8,6 +8,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from swdc.program import SHAPE, Program
+from swdc.results import plain
 from swdc.sizes import evaluate
 
 
@@ -55,8 +56,8 @@ def _draw(
 
 
 def flat_outputs(result: Any) -> list[torch.Tensor]:
-    """Return the tensors of a possibly nested output, in order."""
-    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+    """Return the tensors of a possibly nested output, in order; those inside objects (a cache) included."""
+    return [leaf for leaf in pytree.tree_leaves(plain(result)) if isinstance(leaf, torch.Tensor)]
 
 
 def relative_error(expected: Any, actual: Any) -> float:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
-from torch.export import Dim, ExportedProgram
+from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
+from swdc.batching import dynamic_dims, shared_batch, tensors_in, with_batch
+from swdc.captured import Captured
 from swdc.errors import TraceError
+from swdc.exporting import export
 from swdc.grids import FACTORS, HEADS
 from swdc.modes import modes_kept, training_differences
 from swdc.program import Program
-from swdc.raising import Raising, flat_sizes, shape_of_value
+from swdc.raising import Raising, shape_of_value
+from swdc.recording import record
+from swdc.results import opaque, plain
+
+FIXED = "the sizes of all inputs are fixed to those of the example inputs, for the model's code depends on them"
 
 Example = torch.Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
 
@@ -45,12 +52,17 @@ def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS) -> 
         raise TraceError(f"expected a torch.nn.Module, got {type(model).__name__}; give the model itself")
     if attention not in FACTORS:
         raise TraceError(f"expected attention as one of {list(FACTORS)}, got {attention!r}")
-    args, kwargs = _normalised(example_inputs)
+    inputs = _normalised(example_inputs)
     with modes_kept(model):
         model.eval()
-        exported, batched, notes = _export(model, args, kwargs)
-        differences = training_differences(model, *_at_least_two(args, kwargs, batched)[:2])
-    program = Raising(model, exported, batched, (args, kwargs), notes, differences).program()
+        with _plain_results(model) as replaced:
+            captured, batched = _capture(model, *inputs)
+        differences = training_differences(model, *_at_least_two(inputs, batched))
+    if replaced:
+        captured = replace(
+            captured, notes=(*captured.notes, f"{', '.join(replaced)} comes back as a dict of its tensors")
+        )
+    program = Raising(model, captured, batched, inputs, differences).program()
     program.facts = replace(program.facts, attention=attention)
     for note in program.facts.notes:
         warnings.warn(note, stacklevel=2)
@@ -74,78 +86,103 @@ def _normalised(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return args, kwargs
 
 
-def _shared_leading_size(inputs: Any) -> int | None:
-    """Return the size of the leading dimension that all tensors share, ``None`` if they share none."""
-    sizes = {t.shape[0] if t.dim() else None for t in pytree.tree_leaves(inputs) if isinstance(t, torch.Tensor)}
-    return sizes.pop() if len(sizes) == 1 else None
+@contextmanager
+def _plain_results(model: nn.Module) -> Iterator[dict[str, None]]:
+    """Let a model return plain data while it is captured; yields the names of the classes that are replaced."""
+    replaced: dict[str, None] = {}
+
+    def hook(module: nn.Module, inputs: Any, result: Any) -> Any:
+        replaced.update(dict.fromkeys(opaque(result)))
+        return plain(result) if replaced else result
+
+    handle = model.register_forward_hook(hook)
+    try:
+        yield replaced
+    finally:
+        handle.remove()
 
 
-def _at_least_two(args: Any, kwargs: Any, batched: bool) -> tuple[Any, Any, Any]:
-    """Return the inputs with a batch of at least two, for a size of one cannot be captured as dynamic; and the dims."""
-    leading = _shared_leading_size((args, kwargs)) if batched else None
-
-    def doubled(value: Any) -> Any:
-        return torch.cat([value, value]) if isinstance(value, torch.Tensor) and leading == 1 else value
-
-    args, kwargs = pytree.tree_map(doubled, (args, kwargs))
-    tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
-    first = tensors[0].shape[:1]
-
-    def dynamic(value: Any) -> Any:
-        if not isinstance(value, torch.Tensor) or value.dim() == 0:
-            return None
-        return {0: Dim.AUTO} if value.shape[:1] == first else dict.fromkeys(range(value.dim()), Dim.AUTO)
-
-    dims = pytree.tree_map(dynamic, (args, kwargs))
-    return args, kwargs, dims
+def _at_least_two(inputs: Any, batched: bool) -> Any:
+    """Return the inputs with a batch of at least two, for a size of one cannot be captured as dynamic."""
+    return with_batch(inputs, 2) if batched and shared_batch(inputs) == 1 else inputs
 
 
-def _export(model: nn.Module, args: Any, kwargs: Any) -> tuple[ExportedProgram, bool, list[str]]:
-    """Return the exported model, whether its inputs share a batch, and what the user should know."""
-    batched = _shared_leading_size((args, kwargs)) is not None
-    inputs, keywords, dims = _at_least_two(args, kwargs, batched)
-    fixed = "the sizes of all inputs are fixed to those of the example inputs, for the model's code depends on them"
-    first: Exception | None = None
-    for dynamic in (True, False):
-        try:
-            with _quiet():
-                plain = (inputs, keywords) if dynamic else (args, kwargs)
-                shapes = _by_name(model, dims) if dynamic else None
-                exported = torch.export.export(model, *plain, dynamic_shapes=shapes, strict=False)
-        except Exception as error:  # export raises errors of many kinds; all of them mean the same to the user
-            first = first or error
-            continue
-        if not dynamic or not batched or _has_symbolic_input(exported):
-            return exported, batched, [] if dynamic else [fixed]
-    raise TraceError(_why(model, args, kwargs, first)) from first
+def _capture(model: nn.Module, args: Any, kwargs: Any) -> tuple[Captured, bool]:
+    """Return the first way of capture that works, and whether the inputs share a batch.
+
+    With dynamic sizes; with those of another batch, where the model's code takes the example's for a constant; with
+    fixed sizes; and by recording, where the code depends on the values of the inputs.
+    """
+    batched = shared_batch((args, kwargs)) is not None
+    failures: list[Exception] = []
+    for inputs in _examples((args, kwargs), batched):
+        captured = _attempt(failures, export, model, *inputs, dynamic_dims(inputs))
+        if captured is not None and (not batched or _batch_is_dynamic(captured)):
+            return captured, batched
+        if failures and _depends_on_values(failures[-1]):
+            break
+    else:
+        fixed = _attempt(failures, export, model, args, kwargs)
+        if fixed is not None:
+            return replace(fixed, notes=(*fixed.notes, FIXED)), batched
+    _check_runs(model, args, kwargs)
+    recorded = _attempt(failures, record, model, args, kwargs)
+    if recorded is not None:
+        return recorded, batched
+    raise TraceError(_why(model, failures[0])) from failures[0]
 
 
-def _has_symbolic_input(exported: ExportedProgram) -> bool:
-    shapes = [shape_of_value(node.meta.get("val")) for node in exported.graph.nodes if node.op == "placeholder"]
-    return any(not isinstance(size, int) for size in flat_sizes(tuple(shapes)))
+def _examples(inputs: Any, batched: bool) -> list[Any]:
+    """Return the example inputs, and those of another batch: an odd one, that no size of a model is likely to be."""
+    return [_at_least_two(inputs, batched), *([with_batch(inputs, 7)] if batched else [])]
 
 
-def _by_name(model: nn.Module, dims: Any) -> dict[str, Any]:
-    """Return dynamic dimensions by the names of the parameters of ``forward``."""
-    return dict(inspect.signature(model.forward).bind(*dims[0], **dims[1]).arguments)
+def _attempt(failures: list[Exception], capture: Callable[..., Captured], *arguments: Any) -> Captured | None:
+    try:
+        with _quiet():
+            return capture(*arguments)
+    except TraceError:
+        raise
+    except Exception as error:  # capture raises errors of many kinds; all of them mean the same to the user
+        failures.append(error)
+        return None
 
 
-def _why(model: nn.Module, args: Any, kwargs: Any, error: Exception | None) -> str:
-    name = type(model).__name__
-    shapes = [tuple(t.shape) for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+def _depends_on_values(error: BaseException | None) -> bool:
+    """Whether export failed for the model's code needs the value of a tensor."""
+    while error is not None:
+        if isinstance(error, GuardOnDataDependentSymNode | DataDependentOutputException):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _batch_is_dynamic(captured: Captured) -> bool:
+    nodes = captured.graph.find_nodes(op="placeholder")
+    shapes = [shape_of_value(n.meta.get("val")) for n in nodes if n.name not in captured.tensors]
+    return all(getattr(shape[0], "is_symbol", False) for shape in shapes if shape)
+
+
+def _check_runs(model: nn.Module, args: Any, kwargs: Any) -> None:
+    """Raise ``TraceError`` if a model cannot be run on the inputs."""
+    shapes = [tuple(t.shape) for t in tensors_in((args, kwargs))]
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             model(*args, **kwargs)
     except Exception as failure:  # whatever the user's model raises
-        return (
-            f"expected example inputs that {name} can run on, got shapes {shapes}, on which it fails with "
-            f"{type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else failure}; "
+        raise TraceError(
+            f"expected example inputs that {type(model).__name__} can run on, got shapes {shapes}, on which it fails "
+            f"with {type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else failure}; "
             f"give inputs as the model's forward takes them"
-        )
+        ) from failure
+
+
+def _why(model: nn.Module, error: Exception) -> str:
     detail = str(error).strip().splitlines()
     return (
-        f"expected a model that torch.export can capture, but {name} is not: {detail[0] if detail else error}; make "
-        f"its control flow and shapes independent of the values of its inputs (the full report is the cause of this)"
+        f"expected a model that torch.export can capture, but {type(model).__name__} is not: "
+        f"{detail[0] if detail else error}; make its control flow and shapes independent of the values of its inputs "
+        f"(the full report is the cause of this)"
     )
 
 

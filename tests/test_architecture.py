@@ -18,11 +18,11 @@ ROOT = Path(__file__).parent.parent
 PASSES = sorted(p for p in (ROOT / "passes").glob("*.py") if p.stem != "__init__")
 
 LAYERS = [
-    ["errors", "sizes", "threads", "networks", "statistics"],
+    ["errors", "sizes", "threads", "networks", "statistics", "results"],
     ["groups", "explanation", "contract", "folders"],
     ["grids"],
     ["program"],
-    ["call", "plan", "modes", "samples", "runtime"],
+    ["call", "plan", "modes", "samples", "runtime", "batching", "captured"],
     ["channels", "kept"],
     ["ops"],
     [
@@ -33,6 +33,9 @@ LAYERS = [
         "measuring",
         "mutation",
         "raising",
+        "inlining",
+        "exporting",
+        "recording",
         "onnx_signature",
         "tensor_files",
         "json_values",

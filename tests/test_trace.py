@@ -405,13 +405,14 @@ def test_a_model_whose_code_depends_on_the_batch_keeps_that_of_the_example() -> 
 # -- errors -------------------------------------------------------------------------------------------------------
 
 
-class Branches(nn.Module):
+class Decides(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = conv(3, 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(x) if x.sum() > 0 else x
+        y: torch.Tensor = torch.cond(x.sum() > 0, lambda x: self.conv(x), lambda x: self.conv(x) + 1, (x,))
+        return y
 
 
 def untouched(model: nn.Module) -> Any:
@@ -422,7 +423,7 @@ def untouched(model: nn.Module) -> Any:
 @pytest.mark.parametrize(
     ("model", "example", "message"),
     [
-        (Branches(), image().float(), "a model that torch.export can capture, but Branches is not.*independent of"),
+        (Decides(), image().float(), "a plain graph, got the control-flow operator cond.*torch.where"),
         (conv(5, 3), image().float(), r"inputs that Conv2d can run on, got shapes \[\(1, 3, 8, 8\)\].*5 channels"),
         (conv(3, 3), (image().float(), image().float()), "inputs that Conv2d can run on.*TypeError"),
         (conv(3, 3), {"y": image().float()}, "inputs that Conv2d can run on.*'y'"),

@@ -1,0 +1,47 @@
+"""The batch of example inputs: the leading size that they share, and the same inputs at another one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.export import Dim
+from torch.utils import _pytree as pytree
+
+
+def tensors_in(inputs: Any) -> list[torch.Tensor]:
+    """Return the tensors of nested inputs, in order."""
+    return [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, torch.Tensor)]
+
+
+def shared_batch(inputs: Any) -> int | None:
+    """Return the leading size that all tensors with dimensions share, ``None`` if they share none."""
+    sizes = {t.shape[0] for t in tensors_in(inputs) if t.dim()}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def with_batch(inputs: Any, batch: int) -> Any:
+    """Return nested inputs that share a batch with another size of it: rows repeated, or left out."""
+
+    def rows(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or value.dim() == 0 or value.shape[0] in (0, batch):
+            return value
+        return value[torch.arange(batch, device=value.device) % value.shape[0]]
+
+    return pytree.tree_map(rows, inputs)
+
+
+def dynamic_dims(inputs: Any) -> Any:
+    """Return which dimensions of nested inputs may change.
+
+    The leading dimension of the tensors that have the first one's, and every dimension of those that have not (an
+    edge list beside node features).
+    """
+    first = next((t.shape[0] for t in tensors_in(inputs) if t.dim()), None)
+
+    def dims(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or value.dim() == 0:
+            return None
+        return {0: Dim.AUTO} if value.shape[0] == first else dict.fromkeys(range(value.dim()), Dim.AUTO)
+
+    return pytree.tree_map(dims, inputs)
