@@ -53,8 +53,8 @@ class Facts:
 
     ``symbols`` gives each symbolic size its value in the example inputs; ``batch`` names the symbol of the batch, or
     is ``None`` where the inputs have no common leading dimension (a graph network). ``example`` holds positional and
-    keyword example inputs. ``attention`` says what attentions lose, ``heads`` or ``head_dim``. ``captured_by`` is ``"export"``, or ``"record"`` for a program that stands for the example
-    inputs only.
+    keyword example inputs. ``attention`` says what attentions lose, ``heads`` or ``head_dim``. ``captured_by`` is
+    ``"export"``, or ``"record"`` for a program that stands for the example inputs only.
     """
 
     symbols: Mapping[str, int]
