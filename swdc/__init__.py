@@ -1,6 +1,7 @@
 """swdc: a model-surgery compiler for PyTorch in which pruning is dead-code elimination."""
 
 from swdc.artifact import load, save
+from swdc.checkpoint import Checkpoint
 from swdc.count import Count, count
 from swdc.errors import SwdcError
 from swdc.onnx import OnnxReport, export_onnx
@@ -10,6 +11,7 @@ from swdc.program import Program
 from swdc.rewrite import insert_batchnorm, mask, slim
 from swdc.sparsity.planning import plan
 from swdc.sparsity.swd import SWD
+from swdc.streaming import slim_checkpoint
 from swdc.trace import trace
 from swdc.verify import Certificate, verify
 
@@ -18,6 +20,7 @@ __version__ = "0.1.0"
 __all__ = [
     "SWD",
     "Certificate",
+    "Checkpoint",
     "Count",
     "OnnxReport",
     "Operator",
@@ -33,6 +36,7 @@ __all__ = [
     "register",
     "save",
     "slim",
+    "slim_checkpoint",
     "trace",
     "verify",
 ]

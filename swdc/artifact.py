@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from swdc.checkpoint import INDEX, Checkpoint
 from swdc.errors import ArtifactError
 from swdc.folders import MANIFEST, new_folder, read_json, read_manifest, readable, seal, verified, write_json
 from swdc.graph_json import decode_program, encode_program
@@ -21,12 +23,17 @@ from swdc.verify import Certificate
 
 GRAPH = "graph.json"
 WEIGHTS = "weights.safetensors"
+TRANSIENT = "transient.safetensors"
 EXAMPLE = "example.safetensors"
 FOLDED = "folded.safetensors"
 PLAN = "plan.json"
 CERTIFICATE = "certificate.json"
-_NEEDED = (GRAPH, WEIGHTS, EXAMPLE)
-_KNOWN = (*_NEEDED, FOLDED, PLAN, CERTIFICATE, MANIFEST)
+_NEEDED = (GRAPH, EXAMPLE)
+_KNOWN = (*_NEEDED, WEIGHTS, INDEX, TRANSIENT, FOLDED, PLAN, CERTIFICATE, MANIFEST)
+_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+
+Store = Callable[[Program, Sequence[str], Path], None]
+"""Writes the tensors of the given names to files in a folder."""
 
 
 def save(program: Program, path: str | os.PathLike[str], certificate: Certificate | None = None) -> Path:
@@ -41,8 +48,15 @@ def save(program: Program, path: str | os.PathLike[str], certificate: Certificat
     describe; then what was there before stays as it was.
     """
     _check_certificate(program, certificate)
-    with new_folder(Path(path).resolve(), _KNOWN) as folder:
-        _write(program, folder)
+    return write(program, path, _store, certificate)
+
+
+def write(program: Program, path: str | os.PathLike[str], store: Store, certificate: Certificate | None = None) -> Path:
+    """Write a program to a folder as ``save`` does, its tensors by ``store``."""
+    target = Path(path).resolve()
+    shards = [file.name for file in target.glob("*") if _SHARD.fullmatch(file.name)] if target.is_dir() else []
+    with new_folder(target, (*_KNOWN, *shards)) as folder:
+        _write(program, folder, store)
         if certificate is not None:
             write_json(certificate.to_dict(), folder / CERTIFICATE)
         seal(folder, swdc=version("swdc"), torch=torch.__version__, program_hash=program.hash())
@@ -58,8 +72,8 @@ def load(path: str | os.PathLike[str]) -> Program:
     """
     folder = Path(path)
     manifest = read_manifest(folder, _NEEDED)
-    for name in _KNOWN:
-        if name in manifest["files"]:
+    for name in manifest["files"]:
+        if name in _KNOWN or _SHARD.fullmatch(name):
             verified(folder, name, manifest)
     with readable(folder / GRAPH):
         program = _read(folder, set(manifest["files"]))
@@ -96,9 +110,14 @@ def _check_certificate(program: Program, certificate: Certificate | None) -> Non
         )
 
 
-def _write(program: Program, folder: Path) -> None:
-    tensors, origin = program.tensors, program.facts.origin
-    rows = table_of(tensors, program.transient)
+def _store(program: Program, names: Sequence[str], folder: Path) -> None:
+    tensors = program.tensors
+    save_tensors({name: tensors[name] for name in names}, folder / WEIGHTS)
+
+
+def _write(program: Program, folder: Path, store: Store) -> None:
+    origin = program.facts.origin
+    rows = table_of(program.tensors, program.transient)
     graph = {**encode_program(program), "tensors": rows}
     inputs = enumerate(pytree.tree_leaves(program.facts.example))
     example = {str(number): leaf for number, leaf in inputs if isinstance(leaf, torch.Tensor)}
@@ -109,7 +128,7 @@ def _write(program: Program, folder: Path) -> None:
             save_tensors(origin.folded, folder / FOLDED)
     write_json(graph, folder / GRAPH)
     _check_readable(program, read_json(folder / GRAPH), example)
-    save_tensors({name: tensors[name] for name in {row["stored"]: None for row in rows}}, folder / WEIGHTS)
+    store(program, list({row["stored"]: None for row in rows}), folder)
     save_tensors(example, folder / EXAMPLE)
 
 
@@ -125,9 +144,20 @@ def _check_readable(program: Program, graph: Mapping[str, Any], example: Mapping
 
 def _read(folder: Path, files: set[str]) -> Program:
     graph = read_json(folder / GRAPH)
-    tensors, transient = assemble(graph["tensors"], load_tensors(folder / WEIGHTS))
+    tensors, transient = assemble(graph["tensors"], _stored(folder, files))
     program = decode_program(graph, tensors, load_tensors(folder / EXAMPLE), transient)
     if PLAN not in files:
         return program
     folded = load_tensors(folder / FOLDED) if FOLDED in files else {}
     return program.with_origin(Origin(Plan.from_dict(read_json(folder / PLAN)), graph["before"], folded=folded))
+
+
+def _stored(folder: Path, files: set[str]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a saved program, which lie in one file or in several."""
+    if WEIGHTS in files:
+        return load_tensors(folder / WEIGHTS)
+    checkpoint = Checkpoint(folder / INDEX)
+    unknown = {checkpoint.entry(name).file.name for name in checkpoint} - files
+    if unknown:
+        raise ArtifactError(f"expected files of tensors that {MANIFEST} lists, got {sorted(unknown)}; save it again")
+    return {**checkpoint, **(load_tensors(folder / TRANSIENT) if TRANSIENT in files else {})}

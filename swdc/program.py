@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from swdc.plan import Plan
 
 T = TypeVar("T")
+
+_DEVICE = re.compile(r"device\(type='\w+'(, index=\d+)?\)")
 
 SHAPE = "shape"
 """Key of a node's meta: its Shape, a tuple of Shapes where the operator returns several tensors."""
@@ -198,7 +201,7 @@ class Program(fx.GraphModule):
         return super().recompile()
 
     def hash(self) -> str:
-        """Return a hash of the graph and of all shapes; values of parameters do not enter."""
+        """Return a hash of the graph and of all shapes; values of parameters and devices do not enter."""
         return self.derived("hash", self._hashed)
 
     def _hashed(self) -> str:
@@ -208,7 +211,7 @@ class Program(fx.GraphModule):
         lines += [f"{path} {module}" for path, module in self.leaves.items()]
         lines.append(self.facts.attention)
         lines += [f"{name} {tuple(t.shape)}" for name, t in sorted(self.tensors.items())]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return hashlib.sha256(_DEVICE.sub("device", "\n".join(lines)).encode()).hexdigest()
 
     def derived(self, name: str, make: Callable[[], T]) -> T:
         """Return what ``make`` computes from the graph; once, until the graph or the operator table changes."""

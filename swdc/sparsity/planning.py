@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from swdc.errors import PlanError
@@ -28,12 +29,15 @@ def plan(
     scope: str = "global",
     round_to: int = 1,
     ignore: Iterable[str] = (),
+    weights: Mapping[str, torch.Tensor] | None = None,
 ) -> Plan:
     """Choose the channels to keep.
 
     ``sparsity`` is the share that goes, in [0, 1), of what ``budget`` counts: removable ``channels``, ``parameters``
     or ``operations`` (the paper's, for one sample). The plan removes the fewest channels that meet the budget.
-    ``criterion`` scores channels (``l2``, ``l1``, ``gamma`` or a function; see ``swdc.sparsity.criteria``).
+    ``criterion`` scores channels (``l2``, ``l1``, ``gamma``, ``uniform`` or a function; see
+    ``swdc.sparsity.criteria``). ``weights`` gives the values to score, tensor by tensor, of a program that has none
+    itself (on the meta device) or has others: a ``swdc.Checkpoint``, or tensors by name.
     ``scope="global"`` compares all channels; ``"group"`` takes the same share of every group, which is ``sparsity``
     itself when the budget is in channels. Kept numbers are multiples of ``round_to`` where a group is wide enough.
     ``ignore`` names modules or tensors (shell patterns) whose output channels all stay. No group is ever emptied.
@@ -45,7 +49,7 @@ def plan(
     ignored = ignored_groups(program, patterns)
     groups = program.groups
     costs = Budget(program, budget)
-    scores = scored(program, groups, criterion, ignored)
+    scores = scored(program, groups, criterion, ignored, weights)
     chooser = Chooser(groups, scores, round_to)
     target = costs.full - sparsity * costs.full + _ROUNDING * costs.full
     if scope == "group" and budget == "channels":
@@ -98,12 +102,19 @@ def is_below(tensor: str, paths: set[str]) -> bool:
     return any(".".join(parts[: n + 1]) in paths for n in range(len(parts)))
 
 
-def scored(program: Program, groups: Sequence[ChannelGroup], criterion: str | Criterion, ignored: set[str]) -> Scores:
+def scored(
+    program: Program,
+    groups: Sequence[ChannelGroup],
+    criterion: str | Criterion,
+    ignored: set[str],
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> Scores:
     """Return the scores of all groups, ``None`` for those that stay whole; ``PlanError`` if none is left."""
     candidates = [g for g in groups if g.name not in ignored]
     if not candidates:
         raise PlanError("expected at least one group of removable channels; program.explain() says what is frozen")
-    given = [None if s is None else np.asarray(s) for s in find_criterion(criterion)(program, candidates)]
+    extra = () if weights is None else (weights,)
+    given = [None if s is None else np.asarray(s) for s in find_criterion(criterion)(program, candidates, *extra)]
     if len(given) != len(candidates):
         raise PlanError(f"expected scores for each of {len(candidates)} groups, got {len(given)}; None keeps a group")
     found = dict(zip((g.name for g in candidates), given, strict=True))

@@ -209,5 +209,5 @@ def test_scores_of_another_number_of_groups_are_refused(number: int) -> None:
 def test_criteria_by_name() -> None:
     assert [find_criterion(name) for name in ("l1", "l2", "gamma")] == [l1, l2, gamma]
     assert find_criterion(l1) is l1
-    with pytest.raises(PlanError, match=r"expected a criterion of \['gamma', 'l1', 'l2'\] or a function"):
+    with pytest.raises(PlanError, match=r"expected a criterion of \['gamma', 'l1', 'l2', 'uniform'\] or a function"):
         find_criterion("l3")

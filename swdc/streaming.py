@@ -1,0 +1,108 @@
+"""Slimming a checkpoint that need not fit into memory: planned on the meta device, cut tensor by tensor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.fx.node import map_aggregate
+from torch.utils import _pytree as pytree
+
+from swdc.artifact import TRANSIENT, write
+from swdc.errors import PlanError
+from swdc.plan import Plan
+from swdc.program import Program
+from swdc.rewrite import slim
+from swdc.shards import SHARD_BYTES, Described, write_shards
+from swdc.tape import Tape
+from swdc.tensor_files import save_tensors
+from swdc.values import Values
+
+
+def slim_checkpoint(
+    program: Program,
+    plan: Plan,
+    weights: Mapping[str, torch.Tensor],
+    path: str | os.PathLike[str],
+    shard_bytes: int = SHARD_BYTES,
+    announce: Callable[[str], None] = lambda name: None,
+) -> Program:
+    """Write to a folder what ``swdc.slim`` makes of a program with these weights, and return it without its values.
+
+    ``program`` is traced on the meta device, and ``weights`` (a ``swdc.Checkpoint``) has the values of its parameters.
+    The tensors are the same, bit by bit, as if all were in memory; about a tensor at a time is. ``swdc.load`` gives
+    the slim program back; beside the graph the folder is a checkpoint under the names of the model, in files of
+    ``shard_bytes`` with an index. ``announce`` is called with the name of each tensor before it is written.
+
+    Nothing is run, so that there is no certificate. Raises ``PlanError`` if the plan was not made for this program or
+    the weights do not fit it, and ``ArtifactError`` as ``swdc.save`` does; then nothing is written.
+    """
+    values = Values(program, weights)
+    values.check()
+    _check_without_values(program, weights)
+    with Tape(program.tensors, values) as tape:
+        made = slim(program, plan)
+    _to_cpu(made)
+    origin = made.facts.origin
+    assert origin is not None
+    folded = {name: tape.whole(tensor) for name, tensor in origin.folded.items()}
+    made.with_origin(replace(origin, folded=folded))
+
+    def store(program: Program, names: Sequence[str], folder: Path) -> None:
+        tensors = program.tensors
+        kept = [name for name in names if name not in program.transient]
+        described = {name: Described(tuple(tensors[name].shape), tensors[name].dtype) for name in kept}
+        write_shards(described, _Parts(tape, tensors, announce), folder, shard_bytes)
+        transient = {name: tape.whole(tensors[name]) for name in names if name in program.transient}
+        if transient:
+            save_tensors(transient, folder / TRANSIENT)
+
+    write(made, path, store)
+    return made
+
+
+class _Parts(Mapping[str, Iterator[torch.Tensor]]):
+    """The pieces of every tensor of a slim program, computed when asked for."""
+
+    def __init__(self, tape: Tape, tensors: Mapping[str, torch.Tensor], announce: Callable[[str], None]) -> None:
+        self._tape, self._tensors, self._announce = tape, tensors, announce
+
+    def __getitem__(self, name: str) -> Iterator[torch.Tensor]:
+        self._announce(name)
+        return self._tape.parts(self._tensors[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+def _check_without_values(program: Program, weights: Mapping[str, torch.Tensor]) -> None:
+    own = [n for n, t in program.tensors.items() if not t.is_meta and (n in weights or isinstance(t, nn.Parameter))]
+    if own:
+        raise PlanError(
+            f"expected a program on the meta device, got one with values of its own for {', '.join(own[:3])}; trace "
+            f"the model within torch.device('meta'), or slim it in memory with swdc.slim"
+        )
+
+
+def _to_cpu(program: Program) -> None:
+    """Let a program that was traced on the meta device make its tensors on the CPU."""
+
+    def moved(argument: Any) -> Any:
+        return torch.device("cpu") if isinstance(argument, torch.device) and argument.type == "meta" else argument
+
+    for node in program.graph.nodes:
+        node.args, node.kwargs = map_aggregate((node.args, node.kwargs), moved)
+    program.recompile()
+    example = pytree.tree_map(
+        lambda leaf: torch.zeros_like(leaf, device="cpu") if isinstance(leaf, torch.Tensor) and leaf.is_meta else leaf,
+        program.facts.example,
+    )
+    program.facts = replace(program.facts, example=example)

@@ -1,0 +1,97 @@
+"""Where the values of a program's tensors come from: from the program itself, or from a checkpoint, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import prod
+
+import numpy as np
+import torch
+
+from swdc.checkpoint import Checkpoint, Rows
+from swdc.errors import PlanError
+from swdc.program import Program
+
+PART = 1 << 22
+"""Elements that are read at a time."""
+
+
+def part_rows(shape: tuple[int, ...]) -> int:
+    """Return how many indices of the first dimension make up a part of a tensor."""
+    return max(1, PART // max(prod(shape[1:]), 1))
+
+
+class Values:
+    """The values of the tensors of a program, which may itself live on the meta device.
+
+    A tensor that ``weights`` names, or one tied to it, is read from there; any other is the program's own.
+    """
+
+    def __init__(self, program: Program, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+        self._tensors = program.tensors
+        self._weights = {} if weights is None else weights
+        names: dict[int, list[str]] = {}
+        for name, tensor in self._tensors.items():
+            names.setdefault(id(tensor), []).append(name)
+        self._tied = {name: names[id(tensor)] for name, tensor in self._tensors.items()}
+
+    def check(self) -> None:
+        """Raise ``PlanError`` unless there are values of the right shape for every tensor of the program."""
+        for name in self._tensors:
+            self._source(name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor."""
+        return tuple(self._tensors[name].shape)
+
+    def rows(self, name: str, rows: Rows) -> torch.Tensor:
+        """Return some indices, in ascending order, of the first dimension of a tensor."""
+        source = self._source(name)
+        if source is not None and isinstance(self._weights, Checkpoint):
+            found = self._weights.rows(source, rows)
+        else:
+            whole = self._tensors[name] if source is None else self._weights[source]
+            found = whole.detach()[int(rows[0]) : int(rows[-1]) + 1] if _is_run(rows) else whole.detach()[rows]
+        return self._in_type(found, name)
+
+    def whole(self, name: str) -> torch.Tensor:
+        """Return all values of a tensor."""
+        source = self._source(name)
+        return self._in_type(self._tensors[name].detach() if source is None else self._weights[source], name)
+
+    def parts(self, name: str) -> Iterator[torch.Tensor]:
+        """Yield a tensor in pieces along its first dimension, of the same sizes wherever it is read from."""
+        shape = self.shape(name)
+        if not shape:
+            yield self.whole(name)
+            return
+        step = part_rows(shape)
+        for first in range(0, shape[0], step):
+            yield self.rows(name, np.arange(first, min(first + step, shape[0])))
+
+    def _in_type(self, tensor: torch.Tensor, name: str) -> torch.Tensor:
+        return tensor.to(self._tensors[name].dtype)  # as load_state_dict does
+
+    def _source(self, name: str) -> str | None:
+        """Return the name in the weights that gives the values of a tensor, ``None`` where its own count."""
+        source = next((tied for tied in self._tied[name] if tied in self._weights), None)
+        if source is None and self._tensors[name].is_meta:
+            raise PlanError(
+                f"expected values for {name}, which is on the meta device and has none; give the weights, as in "
+                f"weights=swdc.Checkpoint('folder'), or for a plan criterion='uniform', which needs none"
+            )
+        if source is not None and self._shape_of(source) != self.shape(name):
+            raise PlanError(
+                f"expected {name} of shape {self.shape(name)}, got {self._shape_of(source)} in the weights; give those "
+                f"that the model was trained with"
+            )
+        return source
+
+    def _shape_of(self, source: str) -> tuple[int, ...]:
+        if isinstance(self._weights, Checkpoint):
+            return self._weights.entry(source).shape
+        return tuple(self._weights[source].shape)
+
+
+def _is_run(rows: Rows) -> bool:
+    return len(rows) > 0 and int(rows[-1]) - int(rows[0]) + 1 == len(rows)
