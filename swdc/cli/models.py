@@ -18,10 +18,12 @@ import torch
 from torch import nn
 
 from swdc.artifact import load
+from swdc.checkpoint import Checkpoint
 from swdc.cli.inputs import example_inputs
-from swdc.cli.weights import load_weights
+from swdc.cli.weights import check_names, load_weights, open_checkpoint
 from swdc.errors import CommandError
 from swdc.program import Program
+from swdc.skeleton import trace_skeleton
 from swdc.trace import trace
 
 EXTRAS = {
@@ -64,6 +66,22 @@ def load_program(source: Source) -> Program:
         load_weights(model, source.weights)
     with redirect_stderr(io.StringIO()):  # torch.export prints the graph that it has so far there when it fails
         return trace(model.eval(), inputs)
+
+
+def load_skeleton(source: Source) -> tuple[Program, Checkpoint]:
+    """Return the program, on the meta device, of the model that ``module:callable`` makes, and its weights.
+
+    Raises ``CommandError`` as ``load_program`` does, and where the weights are not those of the model.
+    """
+    checkpoint = open_checkpoint(source.weights)
+    factory = find_callable(source.model)
+    arguments = parse_arguments(source.arguments)
+    inputs = example_inputs(source.inputs, source.seed)
+    types = {name: checkpoint.entry(name).dtype for name in checkpoint}
+    with redirect_stderr(io.StringIO()):
+        program = trace_skeleton(lambda: make_model(source.model, factory, arguments, source.seed), inputs, types)
+    check_names(program, checkpoint)
+    return program, checkpoint
 
 
 def is_folder(model: str) -> bool:

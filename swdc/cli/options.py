@@ -23,6 +23,7 @@ class CriterionName(StrEnum):
     l2 = "l2"
     l1 = "l1"
     gamma = "gamma"
+    uniform = "uniform"
 
 
 class ScopeName(StrEnum):
@@ -74,10 +75,10 @@ WeightsOption = Annotated[
     Path | None,
     typer.Option(
         "--weights",
-        metavar="FILE",
+        metavar="PATH",
         show_default=False,
-        help="Trained weights: .safetensors, or .pt/.pth of tensors only. Without it the model keeps those "
-        "that the callable gave it.",
+        help="Trained weights: .safetensors, a folder of these with an index, or .pt/.pth of tensors only. "
+        "Without it the model keeps those that the callable gave it.",
     ),
 ]
 SeedOption = Annotated[

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from swdc.artifact import save
+from swdc.checkpoint import is_sharded
 from swdc.cli.help import help_of
-from swdc.cli.models import Source, load_program
+from swdc.cli.models import Source, load_program, load_skeleton
 from swdc.cli.options import (
     ArgumentOption,
     BudgetName,
@@ -24,12 +25,15 @@ from swdc.cli.options import (
 )
 from swdc.cli.output import NOT_AS_ASKED, Output, reported
 from swdc.cli.paths import check_file, check_folder
-from swdc.cli.slimming import Slimming
+from swdc.cli.progress import progress_bar
+from swdc.cli.slimming import NOT_RUN, Slimming
 from swdc.cli.titles import operations_title
+from swdc.errors import CommandError
 from swdc.onnx import export_onnx
 from swdc.rewrite import insert_batchnorm, mask
 from swdc.rewrite import slim as cut
 from swdc.sparsity.planning import plan
+from swdc.streaming import slim_checkpoint
 from swdc.verify import verify
 
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to save the slim program in.")]
@@ -39,7 +43,8 @@ CriterionOption = Annotated[
     CriterionName,
     typer.Option(
         "--criterion",
-        help="What goes first: channels of small weights (l2, l1) or of small batch-norm gains (gamma).",
+        help="What goes first: channels of small weights (l2, l1) or of small batch-norm gains (gamma); uniform "
+        "takes the last ones of every group, whatever their weights.",
     ),
 ]
 ScopeOption = Annotated[
@@ -65,6 +70,15 @@ OnnxOption = Annotated[
     typer.Option("--onnx", metavar="FILE", show_default=False, help="Write an ONNX file, checked in onnxruntime, too."),
 ]
 
+StreamOption = Annotated[
+    bool,
+    typer.Option(
+        "--stream",
+        help="Read, cut and write --weights tensor by tensor, for models larger than the memory; nothing is run, so "
+        "there is no certificate. A folder of weights is always streamed.",
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -83,6 +97,7 @@ def slim(
     ignore: IgnoreOption = None,
     insert: InsertOption = False,
     onnx: OnnxOption = None,
+    stream: StreamOption = False,
     arguments: ArgumentOption = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
@@ -94,10 +109,14 @@ def slim(
     The folder holds weights, graph, plan and certificate, and runs without your code: swdc.load("DIR").
     If the proof fails nothing is written, and the exit code is 1.
 
+    Weights that are a folder of .safetensors files are read, cut and written tensor by tensor, so that the model
+    need not fit into memory; then the folder is a checkpoint of the same names, too, and nothing is run.
+
     $ swdc slim torchvision.models:resnet18 --input 1x3x224x224 --out slim
     $ swdc slim my_file:make_model --weights best.pt --input 1x16 --out slim
     $ swdc slim swdc.networks:resnet20 --input 1x3x32x32 --out slim \\
         --sparsity 0.9 --budget parameters --onnx slim.onnx
+    $ swdc slim my_file:make_model --weights checkpoint/ --input 1x16:int64 --out slim
     """
     with reported(as_json, show_traceback) as output:
         check_folder(out, "--out")
@@ -107,14 +126,19 @@ def slim(
             "sparsity": sparsity, "budget": budget.value, "criterion": criterion.value, "scope": scope.value,
             "round_to": round_to, "ignore": tuple(ignore or ()),
         }  # fmt: skip
-        done = _slimmed(output, source, insert, settings)
-        report = {"model": model, **done.to_dict(), "out": None, "onnx": None}
-        if done.certificate.exact:
+        streaming = stream or (weights is not None and is_sharded(weights))
+        if streaming:
+            _check_streamable(insert, onnx)
+            done = _streamed(output, source, settings, out)
+        else:
+            done = _slimmed(output, source, insert, settings)
+        report = {"model": model, **done.to_dict(), "out": str(out) if streaming else None, "onnx": None}
+        if done.exact:
             report |= _written(output, done, out, onnx)
         output.document(report)
         output.notes(done.dense.facts.notes)
         _print(output, done, report)
-        if not done.certificate.exact:
+        if done.exact is False:
             output.error(f"expected an exact certificate, but {report['reason']}; nothing was written")
             raise typer.Exit(NOT_AS_ASKED)
 
@@ -132,6 +156,26 @@ def _slimmed(output: Output, source: Source, insert: bool, settings: dict[str, A
     return Slimming(dense, slimmed, chosen, certificate)
 
 
+def _check_streamable(insert: bool, onnx: Path | None) -> None:
+    given = {"--insert-batchnorm": insert, "--onnx": onnx is not None}
+    extra = [name for name, value in given.items() if value]
+    if extra:
+        raise CommandError(
+            f"expected no {' or '.join(extra)} with weights that are streamed, for the model is never whole in memory; "
+            f"leave it out, or give the weights as one file without --stream"
+        )
+
+
+def _streamed(output: Output, source: Source, settings: dict[str, Any], out: Path) -> Slimming:
+    with output.step(f"tracing {source.model} without its weights"):
+        dense, checkpoint = load_skeleton(source)
+    with output.step("planning"):
+        chosen = plan(dense, weights=checkpoint, **settings)
+    with progress_bar(hidden=output.json_only) as bar:
+        slimmed = slim_checkpoint(dense, chosen, checkpoint, out, announce=bar.show)
+    return Slimming(dense, slimmed, chosen, None)
+
+
 def _written(output: Output, done: Slimming, out: Path, onnx: Path | None) -> dict[str, Any]:
     """Write the folder and the ONNX file, and return what the report says of them."""
     with output.step(f"saving {out}"):
@@ -146,7 +190,7 @@ def _written(output: Output, done: Slimming, out: Path, onnx: Path | None) -> di
 def _print(output: Output, done: Slimming, report: dict[str, Any]) -> None:
     _print_layers(output, report)
     _print_totals(output, report)
-    output.line(str(done.certificate))
+    output.line(f"not verified: {NOT_RUN}" if done.certificate is None else str(done.certificate))
     if report["out"] is not None:
         output.line(f"saved in {report['out']}; swdc.load({report['out']!r}) gives it back")
     if report["onnx"] is not None:

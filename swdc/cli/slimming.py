@@ -16,6 +16,9 @@ _WIDTHS = ("out_channels", "out_features", "embedding_dim", "num_features")
 """Attributes that give the number of channels that a leaf module writes."""
 
 
+NOT_RUN = "the weights were streamed, so that neither program was run"
+
+
 @dataclass(frozen=True)
 class Slimming:
     """A program before and after it was slimmed, by which plan, and the certificate."""
@@ -23,7 +26,13 @@ class Slimming:
     dense: Program
     slim: Program
     plan: Plan
-    certificate: Certificate
+    certificate: Certificate | None
+    """``None`` where the weights were streamed, so that nothing was run."""
+
+    @property
+    def exact(self) -> bool | None:
+        """Whether the slim program was proven equal to the masked one; ``None`` where that was not tried."""
+        return None if self.certificate is None else self.certificate.exact
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data, ready for JSON; numbers are for one sample."""
@@ -31,9 +40,9 @@ class Slimming:
         counts = {name: _pair(count(program, name).operations for program in both) for name in CONVENTIONS}
         kept = {name: len(channels) for name, channels in self.plan.kept.items()}
         return {
-            "exact": self.certificate.exact,
-            "max_relative_error": self.certificate.max_relative_error,
-            "reason": why_not_exact(self.certificate),
+            "exact": self.exact,
+            "max_relative_error": None if self.certificate is None else self.certificate.max_relative_error,
+            "reason": NOT_RUN if self.certificate is None else why_not_exact(self.certificate),
             "parameters": _pair(count(program).parameters for program in both),
             "operations": counts["paper"],
             "macs": counts["macs"],
@@ -41,7 +50,7 @@ class Slimming:
             "layers": layers(self.dense, self.slim),
             "groups": {name: _pair((self.plan.widths[name], width)) for name, width in kept.items()},
             "settings": dict(self.plan.settings),
-            "certificate": self.certificate.to_dict(),
+            "certificate": None if self.certificate is None else self.certificate.to_dict(),
             "notes": list(self.dense.facts.notes),
         }
 

@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from swdc.checkpoint import Checkpoint, is_sharded
 from swdc.errors import CommandError
+from swdc.program import Program
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 WRAPPERS = ("state_dict", "model")
@@ -36,18 +38,18 @@ def load_weights(model: nn.Module, path: Path) -> None:
         ) from error
     missing = _without_tied(model, result.missing_keys)
     if missing or result.unexpected_keys:
-        raise CommandError(
-            f"expected a tensor in {path} for each of {type(model).__name__} and no other, but "
-            f"{_listed(missing)} are missing and {_listed(result.unexpected_keys)} are unexpected; give the "
-            f"--arg values that the model was trained with, or rename the keys"
-        )
+        raise CommandError(_misfit(path, type(model).__name__, missing, result.unexpected_keys))
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a .safetensors or .pt file by name, taken out of a checkpoint if they lie in one.
+    """Return the tensors of a .safetensors or .pt file, or of a folder of the former, by name.
+
+    They are taken out of a training script's checkpoint if they lie in one.
 
     Raises ``CommandError`` if there is no such file, it cannot be read, or holds no tensors by name.
     """
+    if is_sharded(path):
+        return dict(Checkpoint(path))
     if not path.is_file():
         raise CommandError(f"expected a file of weights, but there is none at {path}; check the path of --weights")
     if path.suffix not in SUFFIXES:
@@ -63,6 +65,34 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             f"model's state_dict() anew"
         ) from error
     return _unwrapped(content, path)
+
+
+def open_checkpoint(path: Path | None) -> Checkpoint:
+    """Return weights to be read tensor by tensor; ``CommandError`` unless they are in safetensors files."""
+    if path is None or not (is_sharded(path) or path.suffix == ".safetensors"):
+        raise CommandError(
+            f"expected --weights as a .safetensors file or a folder of them, to be read tensor by tensor, got {path}; "
+            f"convert them, or leave --stream out"
+        )
+    return Checkpoint(path)
+
+
+def check_names(program: Program, checkpoint: Checkpoint) -> None:
+    """Raise ``CommandError`` unless a checkpoint has the tensors that a program without values lacks, and no other."""
+    tensors = program.tensors
+    there = {id(tensor) for name, tensor in tensors.items() if name in checkpoint}
+    missing = [name for name, tensor in tensors.items() if tensor.is_meta and id(tensor) not in there]
+    unexpected = [name for name in checkpoint if name not in tensors]
+    if missing or unexpected:
+        raise CommandError(_misfit(checkpoint.path, "the model", missing, unexpected))
+
+
+def _misfit(path: Path, model: str, missing: Iterable[str], unexpected: Iterable[str]) -> str:
+    return (
+        f"expected a tensor in {path} for each of {model} and no other, but {_listed(missing)} are missing and "
+        f"{_listed(unexpected)} are unexpected; give the --arg values that the model was trained with, or rename the "
+        f"keys"
+    )
 
 
 def _unwrapped(content: Any, path: Path) -> dict[str, torch.Tensor]:
