@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.fx.graph import _PyTreeInfo
+from torch.utils import _pytree as pytree
 
 from swdc.errors import TraceError
+from swdc.sizes import Shape
 
+FOLLOW = "follow"
 EXPORT = "export"
 RECORD = "record"
 
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _CASTS = ("aten.to.dtype", "aten.to.dtype_layout", "aten.to.other", "aten._to_copy.default", "aten.type_as.default")
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of which only the shape and the type are known."""
+
+    shape: Shape
+    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -24,8 +37,8 @@ class Captured:
 
     ``tensors`` names, for nodes that stand for a tensor of the model (placeholders and ``get_attr`` alike), that
     tensor; those that the model does not own are in ``constants``. The remaining placeholders are the inputs, one for
-    each leaf of the arguments, and the output node holds the leaves of the result. ``by`` is ``"export"`` or
-    ``"record"``.
+    each leaf of the arguments, and the output node holds the leaves of the result. ``by`` is ``"follow"``,
+    ``"export"`` or ``"record"``.
     """
 
     graph: fx.Graph
@@ -34,6 +47,28 @@ class Captured:
     signature: _PyTreeInfo
     by: str
     notes: tuple[str, ...] = field(default=())
+
+
+def signature(model: nn.Module, inputs: pytree.TreeSpec, outputs: pytree.TreeSpec) -> _PyTreeInfo:
+    """Return how a model is called, given the structure of its positional and keyword arguments and of its result."""
+    positional, keywords = inputs.children()
+    named = [p.name for p in inspect.signature(model.forward).parameters.values() if p.kind in _POSITIONAL]
+    names = named[: positional.num_children]
+    names += [f"arg_{i}" for i in range(len(names), positional.num_children)]
+    return _PyTreeInfo([*names, *keywords.context], inputs, outputs)
+
+
+def without_gradients(model: nn.Module, read: list[str]) -> tuple[str, ...]:
+    """Return a note for the tensors of a model that it reads with gradients switched off, if it learns them."""
+    learnt = {name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad}
+    paths = list(dict.fromkeys(name.rpartition(".")[0] or "the model" for name in read if name in learnt))
+    if not paths:
+        return ()
+    more = f" and {len(paths) - 4} more" if len(paths) > 4 else ""
+    return (
+        f"the model computes {', '.join(paths[:4])}{more} without gradients, the program with them; to train the "
+        f"program, set requires_grad to False there",
+    )
 
 
 def check_autocast(nodes: Iterable[fx.Node], device: str) -> None:

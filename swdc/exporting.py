@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx.graph import _PyTreeInfo
 
-from swdc.captured import EXPORT, Captured
+from swdc.captured import EXPORT, Captured, without_gradients
 from swdc.errors import TraceError
 from swdc.inlining import inlined
 
@@ -38,7 +38,7 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], d
         constants=_constants(exported, [str(s.target) for s in lifted.values() if s.kind not in _OF_THE_MODEL]),
         signature=_signature(exported),
         by=EXPORT,
-        notes=_without_gradients(model, [names[name] for name in flat.without_gradients if name in names]),
+        notes=without_gradients(model, [names[name] for name in flat.without_gradients if name in names]),
     )
 
 
@@ -67,15 +67,3 @@ def _signature(exported: ExportedProgram) -> _PyTreeInfo:
     if not names:
         names = [f"arg_{i}" for i in range(spec.child(0).num_children)] + list(spec.child(1).context)
     return _PyTreeInfo(names, spec, exported.call_spec.out_spec)
-
-
-def _without_gradients(model: nn.Module, read: list[str]) -> tuple[str, ...]:
-    learnt = {name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad}
-    paths = list(dict.fromkeys(name.rpartition(".")[0] or "the model" for name in read if name in learnt))
-    if not paths:
-        return ()
-    more = f" and {len(paths) - 4} more" if len(paths) > 4 else ""
-    return (
-        f"the model computes {', '.join(paths[:4])}{more} without gradients, the program with them; to train the "
-        f"program, set requires_grad to False there",
-    )

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from swdc.call import Call, Ref, bind, bind_arguments
-from swdc.captured import Captured
+from swdc.captured import Captured, Value
 from swdc.measuring import UNSEEN, measured
 from swdc.mutation import Memory, overwrites, without_side_effects
 from swdc.ops import Leaf, lookup
@@ -260,6 +260,8 @@ def _substituted(shape: Any, symbols: Mapping[Any, Any]) -> Any:
 
 def shape_of_value(value: Any) -> Any:
     """Return the Shape of a traced tensor, a tuple of Shapes for several, an empty one for anything else."""
+    if isinstance(value, Value):
+        return value.shape
     if isinstance(value, torch.Tensor):
         sizes: list[Any] = list(value.shape)
         return tuple(simplify(s.node.expr) if isinstance(s, torch.SymInt) else int(s) for s in sizes)

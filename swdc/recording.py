@@ -13,11 +13,10 @@ import torch
 from torch import fx, nn
 from torch.fx import traceback
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.graph import _PyTreeInfo
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from swdc.captured import RECORD, Captured, check_autocast
+from swdc.captured import RECORD, Captured, check_autocast, signature
 from swdc.errors import TraceError
 from swdc.program import tensors_of
 
@@ -51,7 +50,7 @@ def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
         module = _recorded(run, tensors)
     names = {id(tensor): name for name, tensor in tensors_of(model).items()}
     graph, constants, read = _flat(module, names, inputs)
-    return Captured(graph, read, constants, _signature(structure, found[0]), RECORD, (NOTE,))
+    return Captured(graph, read, constants, signature(model, structure, found[0]), RECORD, (NOTE,))
 
 
 def _recorded(run: Callable[..., Any], tensors: list[torch.Tensor]) -> fx.GraphModule:
@@ -157,9 +156,3 @@ def _changes_mode(node: fx.Node, module: fx.GraphModule) -> bool:
     if node.op == "call_function" and name == _ENTER_AUTOCAST and node.args[2]:
         check_autocast(module.graph.nodes, str(node.args[0]))
     return node.op == "call_function" and name in (*_MODES, _ENTER_AUTOCAST)
-
-
-def _signature(inputs: pytree.TreeSpec, outputs: pytree.TreeSpec) -> _PyTreeInfo:
-    positional, keywords = inputs.children_specs if hasattr(inputs, "children_specs") else inputs.children()
-    names = [f"arg_{i}" for i in range(positional.num_children)] + list(keywords.context)
-    return _PyTreeInfo(names, inputs, outputs)

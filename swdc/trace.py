@@ -20,6 +20,7 @@ from swdc.batching import dynamic_dims, shared_batch, tensors_in, with_batch
 from swdc.captured import Captured
 from swdc.errors import TraceError
 from swdc.exporting import export
+from swdc.following import follow
 from swdc.grids import FACTORS, HEADS
 from swdc.modes import modes_kept, training_differences
 from swdc.program import Program
@@ -115,6 +116,9 @@ def _capture(model: nn.Module, args: Any, kwargs: Any) -> tuple[Captured, bool]:
     """
     batched = shared_batch((args, kwargs)) is not None
     failures: list[Exception] = []
+    followed = _attempt([], follow, model, args, kwargs)
+    if followed is not None:
+        return followed, batched
     for inputs in _examples((args, kwargs), batched):
         captured = _attempt(failures, export, model, *inputs, dynamic_dims(inputs))
         if captured is not None and (not batched or _batch_is_dynamic(captured)):

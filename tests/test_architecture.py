@@ -19,7 +19,7 @@ PASSES = sorted(p for p in (ROOT / "passes").glob("*.py") if p.stem != "__init__
 
 LAYERS = [
     ["errors", "sizes", "threads", "networks", "statistics", "results"],
-    ["groups", "explanation", "contract", "folders"],
+    ["groups", "explanation", "contract", "folders", "checkpoint", "shards"],
     ["grids"],
     ["program"],
     ["call", "plan", "modes", "samples", "runtime", "batching", "captured"],
@@ -35,6 +35,7 @@ LAYERS = [
         "raising",
         "inlining",
         "exporting",
+        "following",
         "recording",
         "values",
         "tape",

@@ -454,8 +454,8 @@ def test_not_a_module() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ((image(1, 4, 8, 8),), r"expected input\S* of shape \(s\d+, 3, 8, 8\), got \(1, 4, 8, 8\)"),
-        ((), r"expected 1 inputs \(input\S*: \(s\d+, 3, 8, 8\)\), got 0"),
+        ((image(1, 4, 8, 8),), r"expected input\S* of shape \(batch, 3, 8, 8\), got \(1, 4, 8, 8\)"),
+        ((), r"expected 1 inputs \(input\S*: \(batch, 3, 8, 8\)\), got 0"),
         ((image(), image()), "expected 1 inputs .* got 2"),
     ],
 )

@@ -1,0 +1,83 @@
+"""Following a model without values: the batch is found from two runs, and what depends on it otherwise is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import swdc
+from swdc.following import CannotFollow, follow
+from tests.support import Function, assert_same, conv, image, randomise, traced
+
+
+def followed(model: nn.Module, example: torch.Tensor) -> swdc.Program:
+    program = traced(model, example)
+    assert program.facts.captured_by == "follow"
+    assert program.facts.batch == "batch"
+    return program
+
+
+BATCH_IN_SIZES: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
+    "view": lambda m, x: m.c(x).view(x.shape[0], -1),
+    "product": lambda m, x: m.c(x).view(x.shape[0] * 6, 8, 8).view(x.shape[0], 6 * 64),
+    "sum": lambda m, x: torch.cat([m.c(x), m.c(x)[:1]])[: x.shape[0] + 1].flatten(1),
+    "new tensor": lambda m, x: (m.c(x) + torch.ones(len(x), 6, 1, 1, dtype=x.dtype)).flatten(1),
+    "positions": lambda m, x: m.c(x).flatten(1) * torch.arange(x.shape[0], device=x.device)[:, None],
+    "stacked": lambda m, x: torch.stack([m.c(x), m.c(x)], 1).flatten(0, 1).flatten(1),
+    "in place": lambda m, x: m.c(x).relu_().add_(1).flatten(1),
+    "split": lambda m, x: torch.cat(m.c(x).chunk(2, 1)[::-1], 1).flatten(1),
+    "constants": lambda m, x: m.c(x).flatten(1) * torch.tensor(2.0, dtype=x.dtype) + m.table.to(x.device)[0],
+}
+
+
+@pytest.mark.parametrize("name", BATCH_IN_SIZES)
+def test_sizes_that_depend_on_the_batch(name: str) -> None:
+    model = Function(BATCH_IN_SIZES[name], c=conv(3, 6))
+    model.__dict__["table"] = torch.rand(3, dtype=torch.float64)
+    program = followed(model, image(2, 3, 8, 8))
+    for batch in (1, 2, 5):
+        x = image(batch, 3, 8, 8, seed=batch)
+        assert_same(model(x), program(x))
+
+
+REFUSED: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
+    "half of the batch": lambda m, x: m.c(x)[: x.shape[0] // 2],
+    "remainder": lambda m, x: m.c(x) * (x.shape[0] % 4),
+    "one operator a sample": lambda m, x: torch.stack([m.c(x)[k] * 2 for k in range(len(x))]),
+    "reciprocal": lambda m, x: m.c(x) / x.shape[0] ** 0.5,
+    "values": lambda m, x: m.c(x) * (2 if x.mean() > 0 else 1),
+    "a tensor that it does not own": lambda m, x: m.c(x) + m.count.add_(1),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_told_is_left_to_export(name: str) -> None:
+    model = randomise(Function(REFUSED[name], c=conv(3, 6))).eval()
+    model.__dict__["count"] = torch.zeros(1)
+    with pytest.raises((CannotFollow, RuntimeError)):
+        follow(model, (image(2, 3, 8, 8),), {})
+    assert float(model.count) == 0
+
+
+def test_inputs_without_a_batch_are_left_to_export() -> None:
+    with pytest.raises(CannotFollow, match="share no batch"):
+        follow(nn.Bilinear(3, 4, 5), (torch.rand(2, 3), torch.rand(7, 4)), {})
+
+
+def test_scopes_lines_and_parameters_are_those_of_the_model() -> None:
+    model = nn.Sequential(conv(3, 6), nn.Sequential(nn.ReLU(), conv(6, 2)))
+    program = followed(model, image(2, 3, 8, 8))
+    assert program.get_submodule("1.1").weight is model[1][1].weight
+    scopes = {node.name: node.meta["scope"] for node in program.graph.nodes if node.op == "call_function"}
+    assert set(scopes.values()) == {"1.0"}
+
+
+def test_a_tied_weight_is_one() -> None:
+    model = Function(lambda m, x: m.b(torch.relu(m.a(x))), a=nn.Linear(5, 5), b=nn.Linear(5, 5))
+    model.b.weight = model.a.weight
+    program = followed(model, image(2, 5))
+    assert program.tensors["b.weight"] is program.tensors["a.weight"]
