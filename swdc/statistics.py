@@ -12,6 +12,7 @@ in evaluation, and are computed in float32 at least where they normalise.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import nn
@@ -66,6 +67,74 @@ class Mean(Statistic):
         """Return the mean."""
         dims = self.dims(x)
         return x.mean(dims, self.keepdim) * share_left(x, dims, self.widths)
+
+
+class Variance(Statistic):
+    """The variance over all original elements, or its root; ``correction`` is subtracted from the divisor."""
+
+    def __init__(
+        self, dim: Sequence[int] | None, keepdim: bool, widths: Widths, correction: float = 1.0, root: bool = False
+    ) -> None:
+        super().__init__(dim, keepdim, widths)
+        self.correction, self.root = correction, root
+
+    def both(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return variance or deviation, and mean."""
+        dims = self.dims(x)
+        share = share_left(x, dims, self.widths)
+        mean, variance = moments(x, dims, share)
+        count = prod(x.shape[d] for d in dims) / share
+        if self.correction:
+            variance = torch.div(variance * count, torch.sym_max(count - self.correction, 0))  # type: ignore[arg-type]
+        spread = variance.sqrt() if self.root else variance
+        return (spread, mean) if self.keepdim else (spread.squeeze(dims), mean.squeeze(dims))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return variance or deviation."""
+        return self.both(x)[0]
+
+    def extra_repr(self) -> str:
+        """Return the options."""
+        return f"{super().extra_repr()}, correction={self.correction}, root={self.root}"
+
+
+class VarianceAndMean(Variance):
+    """Variance or its root, and mean, over all original elements."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+        """Return variance or deviation, and mean."""
+        return self.both(x)
+
+
+class Extremum(Statistic):
+    """The largest or smallest of all original elements, some of which are zeros that are left out."""
+
+    def __init__(self, dim: Sequence[int] | None, keepdim: bool, widths: Widths, largest: bool = True) -> None:
+        super().__init__(dim, keepdim, widths)
+        self.largest = largest
+
+    def with_zero(self, found: torch.Tensor) -> torch.Tensor:
+        """Return the extremum of what was found and zero."""
+        return found.clamp(min=0) if self.largest else found.clamp(max=0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the extremum."""
+        extremum = x.amax if self.largest else x.amin
+        return self.with_zero(extremum(self.dims(x), self.keepdim))
+
+    def extra_repr(self) -> str:
+        """Return the options."""
+        return f"{super().extra_repr()}, largest={self.largest}"
+
+
+class ExtremumAndPlace(Extremum):
+    """The largest or smallest along one dimension of all original elements; and its place among those left."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+        """Return the extremum and its place."""
+        (dim,) = self.dims(x)
+        found, place = (x.max if self.largest else x.min)(dim, self.keepdim)
+        return self.with_zero(found), place
 
 
 class Norm(nn.Module):

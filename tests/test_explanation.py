@@ -16,7 +16,7 @@ def held_by(program: object, text: str) -> Held:
 
 
 def gated(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    y = torch.cumsum(m.get_submodule("b")(torch.relu(m.get_submodule("a")(x))), 1)
+    y = torch.special.bessel_j0(m.get_submodule("b")(torch.relu(m.get_submodule("a")(x))))
     result: torch.Tensor = m.get_submodule("c")(y)
     return result
 
@@ -35,7 +35,7 @@ def test_the_share_is_what_one_channel_a_group_leaves() -> None:
 
 def test_a_reason_holds_what_would_go_besides_and_the_largest_comes_first() -> None:
     explanation = traced(unknown_between(), image(2, 5)).explanation
-    assert [h.reason.operator for h in explanation.held] == ["aten.cumsum.default", "", ""]
+    assert [h.reason.operator for h in explanation.held] == ["aten.special_bessel_j0.default", "", ""]
     assert [h.parameters for h in explanation.held] == [
         (6 - 1) + (6 - 1) + (6 * 4 - 4),  # b.weight, b.bias, c.weight
         (6 * 4 - 6) + (4 - 1),  # c.weight, c.bias: the output
@@ -68,14 +68,14 @@ def test_the_text_and_the_data_name_operator_line_and_edit() -> None:
     program = traced(unknown_between(), image(2, 5))
     told = program.explain().splitlines()
     assert told[0] == program.explanation.summary()
-    row = next(i for i, line in enumerate(told) if "aten.cumsum.default: no rule" in line)
+    row = next(i for i, line in enumerate(told) if "aten.special_bessel_j0.default: no rule" in line)
     assert "support.py:" in told[row]
-    assert told[row + 1].strip() == "to free them: give aten.cumsum.default a rule with swdc.register"
+    assert told[row + 1].strip() == "to free them: give aten.special_bessel_j0.default a rule with swdc.register"
     assert told[row + 2].strip() == "holds 30 parameters: b.weight[0] (6), b.bias[0] (6), c.weight[1] (6)"
     data = program.explanation.to_dict()
     first = data["held"][0]
-    assert (first["parameters"], first["channels"], first["operator"]) == (30, 18, "aten.cumsum.default")
-    assert first["edit"] == "give aten.cumsum.default a rule with swdc.register"
+    assert (first["parameters"], first["channels"], first["operator"]) == (30, 18, "aten.special_bessel_j0.default")
+    assert first["edit"] == "give aten.special_bessel_j0.default a rule with swdc.register"
     assert first["dimensions"][2] == {"tensor": "c.weight", "dim": 1, "channels": 6}
     assert {f["edit"] for f in data["frozen"] if f["tensor"] == "a.weight"} == {""}
 

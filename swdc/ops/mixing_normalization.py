@@ -21,6 +21,7 @@ from swdc.ops.activation import zero_only
 from swdc.ops.base import Leaf, register
 from swdc.ops.leaves import adopt, bare, refs
 from swdc.ops.normalization import gained
+from swdc.ops.reduction import needs_zero
 
 EXACT_LAYER_NORM = "swdc.layer_norm"
 EXACT_RMS_NORM = "swdc.rms_norm"
@@ -32,13 +33,14 @@ class _TrailingNorm(Leaf):
 
     exact: ClassVar[str]
     """The norm that keeps its divisor."""
+    repeats = True
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Gain and shift go with the channels that are normalised; a dead one has to be zero."""
         x, first = call["input"], _first_normalised(call)
         labels, dead = channels.labels(x), channels.dead(x)
         for dim in range(first, len(labels)):
-            channels.absorb(call, labels[dim], dead[dim], folds=False)
+            needs_zero(call, channels, labels[dim], dead[dim])
             for name in ("weight", "bias"):
                 channels.bind(call.arguments.get(name), dim - first, labels[dim], WRITES, call)
         channels.set(call, labels)
@@ -169,7 +171,7 @@ class GroupNorm(Leaf):
             self._join(call, channels, ids.reshape(groups, -1).T)
         elif ids is not None:
             self._join(call, channels, ids.reshape(groups, -1))
-            channels.absorb(call, ids, dead, folds=False)
+            needs_zero(call, channels, ids, dead)
         channels.set(call, [ids if d == 1 else None for d in range(len(call.shape))])
 
     def _join(self, call: Call, channels: Channels, rows: Ids) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
 from swdc import statistics
 from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, Dead
+from swdc.groups import Ids
 from swdc.kept import Kept
 from swdc.ops.activation import zero_only
-from swdc.ops.base import Leaf, Operator, register
+from swdc.ops.base import Leaf, Operator, freeze_result, name_of, register
+from swdc.program import SHAPE
 
 
 def reduced(call: Call, rank: int) -> set[int]:
@@ -31,76 +34,58 @@ def remaining(call: Call, values: list[Any], over: set[int]) -> list[Any]:
     return [v for d, v in enumerate(values) if d not in over]
 
 
+def needs_zero(call: Call, channels: Channels, labels: Ids | None, dead: Dead) -> None:
+    """Freeze the channels that a statistic runs over, but for those that are zero when dead."""
+    if labels is None:
+        return
+    other = np.broadcast_to(np.asarray(dead) != 0, labels.shape)
+    channels.freeze(labels[other], call.reason("its statistic runs over the channel, which is not zero when dead"))
+
+
 class Reduction(Operator):
     """Statistics along some dimensions; the channels of all others pass."""
+
+    exact: ClassVar[str] = ""
+    """The statistic that knows the original sizes, for those that depend on how many zeros there are."""
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Channels that the statistic runs over end here, where a dead one is zero."""
         labels, dead = channels.labels(call["self"]), channels.dead(call["self"])
         over = reduced(call, len(labels))
+        if self.exact and call.arguments.get("dtype") is not None:
+            edit = "cast the value first, then take the statistic"
+            reason = call.reason("a statistic in a type of its own", edit)
+            for dim in over:
+                channels.freeze(labels[dim], reason)
         for dim in over:
-            channels.absorb(call, labels[dim], dead[dim], folds=False)
-        channels.set(call, remaining(call, labels, over))
+            needs_zero(call, channels, labels[dim], dead[dim])
+        passing = remaining(call, labels, over)
+        channels.set(call, [passing] * len(call.shape) if has_several(call) else passing)
 
     def fold(self, call: Call, channels: Channels) -> None:
         """What is known of the dead channels that pass."""
         dead = channels.dead(call["self"])
-        known = remaining(call, list(dead), reduced(call, len(dead)))
-        channels.set_dead(call, [UNKNOWN if d is None else self.constant(d) for d in known])
+        passing = [UNKNOWN if d is None else d for d in remaining(call, list(dead), reduced(call, len(dead)))]
+        channels.set_dead(call, self.constants(passing, len(call.shape) if has_several(call) else 0))
 
-    def constant(self, dead: Dead) -> Dead:
-        """Return the statistic of nothing but the value of a dead channel: zero where that is zero, unless said."""
-        return zero_only(dead)
+    def constants(self, dead: list[Dead], results: int) -> list[Any]:
+        """Return the statistics of nothing but the value of a dead channel: zero of zero, unless said.
 
-
-@register
-class Mean(Reduction):
-    """Means: dead channels are zeros that stay in the divisor."""
-
-    names: ClassVar[tuple[str, ...]] = ("aten.mean.dim", "aten.mean.default")
-
-    def couple(self, call: Call, channels: Channels) -> None:
-        """A mean in a type of its own keeps its channels."""
-        if call.arguments.get("dtype") is not None:
-            hold_type(call, channels)
-        super().couple(call, channels)
-
-    def constant(self, dead: Dead) -> Dead:
-        """The mean of a constant is that constant."""
-        return dead
+        ``dead`` are these values along the dimensions that pass; ``results`` is the number of results of an operator
+        with several, which each have a list of their own.
+        """
+        own = [zero_only(d) for d in dead]
+        return [own] * results if results else own
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """The mean over what is left keeps the original divisor."""
-        return exactly(call, kept, EXACT_MEAN)
+        """Where channels go that the statistic runs over, it has to know how many there were."""
+        return exactly(call, kept, self.exact) if self.exact else {}
 
 
-EXACT_MEAN = "swdc.mean"
-
-
-@register
-class ExactMean(Mean, Leaf):
-    """A mean with the divisor of the sizes in ``widths``, however many of them are left."""
-
-    names = (EXACT_MEAN,)
-    modules = (statistics.Mean,)
-    data = "self"
-
-    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
-        """Return a ``swdc.statistics.Mean``."""
-        return statistics.Mean(call["dim"], call["keepdim"], call["widths"])
-
-    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the call that the module stands for."""
-        assert isinstance(module, statistics.Mean)
-        return EXACT_MEAN, {"dim": module.dim, "keepdim": module.keepdim, "widths": module.widths}
-
-
-def hold_type(call: Call, channels: Channels) -> None:
-    """Freeze the channels that a statistic of another type than its input runs over."""
-    labels = channels.labels(call["self"])
-    reason = call.reason("a statistic in a type of its own", edit="cast the value first, then take the statistic")
-    for dim in reduced(call, len(labels)):
-        channels.freeze(labels[dim], reason)
+def has_several(call: Call) -> bool:
+    """Whether a call returns several tensors."""
+    shape: Any = call.node.meta.get(SHAPE)
+    return bool(shape) and isinstance(shape[0], tuple)
 
 
 def exactly(call: Call, kept: Kept, operator: str) -> dict[str, Any]:
@@ -119,29 +104,255 @@ def exactly(call: Call, kept: Kept, operator: str) -> dict[str, Any]:
     }
 
 
-@register
-class Extremum(Reduction):
-    """Extrema: channels that they run over stay, the others pass, and constants stay what they are."""
+class _Exact(Leaf):
+    """A statistic with the divisor of the sizes in ``widths``, however many of them are left."""
 
-    names = ("aten.amax.default", "aten.amin.default")
+    statistic: ClassVar[type[statistics.Statistic]]
+    options: ClassVar[tuple[str, ...]] = ()
+    data = "self"
 
-    def couple(self, call: Call, channels: Channels) -> None:
-        """Freeze the channels that the statistic runs over."""
-        labels = channels.labels(call["self"])
-        over = reduced(call, len(labels))
-        for dim in over:
-            channels.freeze(
-                labels[dim], call.reason("a statistic over the channels, which depends on how many there are")
-            )
-        channels.set(call, remaining(call, labels, over))
+    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """Return the statistic of ``swdc.statistics``."""
+        return self.statistic(call["dim"], call["keepdim"], call["widths"], **{n: call[n] for n in self.options})
 
-    def constant(self, dead: Dead) -> Dead:
-        """The extremum of a constant is that constant."""
-        return dead
+    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
+        """Return the call that the module stands for."""
+        return self.names[0], {n: getattr(module, n) for n in ("dim", "keepdim", "widths", *self.options)}
 
 
 @register
 class Sum(Reduction):
-    """Sums: a dead channel that is zero adds nothing, so it may go."""
+    """Sums and norms: a zero adds nothing."""
 
-    names = ("aten.sum.dim_IntList", "aten.sum.default")
+    names = (
+        *(f"aten.{name}" for name in ("sum.dim_IntList", "sum.default", "nansum.default")),
+        *(f"aten.count_nonzero.{overload}" for overload in ("default", "dim_IntList")),
+        *(f"aten.any.{overload}" for overload in ("default", "dim", "dims")),
+    )
+
+
+@register
+class VectorNorm(Reduction):
+    """Norms of vectors: of an order of at least zero they do not see zeros (the largest magnitude is of order inf)."""
+
+    names = (
+        *(f"aten.linalg_{name}.default" for name in ("vector_norm", "norm")),
+        *(f"aten.{name}" for name in ("norm.Scalar", "norm.ScalarOpt_dim", "frobenius_norm.dim")),
+    )
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """The smallest magnitude and its like see every zero; norms of matrices are no such sum."""
+        order = call.arguments.get("ord", call.arguments.get("p"))
+        of_vectors = call.operator != "aten.linalg_norm.default" or len(call["dim"] or ()) == 1
+        if order is not None and (order < 0 or not of_vectors):
+            hold_over(call, channels)
+        super().couple(call, channels)
+
+
+@register
+class Mean(Reduction):
+    """Means: dead channels are zeros that stay in the divisor."""
+
+    names: ClassVar[tuple[str, ...]] = ("aten.mean.dim", "aten.mean.default")
+    exact = "swdc.mean"
+
+    def constants(self, dead: list[Dead], results: int) -> list[Any]:
+        """The mean of a constant is that constant."""
+        return dead
+
+
+@register
+class ExactMean(_Exact, Mean):
+    """The mean with its original divisor."""
+
+    names = ("swdc.mean",)
+    modules = (statistics.Mean,)
+    statistic = statistics.Mean
+
+
+@register
+class Variance(Reduction):
+    """Variances and standard deviations: dead channels are zeros among the values."""
+
+    names: ClassVar[tuple[str, ...]] = tuple(
+        f"aten.{kind}.{overload}" for kind in ("var", "std") for overload in ("default", "dim", "correction")
+    )
+    exact = "swdc.variance"
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """The options of all overloads, in one form."""
+        changes = super().resize(call, kept)
+        return {**changes, "correction": _correction(call), "root": _is_root(call)} if changes else {}
+
+
+@register
+class ExactVariance(_Exact, Variance):
+    """The variance or standard deviation with its original divisor."""
+
+    names = ("swdc.variance",)
+    modules = (statistics.Variance,)
+    statistic = statistics.Variance
+    options = ("correction", "root")
+
+
+@register
+class VarianceAndMean(Variance):
+    """Variance or standard deviation, and mean."""
+
+    names: ClassVar[tuple[str, ...]] = tuple(
+        f"aten.{kind}_mean.{overload}" for kind in ("var", "std") for overload in ("default", "dim", "correction")
+    )
+    exact = "swdc.variance_and_mean"
+
+    def constants(self, dead: list[Dead], results: int) -> list[Any]:
+        """The mean of a constant is that constant."""
+        return [[zero_only(d) for d in dead], dead]
+
+
+@register
+class ExactVarianceAndMean(_Exact, VarianceAndMean):
+    """Both with their original divisor."""
+
+    names = ("swdc.variance_and_mean",)
+    modules = (statistics.VarianceAndMean,)
+    statistic = statistics.VarianceAndMean
+    options = ("correction", "root")
+
+
+def _correction(call: Call) -> float:
+    """Return what is subtracted from the divisor."""
+    if "unbiased" in call.arguments:
+        return 1.0 if call["unbiased"] else 0.0
+    return 1.0 if call["correction"] is None else float(call["correction"])
+
+
+def _is_root(call: Call) -> bool:
+    """Whether the root of the variance is asked for."""
+    return bool(call.arguments.get("root", "aten.std" in call.operator))
+
+
+@register
+class Extremum(Reduction):
+    """The largest or smallest value: where channels go, zero is among the values still."""
+
+    names: ClassVar[tuple[str, ...]] = tuple(f"aten.{kind}.default" for kind in ("amax", "amin", "max", "min"))
+    exact: ClassVar[str] = "swdc.extremum"
+
+    def constants(self, dead: list[Dead], results: int) -> list[Any]:
+        """The extremum of a constant is that constant."""
+        return dead
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """Which of the two it is, in one form."""
+        changes = super().resize(call, kept)
+        return {**changes, "largest": call.arguments.get("largest", "max" in call.operator)} if changes else {}
+
+
+@register
+class ExactExtremum(_Exact, Extremum):
+    """The largest or smallest of what is left and zero."""
+
+    names = ("swdc.extremum",)
+    modules = (statistics.Extremum,)
+    statistic = statistics.Extremum
+    options = ("largest",)
+
+
+@register
+class ExtremumAndPlace(Extremum):
+    """The largest or smallest value, and where it stands: that holds the channels if it is read."""
+
+    names: ClassVar[tuple[str, ...]] = ("aten.max.dim", "aten.min.dim")
+    exact: ClassVar[str] = "swdc.extremum_and_place"
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Places are numbers of channels."""
+        if not all(name_of(user.target) == "operator.getitem" and user.args[1] == 0 for user in call.node.users):
+            hold_over(call, channels)
+        super().couple(call, channels)
+
+    def constants(self, dead: list[Dead], results: int) -> list[Any]:
+        """Nothing is known of the place."""
+        return [dead, [UNKNOWN] * len(dead)]
+
+
+@register
+class ExactExtremumAndPlace(_Exact, ExtremumAndPlace):
+    """The largest or smallest of what is left and zero; the place is that among what is left."""
+
+    names = ("swdc.extremum_and_place",)
+    modules = (statistics.ExtremumAndPlace,)
+    statistic = statistics.ExtremumAndPlace
+    options = ("largest",)
+
+
+def hold_over(call: Call, channels: Channels) -> None:
+    """Freeze the channels that a statistic runs over."""
+    labels = channels.labels(call["self"])
+    for dim in reduced(call, len(labels)):
+        channels.freeze(labels[dim], call.reason("a statistic over the channels, which depends on how many there are"))
+
+
+@register
+class Choice(Reduction):
+    """What depends on every value or on its position, zeros too: none of the channels that it runs over can go."""
+
+    names = tuple(
+        f"aten.{name}"
+        for name in (
+            "argmax.default argmin.default median.default median.dim nanmedian.default nanmedian.dim mode.default "
+            "kthvalue.default nanmean.default prod.default prod.dim_int "
+            "logsumexp.default all.default all.dim all.dims aminmax.default"
+        ).split()
+    )
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Freeze what it runs over."""
+        hold_over(call, channels)
+        super().couple(call, channels)
+
+    def constants(self, dead: list[Dead], results: int) -> list[Any]:
+        """Nothing is known."""
+        own: list[Dead] = [UNKNOWN] * len(dead)
+        return [own] * results if results else own
+
+
+@register
+class Order(Operator):
+    """Sorting and running products along one dimension, which keeps its channels; the others pass."""
+
+    names = tuple(
+        f"aten.{name}"
+        for name in "sort.default sort.stable argsort.default argsort.stable msort.default topk.default "
+        "cummax.default cummin.default cumprod.default logcumsumexp.default".split()
+    )
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Freeze what is ordered."""
+        labels, reason = channels.labels(call["self"]), call.reason("depends on the order of the channels")
+        dim = call.arguments.get("dim", 0)  # msort has none
+        if labels and labels[dim] is not None:
+            channels.freeze(labels[dim], reason)
+            labels[dim] = freeze_result(call, channels, reason)[0][dim] if has_several(call) else labels[dim]
+        channels.set(call, [labels] * len(call.shape) if has_several(call) else labels)
+
+
+@register
+class CumulativeSum(Operator):
+    """Running sums: a zero adds nothing, but is no zero after it."""
+
+    names = ("aten.cumsum.default",)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """A channel may go where it is zero when dead."""
+        labels, dead = channels.labels(call["self"]), channels.dead(call["self"])
+        if labels:
+            needs_zero(call, channels, labels[call["dim"]], dead[call["dim"]])
+        channels.set(call, labels)
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Along the dimension it is the sum of those before it; along the others, zero stays zero."""
+        dead = [zero_only(d) for d in channels.dead(call["self"])]
+        if dead:
+            dead[call["dim"]] = UNKNOWN
+        channels.set_dead(call, dead)
