@@ -8,7 +8,7 @@ from swdc.onnx import OnnxReport, export_onnx
 from swdc.ops import Operator, register
 from swdc.plan import Plan
 from swdc.program import Program
-from swdc.rewrite import insert_batchnorm, mask, slim
+from swdc.rewrite import insert_batchnorm, mask, relax_norms, slim
 from swdc.sparsity.planning import plan
 from swdc.sparsity.swd import SWD
 from swdc.streaming import slim_checkpoint
@@ -34,6 +34,7 @@ __all__ = [
     "mask",
     "plan",
     "register",
+    "relax_norms",
     "save",
     "slim",
     "slim_checkpoint",

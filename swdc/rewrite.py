@@ -1,6 +1,8 @@
-"""What users do to a program: insert batch norms, mask, slim."""
+"""What users do to a program: insert batch norms, mask, slim, relax norms."""
 
 from __future__ import annotations
+
+import warnings
 
 from swdc.contract import find_pass
 from swdc.pipeline import apply, run
@@ -37,3 +39,17 @@ def slim(program: Program, plan: Plan) -> Program:
     """
     plan.check(program)
     return run(program, [find_pass(name)(plan=plan) for name in SLIM_PIPELINE]).program  # type: ignore[call-arg]
+
+
+def relax_norms(program: Program) -> Program:
+    """Return a slim program whose norms and statistics forget the channels that are gone: **another function**.
+
+    ``slim`` keeps the divisor of every layer, RMS and group norm, mean, variance and extremum that runs over channels,
+    which makes it exact. This goes back to the fused operators of torch over the channels that are left, as other
+    pruning libraries do; train the result. By how much the output changes is said in a warning and in
+    ``program.facts.notes``. The result shares no tensor with the given program, and has no plan to be verified against.
+    """
+    relaxed = apply(program, "relax-norms")
+    for note in relaxed.facts.notes[len(program.facts.notes) :]:
+        warnings.warn(note, stacklevel=2)
+    return relaxed

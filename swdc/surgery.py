@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from swdc.call import Call, Ref, unbind
+from swdc.call import Call, Ref, bind_arguments, unbind
 from swdc.errors import PassError
 from swdc.ops import Leaf, Operator, calls, lookup
 from swdc.ops.base import is_overload, target_of
@@ -64,7 +64,8 @@ class _Rebuilding:
         name = changes.pop("operator", call.operator)
         new = operator if name == call.operator else lookup(name)
         arguments = {**call.arguments, **changes}
-        if node.op == "call_module" and isinstance(new, Leaf):
+        given = bool(node.kwargs) and is_overload(name)  # a module of torch takes no tensors in its call
+        if node.op == "call_module" and isinstance(new, Leaf) and not given:
             self._leaf(str(node.target), node, new, Call(node, name, arguments))
             return self.graph.node_copy(node, lambda n: self.made[n])
         if not changes and name == call.operator:
@@ -73,7 +74,8 @@ class _Rebuilding:
             return self._replaced(node, new, Call(node, name, arguments))
         target = target_of(name)
         names = {a.name for a in target._schema.arguments}
-        args, kwargs = unbind(target, {name: value for name, value in arguments.items() if name in names})
+        bound = bind_arguments(target, (), {name: value for name, value in arguments.items() if name in names})
+        args, kwargs = unbind(target, bound)
         return self.graph.create_node("call_function", target, self._new(args), self._new(kwargs), node.name)
 
     def _replaced(self, node: fx.Node, leaf: Leaf, call: Call) -> fx.Node:

@@ -68,6 +68,7 @@ PUBLIC = {
     "mask",
     "plan",
     "register",
+    "relax_norms",
     "save",
     "slim",
     "slim_checkpoint",

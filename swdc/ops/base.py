@@ -77,6 +77,13 @@ class Leaf(Operator):
         """Return the overload and the arguments, but for ``data``, that a module at ``path`` stands for."""
         raise TypeError(f"{type(self).__name__} has to say what its module stands for")
 
+    def relax(self, call: Call) -> dict[str, Any]:
+        """Return the arguments that make a statistic over the channels that were there one over those that are left.
+
+        ``operator`` among them is the operator of torch that computes it; none for all that is no such statistic.
+        """
+        return {}
+
 
 _OPERATORS: dict[str, Operator] = {}
 _LEAVES: dict[type[nn.Module], Leaf] = {}

@@ -105,6 +105,10 @@ class ExactLayerNorm(LayerNorm):
         options = {"normalized_shape": module.normalized_shape, "eps": module.eps}
         return EXACT_LAYER_NORM, {**refs(module, path, "weight", "bias"), **options}
 
+    def relax(self, call: Call) -> dict[str, Any]:
+        """Return the norm over what is left."""
+        return {"operator": LayerNorm.names[0], "normalized_shape": list(call.shape[_first_normalised(call) :])}
+
 
 @register
 class RMSNorm(_TrailingNorm):
@@ -147,6 +151,10 @@ class ExactRMSNorm(RMSNorm):
         assert isinstance(module, statistics.RMSNorm)
         options = {"normalized_shape": module.normalized_shape, "eps": module.eps}
         return EXACT_RMS_NORM, {**refs(module, path, "weight"), **options}
+
+    def relax(self, call: Call) -> dict[str, Any]:
+        """Return the norm over what is left."""
+        return {"operator": RMSNorm.names[0], "normalized_shape": list(call.shape[_first_normalised(call) :])}
 
 
 @register
@@ -226,6 +234,10 @@ class ExactGroupNorm(GroupNorm):
         assert isinstance(module, statistics.GroupNorm)
         options = {"num_groups": module.num_groups, "group_width": module.group_width, "eps": module.eps}
         return EXACT_GROUP_NORM, {**refs(module, path, "weight", "bias"), **options}
+
+    def relax(self, call: Call) -> dict[str, Any]:
+        """Return the norm over what is left."""
+        return {"operator": GroupNorm.names[0]}
 
 
 def _first_normalised(call: Call) -> int:

@@ -169,6 +169,10 @@ class ExactMean(_Exact, Mean):
     modules = (statistics.Mean,)
     statistic = statistics.Mean
 
+    def relax(self, call: Call) -> dict[str, Any]:
+        """Return the mean over what is left."""
+        return {"operator": "aten.mean.dim"}
+
 
 @register
 class Variance(Reduction):
@@ -194,6 +198,10 @@ class ExactVariance(_Exact, Variance):
     statistic = statistics.Variance
     options = ("correction", "root")
 
+    def relax(self, call: Call) -> dict[str, Any]:
+        """Return the variance or standard deviation over what is left."""
+        return {"operator": "aten.std.correction" if call["root"] else "aten.var.correction"}
+
 
 @register
 class VarianceAndMean(Variance):
@@ -217,6 +225,10 @@ class ExactVarianceAndMean(_Exact, VarianceAndMean):
     modules = (statistics.VarianceAndMean,)
     statistic = statistics.VarianceAndMean
     options = ("correction", "root")
+
+    def relax(self, call: Call) -> dict[str, Any]:
+        """Return both over what is left."""
+        return {"operator": "aten.std_mean.correction" if call["root"] else "aten.var_mean.correction"}
 
 
 def _correction(call: Call) -> float:
@@ -257,6 +269,10 @@ class ExactExtremum(_Exact, Extremum):
     statistic = statistics.Extremum
     options = ("largest",)
 
+    def relax(self, call: Call) -> dict[str, Any]:
+        """Return the extremum of what is left."""
+        return {"operator": "aten.amax.default" if call["largest"] else "aten.amin.default", "dim": call["dim"] or []}
+
 
 @register
 class ExtremumAndPlace(Extremum):
@@ -284,6 +300,10 @@ class ExactExtremumAndPlace(_Exact, ExtremumAndPlace):
     modules = (statistics.ExtremumAndPlace,)
     statistic = statistics.ExtremumAndPlace
     options = ("largest",)
+
+    def relax(self, call: Call) -> dict[str, Any]:
+        """Return the extremum of what is left, and its place."""
+        return {"operator": "aten.max.dim" if call["largest"] else "aten.min.dim", "dim": call["dim"][0]}
 
 
 def hold_over(call: Call, channels: Channels) -> None:
