@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from swdc.call import Call
-from swdc.channels import Channels, affine
+from swdc.channels import UNKNOWN, Channels, affine
 from swdc.groups import READS, WRITES, Ids
 from swdc.kept import Kept
 from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_call, register
@@ -34,7 +35,7 @@ class Convolution(Leaf):
         if channels.dtype(weight).is_complex:
             freeze_call(call, channels, "computes with complex numbers")
             return
-        dim = len(call.shape) - (channels.sizes(weight).__len__() - 1)  # 1 with a batch, 0 without
+        dim = len(call.shape) - len(channels.sizes(weight)) + 1  # 1 with a batch, 0 without
         out = channels.channels(weight, 0)
         if groups == 1:
             channels.contract(call, x, dim, weight, 1, folds=not _is_padded(call))
@@ -47,19 +48,13 @@ class Convolution(Leaf):
         channels.set(call, [out if d == dim else None for d in range(len(call.shape))])
 
     def _couple_groups(self, call: Call, channels: Channels, dim: int, outputs: Ids | None) -> None:
-        x, weight, groups = call["input"], call["weight"], call["groups"]
+        x, weight = call["input"], call["weight"]
         inputs = channels.channels(x, dim)
-        _, per_group, *_ = channels.sizes(weight)
-        written = channels.sizes(weight)[0] // groups
-        if takes_whole_groups(channels, inputs, groups, per_group, written):
-            join_whole_groups(call, channels, inputs, outputs)
-            return
-        same_in_each_group(call, channels, outputs)
-        if inputs is None:
-            channels.freeze(channels.channels(weight, 1), call.reason("reads a dimension that holds no channels"))
-            return
-        channels.bind(weight, 1, same_in_each_group(call, channels, inputs), READS, call)
-        channels.absorb(call, inputs, channels.dead(x)[dim], folds=False)
+        read, _ = couple_groups(call, channels, inputs, outputs)
+        channels.bind(weight, 1, read, READS, call)
+        if read is not None and inputs is not None:
+            dead = np.broadcast_to(channels.dead(x)[dim], inputs.shape).reshape(-1, len(read))
+            channels.absorb(call, read, np.where((dead == 0).all(0), 0.0, UNKNOWN), folds=False)
 
     def fold(self, call: Call, channels: Channels) -> None:
         """A dead filter with its bias gone gives zero."""
@@ -104,29 +99,33 @@ class Convolution(Leaf):
         return f"aten.conv{rank}d.{overload}", {**refs(module, path, "weight", "bias"), **options}
 
 
-def takes_whole_groups(channels: Channels, inputs: Ids | None, groups: int, per_input: int, per_output: int) -> bool:
-    """Whether whole groups of a grouped convolution are removed, rather than the same channels of each group.
+def couple_groups(
+    call: Call, channels: Channels, inputs: Ids | None, outputs: Ids | None
+) -> tuple[Ids | None, Ids | None]:
+    """Leave open whether whole groups of a grouped convolution go, or the same channels of every group.
 
-    ``per_input`` and ``per_output`` are the channels that a group reads and writes. Where all inputs are frozen so
-    far, so would be all groups; the same filters of each group may still go.
+    Return labels for the places within a group, of what it reads and of what it writes. Where one side has fewer
+    channels in a group than there are groups and the other has more, they would not agree, and places are taken.
     """
-    if inputs is None or not any(channels.is_open(row) for row in inputs.reshape(groups, -1)):
-        return per_output == 1
-    return min(per_input, per_output) == 1 or groups >= max(per_input, per_output)
+    groups = call["groups"]
+    sizes = [1 if labels is None else len(labels) // groups for labels in (inputs, outputs)]
+    if 1 < min(sizes) < groups < max(sizes):
+        return _same_in_each(call, channels, inputs), _same_in_each(call, channels, outputs)
+    (read_group, read), (written_group, written) = (_factors(call, channels, one) for one in (inputs, outputs))
+    if read_group is not None or written_group is not None:
+        channels.join(read_group, written_group, call)
+    return read, written
 
 
-def join_whole_groups(call: Call, channels: Channels, inputs: Ids | None, outputs: Ids | None) -> None:
-    """Couple all that a group reads and writes."""
-    if inputs is None or outputs is None:
-        channels.join(inputs, outputs, call)
-        return
-    first = inputs.reshape(call["groups"], -1)[:, 0]
-    for labels in (inputs, outputs):
-        for column in labels.reshape(call["groups"], -1).T:
-            channels.join(first, column, call)
+def _factors(call: Call, channels: Channels, labels: Ids | None) -> tuple[Ids | None, Ids | None]:
+    """Return labels of the groups, and of the places within a group."""
+    if labels is None or len(labels) == call["groups"]:
+        return labels, None
+    group, place = channels.factor(labels.reshape(call["groups"], -1), call)
+    return group, place
 
 
-def same_in_each_group(call: Call, channels: Channels, labels: Ids | None) -> Ids | None:
+def _same_in_each(call: Call, channels: Channels, labels: Ids | None) -> Ids | None:
     """Couple the channels that have the same place in their group, and return those of the first group."""
     if labels is None:
         return None

@@ -115,14 +115,12 @@ class ChannelShuffle(Operator):
     names = ("aten.channel_shuffle.default", "aten.native_channel_shuffle.default")
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Couple along the shorter side of the table of groups and channels, and turn it."""
+        """Turn the table of groups and channels; along which side it loses channels is decided by their uses."""
         x = call["self"]
         labels: list[Any] = channels.labels(x)
         if labels[1] is not None:
             table = labels[1].reshape(call["groups"], -1)
-            lines = table if table.shape[0] < table.shape[1] else table.T
-            for line in lines[1:]:
-                channels.join(lines[0], line, call)
+            channels.factor(table, call)
             labels[1] = table.T.ravel()
         channels.set(call, labels)
 

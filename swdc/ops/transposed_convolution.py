@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from swdc.call import Call
-from swdc.channels import UNKNOWN, Channels, affine
+from swdc.channels import UNKNOWN, Channels, Dead, affine, product
 from swdc.groups import WRITES, Ids
 from swdc.kept import Kept
 from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_call, register
-from swdc.ops.convolution import each, join_whole_groups, same_in_each_group, takes_whole_groups
+from swdc.ops.convolution import couple_groups, each
 from swdc.ops.leaves import adopt, bare, refs
 
 _OPTIONS = ("stride", "padding", "output_padding", "groups", "dilation")
@@ -48,38 +48,25 @@ class TransposedConvolution(Leaf):
     def _couple_channels(self, call: Call, channels: Channels, dim: int) -> Ids | None:
         """Return the labels of the result's channels."""
         x, weight, groups = call["input"], call["weight"], call["groups"]
+        written = channels.sizes(weight)[1]
         if groups == 1:
             channels.contract(call, x, dim, weight, 0, folds=False)
-            return self._filters(call, channels, 1)
-        inputs = channels.channels(x, dim)
-        sizes = channels.sizes(weight)
-        if not takes_whole_groups(channels, inputs, groups, sizes[0] // groups, sizes[1]):
-            same_in_each_group(call, channels, inputs)
-            channels.contract(call, x, dim, weight, 0, folds=False)
-            return self._filters(call, channels, groups)
-        if inputs is None:
-            channels.hold(weight, [0], call)
-            return None
-        outputs = np.repeat(inputs.reshape(groups, -1)[:, 0], sizes[1])
-        join_whole_groups(call, channels, inputs, outputs)
-        channels.bind(weight, 0, inputs, WRITES, call)  # a mask zeroes all that the group writes
-        return outputs
-
-    def _filters(self, call: Call, channels: Channels, groups: int) -> Ids | None:
-        """Return the labels of the weight's second dimension, once for each group."""
-        labels = channels.channels(call["weight"], 1)
-        channels.bind(call["weight"], 1, labels, WRITES, call)
-        if labels is None:
-            return None
-        return np.tile(labels, groups)
+            out = channels.channels(weight, 1)
+            channels.bind(weight, 1, out, WRITES, call)
+            return out
+        inputs, out = channels.channels(x, dim), channels.fresh(groups * written)
+        _, places = couple_groups(call, channels, inputs, out)
+        channels.bind(weight, 0, inputs, WRITES, call)  # a mask zeroes all that a group writes
+        channels.bind(weight, 1, places, WRITES, call)
+        channels.absorb(call, inputs, product(channels.dead(x)[dim], channels.dead(weight)[0]), folds=False)
+        return out
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Dead filters with their bias gone give zero."""
+        """Dead filters with their bias gone give zero; so does a dead group, whose inputs add nothing."""
         weight, bias = call["weight"], call["bias"]
-        given, written = channels.dead(weight)[:2]
-        if call["groups"] > 1:  # either may be what is removed
-            sides = [d for d, size in zip((given, written), channels.sizes(weight), strict=False) if size > 1]
-            written = 0.0 if all(np.all(d == 0.0) for d in sides) else UNKNOWN
+        written: Dead = 0.0 if channels.sizes(weight)[1] == 1 else channels.dead(weight)[1]
+        if call["groups"] > 1:
+            written = 0.0 if np.all(np.asarray(written) == 0.0) else UNKNOWN
         dead = affine(written, 0.0 if bias is None else channels.dead(bias)[0])
         channels.set_dead(call, [dead] * len(call.shape))
 
