@@ -181,7 +181,7 @@ def _in(program: Program, dtype: torch.dtype) -> Program:
     if dtype == torch.float64:
         _unround(program, copy)
     for module in copy.modules():
-        if isinstance(module, nn.Dropout | nn.Dropout2d):
+        if isinstance(module, nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d):
             module.p = 0.0
     return copy
 

@@ -1,17 +1,19 @@
-"""Dropout, parametric activations and softmax."""
+"""Dropout, gated, parametric and random activations, and softmax."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from swdc.call import Call
-from swdc.channels import UNKNOWN, Channels, Dead
+from swdc.channels import UNKNOWN, Channels, Dead, product
 from swdc.groups import STATISTIC
 from swdc.ops.base import Leaf, Operator, register
+from swdc.ops.elementwise import Pointwise
 from swdc.ops.leaves import adopt, bare, refs
 
 
@@ -20,7 +22,7 @@ class Dropout(Leaf):
     """Dropout, of elements or of whole channels: zero stays zero in training as in evaluation."""
 
     names = ("aten.dropout.default", "aten.feature_dropout.default")
-    modules = (nn.Dropout, nn.Dropout2d)
+    modules = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
     repeats = True
 
     def couple(self, call: Call, channels: Channels) -> None:
@@ -35,12 +37,68 @@ class Dropout(Leaf):
         """Return a dropout module, unless the call drops in evaluation, too."""
         if call["train"]:
             return None
-        return nn.Dropout(call["p"]) if call.operator == self.names[0] else nn.Dropout2d(call["p"])
+        if call.operator == self.names[0]:
+            return nn.Dropout(call["p"])
+        by_rank: dict[int, type[nn.Module]] = {3: nn.Dropout1d, 5: nn.Dropout3d}
+        return by_rank.get(len(call.shape), nn.Dropout2d)(call["p"])
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
         """Return the evaluation-mode call that the module stands for."""
         assert isinstance(module, self.modules)
-        return self.names[self.modules.index(type(module))], {"p": module.p, "train": False}
+        return self.names[int(type(module) is not nn.Dropout)], {"p": module.p, "train": False}
+
+
+@register
+class AlphaDropout(Operator):
+    """Dropout that keeps mean and variance: nothing in evaluation, no constant in training."""
+
+    names = ("aten.alpha_dropout.default", "aten.feature_alpha_dropout.default")
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Channels pass through."""
+        channels.set(call, channels.labels(call["input"]))
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """What it puts in the place of a channel that it drops is not zero."""
+        if not call["train"]:
+            channels.set_dead(call, channels.dead(call["input"]))
+
+
+@register
+class RandomLeakyReLU(Pointwise):
+    """A leaky ReLU with a random slope in training, its mean in evaluation: zero stays zero in both."""
+
+    names = ("aten.rrelu.default",)
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Other constants take a slope that may be random."""
+        channels.set_dead(call, [zero_only(d) for d in channels.dead(call["self"])])
+
+
+@register
+class GatedLinearUnit(Operator):
+    """One half of the channels times the sigmoid of the other: a channel of the result needs one of each."""
+
+    names = ("aten.glu.default",)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Couple the halves."""
+        labels: list[Any] = channels.labels(call["self"])
+        dim = call["dim"] % len(labels)
+        if labels[dim] is not None:
+            first, second = np.split(labels[dim], 2)
+            labels[dim] = channels.join(first, second, call)
+        channels.set(call, labels)
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """A dead channel is zero where its first half is; other constants are those of both halves."""
+        x = call["self"]
+        dead = channels.dead(x)
+        dim = call["dim"] % len(dead)
+        for d, value in enumerate(dead):
+            halves: Any = (value, value) if d != dim or isinstance(value, float) else np.split(value, 2)
+            dead[d] = product(halves[0], 1 / (1 + np.exp(-np.asarray(halves[1]))))
+        channels.set_dead(call, dead)
 
 
 @register

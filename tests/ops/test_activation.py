@@ -22,6 +22,60 @@ def test_channels_pass_dropout(drop: nn.Module) -> None:
     assert members(program) == [{"0.weight[0]", "0.bias[0]", "3.weight[1]"}]
 
 
+@pytest.mark.parametrize("rank", [1, 3])
+def test_channels_pass_dropout_of_maps(rank: int) -> None:
+    layer, drop = {1: (nn.Conv1d, nn.Dropout1d), 3: (nn.Conv3d, nn.Dropout3d)}[rank]
+    program = assert_slims(
+        nn.Sequential(layer(3, 6, 1), nn.ReLU(), drop(0.5), layer(6, 2, 1)), image(1, 3, *[4] * rank)
+    )
+    assert drop.__name__ in operators(program)
+    program.train()
+    x = image(2, 3, *[4] * rank)
+    assert not torch.equal(program(x), program(x))
+
+
+@pytest.mark.parametrize("drop", [nn.AlphaDropout(0.5), nn.FeatureAlphaDropout(0.5)])
+def test_channels_pass_alpha_dropout(drop: nn.Module) -> None:
+    with pytest.warns(UserWarning, match="keeps its evaluation mode in training"):
+        program = traced(nn.Sequential(conv(3, 6), nn.SELU(), drop, conv(6, 2)))
+    certified(program)
+    assert len(program.groups) == 1
+
+
+def test_alpha_dropout_that_never_stops_freezes() -> None:
+    program = traced(Function(lambda m, x: m.d(F.alpha_dropout(m.c(x), 0.5, True)), c=conv(3, 6), d=conv(6, 2)))
+    assert "its dead value" in reason_at(program, "c.weight", 0)
+
+
+def test_a_random_slope() -> None:
+    with pytest.warns(UserWarning, match="keeps its evaluation mode in training"):
+        program = traced(nn.Sequential(conv(3, 6), nn.RReLU(), conv(6, 2)))
+    certified(program)
+    assert len(program.groups) == 1
+
+
+def test_a_gate_and_what_it_gates_go_together() -> None:
+    program = assert_slims(nn.Sequential(conv(3, 12), nn.GLU(1), conv(6, 2)))
+    assert [group.width for group in program.groups] == [6]
+    assert program.groups[0].members[0].indices[1].tolist() == [1, 7]
+    _, slim = certified(program, plan_of(program, {"0": [0, 4]}))
+    assert slim.get_parameter("0.weight").shape[0] == 4
+
+
+def test_a_gate_of_constants_and_of_positions() -> None:
+    folded = nn.Sequential(nn.Linear(5, 8), nn.Sigmoid(), nn.GLU(), nn.Linear(4, 2))
+    assert [group.width for group in assert_slims(folded, image(2, 5)).groups] == [4]
+    assert_slims(Function(lambda m, x: m.d(F.glu(torch.sigmoid(m.c(x)), 3)), c=conv(3, 6), d=conv(6, 2, 1)))
+
+
+def test_a_gate_on_halves_of_different_constants() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.d(F.glu(torch.cat([torch.exp(m.a(x)), torch.cos(m.b(x))], 1)))
+
+    model = Function(forward, a=nn.Linear(5, 6), b=nn.Linear(5, 6), d=nn.Linear(6, 2))
+    assert [group.width for group in assert_slims(model, image(2, 5)).groups] == [6]
+
+
 def test_a_constant_under_dropout_is_not_constant() -> None:
     program = traced(nn.Sequential(nn.Linear(5, 8), nn.Sigmoid(), nn.Dropout(0.5), nn.Linear(8, 2)), image(2, 5))
     assert "its dead value" in reason_at(program, "0.weight", 0)
