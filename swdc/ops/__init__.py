@@ -3,8 +3,10 @@
 from swdc.ops import (
     activation,
     attention,
+    bilinear,
     contraction,
     convolution,
+    deformable,
     elementwise,
     embedding,
     indexing,
@@ -21,6 +23,7 @@ from swdc.ops import (
     transposed_convolution,
     unfolding,
     views,
+    weight_norm,
 )
 from swdc.ops.base import Cost, Leaf, Operator, calls, leaf_of, lookup, register, shapes_of
 
@@ -30,9 +33,11 @@ __all__ = [
     "Operator",
     "activation",
     "attention",
+    "bilinear",
     "calls",
     "contraction",
     "convolution",
+    "deformable",
     "elementwise",
     "embedding",
     "indexing",
@@ -53,4 +58,5 @@ __all__ = [
     "transposed_convolution",
     "unfolding",
     "views",
+    "weight_norm",
 ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from swdc.call import Call
-from swdc.channels import UNKNOWN, Channels, affine
+from swdc.channels import UNKNOWN, Channels, Dead, affine
 from swdc.groups import READS, WRITES, Ids
 from swdc.kept import Kept
 from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_call, register
@@ -27,7 +27,7 @@ class Convolution(Leaf):
     """
 
     names = tuple(f"aten.conv{n}d.{overload}" for n in (1, 2, 3) for overload in ("default", "padding"))
-    modules = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple the input with the weight's second dimension, and the result with its first."""
@@ -38,7 +38,7 @@ class Convolution(Leaf):
         dim = len(call.shape) - len(channels.sizes(weight)) + 1  # 1 with a batch, 0 without
         out = channels.channels(weight, 0)
         if groups == 1:
-            channels.contract(call, x, dim, weight, 1, folds=not _is_padded(call))
+            channels.contract(call, x, dim, weight, 1, folds=self.folds(call))
         else:
             self._couple_groups(call, channels, dim, out)
         channels.bind(weight, 0, out, WRITES, call)
@@ -47,14 +47,14 @@ class Convolution(Leaf):
         channels.hold(weight, range(2, len(channels.sizes(weight))), call)
         channels.set(call, [out if d == dim else None for d in range(len(call.shape))])
 
+    def folds(self, call: Call) -> bool:
+        """Whether a constant adds the same at every position: borders of a padded convolution differ."""
+        return not is_padded(call)
+
     def _couple_groups(self, call: Call, channels: Channels, dim: int, outputs: Ids | None) -> None:
-        x, weight = call["input"], call["weight"]
-        inputs = channels.channels(x, dim)
-        read, _ = couple_groups(call, channels, inputs, outputs)
-        channels.bind(weight, 1, read, READS, call)
-        if read is not None and inputs is not None:
-            dead = np.broadcast_to(channels.dead(x)[dim], inputs.shape).reshape(-1, len(read))
-            channels.absorb(call, read, np.where((dead == 0).all(0), 0.0, UNKNOWN), folds=False)
+        inputs = channels.channels(call["input"], dim)
+        read, _ = couple_groups(call, channels, call["groups"], inputs, outputs)
+        read_in_groups(call, channels, inputs, channels.dead(call["input"])[dim], read)
 
     def fold(self, call: Call, channels: Channels) -> None:
         """A dead filter with its bias gone gives zero."""
@@ -92,7 +92,7 @@ class Convolution(Leaf):
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
         """Return the convolution that the module stands for."""
-        assert isinstance(module, self.modules)
+        assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
         overload = "padding" if isinstance(module.padding, str) else "default"
         options = {name: getattr(module, name) for name in ("stride", "padding", "dilation", "groups")}
         rank = module.weight.dim() - 2
@@ -100,43 +100,51 @@ class Convolution(Leaf):
 
 
 def couple_groups(
-    call: Call, channels: Channels, inputs: Ids | None, outputs: Ids | None
+    call: Call, channels: Channels, groups: int, inputs: Ids | None, outputs: Ids | None
 ) -> tuple[Ids | None, Ids | None]:
     """Leave open whether whole groups of a grouped convolution go, or the same channels of every group.
 
     Return labels for the places within a group, of what it reads and of what it writes. Where one side has fewer
     channels in a group than there are groups and the other has more, they would not agree, and places are taken.
     """
-    groups = call["groups"]
     sizes = [1 if labels is None else len(labels) // groups for labels in (inputs, outputs)]
     if 1 < min(sizes) < groups < max(sizes):
-        return _same_in_each(call, channels, inputs), _same_in_each(call, channels, outputs)
-    (read_group, read), (written_group, written) = (_factors(call, channels, one) for one in (inputs, outputs))
+        return _same_in_each(call, channels, groups, inputs), _same_in_each(call, channels, groups, outputs)
+    (read_group, read), (written_group, written) = (grouped(call, channels, groups, one) for one in (inputs, outputs))
     if read_group is not None or written_group is not None:
         channels.join(read_group, written_group, call)
     return read, written
 
 
-def _factors(call: Call, channels: Channels, labels: Ids | None) -> tuple[Ids | None, Ids | None]:
-    """Return labels of the groups, and of the places within a group."""
-    if labels is None or len(labels) == call["groups"]:
+def read_in_groups(call: Call, channels: Channels, inputs: Ids | None, dead: Dead, read: Ids | None) -> None:
+    """Couple the places within a group with the second dimension of the weight; they must add nothing when dead."""
+    channels.bind(call["weight"], 1, read, READS, call)
+    if read is not None and inputs is not None:
+        rows = np.broadcast_to(dead, inputs.shape).reshape(-1, len(read))
+        channels.absorb(call, read, np.where((rows == 0).all(0), 0.0, UNKNOWN), folds=False)
+
+
+def grouped(call: Call, channels: Channels, groups: int, labels: Ids | None) -> tuple[Ids | None, Ids | None]:
+    """Return labels of the groups, and of the places within a group, where there are several."""
+    if labels is None or len(labels) == groups:
         return labels, None
-    group, place = channels.factor(labels.reshape(call["groups"], -1), call)
+    group, place = channels.factor(labels.reshape(groups, -1), call)
     return group, place
 
 
-def _same_in_each(call: Call, channels: Channels, labels: Ids | None) -> Ids | None:
+def _same_in_each(call: Call, channels: Channels, groups: int, labels: Ids | None) -> Ids | None:
     """Couple the channels that have the same place in their group, and return those of the first group."""
     if labels is None:
         return None
-    rows = labels.reshape(call["groups"], -1)
+    rows = labels.reshape(groups, -1)
     first: Ids = rows[0]
     for row in rows[1:]:
         channels.join(first, row, call)
     return first
 
 
-def _is_padded(call: Call) -> bool:
+def is_padded(call: Call) -> bool:
+    """Whether a call pads at all: with an amount for all dimensions, for each, or by name."""
     padding = call["padding"]
     if isinstance(padding, str):
         return padding != "valid"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from swdc.call import Call
-from swdc.channels import Channels
+from swdc.channels import UNKNOWN, Channels
 from swdc.ops.activation import zero_only
 from swdc.ops.base import Operator, register
+from swdc.ops.convolution import is_padded
+from swdc.ops.elementwise import couple_broadcast
 
 
 def _spatial(call: Call) -> int:
@@ -35,11 +37,53 @@ class Pooling(Operator):
 
 
 @register
-class PaddedPooling(Pooling):
-    """Averages that may count the zeros of the padding: only zero stays zero for certain."""
+class AveragePooling(Pooling):
+    """Averages that may count the zeros of the padding, or divide by another number than they sum."""
 
     names = ("aten.avg_pool1d.default", "aten.avg_pool2d.default", "aten.avg_pool3d.default")
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Zero stays zero; other constants change at the border."""
-        channels.set_dead(call, [zero_only(d) for d in channels.dead(call.tensors()[0])])
+        """Zero stays zero; other constants stay what they are where no zeros are counted."""
+        dead = channels.dead(call["self"])
+        counts = is_padded(call) and call["count_include_pad"]
+        plain = not counts and call.arguments.get("divisor_override") is None
+        channels.set_dead(call, dead if plain else [zero_only(d) for d in dead])
+
+
+@register
+class IndexedPooling(Pooling):
+    """Maxima and the positions where they are."""
+
+    names = (
+        *(f"aten.adaptive_max_pool{n}d.default" for n in (1, 2, 3)),
+        *(f"aten.max_pool{n}d_with_indices.default" for n in (1, 2, 3)),
+    )
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Channels pass, in both results."""
+        super().couple(call, channels)
+        labels = channels.labels(call.node)
+        channels.set(call, [labels, list(labels)])
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """A maximum of a constant is that constant; where it is, is not known."""
+        dead = channels.dead(call["self"])
+        channels.set_dead(call, [dead, [UNKNOWN] * len(dead)])
+
+
+@register
+class Unpooling(Operator):
+    """Maxima put back where they were, among zeros."""
+
+    names = ("aten.max_unpool2d.default", "aten.max_unpool3d.default")
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Couple the values with their positions."""
+        x, spatial = call["self"], _spatial(call)
+        labels = couple_broadcast(call, channels, [x, call["indices"]])
+        channels.hold(x, range(len(labels) - spatial, len(labels)), call)
+        channels.set(call, [*labels[:-spatial], *[None] * spatial])
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Only zero is the same as what is around it."""
+        channels.set_dead(call, [zero_only(d) for d in channels.dead(call["self"])])

@@ -55,7 +55,7 @@ class TransposedConvolution(Leaf):
             channels.bind(weight, 1, out, WRITES, call)
             return out
         inputs, out = channels.channels(x, dim), channels.fresh(groups * written)
-        _, places = couple_groups(call, channels, inputs, out)
+        _, places = couple_groups(call, channels, groups, inputs, out)
         channels.bind(weight, 0, inputs, WRITES, call)  # a mask zeroes all that a group writes
         channels.bind(weight, 1, places, WRITES, call)
         channels.absorb(call, inputs, product(channels.dead(x)[dim], channels.dead(weight)[0]), folds=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +23,9 @@ POOLS: dict[str, Pool] = {
     "bicubic": lambda y: F.interpolate(y, scale_factor=2, mode="bicubic", align_corners=True),
     "ceil": lambda y: F.max_pool2d(y, 3, 2, ceil_mode=True),
     "padded": lambda y: F.avg_pool2d(y, 3, 2, 1, count_include_pad=False),
+    "average ceil": lambda y: F.avg_pool2d(y, 3, 2, ceil_mode=True),
+    "adaptive maximum": lambda y: F.adaptive_max_pool2d(y, 3),
+    "divided": lambda y: F.avg_pool2d(y, 2, divisor_override=3),
 }
 
 
@@ -31,17 +35,29 @@ def test_channels_pass(name: str) -> None:
     assert [group.width for group in program.groups] == [6]
 
 
-@pytest.mark.parametrize("name", ["max", "adaptive", "nearest", "bilinear", "bicubic", "ceil"])
+@pytest.mark.parametrize("name", sorted(POOLS.keys() - {"divided"}))
 def test_constants_stay_what_they_are(name: str) -> None:
     model = Function(lambda m, x: m.d(POOLS[name](torch.sigmoid(m.c(x)))), c=conv(3, 6), d=conv(6, 2, 1))
     program = assert_slims(model)
     assert program.coupling.constants
 
 
-def test_an_average_that_may_count_the_border_folds_nothing() -> None:
-    model = Function(lambda m, x: m.d(F.avg_pool2d(torch.sigmoid(m.c(x)), 3, 2, 1)), c=conv(3, 6), d=conv(6, 2, 1))
-    program = traced(model)
+@pytest.mark.parametrize("pool", [lambda y: F.avg_pool2d(y, 3, 2, 1), POOLS["divided"]])
+def test_an_average_that_counts_zeros_or_divides_otherwise_folds_nothing(pool: Pool) -> None:
+    program = traced(Function(lambda m, x: m.d(pool(torch.sigmoid(m.c(x)))), c=conv(3, 6), d=conv(6, 2, 1)))
     assert "its dead value" in reason_at(program, "c.weight", 0)
+
+
+@pytest.mark.parametrize("activation", [torch.relu, torch.sigmoid])
+def test_maxima_that_are_put_back(activation: Pool) -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y, where = F.max_pool2d(activation(m.c(x)), 2, return_indices=True)
+        return m.d(F.max_unpool2d(m.e(y), where, 2, output_size=[8, 8]))
+
+    model = Function(forward, c=conv(3, 6), e=conv(6, 6, groups=6), d=conv(6, 2))
+    assert [group.width for group in assert_slims(model).groups] == [6]
+    model.e = nn.Sigmoid()
+    assert "its dead value" in reason_at(traced(model), "c.weight", 0)
 
 
 @pytest.mark.parametrize(("pool", "layer", "rank"), [(F.max_pool1d, nn.Conv1d, 1), (F.avg_pool3d, nn.Conv3d, 3)])

@@ -1,0 +1,47 @@
+"""Deformable convolutions, as torchvision has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from swdc.call import Call
+from swdc.channels import Channels
+from swdc.ops.base import register
+from swdc.ops.convolution import Convolution, grouped
+
+
+@register
+class DeformableConvolution(Convolution):
+    """A convolution that reads where offsets say; offsets and mask belong to positions, not to channels.
+
+    With several groups of offsets, the same channels of each may go.
+    """
+
+    names = ("torchvision.deform_conv2d.default",)
+    modules = ()
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Couple as a convolution does; keep every group of offsets."""
+        for name in ("offset", "mask"):
+            channels.freeze_value(call[name], call.reason("says where to read, for all channels alike"))
+        inputs, groups = channels.channels(call["input"], 1), call["offset_groups"]
+        if groups > 1:
+            apart, _ = grouped(call, channels, groups, inputs)
+            channels.freeze(apart, call.reason("has offsets of its own for each group"))
+        super().couple(call, channels)
+
+    def folds(self, call: Call) -> bool:
+        """No constant is the same everywhere: a mask scales it, and there are zeros outside of the image."""
+        return False
+
+    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """No module of torch.nn computes it."""
+        return None
+
+    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
+        """No module stands for it."""
+        raise TypeError(f"expected no module for a deformable convolution, got {type(module).__name__} at {path}")

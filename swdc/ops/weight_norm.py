@@ -1,0 +1,37 @@
+"""Weight norm: a weight that is given by its direction and its length."""
+
+from __future__ import annotations
+
+from swdc.call import Call, Ref
+from swdc.channels import Channels
+from swdc.groups import STATISTIC, WRITES
+from swdc.ops.base import Operator, freeze_call, register
+
+
+@register
+class WeightNorm(Operator):
+    """w = g v / |v|, with a length for each index of one dimension, or one for all (``dim`` of -1).
+
+    Channels along the dimension go with their length: a mask zeroes g, not v, for 0 / |0| is not defined. Along the
+    others the norm runs over the channels; a mask zeroes them in v, so that it is the norm of what is left.
+    """
+
+    names = ("aten._weight_norm.default",)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Couple lengths with directions."""
+        v, g, dim = call["v"], call["g"], call["dim"]
+        if not (isinstance(v, Ref) and isinstance(g, Ref)):
+            freeze_call(call, channels, "norms a weight that is computed")
+            return
+        labels = channels.labels(v)
+        for d, ids in enumerate(labels):
+            channels.bind(v, d, ids, STATISTIC if d == dim else WRITES, call)
+        if dim >= 0:
+            channels.bind(g, dim, labels[dim], WRITES, call)
+        channels.set(call, labels)
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """What is masked is zero."""
+        if isinstance(call["v"], Ref) and isinstance(call["g"], Ref):
+            channels.set_dead(call, [0.0] * len(call.shape))
