@@ -189,6 +189,26 @@ class LayerNorm(Norm):
         return (x - mean) * (variance + self.eps).rsqrt()
 
 
+class BatchNorm(Norm):
+    """Batch norm along dimension 1 with the statistics of the input itself, whose original sizes are ``widths``."""
+
+    eps: float
+
+    def __init__(self, widths: Widths, eps: float = 1e-5) -> None:
+        super().__init__(eps)
+        self.widths = list(widths)
+
+    def normalised(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the input with mean 0 and variance 1 in each channel."""
+        dims = [d for d in range(x.dim()) if d != 1]
+        mean, variance = moments(x, dims, share_left(x, dims, self.widths))
+        return (x - mean) * (variance + self.eps).rsqrt()
+
+    def along(self, x: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
+        """Return a gain or a shift along dimension 1."""
+        return affine.reshape(-1, *[1] * (x.dim() - 2))
+
+
 class RMSNorm(Norm):
     """RMS norm over the trailing dimensions, whose original sizes are ``normalized_shape``.
 

@@ -15,6 +15,7 @@ from swdc.ops import (
     movement,
     normalization,
     padding,
+    parametrization,
     pooling,
     recurrent,
     reduction,
@@ -23,7 +24,6 @@ from swdc.ops import (
     transposed_convolution,
     unfolding,
     views,
-    weight_norm,
 )
 from swdc.ops.base import Cost, Leaf, Operator, calls, leaf_of, lookup, register, shapes_of
 
@@ -48,6 +48,7 @@ __all__ = [
     "movement",
     "normalization",
     "padding",
+    "parametrization",
     "pooling",
     "recurrent",
     "reduction",
@@ -58,5 +59,4 @@ __all__ = [
     "transposed_convolution",
     "unfolding",
     "views",
-    "weight_norm",
 ]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
+from swdc import statistics
 from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, Dead, affine, product
-from swdc.groups import STATISTIC, WRITES
+from swdc.groups import STATISTIC, WRITES, Ids
+from swdc.kept import Kept
 from swdc.ops.base import Cost, Leaf, ShapeOf, register
 from swdc.ops.leaves import adopt, bare, refs
 
+EXACT_BATCH_NORM = "swdc.batch_norm"
 _ROLES = {"weight": WRITES, "bias": WRITES, "running_mean": STATISTIC, "running_var": STATISTIC}
 
 
@@ -33,9 +36,13 @@ class _ChannelNorm(Leaf):
         """Everything goes with the channels of the input."""
         labels = channels.labels(call["input"])
         for name, role in _ROLES.items():
-            channels.bind(call[name], 0, labels[1], role, call)
-        channels.hold(call["input"], (d for d in range(len(labels)) if d != 1), call)
-        channels.set(call, [None if d != 1 else labels[1] for d in range(len(labels))])
+            channels.bind(call.arguments.get(name), 0, labels[1], role, call)
+        channels.set(call, [labels[1] if d == 1 else self.along(call, channels, d) for d in range(len(labels))])
+
+    def along(self, call: Call, channels: Channels, dim: int) -> Ids | None:
+        """Return the labels along a dimension that the statistics run over, or that each sample has its own for."""
+        channels.hold(call["input"], [dim], call)
+        return None
 
     def own_statistics(self, call: Call) -> bool:
         """Whether a channel is normalised by what is read now, rather than by what was seen in training."""
@@ -52,12 +59,37 @@ class _ChannelNorm(Leaf):
 class BatchNorm(_ChannelNorm):
     """Batch norm: its gain and shift write the channel again, so a mask that zeroes both gives zero."""
 
-    names = ("aten.batch_norm.default",)
-    modules = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    names: ClassVar[tuple[str, ...]] = ("aten.batch_norm.default",)
+    modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
     def own_statistics(self, call: Call) -> bool:
         """Whether a channel is normalised by what is read now, rather than by what was seen in training."""
         return bool(call["training"])
+
+    def along(self, call: Call, channels: Channels, dim: int) -> Ids | None:
+        """Statistics over other channels (of a weight that is standardised) take dead ones for zeros."""
+        x = call["input"]
+        if not self.own_statistics(call) or call.arguments.get("running_mean") is not None:
+            return super().along(call, channels, dim)
+        labels: Ids | None = channels.labels(x)[dim]
+        channels.absorb(call, labels, channels.dead(x)[dim], folds=False)
+        return labels
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Along the dimensions that the statistics run over, a dead channel is as far from the mean as any zero."""
+        super().fold(call, channels)
+        dead = channels.dead(call.node)[1]
+        channels.set_dead(call, [dead if d == 1 else UNKNOWN for d in range(len(call.shape))])
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """Statistics over what is left keep the original divisor."""
+        masks = kept.masks(call["input"])
+        if all(mask is None or mask.all() for d, mask in enumerate(masks) if d != 1):
+            return {}
+        known = call.arguments.get("widths") or [None] * len(masks)
+        sizes = [None if mask is None or d == 1 else len(mask) for d, mask in enumerate(masks)]
+        widths = [size if width is None else width for width, size in zip(known, sizes, strict=True)]
+        return {"operator": EXACT_BATCH_NORM, "widths": widths}
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """f x positions x 2; no multiply-adds, for a batch norm folds into the layer before it."""
@@ -90,6 +122,28 @@ class BatchNorm(_ChannelNorm):
         tensors = refs(module, path, "weight", "bias", "running_mean", "running_var")
         mode = {"training": not module.track_running_stats, "momentum": module.momentum, "eps": module.eps}
         return "aten.batch_norm.default", {**tensors, **mode, "cudnn_enabled": True}
+
+
+@register
+class ExactBatchNorm(BatchNorm):
+    """Batch norm with statistics of the input, whose original sizes are ``widths``, however many of them are left."""
+
+    names = (EXACT_BATCH_NORM,)
+    modules = (statistics.BatchNorm,)
+
+    def own_statistics(self, call: Call) -> bool:
+        """It has no others."""
+        return True
+
+    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
+        """Return a ``swdc.statistics.BatchNorm``."""
+        return adopt(statistics.BatchNorm(call["widths"], call["eps"]), call, tensors, "weight", "bias")
+
+    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
+        """Return the call that the module stands for."""
+        assert isinstance(module, statistics.BatchNorm)
+        options = {"widths": module.widths, "eps": module.eps}
+        return EXACT_BATCH_NORM, {**refs(module, path, "weight", "bias"), **options}
 
 
 @register

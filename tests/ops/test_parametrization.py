@@ -1,4 +1,4 @@
-"""Weight norm: lengths, directions, and the dimensions that the norm runs over."""
+"""Weights that are computed: weight norm, spectral norm, weights that are standardised."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tests.support import (
     group_with,
     image,
     members,
+    operators,
     plan_of,
     reason_at,
     traced,
@@ -81,3 +82,40 @@ def test_a_direction_that_is_computed_is_frozen() -> None:
     program = traced(Function(forward, c=nn.Linear(5, 6), d=nn.Linear(8, 2), **parts), image(2, 5))
     assert program.groups == ()
     assert "a weight that is computed" in reason_at(program, "g", 0)
+
+
+@pytest.mark.parametrize("layer", [conv(6, 8), conv(6, 8, groups=2)])
+def test_a_spectral_norm(layer: nn.Module) -> None:
+    model = nn.Sequential(conv(3, 6), nn.ReLU(), made.spectral_norm(layer), nn.ReLU(), conv(8, 2))
+    program = assert_slims(model)
+    assert len(program.groups) == 2
+
+
+def test_a_spectral_norm_of_a_dense_layer() -> None:
+    model = nn.Sequential(nn.Linear(5, 6), nn.GELU(), made.spectral_norm(nn.Linear(6, 8)), nn.GELU(), nn.Linear(8, 2))
+    assert [group.width for group in assert_slims(model, image(2, 5)).groups] == [6, 8]
+
+
+@pytest.mark.parametrize("gain", [False, True])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_weight_standardisation_by_batch_norm(gain: bool, groups: int) -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        scale = (m.g * 0.7).view(-1) if gain else None
+        flat = F.batch_norm(m.w.reshape(1, 8, -1), None, None, weight=scale, training=True, momentum=0.0, eps=1e-3)
+        return m.d(F.gelu(F.conv2d(F.gelu(m.c(x)), flat.reshape_as(m.w), m.b, padding=1, groups=groups)))
+
+    parts = {"w": torch.randn(8, 6 // groups, 3, 3), "b": torch.randn(8), "g": torch.rand(8, 1, 1, 1)}
+    model = Function(forward, c=conv(3, 6), d=conv(8, 2), **{name: nn.Parameter(t) for name, t in parts.items()})
+    program = assert_slims(model)
+    assert sorted(group.width for group in program.groups) == [6 // groups, 8 // groups]
+    _, slim = certified(program)
+    assert "BatchNorm" in operators(slim)  # over what is left of the inputs, with the original divisor
+
+
+def test_weights_that_are_standardised_with_statistics_of_a_constant_are_held() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        flat = F.batch_norm(torch.exp(m.w).reshape(1, 8, -1), None, None, training=True)
+        return m.d(F.gelu(F.conv2d(m.c(x), flat.reshape_as(m.w), padding=1)))
+
+    program = traced(Function(forward, c=conv(3, 6), d=conv(8, 2), w=nn.Parameter(torch.randn(8, 6, 3, 3))))
+    assert "its dead value" in reason_at(program, "w", 1)

@@ -1,4 +1,4 @@
-"""Weight norm: a weight that is given by its direction and its length."""
+"""Weights that are computed from other parameters: weight norm, and the products that spectral norm takes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from swdc.call import Call, Ref
 from swdc.channels import Channels
 from swdc.groups import STATISTIC, WRITES
 from swdc.ops.base import Operator, freeze_call, register
+from swdc.ops.contraction import Matmul
 
 
 @register
@@ -35,3 +36,10 @@ class WeightNorm(Operator):
         """What is masked is zero."""
         if isinstance(call["v"], Ref) and isinstance(call["g"], Ref):
             channels.set_dead(call, [0.0] * len(call.shape))
+
+
+@register
+class VectorProduct(Matmul):
+    """The product of two vectors; of a spectral norm, u (W v), to which dead rows and columns add nothing."""
+
+    names = ("aten.vdot.default",)
