@@ -1,20 +1,23 @@
-"""Reading and adding up by index: select, gather, scatter, as graph networks use them along their nodes."""
+"""Reading by index: one index, a list of them, or tensors of indices, as graph networks use them along their nodes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from swdc.call import Call, Ref
-from swdc.channels import UNKNOWN, Channels
+import torch
+
+from swdc.call import Call, Value
+from swdc.channels import UNKNOWN, Channels, Dead
 from swdc.kept import Kept
-from swdc.ops.base import Operator, freeze_result, register
+from swdc.ops.base import Operator, register
+from swdc.ops.pairing import agreeing, couple_pair
 
 
 @register
 class Select(Operator):
     """One index of a dimension: that dimension disappears, and the channel that is named stays."""
 
-    names = ("aten.select.int",)
+    names = ("aten.select.int", "aten.select_copy.int")
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Freeze the one channel that is read by its number."""
@@ -42,6 +45,40 @@ class Select(Operator):
 
 
 @register
+class SelectScatter(Operator):
+    """A copy of a tensor with another one written over one index of a dimension."""
+
+    names = ("aten.select_scatter.default",)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Freeze the channel that is written by its number, couple the other dimensions."""
+        labels, written = channels.labels(call["self"]), channels.labels(call["src"])
+        dim = call["dim"] % len(labels)
+        written.insert(dim, None)
+        result = [
+            ids if d == dim else couple_pair(call, channels, ids, other)
+            for d, (ids, other) in enumerate(zip(labels, written, strict=True))
+        ]
+        if labels[dim] is not None:
+            chosen = labels[dim][[call["index"]]] if isinstance(call["index"], int) else labels[dim]
+            channels.freeze(chosen, call.reason("writes a channel by its number"))
+        channels.set(call, result)
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """What both have in common stays; the channels that are not written keep theirs."""
+        own, written = channels.dead(call["self"]), channels.dead(call["src"])
+        written.insert(call["dim"] % len(own), own[call["dim"]])
+        channels.set_dead(call, agreeing([own, written]))
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """The number of the channel is the number of kept channels before it."""
+        mask = kept.mask(call["self"], call["dim"])
+        if mask is None or mask.all():
+            return {}
+        return {"index": int(mask[: call["index"] % len(mask)].sum())}
+
+
+@register
 class IndexSelect(Operator):
     """Rows picked by an index tensor."""
 
@@ -50,10 +87,11 @@ class IndexSelect(Operator):
     def couple(self, call: Call, channels: Channels) -> None:
         """Channels along other dimensions pass; those along this one are chosen by the data."""
         labels = channels.labels(call["self"])
-        dim = call["dim"] % len(labels)
-        channels.freeze(labels[dim], call.reason("indexed by the data"))
-        channels.freeze_value(call["index"], call.reason("chooses what is read"))
-        labels[dim] = None
+        freeze_indices(call, channels, [call["index"]])
+        if labels:
+            dim = call["dim"] % len(labels)
+            channels.freeze(labels[dim], call.reason("indexed by the data"))
+            labels[dim] = None
         channels.set(call, labels)
 
     def fold(self, call: Call, channels: Channels) -> None:
@@ -63,118 +101,96 @@ class IndexSelect(Operator):
 
 @register
 class Index(Operator):
-    """Advanced indexing along one dimension, by an index vector or a mask."""
+    """Advanced indexing by any number of index tensors and masks."""
 
-    names = ("aten.index.Tensor",)
-
-    def _dim(self, call: Call) -> int | None:
-        dims = [d for d, index in enumerate(call["indices"]) if index is not None]
-        return dims[0] if len(dims) == 1 else None
+    names = ("aten.index.Tensor", "aten._unsafe_index.Tensor")
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Channels along other dimensions pass where the index is a vector."""
+        """Channels along the dimensions that are not indexed pass."""
         labels = channels.labels(call["self"])
-        dim = self._dim(call)
-        if dim is None or len(channels.sizes(call["indices"][dim])) != 1:
+        places = layout(call, channels)
+        if len(places) != len(call.shape):
             super().couple(call, channels)
             return
-        channels.freeze(labels[dim], call.reason("indexed by the data"))
-        channels.freeze_value(call["indices"][dim], call.reason("chooses what is read"))
-        labels[dim] = None
-        channels.set(call, labels)
+        freeze_indexed(call, channels, labels, places)
+        channels.set(call, [None if d is None else labels[d] for d in places])
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Picking rows changes no constant."""
-        dim = self._dim(call)
-        if dim is not None and len(channels.sizes(call["indices"][dim])) == 1:
-            channels.set_dead(call, channels.dead(call["self"]))
+        """Picking changes no constant."""
+        dead, places = channels.dead(call["self"]), layout(call, channels)
+        if len(places) == len(call.shape):
+            channels.set_dead(call, [UNKNOWN if d is None else dead[d] for d in places])
+
+
+def layout(call: Call, channels: Channels) -> list[int | None]:
+    """Return for each dimension of ``self[indices]`` that of ``self`` it is, ``None`` for those that the indices make.
+
+    These stand where the indexed dimensions stood if they are neighbours, else in front.
+    """
+    indexed: list[int] = []
+    dim = made = 0
+    for index in call["indices"]:
+        rank = 1 if index is None else len(channels.sizes(index))
+        is_mask = index is not None and channels.dtype(index) in (torch.bool, torch.uint8)
+        width = rank if is_mask else 1
+        if index is not None:
+            indexed += range(dim, dim + width)
+            made = max(made, 1 if is_mask else rank)
+        dim += width
+    rest = [d for d in range(len(channels.sizes(call["self"]))) if d not in indexed]
+    neighbours = indexed == list(range(indexed[0], indexed[0] + len(indexed))) if indexed else True
+    before = [d for d in rest if indexed and d < indexed[0]] if neighbours else []
+    return [*before, *[None] * made, *rest[len(before) :]]
+
+
+def freeze_indexed(call: Call, channels: Channels, labels: list[Any], places: list[int | None]) -> None:
+    """Freeze the channels of the dimensions that are indexed, and those of the indices."""
+    for d in set(range(len(labels))) - set(places):
+        channels.freeze(labels[d], call.reason("indexed by the data"))
+    freeze_indices(call, channels, call["indices"])
+
+
+def freeze_indices(call: Call, channels: Channels, indices: list[Value | None]) -> None:
+    """Freeze the channels of index tensors."""
+    for index in indices:
+        if index is not None:
+            channels.freeze_value(index, call.reason("chooses what is read or written"))
 
 
 @register
-class ScatterAdd(Operator):
-    """Rows added up by an index tensor of the same shape; the channels of all three go together."""
+class Gather(Operator):
+    """Values picked along one dimension by an index for each place of the result."""
 
-    names = ("aten.scatter_add.default", "aten.scatter_reduce.two")
+    names = ("aten.gather.default", "aten.take_along_dim.default")
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Join along every dimension but the one that is indexed."""
-        values = [call["self"], call["index"], call["src"]]
-        labels = [channels.labels(v) for v in values]
-        dim = call["dim"] % len(labels[0])
+        """Couple values and indices along the other dimensions."""
+        x, index = call["self"], self._index(call)
+        labels, others = channels.labels(x), channels.labels(index)
+        if call["dim"] is None or len(labels) != len(others):
+            super().couple(call, channels)
+            return
+        over = {call["dim"] % len(labels)} if labels else set()
+        sizes = channels.sizes(x), channels.sizes(index)
+        broadcasts = call.operator == "aten.take_along_dim.default"
         result: list[Any] = []
-        for d, ids in enumerate(zip(*labels, strict=True)):
-            if d == dim:
-                for one in ids:
-                    channels.freeze(one, call.reason("indexed by the data"))
+        for d, (a, b, size, other) in enumerate(zip(labels, others, *sizes, strict=True)):
+            if d not in over and size == other:
+                result.append(couple_pair(call, channels, a, b))
+            elif d not in over and broadcasts and 1 in (size, other):
+                result.append(b if size == 1 else a)
+            else:
+                for ids in (a, b):
+                    channels.freeze(ids, call.reason("indexed by the data"))
                 result.append(None)
-                continue
-            joined = ids[0]
-            for other in ids[1:]:
-                if joined is not None or other is not None:
-                    joined = channels.join(joined, other, call)
-            result.append(joined)
         channels.set(call, result)
 
-    def fold(self, call: Call, channels: Channels) -> None:
-        """Zeros added to zeros, or compared with them, stay zero."""
-        own, added = channels.dead(call["self"]), channels.dead(call["src"])
-        both = [
-            isinstance(a, float) and isinstance(b, float) and a == b == 0.0 for a, b in zip(own, added, strict=True)
-        ]
-        channels.set_dead(call, [0.0 if zero else UNKNOWN for zero in both])
-
-
-@register
-class Creation(Operator):
-    """A new tensor filled with one value. Its static dimensions may shrink with what is added to it."""
-
-    names = tuple(
-        f"aten.{name}.default"
-        for name in "zeros ones full new_zeros new_ones new_full new_empty zeros_like ones_like full_like".split()
-    )
-    _VALUES = {"zeros": 0.0, "ones": 1.0}  # noqa: RUF012
-
-    def _like(self, call: Call) -> bool:
-        return call.operator.endswith("_like.default")
-
-    def couple(self, call: Call, channels: Channels) -> None:
-        """Fresh labels for each static dimension; those of the model where it is made like another value."""
-        if self._like(call):
-            channels.set(call, channels.labels(call["self"]))
-            return
-        shape = call.shape
-        channels.set(call, [channels.fresh(s) if isinstance(s, int) and s > 1 else None for s in shape])
+    def _index(self, call: Call) -> Any:
+        return call["index"] if "index" in call.arguments else call["indices"]
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """The value that it is filled with."""
-        kind = call.operator.split(".")[1].removeprefix("new_").removesuffix("_like")
-        value = self._VALUES.get(kind, call.arguments.get("fill_value"))
-        known = float(value) if isinstance(value, int | float) else UNKNOWN
-        channels.set_dead(call, [known] * len(call.shape))
-
-    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Sizes are what is left of each dimension."""
-        if self._like(call):
-            return {}
-        return {"size": list(kept.resized(call.node, tuple(call["size"])))}
-
-
-@register
-class Positions(Operator):
-    """Index arithmetic: values that hold no channels."""
-
-    names = (
-        "aten.arange.default",
-        "aten.arange.start",
-        "aten.arange.start_step",
-        "aten.sym_size.int",
-        *(f"operator.{name}" for name in "add sub mul floordiv truediv neg mod pow eq ne lt le gt ge".split()),
-    )
-
-    def couple(self, call: Call, channels: Channels) -> None:
-        """No labels; a size that is asked for at run time is that of the slim value, too."""
-        for value in call.tensors():
-            if call.operator == "aten.sym_size.int" or isinstance(value, Ref):
-                continue
-            channels.freeze_value(value, call.reason("arithmetic on the value of a channel"))
-        channels.set(call, freeze_result(call, channels, call.reason("counts positions")))
+        """Picking changes no constant; what is broadcast is not constant."""
+        dead, sizes = channels.dead(call["self"]), channels.sizes(call["self"])
+        if len(dead) == len(call.shape):
+            own: list[Dead] = [UNKNOWN if size == 1 else d for d, size in zip(dead, sizes, strict=True)]
+            channels.set_dead(call, own)

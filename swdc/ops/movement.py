@@ -1,182 +1,269 @@
-"""Operators that only move labels: concatenation, splitting, slicing, indexing, permuting dimensions."""
+"""Operators that put labels together or in another order: concatenation, stacking, rolling, flipping, tiling."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from torch import fx
 
-from swdc.call import Call
-from swdc.channels import UNKNOWN, Channels, Dead, at
+from swdc.call import Call, Value
+from swdc.channels import UNKNOWN, Channels, Dead
+from swdc.groups import Ids
 from swdc.kept import Kept
 from swdc.ops.base import Operator, register
-
-_END = 2**62
+from swdc.ops.pairing import agreeing, couple_pair
 
 
 def _full(dead: Dead, size: int) -> Any:
     return np.broadcast_to(np.asarray(dead, dtype=np.float64), (size,))
 
 
+def _tensors(call: Call, channels: Channels) -> list[Value]:
+    """Return what is put together; an empty vector, which torch lets stand beside anything, is left out."""
+    values = call.tensors()
+    return [v for v in values if channels.sizes(v) != (0,)] or values
+
+
 @register
 class Concatenation(Operator):
     """Concatenation puts labels one after another; along the other dimensions the inputs go together."""
 
-    names = ("aten.cat.default",)
+    names = tuple(
+        f"aten.{name}.default" for name in "cat concat concatenate hstack vstack row_stack dstack column_stack".split()
+    )
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Join the labels along the dimension, couple all others."""
-        values = call.tensors()
-        labels = [channels.labels(v) for v in values]
-        dim = call["dim"] % len(labels[0])
-        result: list[Any] = list(labels[0])
+        values = _tensors(call, channels)
+        labels = [_promoted(call, channels.labels(v), None) for v in values]
+        dim = _dim(call, len(labels[0]))
+        result = labels[0]
         for other in labels[1:]:
             for d in range(len(result)):
-                if d != dim and not (result[d] is None and other[d] is None):
-                    result[d] = channels.join(result[d], other[d], call)
-        parts = [ids[dim] for ids in labels]
-        if all(p is None for p in parts):
-            result[dim] = None
-        else:
-            result[dim] = np.concatenate([self._labelled(call, channels, v, dim) for v in values])
+                if d != dim:
+                    result[d] = couple_pair(call, channels, result[d], other[d])
+        parts = [ids[dim] for ids in [_promoted(call, channels.labels(v), None) for v in values]]
+        result[dim] = None
+        if any(p is not None for p in parts):
+            sizes = [_promoted(call, list(channels.sizes(v)), 1)[dim] for v in values]
+            result[dim] = np.concatenate(
+                [self._labelled(call, channels, *part) for part in zip(parts, sizes, strict=True)]
+            )
         channels.set(call, result)
 
-    def _labelled(self, call: Call, channels: Channels, value: Any, dim: int) -> Any:
+    def _labelled(self, call: Call, channels: Channels, ids: Ids | None, size: int) -> Ids:
         """Return the labels of a part; frozen ones where it has none."""
-        ids = channels.channels(value, dim)
-        if ids is None:
-            ids = channels.fresh(channels.sizes(value)[dim])
-            channels.freeze(ids, call.reason("concatenated with a dimension that holds no channels"))
+        if ids is not None:
+            return ids
+        ids = channels.fresh(size)
+        channels.freeze(ids, call.reason("concatenated with a dimension that holds no channels"))
         return ids
 
     def fold(self, call: Call, channels: Channels) -> None:
         """Dead values stand one after another, too."""
-        values = call.tensors()
-        labels = channels.labels(call.node)
-        result: list[Dead] = [UNKNOWN] * len(labels)
-        dim = call["dim"] % len(labels)
-        for d, ids in enumerate(labels):
-            if ids is None:
-                continue
-            dead = [channels.dead(v)[d] for v in values]
-            if d == dim:
-                result[d] = np.concatenate([_full(x, channels.sizes(v)[d]) for x, v in zip(dead, values, strict=True)])
-            else:
-                result[d] = dead[0] if all(np.array_equal(dead[0], x) for x in dead[1:]) else UNKNOWN
+        values = _tensors(call, channels)
+        dead = [_promoted(call, channels.dead(v), UNKNOWN) for v in values]
+        dim = _dim(call, len(dead[0]))
+        result = agreeing(dead)
+        if channels.labels(call.node)[dim] is not None:
+            sizes = [_promoted(call, list(channels.sizes(v)), 1)[dim] for v in values]
+            result[dim] = np.concatenate([_full(x[dim], size) for x, size in zip(dead, sizes, strict=True)])
         channels.set_dead(call, result)
 
 
+_STACKS = {"hstack": (1, 1), "vstack": (0, 2), "row_stack": (0, 2), "dstack": (2, 3), "column_stack": (1, 2)}
+"""The dimension along which each of them concatenates, and the rank that it raises its inputs to."""
+
+
+def _dim(call: Call, rank: int) -> int:
+    kind = call.operator.split(".")[1]
+    return min(_STACKS[kind][0], rank - 1) if kind in _STACKS else int(call["dim"] % rank)
+
+
+def _promoted(call: Call, dims: list[Any], fill: Any) -> list[Any]:
+    """Return what holds along each dimension of an input once it has the rank that the operator raises it to."""
+    kind = call.operator.split(".")[1]
+    missing = _STACKS.get(kind, (0, 0))[1] - len(dims)
+    if missing <= 0:
+        return list(dims)
+    if kind in ("hstack", "vstack", "row_stack"):
+        return [*[fill] * missing, *dims]
+    after = missing if kind == "column_stack" or len(dims) == 2 else 1
+    return [*[fill] * (missing - after), *dims, *[fill] * after]
+
+
 @register
-class Split(Operator):
-    """Splitting along a dimension hands each part its own labels."""
+class Stack(Operator):
+    """Stacking along a new dimension, which holds no channels; along the others the inputs go together."""
 
-    names = ("aten.split_with_sizes.default", "aten.split.Tensor", "aten.chunk.default", "aten.unbind.int")
-
-    def _parts(self, call: Call) -> list[slice]:
-        dim = call["dim"]
-        sizes = [1] * len(call.shape) if call.operator == "aten.unbind.int" else [s[dim] for s in call.shape]  # type: ignore[index]
-        ends = np.cumsum([int(s) for s in sizes])
-        return [slice(int(e) - int(s), int(e)) for s, e in zip(sizes, ends, strict=True)]
+    names = ("aten.stack.default",)
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Cut the labels where the tensor is cut."""
-        labels = channels.labels(call["self"])
-        dim = call["dim"] % len(labels)
-        ids = labels[dim]
-        if call.operator == "aten.unbind.int":
-            channels.freeze(ids, call.reason("takes the dimension apart index by index"))
-            rest = [x for d, x in enumerate(labels) if d != dim]
-            channels.set(call, [list(rest) for _ in call.shape])
-        elif ids is None:
-            channels.set(call, [list(labels) for _ in call.shape])
-        else:
-            parts = [ids[p] for p in self._parts(call)]
-            for part in parts:
-                channels.part(part)
-            channels.set(call, [[*labels[:dim], part, *labels[dim + 1 :]] for part in parts])
+        """Couple the inputs dimension by dimension."""
+        labels = [channels.labels(v) for v in call.tensors()]
+        result = labels[0]
+        for other in labels[1:]:
+            result = [couple_pair(call, channels, a, b) for a, b in zip(result, other, strict=True)]
+        result.insert(call["dim"] % len(call.shape), None)
+        channels.set(call, result)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Dead values are cut alike."""
-        dead = channels.dead(call["self"])
-        dim = call["dim"] % len(dead)
-        if call.operator == "aten.unbind.int":
-            rest = [x for d, x in enumerate(dead) if d != dim]
-            channels.set_dead(call, [rest for _ in call.shape])
-        elif channels.labels(call["self"])[dim] is None:
-            channels.set_dead(call, [list(dead) for _ in call.shape])
-        else:
-            parts = [[*dead[:dim], at(dead[dim], p), *dead[dim + 1 :]] for p in self._parts(call)]
-            channels.set_dead(call, parts)
+        """A constant that all inputs share stays."""
+        result = agreeing([channels.dead(v) for v in call.tensors()])
+        result.insert(call["dim"] % len(call.shape), UNKNOWN)
+        channels.set_dead(call, result)
+
+
+class _Movement(Operator):
+    """The same indices in another order, or several times over: dead values move with the labels."""
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Move the labels; freeze those that cannot be followed."""
+        labels = channels.labels(call["self"])
+        if not self.follows(call, labels):
+            for ids in labels:
+                channels.freeze(ids, call.reason("moves channels between dimensions, or as the data says"))
+            channels.set(call, [None] * len(call.shape))
+            return
+        channels.set(call, self.move(call, labels, None))
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Move the dead values."""
+        if not self.follows(call, channels.labels(call["self"])):
+            return
+        labels, dead = channels.labels(call["self"]), channels.dead(call["self"])
+        known = [UNKNOWN if ids is None else d for ids, d in zip(labels, dead, strict=True)]
+        channels.set_dead(call, self.move(call, known, UNKNOWN))
+
+    def follows(self, call: Call, labels: list[Any]) -> bool:
+        """Whether ``move`` says where every channel goes."""
+        return True
+
+    def move(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
+        """Return what is known along each dimension of the result, given that of the input."""
+        raise TypeError(f"{type(self).__name__} has to say how labels move")
+
+
+def _moved(items: Any, how: Any) -> Any:
+    """Apply a movement to labels or dead values; what is the same for all indices stays."""
+    return how(items) if isinstance(items, np.ndarray) else items
+
+
+@register
+class Flip(_Movement):
+    """The indices of some dimensions in reverse order."""
+
+    names = ("aten.flip.default", "aten.fliplr.default", "aten.flipud.default")
+
+    def move(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
+        """Reverse them."""
+        named = {"fliplr": [1], "flipud": [0]}.get(call.operator.split(".")[1]) or call["dims"]
+        over = {d % len(dims) for d in named} if dims else set()
+        return [_moved(x, lambda a: a[::-1].copy()) if d in over else x for d, x in enumerate(dims)]
+
+
+@register
+class Rotation(_Movement):
+    """A rotation by quarter turns in the plane of two dimensions."""
+
+    names = ("aten.rot90.default",)
+
+    def move(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
+        """A quarter turn swaps the dimensions and reverses one, a half turn reverses both."""
+        first, second = (d % len(dims) for d in call["dims"])
+        turns, result = call["k"] % 4, list(dims)
+        if turns % 2:
+            result[first], result[second] = result[second], result[first]
+        reverse = {0: (), 1: (first,), 2: (first, second), 3: (second,)}[turns]
+        return [_moved(x, lambda a: a[::-1].copy()) if d in reverse else x for d, x in enumerate(result)]
+
+
+@register
+class Roll(_Movement):
+    """A cyclic shift: what leaves at one end comes back at the other."""
+
+    names = ("aten.roll.default",)
+
+    def _shifts(self, call: Call, rank: int) -> Iterator[tuple[int, Any]]:
+        return ((d % rank, shift) for d, shift in zip(call["dims"], call["shifts"], strict=True))
+
+    def follows(self, call: Call, labels: list[Any]) -> bool:
+        """Not where all dimensions are rolled as one, one is rolled twice, or by what the data says."""
+        if all(ids is None for ids in labels):
+            return True
+        shifts = list(self._shifts(call, len(labels))) if call["dims"] else []
+        known = all(isinstance(shift, int) for d, shift in shifts if labels[d] is not None)
+        return known and 0 < len(shifts) == len({d for d, _ in shifts})
+
+    def move(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
+        """Roll each dimension by its shift."""
+        result = list(dims)
+        for d, shift in self._shifts(call, len(dims)) if call["dims"] else ():
+            result[d] = _moved(dims[d], lambda a, shift=shift: np.roll(a, shift))
+        return result
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Sizes are what is left of each part; equal parts may become unequal."""
-        dim = call["dim"]
-        if call.operator == "aten.unbind.int" or kept.mask(call["self"], dim) is None:
+        """A shift counts the kept indices among those that leave."""
+        if not call["dims"]:
             return {}
-        shapes = kept.outputs(call.node, call.shape)
-        return {"operator": "aten.split_with_sizes.default", "split_sizes": [s[dim] for s in shapes], "dim": dim}
+        shifts = []
+        for d, shift in self._shifts(call, len(call.shape)):
+            mask = kept.mask(call["self"], d)
+            if mask is not None and not mask.all():
+                shift = int(mask[len(mask) - shift % len(mask) :].sum())
+            shifts.append(shift)
+        return {"shifts": shifts}
 
 
 @register
-class Item(Operator):
-    """Taking one result of several."""
+class Tiling(_Movement):
+    """Whole copies one after another."""
 
-    names = ("operator.getitem",)
+    names = ("aten.tile.default",)
 
-    def couple(self, call: Call, channels: Channels) -> None:
-        """The result has the labels of that item."""
-        items: Any = channels.labels(call["0"])
-        channels.set(call, items[call["1"]])
+    def _repeats(self, call: Call, rank: int) -> list[Any]:
+        return [*[1] * (rank - len(call["dims"])), *call["dims"]]
 
-    def fold(self, call: Call, channels: Channels) -> None:
-        """And its dead values."""
-        items: Any = channels.dead(call["0"])
-        item = items[call["1"]]
-        channels.set_dead(call, item if isinstance(item, list | tuple) else [UNKNOWN] * len(call.shape))
+    def follows(self, call: Call, labels: list[Any]) -> bool:
+        """Not where the data says how often."""
+        repeats = self._repeats(call, len(labels))[-len(labels) :] if labels else []
+        return all(isinstance(r, int) for r, ids in zip(repeats, labels, strict=True) if ids is not None)
+
+    def move(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
+        """Tile every dimension; new ones come first."""
+        repeats = self._repeats(call, len(dims))
+        own = [*[fill] * (len(repeats) - len(dims)), *dims]
+        return [_moved(x, lambda a, r=r: np.tile(a, r)) for x, r in zip(own, repeats, strict=True)]
 
 
 @register
-class Slice(Operator):
-    """A range of indices along a dimension."""
+class RepeatInterleave(_Movement):
+    """Each index several times in a row."""
 
-    names = ("aten.slice.Tensor",)
+    names = ("aten.repeat_interleave.self_int", "aten.repeat_interleave.self_Tensor")
 
-    def _is_known(self, call: Call) -> bool:
-        return not any(isinstance(call[name], fx.Node) for name in ("start", "end", "step"))
-
-    def _range(self, call: Call, size: int) -> slice:
-        start, end = call["start"] or 0, _END if call["end"] is None else call["end"]
-        return slice(start, min(end, size) if end >= 0 else end, call["step"])
+    def follows(self, call: Call, labels: list[Any]) -> bool:
+        """Not where all dimensions are repeated as one, nor where the data says how often."""
+        if call["dim"] is None:
+            return all(ids is None for ids in labels) or (len(labels) == 1 and isinstance(call["repeats"], int))
+        return labels[call["dim"]] is None or isinstance(call["repeats"], int)
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Cut the labels where the tensor is cut."""
-        labels = channels.labels(call["self"])
-        dim = call["dim"] % len(labels)
-        ids = labels[dim]
-        if not self._is_known(call):
-            channels.freeze(ids, call.reason("takes a number of indices that depends on the data"))
-            labels[dim] = None
-        elif ids is not None:
-            if call["step"] != 1:
-                channels.freeze(ids, call.reason("takes every n-th index"))
-            labels[dim] = ids[self._range(call, len(ids))]
-            channels.part(labels[dim])
-        channels.set(call, labels)
+        """Repeat the labels; a tensor of numbers keeps all of its own."""
+        super().couple(call, channels)
+        for value in call.tensors()[1:]:
+            channels.hold(value, range(len(channels.sizes(value))), call)
 
-    def fold(self, call: Call, channels: Channels) -> None:
-        """Cut the dead values alike."""
-        dead = channels.dead(call["self"])
-        dim = call["dim"] % len(dead)
-        ids = channels.channels(call["self"], dim)
-        if ids is not None and self._is_known(call):
-            dead[dim] = at(dead[dim], self._range(call, len(ids)))
-        channels.set_dead(call, dead)
+    def move(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
+        """Repeat the labels of one dimension."""
+        if call["dim"] is None:
+            dims = dims if len(dims) == 1 else [fill]
+        over = (call["dim"] or 0) % len(dims)
+        return [_moved(x, lambda a: np.repeat(a, call["repeats"])) if d == over else x for d, x in enumerate(dims)]
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """The bounds are the numbers of kept indices before them."""
-        mask = kept.mask(call["self"], call["dim"])
-        if mask is None or mask.all():
-            return {}
-        bounds = self._range(call, len(mask)).indices(len(mask))
-        return {"start": int(mask[: bounds[0]].sum()), "end": int(mask[: bounds[1]].sum())}
+        """A size that is given for the result is what is left of it."""
+        dim = (call["dim"] or 0) % len(call.shape)
+        count = kept.count(call.node, dim)
+        return {} if count is None or not isinstance(call["output_size"], int) else {"output_size": count}

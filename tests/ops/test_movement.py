@@ -1,4 +1,4 @@
-"""Concatenation, splitting and slicing only move labels."""
+"""Concatenation, stacking, rolling, flipping and tiling only move labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from tests.support import (
@@ -14,10 +13,8 @@ from tests.support import (
     assert_slims,
     certified,
     conv,
-    group_with,
     image,
     members,
-    operators,
     plan_of,
     reason_at,
     traced,
@@ -71,97 +68,105 @@ def test_a_concatenation_along_positions_couples_the_channels() -> None:
     assert members(program) == [{"a.weight[0]", "a.bias[0]", "b.weight[0]", "b.bias[0]", "pad[1]", "d.weight[1]"}]
 
 
-def test_unequal_chunks() -> None:
+def vector_net(function: Any, width: int = 8, **parts: Any) -> Function:
+    """A dense layer to 8 channels, a function of it, and a dense layer that reads what comes of it."""
+
     def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        a, b, c = torch.relu(m.stem(x)).chunk(3, dim=1)  # 4, 4 and 2
-        return m.a(a) + m.b(b) + m.c(c)
+        return m.b(function(torch.relu(m.a(x))))
 
-    program = assert_slims(Function(forward, stem=conv(3, 10), a=conv(4, 2), b=conv(4, 2), c=conv(2, 2)))
-    assert [group.width for group in program.groups] == [4, 4, 2]
-    _, slim = certified(program, plan_of(program, {program.groups[0].name: [1], program.groups[1].name: [0, 1, 3]}))
-    split = next(node for node in slim.graph.nodes if "split" in str(node.target))
-    assert list(split.args[1]) == [1, 3, 2]
+    return Function(forward, a=nn.Linear(5, 8), b=nn.Linear(width, 2), **parts)
 
 
-@pytest.mark.parametrize("dim", [1, -3])
-def test_splits_of_all_kinds(dim: int) -> None:
-    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        y = torch.relu(m.stem(x))
-        a, b = y.split([6, 2], dim)
-        c, d = y.split(4, dim)
-        e, f = y.chunk(2, dim)
-        return m.a(a) + m.b(b) + m.c(c * torch.sigmoid(d)) + m.e(e + f)
-
-    parts = {"stem": conv(3, 8), "a": conv(6, 2), "b": conv(2, 2), "c": conv(4, 2), "e": conv(4, 2)}
-    assert_slims(Function(forward, **parts))
-
-
-def test_no_part_of_a_split_is_emptied() -> None:
-    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        a, b = m.c(x).chunk(2, 1)
-        return m.d(torch.cat([F.max_pool2d(b, 2), F.max_pool2d(a, 2)], 1))
-
-    program = assert_slims(Function(forward, c=conv(3, 8), d=conv(8, 2)))
-    assert [group.width for group in program.groups] == [4, 4]
-
-
-def test_no_slice_is_emptied() -> None:
-    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        y = m.c(x)
-        return m.d(torch.cat([F.max_pool2d(y[:, 2:], 2), F.max_pool2d(y, 2)[:, :2]], 1))
-
-    program = assert_slims(Function(forward, c=conv(3, 8), d=conv(8, 2)))
-    assert sorted(group.width for group in program.groups) == [2, 6]
-
-
-def test_a_gated_linear_unit() -> None:
-    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        value, gate = m.a(x).chunk(2, -1)
-        return m.b(value * torch.sigmoid(gate))
-
-    program = assert_slims(Function(forward, a=nn.Linear(5, 12), b=nn.Linear(6, 2)), image(3, 5))
-    group = group_with(program, "a.weight[0]")
-    assert group.members[0].indices.tolist() == [[k, k + 6] for k in range(6)]
-
-
-def test_slices_from_both_ends() -> None:
-    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        y = torch.relu(m.c(x))
-        return m.d(y[:, -3:]) + m.e(y[:, :-3]) + m.f(y[:, 2:4]) + m.g(y[:, :, 1:-1, ::2])[:, :, :1, :1]
-
-    program = assert_slims(Function(forward, c=conv(3, 8), d=conv(3, 2), e=conv(5, 2), f=conv(2, 2), g=conv(8, 2)))
-    assert sorted(group.width for group in program.groups) == [2, 3, 3]
-    assert "aten.slice.Tensor" in operators(program)
-
-
-def test_every_other_channel_is_frozen() -> None:
-    program = traced(Function(lambda m, x: m.d(m.c(x)[:, ::2]), c=conv(3, 8), d=conv(4, 2)))
-    assert "takes every n-th index" in reason_at(program, "c.weight", 0)
-
-
-def test_taking_a_dimension_apart_is_frozen() -> None:
-    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        first, second = torch.relu(m.c(x)).unbind(1)
-        return m.d(torch.stack([second, first], 1))
-
-    program = traced(Function(forward, c=conv(3, 2), d=conv(2, 2)))
-    assert "takes the dimension apart" in reason_at(program, "c.weight", 0)
-
-
-def test_positions_taken_apart_leave_the_channels() -> None:
-    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        first, second = torch.relu(m.a(x)).unbind(1)
-        return m.b(first) * m.b(second)
-
-    program = assert_slims(Function(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 2)), image(3, 2, 5))
+@pytest.mark.parametrize(
+    ("function", "width"),
+    [
+        (lambda y: torch.hstack([y, y * 2]), 16),
+        (lambda y: torch.column_stack([y, y.sigmoid()]), 16),
+        (lambda y: torch.concat([y, y.flip(-1)], -1), 16),
+        (lambda y: torch.vstack([y, y]), 8),
+        (lambda y: torch.dstack([y, y, y]).sum(-1), 8),
+        (lambda y: torch.cat([y, y.new_zeros(0)], -1), 8),
+        (lambda y: torch.stack([y, y * 3], 1).flatten(1), 16),
+        (lambda y: torch.stack([y, y * 3], -1).flatten(1), 16),
+        (lambda y: torch.stack([y, y * 3], -2).amax(-2), 8),
+    ],
+)
+def test_every_way_to_put_together(function: Any, width: int) -> None:
+    program = assert_slims(vector_net(function, width), image(3, 5))
     assert [group.width for group in program.groups] == [8]
 
 
-def test_positions_up_to_a_size_known_at_run_time() -> None:
+@pytest.mark.parametrize("name", ["hstack", "vstack", "dstack", "column_stack"])
+def test_vectors_and_matrices_are_raised_to_one_rank(name: str) -> None:
     def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        return m.b(torch.relu(m.a(x) + m.place[: x.size(0), None]))
+        vectors = [torch.relu(m.a(x)).sum(0), m.a(x).tanh().sum(0)]
+        y = getattr(torch, name)(vectors)
+        return (y * y * y).sum() if name == "hstack" else (y * y).sum() + (y * y * y).sum()
 
-    place = nn.Parameter(torch.randn(50, 8))
-    program = assert_slims(Function(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 2), place=place), image(4, 3, 5))
-    assert members(program) == [{"a.weight[0]", "a.bias[0]", "place[1]", "b.weight[1]"}]
-    assert "a number of indices that depends on the data" in reason_at(program, "place", 0)
+    program = assert_slims(Function(forward, a=nn.Linear(5, 8)), image(3, 5))
+    assert [group.width for group in program.groups] == [8]
+
+
+def test_a_stack_with_what_holds_no_channels_is_frozen() -> None:
+    program = traced(
+        vector_net(lambda y: torch.stack([y, torch.arange(8.0, dtype=y.dtype).expand(y.shape)], 1).sum(1)), image(3, 5)
+    )
+    assert "holds no removable channels" in reason_at(program, "a.weight", 0)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y: y.flip(-1) + y,
+        lambda y: y.flip([0, 1]),
+        lambda y: y.fliplr(),
+        lambda y: y.flipud(),
+        lambda y: y.roll(4, 1) * y,
+        lambda y: y.roll((1, -2), (0, -1)),
+        lambda y: y.roll(11, -1),
+        lambda y: y.roll(1, 0),
+        lambda y: y.rot90(2, [0, 1]),
+        lambda y: y.rot90(1, [0, 1]).mT,
+        lambda y: y.rot90(3, [1, 0]).mT + y,
+        lambda y: torch.sigmoid(y).flip(1).roll(2, 1),
+    ],
+)
+def test_channels_in_another_order(function: Any) -> None:
+    assert_slims(vector_net(function), image(3, 5))
+
+
+@pytest.mark.parametrize(
+    ("function", "width"),
+    [
+        (lambda y: y.tile(2), 16),
+        (lambda y: y.tile((2, 1, 3)).sum(0), 24),
+        (lambda y: y[:, None].tile((1, 4, 1)).sum(1), 8),
+        (lambda y: y.repeat_interleave(3, -1), 24),
+        (lambda y: y.repeat_interleave(2, 0), 8),
+        (lambda y: y.sum(0).repeat_interleave(2), 16),
+        (lambda y: y.repeat_interleave(2, 1, output_size=16), 16),
+        (lambda y: y[:, None].tile(4, 1).repeat_interleave(torch.tensor([2, 1, 3, 1]), 1, output_size=7).sum(1), 8),
+    ],
+)
+def test_channels_several_times_over(function: Any, width: int) -> None:
+    program = assert_slims(vector_net(function, width), image(3, 5))
+    assert [group.width for group in program.groups] == [8]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y: y[0].repeat_interleave(torch.ones(8, dtype=torch.long), 0, output_size=8)[None],
+        lambda y: y.roll(1).view(-1, 8),
+        lambda y: y.roll((1, 2), (1, 1)),
+    ],
+)
+def test_channels_moved_as_the_data_says_are_frozen(function: Any) -> None:
+    program = traced(vector_net(function), image(3, 5))
+    assert "moves channels between dimensions, or as the data says" in reason_at(program, "a.weight", 0)
+
+
+def test_the_shift_counts_what_is_left() -> None:
+    program = traced(vector_net(lambda y: y.roll(3, 1) * torch.arange(1.0, 2.0).item()), image(3, 5))
+    _, slim = certified(program, plan_of(program, {program.groups[0].name: [0, 1, 6, 7]}))
+    assert [node.args[1] for node in slim.graph.nodes if "roll" in str(node.target)] == [[2]]

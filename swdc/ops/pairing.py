@@ -1,0 +1,33 @@
+"""What values that are put together have in common: their labels joined, and the dead values that they agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from swdc.call import Call
+from swdc.channels import UNKNOWN, Channels, Dead
+from swdc.groups import Ids
+
+
+def couple_pair(call: Call, channels: Channels, one: Ids | None, other: Ids | None) -> Ids | None:
+    """Join the labels of two dimensions, if any of them holds channels."""
+    return None if one is None and other is None else channels.join(one, other, call)
+
+
+def either(one: Dead, other: Dead) -> Dead:
+    """Return the dead value of what is taken from one of two values, it is not known which: known where they agree."""
+    if np.ndim(one) and np.ndim(other) and np.shape(one) != np.shape(other):
+        return UNKNOWN
+    a, b = np.broadcast_arrays(np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64))
+    result = np.where(a == b, a, UNKNOWN)
+    return float(result) if result.ndim == 0 else result
+
+
+def agreeing(dead: Sequence[Sequence[Dead]]) -> list[Dead]:
+    """Return the dead values along each dimension of several values put together: known where all agree."""
+    result = list(dead[0])
+    for other in dead[1:]:
+        result = [either(a, b) for a, b in zip(result, other, strict=True)]
+    return result

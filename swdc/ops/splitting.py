@@ -1,0 +1,236 @@
+"""Taking a dimension apart: splits, slices, and writing slices back."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import fx
+
+from swdc.call import Call
+from swdc.channels import UNKNOWN, Channels, at
+from swdc.groups import Bools, Ids
+from swdc.kept import Kept
+from swdc.ops.base import Operator, register
+from swdc.ops.pairing import agreeing, couple_pair
+from swdc.ops.positions import each_result
+
+_END = 2**62
+
+
+@register
+class Split(Operator):
+    """Splitting along a dimension hands each part its own labels."""
+
+    names = tuple(
+        f"aten.{name}"
+        for name in (
+            "split_with_sizes.default split_with_sizes_copy.default split.Tensor split.sizes split.default "
+            "split_copy.Tensor unsafe_split.Tensor unsafe_split_with_sizes.default chunk.default unsafe_chunk.default "
+            "tensor_split.sections tensor_split.indices hsplit.int hsplit.array vsplit.int vsplit.array "
+            "dsplit.int dsplit.array"
+        ).split()
+    )
+    _NAMED = {"hsplit": 1, "vsplit": 0, "dsplit": 2}  # noqa: RUF012
+
+    def _dim(self, call: Call, rank: int) -> int:
+        kind = call.operator.split(".")[1]
+        dim = self._NAMED.get(kind, call.arguments.get("dim", 0))
+        return int(min(dim, rank - 1)) if kind == "hsplit" else int(dim % rank)
+
+    def _parts(self, call: Call, dim: int) -> list[slice]:
+        sizes = [shape[dim] for shape in call.shape]  # type: ignore[index]
+        ends = np.cumsum([int(s) for s in sizes])
+        return [slice(int(e) - int(s), int(e)) for s, e in zip(sizes, ends, strict=True)]
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Cut the labels where the tensor is cut."""
+        labels = channels.labels(call["self"])
+        dim = self._dim(call, len(labels))
+        ids = labels[dim]
+        if ids is None:
+            channels.set(call, each_result(call, labels))
+            return
+        parts = [ids[p] for p in self._parts(call, dim)]
+        for part in parts:
+            channels.part(part)
+        channels.set(call, [[*labels[:dim], part, *labels[dim + 1 :]] for part in parts])
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Dead values are cut alike."""
+        dead = channels.dead(call["self"])
+        dim = self._dim(call, len(dead))
+        if channels.labels(call["self"])[dim] is None:
+            channels.set_dead(call, each_result(call, dead))
+            return
+        parts = [[*dead[:dim], at(dead[dim], p), *dead[dim + 1 :]] for p in self._parts(call, dim)]
+        channels.set_dead(call, parts)
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """Sizes are what is left of each part; equal parts may become unequal."""
+        dim = self._dim(call, len(call.shape[0]))  # type: ignore[arg-type]
+        if kept.mask(call["self"], dim) is None:
+            return {}
+        shapes = kept.outputs(call.node, call.shape)
+        return {"operator": "aten.split_with_sizes.default", "split_sizes": [s[dim] for s in shapes], "dim": dim}
+
+
+@register
+class Unbind(Operator):
+    """Every index of a dimension on its own: each of its channels is read by its number."""
+
+    names = ("aten.unbind.int", "aten.unbind_copy.int")
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Freeze the dimension that is taken apart; the others pass."""
+        labels = channels.labels(call["self"])
+        dim = call["dim"] % len(labels)
+        channels.freeze(labels.pop(dim), call.reason("takes the dimension apart index by index"))
+        channels.set(call, [list(labels) for _ in call.shape])
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """The other dimensions keep their dead values."""
+        dead = channels.dead(call["self"])
+        dead.pop(call["dim"] % len(dead))
+        channels.set_dead(call, [list(dead) for _ in call.shape])
+
+
+@register
+class Item(Operator):
+    """Taking one result of several."""
+
+    names = ("operator.getitem",)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """The result has the labels of that item."""
+        items: Any = channels.labels(call["0"])
+        known = call["1"] < len(items) and items[call["1"]] is not None
+        channels.set(call, items[call["1"]] if known else [None] * len(call.shape))
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """And its dead values."""
+        items: Any = channels.dead(call["0"])
+        item = items[call["1"]] if call["1"] < len(items) else UNKNOWN
+        channels.set_dead(call, item if isinstance(item, list | tuple) else [UNKNOWN] * len(call.shape))
+
+
+class _Range(Operator):
+    """An operator on a range of the indices along a dimension.
+
+    With a step, each run of that many channels goes as a whole, so that what is left still has that step.
+    """
+
+    def _is_known(self, call: Call) -> bool:
+        return not any(isinstance(call.arguments.get(name), fx.Node) for name in ("start", "end", "step", "length"))
+
+    def _range(self, call: Call, size: int) -> slice:
+        start = call["start"] or 0
+        if "length" in call.arguments:
+            start %= size
+            return slice(start, start + call["length"])
+        end = _END if call["end"] is None else call["end"]
+        return slice(*slice(start, min(end, size) if end >= 0 else end).indices(size)[:2], call["step"])
+
+    def _taken(self, call: Call, channels: Channels, ids: Ids) -> Ids:
+        """Return the labels in the range; one of them has to stay. Couple the runs that are stepped over."""
+        taken = self._range(call, len(ids))
+        step = taken.step or 1
+        if step > 1:
+            first = np.repeat(ids[::step], step)[: len(ids)]
+            channels.join(first, ids, call)
+        channels.part(ids[taken])
+        return ids[taken]
+
+    def _resized(self, call: Call, mask: Bools | None) -> dict[str, Any]:
+        """Return the bounds among what is left: a start keeps its place in a run, an end counts what is before it."""
+        if mask is None or mask.all():
+            return {}
+        taken = self._range(call, len(mask))
+        offset = taken.start % (taken.step or 1)
+        start = int(mask[: taken.start - offset].sum()) + offset
+        end = max(start, int(mask[: taken.stop].sum()))
+        return {"start": start, "length": end - start} if "length" in call.arguments else {"start": start, "end": end}
+
+
+@register
+class Slice(_Range):
+    """A range of indices along a dimension."""
+
+    names: ClassVar[tuple[str, ...]] = (
+        "aten.slice.Tensor",
+        "aten.slice_copy.Tensor",
+        "aten.narrow.default",
+        "aten.narrow_copy.default",
+    )
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Cut the labels where the tensor is cut."""
+        labels = channels.labels(call["self"])
+        dim = call["dim"] % len(labels)
+        ids = labels[dim]
+        if ids is not None and not self._is_known(call):
+            channels.freeze(ids, call.reason("takes a number of indices that depends on the data"))
+            labels[dim] = None
+        elif ids is not None:
+            labels[dim] = self._taken(call, channels, ids)
+        channels.set(call, labels)
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Cut the dead values alike."""
+        dead = channels.dead(call["self"])
+        dim = call["dim"] % len(dead)
+        ids = channels.channels(call["self"], dim)
+        if ids is not None and self._is_known(call):
+            dead[dim] = at(dead[dim], self._range(call, len(ids)))
+        channels.set_dead(call, dead)
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """The bounds are those of the kept indices."""
+        return self._resized(call, kept.mask(call["self"], call["dim"]))
+
+
+@register
+class NarrowFromTensor(Slice):
+    """A range that starts where the data says."""
+
+    names = ("aten.narrow.Tensor",)
+
+    def _is_known(self, call: Call) -> bool:
+        return False
+
+
+@register
+class SliceScatter(_Range):
+    """A copy of a tensor with another one written over a range: the channels of both go together there."""
+
+    names = ("aten.slice_scatter.default",)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Couple what is written with what it is written over."""
+        labels, written = channels.labels(call["self"]), channels.labels(call["src"])
+        dim = call["dim"] % len(labels)
+        for d, ids in enumerate(labels):
+            if d != dim:
+                labels[d] = couple_pair(call, channels, ids, written[d])
+        if labels[dim] is not None and self._is_known(call):
+            channels.join(self._taken(call, channels, labels[dim]), written[dim], call)
+        else:
+            for ids in (labels[dim], written[dim]):
+                channels.freeze(ids, call.reason("writes over indices that are not known"))
+            labels[dim] = None
+        channels.set(call, labels)
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Along the range the values written count, along other dimensions those of both."""
+        own, written = channels.dead(call["self"]), channels.dead(call["src"])
+        dim = call["dim"] % len(own)
+        dead = agreeing([own, written])
+        ids = channels.labels(call.node)[dim]
+        if ids is not None:
+            dead[dim] = np.array(np.broadcast_to(np.asarray(own[dim], dtype=np.float64), ids.shape))
+            dead[dim][self._range(call, len(ids))] = written[dim]
+        channels.set_dead(call, dead)
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """The bounds are those of the kept indices."""
+        return self._resized(call, kept.mask(call["self"], call["dim"]))
