@@ -22,10 +22,11 @@ from swdc.errors import TraceError
 from swdc.exporting import export
 from swdc.following import follow
 from swdc.grids import FACTORS, HEADS
-from swdc.modes import modes_kept, training_differences
+from swdc.modes import training_differences
 from swdc.program import Program
 from swdc.raising import Raising, shape_of_value
 from swdc.recording import record
+from swdc.restoring import restored
 from swdc.results import opaque, plain
 
 FIXED = "the sizes of all inputs are fixed to those of the example inputs, for the model's code depends on them"
@@ -54,10 +55,11 @@ def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS) -> 
     if attention not in FACTORS:
         raise TraceError(f"expected attention as one of {list(FACTORS)}, got {attention!r}")
     inputs = _normalised(example_inputs)
-    with modes_kept(model):
+    with restored(model):
         model.eval()
         with _plain_results(model) as replaced:
             captured, batched = _capture(model, *inputs)
+    with restored(model):
         differences = training_differences(model, *_at_least_two(inputs, batched))
     if replaced:
         captured = replace(
@@ -129,10 +131,10 @@ def _capture(model: nn.Module, args: Any, kwargs: Any) -> tuple[Captured, bool]:
         fixed = _attempt(failures, export, model, args, kwargs)
         if fixed is not None:
             return replace(fixed, notes=(*fixed.notes, FIXED)), batched
-    _check_runs(model, args, kwargs)
     recorded = _attempt(failures, record, model, args, kwargs)
     if recorded is not None:
         return recorded, batched
+    _check_runs(model, args, kwargs)
     raise TraceError(_why(model, failures[0])) from failures[0]
 
 

@@ -22,7 +22,7 @@ LAYERS = [
     ["groups", "explanation", "contract", "folders", "checkpoint", "shards"],
     ["grids"],
     ["program"],
-    ["call", "plan", "modes", "samples", "runtime", "batching", "captured"],
+    ["call", "plan", "modes", "restoring", "samples", "runtime", "batching", "captured"],
     ["channels", "kept"],
     ["ops"],
     [
