@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
@@ -58,7 +59,7 @@ def signature(model: nn.Module, inputs: pytree.TreeSpec, outputs: pytree.TreeSpe
     return _PyTreeInfo([*names, *keywords.context], inputs, outputs)
 
 
-def without_gradients(model: nn.Module, read: list[str]) -> tuple[str, ...]:
+def frozen_reads(model: nn.Module, read: list[str]) -> tuple[str, ...]:
     """Return a note for the tensors of a model that it reads with gradients switched off, if it learns them."""
     learnt = {name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad}
     paths = list(dict.fromkeys(name.rpartition(".")[0] or "the model" for name in read if name in learnt))
@@ -69,6 +70,18 @@ def without_gradients(model: nn.Module, read: list[str]) -> tuple[str, ...]:
         f"the model computes {', '.join(paths[:4])}{more} without gradients, the program with them; to train the "
         f"program, set requires_grad to False there",
     )
+
+
+@contextmanager
+def without_gradients() -> Iterator[None]:
+    """Run models without gradients, but not on the fused paths that torch.nn then takes in evaluation."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def check_autocast(nodes: Iterable[fx.Node], device: str) -> None:

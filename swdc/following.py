@@ -27,7 +27,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from swdc.batching import shared_batch
-from swdc.captured import FOLLOW, Captured, Value, signature, without_gradients
+from swdc.captured import FOLLOW, Captured, Value, frozen_reads, signature
 from swdc.program import tensors_of
 from swdc.sizes import Size
 
@@ -398,4 +398,4 @@ class _Joining:
 
     def _notes(self) -> tuple[str, ...]:
         still = [leaf for s in self.one.steps if not s.learns for leaf in pytree.tree_leaves((s.args, s.kwargs))]
-        return without_gradients(self.model, [s.key for s in still if isinstance(s, Slot) and s.kind == "tensor"])
+        return frozen_reads(self.model, [s.key for s in still if isinstance(s, Slot) and s.kind == "tensor"])

@@ -18,6 +18,7 @@ import torch
 from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 
+from swdc.captured import RECORD
 from swdc.count import totals
 from swdc.errors import ExportError
 from swdc.onnx_signature import dynamic_sizes, flattened, name_values, output_names
@@ -73,6 +74,11 @@ def export_onnx(
     target = Path(path)
     if target.is_dir():
         raise ExportError(f"expected the path of a file to write, got the folder {target}; name a file in it")
+    if program.facts.captured_by == RECORD:
+        raise ExportError(
+            "expected a program for inputs of any value, got one recorded on its example inputs; export the model "
+            "that swdc.transplant gives, with the tools of its library"
+        )
     if not batches or min(batches) < 1:
         raise ExportError(f"expected positive batch sizes to run the file at, got {list(batches)}; give some")
     reference = _in_float32(program)

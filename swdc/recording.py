@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
@@ -16,9 +15,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from swdc.captured import RECORD, Captured, check_autocast, signature
+from swdc.captured import RECORD, Captured, check_autocast, signature, without_gradients
 from swdc.errors import TraceError
 from swdc.program import tensors_of
+from swdc.restoring import buffers_kept
 
 _MODES = ("_set_grad_enabled", "_exit_autocast", "_enter_inference_mode", "_exit_inference_mode")
 _ENTER_AUTOCAST = "_enter_autocast"
@@ -46,7 +46,7 @@ def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
         return results
 
     tensors = [leaf.detach().clone() for leaf in inputs if isinstance(leaf, torch.Tensor)]
-    with _unchanged(model):
+    with buffers_kept(model), without_gradients(), traceback.preserve_node_meta():
         module = _recorded(run, tensors)
     names = {id(tensor): name for name, tensor in tensors_of(model).items()}
     graph, constants, read = _flat(module, names, inputs)
@@ -56,22 +56,6 @@ def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
 def _recorded(run: Callable[..., Any], tensors: list[torch.Tensor]) -> fx.GraphModule:
     recorder = make_fx(run, tracing_mode="real", pre_dispatch=True, _error_on_data_dependent_ops=False)
     return recorder(*tensors)
-
-
-@contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
-    """Put back the buffers and the random state that a run of the model changes, and let it take no fused path."""
-    buffers = {buffer: (buffer.clone(), buffer._version) for buffer in model.buffers()}
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), traceback.preserve_node_meta():
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-        for buffer, (before, version) in buffers.items():
-            if buffer._version != version:
-                buffer.copy_(before)
 
 
 class _Sources(TorchFunctionMode):

@@ -19,7 +19,7 @@ Contents = list[Any] | dict[Any, Any]
 def restored(model: nn.Module) -> Iterator[None]:
     """Put back what the modules of a model, and the plain objects and containers that they hold, refer to.
 
-    The values of tensors are not watched.
+    The values of tensors are not watched: see ``buffers_kept``.
     """
     found: dict[int, tuple[Contents, Contents]] = {}
     _collect(model, found)
@@ -28,6 +28,19 @@ def restored(model: nn.Module) -> Iterator[None]:
     finally:
         for live, before in found.values():
             _put_back(live, before)
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Put back the values of buffers, and the state of the random generator, that a run of the model changes."""
+    buffers = {buffer: (buffer.clone(), buffer._version) for buffer in model.buffers()}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        for buffer, (before, version) in buffers.items():
+            if buffer._version != version:
+                buffer.copy_(before)
 
 
 def _collect(value: Any, found: dict[int, tuple[Contents, Contents]]) -> None:
@@ -47,8 +60,8 @@ def _collect(value: Any, found: dict[int, tuple[Contents, Contents]]) -> None:
 
 
 def _put_back(live: Contents, before: Contents) -> None:
-    if isinstance(live, list):
+    if isinstance(live, list) or isinstance(before, list):
         live[:] = before
     elif live.keys() != before.keys() or any(live[key] is not value for key, value in before.items()):
         live.clear()
-        live.update(before)  # type: ignore[arg-type]
+        live.update(before)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from swdc.captured import RECORD
 from swdc.program import SHAPE, Program
 from swdc.results import plain
 from swdc.sizes import evaluate
@@ -18,41 +19,65 @@ def sample_inputs(
     """Return random positional and keyword inputs.
 
     Floating inputs are uniform over the range of the example (normal where the example is constant), of the given
-    dtype; integers are uniform over the example's range, or the example itself where there is no batch (an edge
-    list). Everything else is as in the example.
+    dtype. Masks (of zeros and ones, or with infinities) are rows of the example, and so are integers, each row shuffled
+    along its first dimension: what is padding stays padding, and special tokens stay as many. Where there is no batch
+    (an edge list), integers are the example itself; a recorded program takes nothing but its example.
     """
     generator = torch.Generator().manual_seed(seed)
-    args, kwargs = program.facts.example
-    leaves, spec = pytree.tree_flatten((args, kwargs))
-    nodes = [n for n in program.graph.nodes if n.op == "placeholder"]
+    leaves, spec = pytree.tree_flatten(program.facts.example)
     sizes = program.facts.sizes(batch)
+    seeds = torch.randint(2**31, (batch,), generator=generator)
     drawn = []
-    for node, leaf in zip(nodes, leaves, strict=True):
+    for node, leaf in zip(program.graph.find_nodes(op="placeholder"), leaves, strict=True):
         if not isinstance(leaf, torch.Tensor):
             drawn.append(leaf)
-            continue
-        shape = evaluate(node.meta[SHAPE], sizes)
-        drawn.append(_draw(leaf, shape, generator, dtype, program.facts.batch is not None))
+        elif program.facts.captured_by == RECORD:
+            drawn.append(leaf.to(dtype) if leaf.is_floating_point() else leaf)
+        else:
+            rows = seeds if node.meta[SHAPE] and str(node.meta[SHAPE][0]) == program.facts.batch else None
+            drawn.append(_draw(leaf, evaluate(node.meta[SHAPE], sizes), generator, dtype, rows))
     positional, keywords = pytree.tree_unflatten(drawn, spec)
     return positional, keywords
 
 
 def _draw(
-    example: torch.Tensor, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype, batched: bool
+    example: torch.Tensor,
+    shape: tuple[int, ...],
+    generator: torch.Generator,
+    dtype: torch.dtype,
+    seeds: torch.Tensor | None,
 ) -> torch.Tensor:
-    cpu = example.detach().cpu()
-    if cpu.dtype.is_floating_point:
-        low, high = (float(cpu.min()), float(cpu.max())) if cpu.numel() else (0.0, 0.0)
-        if low < high:
-            values = torch.rand(shape, generator=generator, dtype=torch.float64) * (high - low) + low
-        else:
-            values = torch.randn(shape, generator=generator, dtype=torch.float64)
-        return values.to(example.device, dtype)
-    if not batched or cpu.dtype.is_complex:
-        return example
-    low_int, high_int = int(cpu.min()), int(cpu.max())
-    integers = torch.randint(low_int, high_int + 1, shape, generator=generator)
-    return integers.to(example.device, example.dtype)
+    """Return a tensor like the example's; ``seeds`` picks a row of the example for each row of a batch."""
+    dtype = dtype if example.is_floating_point() else example.dtype
+    if example.is_meta:
+        return example.new_empty(shape, dtype=dtype)
+    values = example.detach().cpu()
+    if example.is_floating_point() and not _is_mask(values):
+        values = _uniform(values, shape, generator)
+    elif seeds is not None and not example.is_complex():
+        values = _rows(values, seeds, shuffle=not _is_mask(values))
+    return values.to(example.device, dtype)
+
+
+def _is_mask(values: torch.Tensor) -> bool:
+    if values.dtype == torch.bool or not bool(values.isfinite().all()):
+        return True
+    return values.numel() > 1 and bool(((values == 0) | (values == 1)).all()) and bool((values == 1).any())
+
+
+def _uniform(values: torch.Tensor, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    low, high = (float(values.min()), float(values.max())) if values.numel() else (0.0, 0.0)
+    if low < high:
+        return torch.rand(shape, generator=generator, dtype=torch.float64) * (high - low) + low
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def _rows(values: torch.Tensor, seeds: torch.Tensor, shuffle: bool) -> torch.Tensor:
+    rows = values[seeds % len(values)]
+    if rows.dim() > 1 and shuffle:
+        orders = [torch.randperm(rows.shape[1], generator=torch.Generator().manual_seed(int(s))) for s in seeds]
+        rows = torch.stack([row[order] for row, order in zip(rows, orders, strict=True)])
+    return rows
 
 
 def flat_outputs(result: Any) -> list[torch.Tensor]:

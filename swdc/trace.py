@@ -6,7 +6,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from swdc.batching import dynamic_dims, shared_batch, tensors_in, with_batch
-from swdc.captured import Captured
+from swdc.captured import Captured, without_gradients
 from swdc.errors import TraceError
 from swdc.exporting import export
 from swdc.following import follow
@@ -26,7 +26,7 @@ from swdc.modes import training_differences
 from swdc.program import Program
 from swdc.raising import Raising, shape_of_value
 from swdc.recording import record
-from swdc.restoring import restored
+from swdc.restoring import buffers_kept, restored
 from swdc.results import opaque, plain
 
 FIXED = "the sizes of all inputs are fixed to those of the example inputs, for the model's code depends on them"
@@ -114,7 +114,8 @@ def _capture(model: nn.Module, args: Any, kwargs: Any) -> tuple[Captured, bool]:
     """Return the first way of capture that works, and whether the inputs share a batch.
 
     With dynamic sizes; with those of another batch, where the model's code takes the example's for a constant; with
-    fixed sizes; and by recording, where the code depends on the values of the inputs.
+    fixed sizes; and by recording, where the code depends on the values of the inputs. What fails with gradients is
+    tried without.
     """
     batched = shared_batch((args, kwargs)) is not None
     failures: list[Exception] = []
@@ -125,6 +126,8 @@ def _capture(model: nn.Module, args: Any, kwargs: Any) -> tuple[Captured, bool]:
         captured = _attempt(failures, export, model, *inputs, dynamic_dims(inputs))
         if captured is not None and (not batched or _batch_is_dynamic(captured)):
             return captured, batched
+        if failures:
+            _check_runs(model, args, kwargs)
         if failures and _depends_on_values(failures[-1]):
             break
     else:
@@ -134,18 +137,17 @@ def _capture(model: nn.Module, args: Any, kwargs: Any) -> tuple[Captured, bool]:
     recorded = _attempt(failures, record, model, args, kwargs)
     if recorded is not None:
         return recorded, batched
-    _check_runs(model, args, kwargs)
     raise TraceError(_why(model, failures[0])) from failures[0]
 
 
 def _examples(inputs: Any, batched: bool) -> list[Any]:
     """Return the example inputs, and those of another batch: an odd one, that no size of a model is likely to be."""
-    return [_at_least_two(inputs, batched), *([with_batch(inputs, 7)] if batched else [])]
+    return [_at_least_two(inputs, batched), with_batch(inputs, 7) if batched else inputs]
 
 
 def _attempt(failures: list[Exception], capture: Callable[..., Captured], *arguments: Any) -> Captured | None:
     try:
-        with _quiet():
+        with _quiet(), without_gradients() if failures else nullcontext():
             return capture(*arguments)
     except TraceError:
         raise
@@ -173,7 +175,7 @@ def _check_runs(model: nn.Module, args: Any, kwargs: Any) -> None:
     """Raise ``TraceError`` if a model cannot be run on the inputs."""
     shapes = [tuple(t.shape) for t in tensors_in((args, kwargs))]
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), buffers_kept(model):
             model(*args, **kwargs)
     except Exception as failure:  # whatever the user's model raises
         raise TraceError(

@@ -13,6 +13,7 @@ from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 
 from swdc.call import source_of
+from swdc.captured import RECORD
 from swdc.errors import VerificationError
 from swdc.groups import READS, WRITES
 from swdc.kept import Kept
@@ -162,6 +163,8 @@ def _batches(program: Program, batches: Sequence[int], inputs: Any) -> tuple[int
 
 
 def _settings(batches: Sequence[int], program: Program, given: bool) -> list[tuple[str, int]]:
+    if program.facts.captured_by == RECORD:
+        return [("eval", batch) for batch in batches]
     training = max(batches) if given or program.facts.batch is None else max(2, *batches)
     return [*(("eval", batch) for batch in batches), ("train", training)]
 
@@ -201,7 +204,15 @@ def _run(program: Program, mode: str, batch: int, seed: int, dtype: torch.dtype,
     args, kwargs = _inputs(program, batch, seed, dtype, inputs)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return program(*args, **kwargs)
+        try:
+            return program(*args, **kwargs)
+        except (RuntimeError, IndexError, ValueError) as error:
+            if program.facts.captured_by != RECORD:
+                raise
+            raise VerificationError(
+                f"expected a recorded program to run with other weights, but its sizes depend on the values that it "
+                f"computes ({str(error).splitlines()[0]}); slim and compare the model itself with swdc.transplant"
+            ) from error
 
 
 def _inputs(program: Program, batch: int, seed: int, dtype: torch.dtype, inputs: Any) -> Any:
@@ -223,7 +234,9 @@ def _effect(dense: Program, masked: Program, batch: int, seed: int, inputs: Any)
 
 
 def _responds(masked: Program, batch: int, seed: int) -> bool:
-    """Whether the output of the masked program depends on its input at all."""
+    """Whether the output of the masked program depends on its input at all; a recorded one has but one input."""
+    if masked.facts.captured_by == RECORD:
+        return True
     program = _in(masked, torch.float64)
     outputs = [_run(program, "eval", batch, s, torch.float64, None) for s in (seed, seed + 1)]
     return relative_error(*outputs) > 0

@@ -56,7 +56,12 @@ def test_tracing_leaves_no_trace() -> None:
 def test_what_fails_is_put_back_too() -> None:
     model = Keeps()
     before = state(model)
-    with pytest.raises(RuntimeError), restored(model):
-        model.train(not model.training)
-        model(image(1, 5, 8, 8))
+
+    def fail() -> None:
+        with restored(model):
+            model.train(not model.training)
+            model(image(1, 5, 8, 8))
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert state(model) == before
