@@ -13,6 +13,7 @@ from swdc.sparsity.planning import plan
 from swdc.sparsity.swd import SWD
 from swdc.streaming import slim_checkpoint
 from swdc.trace import trace
+from swdc.transplanting import transplant
 from swdc.verify import Certificate, verify
 
 __version__ = "0.1.0"
@@ -39,5 +40,6 @@ __all__ = [
     "slim",
     "slim_checkpoint",
     "trace",
+    "transplant",
     "verify",
 ]

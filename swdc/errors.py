@@ -25,6 +25,10 @@ class VerificationError(SwdcError):
     """Two programs that should compute the same function could not be compared."""
 
 
+class TransplantError(SwdcError):
+    """The user's own class cannot be made to compute what a slim program computes."""
+
+
 class ExportError(SwdcError):
     """An ONNX file could not be made, or does not compute what the program computes."""
 

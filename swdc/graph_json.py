@@ -45,7 +45,7 @@ def encode_program(program: Program) -> dict[str, Any]:
     example, structure = pytree.tree_flatten(facts.example)
     tensors = {str(number): leaf for number, leaf in enumerate(example) if isinstance(leaf, torch.Tensor)}
     return {
-        "nodes": [_encode_node(node) for node in program.graph.nodes],
+        "nodes": encode_graph(program.graph),
         "leaves": {path: _encode_leaf(module, path) for path, module in program.leaves.items()},
         "signature": {
             "arguments": list(info.orig_args),
@@ -65,6 +65,11 @@ def encode_program(program: Program) -> dict[str, Any]:
         },
         "modes": {path: module.training for path, module in program.named_modules(remove_duplicate=False)},
     }
+
+
+def encode_graph(graph: fx.Graph) -> list[dict[str, Any]]:
+    """Return the nodes of a graph as JSON data; its signature is not among it."""
+    return [_encode_node(node) for node in graph.nodes]
 
 
 def _encode_node(node: fx.Node) -> dict[str, Any]:
@@ -120,7 +125,7 @@ def decode_program(
     """
     for name in tensors:
         _check_path(name)
-    graph = _decode_graph(data["nodes"])
+    graph = decode_graph(data["nodes"])
     graph.set_codegen(_PyTreeCodeGen(_decode_signature(data["signature"])))
     leaves = {path: _decode_leaf(path, leaf, graph, tensors) for path, leaf in data["leaves"].items()}
     facts = data["facts"]
@@ -139,7 +144,8 @@ def decode_program(
     return program
 
 
-def _decode_graph(rows: list[dict[str, Any]]) -> fx.Graph:
+def decode_graph(rows: list[dict[str, Any]]) -> fx.Graph:
+    """Return the graph whose nodes ``encode_graph`` wrote."""
     graph = fx.Graph()
     nodes: dict[str, fx.Node] = {}
     for row in rows:

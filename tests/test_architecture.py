@@ -44,7 +44,7 @@ LAYERS = [
         "json_values",
     ],
     ["trace", "skeleton", "rewrite", "verify", "graph_json"],
-    ["onnx", "artifact", "streaming"],
+    ["onnx", "artifact", "streaming", "transplanting"],
     ["bench", "demo"],
     ["cli"],
     ["", "__main__"],
@@ -73,6 +73,7 @@ PUBLIC = {
     "slim",
     "slim_checkpoint",
     "trace",
+    "transplant",
     "verify",
 }
 

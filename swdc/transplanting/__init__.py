@@ -1,0 +1,5 @@
+"""Transplanting: the tensors of a slim program in a copy of the user's own model."""
+
+from swdc.transplanting.transplant import transplant
+
+__all__ = ["transplant"]

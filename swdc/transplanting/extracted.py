@@ -1,0 +1,87 @@
+"""A module whose forward is a part of a program's graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from swdc.errors import InputError
+from swdc.graph_json import decode_graph, encode_graph
+
+GIVEN = "given"
+
+
+class Extracted(nn.Module):
+    """Stands for a module of the user's whose own forward cannot compute the slim sizes.
+
+    It has the children, tensors and attributes of the module that it replaces, and computes the part of the slim
+    program that was traced in it. Call it as the replaced module was called in the example: sizes that do not depend
+    on the batch are fixed.
+    """
+
+    def __init__(self, replaced: nn.Module, graph: fx.Graph, signature: Signature) -> None:
+        """Take over everything that ``replaced`` holds; the graph calls its children by their paths below it."""
+        super().__init__()
+        own = {**vars(replaced), "forward": None}
+        del own["forward"]
+        self.__dict__.update({k: v.copy() if isinstance(v, dict) and k.startswith("_") else v for k, v in own.items()})
+        self._replaced = type(replaced).__name__
+        self._graph, self._signature = graph, signature
+        self._compile()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute what the replaced module did; ``InputError`` where it is called in another way."""
+        leaves, spec = pytree.tree_flatten((args, kwargs))
+        if spec != self._signature.inputs:
+            raise InputError(
+                f"expected {self._replaced} to be called as in the example ({self._signature.inputs}), got {spec}; "
+                f"transplant a slim program of a model that was traced with this call"
+            )
+        results = self._function(self, *(leaves[i] for i in self._signature.taken))
+        outputs = [results[c] if kind == "tensor" else leaves[c] if kind == GIVEN else c
+                   for kind, c in self._signature.results]  # fmt: skip
+        return pytree.tree_unflatten(outputs, self._signature.outputs)
+
+    def extra_repr(self) -> str:
+        """Name the class that it stands for."""
+        return f"in place of {self._replaced}"
+
+    def _compile(self) -> None:
+        code = self._graph.python_code("self")
+        scope = dict(code.globals)
+        exec(compile(code.src, f"<swdc: in place of {self._replaced}>", "exec"), scope)
+        self._function = scope["forward"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**self.__dict__, "_graph": encode_graph(self._graph)}
+        del state["_function"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "_graph": decode_graph(state["_graph"])})
+        self._compile()
+
+
+class Signature:
+    """How an extracted module is called, and what it returns.
+
+    ``taken`` gives for each placeholder the leaf of the arguments; ``results`` says for each leaf of the result
+    whether it is a tensor of the graph, one of the arguments, or a constant.
+    """
+
+    def __init__(
+        self,
+        inputs: pytree.TreeSpec,
+        taken: tuple[int, ...],
+        outputs: pytree.TreeSpec,
+        results: tuple[tuple[str, Any], ...],
+    ) -> None:
+        self.inputs, self.taken, self.outputs, self.results = inputs, taken, outputs, results
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is a tensor."""
+    return isinstance(value, torch.Tensor)

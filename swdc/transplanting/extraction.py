@@ -1,0 +1,220 @@
+"""Extraction: the part of a slim program that was traced in one module of the user's, as a module."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from swdc.call import Ref, unbind
+from swdc.errors import PassError
+from swdc.ops import calls
+from swdc.ops.base import target_of
+from swdc.program import DTYPE, SCOPE, SHAPE, Program
+from swdc.transplanting.extracted import GIVEN, Extracted, Signature
+from swdc.transplanting.reference import IN, OUT, Nodes, Side
+
+_CONSTANTS = (type(None), bool, int, float, str)
+
+
+def extract(
+    program: Program, path: str, module: nn.Module, call: dict[str, Side], elsewhere: Collection[str]
+) -> Extracted:
+    """Return a module that computes what the program does between the inputs and the result of a call.
+
+    ``program`` holds the tensors that the result shall hold, ``elsewhere`` names those of the user's model. Raises ``PassError`` where the part reads anything that
+    the module is not given.
+    """
+    return _Extraction(program, path, call, elsewhere).module(module)
+
+
+class _Extraction:
+    def __init__(self, program: Program, path: str, call: dict[str, Side], elsewhere: Collection[str]) -> None:
+        self.program, self.path, self.call, self.elsewhere = program, path, call, elsewhere
+        self.by_name = {node.name: node for node in program.graph.nodes}
+        self.order = {node: number for number, node in enumerate(program.graph.nodes)}
+        self.graph = fx.Graph()
+        self.made: dict[fx.Node, fx.Node] = {}
+        self.given: dict[str, int] = {}
+        self.called: set[str] = set()
+        self.foreign: dict[str, torch.Tensor] = {}
+        for number, leaf in enumerate(call[IN].leaves):
+            if isinstance(leaf, Nodes):
+                outside = [name for name in leaf.names if not self._inside(name)]
+                self.given.update(dict.fromkeys(outside or leaf.names, number))
+
+    def module(self, replaced: nn.Module) -> Extracted:
+        results = self._results()
+        outputs = [value for kind, value in results if kind == "tensor"]
+        needed = self._needed(outputs)
+        taken: list[int] = []
+        for node in needed:
+            if node.name in self.given:
+                number = self.given[node.name]
+                taken.append(number)
+                self.made[node] = self.graph.placeholder(f"{node.name}_given")
+        for node in needed:
+            if node not in self.made:
+                self.made[node] = self._copy(node)
+            self.made[node].meta = dict(node.meta)
+        self.graph.output(tuple(self.made[node] for node in outputs))
+        self.graph.lint()
+        places = {id(node): place for place, node in enumerate(outputs)}
+        named = tuple((kind, places[id(value)] if kind == "tensor" else value) for kind, value in results)
+        signature = Signature(self.call[IN].spec, tuple(taken), self.call[OUT].spec, named)
+        return self._attached(Extracted(replaced, self.graph, signature))
+
+    # -- what is needed -----------------------------------------------------------------------------------------
+
+    def _results(self) -> list[tuple[str, Any]]:
+        """Return for each leaf of the result its node, the argument that it is, or the constant."""
+        found: list[tuple[str, Any]] = []
+        arguments = self.call[IN].leaves
+        for leaf in self.call[OUT].leaves:
+            if isinstance(leaf, Nodes):
+                found.append(("tensor", self._result(leaf)))
+            elif isinstance(leaf, _CONSTANTS):
+                found.append(("constant", leaf))
+            else:
+                places = [number for number, argument in enumerate(arguments) if argument is leaf]
+                if not places:
+                    raise PassError(f"it returns an object of {type(leaf).__name__}")
+                found.append((GIVEN, places[0]))
+        return found
+
+    def _result(self, leaf: Nodes) -> fx.Node:
+        nodes = [self.by_name[name] for name in leaf.names if name in self.by_name]
+        inside = [node for node in nodes if self._inside(node.name)]
+        if not nodes:
+            raise PassError("its result is no value of the program")
+        return max(inside or nodes, key=lambda node: self.order[node])
+
+    def _needed(self, outputs: list[fx.Node]) -> list[fx.Node]:
+        """Return the nodes between the inputs and the outputs, in order."""
+        found: set[fx.Node] = set()
+        waiting = list(outputs)
+        while waiting:
+            node = waiting.pop()
+            if node in found:
+                continue
+            found.add(node)
+            if node.name in self.given or node.op == "get_attr":
+                continue
+            self._check(node)
+            if self._size_of_input(node) is None:
+                waiting += node.all_input_nodes
+        given = {node for node in found if self._size_of_input(node) is not None}
+        wanted = {self.by_name[self._size_of_input(node)[0]] for node in given}  # type: ignore[index]
+        return sorted(found | wanted, key=lambda node: self.order[node])
+
+    def _check(self, node: fx.Node) -> None:
+        is_number = node.op == "call_function" and node.meta.get(DTYPE) is None
+        if not self._inside(node.name) and not is_number:
+            raise PassError(f"it reads {node.name}, which is computed outside of it and not given to it")
+
+    def _inside(self, name: str) -> bool:
+        node = self.by_name.get(name)
+        scope = "" if node is None or node.op == "placeholder" else str(node.meta.get(SCOPE) or "")
+        return scope == self.path or scope.startswith(f"{self.path}.")
+
+    def _size_of_input(self, node: fx.Node) -> tuple[str, int] | None:
+        """Return the given value, and its dimension, that has the size which a node takes of another value."""
+        if str(node.target) != "aten.sym_size.int":
+            return None
+        value, dim = node.args
+        assert isinstance(value, fx.Node)
+        if value.name in self.given:
+            return value.name, dim  # type: ignore[return-value]
+        wanted = value.meta[SHAPE][dim]
+        for name in self.given:
+            shape = self.by_name[name].meta.get(SHAPE) if name in self.by_name else None
+            if shape and wanted in shape:
+                return name, shape.index(wanted)
+        return None
+
+    # -- copying ------------------------------------------------------------------------------------------------
+
+    def _copy(self, node: fx.Node) -> fx.Node:
+        if node.op == "get_attr":
+            return self.graph.get_attr(self._own(str(node.target)))
+        if node.op == "call_module":
+            return self._call(node)
+        size = self._size_of_input(node)
+        if size is not None:
+            return self.graph.call_function(node.target, (self.made[self.by_name[size[0]]], size[1]))  # type: ignore[arg-type]
+        return self.graph.node_copy(node, lambda n: self.made[n])
+
+    def _own(self, name: str) -> str:
+        """Return the name that a tensor has below the path."""
+        tensors = self.program.tensors
+        prefix = f"{self.path}."
+        for other, tensor in tensors.items():
+            if tensor is tensors[name] and other.startswith(prefix):
+                return other.removeprefix(prefix)
+        if name in self.elsewhere:
+            raise PassError(f"it reads {name}, which is held outside of it and not given to it")
+        own = name.replace(".", "_")
+        self.foreign[own] = tensors[name]
+        return own
+
+    def _call(self, node: fx.Node) -> fx.Node:
+        target = str(node.target)
+        if target.startswith(f"{self.path}."):
+            relative = target.removeprefix(f"{self.path}.")
+            self.called.add(relative)
+            return self.graph.call_module(relative, tuple(self.made[n] for n in node.all_input_nodes))
+        operator, call = calls(self.program)[node]
+        overload = target_of(call.operator)
+        args, kwargs = unbind(overload, call.arguments)
+        return self.graph.call_function(overload, self._new(args), self._new(kwargs))
+
+    def _new(self, argument: Any) -> Any:
+        if isinstance(argument, Ref):
+            return self.graph.get_attr(self._own(argument))
+        if isinstance(argument, fx.Node):
+            return self.made[argument]
+        if isinstance(argument, list | tuple):
+            return type(argument)(self._new(a) for a in argument)
+        if isinstance(argument, dict):
+            return {name: self._new(value) for name, value in argument.items()}
+        return argument
+
+    def _attached(self, module: Extracted) -> Extracted:
+        """Give an extracted module the leaves that it calls, and tensors that only the program has."""
+        for relative in sorted(self.called):
+            leaf = self.program.get_submodule(f"{self.path}.{relative}")
+            put_module(module, relative, leaf)
+        for name, tensor in self.foreign.items():
+            if isinstance(tensor, nn.Parameter):
+                module.register_parameter(name, tensor)
+            else:
+                module.register_buffer(name, tensor, persistent=False)
+        return module
+
+
+def put_module(root: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module at a path unless one of its class is there; what lies between is copied, or made."""
+    *parents, name = path.split(".")
+    if type(_at(root, path)) is type(module):
+        return
+    for part in parents:
+        child = root._modules.get(part)
+        root._modules[part] = nn.Module() if child is None else _shallow(child)
+        root = root._modules[part]  # type: ignore[assignment]
+    root._modules[name] = module
+
+
+def _at(root: nn.Module, path: str) -> nn.Module | None:
+    found: nn.Module | None = root
+    for part in path.split("."):
+        found = None if found is None else found._modules.get(part)
+    return found
+
+
+def _shallow(module: nn.Module) -> nn.Module:
+    """Return a copy of a module with the same children and tensors."""
+    copy: nn.Module = module.__class__.__new__(module.__class__)
+    copy.__dict__.update({**vars(module), "_modules": dict(module._modules)})
+    return copy

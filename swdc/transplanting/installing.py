@@ -1,0 +1,79 @@
+"""Putting the tensors of a slim program, and the attributes of its leaf modules, into a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from swdc.program import Program, tensors_of
+from swdc.transplanting.extraction import put_module
+
+_STANDARD = "torch.nn.modules."
+
+
+def install(model: nn.Module, dense: Program, donor: Program) -> list[str]:
+    """Put the donor's own tensors into a model by name, and set the sizes that its standard modules hold.
+
+    A standard module whose place the donor fills with another class is replaced. Returns the names of the
+    parameters that the program does not read, which stay as they are.
+    """
+    given = donor.tensors
+    for name, tensor in given.items():
+        _put(model, name, tensor)
+    for path, leaf in donor.leaves.items():
+        _set_attributes(model, path, dense.leaves.get(path), leaf)
+    for path, module in model.named_modules():
+        _set_sizes(module, path, dense.tensors)
+    return [name for name, t in tensors_of(model).items() if isinstance(t, nn.Parameter) and name not in given]
+
+
+def _put(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
+    path, _, attribute = name.rpartition(".")
+    try:
+        owner = model.get_submodule(path)
+    except AttributeError:
+        return  # a constant of the graph, or a bias of a call: no name of the user's
+    if attribute in owner._buffers:
+        owner._buffers[attribute] = tensor
+    elif attribute in owner._parameters:
+        owner._parameters[attribute] = tensor  # type: ignore[assignment]
+    elif isinstance(vars(owner).get(attribute), torch.Tensor):
+        vars(owner)[attribute] = tensor
+
+
+def _set_attributes(model: nn.Module, path: str, before: nn.Module | None, leaf: nn.Module) -> None:
+    """Set what differs between a leaf of the dense program and of the slim one, where the user's module has it too."""
+    try:
+        module = model.get_submodule(path)
+    except AttributeError:
+        return
+    if before is not None and type(before) is not type(leaf) and type(module) is type(before):
+        put_module(model, path, leaf)
+    elif before is not None:
+        for name, value in _plain(leaf).items():
+            old = vars(before).get(name)
+            if old != value and vars(module).get(name) == old:
+                vars(module)[name] = value
+
+
+def _plain(module: nn.Module) -> dict[str, Any]:
+    return {k: v for k, v in vars(module).items() if isinstance(v, int | tuple) and k != "training"}
+
+
+_SIZES: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
+    nn.Linear: {"out_features": ("weight", 0), "in_features": ("weight", 1)},
+    nn.Embedding: {"num_embeddings": ("weight", 0), "embedding_dim": ("weight", 1)},
+}
+"""Sizes that standard modules hold, and the dimension of the tensor that has them; for those that are no leaves."""
+
+
+def _set_sizes(module: nn.Module, path: str, before: dict[str, torch.Tensor]) -> None:
+    for cls, sizes in _SIZES.items():
+        if not isinstance(module, cls) or not type(module).__module__.startswith(_STANDARD):
+            continue
+        for name, (tensor, dim) in sizes.items():
+            old, new = before[f"{path}.{tensor}"], getattr(module, tensor)
+            if vars(module)[name] == old.shape[dim]:
+                vars(module)[name] = new.shape[dim]

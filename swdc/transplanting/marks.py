@@ -1,0 +1,82 @@
+"""Marks: a tensor as a few numbers, by which the same values are known again wherever they appear."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from swdc.program import Program
+from swdc.verify import TOLERANCE
+
+_LARGEST = 1e6
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The shape of a tensor, its norm, and its product with a fixed vector."""
+
+    shape: tuple[int, ...]
+    norm: float
+    product: float
+
+    def same(self, other: Mark) -> bool:
+        """Whether two tensors hold the same values, to rounding."""
+        allowed = TOLERANCE * self.norm
+        return (
+            self.shape == other.shape
+            and abs(self.norm - other.norm) <= allowed
+            and abs(self.product - other.product) <= allowed
+        )
+
+
+def mark(tensor: torch.Tensor) -> Mark:
+    """Return the mark of a tensor of any type."""
+    values = tensor.detach()
+    values = (torch.view_as_real(values) if values.is_complex() else values).double().reshape(-1)
+    values = values.nan_to_num(_LARGEST / 3, _LARGEST, -_LARGEST).clamp(-_LARGEST, _LARGEST)
+    weights = torch.arange(values.numel(), dtype=torch.float64, device=values.device).mul_(1.618).sin_()
+    return Mark(tuple(tensor.shape), float(values.norm()), float(values @ weights))
+
+
+class _Marking(fx.Interpreter):
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        self.marks: dict[str, Mark] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if isinstance(value, torch.Tensor):
+            self.marks[n.name] = mark(value)
+        return value
+
+
+def marks_of(program: Program, inputs: Any) -> tuple[dict[str, Mark], list[torch.Tensor]]:
+    """Run a program, and return the mark of each node that has a tensor, and the output tensors."""
+    marking = _Marking(program)
+    result = marking.run(*pytree.tree_leaves(inputs), enable_io_processing=False)
+    return marking.marks, [value for value in pytree.tree_leaves(result) if isinstance(value, torch.Tensor)]
+
+
+class Known:
+    """Finds the names of the values that a tensor may be."""
+
+    def __init__(self, marks: dict[str, Mark]) -> None:
+        self._by_shape: dict[tuple[int, ...], list[tuple[str, Mark]]] = {}
+        for name, one in marks.items():
+            self._by_shape.setdefault(one.shape, []).append((name, one))
+
+    def names(self, tensor: torch.Tensor) -> tuple[str, ...]:
+        """Return the names of all values equal to a tensor, in order."""
+        wanted = mark(tensor)
+        return tuple(name for name, one in self._by_shape.get(wanted.shape, ()) if one.same(wanted))
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """Return the tensors in nested arguments or results, in order."""
+    leaves: Iterable[Any] = pytree.tree_leaves(value)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]

@@ -1,0 +1,103 @@
+"""What each call of a module should take and return once the model is slim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from swdc.errors import TransplantError
+from swdc.program import Program
+from swdc.samples import relative_error
+from swdc.transplanting.marks import Known, Mark, mark, marks_of, tensors_in
+from swdc.transplanting.watching import IN, OUT, Frame, Mismatch, Watch
+from swdc.transplanting.widening import wide_program
+from swdc.verify import TOLERANCE
+
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Side:
+    """The inputs or the result of a call: its leaves, each tensor as the names of the nodes that may be it."""
+
+    leaves: tuple[Any, ...]
+    spec: pytree.TreeSpec
+
+    def tensors(self) -> list[Names]:
+        """Return the names for each tensor, in order."""
+        return [leaf.names for leaf in self.leaves if isinstance(leaf, Nodes)]
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The nodes of the program that have the value of a tensor."""
+
+    names: Names
+
+
+@dataclass
+class Reference:
+    """The calls of the user's modules by path and number, and the marks of the slim program's nodes."""
+
+    calls: dict[tuple[str, int], dict[str, Side]]
+    slim: dict[str, Mark]
+    passed: int = field(default=0)
+
+    def check(self, frame: Frame, kind: str, value: Any) -> None:
+        """Raise ``Mismatch`` unless the inputs or the result of a call are those of the slim program."""
+        side = self.calls.get((frame.path, frame.number), {}).get(kind)
+        if side is not None:
+            wanted, got = side.tensors(), tensors_in(value)
+            if len(wanted) != len(got):
+                raise Mismatch(f"{len(got)} tensors as its {kind} instead of {len(wanted)}")
+            for names, tensor in zip(wanted, got, strict=True):
+                self._compare(names, tensor, kind)
+        self.passed += 1
+
+    def _compare(self, names: Names, tensor: torch.Tensor, kind: str) -> None:
+        expected = [self.slim[name] for name in names if name in self.slim]
+        if not expected:
+            return
+        given = mark(tensor)
+        if not any(one.same(given) for one in expected):
+            shapes = {one.shape for one in expected}
+            what = "other values" if given.shape in shapes else f"{given.shape} instead of {shapes.pop()}"
+            raise Mismatch(f"{what} as its {kind}")
+
+
+def observe(model: nn.Module, dense: Program, slim: Program, inputs: Any) -> Reference:
+    """Run the user's dense model, its program and the slim one, all in float64, and say which nodes its calls see.
+
+    Raises ``TransplantError`` where the model does not compute what its program computes.
+    """
+    marks, outputs = marks_of(wide_program(dense), inputs)
+    known = Known(marks)
+    calls: dict[tuple[str, int], dict[str, Side]] = {}
+    results: list[Any] = []
+
+    def report(frame: Frame, kind: str, value: Any) -> None:
+        calls.setdefault((frame.path, frame.number), {})[kind] = _side(value, known)
+        if kind == OUT and not frame.path:
+            results.append(value)
+
+    failure = Watch(model, report).run(model, *inputs)
+    if failure is not None or relative_error(outputs, results[-1]) > TOLERANCE:
+        why = str(failure.error).splitlines()[0] if failure is not None and str(failure.error) else "its output differs"
+        raise TransplantError(
+            f"expected {type(model).__name__} to compute in float64 what its program computes, but it does not: {why}; "
+            f"use the slim program itself"
+        )
+    return Reference(calls, marks_of(wide_program(slim), inputs)[0])
+
+
+def _side(value: Any, known: Known) -> Side:
+    leaves, spec = pytree.tree_flatten(value)
+    named = (Nodes(known.names(leaf)) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves)
+    return Side(tuple(named), spec)
+
+
+__all__ = ["IN", "OUT", "Nodes", "Reference", "Side", "observe"]

@@ -1,0 +1,86 @@
+"""Slots: the integers that a module holds, in its attributes, in tuples, lists and dicts, and in configurations."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from types import CodeType
+from typing import Any
+
+import torch
+from torch import nn
+
+Keys = tuple[Any, ...]
+"""The way to an integer: the attribute, then indices, keys, or attributes of other objects."""
+
+_DEEPEST = 4
+_OWN = frozenset(vars(nn.Module()))
+_NOT_CONFIGURATIONS = (nn.Module, torch.Tensor, type, torch.dtype, torch.device)
+_NOT_READ = {"__init__", "__repr__", "extra_repr", "reset_parameters", "_reset_parameters", "init_weights"}
+
+
+def integers(module: nn.Module, configurations: bool = False) -> Iterator[tuple[Keys, int]]:
+    """Yield the integers in a module's attributes; those in plain objects only with ``configurations``."""
+    for name, value in list(vars(module).items()):
+        if name not in _OWN:
+            yield from _inside((name,), value, configurations)
+
+
+def _inside(keys: Keys, value: Any, configurations: bool) -> Iterator[tuple[Keys, int]]:
+    if isinstance(value, int) and not isinstance(value, bool):
+        yield keys, value
+    elif len(keys) <= _DEEPEST:
+        for key, item in _items(value, configurations):
+            yield from _inside((*keys, key), item, configurations)
+
+
+def _items(value: Any, configurations: bool) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, list | tuple):
+        yield from enumerate(value)
+    elif isinstance(value, dict):
+        yield from value.items()
+    elif configurations and not isinstance(value, _NOT_CONFIGURATIONS) and not callable(value):
+        yield from getattr(value, "__dict__", {}).items()
+
+
+def put(module: nn.Module, keys: Keys, number: int) -> None:
+    """Set an integer of a module; what holds it is copied, for other modules may share it."""
+    vars(module)[keys[0]] = _with(vars(module)[keys[0]], keys[1:], number)
+
+
+def _with(value: Any, keys: Keys, number: int) -> Any:
+    if not keys:
+        return number
+    first, rest = keys[0], keys[1:]
+    if isinstance(value, list | tuple):
+        items = list(value)
+        items[first] = _with(items[first], rest, number)
+        return items if isinstance(value, list) else _tuple_like(value, items)
+    changed = copy.copy(value)
+    if isinstance(value, dict):
+        changed[first] = _with(value[first], rest, number)
+    else:
+        vars(changed)[first] = _with(vars(value)[first], rest, number)
+    return changed
+
+
+def _tuple_like(value: tuple[Any, ...], items: list[Any]) -> Any:
+    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+
+
+def names_read(cls: type) -> set[str]:
+    """Return every name that the methods of a class mention, those that set it up or print it aside."""
+    names: set[str] = set()
+    for base in cls.__mro__:
+        if base in (nn.Module, object):
+            continue
+        for name, function in vars(base).items():
+            code = getattr(getattr(function, "fget", function), "__code__", None)
+            if code is not None and name not in _NOT_READ:
+                names |= _mentioned(code)
+    return names
+
+
+def _mentioned(code: CodeType) -> set[str]:
+    nested = (c for c in code.co_consts if isinstance(c, CodeType))
+    return set(code.co_names).union(*map(_mentioned, nested))

@@ -1,0 +1,214 @@
+"""From a slim program back to the user's own class."""
+
+from __future__ import annotations
+
+import copy
+import traceback
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from swdc.call import source_of
+from swdc.errors import PassError, SwdcError, TransplantError
+from swdc.program import SCOPE, Program, tensors_of
+from swdc.samples import relative_error, sample_inputs
+from swdc.trace import trace
+from swdc.transplanting.extraction import extract
+from swdc.transplanting.installing import install
+from swdc.transplanting.literals import changed_numbers
+from swdc.transplanting.reference import Reference, observe
+from swdc.transplanting.solving import Solver
+from swdc.transplanting.watching import Failure
+from swdc.transplanting.widening import Tensors, in_float64, wide_program
+from swdc.verify import TOLERANCE
+
+_BATCH = 2
+"""Batch size of the runs that solve for integers."""
+BATCHES = (1, 3)
+"""Batch sizes of the comparison at the end."""
+_FLOAT32 = 1e-3
+"""Largest relative error of the model as the user calls it, in the type of its weights."""
+
+
+def transplant(slim: Program, model: nn.Module) -> nn.Module:
+    """Return a copy of the user's model, of its own class, with the tensors of a slim program of it.
+
+    The integers that its forward needs (``out_channels``, ``num_heads``, the sizes in a view) are solved from the
+    literals that changed in the graph. A standard norm that the slim program computes over fewer channels with the
+    old divisor becomes the program's module; a submodule that cannot be fixed by integers is replaced by its part of
+    the slim program, and a warning says so. Names in ``state_dict``, modes and ``requires_grad`` stay; the given
+    model is not changed.
+
+    The result is compared with the slim program in float64, at batch sizes 1 and 3. Raises ``TransplantError`` if
+    the program was not made from the model, or naming the module and the line that could not be fixed.
+    """
+    return _Transplanting(slim, model).result()
+
+
+class _Transplanting:
+    def __init__(self, slim: Program, model: nn.Module) -> None:
+        if slim.facts.origin is None or slim.facts.origin.dense is not None:
+            raise TransplantError("expected a slim program as made by swdc.slim, got another; slim it with a plan")
+        self.slim, self.donor = slim, slim.clone()
+        self.name = type(model).__name__
+        self.mine = copy.deepcopy(model)
+        self.names = set(tensors_of(model))
+        self.notes: list[str] = []
+        self.wide = Tensors()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            args, kwargs = slim.facts.example
+            self.dense = _own(trace(self.mine, kwargs or args), slim)
+
+    def result(self) -> nn.Module:
+        modes = {module: module.training for module in self.mine.modules()}
+        self.mine.eval()
+        inputs = self._inputs(_BATCH)
+        self.wide.widen(self.mine)
+        reference = observe(self.mine, self.dense, self.slim, inputs)
+        self.wide.restore(self.mine)
+        kept = install(self.mine, self.dense, self.donor)
+        self.wide.widen(self.mine)
+        solver = Solver(self.mine, reference, changed_numbers(self.dense, self.slim))
+        self._solve(solver, reference, inputs)
+        self._compare()
+        self.wide.restore(self.mine)
+        self._compare_as_called()
+        for module, mode in modes.items():
+            module.training = mode
+        self._report(kept)
+        return self.mine
+
+    def _inputs(self, batch: int) -> Any:
+        return sample_inputs(self.dense, batch, 0, torch.float64)
+
+    def _solve(self, solver: Solver, reference: Reference, inputs: Any) -> None:
+        solver.guess()
+        reached = -1
+        while True:
+            passed, failure = solver.run(inputs)
+            if failure is None:
+                return
+            if passed <= reached or not self._repair(solver, reference, failure):
+                raise self._error(failure)
+            reached = passed
+
+    def _repair(self, solver: Solver, reference: Reference, failure: Failure) -> bool:
+        """Fix the module in which a run failed: by integers, else by its part of the program; innermost first."""
+        frames = failure.frames[::-1]
+        if any(solver.repair(frame) for frame in frames) or any(solver.repair(f, far=True) for f in frames[:2]):
+            return True
+        for frame in frames:
+            if not frame.path:
+                continue
+            module = self.mine.get_submodule(frame.path)
+            try:
+                call = reference.calls[frame.path, 0]
+                part = extract(self.donor, frame.path, module, call, self.names)
+            except (PassError, KeyError):
+                continue
+            part.training = module.training
+            self.wide.widen(part)
+            _replace(self.mine, module, part)
+            if solver.again(frame)[1] is None:
+                self.notes.append(f"{frame.path} ({type(module).__name__})")
+                return True
+            _replace(self.mine, part, module)
+        return False
+
+    def _compare(self) -> None:
+        """Compare with the slim program in float64."""
+        program = wide_program(self.slim).eval()
+        for batch in BATCHES:
+            args, kwargs = self._inputs(batch)
+            with in_float64():
+                error = relative_error(program(*args, **kwargs), self.mine(*args, **kwargs))
+            if error > TOLERANCE:
+                raise self._different(error, batch)
+
+    def _compare_as_called(self) -> None:
+        """Compare as the user calls it: without gradients, torch may take other ways through its modules."""
+        floats = [t.dtype for t in self.mine.parameters() if t.is_floating_point()]
+        dtype = floats[0] if floats else torch.float32
+        args, kwargs = sample_inputs(self.dense, BATCHES[-1], 0, dtype)
+        slim = self.slim.clone().eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            error = relative_error(slim(*args, **kwargs), self.mine(*args, **kwargs))
+        if error > (TOLERANCE if dtype == torch.float64 else _FLOAT32):
+            raise self._different(error, BATCHES[-1])
+
+    def _different(self, error: float, batch: int) -> TransplantError:
+        return TransplantError(
+            f"expected {self.name} to compute what the slim program computes, but they differ by {error:.1e} at batch "
+            f"size {batch}; use the slim program itself"
+        )
+
+    def _error(self, failure: Failure) -> TransplantError:
+        path = failure.frames[-1].path if failure.frames else ""
+        module = self.mine.get_submodule(path)
+        line = _line_of(failure.error) or self._line_in(path)
+        why = str(failure.error).splitlines()[0] if str(failure.error) else type(failure.error).__name__
+        return TransplantError(
+            f"expected integers with which {type(module).__name__} at {path or 'the top'!r} computes the slim sizes, "
+            f"found none: {line} gives {why}; read the size there from a tensor or from an attribute of the module"
+        )
+
+    def _line_in(self, path: str) -> str:
+        """Return the line of the first operator traced in a module."""
+        for node in self.dense.graph.nodes:
+            if node.op != "placeholder" and node.meta.get(SCOPE) == path and source_of(node):
+                return source_of(node)
+        return "its forward"
+
+    def _report(self, kept: list[str]) -> None:
+        if self.notes:
+            warnings.warn(
+                f"replaced by their part of the slim program, with the sizes of the example: {_some(self.notes)}",
+                stacklevel=4,
+            )
+        if kept:
+            warnings.warn(
+                f"kept as they are, for evaluation does not read them, so that they may not fit any more: {_some(kept)}",
+                stacklevel=4,
+            )
+
+
+def _own(dense: Program, slim: Program) -> Program:
+    """Return the program of the model; raise ``TransplantError`` if the slim one was made from another."""
+    assert slim.facts.origin is not None
+    if dense.hash() != slim.facts.origin.plan.program_hash:
+        raise TransplantError(
+            "expected the model that the slim program was traced from, got one of another graph; give the model as "
+            "it was traced (a program with inserted batch norms has no such model)"
+        )
+    return dense
+
+
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module wherever a model holds another."""
+    for module in list(model.modules()):
+        if module is old or module is new:
+            continue
+        for name, child in module._modules.items():
+            if child is old:
+                module._modules[name] = new
+
+
+def _line_of(error: Exception) -> str:
+    """Return ``file:line`` of the innermost frame of the user's code in the traceback of an error."""
+    best = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        path = frame.filename.replace("\\", "/")
+        if "/torch/" not in path and "/swdc/" not in path:
+            best = f"{frame.filename}:{frame.lineno}"
+    return best
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
+
+
+__all__ = ["SwdcError", "transplant"]

@@ -1,0 +1,91 @@
+"""Watching a model run: every call of a module is reported with its inputs and its result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from swdc.transplanting.widening import in_float64
+
+IN, OUT = "inputs", "result"
+
+Report = Callable[["Frame", str, Any], None]
+"""Takes a call, ``IN`` or ``OUT``, and the arguments or the result; raises ``Mismatch`` to stop the run."""
+
+
+class Mismatch(Exception):
+    """A module was given, or returned, something else than it should."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A call of a module: the how-manieth, with what, and how often each module had been called before."""
+
+    path: str
+    number: int
+    args: tuple[Any, ...] = field(repr=False)
+    kwargs: dict[str, Any] = field(repr=False)
+    before: dict[str, int] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run stopped: the error, and the calls that it stopped in, the outermost first."""
+
+    error: Exception
+    frames: tuple[Frame, ...]
+
+
+def paths_of(model: nn.Module) -> dict[nn.Module, str]:
+    """Return the first path of each module."""
+    return {module: path for path, module in model.named_modules()}
+
+
+class Watch:
+    """Runs a model, or one of its modules, and reports each call."""
+
+    def __init__(self, model: nn.Module, report: Report) -> None:
+        self.report, self.paths = report, paths_of(model)
+        self.frames: list[Frame] = []
+        self.counts: Counter[str] = Counter()
+
+    def run(self, module: nn.Module, args: Any, kwargs: Any, before: dict[str, int] | None = None) -> Failure | None:
+        """Call a module on copies of the arguments, and return why it stopped, ``None`` where it did not."""
+        self.counts = Counter(before or {})
+        handles = []
+        for part in self.paths:
+            handles.append(part.register_forward_pre_hook(self._enter, with_kwargs=True))
+            handles.append(part.register_forward_hook(self._leave, with_kwargs=True))
+        args, kwargs = copied((args, kwargs))
+        try:
+            with in_float64():
+                module(*args, **kwargs)
+        except Exception as error:  # whatever the user's code raises on sizes that it does not expect
+            return Failure(error, tuple(self.frames))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return None
+
+    def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        path = self.paths[module]
+        saved = copied((args, kwargs))
+        frame = Frame(path, self.counts[path], *saved, before=dict(self.counts))
+        self.report(frame, IN, (args, kwargs))
+        self.frames.append(frame)
+        self.counts[path] += 1
+
+    def _leave(self, module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+        self.report(self.frames[-1], OUT, result)
+        self.frames.pop()
+
+
+def copied(value: Any) -> Any:
+    """Return nested values with every tensor copied: a model may overwrite what it is given."""
+    return pytree.tree_map_only(torch.Tensor, torch.Tensor.clone, value)

@@ -1,0 +1,109 @@
+"""Running a model, or a program, in float64 without changing what it stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.fx.node import map_aggregate
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from swdc.program import Program
+
+_NARROW = (torch.float16, torch.bfloat16, torch.float32)
+_CASTS: Any = {torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16}
+_DROPOUTS: Any = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout}
+
+
+class Tensors:
+    """Puts float64 copies in the place of a model's tensors, tied ones once, and takes them out again."""
+
+    def __init__(self) -> None:
+        self._wide: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._stored: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def widen(self, model: nn.Module) -> None:
+        """Put copies in float64 in the place of all floating tensors that are not such copies."""
+        for store, name, tensor in _slots(model):
+            if id(tensor) not in self._stored:
+                store[name] = self._copy(tensor)
+
+    def restore(self, model: nn.Module) -> None:
+        """Put the tensors back that the copies were made of."""
+        for store, name, tensor in _slots(model):
+            if id(tensor) in self._stored:
+                store[name] = self._stored[id(tensor)][1]
+
+    def _copy(self, tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in self._wide:
+            data = widened(tensor.detach().clone())
+            is_parameter = isinstance(tensor, nn.Parameter)
+            wide = nn.Parameter(data, tensor.requires_grad) if is_parameter else data
+            self._wide[id(tensor)] = (tensor, wide)
+            self._stored[id(wide)] = (wide, tensor)
+        return self._wide[id(tensor)][1]
+
+
+def _slots(model: nn.Module) -> list[tuple[dict[str, Any], str, torch.Tensor]]:
+    """Return every place of a model that holds a tensor."""
+    return [
+        (store, name, tensor)
+        for module in model.modules()
+        for store in (module._parameters, module._buffers)
+        for name, tensor in store.items()
+        if tensor is not None
+    ]
+
+
+def widened(value: Any) -> Any:
+    """Return a floating tensor in float64, a floating type as float64, anything else as it is."""
+    if isinstance(value, torch.Tensor):
+        return value.double() if value.dtype in _NARROW else value
+    return torch.float64 if isinstance(value, torch.dtype) and value in _NARROW else value
+
+
+class _Wide(TorchFunctionMode):
+    """Lets code that names a floating type compute in float64, and drop nothing."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _CASTS:
+            func = torch.Tensor.double
+        if func in _DROPOUTS:
+            return args[0] if args else (kwargs or {})["input"]
+        cast = [widened(a) if isinstance(a, torch.dtype) else a for a in args]
+        named = {k: widened(v) if isinstance(v, torch.dtype) else v for k, v in (kwargs or {}).items()}
+        return func(*cast, **named)
+
+
+@contextmanager
+def in_float64() -> Iterator[None]:
+    """Compute in float64 whatever types the code asks for, without dropout and without gradients."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), _Wide():
+            torch.manual_seed(0)
+            yield
+    finally:
+        torch.set_default_dtype(default)
+
+
+def wide_program(program: Program) -> Program:
+    """Return a copy of a program that computes in float64 throughout."""
+    copy = program.clone()
+    Tensors().widen(copy)
+    for node in copy.graph.nodes:
+        if node.op == "call_function":
+            node.args, node.kwargs = map_aggregate(node.args, widened), map_aggregate(node.kwargs, widened)
+    copy.recompile()
+    return copy
+
+
+def wide_inputs(inputs: Any) -> Any:
+    """Return nested inputs with all floating tensors in float64."""
+    return pytree.tree_map_only(torch.Tensor, widened, inputs)
