@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
@@ -12,6 +11,23 @@ from swdc.errors import InputError
 from swdc.graph_json import decode_graph, encode_graph
 
 GIVEN = "given"
+
+
+class Signature:
+    """How an extracted module is called, and what it returns.
+
+    ``taken`` gives for each placeholder the leaf of the arguments; ``results`` says for each leaf of the result
+    whether it is a tensor of the graph, one of the arguments, or a constant.
+    """
+
+    def __init__(
+        self,
+        inputs: pytree.TreeSpec,
+        taken: tuple[int, ...],
+        outputs: pytree.TreeSpec,
+        results: tuple[tuple[str, Any], ...],
+    ) -> None:
+        self.inputs, self.taken, self.outputs, self.results = inputs, taken, outputs, results
 
 
 class Extracted(nn.Module):
@@ -61,27 +77,5 @@ class Extracted(nn.Module):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({**state, "_graph": decode_graph(state["_graph"])})
+        super().__setstate__({**state, "_graph": decode_graph(state["_graph"])})  # type: ignore[no-untyped-call]
         self._compile()
-
-
-class Signature:
-    """How an extracted module is called, and what it returns.
-
-    ``taken`` gives for each placeholder the leaf of the arguments; ``results`` says for each leaf of the result
-    whether it is a tensor of the graph, one of the arguments, or a constant.
-    """
-
-    def __init__(
-        self,
-        inputs: pytree.TreeSpec,
-        taken: tuple[int, ...],
-        outputs: pytree.TreeSpec,
-        results: tuple[tuple[str, Any], ...],
-    ) -> None:
-        self.inputs, self.taken, self.outputs, self.results = inputs, taken, outputs, results
-
-
-def is_tensor(value: Any) -> bool:
-    """Whether a value is a tensor."""
-    return isinstance(value, torch.Tensor)

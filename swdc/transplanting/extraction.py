@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from swdc.call import Ref, unbind
+from swdc.call import Call, Ref, unbind
 from swdc.errors import PassError
-from swdc.ops import calls
-from swdc.ops.base import target_of
+from swdc.mutation import overwrites
+from swdc.ops import Leaf, Operator, calls
+from swdc.ops.base import is_overload, target_of
 from swdc.program import DTYPE, SCOPE, SHAPE, Program
 from swdc.transplanting.extracted import GIVEN, Extracted, Signature
 from swdc.transplanting.reference import IN, OUT, Nodes, Side
@@ -24,31 +25,34 @@ def extract(
 ) -> Extracted:
     """Return a module that computes what the program does between the inputs and the result of a call.
 
-    ``program`` holds the tensors that the result shall hold, ``elsewhere`` names those of the user's model. Raises ``PassError`` where the part reads anything that
-    the module is not given.
+    ``program`` holds the tensors that the result shall hold, ``elsewhere`` names those of the user's model. Raises
+    ``PassError`` where the part reads anything that the module is not given.
     """
-    return _Extraction(program, path, call, elsewhere).module(module)
+    return _Extraction(program, path, module, call, elsewhere).module()
 
 
 class _Extraction:
-    def __init__(self, program: Program, path: str, call: dict[str, Side], elsewhere: Collection[str]) -> None:
-        self.program, self.path, self.call, self.elsewhere = program, path, call, elsewhere
+    def __init__(
+        self, program: Program, path: str, replaced: nn.Module, call: dict[str, Side], elsewhere: Collection[str]
+    ) -> None:
+        self.program, self.path, self.replaced, self.call, self.elsewhere = program, path, replaced, call, elsewhere
         self.by_name = {node.name: node for node in program.graph.nodes}
         self.order = {node: number for number, node in enumerate(program.graph.nodes)}
         self.graph = fx.Graph()
         self.made: dict[fx.Node, fx.Node] = {}
         self.given: dict[str, int] = {}
-        self.called: set[str] = set()
+        self.leaves: dict[str, nn.Module] = {}
         self.foreign: dict[str, torch.Tensor] = {}
         for number, leaf in enumerate(call[IN].leaves):
             if isinstance(leaf, Nodes):
                 outside = [name for name in leaf.names if not self._inside(name)]
                 self.given.update(dict.fromkeys(outside or leaf.names, number))
 
-    def module(self, replaced: nn.Module) -> Extracted:
+    def module(self) -> Extracted:
+        """Return the finished module."""
         results = self._results()
         outputs = [value for kind, value in results if kind == "tensor"]
-        needed = self._needed(outputs)
+        needed = self._needed([*outputs, *self._overwriting(outputs)])
         taken: list[int] = []
         for node in needed:
             if node.name in self.given:
@@ -64,7 +68,7 @@ class _Extraction:
         places = {id(node): place for place, node in enumerate(outputs)}
         named = tuple((kind, places[id(value)] if kind == "tensor" else value) for kind, value in results)
         signature = Signature(self.call[IN].spec, tuple(taken), self.call[OUT].spec, named)
-        return self._attached(Extracted(replaced, self.graph, signature))
+        return self._attached(Extracted(self.replaced, self.graph, signature))
 
     # -- what is needed -----------------------------------------------------------------------------------------
 
@@ -89,7 +93,13 @@ class _Extraction:
         inside = [node for node in nodes if self._inside(node.name)]
         if not nodes:
             raise PassError("its result is no value of the program")
-        return max(inside or nodes, key=lambda node: self.order[node])
+        last: fx.Node = max(inside or nodes, key=lambda node: self.order[node])
+        return last
+
+    def _overwriting(self, outputs: list[fx.Node]) -> list[fx.Node]:
+        """Return the nodes inside that overwrite a value, before the last output: nothing may read them."""
+        last = max((self.order[node] for node in outputs), default=0)
+        return [n for n, number in self.order.items() if number < last and overwrites(n) and self._inside(n.name)]
 
     def _needed(self, outputs: list[fx.Node]) -> list[fx.Node]:
         """Return the nodes between the inputs and the outputs, in order."""
@@ -126,7 +136,7 @@ class _Extraction:
         value, dim = node.args
         assert isinstance(value, fx.Node)
         if value.name in self.given:
-            return value.name, dim  # type: ignore[return-value]
+            return value.name, int(dim)  # type: ignore[arg-type]
         wanted = value.meta[SHAPE][dim]
         for name in self.given:
             shape = self.by_name[name].meta.get(SHAPE) if name in self.by_name else None
@@ -147,28 +157,53 @@ class _Extraction:
         return self.graph.node_copy(node, lambda n: self.made[n])
 
     def _own(self, name: str) -> str:
-        """Return the name that a tensor has below the path."""
+        """Return the name that a tensor has below the path; one that only the program has gets a new name."""
         tensors = self.program.tensors
-        prefix = f"{self.path}."
-        for other, tensor in tensors.items():
-            if tensor is tensors[name] and other.startswith(prefix):
-                return other.removeprefix(prefix)
-        if name in self.elsewhere:
+        names = [other for other in self.elsewhere if tensors.get(other) is tensors[name]]
+        inside = [other for other in names if other.startswith(f"{self.path}.")]
+        if names and not inside:
             raise PassError(f"it reads {name}, which is held outside of it and not given to it")
-        own = name.replace(".", "_")
+        if inside:
+            return inside[0].removeprefix(f"{self.path}.")
+        own = self._free(name.replace(".", "_"))
         self.foreign[own] = tensors[name]
         return own
+
+    def _free(self, name: str) -> str:
+        """Return a name that hides nothing of the replaced module's."""
+        while hasattr(self.replaced, name):
+            name = f"{name}_"
+        return name
 
     def _call(self, node: fx.Node) -> fx.Node:
         target = str(node.target)
         if target.startswith(f"{self.path}."):
-            relative = target.removeprefix(f"{self.path}.")
-            self.called.add(relative)
-            return self.graph.call_module(relative, tuple(self.made[n] for n in node.all_input_nodes))
+            relative = self._place(target.removeprefix(f"{self.path}."))
+            self.leaves[relative] = self.program.get_submodule(target)
+            return self.graph.call_module(relative, self._new(node.args), self._new(node.kwargs))
         operator, call = calls(self.program)[node]
+        if not is_overload(call.operator):
+            return self._call_without_tensors(node, operator, call)
         overload = target_of(call.operator)
         args, kwargs = unbind(overload, call.arguments)
         return self.graph.call_function(overload, self._new(args), self._new(kwargs))
+
+    def _place(self, relative: str) -> str:
+        """Return the path of a leaf: that of the user's module, or a new one that hides nothing of the module's."""
+        if _at(self.replaced, relative) is not None:
+            return relative
+        return self._free(relative.replace(".", "_"))
+
+    def _call_without_tensors(self, node: fx.Node, operator: Operator, call: Call) -> fx.Node:
+        """Call a module that stands at the path itself: as a child without tensors, which are given to it."""
+        assert isinstance(operator, Leaf)
+        given = {n: v for n, v in call.arguments.items() if n != operator.data and isinstance(v, fx.Node | Ref)}
+        bare = Call(node, call.operator, {**call.arguments, **dict.fromkeys(given)})
+        module = operator.build(bare, self.program.tensors)
+        if module is None:
+            raise PassError(f"no module computes {call.operator} on tensors that it is given")
+        self.leaves[node.name] = module
+        return self.graph.call_module(node.name, (self._new(call[operator.data]),), self._new(given))
 
     def _new(self, argument: Any) -> Any:
         if isinstance(argument, Ref):
@@ -183,8 +218,7 @@ class _Extraction:
 
     def _attached(self, module: Extracted) -> Extracted:
         """Give an extracted module the leaves that it calls, and tensors that only the program has."""
-        for relative in sorted(self.called):
-            leaf = self.program.get_submodule(f"{self.path}.{relative}")
+        for relative, leaf in self.leaves.items():
             put_module(module, relative, leaf)
         for name, tensor in self.foreign.items():
             if isinstance(tensor, nn.Parameter):

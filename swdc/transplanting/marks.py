@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from swdc.program import Program
+from swdc.samples import flat_outputs
 from swdc.verify import TOLERANCE
 
 _LARGEST = 1e6
@@ -59,7 +59,7 @@ def marks_of(program: Program, inputs: Any) -> tuple[dict[str, Mark], list[torch
     """Run a program, and return the mark of each node that has a tensor, and the output tensors."""
     marking = _Marking(program)
     result = marking.run(*pytree.tree_leaves(inputs), enable_io_processing=False)
-    return marking.marks, [value for value in pytree.tree_leaves(result) if isinstance(value, torch.Tensor)]
+    return marking.marks, flat_outputs(result)
 
 
 class Known:
@@ -74,9 +74,3 @@ class Known:
         """Return the names of all values equal to a tensor, in order."""
         wanted = mark(tensor)
         return tuple(name for name, one in self._by_shape.get(wanted.shape, ()) if one.same(wanted))
-
-
-def tensors_in(value: Any) -> list[torch.Tensor]:
-    """Return the tensors in nested arguments or results, in order."""
-    leaves: Iterable[Any] = pytree.tree_leaves(value)
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]

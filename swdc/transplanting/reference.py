@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from swdc.errors import TransplantError
 from swdc.program import Program
 from swdc.samples import relative_error
-from swdc.transplanting.marks import Known, Mark, mark, marks_of, tensors_in
+from swdc.transplanting.marks import Known, Mark, mark, marks_of
 from swdc.transplanting.watching import IN, OUT, Frame, Mismatch, Watch
 from swdc.transplanting.widening import wide_program
 from swdc.verify import TOLERANCE
@@ -51,7 +51,7 @@ class Reference:
         """Raise ``Mismatch`` unless the inputs or the result of a call are those of the slim program."""
         side = self.calls.get((frame.path, frame.number), {}).get(kind)
         if side is not None:
-            wanted, got = side.tensors(), tensors_in(value)
+            wanted, got = side.tensors(), _tensors(value)
             if len(wanted) != len(got):
                 raise Mismatch(f"{len(got)} tensors as its {kind} instead of {len(wanted)}")
             for names, tensor in zip(wanted, got, strict=True):
@@ -92,6 +92,10 @@ def observe(model: nn.Module, dense: Program, slim: Program, inputs: Any) -> Ref
             f"use the slim program itself"
         )
     return Reference(calls, marks_of(wide_program(slim), inputs)[0])
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
 def _side(value: Any, known: Known) -> Side:

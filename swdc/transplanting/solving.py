@@ -35,7 +35,8 @@ class Solver:
 
     def run(self, inputs: Any) -> tuple[int, Failure | None]:
         """Run the model, and return how many checks it passed, and where it failed."""
-        return self._watched(self.model, *inputs, None)
+        args, kwargs = inputs
+        return self._watched(self.model, args, kwargs, None)
 
     def again(self, frame: Frame) -> tuple[int, Failure | None]:
         """Run one call of a module as in its frame."""

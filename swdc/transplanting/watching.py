@@ -19,7 +19,7 @@ Report = Callable[["Frame", str, Any], None]
 """Takes a call, ``IN`` or ``OUT``, and the arguments or the result; raises ``Mismatch`` to stop the run."""
 
 
-class Mismatch(Exception):
+class Mismatch(Exception):  # noqa: N818 - it stops a run, and is never shown as such
     """A module was given, or returned, something else than it should."""
 
 
@@ -75,8 +75,8 @@ class Watch:
 
     def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         path = self.paths[module]
-        saved = copied((args, kwargs))
-        frame = Frame(path, self.counts[path], *saved, before=dict(self.counts))
+        saved, named = copied((args, kwargs))
+        frame = Frame(path, self.counts[path], saved, named, dict(self.counts))
         self.report(frame, IN, (args, kwargs))
         self.frames.append(frame)
         self.counts[path] += 1

@@ -20,7 +20,7 @@ from swdc.transplanting.installing import install
 from swdc.transplanting.literals import changed_numbers
 from swdc.transplanting.reference import Reference, observe
 from swdc.transplanting.solving import Solver
-from swdc.transplanting.watching import Failure
+from swdc.transplanting.watching import Failure, Frame
 from swdc.transplanting.widening import Tensors, in_float64, wide_program
 from swdc.verify import TOLERANCE
 
@@ -56,11 +56,13 @@ class _Transplanting:
         self.mine = copy.deepcopy(model)
         self.names = set(tensors_of(model))
         self.notes: list[str] = []
+        self.reasons: dict[str, str] = {}
+        self.replaced: set[type[nn.Module]] = set()
         self.wide = Tensors()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             args, kwargs = slim.facts.example
-            self.dense = _own(trace(self.mine, kwargs or args), slim)
+            self.dense = _own(trace(self.mine, kwargs or args, slim.facts.attention), slim)
 
     def result(self) -> nn.Module:
         modes = {module: module.training for module in self.mine.modules()}
@@ -98,24 +100,31 @@ class _Transplanting:
     def _repair(self, solver: Solver, reference: Reference, failure: Failure) -> bool:
         """Fix the module in which a run failed: by integers, else by its part of the program; innermost first."""
         frames = failure.frames[::-1]
+        known = (f for f in frames if f.path and type(self.mine.get_submodule(f.path)) in self.replaced)
+        if any(self._extract(solver, reference, frame) for frame in known):
+            return True
         if any(solver.repair(frame) for frame in frames) or any(solver.repair(f, far=True) for f in frames[:2]):
             return True
-        for frame in frames:
-            if not frame.path:
-                continue
-            module = self.mine.get_submodule(frame.path)
-            try:
-                call = reference.calls[frame.path, 0]
-                part = extract(self.donor, frame.path, module, call, self.names)
-            except (PassError, KeyError):
-                continue
-            part.training = module.training
-            self.wide.widen(part)
-            _replace(self.mine, module, part)
-            if solver.again(frame)[1] is None:
-                self.notes.append(f"{frame.path} ({type(module).__name__})")
-                return True
-            _replace(self.mine, part, module)
+        return any(self._extract(solver, reference, frame) for frame in frames if frame.path)
+
+    def _extract(self, solver: Solver, reference: Reference, frame: Frame) -> bool:
+        """Replace the module of a frame by its part of the slim program, where that makes the call right."""
+        module = self.mine.get_submodule(frame.path)
+        call = reference.calls.get((frame.path, 0), {})
+        try:
+            part = extract(self.donor, frame.path, module, call, self.names)
+        except PassError as error:
+            self.reasons[frame.path] = str(error)
+            return False
+        self.wide.widen(part)
+        _replace(self.mine, module, part)
+        _, failure = solver.again(frame)
+        if failure is None:
+            self.notes.append(f"{frame.path} ({type(module).__name__})")
+            self.replaced.add(type(module))
+            return True
+        self.reasons[frame.path] = str(failure.error)
+        _replace(self.mine, part, module)
         return False
 
     def _compare(self) -> None:
@@ -170,7 +179,7 @@ class _Transplanting:
             )
         if kept:
             warnings.warn(
-                f"kept as they are, for evaluation does not read them, so that they may not fit any more: {_some(kept)}",
+                f"not read in evaluation and kept as they are, so that they may not fit any more: {_some(kept)}",
                 stacklevel=4,
             )
 
