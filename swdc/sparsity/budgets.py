@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from swdc.call import Ref, Value
 from swdc.errors import PlanError
@@ -19,6 +20,7 @@ from swdc.program import Program
 
 BUDGETS = ("channels", "parameters", "operations")
 Floats = npt.NDArray[np.float64]
+_NONE, _NOTHING = np.zeros(0, dtype=np.int64), np.zeros(0)
 
 
 class Budget:
@@ -33,20 +35,20 @@ class Budget:
         self._shape_of = shapes_of(program, program.facts.sizes())
         self._widths = np.array([g.width for g in program.groups], dtype=np.int64)
         self._slots: dict[Any, int] = {}
-        self._forms: list[Floats] = [np.zeros(len(self._widths) + 1)]
-        self._forms[0][-1] = 1.0  # slot 0 is the constant one
+        self._constant: list[float] = [1.0]  # slot 0 is the constant one
+        self._linear: list[tuple[int, Ids, Floats]] = []
         terms = {"channels": self._channels, "parameters": self._parameters, "operations": self._operations}
         found = terms[kind](program)
         longest = max((len(slots) for _, slots in found), default=1)
         self._factors = np.array([slots + [0] * (longest - len(slots)) for _, slots in found], dtype=np.int64)
         self._coefficients = np.array([coefficient for coefficient, _ in found], dtype=np.float64)
-        self._matrix = np.stack(self._forms)
+        self._constants, self._matrix = np.array(self._constant), self._assembled()
 
     def cost(self, widths: Ids) -> int:
         """Return the cost when group ``k`` keeps ``widths[k]`` channels."""
         if len(self._factors) == 0:
             return 0
-        sizes = self._matrix[:, :-1] @ widths + self._matrix[:, -1]
+        sizes = self._matrix @ widths + self._constants
         return round(float((self._coefficients * sizes[self._factors].prod(1)).sum()))
 
     @property
@@ -57,29 +59,33 @@ class Budget:
     def _slot(self, value: Value, dim: int) -> int:
         key = (str(value), dim, isinstance(value, Ref))
         if key not in self._slots:
-            form = np.zeros(len(self._widths) + 1)
             table = self._coupling.tensors if isinstance(value, Ref) else self._coupling.nodes
             labels = table.get(str(value))
             ids = labels[dim] if labels is not None else None
             if ids is None:
-                form[-1] = self._shape_of(value)[dim]
+                self._slots[key] = self._new(self._shape_of(value)[dim])
             else:
-                groups = self._coupling.group_of[ids]
-                form[-1] = int((groups < 0).sum())
-                counts = np.bincount(groups[groups >= 0], minlength=len(self._widths))
-                form[:-1] = counts / np.maximum(self._widths, 1)
-            self._slots[key] = len(self._forms)
-            self._forms.append(form)
+                of = self._coupling.group_of[ids]
+                groups, counts = np.unique(of[of >= 0], return_counts=True)
+                self._slots[key] = self._new(int((of < 0).sum()), groups, counts / self._widths[groups])
         return self._slots[key]
 
+    def _new(self, constant: int, groups: Ids = _NONE, multiples: Floats = _NOTHING) -> int:
+        """Add a size: a constant, and multiples of the widths of some groups."""
+        self._linear.append((len(self._constant), groups, multiples))
+        self._constant.append(constant)
+        return len(self._constant) - 1
+
+    def _assembled(self) -> csr_array:
+        shape = (len(self._constant), len(self._widths))
+        if not self._linear:
+            return csr_array(shape)
+        rows = np.concatenate([np.full(len(groups), slot) for slot, groups, _ in self._linear])
+        columns, values = (np.concatenate(x) for x in list(zip(*self._linear, strict=True))[1:])
+        return csr_array((values, (rows, columns)), shape=shape)
+
     def _channels(self, program: Program) -> list[tuple[int, list[int]]]:
-        terms = []
-        for number in range(len(self._widths)):
-            form = np.zeros(len(self._widths) + 1)
-            form[number] = 1.0
-            self._forms.append(form)
-            terms.append((1, [len(self._forms) - 1]))
-        return terms
+        return [(1, [self._new(0, np.array([group]), np.ones(1))]) for group in range(len(self._widths))]
 
     def _parameters(self, program: Program) -> list[tuple[int, list[int]]]:
         parameters = program.read_parameters().items()
