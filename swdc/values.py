@@ -12,7 +12,7 @@ from swdc.checkpoint import Checkpoint, Rows
 from swdc.errors import PlanError
 from swdc.program import Program
 
-PART = 1 << 22
+PART = 1 << 20
 """Elements that are read at a time."""
 
 

@@ -13,6 +13,8 @@ from swdc.bench.apart import Limits
 from swdc.bench.catalogue import entry, names
 from swdc.bench.compiling import NETWORKS, compare, scaling
 from swdc.bench.rows import read_rows, summary, write_rows
+from swdc.bench.scale import MODELS, scale
+from swdc.bench.streaming import stream
 from swdc.bench.zoo import Settings, zoo
 from swdc.cli.help import help_of
 from swdc.cli.options import SeedOption, TracebackOption
@@ -41,6 +43,11 @@ OnlyOption = Annotated[
     typer.Option("--only", metavar="NAME,NAME", show_default=False, help="Measure these networks only."),
 ]
 RepeatsOption = Annotated[int, typer.Option("--repeats", min=1, help="Paired runs, of which the median counts.")]
+SizeOption = Annotated[float, typer.Option("--gigabytes", min=0.0, help="Size of the checkpoint.")]
+FolderOption = Annotated[
+    Path | None,
+    typer.Option("--folder", metavar="DIR", show_default=False, help="Where to make room for the checkpoints."),
+]
 LibraryOption = Annotated[LibraryName, typer.Option("--library", help="Which networks.")]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=1.0, metavar="SECONDS", help="Time for each network.")]
 MemoryOption = Annotated[float, typer.Option("--memory", min=0.5, metavar="GB", help="Memory for each network.")]
@@ -52,7 +59,11 @@ AgainOption = Annotated[bool, typer.Option("--again", help="Measure again what t
 def register(parent: typer.Typer) -> None:
     """Add the command and its subcommands."""
     app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
-    for name, command in (("zoo", bench_zoo), ("compile", bench_compile), ("scaling", bench_scaling)):
+    commands: dict[str, Callable[..., None]] = {
+        "zoo": bench_zoo, "compile": bench_compile, "scaling": bench_scaling, "scale": bench_scale,
+        "stream": bench_stream,
+    }  # fmt: skip
+    for name, command in commands.items():
         app.command(name, help=help_of(command))(command)
     parent.add_typer(app, name="bench", help="Measure what works and how fast.")
 
@@ -138,6 +149,58 @@ def bench_scaling(
         rows = _measured(lambda announce: scaling(repeats=repeats), 2, json_file)
         cells = [[f"{row['blocks']:,}", f"{row['seconds']:.3f}", f"{row['ratio']:.1f}"] for row in rows]
         output.table("analysis of a residual network", ["blocks", "seconds", "ratio to the first"], cells)
+
+
+def bench_scale(only: OnlyOption = None, json_file: FileOption = None, show_traceback: TracebackOption = False) -> None:
+    """Trace, plan and count language models of the shape of Llama 70B, without weights, on one thread.
+
+    $ swdc bench scale --json scale.json
+    $ swdc bench scale --only llama
+    """
+    with reported(show_traceback=show_traceback) as output:
+        names = [name.strip() for name in only.split(",")] if only else list(MODELS)
+        rows = _measured(lambda announce: scale(names, announce), len(names), json_file)
+        steps = (
+            "build",
+            "capture",
+            "analysis",
+            "plan",
+            "count",
+            "slim",
+            "seconds",
+            "cpu_seconds",
+            "torch_mb",
+            "peak_mb",
+        )
+        cells = [
+            [
+                r["model"],
+                r["parameters"],
+                r["parameters_after"],
+                f"{r['prunable']:.2%}",
+                *(f"{r[s]:,.1f}" for s in steps),
+            ]
+            for r in rows
+        ]
+        columns = ["model", "parameters", "after", "prunable", *(step.replace("_", " ") for step in steps)]
+        output.table("on the meta device; seconds, and megabytes of the process", columns, cells)
+
+
+def bench_stream(
+    gigabytes: SizeOption = 1.5,
+    folder: FolderOption = None,
+    json_file: FileOption = None,
+    show_traceback: TracebackOption = False,
+) -> None:
+    """Slim a sharded checkpoint of random weights tensor by tensor, and tell the memory that it takes.
+
+    $ swdc bench stream --gigabytes 1.5
+    """
+    with reported(show_traceback=show_traceback) as output:
+        rows = _measured(lambda announce: stream(gigabytes, folder, announce), 1, json_file)
+        columns = ["checkpoint_mb", "slim_mb", "seconds", "torch_mb", "swdc_mb", "peak_mb", "over_torch_mb"]
+        titles = ["checkpoint", "slim", "seconds", "import torch", "import swdc", "peak", "peak over import torch"]
+        output.table("megabytes", titles, [[f"{row[column]:,.0f}" for column in columns] for row in rows])
 
 
 def _measured(

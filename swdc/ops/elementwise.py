@@ -120,7 +120,9 @@ def _in_kind(dead: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _exact(argument: Any) -> Any:
-    """Let casts between floating types keep the value: in which type a program runs is not known here."""
+    """Let casts between floating types keep the value, on the CPU: how and where a program runs is not known here."""
+    if isinstance(argument, torch.device):
+        return torch.device("cpu")
     return torch.float64 if isinstance(argument, torch.dtype) and argument.is_floating_point else argument
 
 

@@ -87,11 +87,15 @@ def _magnitude(program: Program, groups: Sequence[ChannelGroup], weights: Weight
 
 def _sums(values: Values, name: str, dims: set[int], order: int) -> dict[int, npt.NDArray[np.float64]]:
     """Return the sum of |w|^order for each index of some dimensions, added up part by part."""
-    found: dict[int, list[npt.NDArray[np.float64]]] = {d: [] for d in dims}
+    found = {d: np.zeros(values.shape(name)[d]) for d in dims}
+    first = 0
     for part in values.parts(name):
         weights = part.float() if part.element_size() < 4 else part
         powers = weights.square() if order == 2 else weights.abs()
         for d in dims:
             others = [o for o in range(powers.dim()) if o != d]
-            found[d].append((powers.sum(others) if others else powers).double().cpu().numpy())
-    return {d: np.concatenate(sums) if d == 0 else np.sum(sums, axis=0) for d, sums in found.items()}
+            sums = (powers.sum(others) if others else powers).double().cpu().numpy()
+            there = slice(first, first + len(part)) if d == 0 else slice(None)
+            found[d][there] += sums  # in place, for small arrays that stay tear the memory of large ones apart
+        first += len(part)
+    return found
