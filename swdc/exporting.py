@@ -38,7 +38,7 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], d
         constants=_constants(exported, [str(s.target) for s in lifted.values() if s.kind not in _OF_THE_MODEL]),
         signature=_signature(exported),
         by=EXPORT,
-        notes=frozen_reads(model, [names[name] for name in flat.frozen_reads if name in names]),
+        notes=frozen_reads(model, [names[name] for name in flat.without_gradients if name in names]),
     )
 
 

@@ -1,6 +1,7 @@
 """What a plan costs, as a closed formula over the numbers of kept channels of the groups.
 
-The size of every dimension is linear in these numbers; parameters and operations are sums of products of sizes.
+The size of every dimension is linear in these numbers; parameters and operations are sums of products of sizes. One
+thing is added: a layer without a bias is given one as soon as a channel goes that leaves a constant to be folded.
 Nothing of the model is touched to evaluate them, so that a threshold is found by bisection in microseconds.
 """
 
@@ -42,6 +43,7 @@ class Budget:
         longest = max((len(slots) for _, slots in found), default=1)
         self._factors = np.array([slots + [0] * (longest - len(slots)) for _, slots in found], dtype=np.int64)
         self._coefficients = np.array([coefficient for coefficient, _ in found], dtype=np.float64)
+        self._new_biases = self._folding(program) if kind == "parameters" else []
         self._constants, self._matrix = np.array(self._constant), self._assembled()
 
     def cost(self, widths: Ids) -> int:
@@ -49,7 +51,8 @@ class Budget:
         if len(self._factors) == 0:
             return 0
         sizes = self._matrix @ widths + self._constants
-        return round(float((self._coefficients * sizes[self._factors].prod(1)).sum()))
+        biases = sum(float(sizes[slot]) for groups, slot in self._new_biases if (widths < self._widths)[groups].any())
+        return round(float((self._coefficients * sizes[self._factors].prod(1)).sum()) + biases)
 
     @property
     def full(self) -> int:
@@ -90,6 +93,19 @@ class Budget:
     def _parameters(self, program: Program) -> list[tuple[int, list[int]]]:
         parameters = program.read_parameters().items()
         return [(1, [self._slot(Ref(name), d) for d in range(tensor.dim())]) for name, tensor in parameters]
+
+    def _folding(self, program: Program) -> list[tuple[Ids, int]]:
+        """Return, for each layer that would be given a bias, the groups whose dead channels ask for it, and its slot."""
+        found = []
+        for node, (_, call) in calls(program).items():
+            constants = self._coupling.constants.get(node.name)
+            if constants is None or call["bias"] is not None:
+                continue
+            ids = self._coupling.tensors[call["weight"]][1]
+            assert ids is not None
+            groups = np.unique(self._coupling.group_of[ids[constants != 0]])
+            found.append((groups[groups >= 0], self._slot(call["weight"], 0)))
+        return found
 
     def _operations(self, program: Program) -> list[tuple[int, list[int]]]:
         terms = []

@@ -59,6 +59,12 @@ def models() -> dict[str, tuple[nn.Module, torch.Tensor]]:
         "channels as positions": (gated, image()),
         "tied": (nn.Sequential(nn.Linear(5, 8), tied, nn.Linear(8, 3)), image(2, 5)),
         "a parameter handed out": (beside, image(2, 5)),
+        "new biases": (
+            nn.Sequential(
+                nn.Linear(5, 8), nn.Sigmoid(), nn.Linear(8, 6, bias=False), nn.Sigmoid(), nn.Linear(6, 4, bias=False)
+            ),
+            image(2, 5),
+        ),
         "inserted norms": (nn.Sequential(conv(3, 8), conv(8, 4)), image()),
     }
 
