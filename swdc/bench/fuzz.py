@@ -1,4 +1,4 @@
-"""Random networks under random plans, many of them: whatever is built, the slim program computes what the masked does."""
+"""Random networks under random plans: whatever is built, the slim program computes what the masked one does."""
 
 from __future__ import annotations
 
@@ -66,11 +66,15 @@ class Report:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Report:
         """Return the report that ``to_dict`` wrote."""
-        return cls(**{name: Counter(v) if isinstance(v, dict) else v for name, v in data.items()})
+        given: dict[str, Any] = {name: Counter(v) if isinstance(v, dict) else v for name, v in data.items()}
+        return cls(**given)
 
 
 def fuzz(
-    number: int, seed: int = 0, path: Path | None = None, announce: Callable[[int, int], None] = lambda done, failed: None
+    number: int,
+    seed: int = 0,
+    path: Path | None = None,
+    announce: Callable[[int, int], None] = lambda done, failed: None,
 ) -> Report:
     """Check the networks of the seeds ``seed`` to ``seed + number - 1``, and return the report.
 
@@ -114,7 +118,9 @@ def _begun(path: Path | None, seed: int) -> Report:
     try:
         report = Report.from_dict(json.loads(path.read_text()))
     except (ValueError, TypeError, AttributeError) as error:
-        raise CommandError(f"expected a report of swdc bench fuzz in {path}, got another file; name a new one") from error
+        raise CommandError(
+            f"expected a report of swdc bench fuzz in {path}, got another file; name a new one"
+        ) from error
     if (report.seed, report.blocks) != (seed, len(TABLE)):
         raise CommandError(
             f"expected the report of seed {seed} with {len(TABLE)} blocks in {path}, got seed {report.seed} with "

@@ -16,6 +16,7 @@ from swdc.bench.rows import read_rows, summary, write_rows
 from swdc.bench.scale import MODELS, scale
 from swdc.bench.streaming import stream
 from swdc.bench.zoo import Settings, zoo
+from swdc.cli.fuzz import bench_fuzz
 from swdc.cli.help import help_of
 from swdc.cli.options import SeedOption, TracebackOption
 from swdc.cli.output import NOT_AS_ASKED, Output, reported
@@ -65,6 +66,7 @@ def register(parent: typer.Typer) -> None:
     }  # fmt: skip
     for name, command in commands.items():
         app.command(name, help=help_of(command))(command)
+    app.command("fuzz", help=help_of(bench_fuzz))(bench_fuzz)
     parent.add_typer(app, name="bench", help="Measure what works and how fast.")
 
 

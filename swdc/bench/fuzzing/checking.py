@@ -40,7 +40,7 @@ TRIES = 4
 """Plans drawn for a network until so many change the output."""
 
 
-class Differs(AssertionError):
+class DifferenceError(AssertionError):
     """Something that must hold of a network does not."""
 
 
@@ -121,7 +121,7 @@ class Check:
             with torch.no_grad():
                 error = relative_error(model(*_copies(args)), program(*_copies(args)))
             if error > CAPTURED_ALIKE:
-                raise Differs(f"the program is not the model at batch {batch}: relative error {error:.2e}")
+                raise DifferenceError(f"the program is not the model at batch {batch}: relative error {error:.2e}")
 
     def _kept(self, program: Program) -> Plan:
         """Return a random plan: some of every group, one channel left, one group only, or what ``swdc.plan`` says."""
@@ -155,7 +155,7 @@ class Check:
             certificate = verify(masked, small, batches=(1, 3))
             self.outcome.max_relative_error = max(self.outcome.max_relative_error, certificate.max_relative_error)
             if not certificate.max_relative_error <= certificate.tolerance:
-                raise Differs(f"the slim program is not the masked one: {certificate}")
+                raise DifferenceError(f"the slim program is not the masked one: {certificate}")
         with self._stage("count"):
             _counted_alike(program, chosen, small)
         with self._stage("again"):
@@ -177,7 +177,7 @@ class Check:
         more = Plan(kept, widths, small.hash(), {})
         certificate = verify(mask(small, more), slim(small, more), batches=(2,))
         if not certificate.max_relative_error <= certificate.tolerance:
-            raise Differs(f"cut a second time, the slim program is not the masked one: {certificate}")
+            raise DifferenceError(f"cut a second time, the slim program is not the masked one: {certificate}")
 
     def code(self) -> str:
         """Return the blocks, the graph of the traced network, and that of the slim one, to be read by people."""
@@ -217,7 +217,7 @@ def _counted_alike(program: Program, chosen: Plan, small: Program) -> None:
     for kind in ("parameters", "operations"):
         said, found = Budget(program, kind).cost(widths), getattr(counted, kind)
         if said != found:
-            raise Differs(f"expected {said} {kind} by the formula, got {found} by counting the slim program")
+            raise DifferenceError(f"expected {said} {kind} by the formula, got {found} by counting the slim program")
 
 
 def _same_outputs(one: Program, other: Program, text: str) -> None:
@@ -225,14 +225,14 @@ def _same_outputs(one: Program, other: Program, text: str) -> None:
     with torch.no_grad():
         error = relative_error(one(*_copies(args)), other(*_copies(args)))
     if error > 0:
-        raise Differs(f"{text}, it computes something else: relative error {error:.2e}")
+        raise DifferenceError(f"{text}, it computes something else: relative error {error:.2e}")
 
 
 def _saved_alike(small: Program) -> None:
     with tempfile.TemporaryDirectory() as folder:
         loaded = load(save(small, Path(folder) / "slim"))
     if loaded.hash() != small.hash():
-        raise Differs("saved and loaded, it has another hash")
+        raise DifferenceError("saved and loaded, it has another hash")
     _same_outputs(small, loaded, "saved and loaded")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,20 +11,24 @@ from torch import Tensor, nn
 
 from swdc.bench.fuzzing.blocks import Draw, Part, Slot, block, normal, positive, sequence
 
-Form = Callable[..., Tensor]
+Form = Callable[..., Any]
 
 
 def _gather(draw: Draw) -> Form:
     """Return a function that adds up messages (E, C) at the nodes that they go to."""
     forms: tuple[Form, ...] = (
-        lambda m, to, n: m.new_zeros(n, m.shape[1]).index_add(0, to, m), lambda m, to, n: torch.zeros(
-            n, m.shape[1], dtype=m.dtype).index_add_(0, to, m),
+        lambda m, to, n: m.new_zeros(n, m.shape[1]).index_add(0, to, m),
+        lambda m, to, n: torch.zeros(n, m.shape[1], dtype=m.dtype).index_add_(0, to, m),
         lambda m, to, n: m.new_zeros(n, m.shape[1]).scatter_add_(0, to.view(-1, 1).expand_as(m), m),
         lambda m, to, n: torch.zeros_like(m[:1]).expand(n, -1).scatter_add(0, to[:, None].expand(-1, m.shape[1]), m),
-        lambda m, to, n: m.new_zeros(n, m.shape[1]).scatter_reduce(0, to.view(-1, 1).expand_as(m), m, "mean", include_self=False),
-        lambda m, to, n: m.new_zeros(n, m.shape[1]).scatter_reduce(0, to.view(-1, 1).expand_as(m), m, "amax", include_self=True),
+        lambda m, to, n: m.new_zeros(n, m.shape[1]).scatter_reduce(
+            0, to.view(-1, 1).expand_as(m), m, "mean", include_self=False
+        ),
+        lambda m, to, n: m.new_zeros(n, m.shape[1]).scatter_reduce(
+            0, to.view(-1, 1).expand_as(m), m, "amax", include_self=True
+        ),
         lambda m, to, n: m.new_zeros(n, m.shape[1]).index_put((to,), m, accumulate=True),
-    )  # fmt: skip
+    )
     return draw.choice(forms)
 
 
@@ -54,7 +59,7 @@ def convolved(draw: Draw, x: Slot, edges: Slot) -> nn.Module:
     """A graph convolution, normalised by degrees or not."""
     gather, read, width = _gather(draw), _read(draw), draw.width()
 
-    def normalised(p: Part, x: Tensor, edges: Tensor) -> Tensor:
+    def normalised(p: Any, x: Tensor, edges: Tensor) -> Any:
         source, to = edges[0], edges[1]
         degree = (
             torch.ones_like(to, dtype=x.dtype)
@@ -66,25 +71,30 @@ def convolved(draw: Draw, x: Slot, edges: Slot) -> nn.Module:
         y = p.one(x)
         return gather(weight.unsqueeze(-1) * read(y, source), to, x.shape[0]) + y / degree.unsqueeze(1) + p.b
 
-    def sage(p: Part, x: Tensor, edges: Tensor) -> Tensor:
+    def sage(p: Any, x: Tensor, edges: Tensor) -> Any:
         return p.one(gather(read(x, edges[0]), edges[1], x.shape[0])) + p.two(x)
 
-    def isomorphism(p: Part, x: Tensor, edges: Tensor) -> Tensor:
+    def isomorphism(p: Any, x: Tensor, edges: Tensor) -> Any:
         return p.mlp((1 + p.eps) * x + gather(read(x, edges[0]), edges[1], x.shape[0]))
 
-    def difference(p: Part, x: Tensor, edges: Tensor) -> Tensor:
+    def difference(p: Any, x: Tensor, edges: Tensor) -> Any:
         a, b = read(x, edges[1]), read(x, edges[0])
         return gather(p.pair(torch.cat([a, b - a], -1)).relu(), edges[1], x.shape[0])
 
-    def gated(p: Part, x: Tensor, edges: Tensor) -> Tensor:
+    def gated(p: Any, x: Tensor, edges: Tensor) -> Any:
         gate = torch.sigmoid(read(p.one(x), edges[1]) + read(p.two(x), edges[0]))
         return gather(gate * read(p.one(x), edges[0]), edges[1], x.shape[0])
 
     mlp = sequence(nn.Linear(x.channels, 5), nn.ReLU(), nn.BatchNorm1d(5), nn.Linear(5, width))
     return Part(
-        draw.one_of(normalised, sage, isomorphism, difference, gated), one=nn.Linear(x.channels, width), b=normal(width),
-        two=nn.Linear(x.channels, width, bias=draw.flip()), mlp=mlp, eps=normal(1), pair=nn.Linear(2 * x.channels, width),
-    )  # fmt: skip
+        draw.one_of(normalised, sage, isomorphism, difference, gated),
+        one=nn.Linear(x.channels, width),
+        b=normal(width),
+        two=nn.Linear(x.channels, width, bias=draw.flip()),
+        mlp=mlp,
+        eps=normal(1),
+        pair=nn.Linear(2 * x.channels, width),
+    )
 
 
 @block("message passing", "node", "edge")
@@ -93,7 +103,7 @@ def attended(draw: Draw, x: Slot, edges: Slot) -> nn.Module:
     h, d = draw.one_of((2, 3), (1, 4), (3, 2))
     side_by_side, second = draw.flip(), draw.flip()
 
-    def forward(p: Part, x: Tensor, edges: Tensor) -> Tensor:
+    def forward(p: Any, x: Tensor, edges: Tensor) -> Any:
         source, to, n = edges[0], edges[1], x.shape[0]
         y = p.dense(x).view(-1, h, d)
         if second:
@@ -127,7 +137,10 @@ def gated_memory(draw: Draw, x: Slot, edges: Slot) -> nn.Module:
 def with_context(draw: Draw, x: Slot) -> nn.Module:
     """What all nodes have in common, given back to each."""
     forms: tuple[Form, ...] = (
-        lambda p, x: x + x.mean(0, keepdim=True), lambda p, x: x * p.gate(x.mean(0)).sigmoid(), lambda p, x: x + x.amax(0),
-        lambda p, x: x * x.softmax(0), lambda p, x: torch.cat([x, x.mean(0, keepdim=True).expand_as(x)], 1) if x.shape[1] < 10 else x + 1,
-    )  # fmt: skip
+        lambda p, x: x + x.mean(0, keepdim=True),
+        lambda p, x: x * p.gate(x.mean(0)).sigmoid(),
+        lambda p, x: x + x.amax(0),
+        lambda p, x: x * x.softmax(0),
+        lambda p, x: torch.cat([x, x.mean(0, keepdim=True).expand_as(x)], 1) if x.shape[1] < 10 else x + 1,
+    )
     return Part(draw.choice(forms), gate=nn.Linear(x.channels, x.channels))

@@ -18,7 +18,7 @@ BATCH_NORM: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.Ba
 INSTANCE_NORM: tuple[type[nn.Module], ...] = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 AVERAGE: tuple[type[nn.Module], ...] = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 MAXIMUM: tuple[type[nn.Module], ...] = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
-Form = Callable[..., Tensor]
+Form = Callable[..., Any]
 
 
 def _conv(x: Slot, inputs: int, outputs: int, kernel: int = 1, **options: Any) -> nn.Module:
@@ -92,20 +92,21 @@ def normed_weight(draw: Draw, x: Slot) -> nn.Module:
     outputs, kind = draw.width(), draw.randrange(4)
     own = _conv(x, x.channels, outputs, 3, padding=1, bias=draw.flip())
     if kind == 0:
-        return parametrizations.weight_norm(own, dim=0)
+        normed: nn.Module = parametrizations.weight_norm(own, dim=0)
+        return normed
     run = (F.conv1d, F.conv2d, F.conv3d)[len(x.positions) - 1]
     dims = list(range(1, len(x.shape)))
     ones = (1,) * len(dims)
 
-    def standardised(p: Part, x: Tensor) -> Tensor:
+    def standardised(p: Any, x: Tensor) -> Any:
         w = p.conv.weight
         w = (w - w.mean(dims, keepdim=True)) / (w.var(dims, keepdim=True, unbiased=False) + 1e-3).sqrt()
         return run(x, w * p.g.view(-1, *ones), p.conv.bias, padding=1)
 
-    def scaled(p: Part, x: Tensor) -> Tensor:
+    def scaled(p: Any, x: Tensor) -> Any:
         return run(x, p.conv.weight * p.g.view(-1, *ones), p.s, padding=1)
 
-    def masked(p: Part, x: Tensor) -> Tensor:
+    def masked(p: Any, x: Tensor) -> Any:
         return run(x, p.conv.weight.abs(), None, padding=1) + p.s.view(-1, *ones[1:])
 
     return Part((standardised, scaled, masked)[kind - 1], conv=own, g=positive(outputs), s=normal(outputs))
@@ -133,21 +134,23 @@ def norm_of_channels(draw: Draw, x: Slot) -> nn.Module:
     rank, aside = len(x.positions), x.aside
     there, back = (0, *range(2, rank + 2), 1), (0, rank + 1, *range(1, rank + 1))
 
-    def by_hand(p: Part, x: Tensor) -> Tensor:
+    def by_hand(p: Any, x: Tensor) -> Any:
         centred = x - x.mean(1, keepdim=True)
         return centred / torch.sqrt(centred.pow(2).mean(1, keepdim=True) + 1e-4) * p.g.view(aside) + p.s.view(aside)
 
-    def root_mean_square(p: Part, x: Tensor) -> Tensor:
+    def root_mean_square(p: Any, x: Tensor) -> Any:
         return x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1e-4) * p.g.view(aside)
 
-    def length(p: Part, x: Tensor) -> Tensor:
+    def length(p: Any, x: Tensor) -> Any:
         return F.normalize(x, dim=1) * p.g.view(aside) * p.scale
 
     forms: tuple[Form, ...] = (
         lambda p, x: F.layer_norm(x.permute(there), (x.shape[1],), p.g, p.s, 1e-4).permute(back),
         lambda p, x: F.layer_norm(x.movedim(1, -1), (x.shape[1],), p.g).movedim(-1, 1),
-        by_hand, root_mean_square, length,
-    )  # fmt: skip
+        by_hand,
+        root_mean_square,
+        length,
+    )
     return Part(draw.choice(forms), g=positive(x.channels), s=normal(x.channels), scale=x.channels**0.5)
 
 
@@ -230,7 +233,7 @@ def pixel_shuffle(draw: Draw, x: Slot) -> nn.Module | None:
         Part(
             lambda p, x: x.unflatten(2, (h // 2, 2)).unflatten(4, (w // 2, 2)).permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
         ),
-        Part(lambda p, x: F.unfold(x, 2, stride=2).unflatten(2, (h // 2, w // 2))),
+        Part(lambda p, x: torch.unflatten(F.unfold(x, 2, stride=2), 2, (h // 2, w // 2))),
     )
 
 
@@ -263,11 +266,17 @@ def squeeze(draw: Draw, x: Slot) -> nn.Module:
         lambda p, x: x + x * p.act(p.c2(F.silu(p.c1(x.amax(dims, keepdim=True))))),
         lambda p, x: x * p.act(p.eca(x.flatten(2).mean(-1).unsqueeze(1)).squeeze(1)).view(-1, *(c, *aside[1:])),
         lambda p, x: x * p.act(p.spatial(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1))),
-    )  # fmt: skip
+    )
     return Part(
-        draw.choice(forms), act=act, c1=_conv(x, c, width), c2=_conv(x, width, c), l1=nn.Linear(c, width),
-        l2=nn.Linear(width, c), eca=nn.Conv1d(1, 1, 3, padding=1), spatial=_conv(x, 2, 1, 3, padding=1),
-    )  # fmt: skip
+        draw.choice(forms),
+        act=act,
+        c1=_conv(x, c, width),
+        c2=_conv(x, width, c),
+        l1=nn.Linear(c, width),
+        l2=nn.Linear(width, c),
+        eca=nn.Conv1d(1, 1, 3, padding=1),
+        spatial=_conv(x, 2, 1, 3, padding=1),
+    )
 
 
 @block("residual", "map")
@@ -276,16 +285,24 @@ def bottleneck(draw: Draw, x: Slot) -> nn.Module:
     c, width = x.channels, draw.width()
     groups = draw.one_of(1, width, draw.divisor(width))
     body = sequence(
-        _conv(x, c, width, bias=False), _norm(x, width), nn.ReLU(inplace=True),
-        _conv(x, width, width, 3, padding=1, groups=groups, bias=False), _norm(x, width), draw.one_of(nn.ReLU(), nn.SiLU()),
-        _conv(x, width, c, bias=draw.flip()), _norm(x, c),
-    )  # fmt: skip
+        _conv(x, c, width, bias=False),
+        _norm(x, width),
+        nn.ReLU(inplace=True),
+        _conv(x, width, width, 3, padding=1, groups=groups, bias=False),
+        _norm(x, width),
+        draw.one_of(nn.ReLU(), nn.SiLU()),
+        _conv(x, width, c, bias=draw.flip()),
+        _norm(x, c),
+    )
     scale = normal(c)
     aside = x.aside
     forms: tuple[Form, ...] = (
-        lambda p, x: (x + p.body(x)).relu(), lambda p, x: x + p.body(x), lambda p, x: p.body(x).add_(x),
-        lambda p, x: x + p.scale.view(aside) * p.body(x), lambda p, x: torch.cat([x, p.body(x)], 1),
-    )  # fmt: skip
+        lambda p, x: (x + p.body(x)).relu(),
+        lambda p, x: x + p.body(x),
+        lambda p, x: p.body(x).add_(x),
+        lambda p, x: x + p.scale.view(aside) * p.body(x),
+        lambda p, x: torch.cat([x, p.body(x)], 1),
+    )
     return Part(draw.choice(forms), body=body, scale=scale)
 
 
@@ -297,7 +314,7 @@ def dense_block(draw: Draw, x: Slot) -> nn.Module | None:
         return None
     layers = [_conv(x, c + i * growth, growth, 3, padding=1) for i in range(2)]
 
-    def forward(p: Part, x: Tensor) -> Tensor:
+    def forward(p: Any, x: Tensor) -> Any:
         for layer in p.layers:
             x = torch.cat([x, layer(x).relu()], 1)
         return x
@@ -312,7 +329,7 @@ def two_branches(draw: Draw, x: Slot) -> nn.Module | None:
     if x.channels % 2 or half < 2:
         return None
 
-    def forward(p: Part, x: Tensor) -> Tensor:
+    def forward(p: Any, x: Tensor) -> Any:
         a, b = x.chunk(2, 1)
         y = torch.cat([a, p.conv(b).relu()], 1)
         return y.view(y.shape[0], 2, half, *y.shape[2:]).transpose(1, 2).flatten(1, 2)
@@ -335,7 +352,7 @@ def mixture(draw: Draw, x: Slot) -> nn.Module:
     c, n = x.channels, 2
     ones = (1,) * len(x.positions)
 
-    def forward(p: Part, x: Tensor) -> Tensor:
+    def forward(p: Any, x: Tensor) -> Any:
         branches = torch.stack([conv(x) for conv in p.convs], 1)
         weights = p.gate(x.mean(dims)).view(-1, n, width).softmax(1)
         return (branches * weights.view(-1, n, width, *ones)).sum(1)
@@ -353,10 +370,14 @@ def to_vector(draw: Draw, x: Slot) -> nn.Module | None:
     number = draw.randrange(7) if flat else draw.randrange(3, 7)
     pool = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[rank - 1]
     forms: tuple[Form, ...] = (
-        lambda p, x: x.flatten(1), lambda p, x: x.reshape(x.shape[0], -1), lambda p, x: x.movedim(1, -1).flatten(1),
-        lambda p, x: x.mean(dims), lambda p, x: pool(x, 1).flatten(1), lambda p, x: x.flatten(2).amax(-1),
+        lambda p, x: x.flatten(1),
+        lambda p, x: x.reshape(x.shape[0], -1),
+        lambda p, x: x.movedim(1, -1).flatten(1),
+        lambda p, x: x.mean(dims),
+        lambda p, x: pool(x, 1).flatten(1),
+        lambda p, x: x.flatten(2).amax(-1),
         lambda p, x: torch.cat([x.mean(dims), x.amax(dims)], 1),
-    )  # fmt: skip
+    )
     return Part(forms[number])
 
 
@@ -367,10 +388,13 @@ def to_tokens(draw: Draw, x: Slot) -> nn.Module | None:
         return None
     c, number = x.channels, x.number
     forms: tuple[Form, ...] = (
-        lambda p, x: x.flatten(2).transpose(1, 2), lambda p, x: x.flatten(2).permute(0, 2, 1),
-        lambda p, x: x.movedim(1, -1).reshape(-1, number, c), lambda p, x: x.reshape(-1, c, number).mT,
-        lambda p, x: torch.einsum("nct->ntc", x.flatten(2)), lambda p, x: x.flatten(2),
-    )  # fmt: skip
+        lambda p, x: x.flatten(2).transpose(1, 2),
+        lambda p, x: x.flatten(2).permute(0, 2, 1),
+        lambda p, x: x.movedim(1, -1).reshape(-1, number, c),
+        lambda p, x: x.reshape(-1, c, number).mT,
+        lambda p, x: torch.einsum("nct->ntc", x.flatten(2)),
+        lambda p, x: x.flatten(2),
+    )
     return Part(draw.choice(forms))
 
 
@@ -381,7 +405,7 @@ def non_local(draw: Draw, x: Slot) -> nn.Module | None:
         return None
     c, width = x.channels, draw.width()
 
-    def forward(p: Part, x: Tensor) -> Tensor:
+    def forward(p: Any, x: Tensor) -> Any:
         q, k, v = (conv(x).flatten(2) for conv in (p.q, p.k, p.v))
         a = (q.transpose(1, 2) @ k * scale).softmax(-1)
         out = (v @ a.mT if first else torch.einsum("ncs,nts->nct", v, a)).reshape(-1, width, *x.shape[2:])
@@ -399,11 +423,12 @@ def correlation(draw: Draw, x: Slot, y: Slot) -> nn.Module | None:
         return None
     shape = x.positions
     forms: tuple[Form, ...] = (
-        lambda p, x, y: (x * y).sum(1, keepdim=True) + x, lambda p, x, y: torch.einsum("nc...,nc...->n...", x, y).unsqueeze(1) * x,
+        lambda p, x, y: (x * y).sum(1, keepdim=True) + x,
+        lambda p, x, y: torch.einsum("nc...,nc...->n...", x, y).unsqueeze(1) * x,
         lambda p, x, y: (x.flatten(2).transpose(1, 2) @ y.flatten(2)).reshape(x.shape[0], -1, *shape).tanh(),
         lambda p, x, y: (x.flatten(2) @ y.flatten(2).mT @ x.flatten(2)).view_as(x) * 0.1,
         lambda p, x, y: F.cosine_similarity(x, y, dim=1).unsqueeze(1) + y,
-    )  # fmt: skip
+    )
     return Part(draw.choice(forms))
 
 
@@ -424,11 +449,11 @@ def modulated(draw: Draw, x: Slot, v: Slot) -> nn.Module:
     c = x.channels
     ones = (None,) * len(x.positions)
 
-    def forward(p: Part, x: Tensor, v: Tensor) -> Tensor:
+    def forward(p: Any, x: Tensor, v: Tensor) -> Any:
         scale, shift = p.dense(v).chunk(2, 1)
-        return x * (1 + scale[(...,) + ones]) + shift[(...,) + ones]
+        return x * (1 + scale[(..., *ones)]) + shift[(..., *ones)]
 
-    def bias(p: Part, x: Tensor, v: Tensor) -> Tensor:
+    def bias(p: Any, x: Tensor, v: Tensor) -> Any:
         return x + p.one(v).view(*v.shape[:1], c, *[1] * len(ones))
 
     return Part(draw.one_of(forward, bias), dense=nn.Linear(v.channels, 2 * c), one=nn.Linear(v.channels, c))

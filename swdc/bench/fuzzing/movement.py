@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from swdc.bench.fuzzing.blocks import ANY, BESIDE, FREE, SAME, Draw, Part, Slot, block, normal, pieces
 
-Form = Callable[..., Tensor]
+Form = Callable[..., Any]
 
 
 @block("split", ANY)
@@ -33,12 +34,15 @@ def one_piece(draw: Draw, x: Slot) -> nn.Module | None:
     dim, at = x.dim, draw.randint(1, x.channels - 1)
     rest = x.channels - at
     forms: tuple[Form, ...] = (
-        lambda p, x: x.narrow(dim, at, rest), lambda p, x: x.narrow(dim, 0, at),
-        lambda p, x: x.split([at, rest], dim)[1], lambda p, x: torch.tensor_split(x, [at], dim)[0],
+        lambda p, x: x.narrow(dim, at, rest),
+        lambda p, x: x.narrow(dim, 0, at),
+        lambda p, x: x.split([at, rest], dim)[1],
+        lambda p, x: torch.tensor_split(x, [at], dim)[0],
         lambda p, x: x.transpose(dim, -1)[..., :at].transpose(dim, -1),
         lambda p, x: x.transpose(dim, -1)[..., -rest:].transpose(dim, -1),
-        lambda p, x: x.chunk(2, dim)[0], lambda p, x: x.split(at, dim)[0],
-    )  # fmt: skip
+        lambda p, x: x.chunk(2, dim)[0],
+        lambda p, x: x.split(at, dim)[0],
+    )
     return Part(draw.choice(forms))
 
 
@@ -52,10 +56,14 @@ def every_second(draw: Draw, x: Slot) -> nn.Module | None:
     forms: tuple[Form, ...] = (
         lambda p, x: x.transpose(dim, -1)[..., ::2].transpose(dim, -1),
         lambda p, x: x.transpose(dim, -1)[..., 1::2].transpose(dim, -1),
-        lambda p, x: x.select(dim, at).unsqueeze(dim), lambda p, x: x + x.select(dim, at).unsqueeze(dim),
-        lambda p, x: x.index_select(dim, p.chosen), lambda p, x: x.transpose(0, dim)[p.chosen].transpose(0, dim),
-        lambda p, x: torch.cat([x.transpose(dim, -1)[..., ::2], x.transpose(dim, -1)[..., 1::2]], -1).transpose(dim, -1),
-    )  # fmt: skip
+        lambda p, x: x.select(dim, at).unsqueeze(dim),
+        lambda p, x: x + x.select(dim, at).unsqueeze(dim),
+        lambda p, x: x.index_select(dim, p.chosen),
+        lambda p, x: x.transpose(0, dim)[p.chosen].transpose(0, dim),
+        lambda p, x: torch.cat([x.transpose(dim, -1)[..., ::2], x.transpose(dim, -1)[..., 1::2]], -1).transpose(
+            dim, -1
+        ),
+    )
     return Part(draw.choice(forms), chosen=chosen)
 
 
@@ -66,14 +74,17 @@ def gated(draw: Draw, x: Slot) -> nn.Module | None:
         return None
     dim, half = x.dim, x.channels // 2
     forms: tuple[Form, ...] = (
-        lambda p, x: F.glu(x, dim), lambda p, x: x.chunk(2, dim)[0] * F.gelu(x.chunk(2, dim)[1]),
+        lambda p, x: F.glu(x, dim),
+        lambda p, x: x.chunk(2, dim)[0] * F.gelu(x.chunk(2, dim)[1]),
         lambda p, x: x.narrow(dim, 0, half) * x.narrow(dim, half, half).sigmoid(),
         lambda p, x: x.unflatten(dim, (2, half)).unbind(dim)[0] * x.unflatten(dim, (2, half)).unbind(dim)[1].tanh(),
         lambda p, x: x.unflatten(dim, (half, 2)).prod(dim + 1),
-        lambda p, x: torch.mul(*x.tensor_split(2, dim)), lambda p, x: x.split(half, dim)[0] + x.split(half, dim)[1],
-        lambda p, x: x.unflatten(dim, (2, half)).sum(dim), lambda p, x: x.unflatten(dim, (2, half)).amax(dim),
+        lambda p, x: torch.mul(*x.tensor_split(2, dim)),
+        lambda p, x: x.split(half, dim)[0] + x.split(half, dim)[1],
+        lambda p, x: x.unflatten(dim, (2, half)).sum(dim),
+        lambda p, x: x.unflatten(dim, (2, half)).amax(dim),
         lambda p, x: x.unflatten(dim, (half, 2)).mean(dim + 1),
-    )  # fmt: skip
+    )
     return Part(draw.choice(forms))
 
 
@@ -97,11 +108,13 @@ def shuffled(draw: Draw, x: Slot) -> nn.Module | None:
     head = list(x.shape[1:dim])
     forms: tuple[Form, ...] = (
         lambda p, x: x.unflatten(dim, (groups, per)).transpose(dim, dim + 1).flatten(dim, dim + 1),
-        lambda p, x: x.view(-1, *head, groups, per, *tail).transpose(dim, dim + 1).reshape(-1, *head, groups * per, *tail),
+        lambda p, x: (
+            x.view(-1, *head, groups, per, *tail).transpose(dim, dim + 1).reshape(-1, *head, groups * per, *tail)
+        ),
         lambda p, x: x.reshape(x.shape[0], *head, groups, per, *tail).swapaxes(dim, dim + 1).contiguous().view(x.shape),
         lambda p, x: torch.stack(x.split(per, dim), dim + 1).flatten(dim, dim + 1),
         lambda p, x: torch.cat([x.unflatten(dim, (groups, per)).select(dim + 1, i) for i in range(per)], dim),
-    )  # fmt: skip
+    )
     return Part(draw.choice(forms))
 
 
@@ -111,12 +124,16 @@ def permuted(draw: Draw, x: Slot) -> nn.Module:
     dim, order = x.dim, torch.tensor(draw.sample(range(x.channels), x.channels))
     by = draw.randint(1, x.channels)
     forms: tuple[Form, ...] = (
-        lambda p, x: x.index_select(dim, p.order), lambda p, x: x.flip(dim), lambda p, x: x.roll(by, dim),
-        lambda p, x: torch.roll(x, -by, dim), lambda p, x: x.transpose(0, dim)[p.order].transpose(0, dim),
-        lambda p, x: torch.take_along_dim(x, p.order.view(x_aside), dim), lambda p, x: x + x.flip([dim]),
+        lambda p, x: x.index_select(dim, p.order),
+        lambda p, x: x.flip(dim),
+        lambda p, x: x.roll(by, dim),
+        lambda p, x: torch.roll(x, -by, dim),
+        lambda p, x: x.transpose(0, dim)[p.order].transpose(0, dim),
+        lambda p, x: torch.take_along_dim(x, p.order.view(x_aside), dim),
+        lambda p, x: x + x.flip([dim]),
         lambda p, x: torch.gather(x, dim, p.order.view(x_aside).expand_as(x)),
         lambda p, x: torch.cat([x.narrow(dim, 1, x.shape[dim] - 1), x.narrow(dim, 0, 1)], dim),
-    )  # fmt: skip
+    )
     x_aside = (1,) * dim + x.aside
     return Part(draw.choice(forms), order=order)
 
@@ -133,15 +150,19 @@ def by_heads(draw: Draw, x: Slot) -> nn.Module | None:
         lambda p, x: (x.unflatten(dim, (heads, width)) * p.h.view(heads, 1, *tail)).flatten(dim, dim + 1),
         lambda p, x: (x.unflatten(dim, (heads, width)) + p.w.view(width, *tail)).flatten(dim, dim + 1),
         lambda p, x: (x.unflatten(dim, (heads, -1)) * p.hw.view(heads, width, *tail)).flatten(dim, dim + 1),
-        lambda p, x: x.unflatten(dim, (heads, width)).mean(dim), lambda p, x: x.unflatten(dim, (heads, width)).sum(dim + 1),
-        lambda p, x: F.layer_norm(x.unflatten(dim, (heads, width)).transpose(dim + 1, -1), (width,)).transpose(
-            dim + 1, -1).flatten(dim, dim + 1),
+        lambda p, x: x.unflatten(dim, (heads, width)).mean(dim),
+        lambda p, x: x.unflatten(dim, (heads, width)).sum(dim + 1),
+        lambda p, x: (
+            F.layer_norm(x.unflatten(dim, (heads, width)).transpose(dim + 1, -1), (width,))
+            .transpose(dim + 1, -1)
+            .flatten(dim, dim + 1)
+        ),
         lambda p, x: F.normalize(x.unflatten(dim, (heads, width)), dim=dim + 1).flatten(dim, dim + 1),
         lambda p, x: x.unflatten(dim, (heads, width)).softmax(dim).flatten(dim, dim + 1) * x,
         lambda p, x: x.unflatten(dim, (heads, width))[(slice(None),) * dim + (slice(1, None),)].flatten(dim, dim + 1),
         lambda p, x: x.unflatten(dim, (heads, width)).amax(dim + 1),
         lambda p, x: x.unflatten(dim, (heads, width)).roll(1, dim).flatten(dim, dim + 1),
-    )  # fmt: skip
+    )
     return Part(draw.choice(forms), h=normal(heads), w=normal(width), hw=normal(heads, width))
 
 
@@ -154,13 +175,19 @@ def repeated(draw: Draw, x: Slot) -> nn.Module | None:
     times[dim] = 2
     rank = len(x.shape)
     forms: tuple[Form, ...] = (
-        lambda p, x: x.repeat(times), lambda p, x: x.tile(times), lambda p, x: x.repeat_interleave(2, dim),
+        lambda p, x: x.repeat(times),
+        lambda p, x: x.tile(times),
+        lambda p, x: x.repeat_interleave(2, dim),
         lambda p, x: x.unsqueeze(dim + 1).expand(*[-1] * (dim + 1), 2, *[-1] * (rank - dim - 1)).flatten(dim, dim + 1),
-        lambda p, x: x.unsqueeze(dim).expand(*[-1] * dim, 3, *[-1] * (rank - dim)).reshape(
-            x.shape[0], *x.shape[1:dim], -1, *x.shape[dim + 1 :]),
-        lambda p, x: torch.cat([x, x], dim), lambda p, x: torch.stack([x, x.sigmoid()], dim + 1).flatten(dim, dim + 1),
+        lambda p, x: (
+            x.unsqueeze(dim)
+            .expand(*[-1] * dim, 3, *[-1] * (rank - dim))
+            .reshape(x.shape[0], *x.shape[1:dim], -1, *x.shape[dim + 1 :])
+        ),
+        lambda p, x: torch.cat([x, x], dim),
+        lambda p, x: torch.stack([x, x.sigmoid()], dim + 1).flatten(dim, dim + 1),
         lambda p, x: torch.stack([x, -x], dim).flatten(dim, dim + 1),
-    )  # fmt: skip
+    )
     return Part(draw.choice(forms))
 
 
@@ -182,16 +209,25 @@ def over_channels(draw: Draw, x: Slot) -> nn.Module:
     """A statistic over the channels, which changes each of them."""
     dim = x.dim
     forms: tuple[Form, ...] = (
-        lambda p, x: x - x.mean(dim, keepdim=True), lambda p, x: x * torch.sigmoid(x.sum(dim, keepdim=True)),
-        lambda p, x: x + x.amax(dim, keepdim=True), lambda p, x: x.softmax(dim), lambda p, x: x.log_softmax(dim),
-        lambda p, x: F.normalize(x, dim=dim), lambda p, x: x / (x.norm(dim=dim, keepdim=True) + 0.1),
-        lambda p, x: x * torch.rsqrt(x.pow(2).mean(dim, keepdim=True) + 1e-3), lambda p, x: x.cumsum(dim),
+        lambda p, x: x - x.mean(dim, keepdim=True),
+        lambda p, x: x * torch.sigmoid(x.sum(dim, keepdim=True)),
+        lambda p, x: x + x.amax(dim, keepdim=True),
+        lambda p, x: x.softmax(dim),
+        lambda p, x: x.log_softmax(dim),
+        lambda p, x: F.normalize(x, dim=dim),
+        lambda p, x: x / (x.norm(dim=dim, keepdim=True) + 0.1),
+        lambda p, x: x * torch.rsqrt(x.pow(2).mean(dim, keepdim=True) + 1e-3),
+        lambda p, x: x.cumsum(dim),
         lambda p, x: x / torch.sqrt(x.var(dim, keepdim=True, unbiased=False) + 0.1) if x.shape[dim] > 1 else x,
-        lambda p, x: x + torch.logsumexp(x, dim, keepdim=True), lambda p, x: x - x.amin(dim, keepdim=True),
-        lambda p, x: x + torch.linalg.vector_norm(x, dim=dim, keepdim=True), lambda p, x: x * x.max(dim, keepdim=True)[0],
-        lambda p, x: x + x.std(dim, keepdim=True, correction=0), lambda p, x: x.sort(dim)[0],
-        lambda p, x: x + x.prod(dim, keepdim=True).tanh(), lambda p, x: x.topk(2, dim)[0],
-    )  # fmt: skip
+        lambda p, x: x + torch.logsumexp(x, dim, keepdim=True),
+        lambda p, x: x - x.amin(dim, keepdim=True),
+        lambda p, x: x + torch.linalg.vector_norm(x, dim=dim, keepdim=True),
+        lambda p, x: x * x.max(dim, keepdim=True)[0],
+        lambda p, x: x + x.std(dim, keepdim=True, correction=0),
+        lambda p, x: x.sort(dim)[0],
+        lambda p, x: x + x.prod(dim, keepdim=True).tanh(),
+        lambda p, x: x.topk(2, dim)[0],
+    )
     if x.channels < 2:
         return Part(forms[0])
     return Part(draw.choice(forms))
@@ -202,13 +238,19 @@ def statistics_of_positions(draw: Draw, x: Slot) -> nn.Module | None:
     """A statistic over some of the positions."""
     dims = sorted(draw.sample(x.spatial, draw.randint(1, len(x.spatial))))
     forms: tuple[Form, ...] = (
-        lambda p, x: x - x.mean(dims, keepdim=True), lambda p, x: x.amax(dims, keepdim=True) + x,
-        lambda p, x: x * x.sum(dims, keepdim=True).tanh(), lambda p, x: x.softmax(dims[0]),
-        lambda p, x: x / (x.std(dims, keepdim=True, correction=0) + 1), lambda p, x: x.cumsum(dims[0]) * 0.3,
-        lambda p, x: x * torch.rsqrt(x.var(dims, keepdim=True, unbiased=False) + 0.1), lambda p, x: x.flip(dims),
-        lambda p, x: x.roll([1] * len(dims), dims), lambda p, x: x.max(dims[0], keepdim=True).values + x,
-        lambda p, x: x.amin(dims, keepdim=True) - x, lambda p, x: torch.std_mean(x, dims, correction=0, keepdim=True)[1] * x,
-    )  # fmt: skip
+        lambda p, x: x - x.mean(dims, keepdim=True),
+        lambda p, x: x.amax(dims, keepdim=True) + x,
+        lambda p, x: x * x.sum(dims, keepdim=True).tanh(),
+        lambda p, x: x.softmax(dims[0]),
+        lambda p, x: x / (x.std(dims, keepdim=True, correction=0) + 1),
+        lambda p, x: x.cumsum(dims[0]) * 0.3,
+        lambda p, x: x * torch.rsqrt(x.var(dims, keepdim=True, unbiased=False) + 0.1),
+        lambda p, x: x.flip(dims),
+        lambda p, x: x.roll([1] * len(dims), dims),
+        lambda p, x: x.max(dims[0], keepdim=True).values + x,
+        lambda p, x: x.amin(dims, keepdim=True) - x,
+        lambda p, x: torch.std_mean(x, dims, correction=0, keepdim=True)[1] * x,
+    )
     return Part(draw.choice(forms))
 
 
@@ -226,7 +268,7 @@ def more_tokens(draw: Draw, x: Slot, y: Slot) -> nn.Module:
     """Tokens of two values one after another, and a part of them taken."""
     if draw.flip():
         return Part(lambda p, x, y: torch.cat([x, y], 1)[:, 1:])
-    return Part(lambda p, x, y: torch.cat([x, y], dim=-2).split([x.shape[1], y.shape[1]], 1)[0] + y)
+    return Part(lambda p, x, y: torch.split(torch.cat([x, y], dim=-2), [x.shape[1], y.shape[1]], 1)[0] + y)
 
 
 @block("sum", ANY, more=1, relation=BESIDE)
@@ -237,12 +279,12 @@ def sum_of_some(draw: Draw, x: Slot, y: Slot) -> nn.Module | None:
         return None
     dim = x.dim
 
-    def forward(p: Part, x: Tensor, y: Tensor) -> Tensor:
+    def forward(p: Any, x: Tensor, y: Tensor) -> Any:
         a, b = (x, y) if x.shape[dim] > low else (y, x)
         added = a.narrow(dim, 0, low) + b
         return torch.cat([added, a.narrow(dim, low, a.shape[dim] - low)], dim) if whole else added
 
-    def padded_sum(p: Part, x: Tensor, y: Tensor) -> Tensor:
+    def padded_sum(p: Any, x: Tensor, y: Tensor) -> Any:
         a, b = (x, y) if x.shape[dim] > low else (y, x)
         behind = [0, 0] * (a.dim() - dim - 1)
         return a + F.pad(b, [*behind, 0, a.shape[dim] - low])
@@ -261,5 +303,5 @@ def outer(draw: Draw, x: Slot, y: Slot) -> nn.Module | None:
         lambda p, x, y: torch.einsum("ni,nj->nij", x, y).reshape(x.shape[0], -1),
         lambda p, x, y: torch.bmm(x.unsqueeze(2), y.unsqueeze(1)).flatten(1),
         lambda p, x, y: (x[:, :, None] + y[:, None]).relu().mean(1),
-    )  # fmt: skip
+    )
     return Part(draw.choice(forms))

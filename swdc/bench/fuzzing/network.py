@@ -23,8 +23,8 @@ WIDEST = 24
 
 STARTS: dict[str, tuple[str, ...]] = {
     "signal": ("map1",), "image": ("map2",), "volume": ("map3",), "tokens": ("token",), "words": ("ids",),
-    "vector": ("vector",), "graph": ("node", "edge"), "two images": ("map2", "map2"), "image and vector": ("map2", "vector"),
-    "tokens and words": ("token", "ids"), "two vectors": ("vector", "vector"),
+    "vector": ("vector",), "graph": ("node", "edge"), "two images": ("map2", "map2"),
+    "image and vector": ("map2", "vector"), "tokens and words": ("token", "ids"), "two vectors": ("vector", "vector"),
 }  # fmt: skip
 """What networks take."""
 FIRST = {"map": "conv", "token": "dense", "vector": "dense_of_vector", "node": "dense_of_nodes", "ids": "embedded"}
@@ -105,8 +105,8 @@ class Head(nn.Module):
             result: Tensor = self.dense(x.flatten(1))
             return result
         dims = self.slot.spatial
-        result = self.dense(x.mean(dims) if dims else x)
-        return result
+        averaged: Tensor = self.dense(x.mean(dims) if dims else x)
+        return averaged
 
 
 class _Builder:

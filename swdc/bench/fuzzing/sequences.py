@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,26 +18,37 @@ VOCABULARY = 7
 def embedded(draw: Draw, x: Slot) -> nn.Module:
     """Embedded words, with positions or without."""
     width, t = draw.width(), x.shape[1]
-    forms: tuple[Callable[..., Tensor], ...] = (
-        lambda p, x: p.words(x), lambda p, x: p.words(x) + p.where(torch.arange(x.shape[1])),
-        lambda p, x: p.words(x) * width**0.5 + p.table, lambda p, x: F.embedding(x, p.words.weight * 2),
-        lambda p, x: p.norm(p.words(x) + p.where.weight[:t]), lambda p, x: F.linear(F.one_hot(x, VOCABULARY).to(p.table.dtype), p.out),
-        lambda p, x: torch.cat([p.words(x), p.where(x)], -1), lambda p, x: p.project(p.words(x)),
-    )  # fmt: skip
+    forms: tuple[Callable[..., Any], ...] = (
+        lambda p, x: p.words(x),
+        lambda p, x: p.words(x) + p.where(torch.arange(x.shape[1])),
+        lambda p, x: p.words(x) * width**0.5 + p.table,
+        lambda p, x: F.embedding(x, p.words.weight * 2),
+        lambda p, x: p.norm(p.words(x) + p.where.weight[:t]),
+        lambda p, x: F.linear(F.one_hot(x, VOCABULARY).to(p.table.dtype), p.out),
+        lambda p, x: torch.cat([p.words(x), p.where(x)], -1),
+        lambda p, x: p.project(p.words(x)),
+    )
     return Part(
-        draw.choice(forms), words=nn.Embedding(VOCABULARY, width, padding_idx=draw.one_of(None, 0)), out=normal(width, VOCABULARY),
-        where=nn.Embedding(VOCABULARY + 3, width), table=normal(t, width), norm=nn.LayerNorm(width), project=nn.Linear(width, draw.width()),
-    )  # fmt: skip
+        draw.choice(forms),
+        words=nn.Embedding(VOCABULARY, width, padding_idx=draw.one_of(None, 0)),
+        out=normal(width, VOCABULARY),
+        where=nn.Embedding(VOCABULARY + 3, width),
+        table=normal(t, width),
+        norm=nn.LayerNorm(width),
+        project=nn.Linear(width, draw.width()),
+    )
 
 
 @block("tied", "ids", gives="token")
 def tied_words(draw: Draw, x: Slot) -> nn.Module:
     """Words embedded, changed, and compared with the same embedding again."""
     width = draw.width()
-    forms: tuple[Callable[..., Tensor], ...] = (
-        lambda p, x: F.linear(p.words(x).relu(), p.words.weight), lambda p, x: p.words(x).tanh() @ p.words.weight.t(),
-        lambda p, x: p.head(p.middle(p.words(x))), lambda p, x: F.linear(p.middle(p.words(x)).relu() + p.words(x), p.words.weight),
-    )  # fmt: skip
+    forms: tuple[Callable[..., Any], ...] = (
+        lambda p, x: F.linear(p.words(x).relu(), p.words.weight),
+        lambda p, x: p.words(x).tanh() @ p.words.weight.t(),
+        lambda p, x: p.head(p.middle(p.words(x))),
+        lambda p, x: F.linear(p.middle(p.words(x)).relu() + p.words(x), p.words.weight),
+    )
     words, head = nn.Embedding(VOCABULARY, width), nn.Linear(width, VOCABULARY, bias=draw.flip())
     head.weight = words.weight
     return Part(draw.choice(forms), words=words, head=head, middle=nn.Linear(width, width))
@@ -73,7 +85,7 @@ def last_state(draw: Draw, x: Slot) -> nn.Module:
     both = draw.flip(0.3)
     layer = kind(x.channels, width, batch_first=True, bidirectional=both)
 
-    def forward(p: Part, x: Tensor) -> Tensor:
+    def forward(p: Any, x: Tensor) -> Any:
         states = p.layer(x)[1]
         state = states[0] if isinstance(states, tuple) else states
         return torch.cat(state.unbind(0), -1) if joined else state[-1]
@@ -88,7 +100,7 @@ def unrolled(draw: Draw, x: Slot) -> nn.Module:
     width, kind = draw.one_of(3, 4), draw.randrange(3)
     cell = (nn.LSTMCell, nn.GRUCell, nn.RNNCell)[kind](x.channels, width)
 
-    def by_cell(p: Part, x: Tensor) -> Tensor:
+    def by_cell(p: Any, x: Tensor) -> Any:
         state = x.new_zeros(x.shape[0], width)
         memory = torch.zeros_like(state)
         for token in x[:, :2].unbind(1):
@@ -98,7 +110,7 @@ def unrolled(draw: Draw, x: Slot) -> nn.Module:
                 state = p.cell(token, state)
         return state
 
-    def by_hand(p: Part, x: Tensor) -> Tensor:
+    def by_hand(p: Any, x: Tensor) -> Any:
         state = torch.tanh(p.read(x[:, 0]))
         for t in (1, 2):
             gate = torch.sigmoid(p.gate(torch.cat([x[:, min(t, x.shape[1] - 1)], state], 1)))
