@@ -95,7 +95,7 @@ class Budget:
         return [(1, [self._slot(Ref(name), d) for d in range(tensor.dim())]) for name, tensor in parameters]
 
     def _folding(self, program: Program) -> list[tuple[Ids, int]]:
-        """Return, for each layer that would be given a bias, the groups whose dead channels ask for it, and its slot."""
+        """Return, for each layer that would be given a bias, the groups that ask for it when cut, and its slot."""
         found = []
         for node, (_, call) in calls(program).items():
             constants = self._coupling.constants.get(node.name)

@@ -24,7 +24,7 @@ from swdc.errors import PlanError
 from swdc.kept import Kept
 from swdc.ops import calls
 from swdc.plan import Plan
-from swdc.program import Program
+from swdc.program import SHAPE, Program
 from swdc.rewrite import mask, slim
 from swdc.samples import relative_error, sample_inputs
 from swdc.sparsity.budgets import BUDGETS, Budget
@@ -263,5 +263,6 @@ def _nodes(program: Program) -> list[str]:
     lines = []
     for node in program.graph.nodes:
         arguments = [str(a) for a in node.args] + [f"{k}={v}" for k, v in node.kwargs.items()]
-        lines.append(f"{node.name} = {node.target}({', '.join(arguments)})  {node.meta.get('shape', '')}")
-    return [*lines, *(f"{name}: {tuple(t.shape)}" for name, t in program.tensors.items())]
+        lines.append(f"{node.name} = {node.target}({', '.join(arguments)})  {node.meta.get(SHAPE, '')}")
+    read = program.read_tensors()
+    return [*lines, *(f"{name}: {tuple(t.shape)}" for name, t in program.tensors.items() if name in read)]

@@ -218,26 +218,38 @@ def build(spec: Spec) -> tuple[Network, tuple[Tensor, ...]]:
     return builder.finish(), tuple(builder.examples)
 
 
-def draw_spec(seed: int, least: int = 1, most: int = 7, blocks: Iterable[str] | None = None) -> Spec:
-    """Return the description of a random network that a seed stands for, of so many blocks after the first layers."""
+def draw_spec(
+    seed: int, least: int = 1, most: int = 7, start: str | None = None, blocks: Iterable[str] | None = None
+) -> Spec:
+    """Return the description of a random network that a seed stands for, of so many blocks after the first layers.
+
+    ``start`` (one of ``STARTS``) and ``blocks`` leave less to chance.
+    """
     draw = Draw(seed)
-    start = draw.choice(list(STARTS))
+    start = start or draw.choice(list(STARTS))
     builder = _Builder(Spec(start, seed, ()))
     for layout in list(builder.layouts):
         if layout in FIRST:
             builder.add(Step(FIRST[layout], draw.torch_seed()))
-    families: dict[str, list[str]] = {}
-    for name in sorted(TABLE) if blocks is None else blocks:
-        families.setdefault(TABLE[name].family, []).append(name)
+    names = sorted(TABLE) if blocks is None else list(blocks)
     wanted = len(builder.taken) + draw.randint(least, most)
     for _ in range(40 * most):
         if len(builder.taken) >= wanted:
             break
-        name = draw.choice(families[draw.choice(list(families))])
-        if draw.flip(0.35):  # new channels, which can go whatever happens elsewhere
-            name = AGAIN if draw.flip(0.2) else FIRST[builder.layouts[-1]]
-        builder.add(Step(name, draw.torch_seed()))
+        builder.add(Step(_next_block(builder, names, draw), draw.torch_seed()))
     return Spec(start, seed, tuple(builder.taken))
+
+
+def _next_block(builder: _Builder, names: Sequence[str], draw: Draw) -> str:
+    """Return a block that reads what there is; every third makes new channels, which can go whatever else happens."""
+    if draw.flip(0.35):
+        return AGAIN if draw.flip(0.2) else FIRST[builder.layouts[-1]]
+    there = {ANY, *builder.layouts}
+    suited = [name for name in names if there.issuperset(TABLE[name].takes)] or list(names)
+    if draw.flip():
+        return draw.choice(suited)
+    family = draw.choice(sorted({TABLE[name].family for name in suited}))
+    return draw.choice([name for name in suited if TABLE[name].family == family])
 
 
 def _inputs(layouts: Sequence[str], draw: Draw) -> tuple[list[str], list[Tensor]]:
