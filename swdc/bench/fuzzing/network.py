@@ -25,6 +25,7 @@ STARTS: dict[str, tuple[str, ...]] = {
     "signal": ("map1",), "image": ("map2",), "volume": ("map3",), "tokens": ("token",), "words": ("ids",),
     "vector": ("vector",), "graph": ("node", "edge"), "two images": ("map2", "map2"),
     "image and vector": ("map2", "vector"), "tokens and words": ("token", "ids"), "two vectors": ("vector", "vector"),
+    "tokens and vector": ("token", "vector"),
 }  # fmt: skip
 """What networks take."""
 FIRST = {"map": "conv", "token": "dense", "vector": "dense_of_vector", "node": "dense_of_nodes", "ids": "embedded"}
