@@ -21,6 +21,13 @@ class Entry:
     inputs: Callable[[], Any]
 
 
+def call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the positional and keyword arguments that inputs (a tensor, a tuple or a dict) stand for."""
+    if isinstance(inputs, dict):
+        return (), inputs
+    return (tuple(inputs), {}) if isinstance(inputs, list | tuple) else ((inputs,), {})
+
+
 def package(name: str, extra: str) -> Any:
     """Import a package that only the bench needs; ``CommandError`` says how to get it."""
     try:

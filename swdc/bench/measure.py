@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import copy
+import re
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 import swdc
 from swdc.bench.apart import Report, brief, out_of_memory
 from swdc.bench.catalogue import entry
-from swdc.bench.entry import Entry
+from swdc.bench.entry import Entry, call
 from swdc.bench.randomise import randomise_
 from swdc.bench.rows import KINDS
+from swdc.captured import RECORD
 from swdc.count import count
 from swdc.errors import ExportError, SwdcError
 from swdc.onnx import export_onnx
-from swdc.program import Program
+from swdc.program import Program, tensors_of
 from swdc.rewrite import mask, slim
-from swdc.samples import relative_error, sample_inputs
+from swdc.samples import flat_outputs, relative_error, sample_inputs
 from swdc.sparsity.budgets import Budget
 from swdc.sparsity.planning import plan
 from swdc.trace import trace
@@ -33,6 +38,8 @@ from swdc.verify import LEAST_EFFECT, TOLERANCE, verify
 
 BATCHES = (1, 2, 5)
 FLOAT32_TOLERANCE = 1e-3
+RECORDED_SEEDS = 3
+"""Draws of inputs that a recorded network is compared on."""
 LEAST_REDUCTION = {"core": 0.45, "torchvision": 0.4}
 """Share of the parameters that must go when half of the channels of each group do; 25 % elsewhere."""
 
@@ -40,14 +47,14 @@ LEAST_REDUCTION = {"core": 0.45, "torchvision": 0.4}
 def measure_by_name(report: Report, library: str, name: str, seed: int) -> None:
     """Measure a network of the catalogue, reporting after every phase."""
     torch.set_num_threads(1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        measure(report, entry(name, library), seed, LEAST_REDUCTION.get(library, 0.25))
+    measure(report, entry(name, library), seed, LEAST_REDUCTION.get(library, 0.25))
 
 
 def measure(report: Report, network: Entry, seed: int = 0, least: float = 0.25) -> None:
     """Measure a network, reporting after every phase what is known by then."""
-    _Measurement(report, least).run(network, seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _Measurement(report, least).run(network, seed)
 
 
 class _Stop(Exception):  # noqa: N818 - not an error: there is no more to find out
@@ -78,7 +85,7 @@ class _Measurement:
             program = trace(model, inputs)
         with self._phase("analysis", "surgery"):
             share = _prunable_share(program)
-        self.report({"captured_by": captured_by(program), "prunable_share": share})
+        self.report({"captured_by": program.facts.captured_by, "prunable_share": share})
         if not program.groups:
             self._fail("no groups", _why_frozen(program))
         with self._phase("plan", "surgery"):
@@ -87,8 +94,12 @@ class _Measurement:
             small = slim(program, half)
         self._count(program, small)
         with self._phase("verify", "surgery"):
-            exact = self._certify(mask(program, half), small)
-        if exact:
+            recorded = program.facts.captured_by == RECORD
+            masked = mask(program, half)
+            exact = self._compare(masked, small, model, network) if recorded else self._certify(masked, small)
+        if recorded:
+            self.report({"onnx": "not applicable"})
+        elif exact:
             with self._phase("onnx", "onnx"):
                 self._export(program, small)
             with self._phase("transplant", "transplant"):
@@ -111,13 +122,13 @@ class _Measurement:
             self.seconds[name] = round(time.perf_counter() - start, 3)
             self._tell()
 
-    def _fail(self, kind: str, reason: str) -> None:
+    def _fail(self, kind: str, reason: str) -> NoReturn:
         self.unmet.append((kind, reason))
         raise _Stop
 
     def _tell(self) -> None:
         kind = min((kind for kind, _ in self.unmet), key=KINDS.index, default="")
-        reason = "; ".join(f"{kind}: {text}" for kind, text in self.unmet)
+        reason = re.sub(r"[^\s(]*site-packages/", "", "; ".join(f"{kind}: {text}" for kind, text in self.unmet))
         self.report({"seconds": dict(self.seconds), "kind": kind, "reason": reason})
 
     def _count(self, program: Program, small: Program) -> None:
@@ -139,6 +150,31 @@ class _Measurement:
             why = [certificate.first_difference or "", *certificate.notes]
             self.unmet.append((kind, f"error {error:.1e}, effect {effect:.1e}; " + "; ".join(filter(None, why))))
         return certificate.exact
+
+    def _compare(self, masked: Program, small: Program, model: nn.Module, network: Entry) -> bool:
+        """Certify a recorded program, which stands for its example only, by the user's own class masked and slim."""
+        transplant = getattr(swdc, "transplant", None)
+        if transplant is None:
+            self._fail("transplant", "missing, and a recorded program is certified by it")
+        try:
+            mine = transplant(small, model)
+        except Exception as failure:  # of the user's class as much as of ours
+            self._fail("transplant", brief(failure))
+        errors, effects = [], []
+        networks = [copy.deepcopy(model).double(), with_tensors(model, masked.tensors).double(), mine.double()]
+        for seed in range(RECORDED_SEEDS):
+            torch.manual_seed(seed)
+            inputs = network.inputs()
+            before, wanted, got = (outputs(each, inputs) for each in networks)
+            errors.append(relative_error(wanted, got))
+            effects.append(relative_error(before, wanted))
+        error, effect = max(errors), min(effects)
+        exact = error <= TOLERANCE and effect >= LEAST_EFFECT
+        self.report({"exact": exact, "max_relative_error": error, "effect": effect, "transplant": "ok"})
+        if not exact:
+            kind = "not exact" if not error <= TOLERANCE else "no effect"
+            self.unmet.append((kind, f"error {error:.1e}, effect {effect:.1e} between the masked and the slim module"))
+        return exact
 
     def _export(self, program: Program, small: Program) -> None:
         try:
@@ -170,9 +206,21 @@ class _Measurement:
             self.unmet.append(("transplant", found.removeprefix("error: ")))
 
 
-def captured_by(program: Program) -> str:
-    """Return how a program was captured: ``export`` or ``record``."""
-    return str(getattr(program.facts, "captured_by", "export"))
+def with_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Return a copy of a model that holds the values of ``tensors`` where it has tensors of those names."""
+    filled = copy.deepcopy(model)
+    own = tensors_of(filled)
+    with torch.no_grad():
+        for name in own.keys() & tensors.keys():
+            own[name].copy_(tensors[name])
+    return filled
+
+
+def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
+    """Return what a model in float64 computes in evaluation, on inputs in the form of an ``Entry``."""
+    args, kwargs = call(pytree.tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs))
+    with torch.no_grad():
+        return flat_outputs(model.eval()(*args, **kwargs))
 
 
 def _prunable_share(program: Program) -> float:

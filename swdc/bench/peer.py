@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from swdc.bench.apart import Report, brief
 from swdc.bench.catalogue import entry
-from swdc.bench.entry import package
+from swdc.bench.entry import call, package
 from swdc.bench.mirror import Mirror
 from swdc.bench.randomise import randomise_
 from swdc.samples import flat_outputs, relative_error
@@ -59,7 +59,7 @@ def measure_peer_by_name(report: Report, library: str, name: str, seed: int) -> 
         torch.manual_seed(seed)
         model = randomise_(network.model(), seed).eval()
         try:
-            _measure(report, model, _call(network.inputs()))
+            _measure(report, model, call(network.inputs()))
         except _Stop as stop:
             report(stop.found)
 
@@ -69,17 +69,17 @@ class _Stop(Exception):  # noqa: N818 - not an error: there is no more to find o
         self.found = {"kind": kind, "reason": f"{kind}: {reason}"}
 
 
-def _measure(report: Report, model: nn.Module, call: Call) -> None:
+def _measure(report: Report, model: nn.Module, arguments: Call) -> None:
     seconds: dict[str, float] = {}
     before = _parameters(model)
     dense = copy.deepcopy(model)
     with _phase(report, "build", seconds):
-        pruner = _pruner(model, call)
+        pruner = _pruner(model, arguments)
     mirror = Mirror(dense)
     with _phase(report, "prune", seconds):
         seconds["prune"] = _prune(pruner, mirror)
     with _phase(report, "forward", seconds):
-        _outputs(model, call)
+        _outputs(model, arguments)
     after = _parameters(model)
     reduction = 1 - after / before
     passes = reduction >= PASS
@@ -89,7 +89,7 @@ def _measure(report: Report, model: nn.Module, call: Call) -> None:
         "reason": "" if passes else f"reduction: {reduction:.1%} of the parameters went",
     })  # fmt: skip
     with _phase(report, "compare", seconds):
-        found = _compared(dense, mirror.masked(), model, call)
+        found = _compared(dense, mirror.masked(), model, arguments)
     report({**found, "seconds": dict(seconds)})
 
 
@@ -105,12 +105,12 @@ def _phase(report: Report, name: str, seconds: dict[str, float]) -> Iterator[Non
     report({"seconds": dict(seconds)})
 
 
-def _pruner(model: nn.Module, call: Call) -> Any:
+def _pruner(model: nn.Module, arguments: Call) -> Any:
     library = package("torch_pruning", "bench")
-    args, kwargs = call
+    args, kwargs = arguments
     return library.pruner.MagnitudePruner(
         model, kwargs or (args[0] if len(args) == 1 else args), pruning_ratio=0.5,
-        importance=library.importance.MagnitudeImportance(p=2), ignored_layers=last_layers(model, call),
+        importance=library.importance.MagnitudeImportance(p=2), ignored_layers=last_layers(model, arguments),
         num_heads=numbers_of_heads(model),
     )  # fmt: skip
 
@@ -127,13 +127,13 @@ def _prune(pruner: Any, mirror: Mirror) -> float:
     return taken + time.perf_counter() - start
 
 
-def last_layers(model: nn.Module, call: Call) -> list[nn.Module]:
+def last_layers(model: nn.Module, arguments: Call) -> list[nn.Module]:
     """Return the layers that the peer is told to leave: the last of each output's width, and those of detectors."""
     order: list[tuple[int, nn.Module]] = []
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     layers = [module for module in model.modules() if isinstance(module, kinds)]
     hooks = [layer.register_forward_hook(lambda m, *_: order.append((len(m.weight), m))) for layer in layers]
-    outputs = _outputs(model, call)
+    outputs = _outputs(model, arguments)
     for hook in hooks:
         hook.remove()
     widths = {size for output in outputs for size in output.shape[1:]}
@@ -155,8 +155,8 @@ def numbers_of_heads(model: nn.Module) -> dict[nn.Module, int]:
     return found
 
 
-def _compared(dense: nn.Module, masked: nn.Module, pruned: nn.Module, call: Call) -> dict[str, Any]:
-    precise = pytree.tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, call)
+def _compared(dense: nn.Module, masked: nn.Module, pruned: nn.Module, arguments: Call) -> dict[str, Any]:
+    precise = pytree.tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, arguments)
     before, wanted, got = (_outputs(network.double(), precise) for network in (dense, masked, pruned))
     error = relative_error(wanted, got)
     return {
@@ -164,16 +164,10 @@ def _compared(dense: nn.Module, masked: nn.Module, pruned: nn.Module, call: Call
     }  # fmt: skip
 
 
-def _outputs(model: nn.Module, call: Call) -> list[Tensor]:
+def _outputs(model: nn.Module, arguments: Call) -> list[Tensor]:
     with torch.no_grad():
-        return flat_outputs(model.eval()(*call[0], **call[1]))
+        return flat_outputs(model.eval()(*arguments[0], **arguments[1]))
 
 
 def _parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _call(inputs: Any) -> Call:
-    if isinstance(inputs, dict):
-        return (), inputs
-    return (tuple(inputs), {}) if isinstance(inputs, list | tuple) else ((inputs,), {})

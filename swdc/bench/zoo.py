@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from swdc.bench.apart import Limits, run_apart
@@ -16,6 +17,7 @@ from swdc.bench.rows import Row, blank
 PRELOAD = {"pyg": "torch_geometric.nn"}
 """The module to import for a library before its networks are built, where it is not called like the library."""
 PEER_SECONDS = 90.0
+"""What the peer may take to build and prune; as much again is for comparing, which is not charged to it."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,16 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     peer: bool = False
 
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """The installed versions that rows are made with."""
+        return versions(self.library)
+
     def same(self, row: Mapping[str, Any]) -> bool:
         """Whether a row was measured with these settings, and our part of it need not be again."""
         fits = row.get("library") == self.library and row.get("seed") == self.seed
         enough = row.get("kind") != "time-out" or row.get("time_limit", 0) >= self.limits.seconds
-        return fits and enough and row.get("versions") == versions(self.library)
+        return fits and enough and row.get("versions") == self.versions
 
     def complete(self, row: Mapping[str, Any]) -> bool:
         """Whether nothing of a row of these settings is missing."""
@@ -73,7 +80,7 @@ def measure_apart(name: str, settings: Settings) -> Row:
     library = settings.library
     outcome = run_apart(measure_by_name, (library, name, settings.seed), settings.limits, _preload(library))
     row = {
-        **blank(library, name), **outcome.found, "seed": settings.seed, "versions": versions(library),
+        **blank(library, name), **outcome.found, "seed": settings.seed, "versions": settings.versions,
         "time_limit": settings.limits.seconds,
     }  # fmt: skip
     if outcome.kind:
@@ -83,11 +90,14 @@ def measure_apart(name: str, settings: Settings) -> Row:
 
 def measure_peer_apart(name: str, settings: Settings) -> Row:
     """Measure what Torch-Pruning makes of a network, in a process of its own, within 90 seconds."""
-    limits = Limits(PEER_SECONDS, settings.limits.gigabytes)
+    limits = Limits(2 * PEER_SECONDS, settings.limits.gigabytes)
     library = settings.library
     outcome = run_apart(measure_peer_by_name, (library, name, settings.seed), limits, _preload(library))
     row = {**blank_peer(), **outcome.found}
-    if outcome.kind and not row["passes"]:
+    taken = sum(row["seconds"].get(phase, 0.0) for phase in ("build", "prune"))
+    if taken > PEER_SECONDS:
+        row.update(passes=False, kind="time-out", reason=f"time-out: build and prune took {taken:.0f} s")
+    elif outcome.kind and not row["passes"]:
         row.update(kind=outcome.kind, reason=f"{outcome.kind} in {row['phase']}: {outcome.reason}")
     return row
 

@@ -15,6 +15,7 @@ from swdc.bench.compiling import NETWORKS, compare, scaling
 from swdc.bench.rows import read_rows, summary, write_rows
 from swdc.bench.scale import MODELS, scale
 from swdc.bench.streaming import stream
+from swdc.bench.table import tables
 from swdc.bench.zoo import Settings, zoo
 from swdc.cli.fuzz import bench_fuzz
 from swdc.cli.help import help_of
@@ -61,12 +62,11 @@ def register(parent: typer.Typer) -> None:
     """Add the command and its subcommands."""
     app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
     commands: dict[str, Callable[..., None]] = {
-        "zoo": bench_zoo, "compile": bench_compile, "scaling": bench_scaling, "scale": bench_scale,
-        "stream": bench_stream,
+        "zoo": bench_zoo, "zoo-table": bench_zoo_table, "compile": bench_compile, "scaling": bench_scaling,
+        "scale": bench_scale, "stream": bench_stream, "fuzz": bench_fuzz,
     }  # fmt: skip
     for name, command in commands.items():
         app.command(name, help=help_of(command))(command)
-    app.command("fuzz", help=help_of(bench_fuzz))(bench_fuzz)
     parent.add_typer(app, name="bench", help="Measure what works and how fast.")
 
 
@@ -100,6 +100,18 @@ def bench_zoo(
         _print_zoo(output, settings.library, rows)
         if any(row["kind"] for row in rows):
             raise typer.Exit(NOT_AS_ASKED)
+
+
+def bench_zoo_table(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Written by swdc bench zoo --json.")],
+    show_traceback: TracebackOption = False,
+) -> None:
+    """Print the rows of swdc bench zoo as tables in Markdown, side by side with the peer.
+
+    $ swdc bench zoo-table torchvision.json timm.json
+    """
+    with reported(show_traceback=show_traceback) as output:
+        output.line(tables(row for file in files for row in read_rows(file)))
 
 
 def _measured_zoo(

@@ -1,81 +1,79 @@
 import json
 
 import pytest
-import torch
-from torch import nn
 from typer.testing import CliRunner
 
-from swdc.bench.catalogue import entry, names
-from swdc.bench.entry import Entry
-from swdc.bench.randomise import randomise_
-from swdc.bench.zoo import measure
+from swdc.bench.apart import Limits
+from swdc.bench.rows import blank, read_rows, summary, write_rows
+from swdc.bench.zoo import Settings, zoo
 from swdc.cli import app
 from swdc.errors import CommandError
 
-COLUMNS = {
-    "name",
-    "exact",
-    "max_relative_error",
-    "parameters_before",
-    "parameters_after",
-    "operations_before",
-    "operations_after",
-    "onnx",
-    "seconds",
-    "reason",
-}
+
+def bench(*arguments):
+    return CliRunner().invoke(app, ["bench", "zoo", *arguments])
 
 
-def test_command_writes_a_row_for_each_network(tmp_path):
+def test_the_command_writes_a_row_for_each_network_and_goes_on_where_it_stopped(tmp_path):
     path = tmp_path / "rows" / "zoo.json"
-    result = CliRunner().invoke(app, ["bench", "zoo", "--only", "mlp,lenet5", "--json", str(path)])
-    assert result.exit_code == 0, result.output
-    rows = json.loads(path.read_text())
-    assert [row["name"] for row in rows] == ["mlp", "lenet5"]
-    for row in rows:
-        assert set(row) >= COLUMNS
-        assert row["exact"]
-        assert row["onnx"]
-        assert row["reason"] == ""
-        assert row["parameters_after"] <= 0.55 * row["parameters_before"]
+    result = bench("--only", "mlp", "--json", str(path))
+    (first,) = json.loads(path.read_text())
+    assert set(first) >= set(blank("core", "mlp")) | {"seed", "versions", "time_limit"}
+    assert first["exact"]
+    assert first["onnx"] == "ok"
+    assert first["parameters_after"] <= 0.55 * first["parameters_before"]
+    assert result.exit_code == (1 if first["kind"] else 0), result.output
+    assert "1 of 1 exact" in result.output
+
+    bench("--only", "lenet5,mlp", "--peer", "--json", str(path))
+    mlp, lenet = json.loads(path.read_text())
+    assert [mlp["name"], lenet["name"]] == ["mlp", "lenet5"]
+    assert mlp["seconds"] == first["seconds"], "measured again, though only the peer was missing"
+    assert (mlp["peer"]["passes"], mlp["peer"]["exact"]) == (True, False)
+    assert (lenet["peer"]["passes"], lenet["peer"]["exact"]) == (True, True)
+
+    bench("--only", "mlp", "--again", "--json", str(path))
+    again, kept = json.loads(path.read_text())
+    assert again["seconds"] != first["seconds"]
+    assert kept == lenet
 
 
-def test_a_network_that_cannot_be_traced_gives_a_reason():
-    class Untraceable(nn.Module):
-        def forward(self, x):
-            return x * 2 if x.sum() > 0 else x
-
-    row = measure(Entry("untraceable", Untraceable, lambda: torch.randn(2, 3)))
+def test_a_network_without_time_is_a_row():
+    (row,) = zoo(["mlp"], Settings(limits=Limits(0.01)))
+    assert row["kind"] == "time-out"
+    assert row["reason"].endswith("not done after 0.01 s")
     assert not row["exact"]
-    assert "expected a model that torch.export can capture" in row["reason"]
 
 
-def test_a_network_that_shrinks_too_little_gives_a_reason():
-    def wide_head():
-        return nn.Sequential(nn.Linear(400, 4), nn.ReLU(), nn.Linear(4, 400), nn.ReLU(), nn.LayerNorm(400))
+def test_what_is_gone_on_with():
+    settings = Settings(limits=Limits(100.0))
+    row = {**blank("core", "mlp"), "seed": 0, "time_limit": 100.0, "versions": {}}
+    assert not settings.same(row)
+    row["versions"] = settings.versions
+    assert settings.same(row)
+    assert not Settings(seed=1).same(row)
+    assert not Settings("pyg").same(row)
+    assert settings.same({**row, "kind": "time-out"})
+    assert not Settings(limits=Limits(200.0)).same({**row, "kind": "time-out"})
+    assert settings.complete(row)
+    assert not Settings(peer=True).complete(row)
 
-    row = measure(Entry("wide", wide_head, lambda: torch.randn(2, 400)))
-    assert row["exact"]
-    assert "% of the parameters went" in row["reason"]
 
-
-def test_the_catalogue_names_what_the_core_bench_covers():
-    families = ("vgg", "resnet", "resnext", "regnet", "densenet", "mobilenet_v2", "mobilenet_v3", "efficientnet")
-    families += ("mnasnet", "shufflenet", "squeezenet", "googlenet", "inception", "gcn", "graphsage", "gat", "gin")
-    for family in (*families, "mlp", "lenet5"):
-        assert any(name.startswith(family) for name in names("core")), family
-    assert all(entry(name).name == name for name in names("core"))
+def test_rows_are_kept_in_a_file(tmp_path):
+    path = tmp_path / "zoo.json"
+    assert read_rows(path) == read_rows(None) == []
+    rows = [blank("core", "one"), {**blank("core", "two"), "kind": ""}]
+    write_rows(path, rows)
+    assert read_rows(path) == rows
+    assert [file.name for file in tmp_path.iterdir()] == ["zoo.json"]
+    assert summary(rows) == {"": 1, "error": 1}
+    for text in ("{", '{"rows": []}', "[1]"):
+        path.write_text(text)
+        with pytest.raises(CommandError, match="expected a JSON list of rows"):
+            read_rows(path)
 
 
 def test_unknown_networks_are_refused():
-    with pytest.raises(CommandError, match=r"expected networks of .* got 'alexnot'"):
-        entry("alexnot")
-
-
-def test_nothing_is_left_constant():
-    model = randomise_(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 8)), seed=3)
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point():
-            assert tensor.std() > 0.01, name
-    again = randomise_(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 8)), seed=3)
-    assert torch.equal(model[1].running_mean, again[1].running_mean)
+    result = bench("--only", "alexnot")
+    assert result.exit_code == 2
+    assert "got 'alexnot'" in result.output

@@ -85,7 +85,7 @@ MODULES = {
     "mvitv2": {"mvitv2_tiny": 64},
     "naflexvit": {"naflexvit_base_patch16_parfac_gap": 64},
     "nasnet": {"nasnetalarge": 64},
-    "nest": {"jx_nest_tiny": 224, "nest_tiny": 224},
+    "nest": {"nest_tiny": 224, "nest_tiny": 224},
     "nextvit": {"nextvit_small": 64},
     "nfnet": {"nf_regnet_b0": 64},
     "pit": {"pit_ti_224": 224},
@@ -127,7 +127,7 @@ MODULES = {
     "vitamin": {"vitamin_small_224": 224},
     "volo": {"volo_d1_224": 224},
     "vovnet": {"ese_vovnet19b_slim_dw": 64},
-    "xception": {"xception": 64},
+    "xception": {"legacy_xception": 64},
     "xception_aligned": {"xception41p": 64},
     "xcit": {"xcit_nano_12_p8_224": 64},
 }  # fmt: skip
