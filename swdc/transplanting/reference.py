@@ -74,7 +74,7 @@ def observe(model: nn.Module, dense: Program, slim: Program, inputs: Any) -> Ref
 
     Raises ``TransplantError`` where the model does not compute what its program computes.
     """
-    marks, outputs = marks_of(wide_program(dense), inputs)
+    marks, outputs = marks_of(wide_program(dense).eval(), inputs)
     known = Known(marks)
     calls: dict[tuple[str, int], dict[str, Side]] = {}
     results: list[Any] = []
@@ -91,7 +91,7 @@ def observe(model: nn.Module, dense: Program, slim: Program, inputs: Any) -> Ref
             f"expected {type(model).__name__} to compute in float64 what its program computes, but it does not: {why}; "
             f"use the slim program itself"
         )
-    return Reference(calls, marks_of(wide_program(slim), inputs)[0])
+    return Reference(calls, marks_of(wide_program(slim).eval(), inputs)[0])
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

@@ -1,0 +1,202 @@
+"""A slim program in a copy of the user's own model."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import swdc
+from swdc.errors import TransplantError
+from swdc.statistics import LayerNorm
+from swdc.transplanting.extracted import Extracted
+from tests.support import assert_same, conv, image, plan_of, random_plan, randomise
+from tests.transplanting.models import (
+    Attention, Auxiliary, ChannelsInTuple, Configured, Depthwise, DerivedAttention, HandNorm, HardCoded, Shuffle,
+    SqueezeExcitation, Tied,
+)  # fmt: skip
+
+
+def slim_of(model, example, seed=0):
+    """Return a randomised model in evaluation mode, and a slim program of it."""
+    program = swdc.trace(randomise(model).eval(), example)
+    assert program.groups, program.explain()
+    return model, swdc.slim(program, random_plan(program, seed))
+
+
+def transplanted(model, example, seed=0):
+    """Return what transplanting a random slim program gives; both are compared on inputs of another batch size."""
+    model, slim = slim_of(model, example, seed)
+    before = copy.deepcopy(model.state_dict())
+    mine = swdc.transplant(slim, model)
+    assert type(mine) is type(model)
+    assert set(before) <= set(mine.state_dict())
+    again = model.state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in before.items()), "the caller's model changed"
+    assert sum(p.numel() for p in mine.parameters()) < sum(p.numel() for p in model.parameters())
+    more = torch.cat([example, example.flip(1), example]) if example.is_floating_point() else example
+    assert_same(slim(more), mine(more))
+    return mine
+
+
+def replaced(model):
+    return [path for path, module in model.named_modules() if isinstance(module, Extracted)]
+
+
+TOKENS = image(2, 5, 12)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_heads_are_an_attribute(seed):
+    mine = transplanted(nn.Sequential(Attention(), nn.Linear(12, 3)), TOKENS, seed)
+    assert mine[0].num_heads < 6
+    assert (mine[0].head_dim, mine[0].scale) == (4, 0.5)
+    assert mine[0].q.out_features == 4 * mine[0].num_heads
+    assert not replaced(mine)
+
+
+def test_the_width_of_heads_is_an_attribute_and_the_scale_stays():
+    model = randomise(nn.Sequential(Attention(), nn.Linear(12, 3))).eval()
+    program = swdc.trace(model, TOKENS, attention="head_dim")
+    mine = swdc.transplant(swdc.slim(program, random_plan(program)), model)
+    assert mine[0].num_heads == 6
+    assert mine[0].head_dim < 4
+    assert mine[0].scale == 0.5
+    assert not replaced(mine)
+
+
+def test_sizes_in_tuples():
+    mine = transplanted(ChannelsInTuple(), image())
+    assert mine.shape == (mine.conv.out_channels, 2, 2)
+    assert mine.head.in_features == 4 * mine.shape[0]
+
+
+def test_squeeze_and_excitation():
+    mine = transplanted(SqueezeExcitation(), image())
+    assert mine.channels == mine.conv.out_channels == mine.up.out_features < 12
+
+
+def test_grouped_and_depthwise_convolutions():
+    mine = transplanted(Depthwise(), image())
+    assert mine.groups == mine.depthwise.groups == mine.norm.num_features == mine.weight.shape[0] < 8
+
+
+def test_sizes_read_from_tensors_need_nothing():
+    mine = transplanted(Shuffle(), image())
+    assert mine.one.out_channels + mine.two.out_channels == mine.last.in_channels < 12
+
+
+def test_modules_that_share_a_configuration_get_their_own():
+    config = SimpleNamespace(width=6, hidden=10)
+    model = nn.Sequential(Configured(config), Configured(config), nn.Linear(6, 3))
+    mine = transplanted(model, image(2, 6), seed=3)
+    assert [mine[i].config.hidden for i in (0, 1)] == [mine[i].up.out_features for i in (0, 1)]
+    assert config.hidden == model[0].config.hidden == 10
+    assert not replaced(mine)
+
+
+def test_tied_tensors_stay_tied():
+    mine = transplanted(Tied(), torch.arange(12).reshape(2, 6))
+    assert mine.head.weight is mine.words.weight
+    assert mine.words.embedding_dim == mine.words.weight.shape[1]
+
+
+def test_a_folded_bias_is_registered():
+    model = nn.Sequential(nn.Linear(6, 8), nn.Sigmoid(), nn.Linear(8, 5, bias=False))
+    mine = transplanted(model, image(2, 6))
+    assert mine[2].bias is not None
+    assert model[2].bias is None
+
+
+def test_norms_keep_their_divisor():
+    mine = transplanted(nn.Sequential(nn.Linear(6, 10), nn.LayerNorm(10), nn.Linear(10, 3)), image(2, 6))
+    assert isinstance(mine[1], LayerNorm)
+    assert mine[1].normalized_shape == [10]
+    assert mine[1].weight.shape == (mine[0].out_features,)
+
+
+@pytest.mark.filterwarnings("ignore:replaced by their part")
+def test_a_norm_written_by_hand_becomes_its_part_of_the_program():
+    mine = transplanted(nn.Sequential(nn.Linear(6, 10), HandNorm(10), nn.Linear(10, 3)), image(2, 6))
+    assert replaced(mine) == ["1"]
+    assert "in place of HandNorm" in repr(mine)
+
+
+def test_what_no_integer_fixes_is_replaced_and_named():
+    model, slim = slim_of(nn.Sequential(DerivedAttention(), nn.Linear(12, 3)), TOKENS)
+    with pytest.warns(UserWarning, match=r"replaced by their part of the slim program.*0 \(DerivedAttention\)"):
+        mine = swdc.transplant(slim, model)
+    assert replaced(mine) == ["0"]
+    assert mine[0].scale == 0.5, "the attributes of the replaced module are still there"
+    assert set(mine.state_dict()) == set(model.state_dict())
+    assert_same(slim(TOKENS), mine(TOKENS))
+
+
+@pytest.mark.filterwarnings("ignore:replaced by their part")
+def test_a_replaced_module_is_picklable_trainable_and_copied():
+    mine = transplanted(nn.Sequential(DerivedAttention(), nn.Linear(12, 3)), TOKENS)
+    for other in (pickle.loads(pickle.dumps(mine)), copy.deepcopy(mine)):
+        assert_same(mine(TOKENS), other(TOKENS))
+        with torch.no_grad():
+            other[0].qkv.weight.add_(1)
+        assert not torch.equal(mine(TOKENS), other(TOKENS))
+    mine(TOKENS).sum().backward()
+    assert all(p.grad is not None for p in mine.parameters())
+    with pytest.raises(swdc.SwdcError, match="to be called as in the example"):
+        mine[0](TOKENS, TOKENS)
+
+
+def test_a_number_in_the_code_is_an_error_that_names_the_line():
+    model, slim = slim_of(HardCoded(), image(2, 6))
+    with pytest.raises(TransplantError, match=r"HardCoded at 'the top'.*models\.py:\d+ gives shape.*invalid"):
+        swdc.transplant(slim, model)
+
+
+def test_what_evaluation_does_not_read_is_kept_and_named():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model, slim = slim_of(Auxiliary(), image(2, 6))
+    with pytest.warns(UserWarning, match="not read in evaluation and kept as they are.*aux.weight, aux.bias"):
+        mine = swdc.transplant(slim, model)
+    assert mine.aux.weight.shape == (4, 8)
+    assert_same(slim(image(2, 6)), mine(image(2, 6)))
+
+
+def test_modes_types_and_gradients_follow():
+    model = nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5), conv(8, 4))
+    randomise(model).float()
+    model[0].weight.requires_grad_(False)
+    model[1].eval()
+    program = swdc.trace(model, image().float())
+    mine = swdc.transplant(swdc.slim(program, random_plan(program)), model)
+    assert [m.training for m in mine.modules()] == [m.training for m in model.modules()]
+    assert [p.requires_grad for p in mine.parameters()] == [p.requires_grad for p in model.parameters()]
+    assert {t.dtype for t in mine.state_dict().values()} == {torch.float32, torch.int64}
+
+
+def test_nothing_is_shared_with_the_slim_program_or_the_model():
+    model, slim = slim_of(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5)), image(2, 6))
+    mine = swdc.transplant(slim, model)
+    memory = {t.data_ptr() for other in (slim, model) for t in other.state_dict().values()}
+    assert memory.isdisjoint(t.data_ptr() for t in mine.state_dict().values())
+
+
+def test_another_model_is_an_error():
+    _, slim = slim_of(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5)), image(2, 6))
+    other = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 5)).double().eval()
+    with pytest.raises(TransplantError, match="expected the model that the slim program was traced from"):
+        swdc.transplant(slim, other)
+
+
+def test_a_program_that_is_not_slim_is_an_error():
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5)).double().eval()
+    program = swdc.trace(model, image(2, 6))
+    masked = swdc.mask(program, plan_of(program, {}))
+    for given in (program, masked):
+        with pytest.raises(TransplantError, match=r"expected a slim program as made by swdc\.slim"):
+            swdc.transplant(given, model)
