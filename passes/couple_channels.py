@@ -48,6 +48,7 @@ class CoupleChannels(Pass):
                     _hold_repeated(call, channels)
                 operator.couple(call, channels)
                 operator.fold(call, channels)
+                channels.finish(call)
         channels.settle(program.facts.attention)
         return _collect(channels)
 

@@ -46,6 +46,7 @@ class Channels:
         self._node_dead: dict[Any, tuple[Dead, ...]] = {}
         self._tensor_labels: dict[str, list[Ids | None]] = {}
         self._roles: dict[tuple[str, int], set[str]] = {}
+        self._bound: set[tuple[str, int]] = set()  # by the call at hand
         self._count = 0
         self._shut = np.zeros(0, dtype=bool)
         self._closed: list[Ids] = []  # frozen since is_open was asked
@@ -167,6 +168,7 @@ class Channels:
         if not isinstance(tensor, Ref):
             self.join(self.channels(tensor, dim), labels, call)
             return
+        self._bound.add((self._canonical[tensor], dim))
         self._roles.setdefault((self._canonical[tensor], dim), set()).add(role)
         slots = self._slots(tensor)
         if slots[dim] is None and labels is not None:
@@ -175,6 +177,16 @@ class Channels:
             self.join(self.channels(tensor, dim), None, call)
         else:
             self.join(slots[dim], labels, call)
+
+    def finish(self, call: Call) -> None:
+        """Say that a call's rule is done: of a tensor that it bound to no role, it reads what is written there."""
+        for value in call.tensors():
+            if isinstance(value, Ref):
+                name = self._canonical[value]
+                for dim in range(len(self._tensor_shapes[value])):
+                    if (name, dim) not in self._bound:
+                        self._roles.setdefault((name, dim), set()).add(WRITES)
+        self._bound.clear()
 
     def freeze(self, labels: Ids | None, reason: Reason) -> None:
         """Forbid the removal of channels."""

@@ -372,8 +372,8 @@ class _Joining:
 
     def _read(self, slot: Slot) -> fx.Node:
         if slot.kind == "input":
-            return self.inputs[slot.key]
-        key = slot.key if slot.kind == "call" else slot
+            return self.inputs[int(slot.key)]
+        key: Any = slot.key if slot.kind == "call" else slot
         if key not in self.made:
             node = self.graph.create_node("get_attr", slot.key)
             tensor = self.one.constants[slot.key] if slot.kind == "constant" else self.owned[slot.key]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from tests.support import Function, assert_slims, image, members, reason_at, traced
@@ -67,3 +68,12 @@ def test_the_products_of_all_pairs_of_channels_are_frozen() -> None:
 
     program = traced(Function(forward, a=nn.Linear(5, 4), c=nn.Linear(16, 2)), image(2, 3, 5))
     assert "along another factor" in reason_at(program, "a.weight", 0)
+
+
+def test_a_tied_weight_that_reads_and_writes_is_masked() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.c(torch.relu(F.linear(torch.relu(F.linear(torch.relu(m.a(x)), m.w)), m.w.t())))
+
+    parts = {"a": nn.Linear(5, 6), "w": nn.Parameter(torch.randn(7, 6)), "c": nn.Linear(6, 2)}
+    program = assert_slims(Function(forward, **parts), image(3, 5))
+    assert {"writes", "reads"} <= {r for g in program.groups for m in g.members if m.tensor == "w" for r in m.roles}

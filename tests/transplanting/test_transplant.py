@@ -17,8 +17,17 @@ from swdc.statistics import LayerNorm
 from swdc.transplanting.extracted import Extracted
 from tests.support import assert_same, conv, image, plan_of, random_plan, randomise
 from tests.transplanting.models import (
-    Attention, Auxiliary, ChannelsInTuple, Configured, Depthwise, DerivedAttention, HandNorm, HardCoded, Shuffle,
-    SqueezeExcitation, Tied,
+    Attention,
+    Auxiliary,
+    ChannelsInTuple,
+    Configured,
+    Depthwise,
+    DerivedAttention,
+    HandNorm,
+    HardCoded,
+    Shuffle,
+    SqueezeExcitation,
+    Tied,
 )  # fmt: skip
 
 

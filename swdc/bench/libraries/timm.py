@@ -85,7 +85,7 @@ MODULES = {
     "mvitv2": {"mvitv2_tiny": 64},
     "naflexvit": {"naflexvit_base_patch16_parfac_gap": 64},
     "nasnet": {"nasnetalarge": 64},
-    "nest": {"nest_tiny": 224, "nest_tiny": 224},
+    "nest": {"nest_tiny": 224},
     "nextvit": {"nextvit_small": 64},
     "nfnet": {"nf_regnet_b0": 64},
     "pit": {"pit_ti_224": 224},
