@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
@@ -31,7 +32,9 @@ def call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def package(name: str, extra: str) -> Any:
     """Import a package that only the bench needs; ``CommandError`` says how to get it."""
     try:
-        return import_module(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return import_module(name)
     except ImportError as error:
         raise CommandError(f"expected {name} to be installed; install it with pip install 'swdc[{extra}]'") from error
 

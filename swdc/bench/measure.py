@@ -146,7 +146,7 @@ class _Measurement:
         error, effect = certificate.max_relative_error, certificate.effect
         self.report({"exact": certificate.exact, "max_relative_error": error, "effect": effect})
         if not certificate.exact:
-            kind = "not exact" if not error <= TOLERANCE else "no effect" if effect < LEAST_EFFECT else "not exact"
+            kind = "no effect" if error <= TOLERANCE else "not exact"
             why = [certificate.first_difference or "", *certificate.notes]
             self.unmet.append((kind, f"error {error:.1e}, effect {effect:.1e}; " + "; ".join(filter(None, why))))
         return certificate.exact

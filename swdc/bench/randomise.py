@@ -8,13 +8,17 @@ from torch import Tensor, nn
 STATISTICS = ("running_mean", "running_var")
 """Buffers of norms, batch norms frozen or not, which the affine parameters beside them follow."""
 
+USUAL_GAIN, LEAST_GAIN = 1.0, 0.4
+"""Deviation of a weight times the root of its number of inputs: what keeps a signal, and the least to leave."""
+
 
 def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
     """Fill norm statistics, and every parameter and buffer that starts constant or is a vector, with random values.
 
     So zero heads, layer scales of 1e-6, biases, norms of all kinds, and position embeddings of zeros all come to
-    matter. Changes the model in place and returns it. Weights that are random already stay, and so do buffers of
-    numbers that the model computes with (frequencies, masks, single values).
+    matter. Weights that are random already stay, but those so small that a deep network computes the same for any
+    input are scaled up. Buffers of numbers that the model computes with (frequencies, masks, single values) stay.
+    Changes the model in place and returns it.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -24,6 +28,8 @@ def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
         for parameter in model.parameters():
             if parameter.is_floating_point() and (parameter.dim() < 2 or _constant(parameter)):
                 _shift(parameter, generator)
+            if parameter.is_floating_point() and parameter.dim() > 1:
+                _strengthen(parameter)
         for buffer in model.buffers():
             if buffer.is_floating_point() and buffer.numel() > 1 and _constant(buffer):
                 _shift(buffer, generator)
@@ -48,3 +54,11 @@ def _shift(tensor: Tensor, generator: torch.Generator) -> None:
     """Add about a tenth of what is usual for a weight; what is infinite (a mask) stays."""
     if bool(tensor.isfinite().all()):
         tensor.add_(torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype) * 0.1)
+
+
+def _strengthen(weight: Tensor) -> None:
+    """Scale a weight up to what keeps a signal, where it is well below."""
+    inputs = weight[0].numel()
+    gain = float(weight.float().std()) * inputs**0.5 if weight.numel() > 1 else 0.0
+    if 0.0 < gain < LEAST_GAIN:
+        weight.mul_(USUAL_GAIN / gain)

@@ -55,7 +55,7 @@ def test_every_network_has_an_entry(library):
     [
         ("torchvision", "squeezenet1_1"), ("torchvision", "lraspp_mobilenet_v3_large"), ("torchvision", "raft_small"),
         ("timm", "lcnet_035"), ("transformers", "bert"), ("transformers", "clip"), ("pyg", "gin"), ("pyg", "appnp"),
-        ("pyg", "nn"), ("pyg", "rgcn"), ("pyg", "sag_pool"), ("pyg", "set2set"), ("pyg", "graph_unet"),
+        ("pyg", "nn"), ("pyg", "rgcn"), ("pyg", "sag_pool"), ("pyg", "set2set"), ("pyg", "jumping_gcn"),
     ],
 )  # fmt: skip
 def test_networks_run_on_their_inputs(library, name):

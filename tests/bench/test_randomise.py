@@ -53,3 +53,15 @@ def test_weights_that_are_random_stay():
     model = nn.Linear(4, 4)
     before = model.weight.detach().clone()
     assert torch.equal(randomise_(model).weight, before)
+
+
+def test_weights_too_small_to_be_heard_through_a_deep_network_are_scaled_up():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(8)]
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=1e-6)
+    model = nn.Sequential(*layers)
+    one, other = torch.randn(2, 1, 8, 6, 6, dtype=torch.float64)
+    assert torch.equal(model.double()(one), model(other))
+    randomise_(model.float()).double()
+    assert not torch.allclose(model(one), model(other), rtol=1e-6)
