@@ -66,8 +66,10 @@ class _Rebuilding:
         arguments = {**call.arguments, **changes}
         given = bool(node.kwargs) and is_overload(name)  # a module of torch takes no tensors in its call
         if node.op == "call_module" and isinstance(new, Leaf) and not given:
-            self._leaf(str(node.target), node, new, Call(node, name, arguments))
-            return self.graph.node_copy(node, lambda n: self.made[n])
+            found = self._leaf(str(node.target), node, new, Call(node, name, arguments))
+            if found or name == call.operator or not is_overload(name):
+                self._expect(found, call.operator, str(node.target))
+                return self.graph.node_copy(node, lambda n: self.made[n])
         if not changes and name == call.operator:
             return self.graph.node_copy(node, lambda n: self.made[n])
         if isinstance(new, Leaf) and not is_overload(name):
@@ -82,19 +84,25 @@ class _Rebuilding:
         """Put a module in the place of a function; tensors that the function read are given to it in the call."""
         path = self._free_path(node)
         given = {n: v for n, v in call.arguments.items() if n != leaf.data and isinstance(v, fx.Node | Ref)}
-        self._leaf(path, node, leaf, Call(node, call.operator, {**call.arguments, **dict.fromkeys(given)}))
+        found = self._leaf(path, node, leaf, Call(node, call.operator, {**call.arguments, **dict.fromkeys(given)}))
+        self._expect(found, call.operator, path)
         data = self._new(call[leaf.data])
         return self.graph.create_node("call_module", path, (data,), self._new(given), node.name)
 
-    def _leaf(self, path: str, node: fx.Node, leaf: Leaf, call: Call) -> None:
+    def _leaf(self, path: str, node: fx.Node, leaf: Leaf, call: Call) -> bool:
+        """Build the module of a call at a path, and return whether there is one."""
         if path in self.leaves:
-            return
+            return True
         described = fx.Node(fx.Graph(), node.name, "call_module", path, (), {})
         described.meta = {**node.meta, SHAPE: self.reshape(node)}
         module = leaf.build(Call(described, call.operator, call.arguments), self.tensors)
-        if module is None:
-            raise PassError(f"expected a module for {call.operator} at {path}, but none computes it after the rewrite")
-        self.leaves[path] = module
+        if module is not None:
+            self.leaves[path] = module
+        return module is not None
+
+    def _expect(self, found: bool, operator: str, path: str) -> None:
+        if not found:
+            raise PassError(f"expected a module for {operator} at {path}, but none computes it after the rewrite")
 
     def _free_path(self, node: fx.Node) -> str:
         """Return a path in the scope of a node that nothing has, and that lies below no leaf module."""

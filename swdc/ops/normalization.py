@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -94,8 +93,7 @@ class BatchNorm(_ChannelNorm):
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """f x positions x 2; no multiply-adds, for a batch norm folds into the layer before it."""
         x = call["input"]
-        positions = 2 * prod(shape_of(x)) // shape_of(x)[1]
-        return (Cost(((x, 1),), positions, positions, 0),)
+        return (Cost(tuple((x, dim) for dim in range(len(shape_of(x)))), 2, 2, 0),)
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return a ``torch.nn.BatchNormNd``, unless the call fixes the mode to one that no module has."""
@@ -144,6 +142,11 @@ class ExactBatchNorm(BatchNorm):
         assert isinstance(module, statistics.BatchNorm)
         options = {"widths": module.widths, "eps": module.eps}
         return EXACT_BATCH_NORM, {**refs(module, path, "weight", "bias"), **options}
+
+    def relax(self, call: Call) -> dict[str, Any]:
+        """Return the norm over what is left."""
+        return {"operator": BatchNorm.names[0], "training": True, "momentum": 0.0, "running_mean": None,
+                "running_var": None, "cudnn_enabled": True}  # fmt: skip
 
 
 @register

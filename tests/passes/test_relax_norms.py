@@ -91,6 +91,22 @@ def test_a_group_norm() -> None:
     assert (norm.num_groups, norm.num_channels) == (2, 4)
 
 
+@pytest.mark.parametrize("gain", [False, True])
+def test_standardised_weights(gain: bool) -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        w = F.batch_norm(m.w.reshape(1, 8, -1), None, None, m.g if gain else None, training=True).reshape_as(m.w)
+        return m.d(F.gelu(F.conv2d(F.gelu(m.c(x)), w)))
+
+    parts = {"w": nn.Parameter(torch.randn(8, 6, 3, 3)), "g": nn.Parameter(torch.randn(8))}
+    program = traced(Function(forward, c=conv(3, 6), d=conv(8, 2), **parts))
+    slim = certified(program, plan_of(program, {"w[1]": [0, 2]}))[1]
+    fused, x = relaxed(slim), image(2, 3, 8, 8)
+    own = dict(slim.named_parameters())
+    y = F.gelu(F.conv2d(x, own["c.weight"], own["c.bias"], padding=1))
+    flat = F.batch_norm(own["w"].flatten(1)[None], None, None, own.get("g"), training=True).reshape_as(own["w"])
+    assert_same(F.conv2d(F.gelu(F.conv2d(y, flat)), own["d.weight"], own["d.bias"], padding=1), fused(x))
+
+
 def test_the_given_program_is_untouched_and_shares_nothing() -> None:
     slim = slimmed()
     before, described = slim(image(3, 4, 5)), text(slim)
