@@ -66,7 +66,8 @@ class _Rebuilding:
         arguments = {**call.arguments, **changes}
         given = bool(node.kwargs) and is_overload(name)  # a module of torch takes no tensors in its call
         if node.op == "call_module" and isinstance(new, Leaf) and not given:
-            found = self._leaf(str(node.target), node, new, Call(node, name, arguments))
+            own = {**arguments, **dict.fromkeys(node.kwargs)}  # without what it is given in the call
+            found = self._leaf(str(node.target), node, new, Call(node, name, own))
             if found or name == call.operator or not is_overload(name):
                 self._expect(found, call.operator, str(node.target))
                 return self.graph.node_copy(node, lambda n: self.made[n])
