@@ -15,6 +15,7 @@ from torch.fx.graph import _PyTreeInfo
 from swdc.captured import EXPORT, Captured, frozen_reads
 from swdc.errors import TraceError
 from swdc.inlining import inlined
+from swdc.recurrence import shapes_alone
 
 _OF_THE_MODEL = (InputKind.PARAMETER, InputKind.BUFFER)
 
@@ -25,7 +26,8 @@ def export(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], d
     Raises ``TraceError`` for control flow that depends on values, and whatever ``torch.export`` raises.
     """
     shapes = None if dims is None else dict(inspect.signature(model.forward).bind(*dims[0], **dims[1]).arguments)
-    exported = torch.export.export(model, args, dict(kwargs), dynamic_shapes=shapes, strict=False)
+    with shapes_alone():
+        exported = torch.export.export(model, args, dict(kwargs), dynamic_shapes=shapes, strict=False)
     flat = inlined(exported.graph_module)
     specs = exported.graph_signature.input_specs
     lifted = {s.arg.name: s for s in specs if s.kind != InputKind.USER_INPUT and hasattr(s.arg, "name")}

@@ -34,6 +34,7 @@ LAYERS = [
         "mutation",
         "raising",
         "inlining",
+        "recurrence",
         "exporting",
         "following",
         "recording",

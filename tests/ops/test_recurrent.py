@@ -137,10 +137,9 @@ def test_cells_in_a_loop(cell: Any) -> None:
     assert [group.width for group in program.groups] == [4, 6]
 
 
-def test_without_a_batch() -> None:
-    with pytest.warns(UserWarning, match="fixed to those of the example"):
-        program = traced(between(nn.GRU(4, 6), 6), image(7, 5))
-    certified(program)
+def test_without_a_batch_and_time_first() -> None:
+    for shape in ((7, 5), (7, 2, 5)):
+        assert_slims(between(nn.GRU(4, 6), 6), image(*shape), seeds=[0])
 
 
 def test_costs_by_hand() -> None:
