@@ -6,14 +6,14 @@ operator itself on the dead values of its operands, in float64: relu(0) = 0, sig
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from swdc.call import Call, Value
-from swdc.channels import UNKNOWN, Channels, Dead, product
-from swdc.groups import Ids
+from swdc.channels import UNKNOWN, Channels, Dead
+from swdc.groups import Bools, Ids
 from swdc.ops.base import Operator, register, target_of
 
 
@@ -34,9 +34,8 @@ def couple_broadcast(call: Call, channels: Channels, operands: list[Value]) -> l
     return result
 
 
-def dead_operands(call: Call, channels: Channels, operands: list[Value], dim: int) -> list[Dead]:
-    """Return the dead value of each operand along a dimension of the result; unknown where it is broadcast."""
-    rank = len(call.shape)
+def dead_operands(rank: int, channels: Channels, operands: list[Value], dim: int) -> list[Dead]:
+    """Return the dead value of each operand along a dimension of a result of that rank; unknown where broadcast."""
     dead: list[Dead] = []
     for operand in operands:
         sizes = channels.sizes(operand)
@@ -46,28 +45,41 @@ def dead_operands(call: Call, channels: Channels, operands: list[Value], dim: in
     return dead
 
 
+_UNARY = """
+    relu relu6 hardtanh silu gelu hardswish mish hardsigmoid sigmoid tanh elu selu celu leaky_relu softplus hardshrink
+    softshrink threshold log_sigmoid logit special_logit special_expit exp exp2 special_exp2 expm1 special_expm1 log
+    log2 log10 log1p special_log1p sqrt rsqrt square abs absolute neg negative sign sgn signbit reciprocal
+    sin cos tan asin acos atan arcsin arccos arctan sinh cosh asinh acosh atanh arcsinh arccosh arctanh sinc
+    special_sinc deg2rad rad2deg erf erfc erfinv special_erf special_erfc special_erfinv special_erfcx special_ndtr
+    special_ndtri special_entr lgamma digamma special_gammaln special_digamma i0 special_i0 special_i0e special_i1
+    floor ceil round trunc fix frac angle clamp clip clamp_min clamp_max nan_to_num isnan isinf isfinite isposinf
+    isneginf isreal logical_not bitwise_not
+""".split()
+_BINARY = """
+    maximum minimum fmax fmin atan2 arctan2 hypot heaviside nextafter logaddexp logaddexp2 logical_or logical_xor
+    isclose
+""".split()
+_WITH_SCALAR = """
+    eq ne lt le gt ge not_equal less less_equal greater greater_equal add sub subtract rsub bitwise_or bitwise_xor
+    __or__ __xor__ __lshift__ __rshift__ copysign
+""".split()
+_OTHERS = """
+    pow.Tensor_Scalar pow.Scalar pow.Tensor_Tensor float_power.Tensor_Scalar float_power.Scalar
+    float_power.Tensor_Tensor round.decimals max.other min.other clamp.Tensor clip.Tensor clamp_min.Tensor
+    clamp_max.Tensor bitwise_left_shift.Tensor bitwise_left_shift.Tensor_Scalar bitwise_right_shift.Tensor
+    bitwise_right_shift.Tensor_Scalar bitwise_or.Scalar_Tensor bitwise_xor.Scalar_Tensor ldexp.Tensor xlogy.Tensor
+    xlogy.Scalar_Other xlogy.Scalar_Self special_xlogy.default special_xlog1py.default
+""".split()
+
+
 @register
 class Pointwise(Operator):
     """Any function of the elements at one position."""
 
-    names = tuple(
-        f"aten.{name}"
-        for name in (
-            "relu.default relu6.default hardtanh.default silu.default gelu.default hardswish.default mish.default "
-            "hardsigmoid.default sigmoid.default tanh.default elu.default selu.default celu.default "
-            "leaky_relu.default softplus.default hardshrink.default "
-            "softshrink.default threshold.default log_sigmoid.default "
-            "exp.default exp2.default expm1.default log.default log2.default log10.default log1p.default "
-            "sqrt.default rsqrt.default square.default abs.default neg.default sign.default reciprocal.default "
-            "sin.default cos.default tan.default atan.default erf.default floor.default ceil.default round.default "
-            "pow.Tensor_Scalar pow.Scalar pow.Tensor_Tensor clamp.default clamp_min.default clamp_max.default "
-            "add.Tensor add.Scalar sub.Tensor sub.Scalar rsub.Scalar rsub.Tensor maximum.default minimum.default "
-            "eq.Scalar ne.Scalar lt.Scalar le.Scalar gt.Scalar ge.Scalar eq.Tensor ne.Tensor lt.Tensor le.Tensor "
-            "gt.Tensor ge.Tensor logical_and.default logical_or.default logical_not.default __and__.Tensor "
-            "__or__.Tensor bitwise_not.default isnan.default isinf.default where.self "
-            "contiguous.default clone.default alias.default detach.default lift_fresh_copy.default "
-            "to.dtype to.dtype_layout to.device to.other type_as.default"
-        ).split()
+    names: ClassVar[tuple[str, ...]] = (
+        *(f"aten.{name}.default" for name in (*_UNARY, *_BINARY)),
+        *(f"aten.{name}.{kind}" for name in _WITH_SCALAR for kind in ("Tensor", "Scalar")),
+        *(f"aten.{name}" for name in _OTHERS),
     )
     repeats = True
 
@@ -82,7 +94,7 @@ class Pointwise(Operator):
         dtypes = [channels.dtype(operand) for operand in operands]
         values: list[Dead] = []
         for dim, ids in enumerate(channels.labels(call.node)):
-            dead = dead_operands(call, channels, operands, dim)
+            dead = dead_operands(len(call.shape), channels, operands, dim)
             value = UNKNOWN if ids is None else self.combine(call, operands, dead, dtypes)
             values.append(freeze_infinite(call, channels, ids, value))
         channels.set_dead(call, values)
@@ -96,7 +108,7 @@ class Pointwise(Operator):
         target: Any = target_of(call.operator)
         arguments = {k: replaced.get(id(v), _exact(v)) for k, v in call.arguments.items()}
         positional = [arguments.pop(a.name) for a in target._schema.arguments if not a.kwarg_only]
-        result = target(*positional, **arguments).to(torch.float64)
+        result = _real(target(*positional, **arguments))
         values = torch.where(result.isfinite(), result, torch.inf)
         for tensor in given:
             values = torch.where(tensor.isnan(), torch.nan, values)
@@ -115,8 +127,17 @@ def freeze_infinite(call: Call, channels: Channels, labels: Ids | None, dead: De
 
 
 def _in_kind(dead: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return dead values as the operator takes them: truth values and integers as such, all else in float64."""
-    return dead if dtype.is_floating_point or dtype.is_complex else dead.nan_to_num().to(dtype)
+    """Return dead values as the operator takes them: truth values and integers as such, all else in double size."""
+    if dtype.is_complex:
+        return dead.to(torch.complex128)
+    return dead if dtype.is_floating_point else dead.nan_to_num().to(dtype)
+
+
+def _real(result: torch.Tensor) -> torch.Tensor:
+    """Return results in float64, NaN for those that are not real."""
+    if result.is_complex():
+        return torch.where(result.imag == 0, result.real, torch.nan).to(torch.float64)
+    return result.to(torch.float64)
 
 
 def _exact(argument: Any) -> Any:
@@ -130,38 +151,172 @@ def _exact(argument: Any) -> Any:
 class Product(Pointwise):
     """Products: zero where any factor is zero, whatever the others are."""
 
-    names = ("aten.mul.Tensor", "aten.mul.Scalar")
+    names = tuple(
+        f"aten.{name}"
+        for name in (
+            "mul.Tensor mul.Scalar multiply.Tensor multiply.Scalar logical_and.default bitwise_and.Tensor "
+            "bitwise_and.Scalar bitwise_and.Scalar_Tensor __and__.Tensor __and__.Scalar"
+        ).split()
+    )
 
     def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
-        """A zero factor decides; a literal factor scales."""
-        if len(dead) == 1:
-            return super().combine(call, operands, dead, dtypes)
-        return product(dead[0], dead[1])
+        """A zero factor decides."""
+        value = super().combine(call, operands, dead, dtypes)
+        return _plain(np.where(equal(dead[0], 0.0) | equal(dead[1], 0.0), 0.0, value)) if len(dead) == 2 else value
 
 
 @register
 class Quotient(Pointwise):
-    """Quotients: zero where the dividend is zero."""
+    """Quotients and remainders: zero where the dividend is zero, for a divisor that is not zero itself."""
 
-    names = ("aten.div.Tensor", "aten.div.Scalar", "aten.div.Tensor_mode")
+    names = tuple(
+        f"aten.{name}"
+        for name in (
+            "div.Tensor div.Scalar div.Tensor_mode div.Scalar_mode divide.Tensor divide.Scalar divide.Tensor_mode "
+            "divide.Scalar_mode true_divide.Tensor true_divide.Scalar floor_divide.default floor_divide.Scalar "
+            "fmod.Tensor fmod.Scalar remainder.Tensor remainder.Scalar remainder.Scalar_Tensor"
+        ).split()
+    )
 
     def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
-        """A zero dividend decides, for a divisor that is not zero itself."""
-        if len(dead) == 1 or call.arguments.get("rounding_mode"):
+        """A zero dividend decides, a zero divisor is not defined."""
+        if len(dead) == 1:
             return super().combine(call, operands, dead, dtypes)
-        dividend, divisor = np.asarray(dead[0], dtype=np.float64), np.asarray(dead[1], dtype=np.float64)
-        quotient = np.where(dividend == 0, 0.0, dividend / np.where(divisor == 0, np.nan, divisor))
-        result = np.where(divisor == 0, np.inf, quotient)
-        return float(result) if result.ndim == 0 else result
+        value = super().combine(call, operands, dead, dtypes)
+        divided = np.where(equal(dead[0], 0.0), 0.0, value)
+        return _plain(np.where(equal(dead[1], 0.0), np.inf, divided))
 
 
 @register
-class MaskedFill(Pointwise):
-    """Fill under a mask: a dead channel keeps its value if it is the one that is filled in."""
+class ScaledProduct(Pointwise):
+    """A value plus a scaled product or quotient of two others."""
 
-    names = ("aten.masked_fill.Scalar",)
+    names = ("aten.addcmul.default", "aten.addcdiv.default")
 
     def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
-        """The dead value stays where filling changes nothing."""
-        kept = np.where(np.asarray(dead[0]) == call["value"], dead[0], np.nan)
-        return float(kept) if kept.ndim == 0 else kept
+        """A zero factor, or dividend, leaves the value alone."""
+        own, one, other = dead
+        value = super().combine(call, operands, dead, dtypes)
+        if call.operator == "aten.addcdiv.default":
+            return _plain(np.where(equal(other, 0.0), np.inf, np.where(equal(one, 0.0), own, value)))
+        return _plain(np.where(equal(one, 0.0) | equal(other, 0.0), own, value))
+
+
+@register
+class Interpolation(Pointwise):
+    """What lies between two values: any weight leaves a value that both share."""
+
+    names = ("aten.lerp.Scalar", "aten.lerp.Tensor")
+
+    def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
+        """Where both ends are equal, that is the result."""
+        value = super().combine(call, operands, dead, dtypes)
+        return _plain(np.where(equal(dead[0], dead[1]), dead[0], value))
+
+
+@register
+class Choice(Pointwise):
+    """One of two values, by a condition: what both share is certain, and what a known condition chooses."""
+
+    names = (
+        "aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.where.Scalar",
+        "aten.masked_fill.Scalar", "aten.masked_fill.Tensor",
+    )  # fmt: skip
+
+    def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
+        """Choose among the dead values."""
+        given = {id(operand): value for operand, value in zip(operands, dead, strict=True)}
+        names = ("mask", "value", "self") if "mask" in call.arguments else ("condition", "self", "other")
+        chosen = [given[id(call[n])] if id(call[n]) in given else float(call[n]) for n in names]
+        condition, one, other = np.broadcast_arrays(*chosen)
+        decided = np.where(condition != 0, one, other)
+        return _plain(np.where(np.isnan(condition), np.where(one == other, one, np.nan), decided))
+
+
+@register
+class Copy(Operator):
+    """The same values, it may be in another type."""
+
+    names = tuple(
+        f"aten.{name}"
+        for name in (
+            "contiguous.default clone.default alias.default alias_copy.default detach.default detach_copy.default "
+            "lift.default lift_fresh.default lift_fresh_copy.default positive.default conj.default _conj.default "
+            "conj_physical.default resolve_conj.default resolve_neg.default real.default to.dtype to.dtype_layout "
+            "to.device to.other _to_copy.default type_as.default"
+        ).split()
+    )
+    repeats = True
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Labels pass; another tensor only says which type is meant."""
+        channels.set(call, channels.labels(call["self"]))
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Integers drop what is behind the point."""
+        kind = channels.dtype(call.node)
+        channels.set_dead(call, [in_type(d, kind) for d in channels.dead(call["self"])])
+
+
+@register
+class Overwriting(Pointwise):
+    """A tensor of the shape of the first, with the values of the second."""
+
+    names = ("aten.copy.default", "aten.fill.Scalar", "aten.fill.Tensor", "aten.zero.default")
+
+    def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
+        """What was there does not matter."""
+        value = call.arguments.get("value", 0.0)
+        written = dead[1] if len(dead) > 1 else float(value) if isinstance(value, int | float) else UNKNOWN
+        return in_type(written, dtypes[0])
+
+
+@register
+class Noise(Pointwise):
+    """Random changes in training, none, or one that is fixed, in evaluation."""
+
+    names = ("aten.alpha_dropout.default", "aten.feature_alpha_dropout.default", "aten.rrelu.default")
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Nothing is known of random changes."""
+        if call.arguments.get("train", call.arguments.get("training")):
+            Operator.couple(self, call, channels)
+        else:
+            super().couple(call, channels)
+
+
+@register
+class BroadcastTensors(Operator):
+    """Several tensors expanded to the shape that they have together."""
+
+    names = ("aten.broadcast_tensors.default",)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """All results have the same channels."""
+        labels = couple_broadcast(call, channels, call.tensors())
+        channels.set(call, [list(labels) for _ in call.shape])
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """What was there keeps its dead value."""
+        rank = max(len(channels.sizes(v)) for v in call.tensors())
+        columns = [dead_operands(rank, channels, call.tensors(), dim) for dim in range(rank)]
+        channels.set_dead(call, [list(row) for row in zip(*columns, strict=True)])
+
+
+def equal(dead: Dead, value: Dead) -> Bools:
+    """Return where dead values are known to equal a value."""
+    return np.asarray(np.asarray(dead, dtype=np.float64) == np.asarray(value, dtype=np.float64))
+
+
+def in_type(dead: Dead, dtype: torch.dtype) -> Dead:
+    """Return dead values as they are after a cast; those that are unknown stay so."""
+    if dtype.is_floating_point or dtype.is_complex:
+        return dead
+    values = np.asarray(dead, dtype=np.float64)
+    cast = values != 0 if dtype == torch.bool else np.trunc(values)
+    return _plain(np.where(np.isnan(values), UNKNOWN, cast))
+
+
+def _plain(values: Any) -> Dead:
+    """Return a number for a result without dimensions."""
+    return float(values) if np.ndim(values) == 0 else values

@@ -1,4 +1,4 @@
-"""Operators that put labels together or in another order: concatenation, stacking, rolling, flipping, tiling."""
+"""Operators that put labels together or in another order: concatenation, stacking, rolling, flipping, repeating."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from swdc.groups import Ids
 from swdc.kept import Kept
 from swdc.ops.base import Operator, register
 from swdc.ops.pairing import agreeing, couple_pair
+from swdc.ops.positions import AlongPositions
 
 
 def _full(dead: Dead, size: int) -> Any:
@@ -217,43 +218,16 @@ class Roll(_Movement):
 
 
 @register
-class Tiling(_Movement):
-    """Whole copies one after another."""
-
-    names = ("aten.tile.default",)
-
-    def _repeats(self, call: Call, rank: int) -> list[Any]:
-        return [*[1] * (rank - len(call["dims"])), *call["dims"]]
-
-    def follows(self, call: Call, labels: list[Any]) -> bool:
-        """Not where the data says how often."""
-        repeats = self._repeats(call, len(labels))[-len(labels) :] if labels else []
-        return all(isinstance(r, int) for r, ids in zip(repeats, labels, strict=True) if ids is not None)
-
-    def move(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
-        """Tile every dimension; new ones come first."""
-        repeats = self._repeats(call, len(dims))
-        own = [*[fill] * (len(repeats) - len(dims)), *dims]
-        return [_moved(x, lambda a, r=r: np.tile(a, r)) for x, r in zip(own, repeats, strict=True)]
-
-
-@register
 class RepeatInterleave(_Movement):
     """Each index several times in a row."""
 
-    names = ("aten.repeat_interleave.self_int", "aten.repeat_interleave.self_Tensor")
+    names = ("aten.repeat_interleave.self_int",)
 
     def follows(self, call: Call, labels: list[Any]) -> bool:
         """Not where all dimensions are repeated as one, nor where the data says how often."""
         if call["dim"] is None:
             return all(ids is None for ids in labels) or (len(labels) == 1 and isinstance(call["repeats"], int))
         return labels[call["dim"]] is None or isinstance(call["repeats"], int)
-
-    def couple(self, call: Call, channels: Channels) -> None:
-        """Repeat the labels; a tensor of numbers keeps all of its own."""
-        super().couple(call, channels)
-        for value in call.tensors()[1:]:
-            channels.hold(value, range(len(channels.sizes(value))), call)
 
     def move(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
         """Repeat the labels of one dimension."""
@@ -267,3 +241,15 @@ class RepeatInterleave(_Movement):
         dim = (call["dim"] or 0) % len(call.shape)
         count = kept.count(call.node, dim)
         return {} if count is None or not isinstance(call["output_size"], int) else {"output_size": count}
+
+
+@register
+class RepeatByTensor(AlongPositions):
+    """Each index as often in a row as a tensor says."""
+
+    names = ("aten.repeat_interleave.self_Tensor",)
+    constants = True
+
+    def result(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
+        """All dimensions become one where none is named."""
+        return [fill] if call["dim"] is None else dims

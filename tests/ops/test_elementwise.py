@@ -239,3 +239,150 @@ def test_different_constants_in_one_concatenation() -> None:
 
 def test_every_name_has_a_case() -> None:
     assert len(Pointwise.names) == len(set(Pointwise.names))
+
+
+def vectors(function: Callable[..., torch.Tensor], **parts: Any) -> Function:
+    """Two dense layers to 8 channels, a function of both, and a dense layer that reads it."""
+
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.b(function(torch.relu(m.a(x)), torch.tanh(m.c(x))))
+
+    return Function(forward, a=nn.Linear(5, 8), c=nn.Linear(5, 8), b=nn.Linear(8, 2), **parts)
+
+
+ZEROS: list[Callable[..., torch.Tensor]] = [
+    lambda y, z: torch.addcmul(y, z, z.exp(), value=0.5),
+    lambda y, z: torch.addcdiv(y, z, z.exp() + 1),
+    lambda y, z: torch.lerp(y, z, 0.3),
+    lambda y, z: torch.lerp(y, z, z.sigmoid()),
+    lambda y, z: torch.minimum(y, z) + torch.fmax(y, z),
+    lambda y, z: y.clamp(z, z + 1) + z,
+    lambda y, z: torch.clamp(y, max=z),
+    lambda y, z: torch.fmod(y, z.exp()) + torch.remainder(z, y + 1),
+    lambda y, z: torch.remainder(z, 0.3) + torch.floor_divide(y, 0.1),
+    lambda y, z: torch.div(y, z + 2, rounding_mode="floor") + z,
+    lambda y, z: torch.atan2(z, y + 1) + torch.hypot(y, z),
+    lambda y, z: torch.where(y > 0, y, z),
+    lambda y, z: torch.where(y == 0, 0.0, z),
+    lambda y, z: torch.where(z < 0, y, 0.0) + z,
+    lambda y, z: y.masked_fill(z > 0.5, 0.0) + z,
+    lambda y, z: z.masked_fill(y != 0, 3.0) + y,
+    lambda y, z: z.masked_fill(y != 0, torch.ones((), dtype=y.dtype)) + y,
+    lambda y, z: (z.bool() & y.bool()).to(y.dtype) + y + z,
+    lambda y, z: (z.bool() ^ y.bool()).double() * y + z,
+    lambda y, z: y.sign() * z.int() + z + y.isfinite().logical_not(),
+    lambda y, z: torch.nan_to_num(y) + torch.xlogy(z, y + 1),
+    lambda y, z: torch.ops.aten.copy(y, z) + y,
+    lambda y, z: torch.ops.aten.fill.Scalar(y, 2.0) * y + z,
+    lambda y, z: torch.ops.aten._to_copy(y, dtype=torch.float64) + torch.ops.aten.zero(z),
+    lambda y, z: y.type_as(torch.ones(1, 1, 1, dtype=z.dtype)) + z.to(y[0, 0]),
+    lambda y, z: torch.float_power(y, 2).to(y.dtype) + z.pow(3) + z.tan() + z.asinh(),
+    lambda y, z: torch.broadcast_tensors(y, z[:1])[0] + torch.broadcast_tensors(y, z)[1],
+    lambda y, z: torch.subtract(y, z, alpha=3).multiply(2).true_divide(4) + torch.maximum(input=z, other=y),
+]
+
+
+@pytest.mark.parametrize("function", ZEROS)
+def test_functions_of_two_values_leave_zeros(function: Callable[..., torch.Tensor]) -> None:
+    program = assert_slims(vectors(function), image(3, 5), seeds=(0, 1))
+    assert group_with(program, "a.weight[0]") == group_with(program, "c.weight[0]")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y, z: torch.where(z > 0.1, 1.0, 0.5) + y,  # a condition that is known
+        lambda y, z: torch.lerp(y.exp(), z.exp(), z),  # both ends are one
+        lambda y, z: (y + z).ge(0).to(y.dtype) + z,
+        lambda y, z: torch.sigmoid(y).to(torch.int64) + z.cos().bool().to(y.dtype) + z,
+        lambda y, z: torch.ops.aten.fill.Scalar(y, 1.7) + z,
+        lambda y, z: torch.ops.aten.copy(y, z.exp()) - y,
+        lambda y, z: y.masked_fill(z == 0, 2.5) + z.exp(),
+        lambda y, z: torch.isclose(y, z).to(y.dtype) + z,
+    ],
+)
+def test_constants_of_two_values_are_folded(function: Callable[..., torch.Tensor]) -> None:
+    program = assert_slims(vectors(function), image(3, 5), seeds=(0, 1))
+    assert program.coupling.constants
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y, z: torch.fmod(z, y) + torch.addcdiv(y, z, y),
+        lambda y, z: torch.floor_divide(z, y),
+        lambda y, z: torch.atanh(z + 1) + y,
+    ],
+)
+def test_what_is_not_defined_at_zero_freezes(function: Callable[..., torch.Tensor]) -> None:
+    program = traced(vectors(function), image(3, 5))
+    assert "is not defined for a dead channel" in reason_at(program, "a.weight", 0)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y, z: torch.where(z[:, :1] > 0, y, z + 1),  # the condition is the same for all channels
+        lambda y, z: torch.lerp(y.exp(), z, 0.5) * torch.where(z[:1] > y[:1], z[:1], 1.0)[:, :1],
+    ],
+)
+def test_choices_that_are_not_certain(function: Callable[..., torch.Tensor]) -> None:
+    program = traced(vectors(function), image(3, 5))
+    for seed in (0, 1):
+        if program.groups:
+            certified(program, seed=seed)
+
+
+def test_a_cast_does_not_couple_with_what_gives_the_type() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.b(torch.relu(m.a(x)).type_as(m.d(x)) * m.d(x).sum(1, keepdim=True))
+
+    program = assert_slims(Function(forward, a=nn.Linear(5, 8), d=nn.Linear(5, 3), b=nn.Linear(8, 2)), image(3, 5))
+    assert group_with(program, "a.weight[0]").width == 8
+    assert group_with(program, "d.weight[0]").width == 3
+
+
+def test_one_channel_broadcast_to_all_others() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(m.a(x))
+        return m.b(y[:, :1] * y + torch.where(y[:, -1:] > 0, y, 0.0))
+
+    program = assert_slims(Function(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 2)), image(3, 5))
+    assert sum(group.width for group in program.groups) == 8
+
+
+def test_scalars_take_part_without_channels() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(m.a(x))
+        scale = (m.s.exp() + y.sum().tanh()).clamp(m.s, m.s + 3)
+        return m.b(y * scale) + scale
+
+    parts = {"a": nn.Linear(5, 8), "b": nn.Linear(8, 2), "s": nn.Parameter(torch.tensor(0.3))}
+    program = assert_slims(Function(forward, **parts), image(3, 5))
+    assert members(program) == [{"a.weight[0]", "a.bias[0]", "b.weight[1]"}]
+
+
+def test_an_operator_that_stays_in_place_freezes_what_it_changes() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = m.a(x)
+        part = y[:, 2:4]
+        part.mul_(2.0)
+        return m.b(torch.relu(y))
+
+    program = traced(Function(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 2)), image(3, 5))
+    for seed in (0, 1):
+        certified(program, seed=seed)
+
+
+@pytest.mark.filterwarnings("ignore:aten.*keeps its evaluation mode in training")
+def test_noise_is_none_in_evaluation() -> None:
+    def function(y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        return F.rrelu(z) + F.alpha_dropout(y, training=False) + F.feature_alpha_dropout(z, training=False)
+
+    assert_slims(vectors(function), image(3, 5))
+
+
+@pytest.mark.filterwarnings("ignore:aten.*keeps its evaluation mode in training")
+def test_noise_in_evaluation_is_not_known() -> None:
+    program = traced(vectors(lambda y, z: F.rrelu(z, training=True) + y), image(3, 5))
+    assert "no rule for this operator" in reason_at(program, "a.weight", 0)
