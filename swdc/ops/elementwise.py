@@ -162,7 +162,7 @@ class Product(Pointwise):
     def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
         """A zero factor decides."""
         value = super().combine(call, operands, dead, dtypes)
-        return _plain(np.where(equal(dead[0], 0.0) | equal(dead[1], 0.0), 0.0, value)) if len(dead) == 2 else value
+        return plain(np.where(equal(dead[0], 0.0) | equal(dead[1], 0.0), 0.0, value)) if len(dead) == 2 else value
 
 
 @register
@@ -184,7 +184,7 @@ class Quotient(Pointwise):
             return super().combine(call, operands, dead, dtypes)
         value = super().combine(call, operands, dead, dtypes)
         divided = np.where(equal(dead[0], 0.0), 0.0, value)
-        return _plain(np.where(equal(dead[1], 0.0), np.inf, divided))
+        return plain(np.where(equal(dead[1], 0.0), np.inf, divided))
 
 
 @register
@@ -198,8 +198,8 @@ class ScaledProduct(Pointwise):
         own, one, other = dead
         value = super().combine(call, operands, dead, dtypes)
         if call.operator == "aten.addcdiv.default":
-            return _plain(np.where(equal(other, 0.0), np.inf, np.where(equal(one, 0.0), own, value)))
-        return _plain(np.where(equal(one, 0.0) | equal(other, 0.0), own, value))
+            return plain(np.where(equal(other, 0.0), np.inf, np.where(equal(one, 0.0), own, value)))
+        return plain(np.where(equal(one, 0.0) | equal(other, 0.0), own, value))
 
 
 @register
@@ -211,7 +211,7 @@ class Interpolation(Pointwise):
     def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
         """Where both ends are equal, that is the result."""
         value = super().combine(call, operands, dead, dtypes)
-        return _plain(np.where(equal(dead[0], dead[1]), dead[0], value))
+        return plain(np.where(equal(dead[0], dead[1]), dead[0], value))
 
 
 @register
@@ -230,7 +230,7 @@ class Choice(Pointwise):
         chosen = [given[id(call[n])] if id(call[n]) in given else float(call[n]) for n in names]
         condition, one, other = np.broadcast_arrays(*chosen)
         decided = np.where(condition != 0, one, other)
-        return _plain(np.where(np.isnan(condition), np.where(one == other, one, np.nan), decided))
+        return plain(np.where(np.isnan(condition), np.where(one == other, one, np.nan), decided))
 
 
 @register
@@ -314,9 +314,9 @@ def in_type(dead: Dead, dtype: torch.dtype) -> Dead:
         return dead
     values = np.asarray(dead, dtype=np.float64)
     cast = values != 0 if dtype == torch.bool else np.trunc(values)
-    return _plain(np.where(np.isnan(values), UNKNOWN, cast))
+    return plain(np.where(np.isnan(values), UNKNOWN, cast))
 
 
-def _plain(values: Any) -> Dead:
+def plain(values: Any) -> Dead:
     """Return a number for a result without dimensions."""
     return float(values) if np.ndim(values) == 0 else values

@@ -11,7 +11,8 @@ from torch import nn
 from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels
 from swdc.groups import WRITES
-from swdc.ops.base import Leaf, register
+from swdc.ops.activation import zero_only
+from swdc.ops.base import Leaf, Operator, register
 from swdc.ops.leaves import adopt, bare, refs
 
 
@@ -53,3 +54,51 @@ class Embedding(Leaf):
             "scale_grad_by_freq": module.scale_grad_by_freq,
             "sparse": module.sparse,
         }
+
+
+@register
+class EmbeddingBag(Operator):
+    """Rows looked up by index and reduced bag by bag: the columns are channels, a dead one gives zero."""
+
+    names = (
+        "aten.embedding_bag.default", "aten.embedding_bag.padding_idx", "aten._embedding_bag.default",
+        "aten._embedding_bag_forward_only.default",
+    )  # fmt: skip
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """The first result carries the channels of the table's columns, the others hold none."""
+        weight = call["weight"]
+        reason = call.reason("rows are looked up by the data")
+        channels.freeze(channels.channels(weight, 0), reason)
+        for value in call.tensors()[1:]:
+            channels.freeze_value(value, reason)
+        columns = channels.channels(weight, 1)
+        channels.bind(weight, 1, columns, WRITES, call)
+        _, *others = call.shape
+        channels.set(call, [[None, columns], *([None] * len(shape) for shape in others)])  # type: ignore[arg-type]
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Zeros stay zeros in sums, means and maxima, and an empty bag gives zero."""
+        _, *others = call.shape
+        dead = zero_only(channels.dead(call["weight"])[1])
+        channels.set_dead(call, [[UNKNOWN, dead], *([UNKNOWN] * len(shape) for shape in others)])  # type: ignore[arg-type]
+
+
+@register
+class EmbeddingRenorm(Operator):
+    """The rows that are looked up, scaled down to a largest norm: a dead column adds nothing to any norm."""
+
+    names = ("aten.embedding_renorm.default", "aten.embedding_renorm_.default")
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Channels of the columns pass, if a dead one is zero."""
+        weight = call["self"]
+        labels = channels.labels(weight)
+        channels.freeze(labels[0], call.reason("rows are looked up by the data"))
+        channels.freeze_value(call["indices"], call.reason("chooses the rows of a table"))
+        channels.absorb(call, labels[1], channels.dead(weight)[1], folds=False)
+        channels.set(call, [None, labels[1]])
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Zero stays zero."""
+        channels.set_dead(call, [UNKNOWN, zero_only(channels.dead(call["self"])[1])])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
-from tests.support import assert_slims, certified, members, plan_of, reason_at
+from tests.support import Function, assert_slims, certified, members, plan_of, reason_at
 
 TOKENS = torch.arange(10).reshape(2, 5)
+BAGS = torch.tensor([[1, 2, 3], [4, 5, 9], [0, 7, 7], [8, 6, 1], [2, 9, 0]])
 
 
 class Language(nn.Module):
@@ -55,3 +57,21 @@ def test_a_tied_table_behind_a_sigmoid() -> None:
 def test_an_untied_table_behind_a_sigmoid_folds() -> None:
     program = assert_slims(Language(False, torch.sigmoid), TOKENS)
     assert program.coupling.constants
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags_of_rows(mode: str) -> None:
+    def forward(m: Any, indices: torch.Tensor) -> torch.Tensor:
+        return m.b(m.e(indices))
+
+    parts = {"e": nn.EmbeddingBag(10, 8, mode=mode), "b": nn.Linear(8, 2)}
+    program = assert_slims(Function(forward, **parts), BAGS)
+    assert members(program) == [{"e.weight[1]", "b.weight[1]"}]
+    assert "looked up by the data" in reason_at(program, "e.weight", 0)
+
+
+@pytest.mark.filterwarnings("ignore:the model overwrites")
+def test_rows_of_a_largest_norm() -> None:
+    parts = {"e": nn.Embedding(10, 8, max_norm=0.7), "b": nn.Linear(8, 2)}
+    program = assert_slims(Function(lambda m, i: m.b(m.e(i)), **parts), BAGS)
+    assert members(program) == [{"e.weight[1]", "b.weight[1]"}]

@@ -1,0 +1,80 @@
+"""Complex numbers and Fourier transforms: pairs of reals and transformed dimensions keep all their indices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+from swdc.call import Call, Value
+from swdc.channels import Dead
+from swdc.ops.base import register
+from swdc.ops.elementwise import Pointwise, equal, plain
+from swdc.ops.positions import AlongPositions
+
+
+@register
+class ComplexView(AlongPositions):
+    """Pairs of reals along the last dimension, seen as complex numbers."""
+
+    names = ("aten.view_as_complex.default", "aten.view_as_complex_copy.default")
+
+    def along(self, call: Call, rank: int) -> Iterable[int]:
+        """The pairs."""
+        return (-1,)
+
+    def result(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
+        """They disappear."""
+        return dims[:-1]
+
+
+@register
+class RealView(AlongPositions):
+    """Complex numbers, seen as pairs of reals along a new last dimension."""
+
+    names = ("aten.view_as_real.default", "aten.view_as_real_copy.default")
+
+    def along(self, call: Call, rank: int) -> Iterable[int]:
+        """No dimension of the input."""
+        return ()
+
+    def result(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
+        """The pairs come last."""
+        return [*dims, fill]
+
+
+@register
+class ComplexPart(Pointwise):
+    """Complex numbers from two reals, or one real from a complex number: zero from zeros."""
+
+    names = ("aten.complex.default", "aten.polar.default", "aten.imag.default")
+
+    def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
+        """A zero absolute value decides; both parts have to be zero."""
+        deciding = dead[:1] if call.operator == "aten.polar.default" else dead
+        zero = np.logical_and.reduce(np.broadcast_arrays(*[equal(d, 0.0) for d in deciding]))
+        return plain(np.where(zero, 0.0, np.nan))
+
+
+_ONE = "fft ifft rfft irfft hfft ihfft".split()
+_TWO = "fft2 ifft2 rfft2 irfft2 hfft2 ihfft2".split()
+_MANY = "fftn ifftn rfftn irfftn hfftn ihfftn fftshift ifftshift".split()
+
+
+@register
+class Fourier(AlongPositions):
+    """Fourier transforms: linear, so zeros stay zeros along the dimensions that are not transformed."""
+
+    names = (
+        *(f"aten.fft_{name}.default" for name in (*_ONE, *_TWO, *_MANY)),
+        "aten._fft_c2c.default", "aten._fft_r2c.default", "aten._fft_c2r.default",
+    )  # fmt: skip
+
+    def along(self, call: Call, rank: int) -> Iterable[int]:
+        """The dimensions that are transformed: those named, the last of a given number, or all."""
+        named, sizes = call.arguments.get("dim"), call.arguments.get("s")
+        if named is not None:
+            return named if isinstance(named, list | tuple) else [named]
+        return range(rank) if sizes is None else range(rank - len(sizes), rank)

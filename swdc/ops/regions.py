@@ -1,0 +1,29 @@
+"""Regions of feature maps, as detectors use them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from swdc.call import Call
+from swdc.ops.base import register
+from swdc.ops.positions import AlongPositions
+from swdc.ops.sorting import Counting
+
+
+@register
+class RegionPooling(AlongPositions):
+    """Feature maps sampled in boxes that the data gives: every channel passes, what lies outside counts as zero."""
+
+    names = ("torchvision.roi_align.default", "torchvision.roi_pool.default")
+    data = "input"
+
+    def along(self, call: Call, rank: int) -> Iterable[int]:
+        """The images and their positions."""
+        return (0, 2, 3)
+
+
+@register
+class WholeRegions(Counting):
+    """Boxes that are left after suppressing those that overlap; pooling where each position has channels of its own."""
+
+    names = ("torchvision.nms.default", "torchvision.ps_roi_align.default", "torchvision.ps_roi_pool.default")

@@ -1,0 +1,60 @@
+"""Complex numbers and Fourier transforms leave the dimensions that they do not work along."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.support import Function, assert_slims, image, reason_at, traced
+
+
+def net(function: Any, width: int = 8) -> Function:
+    return Function(lambda m, x: m.b(function(torch.relu(m.a(x)))), a=nn.Linear(5, 8), b=nn.Linear(width, 2))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y: torch.fft.rfft(y, dim=1).abs(),
+        lambda y: torch.fft.fft(y, dim=1, norm="ortho").real,
+        lambda y: torch.fft.irfft(torch.fft.rfft(y, dim=-2), n=4, dim=-2),
+        lambda y: torch.fft.irfft2(torch.fft.rfft2(y.unflatten(1, (2, 2)), dim=(1, 2)), s=(2, 2), dim=(1, 2)).flatten(
+            1, 2
+        ),
+        lambda y: torch.fft.fftn(y.mT, s=(4,)).imag.mT,
+        lambda y: torch.fft.fftshift(y, dim=1),
+        lambda y: torch.view_as_real(torch.complex(y, y * 2))[..., 1],
+        lambda y: torch.view_as_complex(torch.stack([y, y * 3], -1)).abs(),
+        lambda y: torch.polar(y, y.exp()).real,
+        lambda y: (torch.polar(y, y) * torch.polar(y.cos(), y)).conj().imag,
+        lambda y: torch.polar(y, y).angle() + y,
+    ],
+)
+def test_channels_beside_pass(function: Any) -> None:
+    program = assert_slims(net(function), image(2, 4, 5))
+    assert sum(group.width for group in program.groups) == 8
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y: torch.fft.rfft(y).abs(),
+        lambda y: torch.fft.fft2(y).real,
+        lambda y: torch.fft.fftn(y).real,
+        lambda y: torch.fft.ifftshift(y),
+    ],
+)
+def test_channels_that_are_transformed_stay(function: Any) -> None:
+    program = traced(net(function, 5 if "rfft" in str(function.__code__.co_names) else 8), image(2, 4, 5))
+    assert "works along this dimension" in reason_at(program, "a.weight", 0)
+
+
+def test_pairs_of_reals_stay() -> None:
+    def function(y: torch.Tensor) -> torch.Tensor:
+        return torch.view_as_real(torch.view_as_complex(y.unflatten(-1, (4, 2))) * 2).flatten(-2)
+
+    program = assert_slims(net(function), image(2, 4, 5))
+    assert program.groups[0].members[0].indices.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
