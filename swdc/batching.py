@@ -31,6 +31,11 @@ def with_batch(inputs: Any, batch: int) -> Any:
     return pytree.tree_map(rows, inputs)
 
 
+def on_meta(inputs: Any) -> Any:
+    """Return nested inputs with every tensor replaced by one on the meta device."""
+    return pytree.tree_map(lambda leaf: leaf.to("meta") if isinstance(leaf, torch.Tensor) else leaf, inputs)
+
+
 def dynamic_dims(inputs: Any) -> Any:
     """Return which dimensions of nested inputs may change.
 

@@ -8,7 +8,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from swdc.program import SHAPE, Program
+from swdc.program import SHAPE, Program, is_meta
 
 UNSEEN = -1
 """Stands for the value of a symbol until it is measured."""
@@ -36,6 +36,8 @@ def measured(program: Program) -> dict[str, int]:
     symbols = dict(program.facts.symbols)
     if UNSEEN not in symbols.values():
         return symbols
+    if is_meta(program):  # nothing can be measured without values
+        return {name: 1 if value == UNSEEN else value for name, value in symbols.items()}
     run = _Measure(program)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         run.run(*pytree.tree_leaves(program.facts.example), enable_io_processing=False)

@@ -341,6 +341,11 @@ def tensors_of(model: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
+def is_meta(model: nn.Module) -> bool:
+    """Whether a model lives on the meta device: a tensor of it has no values."""
+    return any(tensor.is_meta for tensor in tensors_of(model).values())
+
+
 def _container(root: nn.Module, path: str) -> nn.Module:
     """Return the submodule at ``path``, making plain modules on the way."""
     for name in path.split(".") if path else ():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 
 from swdc.contract import find_pass
+from swdc.errors import PlanError
 from swdc.pipeline import apply, run
 from swdc.plan import Plan
-from swdc.program import Program
+from swdc.program import Program, is_meta
 
 SLIM_PIPELINE = ("fold-constant-channels", "eliminate-dead-channels")
 
@@ -25,9 +26,11 @@ def insert_batchnorm(program: Program) -> Program:
 def mask(program: Program, plan: Plan) -> Program:
     """Return a copy of a program with everything that writes a removed channel set to zero.
 
-    Raises ``PlanError`` if the plan was not made for this program.
+    Raises ``PlanError`` if the plan was not made for this program, or the program is on the meta device.
     """
     plan.check(program)
+    if is_meta(program):
+        raise PlanError("expected a program with values to mask, got one on the meta device; give it values first")
     return apply(program, "mask-channels", plan=plan)
 
 

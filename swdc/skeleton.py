@@ -11,6 +11,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from swdc.batching import on_meta
 from swdc.program import Program, tensors_of
 from swdc.trace import Example, trace
 
@@ -44,11 +45,6 @@ def trace_skeleton(make: Callable[[], nn.Module], example: Example, types: Mappi
     inputs = pytree.tree_unflatten(pytree.tree_leaves(example), structure)
     program.facts = replace(program.facts, example=inputs)
     return program
-
-
-def on_meta(inputs: Any) -> Any:
-    """Return nested inputs with every tensor replaced by one on the meta device."""
-    return pytree.tree_map(lambda leaf: leaf.to("meta") if isinstance(leaf, torch.Tensor) else leaf, inputs)
 
 
 def _move(model: nn.Module, types: Mapping[str, torch.dtype]) -> None:

@@ -16,14 +16,14 @@ from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
-from swdc.batching import dynamic_dims, shared_batch, tensors_in, with_batch
+from swdc.batching import dynamic_dims, on_meta, shared_batch, tensors_in, with_batch
 from swdc.captured import Captured, without_gradients
 from swdc.errors import TraceError
 from swdc.exporting import export
 from swdc.following import follow
 from swdc.grids import FACTORS, HEADS
 from swdc.modes import training_differences
-from swdc.program import Program
+from swdc.program import Program, is_meta
 from swdc.raising import Raising, shape_of_value
 from swdc.recording import record
 from swdc.restoring import buffers_kept, restored
@@ -42,6 +42,8 @@ def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS) -> 
     features and an edge list) the leading dimension of the first, and every dimension of those that differ from it,
     stay dynamic. All other sizes are those of the example.
 
+    A model may live on the meta device, and the example inputs too.
+
     ``attention`` says what attentions lose where both are possible: whole ``heads``, or the same positions of every
     head, ``head_dim``. What a head is follows from the graph.
 
@@ -55,12 +57,13 @@ def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS) -> 
     if attention not in FACTORS:
         raise TraceError(f"expected attention as one of {list(FACTORS)}, got {attention!r}")
     inputs = _normalised(example_inputs)
+    given = on_meta(inputs) if is_meta(model) else inputs
     with restored(model):
         model.eval()
         with _plain_results(model) as replaced:
-            captured, batched = _capture(model, *inputs)
+            captured, batched = _capture(model, *given)
     with restored(model):
-        differences = training_differences(model, *_at_least_two(inputs, batched))
+        differences = training_differences(model, *_at_least_two(given, batched))
     if replaced:
         captured = replace(
             captured, notes=(*captured.notes, f"{', '.join(replaced)} comes back as a dict of its tensors")

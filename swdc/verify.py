@@ -17,7 +17,7 @@ from swdc.captured import RECORD
 from swdc.errors import VerificationError
 from swdc.groups import READS, WRITES
 from swdc.kept import Kept
-from swdc.program import Program
+from swdc.program import Program, is_meta
 from swdc.samples import relative_error, sample_inputs
 
 TOLERANCE = 1e-9
@@ -143,6 +143,8 @@ def _check(masked: Program, slim: Program) -> Program:
         raise VerificationError("expected a masked program as made by swdc.mask, got another; mask it with the plan")
     if slim.facts.origin is not None and slim.facts.origin.dense is not None:
         raise VerificationError("expected a slim program as made by swdc.slim, got a masked one; slim it with the plan")
+    if is_meta(masked) or is_meta(slim):
+        raise VerificationError("expected programs with values, got one on the meta device; give it values first")
     if slim.facts.origin is None or slim.facts.origin.plan.to_dict() != origin.plan.to_dict():
         raise VerificationError(
             "expected a masked and a slim program of the same plan, got different ones; make both with one plan"
