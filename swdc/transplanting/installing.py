@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,13 +21,18 @@ def install(model: nn.Module, dense: Program, donor: Program) -> list[str]:
     parameters that the program does not read, which stay as they are.
     """
     given = donor.tensors
-    for name, tensor in given.items():
-        _put(model, name, tensor)
+    put_tensors(model, given)
     for path, leaf in donor.leaves.items():
         _set_attributes(model, path, dense.leaves.get(path), leaf)
     for path, module in model.named_modules():
         _set_sizes(module, path, dense.tensors)
     return [name for name, t in tensors_of(model).items() if isinstance(t, nn.Parameter) and name not in given]
+
+
+def put_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put tensors into a model by name; those that it has no place for are left out."""
+    for name, tensor in tensors.items():
+        _put(model, name, tensor)
 
 
 def _put(model: nn.Module, name: str, tensor: torch.Tensor) -> None:

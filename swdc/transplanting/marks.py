@@ -9,6 +9,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from swdc.captured import RECORD
 from swdc.program import Program
 from swdc.samples import flat_outputs
 from swdc.verify import TOLERANCE
@@ -55,10 +56,18 @@ class _Marking(fx.Interpreter):
         return value
 
 
-def marks_of(program: Program, inputs: Any) -> tuple[dict[str, Mark], list[torch.Tensor]]:
-    """Run a program, and return the mark of each node that has a tensor, and the output tensors."""
+def marks_of(program: Program, inputs: Any) -> tuple[dict[str, Mark], list[torch.Tensor] | None]:
+    """Run a program, and return the mark of each node that has a tensor, and the output tensors.
+
+    A recorded program stands for certain values: where others stop it, there is no output, and the marks end there.
+    """
     marking = _Marking(program)
-    result = marking.run(*pytree.tree_leaves(inputs), enable_io_processing=False)
+    try:
+        result = marking.run(*pytree.tree_leaves(inputs), enable_io_processing=False)
+    except Exception:
+        if program.facts.captured_by != RECORD:
+            raise
+        return marking.marks, None
     return marking.marks, flat_outputs(result)
 
 
