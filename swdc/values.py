@@ -57,7 +57,7 @@ class Values:
     def whole(self, name: str) -> torch.Tensor:
         """Return all values of a tensor."""
         source = self._source(name)
-        return self._in_type(self._tensors[name].detach() if source is None else self._weights[source], name)
+        return self._in_type((self._tensors[name] if source is None else self._weights[source]).detach(), name)
 
     def parts(self, name: str) -> Iterator[torch.Tensor]:
         """Yield a tensor in pieces along its first dimension, of the same sizes wherever it is read from."""

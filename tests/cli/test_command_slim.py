@@ -1,5 +1,6 @@
 """``swdc slim``."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import nn
 
 import swdc
 from swdc.artifact import load
@@ -216,3 +219,53 @@ def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:
     torch.save(small_models.mlp(width=5).state_dict(), tmp_path / "best.pt")
     arguments = ("--input", "1x4", "--weights", tmp_path / "best.pt", "--out", tmp_path / "slim")
     assert "size mismatch for 0.weight" in run_error("slim", "tests.cli.small_models:mlp", *arguments)
+
+
+def checkpoint(folder: Path, model: nn.Module) -> Path:
+    """Write the weights of a model to two safetensors files and an index."""
+    folder.mkdir()
+    names = list(model.state_dict())
+    where = {name: f"part-{number % 2}.safetensors" for number, name in enumerate(names)}
+    for file in set(where.values()):
+        save_file({n: model.state_dict()[n] for n in names if where[n] == file}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    return folder
+
+
+def test_a_sharded_checkpoint_is_streamed_to_what_it_would_become_in_memory(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    model = small_models.Residual()
+    weights = checkpoint(tmp_path / "weights", model)
+    save_file(model.state_dict(), tmp_path / "one.safetensors")
+    document = run_json(*RESIDUAL, "--weights", weights, "--out", tmp_path / "streamed")
+    assert (document["exact"], document["certificate"]) == (None, None)
+    assert "neither program was run" in document["reason"]
+    run_json(*RESIDUAL, "--weights", tmp_path / "one.safetensors", "--out", tmp_path / "whole")
+    streamed, whole = load(tmp_path / "streamed"), load(tmp_path / "whole")
+    assert document["parameters"]["after"] == swdc.count(whole).parameters
+    assert list(streamed.tensors) == list(whole.tensors)
+    assert all(torch.equal(t, whole.tensors[name]) for name, t in streamed.tensors.items())
+    result = run(*RESIDUAL, "--weights", tmp_path / "one.safetensors", "--stream", "--out", tmp_path / "streamed")
+    assert "not verified: the weights were streamed" in result.stdout
+    assert (tmp_path / "streamed" / "model.safetensors.index.json").is_file()
+    assert load(tmp_path / "streamed").hash() == whole.hash()
+
+
+def test_what_cannot_be_streamed_is_told(tmp_path: Path) -> None:
+    weights = checkpoint(tmp_path / "weights", small_models.Residual())
+    out = ("--out", tmp_path / "slim")
+    assert "expected no --onnx with weights" in run_error(*RESIDUAL, *out, "--weights", weights, "--onnx", "x.onnx")
+    message = run_error(*RESIDUAL, *out, "--weights", weights, "--insert-batchnorm")
+    assert "expected no --insert-batchnorm with weights that are streamed" in message
+    assert "expected --weights as a .safetensors file or a folder" in run_error(*RESIDUAL, *out, "--stream")
+    message = run_error("slim", "tests.cli.small_models:mlp", "--input", "1x4", *out, "--weights", weights)
+    assert "4 (0.weight, 0.bias, 2.weight, 2.bias) are missing" in message
+    message = run_error(*RESIDUAL, *out, "--arg", "width=6", "--weights", weights)
+    assert "expected stem.weight of shape (6, 3, 3, 3), got (8, 3, 3, 3) in the weights" in message
+    assert not (tmp_path / "slim").exists()
+
+
+def test_a_sharded_checkpoint_is_inspected_in_memory(tmp_path: Path) -> None:
+    weights = checkpoint(tmp_path / "weights", small_models.Residual())
+    document = run_json("inspect", "tests.cli.small_models:Residual", "--input", "1x3x8x8", "--weights", weights)
+    assert document["groups"]

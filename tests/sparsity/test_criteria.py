@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 import swdc
+from swdc import values
 from swdc.errors import PlanError
 from swdc.groups import ChannelGroup
 from swdc.program import Program
+from swdc.skeleton import trace_skeleton
 from swdc.sparsity.criteria import Criterion, Scores, find_criterion, gamma, l1, l2
 from swdc.sparsity.gains import deciding_norms
-from tests.support import Function, conv, group_with, traced
+from tests.support import Function, conv, group_with, image, traced
 
 
 def chain() -> Program:
@@ -211,3 +213,51 @@ def test_criteria_by_name() -> None:
     assert find_criterion(l1) is l1
     with pytest.raises(PlanError, match=r"expected a criterion of \['gamma', 'l1', 'l2', 'uniform'\] or a function"):
         find_criterion("l3")
+
+
+def blank_and_whole() -> tuple[Program, Program]:
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+    program = traced(make(), image(2, 5))
+    return trace_skeleton(make, image(2, 5), dict.fromkeys(program.tensors, torch.float64)), program
+
+
+@pytest.mark.parametrize("criterion", ["l1", "l2", "gamma"])
+def test_a_program_without_values_is_scored_by_given_weights(criterion: str) -> None:
+    blank, program = blank_and_whole()
+    expected = find_criterion(criterion)(program, program.groups)
+    actual = find_criterion(criterion)(blank, blank.groups, program.tensors)
+    assert [list(s) for s in actual if s is not None] == [list(s) for s in expected if s is not None]
+    assert swdc.plan(blank, 0.5, criterion=criterion, weights=program.tensors) == swdc.plan(
+        program, 0.5, criterion=criterion
+    )
+    with pytest.raises(PlanError, match=r"which is on the meta device and has none; give the weights"):
+        swdc.plan(blank, 0.5, criterion=criterion)
+
+
+def test_a_function_gets_the_weights_that_a_plan_is_made_from() -> None:
+    blank, program = blank_and_whole()
+    weights = dict(program.tensors)
+
+    def score(given: Program, groups: Any, source: Any) -> Any:
+        assert given is blank
+        assert source is weights
+        return [np.arange(group.width) for group in groups]
+
+    assert swdc.plan(blank, 0.5, criterion=score, weights=weights).kept == {"0": (4, 5, 6, 7)}
+
+
+def test_uniform_takes_the_last_channels_of_every_group_and_no_weights() -> None:
+    blank, program = blank_and_whole()
+    assert swdc.plan(blank, 0.25, criterion="uniform").kept == {"0": (0, 1, 2, 3, 4, 5)}
+    assert swdc.plan(program, 0.25, criterion="uniform") == swdc.plan(blank, 0.25, criterion="uniform")
+
+
+def test_weights_in_parts_score_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = blank_and_whole()[1]
+    whole = [find_criterion(name)(program, program.groups) for name in ("l1", "l2")]
+    monkeypatch.setattr(values, "PART", 7)
+    parts = [find_criterion(name)(program, program.groups) for name in ("l1", "l2")]
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one[0], other[0], rtol=1e-14)
