@@ -16,9 +16,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Held:
-    """What one reason holds.
+    """What one reason holds, at all calls that one line of the user's makes.
 
-    ``parameters`` is the number of those that could go besides, were these channels free and all others as they are.
+    ``reason`` names the first of these. ``parameters`` is the number of those that could go besides, were these
+    channels free and all others as they are.
     """
 
     reason: Reason
@@ -79,10 +80,10 @@ def explain(coupling: Coupling, shapes: Shapes, notes: Iterable[str] = ()) -> Ex
     """Explain an analysis. ``shapes`` are those of the parameters that the program reads, each tied one once."""
     least = {name: _least(coupling, name, shape) for name, shape in shapes.items()}
     total = sum(map(prod, shapes.values()))
-    by_reason: dict[Reason, list[Frozen]] = {}
+    alike: dict[tuple[str, ...], list[Frozen]] = {}
     for frozen in coupling.frozen:
-        by_reason.setdefault(frozen.reason, []).append(frozen)
-    held = [Held(reason, tuple(f), _freed(coupling, f, least)) for reason, f in by_reason.items()]
+        alike.setdefault(tuple(_reason(frozen.reason, node="").values()), []).append(frozen)
+    held = [Held(f[0].reason, tuple(f), _freed(coupling, f, least)) for f in alike.values()]
     held.sort(key=lambda h: -h.parameters)
     return Explanation(total, total - sum(map(prod, least.values())), coupling.groups, tuple(held), tuple(notes))
 
@@ -121,10 +122,10 @@ def _entry(frozen: Frozen) -> dict[str, Any]:
     return {"tensor": frozen.tensor, "dim": frozen.dim, "channels": len(frozen.indices)}
 
 
-def _reason(reason: Reason) -> dict[str, str]:
+def _reason(reason: Reason, node: str | None = None) -> dict[str, str]:
     return {
-        "reason": reason.text, "operator": reason.operator, "node": reason.node, "source": reason.source,
-        "edit": reason.edit,
+        "reason": reason.text, "operator": reason.operator, "node": reason.node if node is None else node,
+        "source": reason.source, "edit": reason.edit,
     }  # fmt: skip
 
 
