@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-import swdc
 from swdc.bench.apart import Report, brief, out_of_memory
 from swdc.bench.catalogue import entry
 from swdc.bench.entry import Entry, call
@@ -34,6 +33,7 @@ from swdc.samples import flat_outputs, relative_error, sample_inputs
 from swdc.sparsity.budgets import Budget
 from swdc.sparsity.planning import plan
 from swdc.trace import trace
+from swdc.transplanting import transplant
 from swdc.verify import LEAST_EFFECT, TOLERANCE, verify
 
 BATCHES = (1, 2, 5)
@@ -153,11 +153,8 @@ class _Measurement:
 
     def _compare(self, masked: Program, small: Program, model: nn.Module, network: Entry) -> bool:
         """Certify a recorded program, which stands for its example only, by the user's own class masked and slim."""
-        transplant = getattr(swdc, "transplant", None)
-        if transplant is None:
-            self._fail("transplant", "missing, and a recorded program is certified by it")
         try:
-            mine = transplant(small, model)
+            mine = self._transplanted(small, model)
         except Exception as failure:  # of the user's class as much as of ours
             self._fail("transplant", brief(failure))
         errors, effects = [], []
@@ -187,13 +184,17 @@ class _Measurement:
             return
         self.report({"onnx": "ok", "onnx_max_relative_error": error})
 
-    def _transplant(self, small: Program, model: nn.Module) -> None:
-        transplant = getattr(swdc, "transplant", None)
-        if transplant is None:
-            self.report({"transplant": "missing"})
-            return
-        try:
+    def _transplanted(self, small: Program, model: nn.Module) -> nn.Module:
+        """Transplant, and report what had to be replaced in the user's class."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             mine = transplant(small, model)
+        self.report({"transplant_notes": [str(c.message) for c in caught if issubclass(c.category, UserWarning)]})
+        return mine
+
+    def _transplant(self, small: Program, model: nn.Module) -> None:
+        try:
+            mine = self._transplanted(small, model)
             args, kwargs = sample_inputs(small, 2, 1, torch.float32)
             with torch.no_grad():
                 error = relative_error(small.eval()(*args, **kwargs), mine.eval()(*args, **kwargs))

@@ -24,7 +24,8 @@ def blank(library: str, name: str) -> Row:
         "library": library, "name": name, "captured_by": None, "prunable_share": None, "parameters_before": None,
         "parameters_after": None, "operations_before": None, "operations_after": None, "reduction": None,
         "exact": False, "max_relative_error": None, "effect": None, "onnx": None, "onnx_max_relative_error": None,
-        "transplant": None, "phase": None, "seconds": {}, "kind": "error", "reason": "nothing was measured",
+        "transplant": None, "transplant_notes": [],
+        "phase": None, "seconds": {}, "kind": "error", "reason": "nothing was measured",
     }  # fmt: skip
 
 
