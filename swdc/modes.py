@@ -14,6 +14,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from swdc.recurrence import results_of
+
 _MODAL = {f: inspect.signature(f) for f in (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.batch_norm)}
 """Functions that become modules of a program, which train."""
 
@@ -70,7 +72,8 @@ class _Recorder(TorchFunctionMode):
         if func in _MODAL and self.training and not _trains(func, args, kwargs or {}):
             name += " in evaluation mode"
         self.note(name)
-        return func(*args, **(kwargs or {}))
+        empty = results_of(func, args)
+        return func(*args, **(kwargs or {})) if empty is None else empty
 
     def note(self, name: str) -> None:
         self.calls.setdefault(self.stack[-1] if self.stack else "", []).append(name)

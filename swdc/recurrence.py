@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ _LAYERS = (
     torch.ops.aten.rnn_tanh.input,
     torch.ops.aten.rnn_relu.input,
 )
+_FUNCTIONS: tuple[Any, ...] = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 
 
 @contextmanager
@@ -33,6 +34,14 @@ def shapes_alone() -> Iterator[None]:
         for layer, kernels in replaced:
             layer.py_kernels.update(kernels)
             layer._dispatch_cache.clear()
+
+
+def results_of(function: Any, args: Sequence[Any]) -> tuple[torch.Tensor, ...] | None:
+    """Return the results, without values, of a recurrent layer that is called on the meta device; else ``None``."""
+    packed = len(args) > 3 and not isinstance(args[3], bool)
+    if function not in _FUNCTIONS or packed or not args[0].is_meta:
+        return None
+    return _empty_results(*args)
 
 
 def _empty_results(

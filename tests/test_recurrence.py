@@ -10,7 +10,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
-from swdc.recurrence import shapes_alone
+from swdc.recurrence import results_of, shapes_alone
 from tests.support import Function, assert_equal, image, randomise, traced
 
 OPTIONS: list[dict[str, Any]] = [
@@ -47,3 +47,16 @@ def test_a_captured_layer_computes_what_the_model_does() -> None:
     model = randomise(Function(lambda m, x: m.d(m.r(x)[0]), r=layer, d=nn.Linear(12, 3)))
     x = image(3, 500, 5)
     assert_equal(model.eval()(x), traced(model, image(2, 500, 5))(x))
+
+
+def test_results_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        layer, x, state = nn.GRU(4, 6), torch.empty(2, 7, 4), torch.empty(1, 7, 6)
+    arguments = (x, state, layer._flat_weights, True, 1, 0.0, False, False, False)
+    results = results_of(torch.gru, arguments)
+    assert results is not None
+    assert [t.shape for t in results] == [(2, 7, 6), (1, 7, 6)]
+    assert results_of(torch.relu, (x,)) is None
+    assert results_of(torch.gru, (torch.zeros(2, 7, 4), *arguments[1:])) is None  # it has values
+    packed = (x, torch.tensor([7, 7]), state, layer._flat_weights, True, 1, 0.0, False, False)
+    assert results_of(torch.gru, packed) is None
