@@ -69,7 +69,7 @@ def test_the_text_and_the_data_name_operator_line_and_edit() -> None:
     told = program.explain().splitlines()
     assert told[0] == program.explanation.summary()
     row = next(i for i, line in enumerate(told) if "aten.special_bessel_j0.default: no rule" in line)
-    assert "support.py:" in told[row]
+    assert "test_explanation.py:" in told[row]
     assert told[row + 1].strip() == "to free them: give aten.special_bessel_j0.default a rule with swdc.register"
     assert told[row + 2].strip() == "holds 30 parameters: b.weight[0] (6), b.bias[0] (6), c.weight[1] (6)"
     data = program.explanation.to_dict()

@@ -31,7 +31,9 @@ class DeformableConvolution(Convolution):
         inputs, groups = channels.channels(call["input"], 1), call["offset_groups"]
         if groups > 1:
             apart, _ = grouped(call, channels, groups, inputs)
-            channels.freeze(apart, call.reason("has offsets of its own for each group"))
+            channels.freeze(
+                apart, call.reason("has offsets of its own for each group", edit="use one group of offsets")
+            )
         super().couple(call, channels)
 
     def folds(self, call: Call) -> bool:

@@ -133,7 +133,8 @@ def _start(call: Call, channels: Channels, state: Value, units: Ids | None) -> N
     channels.hold(state, range(last), call)
     if units is not None:
         moving = np.broadcast_to(np.asarray(channels.dead(state)[last]) != 0, units.shape)
-        channels.freeze(units[moving], call.reason("starts from a state that is not zero where the unit is dead"))
+        text = "starts from a state that is not zero where the unit is dead"
+        channels.freeze(units[moving], call.reason(text, edit="leave the initial state out: it is zero then"))
 
 
 def _bind(call: Call, channels: Channels, gates: Gates, outputs: Ids | None, units: Ids | None) -> None:

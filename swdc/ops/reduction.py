@@ -34,12 +34,16 @@ def remaining(call: Call, values: list[Any], over: set[int]) -> list[Any]:
     return [v for d, v in enumerate(values) if d not in over]
 
 
+KEEP_ZERO = "let what comes before keep zero: ReLU or SiLU, not a sigmoid; batch norms with affine=True"
+
+
 def needs_zero(call: Call, channels: Channels, labels: Ids | None, dead: Dead) -> None:
     """Freeze the channels that a statistic runs over, but for those that are zero when dead."""
     if labels is None:
         return
     other = np.broadcast_to(np.asarray(dead) != 0, labels.shape)
-    channels.freeze(labels[other], call.reason("its statistic runs over the channel, which is not zero when dead"))
+    text = "its statistic runs over the channel, which is not zero when dead"
+    channels.freeze(labels[other], call.reason(text, edit=KEEP_ZERO))
 
 
 class Reduction(Operator):

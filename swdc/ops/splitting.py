@@ -169,7 +169,8 @@ class Slice(_Range):
         dim = call["dim"] % len(labels)
         ids = labels[dim]
         if ids is not None and not self._is_known(call):
-            channels.freeze(ids, call.reason("takes a number of indices that depends on the data"))
+            text = "takes a number of indices that depends on the data"
+            channels.freeze(ids, call.reason(text, edit="take a fixed number of them"))
             labels[dim] = None
         elif ids is not None:
             labels[dim] = self._taken(call, channels, ids)
@@ -216,7 +217,8 @@ class SliceScatter(_Range):
             channels.join(self._taken(call, channels, labels[dim]), written[dim], call)
         else:
             for ids in (labels[dim], written[dim]):
-                channels.freeze(ids, call.reason("writes over indices that are not known"))
+                reason = call.reason("writes over indices that are not known", edit="write to fixed indices")
+                channels.freeze(ids, reason)
             labels[dim] = None
         channels.set(call, labels)
 
