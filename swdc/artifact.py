@@ -17,7 +17,7 @@ from swdc.errors import ArtifactError
 from swdc.folders import MANIFEST, new_folder, read_json, read_manifest, readable, seal, verified, write_json
 from swdc.graph_json import decode_program, encode_program
 from swdc.plan import Plan
-from swdc.program import Origin, Program
+from swdc.program import Origin, Program, need_values
 from swdc.tensor_files import assemble, load_tensors, save_tensors, table_of
 from swdc.verify import Certificate
 
@@ -48,6 +48,7 @@ def save(program: Program, path: str | os.PathLike[str], certificate: Certificat
     describe; then what was there before stays as it was.
     """
     _check_certificate(program, certificate)
+    need_values(program, ArtifactError, "saving")
     return write(program, path, _store, certificate)
 
 

@@ -22,7 +22,7 @@ from swdc.captured import RECORD
 from swdc.count import totals
 from swdc.errors import ExportError
 from swdc.onnx_signature import dynamic_sizes, flattened, name_values, output_names
-from swdc.program import Program
+from swdc.program import Program, need_values
 from swdc.runtime import feed, latency_ms, open_session, run_onnx, run_session
 from swdc.samples import flat_outputs, relative_error, sample_inputs
 
@@ -79,6 +79,7 @@ def export_onnx(
             "expected a program for inputs of any value, got one recorded on its example inputs; export the model "
             "that swdc.transplant gives, with the tools of its library"
         )
+    need_values(program, ExportError, "an export")
     if not batches or min(batches) < 1:
         raise ExportError(f"expected positive batch sizes to run the file at, got {list(batches)}; give some")
     reference = _in_float32(program)

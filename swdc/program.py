@@ -15,7 +15,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from swdc.contract import find_pass
-from swdc.errors import InputError, PassError
+from swdc.errors import InputError, PassError, SwdcError
 from swdc.explanation import Explanation, explain
 from swdc.grids import HEADS
 from swdc.groups import ChannelGroup, Coupling, Frozen
@@ -294,6 +294,16 @@ class Program(fx.GraphModule):
                     f"expected {node.name} of shape {describe(shape)}, got {tuple(value.shape)}; give inputs of that "
                     f"shape, or trace the model again with these"
                 ) from error
+
+
+def need_values(program: Program, error: type[SwdcError], doing: str) -> None:
+    """Raise ``error`` if a program is on the meta device, and has no values for ``doing`` something with them."""
+    empty = [name for name, tensor in program.tensors.items() if tensor.is_meta]
+    if empty:
+        raise error(
+            f"expected tensors with values for {doing}, got {len(empty)} on the meta device ({', '.join(empty[:3])}); "
+            f"trace the model with its weights, or use swdc.slim_checkpoint, which reads them tensor by tensor"
+        )
 
 
 def describe(shape: Shape | None) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 from torch import nn
 
 import swdc
+from swdc.errors import ArtifactError, ExportError
 from swdc.skeleton import trace_skeleton
 
 
@@ -50,3 +54,18 @@ def test_types_are_those_of_the_checkpoint() -> None:
     program = trace_skeleton(Tied, torch.randn(2, 6, dtype=torch.bfloat16), types)
     assert {t.dtype for name, t in program.tensors.items() if name in types} == {torch.bfloat16}
     assert program.tensors["table"].dtype == torch.float32
+
+
+def test_what_needs_values_says_so(tmp_path: Path) -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    program = trace_skeleton(make, torch.randn(2, 6), dict.fromkeys(make().state_dict(), torch.float32))
+    plan = swdc.plan(program, criterion="uniform")
+    slim = swdc.slim(program, plan)
+    told = r"expected tensors with values for {}, got 4 on the meta device \(0\.weight, 0\.bias, 2\.weight\)"
+    with pytest.raises(ArtifactError, match=told.format("saving")):
+        swdc.save(slim, tmp_path / "slim")
+    with pytest.raises(ExportError, match=told.format("an export")):
+        swdc.export_onnx(slim, tmp_path / "slim.onnx")
+    assert list(tmp_path.iterdir()) == []
