@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection
 from typing import Any
 
@@ -13,10 +14,12 @@ from swdc.errors import PassError
 from swdc.mutation import overwrites
 from swdc.ops import Leaf, Operator, calls
 from swdc.ops.base import is_overload, target_of
-from swdc.program import DTYPE, SCOPE, SHAPE, Program
+from swdc.program import SCOPE, SHAPE, Program
 from swdc.transplanting.extracted import GIVEN, Extracted, Signature
 from swdc.transplanting.reference import IN, OUT, Nodes, Side
 
+_SIZE = "aten.sym_size.int"
+_ARITHMETIC = (operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.neg, operator.pow)
 _CONSTANTS = (type(None), bool, int, float, str)
 
 
@@ -120,8 +123,7 @@ class _Extraction:
         return sorted(found | wanted, key=lambda node: self.order[node])
 
     def _check(self, node: fx.Node) -> None:
-        is_number = node.op == "call_function" and node.meta.get(DTYPE) is None
-        if not self._inside(node.name) and not is_number:
+        if not self._inside(node.name) and not _is_size(node):
             raise PassError(f"it reads {node.name}, which is computed outside of it and not given to it")
 
     def _inside(self, name: str) -> bool:
@@ -131,7 +133,7 @@ class _Extraction:
 
     def _size_of_input(self, node: fx.Node) -> tuple[str, int] | None:
         """Return the given value, and its dimension, that has the size which a node takes of another value."""
-        if str(node.target) != "aten.sym_size.int":
+        if str(node.target) != _SIZE:
             return None
         value, dim = node.args
         assert isinstance(value, fx.Node)
@@ -181,9 +183,9 @@ class _Extraction:
             relative = self._place(target.removeprefix(f"{self.path}."))
             self.leaves[relative] = self.program.get_submodule(target)
             return self.graph.call_module(relative, self._new(node.args), self._new(node.kwargs))
-        operator, call = calls(self.program)[node]
+        known, call = calls(self.program)[node]
         if not is_overload(call.operator):
-            return self._call_without_tensors(node, operator, call)
+            return self._call_without_tensors(node, known, call)
         overload = target_of(call.operator)
         args, kwargs = unbind(overload, call.arguments)
         return self.graph.call_function(overload, self._new(args), self._new(kwargs))
@@ -194,16 +196,16 @@ class _Extraction:
             return relative
         return self._free(relative.replace(".", "_"))
 
-    def _call_without_tensors(self, node: fx.Node, operator: Operator, call: Call) -> fx.Node:
+    def _call_without_tensors(self, node: fx.Node, leaf: Operator, call: Call) -> fx.Node:
         """Call a module that stands at the path itself: as a child without tensors, which are given to it."""
-        assert isinstance(operator, Leaf)
-        given = {n: v for n, v in call.arguments.items() if n != operator.data and isinstance(v, fx.Node | Ref)}
+        assert isinstance(leaf, Leaf)
+        given = {n: v for n, v in call.arguments.items() if n != leaf.data and isinstance(v, fx.Node | Ref)}
         bare = Call(node, call.operator, {**call.arguments, **dict.fromkeys(given)})
-        module = operator.build(bare, self.program.tensors)
+        module = leaf.build(bare, self.program.tensors)
         if module is None:
             raise PassError(f"no module computes {call.operator} on tensors that it is given")
         self.leaves[node.name] = module
-        return self.graph.call_module(node.name, (self._new(call[operator.data]),), self._new(given))
+        return self.graph.call_module(node.name, (self._new(call[leaf.data]),), self._new(given))
 
     def _new(self, argument: Any) -> Any:
         if isinstance(argument, Ref):
@@ -226,6 +228,11 @@ class _Extraction:
             else:
                 module.register_buffer(name, tensor, persistent=False)
         return module
+
+
+def _is_size(node: fx.Node) -> bool:
+    """Whether a node computes with sizes: exporters put these anywhere."""
+    return str(node.target) == _SIZE or (callable(node.target) and node.target in _ARITHMETIC)
 
 
 def put_module(root: nn.Module, path: str, module: nn.Module) -> None:

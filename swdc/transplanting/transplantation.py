@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import traceback
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ _BATCH = 2
 """Batch size of the runs that solve for integers."""
 BATCHES = (1, 3)
 """Batch sizes of the comparison at the end."""
+_HERE = str(Path(__file__).parent.parent).replace("\\", "/") + "/"
 _FLOAT32 = 1e-3
 """Largest relative error of the model as the user calls it, in the type of its weights."""
 
@@ -161,9 +163,9 @@ class _Transplanting:
         floats = [t.dtype for t in self.mine.parameters() if t.is_floating_point()]
         dtype = floats[0] if floats else torch.float32
         args, kwargs = self._inputs(BATCHES[-1], dtype)
-        slim = self.slim.clone().eval()
+        slim, mine = self.slim.clone().eval(), copy.deepcopy(self.mine)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            error = relative_error(slim(*copied(args), **copied(kwargs)), self.mine(*args, **kwargs))
+            error = relative_error(slim(*copied(args), **copied(kwargs)), mine(*args, **kwargs))
         if error > (TOLERANCE if dtype == torch.float64 else _FLOAT32):
             raise self._different(error, BATCHES[-1])
 
@@ -174,8 +176,9 @@ class _Transplanting:
         )
 
     def _error(self, failure: Failure) -> TransplantError:
-        path = failure.frames[-1].path if failure.frames else ""
-        module = self.mine.get_submodule(path)
+        modules = [(frame.path, self.mine.get_submodule(frame.path)) for frame in failure.frames]
+        own = [(path, m) for path, m in modules if not type(m).__module__.startswith("torch.nn.modules.")]
+        path, module = (own or modules or [("", self.mine)])[-1]
         line = _line_of(failure.error) or self._line_in(path)
         why = str(failure.error).splitlines()[0] if str(failure.error) else type(failure.error).__name__
         return TransplantError(
@@ -229,7 +232,7 @@ def _line_of(error: Exception) -> str:
     best = ""
     for frame in traceback.extract_tb(error.__traceback__):
         path = frame.filename.replace("\\", "/")
-        if "/torch/" not in path and "/swdc/" not in path:
+        if "/torch/" not in path and not path.startswith(_HERE):
             best = f"{frame.filename}:{frame.lineno}"
     return best
 
@@ -237,4 +240,3 @@ def _line_of(error: Exception) -> str:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return ", ".join(names[:4]) + more
-

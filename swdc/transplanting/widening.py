@@ -26,18 +26,22 @@ class Tensors:
     def __init__(self) -> None:
         self._wide: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._stored: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._places: dict[tuple[int, str], torch.Tensor] = {}
 
     def widen(self, model: nn.Module) -> None:
         """Put copies in float64 in the place of all floating tensors that are not such copies."""
         for store, name, tensor in _slots(model):
             if id(tensor) not in self._stored:
                 store[name] = self._copy(tensor)
+                self._places[id(store), name] = tensor
 
     def restore(self, model: nn.Module) -> None:
-        """Put the tensors back that the copies were made of."""
+        """Put the tensors back that the copies were made of, also where a run put others in their place."""
         for store, name, tensor in _slots(model):
             if id(tensor) in self._stored:
                 store[name] = self._stored[id(tensor)][1]
+            elif (id(store), name) in self._places:
+                store[name] = self._places[id(store), name]
 
     def _copy(self, tensor: torch.Tensor) -> torch.Tensor:
         if id(tensor) not in self._wide:

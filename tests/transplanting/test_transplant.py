@@ -16,6 +16,7 @@ from swdc.errors import TransplantError
 from swdc.statistics import LayerNorm
 from swdc.transplanting.extracted import Extracted
 from tests.support import assert_same, conv, image, plan_of, random_plan, randomise
+from tests.test_recording import Detector, pictures
 from tests.transplanting.models import (
     Attention,
     Auxiliary,
@@ -193,6 +194,21 @@ def test_nothing_is_shared_with_the_slim_program_or_the_model():
     mine = swdc.transplant(slim, model)
     memory = {t.data_ptr() for other in (slim, model) for t in other.state_dict().values()}
     assert memory.isdisjoint(t.data_ptr() for t in mine.state_dict().values())
+
+
+@pytest.mark.filterwarnings("ignore:the model overwrites calls")
+def test_recorded_programs_are_compared_with_the_masked_model():
+    model = randomise(Detector()).eval()
+    with pytest.warns(UserWarning, match="recorded on the example inputs"):
+        program = swdc.trace(model, (pictures(),))
+    plan = random_plan(program)
+    mine = swdc.transplant(swdc.slim(program, plan), model)
+    assert mine.first.out_features < 10
+    assert mine.calls == model.calls == 0
+    masked = copy.deepcopy(model)
+    masked.load_state_dict(swdc.mask(program, plan).state_dict())
+    for seed in (0, 5):
+        assert_same(masked(pictures(seed)), mine(pictures(seed)))
 
 
 def test_another_model_is_an_error():
