@@ -8,32 +8,24 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from swdc.call import source_of
-from swdc.captured import RECORD
 from swdc.errors import PassError, TransplantError
 from swdc.program import SCOPE, Program, tensors_of
-from swdc.rewrite import mask
-from swdc.samples import relative_error, sample_inputs
 from swdc.trace import trace
+from swdc.transplanting.comparing import Comparison
 from swdc.transplanting.extraction import extract
-from swdc.transplanting.installing import install, put_tensors
+from swdc.transplanting.installing import install
 from swdc.transplanting.literals import changed_numbers
 from swdc.transplanting.reference import Reference, observe
 from swdc.transplanting.solving import Solver
-from swdc.transplanting.watching import Failure, Frame, copied
-from swdc.transplanting.widening import Tensors, in_float64, wide_inputs, wide_program
-from swdc.verify import TOLERANCE
+from swdc.transplanting.watching import Failure, Frame
+from swdc.transplanting.widening import Tensors
 
 _BATCH = 2
 """Batch size of the runs that solve for integers."""
-BATCHES = (1, 3)
-"""Batch sizes of the comparison at the end."""
 _HERE = str(Path(__file__).parent.parent).replace("\\", "/") + "/"
-_FLOAT32 = 1e-3
-"""Largest relative error of the model as the user calls it, in the type of its weights."""
 
 
 def transplant(slim: Program, model: nn.Module) -> nn.Module:
@@ -45,9 +37,10 @@ def transplant(slim: Program, model: nn.Module) -> nn.Module:
     the slim program, and a warning says so. Names in ``state_dict``, modes and ``requires_grad`` stay; the given
     model is not changed.
 
-    The result is compared with the slim program in float64, at batch sizes 1 and 3; where capture recorded the model,
-    with the masked model on the inputs of the example. Raises ``TransplantError`` if
-    the program was not made from the model, or naming the module and the line that could not be fixed.
+    The result is compared with the slim program in float64, at batch sizes 1 and 3, and in training where the model
+    itself trains as its program does; where capture recorded the model, with the masked model on the inputs of the
+    example. Raises ``TransplantError`` if the program was not made from the model, or naming the module and the line
+    that could not be fixed.
     """
     return _Transplanting(slim, model).result()
 
@@ -57,7 +50,6 @@ class _Transplanting:
         if slim.facts.origin is None or slim.facts.origin.dense is not None:
             raise TransplantError("expected a slim program as made by swdc.slim, got another; slim it with a plan")
         self.slim, self.donor, self.model = slim, slim.clone(), model
-        self.recorded = slim.facts.captured_by == RECORD
         self.name = type(model).__name__
         self.mine = copy.deepcopy(model)
         self.names = set(tensors_of(model))
@@ -73,7 +65,8 @@ class _Transplanting:
     def result(self) -> nn.Module:
         modes = {module: module.training for module in self.mine.modules()}
         self.mine.eval()
-        inputs = self._inputs(_BATCH)
+        comparison = Comparison(self.slim, self.dense, self.model)
+        inputs = comparison.inputs(_BATCH)
         self.wide.widen(self.mine)
         reference = observe(self.mine, self.dense, self.slim, inputs)
         self.wide.restore(self.mine)
@@ -81,20 +74,13 @@ class _Transplanting:
         self.wide.widen(self.mine)
         solver = Solver(self.mine, reference, changed_numbers(self.dense, self.slim))
         self._solve(solver, reference, inputs)
-        self._compare()
+        comparison.in_float64(self.mine)
         self.wide.restore(self.mine)
-        if not self.recorded:
-            self._compare_as_called()
+        comparison.as_called(self.mine)
         for module, mode in modes.items():
             module.training = mode
         self._report(kept)
         return self.mine
-
-    def _inputs(self, batch: int, dtype: torch.dtype = torch.float64) -> Any:
-        """Return inputs to compare on; a recorded program stands for those of the example only."""
-        if self.recorded:
-            return wide_inputs(copied(self.slim.facts.example))
-        return sample_inputs(self.dense, batch, 0, dtype)
 
     def _solve(self, solver: Solver, reference: Reference, inputs: Any) -> None:
         solver.guess()
@@ -136,44 +122,6 @@ class _Transplanting:
         self.reasons[frame.path] = str(failure.error)
         _replace(self.mine, part, module)
         return False
-
-    def _compare(self) -> None:
-        """Compare with the slim program in float64; where it stands for certain values only, with the masked model."""
-        expected = self._masked_model() if self.recorded else wide_program(self.slim).eval()
-        for batch in BATCHES[:1] if self.recorded else BATCHES:
-            results = []
-            for one in (expected, self.mine):
-                args, kwargs = self._inputs(batch)
-                with in_float64():
-                    results.append(one(*args, **kwargs))
-            error = relative_error(*results)
-            if error > TOLERANCE:
-                raise self._different(error, batch)
-
-    def _masked_model(self) -> nn.Module:
-        """Return a copy of the user's model in float64 with the removed channels set to zero."""
-        assert self.slim.facts.origin is not None
-        masked = copy.deepcopy(self.model).eval()
-        put_tensors(masked, mask(self.dense, self.slim.facts.origin.plan).tensors)
-        Tensors().widen(masked)
-        return masked
-
-    def _compare_as_called(self) -> None:
-        """Compare as the user calls it: without gradients, torch may take other ways through its modules."""
-        floats = [t.dtype for t in self.mine.parameters() if t.is_floating_point()]
-        dtype = floats[0] if floats else torch.float32
-        args, kwargs = self._inputs(BATCHES[-1], dtype)
-        slim, mine = self.slim.clone().eval(), copy.deepcopy(self.mine)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            error = relative_error(slim(*copied(args), **copied(kwargs)), mine(*args, **kwargs))
-        if error > (TOLERANCE if dtype == torch.float64 else _FLOAT32):
-            raise self._different(error, BATCHES[-1])
-
-    def _different(self, error: float, batch: int) -> TransplantError:
-        return TransplantError(
-            f"expected {self.name} to compute what the slim program computes, but they differ by {error:.1e} at batch "
-            f"size {batch}; use the slim program itself"
-        )
 
     def _error(self, failure: Failure) -> TransplantError:
         modules = [(frame.path, self.mine.get_submodule(frame.path)) for frame in failure.frames]

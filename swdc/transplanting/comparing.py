@@ -1,0 +1,93 @@
+"""Comparing a transplanted model with the slim program."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from swdc.captured import RECORD
+from swdc.errors import TransplantError
+from swdc.program import Program
+from swdc.rewrite import mask
+from swdc.samples import relative_error, sample_inputs
+from swdc.transplanting.installing import put_tensors
+from swdc.transplanting.watching import copied
+from swdc.transplanting.widening import Tensors, in_float64, wide_inputs, wide_program
+from swdc.verify import TOLERANCE
+
+BATCHES = (1, 3)
+_AS_CALLED = 1e-3
+"""Largest relative error of the model as the user calls it, in the type of its weights where that is not float64."""
+
+
+class Comparison:
+    """Compares with what the slim program computes; a recorded one stands for the example only, so that there the
+    masked model takes its place.
+    """  # fmt: skip
+
+    def __init__(self, slim: Program, dense: Program, model: nn.Module) -> None:
+        self.slim, self.dense, self.model = slim, dense, model
+        self.recorded = slim.facts.captured_by == RECORD
+
+    def inputs(self, batch: int, dtype: torch.dtype = torch.float64) -> Any:
+        """Return inputs to compare on: random ones, or those of the example."""
+        if self.recorded:
+            return wide_inputs(copied(self.slim.facts.example))
+        return sample_inputs(self.dense, batch, 0, dtype)
+
+    def in_float64(self, mine: nn.Module) -> None:
+        """Raise ``TransplantError`` unless a model in float64 computes the same, in training too where it can."""
+        expected = self._masked_model() if self.recorded else wide_program(self.slim).eval()
+        for batch in BATCHES[:1] if self.recorded else BATCHES:
+            self._check(self._error(expected, mine, batch), f"at batch size {batch}")
+        if not self.recorded and self._trains_alike():
+            trained = copy.deepcopy(mine).train()
+            self._check(self._error(wide_program(self.slim).train(), trained, BATCHES[-1]), "in training")
+
+    def as_called(self, mine: nn.Module) -> None:
+        """Compare as the user calls it: without gradients, torch may take other ways through its modules."""
+        if self.recorded:
+            return
+        floats = [t.dtype for t in mine.parameters() if t.is_floating_point()]
+        dtype = floats[0] if floats else torch.float32
+        results = []
+        for one in (self.slim.clone().eval(), copy.deepcopy(mine)):
+            args, kwargs = self.inputs(BATCHES[-1], dtype)
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                results.append(one(*args, **kwargs))
+        self._check(relative_error(*results), f"in {dtype}", TOLERANCE if dtype == torch.float64 else _AS_CALLED)
+
+    def _check(self, error: float, where: str, allowed: float = TOLERANCE) -> None:
+        if not error <= allowed:
+            raise TransplantError(
+                f"expected {type(self.model).__name__} to compute what the slim program computes, but they differ by "
+                f"{error:.1e} {where}; use the slim program itself"
+            )
+
+    def _error(self, one: nn.Module, other: nn.Module, batch: int) -> float:
+        results = []
+        for model in (one, other):
+            args, kwargs = self.inputs(batch)
+            with in_float64():
+                results.append(model(*args, **kwargs))
+        return relative_error(*results)
+
+    def _trains_alike(self) -> bool:
+        """Whether the user's model computes in training what its program does, dropout aside."""
+        model = copy.deepcopy(self.model).train()
+        Tensors().widen(model)
+        try:
+            return self._error(wide_program(self.dense).train(), model, BATCHES[-1]) <= TOLERANCE
+        except (RuntimeError, ValueError, TypeError):  # the model asks for something else in training
+            return False
+
+    def _masked_model(self) -> nn.Module:
+        """Return a copy of the user's model in float64 with the removed channels set to zero."""
+        assert self.slim.facts.origin is not None
+        masked = copy.deepcopy(self.model).eval()
+        put_tensors(masked, mask(self.dense, self.slim.facts.origin.plan).tensors)
+        Tensors().widen(masked)
+        return masked
