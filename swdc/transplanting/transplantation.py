@@ -17,6 +17,7 @@ from swdc.trace import trace
 from swdc.transplanting.comparing import Comparison
 from swdc.transplanting.extraction import extract
 from swdc.transplanting.installing import install
+from swdc.transplanting.leftovers import Leftovers
 from swdc.transplanting.literals import changed_numbers
 from swdc.transplanting.reference import Reference, observe
 from swdc.transplanting.solving import Solver
@@ -52,6 +53,7 @@ class _Transplanting:
         self.slim, self.donor, self.model = slim, slim.clone(), model
         self.name = type(model).__name__
         self.mine = copy.deepcopy(model)
+        self.leftovers = Leftovers(self.mine)
         self.names = set(tensors_of(model))
         self.notes: list[str] = []
         self.reasons: dict[str, str] = {}
@@ -76,6 +78,7 @@ class _Transplanting:
         self._solve(solver, reference, inputs)
         comparison.in_float64(self.mine)
         self.wide.restore(self.mine)
+        self.leftovers.remove()
         comparison.as_called(self.mine)
         for module, mode in modes.items():
             module.training = mode

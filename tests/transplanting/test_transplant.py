@@ -189,6 +189,26 @@ def test_modes_types_and_gradients_follow():
     assert {t.dtype for t in mine.state_dict().values()} == {torch.float32, torch.int64}
 
 
+class Caching(nn.Module):
+    """Counts its channels, and installs a hook and a flag at its first call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(6, 8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        if not torch.compiler.is_compiling() and not hasattr(self, "ready"):
+            self.ready = True
+            self.up.register_forward_hook(lambda module, args, result: None)
+        return self.down(self.up(x).relu())
+
+
+def test_runs_leave_nothing_behind():
+    mine = swdc.transplant(*slim_of(Caching(), image(2, 6))[::-1])
+    assert not hasattr(mine, "ready")
+    assert not mine.up._forward_hooks
+
+
 def test_nothing_is_shared_with_the_slim_program_or_the_model():
     model, slim = slim_of(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5)), image(2, 6))
     mine = swdc.transplant(slim, model)
