@@ -40,6 +40,7 @@ class Report:
     operators: Counter[str] = field(default_factory=Counter)
     cut: Counter[str] = field(default_factory=Counter)
     stages: Counter[str] = field(default_factory=Counter)
+    transplants: Counter[str] = field(default_factory=Counter)
     failures: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, outcome: Outcome) -> None:
@@ -52,6 +53,7 @@ class Report:
         self.operators.update(outcome.operators)
         self.cut.update(outcome.cut)
         self.stages.update(outcome.seconds)
+        self.transplants.update([outcome.transplant] if outcome.transplant else [])
         if outcome.result != "failed":
             self.max_relative_error = max(self.max_relative_error, outcome.max_relative_error)
 

@@ -20,17 +20,19 @@ from swdc.artifact import load, save
 from swdc.bench.fuzzing.blocks import TABLE, Draw
 from swdc.bench.fuzzing.network import AGAIN, Spec, build
 from swdc.count import count
-from swdc.errors import PlanError
+from swdc.errors import PlanError, TransplantError
+from swdc.grids import FACTORS
 from swdc.kept import Kept
 from swdc.ops import calls
 from swdc.plan import Plan
 from swdc.program import SHAPE, Program
-from swdc.rewrite import mask, slim
-from swdc.samples import relative_error, sample_inputs
+from swdc.rewrite import insert_batchnorm, mask, slim
+from swdc.samples import flat_outputs, relative_error, sample_inputs
 from swdc.sparsity.budgets import BUDGETS, Budget
 from swdc.sparsity.planning import plan
 from swdc.trace import trace
-from swdc.verify import LEAST_EFFECT, verify
+from swdc.transplanting import transplant
+from swdc.verify import LEAST_EFFECT, TOLERANCE, verify
 
 CAPTURED_ALIKE = 1e-12
 """The largest relative error between a model and its program in float64."""
@@ -58,6 +60,7 @@ class Outcome:
     max_relative_error: float = 0.0
     operators: tuple[str, ...] = ()
     cut: tuple[str, ...] = ()
+    transplant: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -72,7 +75,7 @@ class Check:
     def __init__(self, spec: Spec, kept: Mapping[str, tuple[int, ...]] | None = None) -> None:
         self.outcome = Outcome(spec)
         self._given = kept
-        self._draw = Draw(spec.seed ^ 0x5EED)
+        self._draw = self._random("plan")
         self._program: Program | None = None
         self._slim: Program | None = None
 
@@ -88,13 +91,22 @@ class Check:
             self.outcome.details = "".join(traceback.format_exception(error)[-6:])
         return self.outcome
 
+    def _random(self, purpose: str) -> Draw:
+        """Return random choices that the seed of the network decides, whatever else was drawn."""
+        return Draw(f"{self.outcome.spec.seed} {purpose}")
+
     def _all(self) -> None:
         with self._stage("build"):
             model, examples = build(self.outcome.spec)
         with self._stage("trace"):
-            program = self._program = trace(model, examples)
+            program = self._program = trace(model, examples, self._random("attention").choice(FACTORS))
         with self._stage("capture"):
             self._captured_alike(model, program)
+        normed = self._random("norms").flip(0.1)
+        if normed:
+            with self._stage("insert norms"):
+                program = self._program = insert_batchnorm(program)
+                self._captured_alike(model, program)
         with self._stage("analysis"):
             self.outcome.operators = tuple(sorted({call.operator for _, call in calls(program).values()}))
             program.explain()
@@ -107,6 +119,7 @@ class Check:
             if effective == PLANS or self._given is not None:
                 break
         self.outcome.result = "exact" if effective else "no effect"
+        self._used(model, normed)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -154,15 +167,12 @@ class Check:
         with self._stage("verify"):
             certificate = verify(masked, small, batches=(1, 3))
             self.outcome.max_relative_error = max(self.outcome.max_relative_error, certificate.max_relative_error)
-            if not certificate.max_relative_error <= certificate.tolerance:
+            if not certificate.max_relative_error <= TOLERANCE:
                 raise DifferenceError(f"the slim program is not the masked one: {certificate}")
         with self._stage("count"):
             _counted_alike(program, chosen, small)
         with self._stage("again"):
             self._slim_again(small)
-        if self._draw.flip(0.1):
-            with self._stage("save"):
-                _saved_alike(small)
         self.outcome.cut = _cut_operators(program, chosen)
         return certificate.effect
 
@@ -171,13 +181,28 @@ class Check:
         widths = {g.name: g.width for g in small.groups}
         nothing = Plan({name: tuple(range(w)) for name, w in widths.items()}, widths, small.hash(), {})
         _same_outputs(small, slim(small, nothing), "slimmed again with an empty plan")
-        if not widths or self._draw.flip(0.7):
+        draw = self._random("again")
+        if not widths or draw.flip(0.7):
             return
-        kept = {n: tuple(sorted(self._draw.sample(range(w), self._draw.randint(1, w)))) for n, w in widths.items()}
+        kept = {n: tuple(sorted(draw.sample(range(w), draw.randint(1, w)))) for n, w in widths.items()}
         more = Plan(kept, widths, small.hash(), {})
         certificate = verify(mask(small, more), slim(small, more), batches=(2,))
-        if not certificate.max_relative_error <= certificate.tolerance:
+        if not certificate.max_relative_error <= TOLERANCE:
             raise DifferenceError(f"cut a second time, the slim program is not the masked one: {certificate}")
+
+    def _used(self, model: torch.nn.Module, normed: bool) -> None:
+        """Do with some of the slim programs what users do: save, train, transplant."""
+        small = self._slim
+        assert small is not None
+        if self._random("save").flip(0.15):
+            with self._stage("save"):
+                _saved_alike(small)
+        if self._random("train").flip(0.15):
+            with self._stage("train"):
+                _learns(small)
+        if not normed and self._random("transplant").flip(0.1):
+            with self._stage("transplant"):
+                self.outcome.transplant = _transplanted(small, model)
 
     def code(self) -> str:
         """Return the blocks, the graph of the traced network, and that of the slim one, to be read by people."""
@@ -234,6 +259,30 @@ def _saved_alike(small: Program) -> None:
     if loaded.hash() != small.hash():
         raise DifferenceError("saved and loaded, it has another hash")
     _same_outputs(small, loaded, "saved and loaded")
+
+
+def _learns(small: Program) -> None:
+    """One step of training, on two samples."""
+    args, _ = sample_inputs(small, 2, 0, torch.float64)
+    copy = small.clone().train()
+    outputs = [o for o in flat_outputs(copy(*_copies(args))) if o.requires_grad]
+    torch.stack([o.square().mean() for o in outputs]).sum().backward()
+    if not any(p.grad is not None and bool(p.grad.isfinite().all()) for p in copy.parameters()):
+        raise DifferenceError("the slim program cannot be trained: no parameter has a gradient")
+
+
+def _transplanted(small: Program, model: torch.nn.Module) -> str:
+    """Return whether the network's own class takes the slim tensors; then it computes what the slim program does."""
+    try:
+        mine = transplant(small, model)
+    except TransplantError:
+        return "refused"
+    args, _ = sample_inputs(small, 3, 1, torch.float64)
+    with torch.no_grad():
+        error = relative_error(small(*_copies(args)), mine(*_copies(args)))
+    if not error <= TOLERANCE:
+        raise DifferenceError(f"the transplanted model is not the slim program: relative error {error:.2e}")
+    return "done"
 
 
 def _cut_operators(program: Program, chosen: Plan) -> tuple[str, ...]:
