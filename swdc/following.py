@@ -1,8 +1,9 @@
 """Capture by following: the model runs twice on tensors without values, and every operator that it calls is noted.
 
 The two runs have batches of different prime sizes. What is the same in both does not depend on the batch; a size
-that differs is a multiple of the batch plus a constant, else the model cannot be followed. This takes a fraction of
-the time of ``torch.export``, which reasons about symbols at every operator.
+that differs is a multiple of the batch plus a constant, else the model cannot be followed. Runs with small batches,
+that of the example among them, bear witness that this holds for those too. All this takes a fraction of the time of
+``torch.export``, which reasons about symbols at every operator.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ _LIKE_THEIR_INPUT = frozenset(
     "hardswish_ hardsigmoid hardsigmoid_ sigmoid sigmoid_ tanh dropout dropout_".split()
 )
 """Operators whose result has the form of what they read: there is no need to have torch find it out."""
+_WITNESS = 2
+"""A small and even batch, at which a model must do the same: its code may depend on how large the batch is."""
 _LARGEST_CONSTANT = 4096
 _MOST_CALLS = 50_000
 
@@ -88,8 +91,11 @@ def follow(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     """
     if shared_batch((args, dict(kwargs))) is None:
         raise CannotFollow("the inputs share no batch")
-    one, other = (_run(model, (tuple(args), dict(kwargs)), batch) for batch in BATCHES)
-    paths, structure = pytree.tree_flatten_with_path((tuple(args), dict(kwargs)))
+    inputs = (tuple(args), dict(kwargs))
+    one, other = (_run(model, inputs, batch) for batch in BATCHES)
+    for batch in sorted({_WITNESS, shared_batch(inputs) or _WITNESS} - {1}):
+        _check_witness(one, other, _run(model, inputs, batch))
+    paths, structure = pytree.tree_flatten_with_path(inputs)
     names = [p.name for p in inspect.signature(model.forward).parameters.values() if p.kind != p.VAR_POSITIONAL]
     leaves = [(_name(path, names), leaf) for path, leaf in paths]
     return _Joining(model, leaves, one, other).captured(structure)
@@ -284,6 +290,31 @@ def _any(argument: Any, holds: Callable[[Any], bool]) -> bool:
     if isinstance(argument, dict):
         return any(_any(value, holds) for value in argument.values())
     return any(_any(item, holds) for item in argument) if isinstance(argument, list | tuple) else holds(argument)
+
+
+def _check_witness(one: Run, other: Run, witness: Run) -> None:
+    """Raise ``CannotFollow`` unless a run did what the two others tell of its batch."""
+
+    def told(a: Any, b: Any) -> Any:
+        return a + (b - a) // (other.batch - one.batch) * (witness.batch - one.batch)
+
+    def agree(a: Any, b: Any, c: Any) -> bool:
+        if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+            return isinstance(c, list | tuple) and len(a) == len(b) == len(c) and all(map(agree, a, b, c))
+        if isinstance(a, dict):
+            return a.keys() == b.keys() == c.keys() and all(agree(a[k], b[k], c[k]) for k in a)
+        if isinstance(a, Value):
+            return isinstance(b, Value) and isinstance(c, Value) and agree(a.shape, b.shape, c.shape)
+        if type(a) is int and type(b) is int and a != b:
+            return bool(c == told(a, b))
+        return bool(a == c or (a != a and c != c))
+
+    def said(run: Run) -> Any:
+        return [run.outputs, *((s.args, s.kwargs, s.results) for s in run.steps)]
+
+    same = one.structure == witness.structure and [s.target for s in one.steps] == [s.target for s in witness.steps]
+    if not same or not agree(said(one), said(other), said(witness)):
+        raise CannotFollow(f"the model does something else for a batch of {witness.batch}")
 
 
 class _Joining:

@@ -148,10 +148,13 @@ def _examples(inputs: Any, batched: bool) -> list[Any]:
     return [_at_least_two(inputs, batched), with_batch(inputs, 7) if batched else inputs]
 
 
-def _attempt(failures: list[Exception], capture: Callable[..., Captured], *arguments: Any) -> Captured | None:
+def _attempt(
+    failures: list[Exception], capture: Callable[..., Captured], model: nn.Module, *arguments: Any
+) -> Captured | None:
     try:
-        with _quiet(), without_gradients() if failures else nullcontext():
-            return capture(*arguments)
+        # what a failed attempt leaves in the model, such as tensors without values, must not reach the next
+        with _quiet(), restored(model), without_gradients() if failures else nullcontext():
+            return capture(model, *arguments)
     except TraceError:
         raise
     except Exception as error:  # capture raises errors of many kinds; all of them mean the same to the user
