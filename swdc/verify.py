@@ -17,6 +17,7 @@ from swdc.captured import RECORD
 from swdc.errors import VerificationError
 from swdc.groups import READS, WRITES
 from swdc.kept import Kept
+from swdc.precision import default_dtype
 from swdc.program import Program, is_meta
 from swdc.samples import relative_error, sample_inputs
 
@@ -204,7 +205,7 @@ def _unround(program: Program, copy: Program) -> None:
 def _run(program: Program, mode: str, batch: int, seed: int, dtype: torch.dtype, inputs: Any) -> Any:
     program.train(mode == "train")
     args, kwargs = _inputs(program, batch, seed, dtype, inputs)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), default_dtype(dtype):
         torch.manual_seed(seed)
         try:
             return program(*args, **kwargs)

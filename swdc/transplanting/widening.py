@@ -13,6 +13,7 @@ from torch.fx.node import map_aggregate
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from swdc.precision import default_dtype
 from swdc.program import Program
 
 _NARROW = (torch.float16, torch.bfloat16, torch.float32)
@@ -87,14 +88,9 @@ class _Wide(TorchFunctionMode):
 @contextmanager
 def in_float64() -> Iterator[None]:
     """Compute in float64 whatever types the code asks for, without dropout and without gradients."""
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), _Wide():
-            torch.manual_seed(0)
-            yield
-    finally:
-        torch.set_default_dtype(default)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), default_dtype(torch.float64), _Wide():
+        torch.manual_seed(0)
+        yield
 
 
 def wide_program(program: Program) -> Program:

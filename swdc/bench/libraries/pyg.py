@@ -92,7 +92,7 @@ SELECTIONS: dict[str, Callable[[Any], nn.Module]] = {
 MODELS: dict[str, Callable[[Any], nn.Module]] = {
     "graph_unet": lambda m: m.GraphUNet(FEATURES, HIDDEN, CLASSES, depth=2),
     "jumping_gcn": lambda m: m.GCN(FEATURES, HIDDEN, 3, CLASSES, jk="cat", norm="batch_norm"),
-    "jumping_gat": lambda m: m.GAT(FEATURES, HIDDEN, 3, CLASSES, jk="max", heads=4, norm="layer_norm"),
+    "jumping_gat": lambda m: m.GAT(FEATURES, HIDDEN, 3, CLASSES, jk="max", heads=4, norm="batch_norm"),
     "pmlp": lambda m: m.PMLP(FEATURES, HIDDEN, CLASSES, num_layers=3),
 }
 INITIAL = ("appnp", "gcn2")
@@ -133,14 +133,14 @@ def _graph(attributes: bool = False, kinds: bool = False, graphs: bool = False) 
 
 
 class Convolved(nn.Module):
-    """A linear layer, two convolutions with a batch norm between, and a linear head for each node."""
+    """A linear layer, two convolutions with a batch norm between, and a head of two layers for each node."""
 
     def __init__(self, library: Any, make: Make) -> None:
         super().__init__()
         self.stem = nn.Linear(FEATURES, HIDDEN)
         self.first, self.second = make(library, HIDDEN, HIDDEN), make(library, HIDDEN, HIDDEN)
         self.norm = nn.BatchNorm1d(HIDDEN)
-        self.head = nn.Linear(HIDDEN, CLASSES)
+        self.head = nn.Sequential(nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, CLASSES))
 
     def forward(self, x: Tensor, edges: Tensor, *extra: Tensor) -> Tensor:
         """Return scores of shape ``(nodes, CLASSES)``."""
