@@ -14,14 +14,15 @@ from swdc.sizes import evaluate
 
 
 def sample_inputs(
-    program: Program, batch: int, seed: int, dtype: torch.dtype
+    program: Program, batch: int, seed: int, dtype: torch.dtype, shuffle: bool = True
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return random positional and keyword inputs.
 
     Floating inputs are uniform over the range of the example (normal where the example is constant), of the given
     dtype. Masks (of zeros and ones, or with infinities) are rows of the example, and so are integers, each row shuffled
     along its first dimension: what is padding stays padding, and special tokens stay as many. Where there is no batch
-    (an edge list), integers are the example itself; a recorded program takes nothing but its example.
+    (an edge list), integers are the example itself; a recorded program takes nothing but its example. Without
+    ``shuffle`` integers are drawn from those of the row, some of them several times.
     """
     generator = torch.Generator().manual_seed(seed)
     leaves, spec = pytree.tree_flatten(program.facts.example)
@@ -35,7 +36,7 @@ def sample_inputs(
             drawn.append(leaf.to(dtype) if leaf.is_floating_point() else leaf)
         else:
             rows = seeds if node.meta[SHAPE] and str(node.meta[SHAPE][0]) == program.facts.batch else None
-            drawn.append(_draw(leaf, evaluate(node.meta[SHAPE], sizes), generator, dtype, rows))
+            drawn.append(_draw(leaf, evaluate(node.meta[SHAPE], sizes), generator, dtype, rows, shuffle))
     positional, keywords = pytree.tree_unflatten(drawn, spec)
     return positional, keywords
 
@@ -46,16 +47,17 @@ def _draw(
     generator: torch.Generator,
     dtype: torch.dtype,
     seeds: torch.Tensor | None,
+    shuffle: bool,
 ) -> torch.Tensor:
     """Return a tensor like the example's; ``seeds`` picks a row of the example for each row of a batch."""
     dtype = dtype if example.is_floating_point() else example.dtype
     if example.is_meta:
         return example.new_empty(shape, dtype=dtype)
     values = example.detach().cpu()
-    if example.is_floating_point() and not _is_mask(values):
+    if example.is_floating_point() and not (_is_mask(values) and seeds is not None) and bool(values.isfinite().all()):
         values = _uniform(values, shape, generator)
     elif seeds is not None and not example.is_complex():
-        values = _rows(values, seeds, shuffle=not _is_mask(values))
+        values = values[seeds % len(values)] if _is_mask(values) else _rows(values, seeds, shuffle)
     return values.to(example.device, dtype)
 
 
@@ -74,10 +76,14 @@ def _uniform(values: torch.Tensor, shape: tuple[int, ...], generator: torch.Gene
 
 def _rows(values: torch.Tensor, seeds: torch.Tensor, shuffle: bool) -> torch.Tensor:
     rows = values[seeds % len(values)]
-    if rows.dim() > 1 and shuffle:
-        orders = [torch.randperm(rows.shape[1], generator=torch.Generator().manual_seed(int(s))) for s in seeds]
-        rows = torch.stack([row[order] for row, order in zip(rows, orders, strict=True)])
-    return rows
+    if rows.dim() < 2:
+        return rows
+    drawn = []
+    for row, seed in zip(rows, seeds, strict=True):
+        generator, size = torch.Generator().manual_seed(int(seed)), row.shape[0]
+        order = torch.randperm(size, generator=generator)
+        drawn.append(row[order if shuffle else torch.randint(size, (size,), generator=generator)])
+    return torch.stack(drawn) if drawn else rows
 
 
 def flat_outputs(result: Any) -> list[torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -174,7 +175,7 @@ def text(program: Program) -> str:
     lines = [_line(node) for node in program.graph.nodes]
     lines += ["", *(f"{path}: {module}" for path, module in program.leaves.items())]
     lines += ["", *(f"{name}: {tuple(t.shape)}" for name, t in program.tensors.items())]
-    return "\n".join(lines).replace(str(program.facts.batch), "N") + "\n"
+    return re.sub(rf"\b{program.facts.batch}\b", "N", "\n".join(lines)) + "\n"
 
 
 def _line(node: fx.Node) -> str:

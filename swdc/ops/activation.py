@@ -12,7 +12,7 @@ from torch import nn
 from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, Dead, product
 from swdc.groups import STATISTIC
-from swdc.ops.base import Leaf, Operator, register
+from swdc.ops.base import Leaf, Operator, freeze_call, register
 from swdc.ops.elementwise import Pointwise
 from swdc.ops.leaves import adopt, bare, refs
 
@@ -69,6 +69,13 @@ class RandomLeakyReLU(Pointwise):
     """A leaky ReLU with a random slope in training, its mean in evaluation: zero stays zero in both."""
 
     names = ("aten.rrelu.default",)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Channels pass, unless each is drawn a slope in evaluation, too: fewer would be drawn others."""
+        if call["training"]:
+            freeze_call(call, channels, "draws random numbers for its channels")
+        else:
+            super().couple(call, channels)
 
     def fold(self, call: Call, channels: Channels) -> None:
         """Other constants take a slope that may be random."""

@@ -55,6 +55,8 @@ class _Recurrent(Operator):
         units = [_fresh(channels, channels.sizes(state)[-1]) for state in states]
         if layers[0][0].projection is None:
             units = [units[0]] * len(units)
+        else:  # torch takes states of equal widths for those of a layer without projection
+            channels.freeze(units[-1], call.reason("has projections, which must stay narrower than its cells"))
         for state, labels in zip(states, units, strict=True):
             _start(call, channels, state, labels)
         channels.hold(x, range(last), call)
