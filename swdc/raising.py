@@ -25,6 +25,12 @@ from swdc.sizes import simplify
 _CHECKS = ("aten._assert_tensor_metadata.default", "aten._assert_scalar.default")
 _TENSOR_ARGUMENTS = ("weight", "bias", "running_mean", "running_var")
 
+_INDIFFERENT_TO_STRIDES: dict[Any, Any] = {
+    torch.ops.aten.view.default: torch.ops.aten.reshape.default,
+    torch.ops.aten._unsafe_view.default: torch.ops.aten.reshape.default,
+}
+"""How a tensor lies in memory depends on the device and on the kernels chosen there, so a view may fail elsewhere."""
+
 
 class Raising:
     """Turns a captured graph of ATen calls into a Program of leaf modules.
@@ -111,7 +117,7 @@ class Raising:
 
     def _functional(self, node: fx.Node) -> tuple[Any, fx.Node | None]:
         """Return the operator without side effects that an in-place one stands for, and the input it overwrites."""
-        target = node.target
+        target = _INDIFFERENT_TO_STRIDES.get(node.target, node.target)
         if not isinstance(target, torch._ops.OpOverload) or not target._schema.is_mutable:
             return target, None
         x = node.args[0]
