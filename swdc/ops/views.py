@@ -15,7 +15,7 @@ from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, Dead
 from swdc.groups import Ids
 from swdc.kept import Kept
-from swdc.ops.base import Operator, register
+from swdc.ops.base import Operator, freeze_call, register
 
 _SIZES = {"view": "size", "_unsafe_view": "size", "reshape": "shape", "unflatten": "sizes"}
 """The argument that gives the shape, by operator."""
@@ -23,6 +23,8 @@ _SIZES = {"view": "size", "_unsafe_view": "size", "reshape": "shape", "unflatten
 
 def factors(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
     """Match two shapes of equal size: minimal runs of dimensions with equal products, in order, sizes of one aside."""
+    if 0 in before:
+        return []  # there are no elements to follow
     left, right = ([d for d, size in enumerate(shape) if size != 1] for shape in (before, after))
     runs: list[tuple[list[int], list[int]]] = []
     while left and right:
@@ -62,6 +64,9 @@ class View(Operator):
         """Follow each run of dimensions that is regrouped."""
         labels = channels.labels(call["self"])
         result: list[Any] = [None] * len(call.shape)
+        if 0 in channels.sizes(call["self"]):
+            freeze_call(call, channels, "has no elements, which could tell the dimensions apart")
+            return
         for left, right in factors(channels.sizes(call["self"]), channels.sizes(call.node)):
             if all(labels[d] is None for d in left):
                 continue

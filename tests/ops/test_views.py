@@ -33,6 +33,7 @@ from tests.support import (
         ((6, 4), (8, 3), [([0, 1], [0, 1])]),
         ((1, 5, 1), (5,), [([1], [0])]),
         ((2, 3, 5), (2, 3, 5), [([0], [0]), ([1], [1]), ([2], [2])]),
+        ((4, 0), (0, 7), []),
     ],
 )
 def test_which_dimensions_are_regrouped(before: Any, after: Any, runs: Any) -> None:
@@ -137,3 +138,12 @@ def test_a_view_after_surgery_has_the_sizes_that_are_left() -> None:
     views = [node for node in slim.graph.nodes if "reshape" in str(node.target)]
     assert views[0].args[1][1] == 32
     assert slim.get_submodule("fc").in_features == 32
+
+
+def test_a_view_without_elements_is_frozen() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = m.a(x)
+        return m.b(torch.cat([y, y[:, :0].reshape(y.shape[0], 0, 6)], 1))
+
+    program = traced(Function(forward, a=nn.Linear(5, 6), b=nn.Linear(6, 2)), image(2, 3, 5))
+    assert "has no elements" in reason_at(program, "a.weight", 0)
