@@ -27,6 +27,7 @@ from swdc.captured import RECORD
 from swdc.count import count
 from swdc.errors import ExportError, SwdcError
 from swdc.onnx import export_onnx
+from swdc.precision import default_dtype
 from swdc.program import Program, tensors_of
 from swdc.rewrite import mask, slim
 from swdc.samples import flat_outputs, relative_error, sample_inputs
@@ -82,7 +83,7 @@ class _Measurement:
             model = randomise_(network.model(), seed).eval()
             inputs = network.inputs()
         with self._phase("capture", "capture"):
-            program = trace(model, inputs)
+            program = _traced(model, inputs)
         with self._phase("analysis", "surgery"):
             share = _prunable_share(program)
         self.report({"captured_by": program.facts.captured_by, "prunable_share": share})
@@ -219,9 +220,22 @@ def with_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
 
 def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
     """Return what a model in float64 computes in evaluation, on inputs in the form of an ``Entry``."""
-    args, kwargs = call(pytree.tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs))
-    with torch.no_grad():
+    args, kwargs = call(_wide(inputs))
+    with torch.no_grad(), default_dtype(torch.float64):
         return flat_outputs(model.eval()(*args, **kwargs))
+
+
+def _traced(model: nn.Module, inputs: Any) -> Program:
+    """Trace a network; what depends on values is recorded in the type that it is compared in, which the model takes."""
+    program = trace(model, inputs)
+    if program.facts.captured_by != RECORD:
+        return program
+    with default_dtype(torch.float64):
+        return trace(model.double(), _wide(inputs))
+
+
+def _wide(inputs: Any) -> Any:
+    return pytree.tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs)
 
 
 def _prunable_share(program: Program) -> float:
