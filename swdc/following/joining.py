@@ -1,0 +1,136 @@
+"""Making one graph of two runs at different batches."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import sympy
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from swdc.captured import FOLLOW, Captured, Value, frozen_reads, signature
+from swdc.following.runs import CannotFollow, Run, Slot, Step
+from swdc.program import tensors_of
+from swdc.sizes import Size
+
+BATCH = "batch"
+"""The symbol of the batch."""
+_LARGEST_CONSTANT = 4096
+
+
+class Joining:
+    """Makes one graph of two runs."""
+
+    def __init__(self, model: nn.Module, leaves: list[tuple[str, Any]], one: Run, other: Run) -> None:
+        """``leaves`` are the inputs with their names."""
+        self.model, self.one, self.other = model, one, other
+        self.graph = fx.Graph()
+        self.owned = tensors_of(model)
+        self.tensors: dict[str, str] = {}
+        self.inputs: list[fx.Node] = [self._placeholder(leaf, name) for name, leaf in leaves]
+        self.made: dict[Any, fx.Node] = {}
+        self.batch: dict[tuple[int, int], fx.Node] = {}
+        self.symbol = sympy.Symbol(BATCH, integer=True, positive=True)
+
+    def captured(self, inputs: pytree.TreeSpec) -> Captured:
+        """Return the graph, given the structure of the inputs."""
+        one, other = self.one, self.other
+        if len(one.steps) != len(other.steps) or one.structure != other.structure:
+            raise CannotFollow("the model calls other operators for another batch")
+        for number, (step, twin) in enumerate(zip(one.steps, other.steps, strict=True)):
+            self._call(number, step, twin)
+        self.graph.output(tuple(self._both(a, b) for a, b in zip(one.outputs, other.outputs, strict=True)))
+        called = signature(self.model, inputs, one.structure)
+        return Captured(self.graph, self.tensors, one.constants, called, FOLLOW, self._notes())
+
+    def _placeholder(self, leaf: Any, name: str) -> fx.Node:
+        node = self.graph.placeholder(name)
+        if isinstance(leaf, torch.Tensor):
+            symbol = sympy.Symbol(BATCH, integer=True, positive=True)
+            node.meta["val"] = Value((symbol, *leaf.shape[1:]) if leaf.dim() else (), leaf.dtype)
+        return node
+
+    def _call(self, number: int, step: Step, twin: Step) -> None:
+        if step.target is not twin.target or len(step.results) != len(twin.results):
+            raise CannotFollow("the model calls other operators for another batch")
+        args, kwargs = self._both(step.args, twin.args), self._both(step.kwargs, twin.kwargs)
+        values = [self._value(a, b) for a, b in zip(step.results, twin.results, strict=True)]
+        node = self._node(step.target, tuple(args), kwargs, values[0] if step.single else values, step)
+        if step.single:
+            self.made[number, None] = node
+            return
+        for index, value in enumerate(values):
+            if value is not None:
+                self.made[number, index] = self._node(operator.getitem, (node, index), {}, value, step)
+
+    def _node(self, target: Any, args: Any, kwargs: Any, value: Any, step: Step) -> fx.Node:
+        node = self.graph.call_function(target, args, kwargs)
+        node.meta.update(val=value, stack_trace=step.line, nn_module_stack={"": step.scope} if step.scope[1] else {})
+        return node
+
+    def _value(self, one: Value | None, other: Value | None) -> Value | None:
+        if one is None or other is None:
+            return None
+        if len(one.shape) != len(other.shape) or one.dtype != other.dtype:
+            raise CannotFollow("the rank of a tensor depends on the batch")
+        return Value(tuple(self._size(a, b) for a, b in zip(one.shape, other.shape, strict=True)), one.dtype)
+
+    def _size(self, one: Any, other: Any) -> Size:
+        times, plus = self._linear(int(one), int(other))
+        return times * self.symbol + plus if times else plus
+
+    def _linear(self, one: int, other: int) -> tuple[int, int]:
+        """Return how a number depends on the batch: how often it counts, and what is added."""
+        times, rest = divmod(other - one, self.other.batch - self.one.batch)
+        plus = one - times * self.one.batch
+        if rest or (times and abs(plus) > _LARGEST_CONSTANT):
+            raise CannotFollow("a number depends on the batch, and not as a multiple of it")
+        return times, plus
+
+    def _both(self, one: Any, other: Any) -> Any:
+        """Return what an argument of both runs is in the graph."""
+        if isinstance(one, Slot):
+            if one != other:
+                raise CannotFollow("the model reads other tensors for another batch")
+            return self._read(one)
+        if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
+            return [self._both(a, b) for a, b in zip(one, other, strict=True)]
+        if isinstance(one, dict):
+            return {name: self._both(value, other[name]) for name, value in one.items()}
+        if type(one) is int and type(other) is int and one != other:
+            return self._number(*self._linear(one, other))
+        if one != other and not (one != one and other != other):  # nan is nan
+            raise CannotFollow("a number depends on the batch")
+        return one
+
+    def _read(self, slot: Slot) -> fx.Node:
+        if slot.kind == "input":
+            return self.inputs[int(slot.key)]
+        key: Any = slot.key if slot.kind == "call" else slot
+        if key not in self.made:
+            node = self.graph.create_node("get_attr", slot.key)
+            tensor = self.one.constants[slot.key] if slot.kind == "constant" else self.owned[slot.key]
+            node.meta["val"] = Value(tuple(tensor.shape), tensor.dtype)
+            self.tensors[node.name] = slot.key
+            self.made[key] = node
+        return self.made[key]
+
+    def _number(self, times: int, plus: int) -> fx.Node:
+        """Return the node of a number that depends on the batch."""
+        if (times, plus) not in self.batch:
+            if (times, plus) == (1, 0):
+                first = next(node for node in self.inputs if getattr(node.meta.get("val"), "shape", ()))
+                node = self.graph.call_function(torch.ops.aten.sym_size.int, (first, 0))
+            elif plus:
+                node = self.graph.call_function(operator.add, (self._number(times, 0), plus))
+            else:
+                node = self.graph.call_function(operator.mul, (self._number(1, 0), times))
+            node.meta["val"] = Value((), torch.int64)
+            self.batch[times, plus] = node
+        return self.batch[times, plus]
+
+    def _notes(self) -> tuple[str, ...]:
+        still = [leaf for s in self.one.steps if not s.learns for leaf in pytree.tree_leaves((s.args, s.kwargs))]
+        return frozen_reads(self.model, [s.key for s in still if isinstance(s, Slot) and s.kind == "tensor"])

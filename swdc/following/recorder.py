@@ -1,0 +1,218 @@
+"""Noting every operator that a model calls, without computing values."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+from torch._dispatch.python import enable_python_dispatcher
+from torch._export.utils import _compiling_state_context
+from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from swdc.captured import Value
+from swdc.following.runs import CannotFollow, Run, Slot, Step
+from swdc.program import tensors_of
+
+_LIKE_THEIR_INPUT = frozenset(
+    f"aten.{name}.default"
+    for name in "batch_norm layer_norm group_norm relu relu_ relu6 relu6_ hardtanh hardtanh_ silu silu_ gelu hardswish "
+    "hardswish_ hardsigmoid hardsigmoid_ sigmoid sigmoid_ tanh dropout dropout_".split()
+)
+"""Operators whose result has the form of what they read: there is no need to have torch find it out."""
+_MOST_CALLS = 50_000
+
+
+def run(model: nn.Module, inputs: Any, batch: int) -> Run:
+    """Run a model on tensors without values that have the form of its inputs, but for the batch."""
+    recorder = _Recorder(model, pytree.tree_leaves(inputs), batch)
+    with _as_export_does(), recorder.listening(model):
+        positional, keywords = pytree.tree_unflatten(recorder.inputs, pytree.tree_structure(inputs))
+        with recorder:
+            result = model(*positional, **keywords)
+    leaves, structure = pytree.tree_flatten(result)
+    outputs = [recorder.slot(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+    return Run(batch, recorder.steps, outputs, structure, recorder.constants)
+
+
+@contextmanager
+def _as_export_does() -> Iterator[None]:
+    """Tell libraries that a model is being captured, and let none take a fused path or draw random numbers."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(_compiling_state_context())
+            stack.enter_context(torch.random.fork_rng(devices=[]))
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(enable_python_dispatcher())
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes every operator before it is taken apart, and runs it on the meta device."""
+
+    def __init__(self, model: nn.Module, leaves: list[Any], batch: int) -> None:
+        TorchDispatchMode.__init__(self, torch._C.DispatchKey.PreDispatch)  # type: ignore[no-untyped-call]
+        self._mode_key = torch._C._TorchDispatchModeKey.PROXY
+        self.pre_dispatch = True
+        self.steps: list[Step] = []
+        self.constants: dict[str, torch.Tensor] = {}
+        self.scopes: list[tuple[str, str]] = []
+        self._device = next((t.device for t in leaves if isinstance(t, torch.Tensor)), torch.device("cpu"))
+        tensors = tensors_of(model)
+        self._names = {id(t): name for name, t in reversed(tensors.items())}
+        self._memory = {t.untyped_storage()._cdata for t in tensors.values()}
+        self._slots: dict[int, Slot] = {}
+        self._fresh: dict[int, tuple[Slot, Any]] = {}
+        self._shadows: dict[int, torch.Tensor] = {}
+        self._alive: list[Any] = [*tensors.values()]
+        self.inputs = [self._input(leaf, number, batch) for number, leaf in enumerate(leaves)]
+
+    def __enter__(self) -> Any:
+        return TorchDispatchMode.__enter__(self)  # type: ignore[no-untyped-call]
+
+    def __exit__(self, *error: Any) -> Any:
+        return TorchDispatchMode.__exit__(self, *error)  # type: ignore[no-untyped-call]
+
+    def _input(self, leaf: Any, number: int, batch: int) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        shape = (batch, *leaf.shape[1:]) if leaf.dim() else ()
+        made = torch.empty(shape, dtype=leaf.dtype, device="meta")
+        self._know(made, Slot("input", number))
+        return made
+
+    @contextmanager
+    def listening(self, model: nn.Module) -> Iterator[None]:
+        """Keep track of the module whose code runs."""
+        handles: list[Any] = []
+        for path, module in model.named_modules():
+            scope = (path, f"{type(module).__module__}.{type(module).__qualname__}")
+            handles.append(module.register_forward_pre_hook(lambda *_, scope=scope: self.scopes.append(scope)))
+            handles.append(module.register_forward_hook(lambda *_: self.scopes.pop() and None))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if isinstance(func, torch._ops.HigherOrderOperator) or len(self.steps) > _MOST_CALLS:
+            raise CannotFollow(f"{func} is more than one operator")
+        if any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")):
+            raise CannotFollow("autocast changes types")
+        args = list(args)
+        known, named = _mapped([args, kwargs], self._slot_or_home)
+        if func._schema.is_mutable and getattr(known[0], "kind", "") == "constant":
+            raise CannotFollow("the model overwrites a tensor that it does not own")
+        result = self._result(func, args, kwargs)
+        self._note(func, known, named, result)
+        return result
+
+    def _result(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        if not _any([args, kwargs], self._lacks_values):
+            return func(*args, **kwargs)
+        if str(func) in _LIKE_THEIR_INPUT and self._shadow(args[0]).is_floating_point():
+            return args[0] if func._schema.is_mutable else torch.empty_like(self._shadow(args[0]))
+        return func(*_mapped(args, self._on_meta), **_mapped(kwargs, self._on_meta))
+
+    def _note(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        single = isinstance(result, torch.Tensor)
+        results = [result] if single else list(result) if isinstance(result, list | tuple) else []
+        if not any(isinstance(r, torch.Tensor) for r in results):
+            return  # a number read from a constant
+        for number, tensor in enumerate(results):
+            if isinstance(tensor, torch.Tensor):
+                slot = Slot("call", (len(self.steps), None if single else number))
+                self._know(tensor, slot)
+                if not _any([args, kwargs], lambda leaf: isinstance(leaf, Slot)):
+                    self._fresh[tensor.untyped_storage()._cdata] = slot, (tensor.shape, tensor.stride())
+        values = tuple(Value(tuple(t.shape), t.dtype) if isinstance(t, torch.Tensor) else None for t in results)
+        scope = self.scopes[-1] if self.scopes else ("", "")
+        line = _user_line(sys._getframe(2))
+        self.steps.append(Step(func, args, kwargs, values, single, scope, line, torch.is_grad_enabled()))
+
+    def _slot_or_home(self, leaf: Any) -> Any:
+        """Return a tensor's slot, and the device of the example in the place of the one without values."""
+        if isinstance(leaf, torch.Tensor):
+            return self.slot(leaf)
+        return self._device if isinstance(leaf, torch.device) and leaf.type == "meta" else leaf
+
+    def _lacks_values(self, leaf: Any) -> bool:
+        return isinstance(leaf, torch.Tensor) and (leaf.device.type == "meta" or id(leaf) in self._names)
+
+    def _on_meta(self, leaf: Any) -> Any:
+        if isinstance(leaf, torch.Tensor):
+            return self._shadow(leaf)
+        return torch.device("meta") if isinstance(leaf, torch.device) else leaf
+
+    def slot(self, tensor: torch.Tensor) -> Slot:
+        """Return where a tensor comes from."""
+        if id(tensor) in self._slots:
+            return self._slots[id(tensor)]
+        if id(tensor) in self._names:
+            return Slot("tensor", self._names[id(tensor)])
+        memory = tensor.untyped_storage()._cdata
+        if memory in self._fresh and self._fresh[memory][1] == (tensor.shape, tensor.stride()):
+            return self._fresh[memory][0]  # torch hands out a new tensor in the place of the one that it made
+        if tensor.device.type == "meta" or memory in self._memory:
+            raise CannotFollow("a tensor was made behind the back of the dispatcher")
+        name = f"constants.{len(self.constants)}"
+        self.constants[name] = tensor.detach().clone()
+        self._know(tensor, Slot("constant", name))
+        return self._slots[id(tensor)]
+
+    def _know(self, tensor: torch.Tensor, slot: Slot) -> None:
+        self._slots[id(tensor)] = slot
+        self._alive.append(tensor)
+
+    def _shadow(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.device.type == "meta" and id(tensor) not in self._names:
+            return tensor
+        if id(tensor) not in self._shadows:
+            made = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
+            self._shadows[id(tensor)] = made
+        return self._shadows[id(tensor)]
+
+
+def _user_line(frame: FrameType | None) -> str:
+    """Return the innermost frame outside torch as a line of a traceback."""
+    while frame is not None and _is_inner(frame.f_code.co_filename):
+        frame = frame.f_back
+    return f'File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}' if frame else ""
+
+
+_HERE = Path(__file__).parent
+
+
+@cache
+def _is_inner(file: str) -> bool:
+    return "/torch/" in file.replace("\\", "/") or Path(file).parent == _HERE
+
+
+def _mapped(argument: Any, function: Callable[[Any], Any]) -> Any:
+    """Return nested lists of arguments with a function applied to each."""
+    if isinstance(argument, list | tuple):
+        return [_mapped(item, function) for item in argument]
+    if isinstance(argument, dict):
+        return {name: _mapped(value, function) for name, value in argument.items()}
+    return function(argument)
+
+
+def _any(argument: Any, holds: Callable[[Any], bool]) -> bool:
+    """Whether something holds for one of nested lists of arguments."""
+    if isinstance(argument, dict):
+        return any(_any(value, holds) for value in argument.values())
+    return any(_any(item, holds) for item in argument) if isinstance(argument, list | tuple) else holds(argument)
