@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, TypeGuard
 
 import torch
@@ -70,6 +71,18 @@ def frozen_reads(model: nn.Module, read: list[str]) -> tuple[str, ...]:
         f"the model computes {', '.join(paths[:4])}{more} without gradients, the program with them; to train the "
         f"program, set requires_grad to False there",
     )
+
+
+def user_line(frame: FrameType | None, capture: str) -> str:
+    """Return the innermost frame outside torch as a line of a traceback; the innermost one in a module of torch where
+    the model has no code of its own. ``capture`` is the file that runs the model.
+    """  # fmt: skip
+    module: FrameType | None = None
+    while frame is not None and "/torch/" in (file := frame.f_code.co_filename.replace("\\", "/")):
+        module = module or (frame if "/torch/nn/modules/" in file else None)
+        frame = frame.f_back
+    found = module if frame is None or frame.f_code.co_filename == capture else frame
+    return f'File "{found.f_code.co_filename}", line {found.f_lineno}, in {found.f_code.co_name}' if found else ""
 
 
 @contextmanager

@@ -48,8 +48,6 @@ class Channels:
         self._roles: dict[tuple[str, int], set[str]] = {}
         self._bound: set[tuple[str, int]] = set()  # by the call at hand
         self._count = 0
-        self._shut = np.zeros(0, dtype=bool)
-        self._closed: list[Ids] = []  # frozen since is_open was asked
         self._grids: list[Grid] = []
         self._marks: dict[str, list[Ids]] = {}
         self._joins: list[tuple[Ids, Ids]] = []
@@ -193,16 +191,6 @@ class Channels:
         if labels is not None and len(labels):
             self._reasons.append(reason)
             self._freezes.append((labels, len(self._reasons) - 1))
-            self._closed.append(labels)
-
-    def is_open(self, labels: Ids) -> bool:
-        """Whether none of these channels was frozen so far (what they are coupled with is not known yet)."""
-        if self._closed:
-            grown = np.zeros(self._count, dtype=bool)
-            grown[: len(self._shut)] = self._shut
-            grown[np.concatenate(self._closed)] = True
-            self._shut, self._closed = grown, []
-        return not self._shut[labels[labels < len(self._shut)]].any()
 
     def factor(self, whole: Ids, call: Call) -> list[Ids]:
         """Return labels along each axis of ``whole``: a channel of the product goes with its index of one of them.

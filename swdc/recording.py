@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Callable, Mapping
-from types import FrameType
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from swdc.captured import RECORD, Captured, check_autocast, signature, without_gradients
+from swdc.captured import RECORD, Captured, check_autocast, signature, user_line, without_gradients
 from swdc.errors import TraceError
 from swdc.program import tensors_of
 from swdc.restoring import buffers_kept
@@ -78,7 +77,7 @@ class _Sources(TorchFunctionMode):
             handle.remove()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        traceback.get_current_meta()["stack_trace"] = _user_line(sys._getframe(1))
+        traceback.get_current_meta()["stack_trace"] = user_line(sys._getframe(1), __file__)
         return func(*args, **(kwargs or {}))
 
     def _enter(self, module: nn.Module, inputs: Any) -> None:
@@ -92,14 +91,6 @@ class _Sources(TorchFunctionMode):
 
     def _tell(self) -> None:
         traceback.get_current_meta()["nn_module_stack"] = {str(len(self.stack)): self.stack[-1]} if self.stack else {}
-
-
-def _user_line(frame: FrameType | None) -> str:
-    """Return the innermost frame outside torch as a line of a traceback."""
-    while frame is not None and "/torch/" in frame.f_code.co_filename.replace("\\", "/"):
-        frame = frame.f_back
-    code = frame.f_code if frame is not None else None
-    return f'File "{code.co_filename}", line {frame.f_lineno}, in {code.co_name}' if frame and code else ""
 
 
 def _flat(

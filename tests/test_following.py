@@ -86,3 +86,9 @@ def test_a_tied_weight_is_one() -> None:
     model.b.weight = model.a.weight
     program = followed(model, image(2, 5))
     assert program.tensors["b.weight"] is program.tensors["a.weight"]
+
+
+def test_a_line_within_torch_where_the_model_has_no_code_of_its_own() -> None:
+    program = followed(nn.Sequential(conv(3, 6), nn.Flatten()), image(2, 3, 8, 8))
+    (node,) = [n for n in program.graph.nodes if n.op == "call_function"]
+    assert "/torch/nn/modules/flatten.py" in node.meta["stack_trace"]

@@ -26,13 +26,13 @@ class Joining:
     def __init__(self, model: nn.Module, leaves: list[tuple[str, Any]], one: Run, other: Run) -> None:
         """``leaves`` are the inputs with their names."""
         self.model, self.one, self.other = model, one, other
+        self.symbol = sympy.Symbol(BATCH, integer=True, positive=True)
         self.graph = fx.Graph()
         self.owned = tensors_of(model)
         self.tensors: dict[str, str] = {}
         self.inputs: list[fx.Node] = [self._placeholder(leaf, name) for name, leaf in leaves]
         self.made: dict[Any, fx.Node] = {}
         self.batch: dict[tuple[int, int], fx.Node] = {}
-        self.symbol = sympy.Symbol(BATCH, integer=True, positive=True)
 
     def captured(self, inputs: pytree.TreeSpec) -> Captured:
         """Return the graph, given the structure of the inputs."""
@@ -48,8 +48,7 @@ class Joining:
     def _placeholder(self, leaf: Any, name: str) -> fx.Node:
         node = self.graph.placeholder(name)
         if isinstance(leaf, torch.Tensor):
-            symbol = sympy.Symbol(BATCH, integer=True, positive=True)
-            node.meta["val"] = Value((symbol, *leaf.shape[1:]) if leaf.dim() else (), leaf.dtype)
+            node.meta["val"] = Value((self.symbol, *leaf.shape[1:]) if leaf.dim() else (), leaf.dtype)
         return node
 
     def _call(self, number: int, step: Step, twin: Step) -> None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -18,7 +15,7 @@ from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from swdc.captured import Value
+from swdc.captured import Value, user_line
 from swdc.following.runs import CannotFollow, Run, Slot, Step
 from swdc.program import tensors_of
 
@@ -141,7 +138,7 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
                     self._fresh[tensor.untyped_storage()._cdata] = slot, (tensor.shape, tensor.stride())
         values = tuple(Value(tuple(t.shape), t.dtype) if isinstance(t, torch.Tensor) else None for t in results)
         scope = self.scopes[-1] if self.scopes else ("", "")
-        line = _user_line(sys._getframe(2))
+        line = user_line(sys._getframe(2), __file__)
         self.steps.append(Step(func, args, kwargs, values, single, scope, line, torch.is_grad_enabled()))
 
     def _slot_or_home(self, leaf: Any) -> Any:
@@ -185,21 +182,6 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
             made = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
             self._shadows[id(tensor)] = made
         return self._shadows[id(tensor)]
-
-
-def _user_line(frame: FrameType | None) -> str:
-    """Return the innermost frame outside torch as a line of a traceback."""
-    while frame is not None and _is_inner(frame.f_code.co_filename):
-        frame = frame.f_back
-    return f'File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}' if frame else ""
-
-
-_HERE = Path(__file__).parent
-
-
-@cache
-def _is_inner(file: str) -> bool:
-    return "/torch/" in file.replace("\\", "/") or Path(file).parent == _HERE
 
 
 def _mapped(argument: Any, function: Callable[[Any], Any]) -> Any:
