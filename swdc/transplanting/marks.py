@@ -15,6 +15,7 @@ from swdc.samples import flat_outputs
 from swdc.verify import TOLERANCE
 
 _LARGEST = 1e6
+_weights_kept = [torch.empty(0, dtype=torch.float64)]
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,18 @@ def mark(tensor: torch.Tensor) -> Mark:
     """Return the mark of a tensor of any type."""
     values = tensor.detach()
     values = (torch.view_as_real(values) if values.is_complex() else values).double().reshape(-1)
-    values = values.nan_to_num(_LARGEST / 3, _LARGEST, -_LARGEST).clamp(-_LARGEST, _LARGEST)
-    weights = torch.arange(values.numel(), dtype=torch.float64, device=values.device).mul_(1.618).sin_()
-    return Mark(tuple(tensor.shape), float(values.norm()), float(values @ weights))
+    norm = float(values.norm())
+    if not norm < _LARGEST:
+        values = values.nan_to_num(_LARGEST / 3, _LARGEST, -_LARGEST).clamp(-_LARGEST, _LARGEST)
+        norm = float(values.norm())
+    return Mark(tuple(tensor.shape), norm, float(values @ _weights(values.numel()).to(values.device)))
+
+
+def _weights(length: int) -> torch.Tensor:
+    """Return the beginning of the vector that marks multiply with; it is kept, for sines take longer than all else."""
+    if _weights_kept[0].numel() < length:
+        _weights_kept[0] = torch.arange(length, dtype=torch.float64).mul_(1.618).sin_()
+    return _weights_kept[0][:length]
 
 
 class _Marking(fx.Interpreter):

@@ -33,17 +33,18 @@ class Solver:
             options = self._options(module, path, far=False)
             put_all(module, self._first({keys: news for keys, news in options.items() if _plain(module, keys)}))
 
-    def run(self, inputs: Any) -> tuple[int, Failure | None]:
-        """Run the model, and return how many checks it passed, and where it failed."""
+    def run(self, inputs: Any, known: int) -> tuple[int, Failure | None]:
+        """Run the model, and return how many checks it passed, the first ``known`` unlooked at, and where it failed."""
+        self.reference.begin(known)
         args, kwargs = inputs
         return self._watched(self.model, args, kwargs, None)
 
     def again(self, frame: Frame) -> tuple[int, Failure | None]:
         """Run one call of a module as in its frame."""
+        self.reference.begin()
         return self._watched(self.model.get_submodule(frame.path), frame.args, frame.kwargs, frame.before)
 
     def _watched(self, module: nn.Module, args: Any, kwargs: Any, before: Any) -> tuple[int, Failure | None]:
-        self.reference.passed = 0
         failure = Watch(self.model, self.reference.check).run(module, args, kwargs, before)
         return self.reference.passed, failure
 

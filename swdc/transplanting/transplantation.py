@@ -89,7 +89,7 @@ class _Transplanting:
         solver.guess()
         reached = -1
         while True:
-            passed, failure = solver.run(inputs)
+            passed, failure = solver.run(inputs, known=max(reached, 0))
             if failure is None:
                 return
             if passed <= reached or not self._repair(solver, reference, failure):
