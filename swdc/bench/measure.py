@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 from swdc.bench.apart import Report, brief, out_of_memory
 from swdc.bench.catalogue import entry
 from swdc.bench.entry import Entry, call
-from swdc.bench.randomise import randomise_
+from swdc.bench.randomise import random_network
 from swdc.bench.rows import KINDS
 from swdc.captured import RECORD
 from swdc.count import count
@@ -78,10 +78,8 @@ class _Measurement:
         self._tell()
 
     def _run(self, network: Entry, seed: int) -> None:
-        torch.manual_seed(seed)
         with self._phase("build", "build"):
-            model = randomise_(network.model(), seed).eval()
-            inputs = network.inputs()
+            model, inputs = random_network(network, seed)
         with self._phase("capture", "capture"):
             program = _traced(model, inputs)
         with self._phase("analysis", "surgery"):

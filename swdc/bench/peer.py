@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import signal
 import time
 import warnings
 from collections.abc import Iterator
@@ -17,10 +18,12 @@ from swdc.bench.apart import Report, brief
 from swdc.bench.catalogue import entry
 from swdc.bench.entry import call, package
 from swdc.bench.mirror import Mirror
-from swdc.bench.randomise import randomise_
+from swdc.bench.randomise import random_network
 from swdc.samples import flat_outputs, relative_error
 from swdc.verify import TOLERANCE
 
+SECONDS = 90.0
+"""What the peer may take to build and prune."""
 PASS = 0.25
 """Share of the parameters that must go for a pass, where the forward still runs; that is all that a pass asks."""
 QUERIES = ("qkv", "query", "key", "value", "q_proj", "k_proj", "v_proj", "q", "k", "v", "q_lin", "k_lin", "v_lin")
@@ -55,11 +58,9 @@ def measure_peer_by_name(report: Report, library: str, name: str, seed: int) -> 
     torch.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        network = entry(name, library)
-        torch.manual_seed(seed)
-        model = randomise_(network.model(), seed).eval()
+        model, inputs = random_network(entry(name, library), seed)
         try:
-            _measure(report, model, call(network.inputs()))
+            _measure(report, model, call(inputs))
         except _Stop as stop:
             report(stop.found)
 
@@ -73,10 +74,10 @@ def _measure(report: Report, model: nn.Module, arguments: Call) -> None:
     seconds: dict[str, float] = {}
     before = _parameters(model)
     dense = copy.deepcopy(model)
-    with _phase(report, "build", seconds):
+    with _phase(report, "build", seconds, SECONDS):
         pruner = _pruner(model, arguments)
     mirror = Mirror(dense)
-    with _phase(report, "prune", seconds):
+    with _phase(report, "prune", seconds, SECONDS - seconds["build"]):
         seconds["prune"] = _prune(pruner, mirror)
     with _phase(report, "forward", seconds):
         _outputs(model, arguments)
@@ -94,15 +95,30 @@ def _measure(report: Report, model: nn.Module, arguments: Call) -> None:
 
 
 @contextmanager
-def _phase(report: Report, name: str, seconds: dict[str, float]) -> Iterator[None]:
+def _phase(report: Report, name: str, seconds: dict[str, float], limit: float = 0.0) -> Iterator[None]:
+    """Time a phase, and stop it after ``limit`` seconds where there is one: by a signal, for this process is ours."""
     report({"phase": name})
     start = time.perf_counter()
+    signal.signal(signal.SIGALRM, _late)
+    signal.setitimer(signal.ITIMER_REAL, limit)
     try:
         yield
+    except _Late as late:
+        raise _Stop("time-out", f"{name} not done within {SECONDS:g} s") from late
     except Exception as error:
         raise _Stop(name, brief(error)) from error
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
     seconds.setdefault(name, time.perf_counter() - start)
     report({"seconds": dict(seconds)})
+
+
+class _Late(BaseException):
+    """Raised by the alarm; no code of the peer's catches it."""
+
+
+def _late(*_: Any) -> None:
+    raise _Late
 
 
 def _pruner(model: nn.Module, arguments: Call) -> Any:

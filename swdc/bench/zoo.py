@@ -11,13 +11,11 @@ from typing import Any
 from swdc.bench.apart import Limits, run_apart
 from swdc.bench.catalogue import versions
 from swdc.bench.measure import measure_by_name
-from swdc.bench.peer import blank_peer, measure_peer_by_name
+from swdc.bench.peer import SECONDS, blank_peer, measure_peer_by_name
 from swdc.bench.rows import Row, blank
 
 PRELOAD = {"pyg": "torch_geometric.nn"}
 """The module to import for a library before its networks are built, where it is not called like the library."""
-PEER_SECONDS = 90.0
-"""What the peer may take to build and prune; as much again is for comparing, which is not charged to it."""
 
 
 @dataclass(frozen=True)
@@ -89,15 +87,12 @@ def measure_apart(name: str, settings: Settings) -> Row:
 
 
 def measure_peer_apart(name: str, settings: Settings) -> Row:
-    """Measure what Torch-Pruning makes of a network, in a process of its own, within 90 seconds."""
-    limits = Limits(2 * PEER_SECONDS, settings.limits.gigabytes)
+    """Measure what Torch-Pruning makes of a network; comparing may take as long as it may."""
+    limits = Limits(2 * SECONDS, settings.limits.gigabytes)
     library = settings.library
     outcome = run_apart(measure_peer_by_name, (library, name, settings.seed), limits, _preload(library))
     row = {**blank_peer(), **outcome.found}
-    taken = sum(row["seconds"].get(phase, 0.0) for phase in ("build", "prune"))
-    if taken > PEER_SECONDS:
-        row.update(passes=False, kind="time-out", reason=f"time-out: build and prune took {taken:.0f} s")
-    elif outcome.kind and not row["passes"]:
+    if outcome.kind and not row["passes"]:
         row.update(kind=outcome.kind, reason=f"{outcome.kind} in {row['phase']}: {outcome.reason}")
     return row
 

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from swdc.captured import RECORD
 from swdc.program import Program
 from swdc.samples import flat_outputs
+from swdc.transplanting.widening import in_float64
 from swdc.verify import TOLERANCE
 
 _LARGEST = 1e6
@@ -67,13 +68,14 @@ class _Marking(fx.Interpreter):
 
 
 def marks_of(program: Program, inputs: Any) -> tuple[dict[str, Mark], list[torch.Tensor] | None]:
-    """Run a program, and return the mark of each node that has a tensor, and the output tensors.
+    """Run a program in float64, and return the mark of each node that has a tensor, and the output tensors.
 
     A recorded program stands for certain values: where others stop it, there is no output, and the marks end there.
     """
     marking = _Marking(program)
     try:
-        result = marking.run(*pytree.tree_leaves(inputs), enable_io_processing=False)
+        with in_float64():
+            result = marking.run(*pytree.tree_leaves(inputs), enable_io_processing=False)
     except Exception:
         if program.facts.captured_by != RECORD:
             raise

@@ -20,15 +20,19 @@ CLIPS = {
     "r2plus1d": (8, 48, 48),
 }  # fmt: skip
 """Frames, height and width of videos; S3D's last pool takes no smaller ones."""
+REGIONS = {
+    "min_size": 96, "max_size": 160, "box_score_thresh": 0.0, "box_detections_per_img": 10,
+    "rpn_post_nms_top_n_test": 50,
+}  # fmt: skip
 DETECTION = {
-    "fasterrcnn": {"min_size": 96, "max_size": 160, "box_score_thresh": 0.0},
-    "maskrcnn": {"min_size": 96, "max_size": 160, "box_score_thresh": 0.0},
-    "keypointrcnn": {"min_size": 96, "max_size": 160, "box_score_thresh": 0.0, "box_detections_per_img": 10},
+    "fasterrcnn": REGIONS,
+    "maskrcnn": REGIONS,
+    "keypointrcnn": REGIONS,
     "retinanet": {"min_size": 96, "max_size": 160, "score_thresh": 0.0},
     "fcos": {"min_size": 96, "max_size": 160, "score_thresh": 0.0},
     "ssd": {"score_thresh": 0.0},
 }
-"""Options of the detectors: small images, and no score so low that a box is dropped."""
+"""Options of the detectors: small images, few regions, and no score so low that a box is dropped."""
 
 
 def names() -> tuple[str, ...]:
