@@ -32,6 +32,7 @@ from swdc.results import opaque, plain
 FIXED = "the sizes of all inputs are fixed to those of the example inputs, for the model's code depends on them"
 
 Example = torch.Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS) -> Program:
@@ -56,12 +57,30 @@ def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS) -> 
         raise TraceError(f"expected a torch.nn.Module, got {type(model).__name__}; give the model itself")
     if attention not in FACTORS:
         raise TraceError(f"expected attention as one of {list(FACTORS)}, got {attention!r}")
-    inputs = _normalised(example_inputs)
+    program = _program(model, _normalised(example_inputs), attention, _capture)
+    for note in program.facts.notes:
+        warnings.warn(note, stacklevel=2)
+    return program
+
+
+def trace_recorded(model: nn.Module, example_inputs: Example, attention: str = HEADS) -> Program:
+    """As ``trace``, but recorded at once: for a model of which it is known that its code depends on values."""
+
+    def capture(model: nn.Module, args: Any, kwargs: Any) -> tuple[Captured, bool]:
+        with _quiet(), restored(model):
+            return record(model, args, kwargs), shared_batch((args, kwargs)) is not None
+
+    return _program(model, _normalised(example_inputs), attention, capture)
+
+
+def _program(
+    model: nn.Module, inputs: Inputs, attention: str, capture: Callable[..., tuple[Captured, bool]]
+) -> Program:
     given = on_meta(inputs) if is_meta(model) else inputs
     with restored(model):
         model.eval()
         with _plain_results(model) as replaced:
-            captured, batched = _capture(model, *given)
+            captured, batched = capture(model, *given)
     with restored(model):
         differences = training_differences(model, *_at_least_two(given, batched))
     if replaced:
@@ -70,12 +89,10 @@ def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS) -> 
         )
     program = Raising(model, captured, batched, inputs, differences).program()
     program.facts = replace(program.facts, attention=attention)
-    for note in program.facts.notes:
-        warnings.warn(note, stacklevel=2)
     return program.follow_modes(model)
 
 
-def _normalised(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _normalised(example: Example) -> Inputs:
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}
     if isinstance(example, torch.Tensor):

@@ -81,7 +81,7 @@ class _Measurement:
         with self._phase("build", "build"):
             model, inputs = random_network(network, seed)
         with self._phase("capture", "capture"):
-            program = _traced(model, inputs)
+            program = trace(model, inputs)
         with self._phase("analysis", "surgery"):
             share = _prunable_share(program)
         self.report({"captured_by": program.facts.captured_by, "prunable_share": share})
@@ -221,15 +221,6 @@ def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
     args, kwargs = call(_wide(inputs))
     with torch.no_grad(), default_dtype(torch.float64):
         return flat_outputs(model.eval()(*args, **kwargs))
-
-
-def _traced(model: nn.Module, inputs: Any) -> Program:
-    """Trace a network; what depends on values is recorded in the type that it is compared in, which the model takes."""
-    program = trace(model, inputs)
-    if program.facts.captured_by != RECORD:
-        return program
-    with default_dtype(torch.float64):
-        return trace(model.double(), _wide(inputs))
 
 
 def _wide(inputs: Any) -> Any:

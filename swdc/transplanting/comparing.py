@@ -8,12 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from swdc.captured import RECORD
 from swdc.errors import TransplantError
 from swdc.program import Program
-from swdc.rewrite import mask
 from swdc.samples import relative_error, sample_inputs
-from swdc.transplanting.installing import put_tensors
+from swdc.transplanting.path import is_recorded, masked_model
 from swdc.transplanting.watching import copied
 from swdc.transplanting.widening import Tensors, in_float64, wide_inputs, wide_program
 from swdc.verify import TOLERANCE
@@ -30,7 +28,7 @@ class Comparison:
 
     def __init__(self, slim: Program, dense: Program, model: nn.Module) -> None:
         self.slim, self.dense, self.model = slim, dense, model
-        self.recorded = slim.facts.captured_by == RECORD
+        self.recorded = is_recorded(slim)
 
     def inputs(self, batch: int, dtype: torch.dtype = torch.float64) -> Any:
         """Return inputs to compare on: random ones, or those of the example."""
@@ -40,7 +38,7 @@ class Comparison:
 
     def in_float64(self, mine: nn.Module) -> None:
         """Raise ``TransplantError`` unless a model in float64 computes the same, in training too where it can."""
-        expected = self._masked_model() if self.recorded else wide_program(self.slim).eval()
+        expected = self.masked_model() if self.recorded else wide_program(self.slim).eval()
         for batch in BATCHES[:1] if self.recorded else BATCHES:
             self._check(self._error(expected, mine, batch), f"at batch size {batch}")
         if not self.recorded and self._trains_alike():
@@ -84,10 +82,7 @@ class Comparison:
         except (RuntimeError, ValueError, TypeError):  # the model asks for something else in training
             return False
 
-    def _masked_model(self) -> nn.Module:
+    def masked_model(self) -> nn.Module:
         """Return a copy of the user's model in float64 with the removed channels set to zero."""
         assert self.slim.facts.origin is not None
-        masked = copy.deepcopy(self.model).eval()
-        put_tensors(masked, mask(self.dense, self.slim.facts.origin.plan).tensors)
-        Tensors().widen(masked)
-        return masked
+        return masked_model(self.model, self.dense, self.slim.facts.origin.plan)

@@ -13,12 +13,13 @@ from torch import nn
 from swdc.call import source_of
 from swdc.errors import PassError, TransplantError
 from swdc.program import SCOPE, Program, tensors_of
-from swdc.trace import trace
+from swdc.trace import trace, trace_recorded
 from swdc.transplanting.comparing import Comparison
 from swdc.transplanting.extraction import extract
 from swdc.transplanting.installing import install
 from swdc.transplanting.leftovers import Leftovers
 from swdc.transplanting.literals import changed_numbers
+from swdc.transplanting.path import example_of, is_recorded, masked_path
 from swdc.transplanting.reference import Reference, observe
 from swdc.transplanting.solving import Solver
 from swdc.transplanting.watching import Failure, Frame
@@ -61,29 +62,39 @@ class _Transplanting:
         self.wide = Tensors()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            args, kwargs = slim.facts.example
-            self.dense = _own(trace(self.mine, kwargs or args, slim.facts.attention), slim)
+            again = trace_recorded if is_recorded(slim) else trace
+            self.dense = _own(again(self.mine, example_of(slim), slim.facts.attention), slim)
+            self.comparison = Comparison(slim, self.dense, model)
+            if is_recorded(slim):
+                self.dense, self.slim = masked_path(model, self.dense, slim)
+                self.donor = self.slim.clone()
 
     def result(self) -> nn.Module:
         modes = {module: module.training for module in self.mine.modules()}
         self.mine.eval()
-        comparison = Comparison(self.slim, self.dense, self.model)
-        inputs = comparison.inputs(_BATCH)
-        self.wide.widen(self.mine)
-        reference = observe(self.mine, self.dense, self.slim, inputs)
-        self.wide.restore(self.mine)
+        inputs = self.comparison.inputs(_BATCH)
+        reference = self._reference(inputs)
         kept = install(self.mine, self.dense, self.donor)
         self.wide.widen(self.mine)
         solver = Solver(self.mine, reference, changed_numbers(self.dense, self.slim))
         self._solve(solver, reference, inputs)
-        comparison.in_float64(self.mine)
+        self.comparison.in_float64(self.mine)
         self.wide.restore(self.mine)
         self.leftovers.remove()
-        comparison.as_called(self.mine)
+        self.comparison.as_called(self.mine)
         for module, mode in modes.items():
             module.training = mode
         self._report(kept)
         return self.mine
+
+    def _reference(self, inputs: Any) -> Reference:
+        """Return what the calls of the model's modules should see, from a run of the dense model or the masked one."""
+        if is_recorded(self.slim):
+            return observe(self.comparison.masked_model(), self.dense, self.slim, inputs)
+        self.wide.widen(self.mine)
+        reference = observe(self.mine, self.dense, self.slim, inputs)
+        self.wide.restore(self.mine)
+        return reference
 
     def _solve(self, solver: Solver, reference: Reference, inputs: Any) -> None:
         solver.guess()

@@ -231,6 +231,72 @@ def test_recorded_programs_are_compared_with_the_masked_model():
         assert_same(masked(pictures(seed)), mine(pictures(seed)))
 
 
+class Rows(nn.Module):
+    """Repeats each image's features as often as a layer says, and describes them by a module that knows its width."""
+
+    def __init__(self, other_head: bool = False) -> None:
+        super().__init__()
+        self.body, self.amount, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 1), Described()
+        self.spare = Described() if other_head else None
+
+    def forward(self, images):
+        features = torch.relu(self.body(images)).mean((2, 3))
+        found = []
+        for row in features:
+            score = self.amount(row)
+            amount = float(score)
+            head = self.spare if self.spare is not None and amount != float(self.amount.bias) else self.head
+            found.append(score * head(row.repeat(1 + int(abs(amount) * 1000) % 17)))
+        return torch.cat(found)
+
+
+class Described(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.width, self.inner, self.outer = 8, nn.Linear(8, 6), nn.Linear(6, 4)
+
+    def forward(self, features):
+        return self.outer(torch.relu(self.inner(features.view(-1, self.width))))
+
+
+def recorded_slim(model):
+    with pytest.warns(UserWarning, match="recorded on the example inputs"):
+        program = swdc.trace(model, image(2, 3, 5, 5).float())
+    plan = swdc.plan(program, 0.5, scope="group")
+    return swdc.mask(program, plan), swdc.slim(program, plan)
+
+
+def test_a_recorded_model_may_take_another_path_when_channels_are_gone():
+    model = randomise(Rows()).float().eval()
+    masked, slim = recorded_slim(model)
+    mine = swdc.transplant(slim, model)
+    assert mine.head.width == 4
+    assert {t.dtype for t in mine.state_dict().values()} == {torch.float32}
+    expected = copy.deepcopy(model)
+    expected.load_state_dict(masked.state_dict())
+    for seed in range(4):
+        x = image(2, 3, 5, 5, seed=seed)
+        wanted = expected.double()(x)
+        assert_same(wanted, mine.double()(x))
+    assert len(wanted) != len(model(x.float()))
+
+
+def test_a_recorded_model_that_uses_other_layers_when_channels_are_gone_is_an_error():
+    model = randomise(Rows(other_head=True)).float().eval()
+    with torch.no_grad():
+        model.amount.weight.zero_()
+        model.amount.weight[0, 3] = 0.7
+        model.body.bias[3] = 9.0
+    with pytest.warns(UserWarning, match="recorded on the example inputs"):
+        program = swdc.trace(model, image(2, 3, 5, 5).float())
+    widths = {group.name: group.width for group in program.groups}
+    slim = swdc.slim(program, plan_of(program, {name: [c for c in range(w) if c != 3] for name, w in widths.items()}))
+    with pytest.raises(
+        TransplantError, match="expected Rows to use the same layers when the removed channels are zero"
+    ):
+        swdc.transplant(slim, model)
+
+
 def test_another_model_is_an_error():
     _, slim = slim_of(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5)), image(2, 6))
     other = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 5)).double().eval()

@@ -1,0 +1,80 @@
+"""The path that a recorded model takes through its code once channels are set to zero."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.fx.node import map_aggregate
+
+from swdc.captured import RECORD
+from swdc.errors import TransplantError
+from swdc.plan import Plan
+from swdc.precision import default_dtype
+from swdc.program import Program
+from swdc.rewrite import mask, slim
+from swdc.trace import Example, trace_recorded
+from swdc.transplanting.installing import put_tensors
+from swdc.transplanting.widening import Tensors, wide_inputs
+
+
+def is_recorded(program: Program) -> bool:
+    """Whether a program stands for its example inputs only."""
+    return program.facts.captured_by == RECORD
+
+
+def example_of(program: Program) -> Example:
+    """Return the example inputs of a program in the form that ``swdc.trace`` takes."""
+    args, kwargs = program.facts.example
+    return kwargs or args
+
+
+def masked_model(model: nn.Module, dense: Program, plan: Plan) -> nn.Module:
+    """Return a copy of the user's model, in evaluation and in float64, with the removed channels set to zero."""
+    masked = copy.deepcopy(model).eval()
+    put_tensors(masked, mask(dense, plan).tensors)
+    Tensors().widen(masked)
+    return masked
+
+
+def masked_path(model: nn.Module, dense: Program, slim_program: Program) -> tuple[Program, Program]:
+    """Return the program of the masked model, in float64, and the slim one that follows it with the slim tensors.
+
+    Other weights find other boxes, and another number of them: what was recorded of the dense model says nothing
+    about what the slim one should compute. Raises ``TransplantError`` where the masked model reads other tensors.
+    """
+    assert slim_program.facts.origin is not None
+    plan = slim_program.facts.origin.plan
+    with default_dtype(torch.float64):
+        masked = masked_model(model, dense, plan)
+        path = trace_recorded(masked, wide_inputs(example_of(dense)), dense.facts.attention)
+    widths = {group.name: group.width for group in path.groups}
+    if any(widths.get(name) != plan.widths[name] for name in plan.kept):
+        raise TransplantError(
+            f"expected {type(model).__name__} to use the same layers when the removed channels are zero, but on the "
+            f"example inputs it does not; trace it on inputs that use all of them, such as images with objects in them"
+        )
+    small = slim(path, replace(plan, program_hash=path.hash()))
+    _fill(small, slim_program)
+    return path, small
+
+
+def _fill(program: Program, source: Program) -> None:
+    """Give a program in float64 the tensors of another of the same names, and its floating type."""
+    given = source.tensors
+    put_tensors(program, {name: given[name] for name in program.tensors if name in given})
+    floats = {tensor.dtype for tensor in given.values() if tensor.is_floating_point()}
+    if torch.float64 in floats or len(floats) != 1:
+        return
+    (dtype,) = floats
+
+    def narrowed(value: Any) -> Any:
+        return dtype if value is torch.float64 else value
+
+    for node in program.graph.nodes:
+        if node.op == "call_function":
+            node.args, node.kwargs = map_aggregate(node.args, narrowed), map_aggregate(node.kwargs, narrowed)
+    program.recompile()
