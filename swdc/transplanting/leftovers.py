@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+_INTERNAL = frozenset(vars(nn.Module()))
+
 
 class Leftovers:
     """Remembers what the modules of a model hold, and takes out what came later."""
@@ -13,9 +15,17 @@ class Leftovers:
             (module, set(vars(module)), {name: dict(hooks) for name, hooks in vars(module).items() if _is_hooks(name)})
             for module in model.modules()
         ]
+        values = [value for module in model.modules() for name, value in vars(module).items() if name not in _INTERNAL]
+        self._lists = [(value, len(value)) for value in values if isinstance(value, list)]
+        self._dicts = [(value, set(value)) for value in values if isinstance(value, dict)]
 
     def remove(self) -> None:
-        """Delete attributes that were not there, and put the hooks back that were."""
+        """Delete attributes and entries of lists and dicts that were not there, and put the hooks back that were."""
+        for items, length in self._lists:
+            del items[length:]
+        for entries, keys in self._dicts:
+            for key in set(entries) - keys:
+                del entries[key]
         for module, names, hooks in self._held:
             for name in set(vars(module)) - names:
                 del vars(module)[name]
@@ -25,4 +35,4 @@ class Leftovers:
 
 
 def _is_hooks(name: str) -> bool:
-    return name in vars(nn.Module()) and name.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called"))
+    return name in _INTERNAL and name.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called"))

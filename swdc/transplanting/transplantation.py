@@ -94,6 +94,7 @@ class _Transplanting:
         self.wide.widen(self.mine)
         reference = observe(self.mine, self.dense, self.slim, inputs)
         self.wide.restore(self.mine)
+        self.leftovers.remove()
         return reference
 
     def _solve(self, solver: Solver, reference: Reference, inputs: Any) -> None:

@@ -209,6 +209,30 @@ def test_runs_leave_nothing_behind():
     assert not mine.up._forward_hooks
 
 
+class Biased(nn.Module):
+    """Computes a bias from a parameter once, and keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(6, 8, bias=False), nn.Linear(8, 5)
+        self.bias = nn.Parameter(torch.randn(8))
+        self.cache, self.order = {}, []
+
+    def forward(self, x):
+        if "bias" not in self.cache:
+            self.cache["bias"] = self.bias.detach() * 2
+            self.order.append("bias")
+        return self.down((self.up(x) + self.cache["bias"]).relu())
+
+
+def test_runs_leave_no_stale_cache():
+    model, slim = slim_of(Biased(), image(2, 6))
+    mine = swdc.transplant(slim, model)
+    assert mine.cache == {}
+    assert mine.order == []
+    assert_same(slim(image(2, 6)), mine(image(2, 6)))
+
+
 def test_nothing_is_shared_with_the_slim_program_or_the_model():
     model, slim = slim_of(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5)), image(2, 6))
     mine = swdc.transplant(slim, model)
