@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from swdc.call import Call, Ref, bind, bind_arguments
-from swdc.captured import Captured, Value
+from swdc.captured import RECORD, Captured, Value
 from swdc.measuring import UNSEEN, measured
 from swdc.mutation import Memory, overwrites, without_side_effects
 from swdc.ops import Leaf, lookup
@@ -25,6 +25,11 @@ from swdc.sizes import simplify
 _CHECKS = ("aten._assert_tensor_metadata.default", "aten._assert_scalar.default")
 _TENSOR_ARGUMENTS = ("weight", "bias", "running_mean", "running_var")
 
+_STEERING = (
+    "aten.item.default", "aten._local_scalar_dense.default", "aten.equal.default", "aten.allclose.default",
+    "aten.is_nonzero.default", "aten.nonzero.default", "aten.masked_select.default",
+)  # fmt: skip
+"""Operators whose result is a Python value, or of a size, that the user's code may branch on."""
 _INDIFFERENT_TO_STRIDES: dict[Any, Any] = {
     torch.ops.aten.view.default: torch.ops.aten.reshape.default,
     torch.ops.aten._unsafe_view.default: torch.ops.aten.reshape.default,
@@ -226,10 +231,16 @@ class Raising:
 
     def _erase_unused(self) -> None:
         for node in reversed(list(self.graph.nodes)):
-            if node.op not in ("placeholder", "output") and not node.users and not overwrites(node):
+            if node.op in ("placeholder", "output") or node.users:
+                continue
+            if not overwrites(node) and not self._steers(node):
                 self.graph.erase_node(node)
         called = {n.target for n in self.graph.nodes if n.op == "call_module"}
         self.leaves = {path: module for path, module in self.leaves.items() if path in called}
+
+    def _steers(self, node: fx.Node) -> bool:
+        """Whether recorded code goes where the values of a node send it, so that its layers are not unused."""
+        return self.captured.by == RECORD and node.op == "call_function" and name_of(node.target) in _STEERING
 
     def _batch(self) -> tuple[str | None, dict[Any, Any]]:
         """Return the symbol of the batch, and that symbol for each that stands for the same size.

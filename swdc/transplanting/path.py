@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from swdc.captured import RECORD
 from swdc.errors import TransplantError
 from swdc.plan import Plan
 from swdc.precision import default_dtype
-from swdc.program import Program
+from swdc.program import Program, tensors_of
 from swdc.rewrite import mask, slim
 from swdc.trace import Example, trace_recorded
 from swdc.transplanting.installing import put_tensors
@@ -58,14 +59,14 @@ def masked_path(model: nn.Module, dense: Program, slim_program: Program) -> tupl
             f"example inputs it does not; trace it on inputs that use all of them, such as images with objects in them"
         )
     small = slim(path, replace(plan, program_hash=path.hash()))
-    _fill(small, slim_program)
+    _fill(small, slim_program, set(tensors_of(model)))
     return path, small
 
 
-def _fill(program: Program, source: Program) -> None:
-    """Give a program in float64 the tensors of another of the same names, and its floating type."""
+def _fill(program: Program, source: Program, owned: Collection[str]) -> None:
+    """Give a program in float64 the tensors that the user's model owns from another, and its floating type."""
     given = source.tensors
-    put_tensors(program, {name: given[name] for name in program.tensors if name in given})
+    put_tensors(program, {name: given[name] for name in program.tensors if name in given and name in owned})
     floats = {tensor.dtype for tensor in given.values() if tensor.is_floating_point()}
     if torch.float64 in floats or len(floats) != 1:
         return
