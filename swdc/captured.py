@@ -40,7 +40,8 @@ class Captured:
     ``tensors`` names, for nodes that stand for a tensor of the model (placeholders and ``get_attr`` alike), that
     tensor; those that the model does not own are in ``constants``. The remaining placeholders are the inputs, one for
     each leaf of the arguments, and the output node holds the leaves of the result. ``by`` is ``"follow"``,
-    ``"export"`` or ``"record"``.
+    ``"export"`` or ``"record"``. ``differences`` are the modules that do something else in training than in
+    evaluation, ``None`` where that was not looked at.
     """
 
     graph: fx.Graph
@@ -49,6 +50,7 @@ class Captured:
     signature: _PyTreeInfo
     by: str
     notes: tuple[str, ...] = field(default=())
+    differences: tuple[str, ...] | None = None
 
 
 def signature(model: nn.Module, inputs: pytree.TreeSpec, outputs: pytree.TreeSpec) -> _PyTreeInfo:

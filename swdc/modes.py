@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import CodeType
 from typing import Any
@@ -26,7 +26,7 @@ def training_differences(model: nn.Module, args: tuple[Any, ...], kwargs: dict[s
     Those that keep a dropout or a batch norm in evaluation mode on purpose are among them. The model's own tensors
     and the state of the random generators stay as they are.
     """
-    if not any(_concerns_mode(type(module)) for module in model.modules()):
+    if not reads_mode(model):
         return []
     try:
         evaluated, trained = (_record(model, args, kwargs, mode, "meta") for mode in (False, True))
@@ -35,7 +35,22 @@ def training_differences(model: nn.Module, args: tuple[Any, ...], kwargs: dict[s
             evaluated, trained = (_record(model, args, kwargs, mode, None) for mode in (False, True))
         except Exception:  # whatever the user's model raises: it evaluates, so it asks for something else in training
             return [""]
-    known = {p for p, module in model.named_modules() if type(module).__module__.startswith("torch.nn.")}
+    return differing(model, evaluated, trained)
+
+
+def reads_mode(model: nn.Module) -> bool:
+    """Whether the code of a model, torch's own modules aside, may depend on whether it trains."""
+    return any(_concerns_mode(cls) for cls in {type(module) for module in model.modules()})
+
+
+def is_torchs(module: nn.Module) -> bool:
+    """Whether a module is one of torch's own, of which it is known what it does in training."""
+    return type(module).__module__.startswith("torch.nn.")
+
+
+def differing(model: nn.Module, evaluated: Mapping[str, Any], trained: Mapping[str, Any]) -> list[str]:
+    """Return the outermost modules, torch's own aside, of which something else is told in training."""
+    known = {p for p, module in model.named_modules() if is_torchs(module)}
     paths = {p for p in {*evaluated, *trained} - known if evaluated.get(p) != trained.get(p)}
     return sorted(p for p in paths if not any(p.startswith(f"{other}.") for other in paths if other))
 

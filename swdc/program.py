@@ -370,14 +370,17 @@ def _container(root: nn.Module, path: str) -> nn.Module:
 def _attach_module(root: nn.Module, path: str, module: nn.Module) -> None:
     parent, _, name = path.rpartition(".")
     owner = _container(root, parent)
-    if owner._modules.get(name) is not module:
+    before = owner._modules.get(name)
+    if before is not module:
+        module._modules.update(before._modules if before is not None else {})
         owner.add_module(name, module)
 
 
 def _with_tensors(module: nn.Module, replace_tensor: Any) -> nn.Module:
-    """Return a copy of a leaf module with every parameter and buffer replaced."""
+    """Return a copy of a leaf module, without what stands below it, with every parameter and buffer replaced."""
     new = module.__new__(type(module))
     new.__dict__ = {k: v.copy() if isinstance(v, dict | set) else v for k, v in module.__dict__.items()}
+    new._modules = {}
     for store in (new._parameters, new._buffers):
         for name, tensor in store.items():
             if tensor is not None:

@@ -51,6 +51,7 @@ class Raising:
         self.values: dict[fx.Node, Any] = {}
         self.leaves: dict[str, nn.Module] = {}
         self.leaf_calls: dict[str, Any] = {}
+        self.still: dict[str, list[str]] = {}
         self.memory = Memory(captured.graph)
         self.symbols: dict[str, int] = {}
         self.batch, self.merged = self._batch()
@@ -73,7 +74,6 @@ class Raising:
             path, _, attribute = name.rpartition(".")
             self.owned.setdefault(path, set()).add(attribute)
         self.occupied = {name for name, _ in model.named_modules()} | set(self.owned)
-        self.parents = {path[:dot] for path in self.occupied for dot, char in enumerate(path) if char == "."}
 
     def program(self) -> Program:
         """Return the finished Program."""
@@ -87,7 +87,7 @@ class Raising:
         self._erase_unused()
         self.graph.set_codegen(_PyTreeCodeGen(self.captured.signature))
         self._note_symbols()
-        notes = tuple(dict.fromkeys(self.notes))
+        notes = tuple(dict.fromkeys([*self.notes, *self._fixed_modes()]))
         facts = Facts(self.symbols, self.batch, self.example, notes=notes, captured_by=self.captured.by)
         program = Program(self.graph, self.tensors, self.leaves, facts, self.transient)
         program.facts = replace(facts, symbols=measured(program))
@@ -113,7 +113,7 @@ class Raising:
         made = self._leaf(node, target, args, kwargs)
         if made is None:
             made = self.graph.call_function(target, self._fetched(args), self._fetched(kwargs))
-            self._note_fixed_mode(made)
+            self._find_fixed_mode(made)
         made.meta[STACK_TRACE] = node.meta.get("stack_trace")
         self._describe(made, node)
         if mutated is not None:
@@ -158,7 +158,7 @@ class Raising:
         call = Call(node, name_of(target), bound)
         tensors = [a for a in _TENSOR_ARGUMENTS if bound.get(a) is not None]
         path = path_of(call, *tensors) if tensors else self._free_path(node, name_of(target))
-        if path is None or path in self.parents:
+        if path is None:
             return None
         bound = self._own_momentum(bound, path)
         described = fx.Node(fx.Graph(), node.name, "call_function", target, (), {})
@@ -194,15 +194,20 @@ class Raising:
             path, number = f"{base}_{number}", number + 1
         return path
 
-    def _note_fixed_mode(self, node: fx.Node) -> None:
+    def _find_fixed_mode(self, node: fx.Node) -> None:
         bound = bind(node)
         fixed = {**bound, "use_input_stats": bound.get("use_input_stats", True)}
         drops_nothing = bound.get("dropout") == 0  # recurrent layers have the mode for their dropout only
         if not drops_nothing and any(fixed.get(mode) is False for mode in ("train", "training", "use_input_stats")):
-            self.notes.append(
-                f"{name_of(node.target)} (node {node.name}) keeps its evaluation mode in training; train the model "
-                f"itself, then trace and slim it"
-            )
+            self.still.setdefault(name_of(node.target), []).append(node.name)
+
+    def _fixed_modes(self) -> list[str]:
+        found = {operator: f" and {len(n) - 1} more" if len(n) > 1 else "" for operator, n in self.still.items()}
+        return [
+            f"{operator} (node {self.still[operator][0]}{more}) keeps its evaluation mode in training; train the model "
+            f"itself, then trace and slim it"
+            for operator, more in found.items()
+        ]
 
     # -- helpers ------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
@@ -11,23 +12,31 @@ import torch
 from torch import nn
 
 _LEFT_ALONE = (torch.Tensor, type, FunctionType, MethodType, ModuleType, str, bytes, int, float, type(None))
+_PLAIN = (list, dict, OrderedDict, tuple, set)
+"""Types whose instances hold nothing in attributes."""
 
 Contents = list[Any] | dict[Any, Any]
+PutBack = Callable[[], None]
 
 
 @contextmanager
-def restored(model: nn.Module) -> Iterator[None]:
+def restored(model: nn.Module) -> Iterator[PutBack]:
     """Put back what the modules of a model, and the plain objects and containers that they hold, refer to.
 
-    The values of tensors are not watched: see ``buffers_kept``.
+    That happens at the end, and whenever the function that this yields is called. The values of tensors are not
+    watched: see ``buffers_kept``.
     """
-    found: dict[int, tuple[Contents, Contents]] = {}
-    _collect(model, found)
+    found = _contents(model)
+
+    def put_back() -> None:
+        for live, before in found:
+            if live or before:
+                _put_back(live, before)
+
     try:
-        yield
+        yield put_back
     finally:
-        for live, before in found.values():
-            _put_back(live, before)
+        put_back()
 
 
 @contextmanager
@@ -43,20 +52,24 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
                 buffer.copy_(before)
 
 
-def _collect(value: Any, found: dict[int, tuple[Contents, Contents]]) -> None:
-    """Note each list and dict, and the attributes of each object, that can be reached; with a copy of its contents."""
+def _contents(value: Any) -> list[tuple[Contents, Contents]]:
+    """Return each list and dict, and the attributes of each object, that can be reached; with a copy of its contents."""
+    found: list[tuple[Contents, Contents]] = []
+    seen: set[int] = set()
     pending = [value]
     while pending:
         item = pending.pop()
         if isinstance(item, _LEFT_ALONE):
             continue
-        attributes = getattr(item, "__dict__", None)
-        live = [c for c in (item, attributes) if isinstance(c, list | dict) and id(c) not in found]
-        for contents in live:
-            found[id(contents)] = (contents, contents.copy())
-            pending.extend(contents.values() if isinstance(contents, dict) else contents)
+        attributes = None if type(item) in _PLAIN else getattr(item, "__dict__", None)
+        for contents in (item, attributes):
+            if isinstance(contents, list | dict) and id(contents) not in seen:
+                seen.add(id(contents))
+                found.append((contents, contents.copy()))
+                pending.extend(contents.values() if isinstance(contents, dict) else contents)
         if isinstance(item, tuple):
             pending.extend(item)
+    return found
 
 
 def _put_back(live: Contents, before: Contents) -> None:

@@ -18,15 +18,16 @@ from torch.utils import _pytree as pytree
 
 from swdc.batching import dynamic_dims, on_meta, shared_batch, tensors_in, with_batch
 from swdc.captured import Captured, without_gradients
+from swdc.collecting import collection_paused
 from swdc.errors import TraceError
 from swdc.exporting import export
 from swdc.following import follow
 from swdc.grids import FACTORS, HEADS
-from swdc.modes import training_differences
+from swdc.modes import modes_kept, training_differences
 from swdc.program import Program, is_meta
 from swdc.raising import Raising, shape_of_value
 from swdc.recording import record
-from swdc.restoring import buffers_kept, restored
+from swdc.restoring import PutBack, buffers_kept, restored
 from swdc.results import opaque, plain
 
 FIXED = "the sizes of all inputs are fixed to those of the example inputs, for the model's code depends on them"
@@ -66,8 +67,8 @@ def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS) -> 
 def trace_recorded(model: nn.Module, example_inputs: Example, attention: str = HEADS) -> Program:
     """As ``trace``, but recorded at once: for a model of which it is known that its code depends on values."""
 
-    def capture(model: nn.Module, args: Any, kwargs: Any) -> tuple[Captured, bool]:
-        with _quiet(), restored(model):
+    def capture(model: nn.Module, args: Any, kwargs: Any, put_back: PutBack) -> tuple[Captured, bool]:
+        with _quiet():
             return record(model, args, kwargs), shared_batch((args, kwargs)) is not None
 
     return _program(model, _normalised(example_inputs), attention, capture)
@@ -77,12 +78,15 @@ def _program(
     model: nn.Module, inputs: Inputs, attention: str, capture: Callable[..., tuple[Captured, bool]]
 ) -> Program:
     given = on_meta(inputs) if is_meta(model) else inputs
-    with restored(model):
+    with collection_paused(), modes_kept(model):
         model.eval()
-        with _plain_results(model) as replaced:
-            captured, batched = capture(model, *given)
-    with restored(model):
-        differences = training_differences(model, *_at_least_two(given, batched))
+        with restored(model) as put_back:
+            with _plain_results(model) as replaced:
+                captured, batched = capture(model, *given, put_back)
+            put_back()
+            differences = captured.differences
+            if differences is None:
+                differences = training_differences(model, *_at_least_two(given, batched))
     if replaced:
         captured = replace(
             captured, notes=(*captured.notes, f"{', '.join(replaced)} comes back as a dict of its tensors")
@@ -130,8 +134,10 @@ def _at_least_two(inputs: Any, batched: bool) -> Any:
     return with_batch(inputs, 2) if batched and shared_batch(inputs) == 1 else inputs
 
 
-def _capture(model: nn.Module, args: Any, kwargs: Any) -> tuple[Captured, bool]:
+def _capture(model: nn.Module, args: Any, kwargs: Any, put_back: PutBack) -> tuple[Captured, bool]:
     """Return the first way of capture that works, and whether the inputs share a batch.
+
+    ``put_back`` makes the model what it was before: what an attempt leaves in it must not reach the next.
 
     With dynamic sizes; with those of another batch, where the model's code takes the example's for a constant; with
     fixed sizes; and by recording, where the code depends on the values of the inputs. What fails with gradients is
@@ -139,11 +145,11 @@ def _capture(model: nn.Module, args: Any, kwargs: Any) -> tuple[Captured, bool]:
     """
     batched = shared_batch((args, kwargs)) is not None
     failures: list[Exception] = []
-    followed = _attempt([], follow, model, args, kwargs)
+    followed = _attempt([], put_back, follow, model, args, kwargs, put_back)
     if followed is not None:
         return followed, batched
     for inputs in _examples((args, kwargs), batched):
-        captured = _attempt(failures, export, model, *inputs, dynamic_dims(inputs))
+        captured = _attempt(failures, put_back, export, model, *inputs, dynamic_dims(inputs))
         if captured is not None and (not batched or _batch_is_dynamic(captured)):
             return captured, batched
         if failures:
@@ -151,10 +157,10 @@ def _capture(model: nn.Module, args: Any, kwargs: Any) -> tuple[Captured, bool]:
         if failures and _depends_on_values(failures[-1]):
             break
     else:
-        fixed = _attempt(failures, export, model, args, kwargs)
+        fixed = _attempt(failures, put_back, export, model, args, kwargs)
         if fixed is not None:
             return replace(fixed, notes=(*fixed.notes, FIXED)), batched
-    recorded = _attempt(failures, record, model, args, kwargs)
+    recorded = _attempt(failures, put_back, record, model, args, kwargs)
     if recorded is not None:
         return recorded, batched
     raise TraceError(_why(model, failures[0])) from failures[0]
@@ -166,17 +172,22 @@ def _examples(inputs: Any, batched: bool) -> list[Any]:
 
 
 def _attempt(
-    failures: list[Exception], capture: Callable[..., Captured], model: nn.Module, *arguments: Any
+    failures: list[Exception],
+    put_back: PutBack,
+    capture: Callable[..., Captured],
+    model: nn.Module,
+    *arguments: Any,
 ) -> Captured | None:
     try:
-        # what a failed attempt leaves in the model, such as tensors without values, must not reach the next
-        with _quiet(), restored(model), without_gradients() if failures else nullcontext():
+        with _quiet(), without_gradients() if failures else nullcontext():
             return capture(model, *arguments)
     except TraceError:
         raise
     except Exception as error:  # capture raises errors of many kinds; all of them mean the same to the user
         failures.append(error)
         return None
+    finally:
+        put_back()
 
 
 def _depends_on_values(error: BaseException | None) -> bool:

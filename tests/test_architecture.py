@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 PASSES = sorted(p for p in (ROOT / "passes").glob("*.py") if p.stem != "__init__")
 
 LAYERS = [
-    ["errors", "sizes", "threads", "precision", "networks", "statistics", "results", "recurrence"],
+    ["errors", "sizes", "threads", "precision", "networks", "statistics", "results", "recurrence", "collecting"],
     ["groups", "explanation", "contract", "folders", "checkpoint", "shards"],
     ["grids"],
     ["program"],

@@ -64,13 +64,13 @@ def test_what_cannot_be_told_is_left_to_export(name: str) -> None:
     model = randomise(Function(REFUSED[name], c=conv(3, 6))).eval()
     model.__dict__["count"] = torch.zeros(1)
     with pytest.raises((CannotFollow, RuntimeError)):
-        follow(model, (image(2, 3, 8, 8),), {})
+        follow(model, (image(2, 3, 8, 8),), {}, lambda: None)
     assert float(model.count) == 0
 
 
 def test_inputs_without_a_batch_are_left_to_export() -> None:
     with pytest.raises(CannotFollow, match="share no batch"):
-        follow(nn.Bilinear(3, 4, 5), (torch.rand(2, 3), torch.rand(7, 4)), {})
+        follow(nn.Bilinear(3, 4, 5), (torch.rand(2, 3), torch.rand(7, 4)), {}, lambda: None)
 
 
 def test_scopes_lines_and_parameters_are_those_of_the_model() -> None:
@@ -92,3 +92,25 @@ def test_a_line_within_torch_where_the_model_has_no_code_of_its_own() -> None:
     program = followed(nn.Sequential(conv(3, 6), nn.Flatten()), image(2, 3, 8, 8))
     (node,) = [n for n in program.graph.nodes if n.op == "call_function"]
     assert "/torch/nn/modules/flatten.py" in node.meta["stack_trace"]
+
+
+class Caches(nn.Module):
+    """Keeps a tensor that it computes from its parameters, as attentions keep their position biases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.kept = nn.Parameter(torch.rand(6, 1, 1)), {}
+        self.conv = conv(3, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training or "biases" not in self.kept:
+            self.kept["biases"] = self.table.exp()
+        return self.conv(x) * self.kept["biases"]
+
+
+def test_what_one_run_keeps_does_not_reach_the_next() -> None:
+    model = randomise(Caches()).eval()
+    program = followed(model, image(2, 3, 8, 8))
+    x = image(5, 3, 8, 8, seed=1)
+    assert_same(model(x), program(x))
+    assert not program.facts.notes

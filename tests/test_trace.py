@@ -15,7 +15,7 @@ from torch import nn
 import swdc
 from swdc.errors import InputError, TraceError
 from swdc.program import Program
-from tests.support import Function, assert_equal, conv, image, operators, randomise, traced
+from tests.support import Function, assert_equal, assert_same, conv, image, operators, randomise, traced
 
 
 def assert_captures(model: nn.Module, example: Any, *inputs: torch.Tensor) -> Program:
@@ -94,6 +94,34 @@ def test_norms_of_all_kinds_train_alike() -> None:
     ]
     parts = [part for norm in norms for part in (conv(4, 4), norm)]
     assert_captures(nn.Sequential(conv(3, 4), *parts), image(), BATCH)
+
+
+class NormAndActivation(nn.BatchNorm2d):
+    """A batch norm with modules of its own below it, and its own code for training."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.activation = nn.Sequential(nn.PReLU(width), nn.Dropout(0.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.num_batches_tracked.add_(1)
+        mean, var = self.running_mean, self.running_var
+        return self.activation(F.batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum))
+
+
+def test_a_module_that_a_leaf_stands_for_may_have_modules_below_it() -> None:
+    model = randomise(nn.Sequential(conv(3, 4), NormAndActivation(4), conv(4, 2)))
+    program = traced(model, image())
+    assert isinstance(program.get_submodule("1"), nn.BatchNorm2d)
+    assert isinstance(program.get_submodule("1.activation.0"), nn.PReLU)
+    assert list(program.state_dict()) == list(model.state_dict())
+    twin = program.clone()
+    assert not {id(m) for m in twin.modules()} & {id(m) for m in program.modules()}
+    slim = swdc.slim(program, swdc.plan(program, 0.5))
+    assert swdc.verify(swdc.mask(program, swdc.plan(program, 0.5)), slim).exact
+    x = image(seed=3)
+    assert_same(twin.train()(x), copy.deepcopy(model).train()(x))
 
 
 def test_functional_batch_norm_trains_without_a_new_buffer() -> None:

@@ -18,12 +18,15 @@ from swdc.bench.apart import Report, brief
 from swdc.bench.catalogue import entry
 from swdc.bench.entry import call, package
 from swdc.bench.mirror import Mirror
+from swdc.bench.pace import paired
 from swdc.bench.randomise import random_network
 from swdc.samples import flat_outputs, relative_error
 from swdc.verify import TOLERANCE
 
 SECONDS = 90.0
 """What the peer may take to build and prune."""
+PAIRING = 60.0
+"""Seconds after which no further pair of runs is begun."""
 PASS = 0.25
 """Share of the parameters that must go for a pass, where the forward still runs; that is all that a pass asks."""
 QUERIES = ("qkv", "query", "key", "value", "q_proj", "k_proj", "v_proj", "q", "k", "v", "q_lin", "k_lin", "v_lin")
@@ -43,7 +46,7 @@ def blank_peer() -> dict[str, Any]:
     """Return the peer's part of a row of which nothing is known yet."""
     return {
         "passes": False, "parameters_before": None, "parameters_after": None, "reduction": None, "exact": False,
-        "max_relative_error": None, "effect": None, "phase": None, "seconds": {}, "kind": "error",
+        "max_relative_error": None, "effect": None, "phase": None, "seconds": {}, "paired": None, "kind": "error",
         "reason": "nothing was measured",
     }  # fmt: skip
 
@@ -53,14 +56,14 @@ def measure_peer_by_name(report: Report, library: str, name: str, seed: int) -> 
 
     Its documented use: the magnitude pruner, half of the channels, layers that write the outputs ignored, numbers of
     heads given. ``max_relative_error`` is that to the masked network: the same one with the channels that it removed
-    set to zero, in float64.
+    set to zero, in float64. Where it passes, ``paired`` has the seconds of both, from the module to the slim network.
     """
     torch.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model, inputs = random_network(entry(name, library), seed)
         try:
-            _measure(report, model, call(inputs))
+            _measure(report, model, inputs)
         except _Stop as stop:
             report(stop.found)
 
@@ -70,7 +73,8 @@ class _Stop(Exception):  # noqa: N818 - not an error: there is no more to find o
         self.found = {"kind": kind, "reason": f"{kind}: {reason}"}
 
 
-def _measure(report: Report, model: nn.Module, arguments: Call) -> None:
+def _measure(report: Report, model: nn.Module, inputs: Any) -> None:
+    arguments = call(inputs)
     seconds: dict[str, float] = {}
     before = _parameters(model)
     dense = copy.deepcopy(model)
@@ -90,8 +94,12 @@ def _measure(report: Report, model: nn.Module, arguments: Call) -> None:
         "reason": "" if passes else f"reduction: {reduction:.1%} of the parameters went",
     })  # fmt: skip
     with _phase(report, "compare", seconds):
-        found = _compared(dense, mirror.masked(), model, arguments)
+        found = _compared(copy.deepcopy(dense), mirror.masked(), model, arguments)
     report({**found, "seconds": dict(seconds)})
+    del model, mirror
+    if passes:
+        report({"phase": "paired"})
+        report({"paired": paired(dense, inputs, lambda network: _pruner(network, arguments), limit=PAIRING)})
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from swdc.captured import Value, user_line
+from swdc.following.forms import Forms
 from swdc.following.runs import CannotFollow, Run, Slot, Step
 from swdc.program import tensors_of
 
@@ -25,12 +27,14 @@ _LIKE_THEIR_INPUT = frozenset(
     "hardswish_ hardsigmoid hardsigmoid_ sigmoid sigmoid_ tanh dropout dropout_".split()
 )
 """Operators whose result has the form of what they read: there is no need to have torch find it out."""
+_COUNTER = "num_batches_tracked"
+"""Buffer of batch norms, those of a program too, that counts the batches of training."""
 _MOST_CALLS = 50_000
 
 
-def run(model: nn.Module, inputs: Any, batch: int) -> Run:
+def run(model: nn.Module, inputs: Any, batch: int, forms: Forms) -> Run:
     """Run a model on tensors without values that have the form of its inputs, but for the batch."""
-    recorder = _Recorder(model, pytree.tree_leaves(inputs), batch)
+    recorder = _Recorder(model, pytree.tree_leaves(inputs), batch, forms)
     with _as_export_does(), recorder.listening(model):
         positional, keywords = pytree.tree_unflatten(recorder.inputs, pytree.tree_structure(inputs))
         with recorder:
@@ -56,13 +60,22 @@ def _as_export_does() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
+@dataclass
+class _Found:
+    """What there is among the arguments of a call: tensors at all, and tensors without values."""
+
+    tensors: bool = False
+    empty: bool = False
+
+
 class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes every operator before it is taken apart, and runs it on the meta device."""
 
-    def __init__(self, model: nn.Module, leaves: list[Any], batch: int) -> None:
+    def __init__(self, model: nn.Module, leaves: list[Any], batch: int, forms: Forms) -> None:
         TorchDispatchMode.__init__(self, torch._C.DispatchKey.PreDispatch)  # type: ignore[no-untyped-call]
         self._mode_key = torch._C._TorchDispatchModeKey.PROXY
         self.pre_dispatch = True
+        self._forms = forms
         self.steps: list[Step] = []
         self.constants: dict[str, torch.Tensor] = {}
         self.scopes: list[tuple[str, str]] = []
@@ -105,27 +118,47 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
                 handle.remove()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
         if isinstance(func, torch._ops.HigherOrderOperator) or len(self.steps) > _MOST_CALLS:
             raise CannotFollow(f"{func} is more than one operator")
         if any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")):
             raise CannotFollow("autocast changes types")
-        args = list(args)
-        known, named = _mapped([args, kwargs], self._slot_or_home)
-        if func._schema.is_mutable and getattr(known[0], "kind", "") == "constant":
-            raise CannotFollow("the model overwrites a tensor that it does not own")
-        result = self._result(func, args, kwargs)
-        self._note(func, known, named, result)
+        found = _Found()
+        known, positional = self._told(list(args), found)
+        named, keywords = self._told(kwargs or {}, found)
+        if func._schema.is_mutable and isinstance(known[0], Slot):
+            if known[0].kind == "constant":
+                raise CannotFollow("the model overwrites a tensor that it does not own")
+            if str(known[0].key).endswith(_COUNTER):
+                return args[0]  # leaf modules count, too
+        result = self._result(func, positional, keywords) if found.empty else func(*args, **(kwargs or {}))
+        self._note(func, known, named, result, found.tensors)
         return result
 
-    def _result(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        if not _any([args, kwargs], self._lacks_values):
-            return func(*args, **kwargs)
-        if str(func) in _LIKE_THEIR_INPUT and self._shadow(args[0]).is_floating_point():
-            return args[0] if func._schema.is_mutable else torch.empty_like(self._shadow(args[0]))
-        return func(*_mapped(args, self._on_meta), **_mapped(kwargs, self._on_meta))
+    def _told(self, argument: Any, found: _Found) -> tuple[Any, Any]:
+        """Return what an argument is in a step, and what the operator is given: tensors without values."""
+        if isinstance(argument, torch.Tensor):
+            found.tensors = True
+            found.empty = found.empty or argument.device.type == "meta" or id(argument) in self._names
+            return self.slot(argument), self._shadow(argument)
+        if isinstance(argument, list | tuple):
+            pairs = [self._told(item, found) for item in argument]
+            return [known for known, _ in pairs], [given for _, given in pairs]
+        if isinstance(argument, dict):
+            told = {name: self._told(value, found) for name, value in argument.items()}
+            return {name: known for name, (known, _) in told.items()}, {
+                name: given for name, (_, given) in told.items()
+            }
+        if isinstance(argument, torch.device):
+            return self._device if argument.type == "meta" else argument, torch.device("meta")
+        return argument, argument
 
-    def _note(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+    def _result(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Return what an operator makes of tensors without values."""
+        if str(func) in _LIKE_THEIR_INPUT and args[0].is_floating_point():
+            return args[0] if func._schema.is_mutable else torch.empty_like(args[0])
+        return self._forms.call(func, args, kwargs)
+
+    def _note(self, func: Any, args: Any, kwargs: Any, result: Any, reads: bool) -> None:
         single = isinstance(result, torch.Tensor)
         results = [result] if single else list(result) if isinstance(result, list | tuple) else []
         if not any(isinstance(r, torch.Tensor) for r in results):
@@ -134,26 +167,12 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
             if isinstance(tensor, torch.Tensor):
                 slot = Slot("call", (len(self.steps), None if single else number))
                 self._know(tensor, slot)
-                if not _any([args, kwargs], lambda leaf: isinstance(leaf, Slot)):
+                if not reads:
                     self._fresh[tensor.untyped_storage()._cdata] = slot, (tensor.shape, tensor.stride())
         values = tuple(Value(tuple(t.shape), t.dtype) if isinstance(t, torch.Tensor) else None for t in results)
         scope = self.scopes[-1] if self.scopes else ("", "")
         line = user_line(sys._getframe(2), __file__)
         self.steps.append(Step(func, args, kwargs, values, single, scope, line, torch.is_grad_enabled()))
-
-    def _slot_or_home(self, leaf: Any) -> Any:
-        """Return a tensor's slot, and the device of the example in the place of the one without values."""
-        if isinstance(leaf, torch.Tensor):
-            return self.slot(leaf)
-        return self._device if isinstance(leaf, torch.device) and leaf.type == "meta" else leaf
-
-    def _lacks_values(self, leaf: Any) -> bool:
-        return isinstance(leaf, torch.Tensor) and (leaf.device.type == "meta" or id(leaf) in self._names)
-
-    def _on_meta(self, leaf: Any) -> Any:
-        if isinstance(leaf, torch.Tensor):
-            return self._shadow(leaf)
-        return torch.device("meta") if isinstance(leaf, torch.device) else leaf
 
     def slot(self, tensor: torch.Tensor) -> Slot:
         """Return where a tensor comes from."""
@@ -182,19 +201,3 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
             made = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
             self._shadows[id(tensor)] = made
         return self._shadows[id(tensor)]
-
-
-def _mapped(argument: Any, function: Callable[[Any], Any]) -> Any:
-    """Return nested lists of arguments with a function applied to each."""
-    if isinstance(argument, list | tuple):
-        return [_mapped(item, function) for item in argument]
-    if isinstance(argument, dict):
-        return {name: _mapped(value, function) for name, value in argument.items()}
-    return function(argument)
-
-
-def _any(argument: Any, holds: Callable[[Any], bool]) -> bool:
-    """Whether something holds for one of nested lists of arguments."""
-    if isinstance(argument, dict):
-        return any(_any(value, holds) for value in argument.values())
-    return any(_any(item, holds) for item in argument) if isinstance(argument, list | tuple) else holds(argument)

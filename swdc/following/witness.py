@@ -1,15 +1,22 @@
-"""Comparing two runs with a third: does the model do at its batch what they tell?"""
+"""Comparing two runs with a third: does the model do at its batch, and in its mode, what they tell?"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from swdc.captured import Value
-from swdc.following.runs import CannotFollow, Run
+from swdc.following.runs import CannotFollow, Run, Step
 
 
 def check_witness(one: Run, other: Run, witness: Run) -> None:
     """Raise ``CannotFollow`` unless a run did what the two others tell of its batch."""
+    if not bears_witness(one, other, witness, lambda step: (step.args, step.kwargs)):
+        raise CannotFollow(f"the model does something else for a batch of {witness.batch}")
+
+
+def bears_witness(one: Run, other: Run, witness: Run, said: Callable[[Step], Any]) -> bool:
+    """Whether a run did what the two others tell of its batch; ``said`` gives what counts of a step's arguments."""
 
     def told(a: Any, b: Any) -> Any:
         return a + (b - a) // (other.batch - one.batch) * (witness.batch - one.batch)
@@ -25,9 +32,8 @@ def check_witness(one: Run, other: Run, witness: Run) -> None:
             return bool(c == told(a, b))
         return bool(a == c or (a != a and c != c))
 
-    def said(run: Run) -> Any:
-        return [run.outputs, *((s.args, s.kwargs, s.results) for s in run.steps)]
+    def all_of(run: Run) -> Any:
+        return [run.outputs, *((said(step), step.results) for step in run.steps)]
 
     same = one.structure == witness.structure and [s.target for s in one.steps] == [s.target for s in witness.steps]
-    if not same or not agree(said(one), said(other), said(witness)):
-        raise CannotFollow(f"the model does something else for a batch of {witness.batch}")
+    return same and agree(all_of(one), all_of(other), all_of(witness))

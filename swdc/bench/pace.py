@@ -1,0 +1,102 @@
+"""Seconds from a module to the slim network: ours and Torch-Pruning's in its documented use, in paired runs."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+from torch import nn
+
+from swdc.rewrite import slim
+from swdc.sparsity.planning import plan
+from swdc.trace import trace
+
+OURS = ("capture", "analysis", "plan", "slim")
+PEERS = ("build", "prune")
+REPEATS = 3
+
+Seconds = dict[str, float]
+
+
+def paired(
+    model: nn.Module,
+    inputs: Any,
+    pruner: Callable[[nn.Module], Any],
+    repeats: int = REPEATS,
+    limit: float = float("inf"),
+) -> dict[str, Any]:
+    """Return the medians of runs that take turns, each on a new copy of the model: ``ours``, ``peer``, ``runs``.
+
+    ``pruner`` makes the peer's pruner of a model. No pair is begun after ``limit`` seconds.
+    """
+    end = time.perf_counter() + limit
+    ours: list[Seconds] = []
+    theirs: list[Seconds] = []
+    with collection_between(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        while len(ours) < repeats and (not ours or time.perf_counter() < end):
+            ours.append(our_seconds(copy.deepcopy(model), inputs))
+            gc.collect()
+            theirs.append(peer_seconds(copy.deepcopy(model), pruner))
+            gc.collect()
+    return {"ours": _medians(ours), "peer": _medians(theirs), "runs": len(ours)}
+
+
+@contextmanager
+def collection_between() -> Iterator[None]:
+    """Collect no garbage within what is timed, as ``timeit`` does: a pass over torch's heap takes as long as a rewrite."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def our_seconds(model: nn.Module, inputs: Any) -> Seconds:
+    """Return what each phase takes until half of each group's channels are gone."""
+    clock = _Clock()
+    program = trace(model, inputs)
+    clock.note("capture")
+    assert program.coupling is not None
+    clock.note("analysis")
+    chosen = plan(program, 0.5, scope="group")
+    clock.note("plan")
+    slim(program, chosen)
+    clock.note("slim")
+    return clock.seconds
+
+
+def peer_seconds(model: nn.Module, pruner: Callable[[nn.Module], Any]) -> Seconds:
+    """Return what the peer takes to build its graph and to prune."""
+    clock = _Clock()
+    made = pruner(model)
+    clock.note("build")
+    made.step()
+    clock.note("prune")
+    return clock.seconds
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: Seconds = {}
+        self.last = time.perf_counter()
+
+    def note(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.seconds[phase], self.last = now - self.last, now
+
+
+def _medians(runs: list[Seconds]) -> Seconds:
+    return {phase: median(run[phase] for run in runs) for phase in runs[0]}
+
+
+def total(seconds: Mapping[str, float]) -> float:
+    """Return the seconds of all phases."""
+    return float(sum(seconds.values()))
