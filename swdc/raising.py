@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,7 +44,7 @@ class Raising:
     """
 
     def __init__(
-        self, model: nn.Module, captured: Captured, batched: bool, example: Any, differences: list[str]
+        self, model: nn.Module, captured: Captured, batched: bool, example: Any, differences: Sequence[str]
     ) -> None:
         self.model, self.captured, self.batched, self.example = model, captured, batched, example
         self.graph = fx.Graph()

@@ -53,7 +53,7 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
 
 
 def _contents(value: Any) -> list[tuple[Contents, Contents]]:
-    """Return each list and dict, and the attributes of each object, that can be reached; with a copy of its contents."""
+    """Return each list and dict, and the attributes of each object, that can be reached; with a copy of each."""
     found: list[tuple[Contents, Contents]] = []
     seen: set[int] = set()
     pending = [value]

@@ -84,9 +84,11 @@ def _program(
             with _plain_results(model) as replaced:
                 captured, batched = capture(model, *given, put_back)
             put_back()
-            differences = captured.differences
-            if differences is None:
-                differences = training_differences(model, *_at_least_two(given, batched))
+            differences = (
+                training_differences(model, *_at_least_two(given, batched))
+                if captured.differences is None
+                else captured.differences
+            )
     if replaced:
         captured = replace(
             captured, notes=(*captured.notes, f"{', '.join(replaced)} comes back as a dict of its tensors")

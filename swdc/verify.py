@@ -100,24 +100,18 @@ def verify(
     plan = masked.facts.origin.plan  # type: ignore[union-attr]
     notes: list[str] = []
     batches = _batches(masked, batches, inputs)
-    comparisons: list[Comparison] = []
-    for dtype in (torch.float64, torch.float32):
-        pair = _in(masked, dtype), _in(slim, dtype)
-        for mode, batch in _settings(batches, masked, given=inputs is not None):
-            try:
-                error = relative_error(*(_run(p, mode, batch, seed, dtype, inputs) for p in pair))
-            except (RuntimeError, ValueError) as failure:
-                if mode == "eval":
-                    raise
-                notes.append(f"not compared in training: {str(failure).splitlines()[0]}")
-                continue
-            comparisons.append(Comparison(str(dtype).removeprefix("torch."), mode, batch, error))
+    settings = _settings(batches, masked, given=inputs is not None)
+    wide = _in(masked, torch.float64)
+    comparisons, after = _compared(wide, _in(slim, torch.float64), torch.float64, settings, seed, inputs, notes)
+    responds = _responds(wide, after if inputs is None else None, max(batches), seed)
+    del wide  # at most one copy of each network beside the caller's: models can be as large as half of the memory
+    narrow = _in(masked, torch.float32), _in(slim, torch.float32)
+    comparisons += _compared(*narrow, torch.float32, settings, seed, inputs, notes)[0]
+    del narrow
     worst = {name: max(c.relative_error for c in comparisons if c.dtype == name) for name in ("float64", "float32")}
-    batch = max(batches)
-    effect, refilled = _effect(dense, masked, batch, seed, inputs)
+    effect, refilled = _effect(dense, masked, after, max(batches), seed, inputs)
     if effect < LEAST_EFFECT:
         notes.append("the mask does not change the output, so that the comparison shows nothing")
-    responds = _responds(masked, batch, seed)
     if not responds:
         notes.append("the masked program gives the same output for any input, so that the comparison shows nothing")
     agree = worst["float64"] <= TOLERANCE
@@ -135,6 +129,33 @@ def verify(
         first_difference=None if agree else _first_difference(masked, slim, _worst(comparisons), seed, inputs),
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _compared(
+    masked: Program,
+    slim: Program,
+    dtype: torch.dtype,
+    settings: Sequence[tuple[str, int]],
+    seed: int,
+    inputs: Any,
+    notes: list[str],
+) -> tuple[list[Comparison], Any]:
+    """Compare two programs that compute in ``dtype``; returns also what the masked one computes at the largest batch."""
+    comparisons: list[Comparison] = []
+    outputs: Any = None
+    for mode, batch in settings:
+        try:
+            wanted, got = (_run(p, mode, batch, seed, dtype, inputs) for p in (masked, slim))
+        except (RuntimeError, ValueError) as failure:
+            if mode == "eval":
+                raise
+            notes.append(f"not compared in training: {str(failure).splitlines()[0]}")
+            continue
+        if mode == "eval":
+            outputs = wanted
+        error = relative_error(wanted, got)
+        comparisons.append(Comparison(str(dtype).removeprefix("torch."), mode, batch, error))
+    return comparisons, outputs
 
 
 def _check(masked: Program, slim: Program) -> Program:
@@ -167,9 +188,9 @@ def _batches(program: Program, batches: Sequence[int], inputs: Any) -> tuple[int
 
 def _settings(batches: Sequence[int], program: Program, given: bool) -> list[tuple[str, int]]:
     if program.facts.captured_by == RECORD:
-        return [("eval", batch) for batch in batches]
+        return [("eval", batch) for batch in sorted(batches)]
     training = max(batches) if given or program.facts.batch is None else max(2, *batches)
-    return [*(("eval", batch) for batch in batches), ("train", training)]
+    return [*(("eval", batch) for batch in sorted(batches)), ("train", training)]
 
 
 def _in(program: Program, dtype: torch.dtype) -> Program:
@@ -225,9 +246,11 @@ def _inputs(program: Program, batch: int, seed: int, dtype: torch.dtype, inputs:
     return pytree.tree_map_only(torch.Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, given), {}
 
 
-def _effect(dense: Program, masked: Program, batch: int, seed: int, inputs: Any) -> tuple[float, bool]:
-    """Return how much removed channels matter to the output, and whether they had to be refilled to tell."""
-    after = _run(_in(masked, torch.float64), "eval", batch, seed, torch.float64, inputs)
+def _effect(dense: Program, masked: Program, after: Any, batch: int, seed: int, inputs: Any) -> tuple[float, bool]:
+    """Return how much removed channels matter to the output, and whether they had to be refilled to tell.
+
+    ``after`` is what the masked program computes.
+    """
     before = _run(_in(dense, torch.float64), "eval", batch, seed, torch.float64, inputs)
     effect = relative_error(before, after)
     if effect >= LEAST_EFFECT:
@@ -236,17 +259,20 @@ def _effect(dense: Program, masked: Program, batch: int, seed: int, inputs: Any)
     return relative_error(refilled, after), True
 
 
-def _responds(masked: Program, batch: int, seed: int) -> bool:
-    """Whether the output of the masked program depends on its input at all; a recorded one has but one input."""
+def _responds(masked: Program, first: Any, batch: int, seed: int) -> bool:
+    """Whether the output of the masked program depends on its input at all; a recorded one has but one input.
+
+    ``first`` is its output for the inputs of ``seed``, where that is known.
+    """
     if masked.facts.captured_by == RECORD:
         return True
-    program = _in(masked, torch.float64)
-    first, second = (_run(program, "eval", batch, s, torch.float64, None) for s in (seed, seed + 1))
-    if relative_error(first, second) > 0:
+    if first is None:
+        first = _run(masked, "eval", batch, seed, torch.float64, None)
+    if relative_error(first, _run(masked, "eval", batch, seed + 1, torch.float64, None)) > 0:
         return True
-    args, kwargs = sample_inputs(program, batch, seed, torch.float64, shuffle=False)  # the order may not matter
+    args, kwargs = sample_inputs(masked, batch, seed, torch.float64, shuffle=False)  # the order may not matter
     with torch.no_grad(), default_dtype(torch.float64):
-        return relative_error(first, program(*args, **kwargs)) > 0
+        return relative_error(first, masked(*args, **kwargs)) > 0
 
 
 def _refilled(masked: Program, seed: int) -> Program:

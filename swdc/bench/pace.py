@@ -50,7 +50,7 @@ def paired(
 
 @contextmanager
 def collection_between() -> Iterator[None]:
-    """Collect no garbage within what is timed, as ``timeit`` does: a pass over torch's heap takes as long as a rewrite."""
+    """Collect no garbage in what is timed, as ``timeit`` does: a pass over torch's heap takes as long as a rewrite."""
     gc.collect()
     gc.disable()
     try:
