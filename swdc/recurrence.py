@@ -14,7 +14,7 @@ _LAYERS = (
     torch.ops.aten.rnn_tanh.input,
     torch.ops.aten.rnn_relu.input,
 )
-_FUNCTIONS: tuple[Any, ...] = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
+_FUNCTIONS: tuple[Any, ...] = (*_LAYERS, torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 
 
 @contextmanager

@@ -140,7 +140,7 @@ def _compared(
     inputs: Any,
     notes: list[str],
 ) -> tuple[list[Comparison], Any]:
-    """Compare two programs that compute in ``dtype``; returns also what the masked one computes at the largest batch."""
+    """Compare two programs that compute in ``dtype``; also return what the masked one does at the largest batch."""
     comparisons: list[Comparison] = []
     outputs: Any = None
     for mode, batch in settings:

@@ -20,6 +20,7 @@ from swdc.captured import Value, user_line
 from swdc.following.forms import Forms
 from swdc.following.runs import CannotFollow, Run, Slot, Step
 from swdc.program import tensors_of
+from swdc.recurrence import results_of
 
 _LIKE_THEIR_INPUT = frozenset(
     f"aten.{name}.default"
@@ -154,9 +155,13 @@ class _Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _result(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Return what an operator makes of tensors without values."""
-        if str(func) in _LIKE_THEIR_INPUT and args[0].is_floating_point():
-            return args[0] if func._schema.is_mutable else torch.empty_like(args[0])
-        return self._forms.call(func, args, kwargs)
+        with torch._C._DisablePythonDispatcher():  # what torch has in C++ takes it a fiftieth of the time
+            if str(func) in _LIKE_THEIR_INPUT and args[0].is_floating_point():
+                return args[0] if func._schema.is_mutable else torch.empty_like(args[0])
+            if func is torch.ops.aten.linear.default:
+                return args[0].new_empty((*args[0].shape[:-1], *args[1].shape[:-1]))
+            empty = results_of(func, args)
+            return self._forms.call(func, args, kwargs) if empty is None else empty
 
     def _note(self, func: Any, args: Any, kwargs: Any, result: Any, reads: bool) -> None:
         single = isinstance(result, torch.Tensor)
