@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from swdc.bench.pace import OURS, PEERS, total
 from swdc.bench.peer import PASS
 from swdc.bench.rows import Row, summary
 
-OURS = ("capture", "analysis", "plan", "slim")
-PEERS = ("build", "prune")
 SLOWEST = 10
 
 
@@ -19,7 +18,25 @@ def tables(rows: Iterable[Row]) -> str:
     by_library: dict[str, list[Row]] = {}
     for row in rows:
         by_library.setdefault(row["library"], []).append(row)
-    return "\n".join(_library(library, found) for library, found in by_library.items())
+    parts = [_library(library, found) for library, found in by_library.items()]
+    return "\n".join([_all_libraries(by_library), *parts] if len(by_library) > 1 else parts)
+
+
+def _all_libraries(by_library: Mapping[str, list[Row]]) -> str:
+    """Return how long both take, on the networks that both slim, library by library and together."""
+    cells = []
+    every = [row for rows in by_library.values() for row in rows]
+    for name, rows in [*by_library.items(), ("all", every)]:
+        both = _both(rows)
+        ours, theirs = map(sum, _times(both))
+        ratios = [f"{ours / theirs:.2f}", f"{median(_ratios(both)):.2f}"] if both else ["", ""]
+        cells.append([name, str(len(rows)), str(len(both)), f"{ours:.1f}", f"{theirs:.1f}", *ratios])
+    titles = ["", "networks", "that both slim", "swdc", "Torch-Pruning", "ratio of the sums", "median of the ratios"]
+    return f"## Seconds from the module to the slim network\n\n{markdown(titles, cells)}\n"
+
+
+def _both(rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if _passes(row) and _peer(row).get("passes")]
 
 
 def _library(library: str, rows: list[Row]) -> str:
@@ -30,7 +47,7 @@ def _library(library: str, rows: list[Row]) -> str:
 
 
 def _summary(rows: list[Row]) -> str:
-    both = [row for row in rows if _passes(row) and _peer(row).get("passes")]
+    both = _both(rows)
     cells = [
         [
             f"runs with at least {PASS:.0%} fewer parameters", _count(rows, _passes),
@@ -44,7 +61,10 @@ def _summary(rows: list[Row]) -> str:
         ["the dense network cannot be exported either", _count(rows, _dense_impossible), ""],
         ["transplanted into the user's class", _count(rows, lambda row: row["transplant"] == "ok"), ""],
         ["median share of the parameters gone", *_medians(rows)],
-        ["seconds to the slim network, on those that both slim: sum", *(f"{sum(s):.1f}" for s in _times(both))],
+        [
+            f"seconds to the slim network, on the {len(both)} that both slim: sum",
+            *(f"{sum(s):.1f}" for s in _times(both)),
+        ],
         ["median of the ratios", f"{median(_ratios(both)):.2f}" if both else "", ""],
     ]  # fmt: skip
     return markdown(["", "swdc", "Torch-Pruning"], cells)
@@ -64,7 +84,13 @@ def _medians(rows: list[Row]) -> list[str]:
 
 
 def _times(rows: list[Row]) -> tuple[list[float], list[float]]:
-    return [seconds(row) for row in rows], [_peer_seconds(row) for row in rows]
+    """Return the seconds of both: medians of paired runs, and those of the one run that there was without."""
+    ours, theirs = [], []
+    for row in rows:
+        paired = _peer(row).get("paired")
+        ours.append(total(paired["ours"]) if paired else seconds(row))
+        theirs.append(total(paired["peer"]) if paired else _peer_seconds(row))
+    return ours, theirs
 
 
 def _ratios(rows: list[Row]) -> list[float]:

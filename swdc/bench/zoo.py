@@ -87,8 +87,8 @@ def measure_apart(name: str, settings: Settings) -> Row:
 
 
 def measure_peer_apart(name: str, settings: Settings) -> Row:
-    """Measure what Torch-Pruning makes of a network; comparing may take as long as it may."""
-    limits = Limits(2 * SECONDS, settings.limits.gigabytes)
+    """Measure what Torch-Pruning makes of a network; comparing and timing in pairs may take as long again, each."""
+    limits = Limits(4 * SECONDS, settings.limits.gigabytes)
     library = settings.library
     outcome = run_apart(measure_peer_by_name, (library, name, settings.seed), limits, _preload(library))
     row = {**blank_peer(), **outcome.found}

@@ -50,6 +50,14 @@ def test_times_are_compared_where_both_slim():
     assert slowest.index("`second`") < slowest.index("`third`") < slowest.index("`first`")
 
 
+def test_medians_of_paired_runs_count_where_there_are_any():
+    paired = {"ours": {"capture": 0.5, "slim": 0.25}, "peer": {"build": 0.5, "prune": 2.5}, "runs": 3}
+    text = tables([measured("first", 1.0, peer=beside(paired=paired)), {**ROWS[0], "library": "pyg"}])
+    assert "| timm | 1 | 1 | 0.8 | 3.0 | 0.25 | 0.25 |" in text
+    assert "| pyg | 1 | 1 | 2.0 | 4.0 | 0.50 | 0.50 |" in text
+    assert "| all | 2 | 2 | 2.8 | 7.0 | 0.39 | 0.38 |" in text
+
+
 def test_every_network_has_a_line():
     lines = {line.split(" | ")[0].strip("| `"): line for line in tables(ROWS).splitlines() if line.startswith("| `")}
     assert lines.keys() >= {"first", "second", "third"}
