@@ -102,15 +102,18 @@ def without_gradients() -> Iterator[None]:
 def check_autocast(nodes: Iterable[fx.Node], device: str) -> None:
     """Raise ``TraceError`` where autocast changes the dtype of an operator, which no node of a graph would show."""
     for node in nodes:
-        if node.op != "call_function" or str(node.target) in _CASTS:
-            continue
-        values = [n.meta.get("val") for n in (*node.all_input_nodes, node)]
-        if len({v.dtype for v in values if _floats(v, device)}) > 1:
-            raise TraceError(
-                f"expected a model that computes in the dtype of its weights, but autocast changes that of "
-                f"{node.target} (node {node.name}); switch it off in the model's forward: "
-                f"torch.autocast({device!r}, enabled=False)"
-            )
+        if node.op == "call_function":
+            values = [n.meta.get("val") for n in (*node.all_input_nodes, node)]
+            check_cast(node.target, f"node {node.name}", values, device)
+
+
+def check_cast(target: Any, name: str, values: Iterable[Any], device: str) -> None:
+    """Raise ``TraceError`` where autocast changes the dtype of an operator; ``values`` are what it reads and gives."""
+    if str(target) not in _CASTS and len({v.dtype for v in values if _floats(v, device)}) > 1:
+        raise TraceError(
+            f"expected a model that computes in the dtype of its weights, but autocast changes that of {target} "
+            f"({name}); switch it off in the model's forward: torch.autocast({device!r}, enabled=False)"
+        )
 
 
 def _floats(value: Any, device: str) -> TypeGuard[torch.Tensor]:

@@ -80,9 +80,8 @@ def _program(
     given = on_meta(inputs) if is_meta(model) else inputs
     with collection_paused(), modes_kept(model):
         model.eval()
-        with restored(model) as put_back:
-            with _plain_results(model) as replaced:
-                captured, batched = capture(model, *given, put_back)
+        with _plain_results(model) as replaced, restored(model) as put_back:
+            captured, batched = capture(model, *given, put_back)
             put_back()
             differences = (
                 training_differences(model, *_at_least_two(given, batched))

@@ -9,7 +9,6 @@ at every operator.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -21,9 +20,9 @@ from torch.utils import _pytree as pytree
 from swdc.batching import shared_batch
 from swdc.captured import Captured
 from swdc.following.forms import Forms
-from swdc.following.joining import Joining
-from swdc.following.recorder import run
+from swdc.following.joining import Joining, named_leaves
 from swdc.following.runs import CannotFollow, Run
+from swdc.following.shapes import run
 from swdc.following.training import differences, trains_alike
 from swdc.following.witness import check_witness
 from swdc.modes import reads_mode
@@ -56,10 +55,7 @@ def follow(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], p
         return run(model, inputs, batch, forms)
 
     one, other = map(ran, BATCHES)
-    paths, structure = pytree.tree_flatten_with_path(inputs)
-    names = [p.name for p in inspect.signature(model.forward).parameters.values() if p.kind != p.VAR_POSITIONAL]
-    leaves = [(_name(path, names), leaf) for path, leaf in paths]
-    captured = Joining(model, leaves, one, other).captured(structure)
+    captured = Joining(model, named_leaves(model, inputs), one, other).captured(pytree.tree_structure(inputs))
     witnesses = {WITNESS, shared_batch(inputs) or WITNESS} - {1}
     found: tuple[str, ...] | None = ()
     if reads_mode(model):
@@ -79,11 +75,3 @@ def _trained(run_in_training: Callable[[], Run]) -> Run | None:
         return run_in_training()
     except Exception:  # what a model asks for in training may be more than can be followed
         return None
-
-
-def _name(path: Any, arguments: list[str]) -> str:
-    """Return the name of an input: that of its argument, followed by where it lies within."""
-    keys = [str(getattr(key, "idx", getattr(key, "key", ""))) for key in path[1:]]
-    if keys[0].isdigit():
-        keys[0] = arguments[int(keys[0])] if int(keys[0]) < len(arguments) else f"input_{keys[0]}"
-    return "_".join(keys)

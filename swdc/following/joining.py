@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from typing import Any
 
@@ -20,8 +21,21 @@ BATCH = "batch"
 _LARGEST_CONSTANT = 4096
 
 
+def named_leaves(model: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> list[tuple[str, Any]]:
+    """Return the inputs of a model one by one, each with the name of its argument and of where it lies within."""
+    arguments = [p.name for p in inspect.signature(model.forward).parameters.values() if p.kind != p.VAR_POSITIONAL]
+    return [(_name(path, arguments), leaf) for path, leaf in pytree.tree_flatten_with_path(inputs)[0]]
+
+
+def _name(path: Any, arguments: list[str]) -> str:
+    keys = [str(getattr(key, "idx", getattr(key, "key", ""))) for key in path[1:]]
+    if keys[0].isdigit():
+        keys[0] = arguments[int(keys[0])] if int(keys[0]) < len(arguments) else f"input_{keys[0]}"
+    return "_".join(keys)
+
+
 class Joining:
-    """Makes one graph of two runs."""
+    """Makes one graph of two runs; of the same one twice, a graph in which every size is fixed."""
 
     def __init__(self, model: nn.Module, leaves: list[tuple[str, Any]], one: Run, other: Run) -> None:
         """``leaves`` are the inputs with their names."""
@@ -48,7 +62,8 @@ class Joining:
     def _placeholder(self, leaf: Any, name: str) -> fx.Node:
         node = self.graph.placeholder(name)
         if isinstance(leaf, torch.Tensor):
-            node.meta["val"] = Value((self.symbol, *leaf.shape[1:]) if leaf.dim() else (), leaf.dtype)
+            dynamic = leaf.dim() > 0 and self.one is not self.other
+            node.meta["val"] = Value((self.symbol, *leaf.shape[1:]) if dynamic else tuple(leaf.shape), leaf.dtype)
         return node
 
     def _call(self, number: int, step: Step, twin: Step) -> None:
@@ -82,6 +97,8 @@ class Joining:
 
     def _linear(self, one: int, other: int) -> tuple[int, int]:
         """Return how a number depends on the batch: how often it counts, and what is added."""
+        if one == other:
+            return 0, one
         times, rest = divmod(other - one, self.other.batch - self.one.batch)
         plus = one - times * self.one.batch
         if rest or (times and abs(plus) > _LARGEST_CONSTANT):

@@ -1,0 +1,116 @@
+"""Running a model on tensors without values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch._dispatch.python import enable_python_dispatcher
+from torch._export.utils import _compiling_state_context
+from torch.utils import _pytree as pytree
+
+from swdc.following.forms import Forms
+from swdc.following.recorder import Recorder
+from swdc.following.runs import CannotFollow, Run, Slot
+from swdc.recurrence import results_of
+
+_LIKE_THEIR_INPUT = frozenset(
+    f"aten.{name}.default"
+    for name in "batch_norm layer_norm group_norm relu relu_ relu6 relu6_ hardtanh hardtanh_ silu silu_ gelu hardswish "
+    "hardswish_ hardsigmoid hardsigmoid_ sigmoid sigmoid_ tanh dropout dropout_".split()
+)
+"""Operators whose result has the form of what they read: there is no need to have torch find it out."""
+
+
+def run(model: nn.Module, inputs: Any, batch: int, forms: Forms) -> Run:
+    """Run a model on tensors without values that have the form of its inputs, but for the batch."""
+    leaves, structure = pytree.tree_flatten(inputs)
+    with _as_export_does():
+        return _OnShapes(model, leaves, batch, forms).run(model, structure, batch)
+
+
+@contextmanager
+def _as_export_does() -> Iterator[None]:
+    """Tell libraries that a model is being captured, and let none take a fused path or draw random numbers."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(_compiling_state_context())
+            stack.enter_context(torch.random.fork_rng(devices=[]))
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(enable_python_dispatcher())
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def _empty(leaf: Any, batch: int) -> Any:
+    if not isinstance(leaf, torch.Tensor):
+        return leaf
+    return torch.empty((batch, *leaf.shape[1:]) if leaf.dim() else (), dtype=leaf.dtype, device="meta")
+
+
+class _OnShapes(Recorder):  # type: ignore[no-untyped-call]
+    """Runs every operator on the meta device, but those on constants alone."""
+
+    def __init__(self, model: nn.Module, leaves: list[Any], batch: int, forms: Forms) -> None:
+        self._alive: list[torch.Tensor] = []
+        super().__init__(model, [_empty(leaf, batch) for leaf in leaves])
+        self._forms = forms
+        self._device = next((t.device for t in leaves if isinstance(t, torch.Tensor)), torch.device("cpu"))
+        self._memory = {t.untyped_storage()._cdata for t in self._owned}
+        self._fresh: dict[int, tuple[Slot, Any]] = {}
+        self._shadows: dict[int, torch.Tensor] = {}
+
+    def _check_modes(self) -> None:
+        if any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")):
+            raise CannotFollow("autocast changes types")
+
+    def _know(self, tensor: torch.Tensor, slot: Slot) -> None:
+        self._slots[id(tensor)] = slot
+        self._alive.append(tensor)
+
+    def _made(self, tensor: torch.Tensor, slot: Slot) -> None:
+        self._fresh[tensor.untyped_storage()._cdata] = slot, (tensor.shape, tensor.stride())
+
+    def _stranger(self, tensor: torch.Tensor) -> Slot:
+        memory = tensor.untyped_storage()._cdata
+        if memory in self._fresh and self._fresh[memory][1] == (tensor.shape, tensor.stride()):
+            return self._fresh[memory][0]  # torch hands out a new tensor in the place of the one that it made
+        if tensor.device.type == "meta" or memory in self._memory:
+            raise CannotFollow("a tensor was made behind the back of the dispatcher")
+        return self._constant(tensor)
+
+    def _check_overwritten(self, slot: Slot) -> None:
+        if slot.kind == "constant":
+            raise CannotFollow("the model overwrites a tensor that it does not own")
+
+    def _lacks_values(self, tensor: torch.Tensor) -> bool:
+        return tensor.device.type == "meta" or id(tensor) in self._names
+
+    def _given(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.device.type == "meta" and id(tensor) not in self._names:
+            return tensor
+        if id(tensor) not in self._shadows:
+            made = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
+            self._shadows[id(tensor)] = made
+        return self._shadows[id(tensor)]
+
+    def _literal(self, argument: Any) -> tuple[Any, Any]:
+        """Put the device of the example in the place of the one without values."""
+        if not isinstance(argument, torch.device):
+            return argument, argument
+        return self._device if argument.type == "meta" else argument, torch.device("meta")
+
+    def _computed(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        with torch._C._DisablePythonDispatcher():  # what torch has in C++ takes it a fiftieth of the time
+            if str(func) in _LIKE_THEIR_INPUT and args[0].is_floating_point():
+                return args[0] if func._schema.is_mutable else torch.empty_like(args[0])
+            if func is torch.ops.aten.linear.default:
+                return args[0].new_empty((*args[0].shape[:-1], *args[1].shape[:-1]))
+            empty = results_of(func, args)
+            return self._forms.call(func, args, kwargs) if empty is None else empty
