@@ -21,6 +21,7 @@ from swdc.batching import shared_batch
 from swdc.captured import Captured
 from swdc.following.forms import Forms
 from swdc.following.joining import Joining, named_leaves
+from swdc.following.recorder import MOST_CALLS
 from swdc.following.runs import CannotFollow, Run
 from swdc.following.shapes import run
 from swdc.following.training import differences, trains_alike
@@ -34,6 +35,8 @@ BATCHES = (10007, 10009)
 """Primes beyond any width in use, so that a size tells what it is made of."""
 WITNESS = 2
 """A small and even batch, at which a model must do the same: its code may depend on how large the batch is."""
+SPARE = 100
+"""Calls that a model may make beyond twice those for the small batch; one that loops over a batch makes more."""
 
 
 def follow(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], put_back: PutBack) -> Captured:
@@ -48,25 +51,25 @@ def follow(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], p
     inputs = (tuple(args), dict(kwargs))
     forms = Forms()
 
-    def ran(batch: int, training: bool = False) -> Run:
+    def ran(batch: int, training: bool = False, most: int = MOST_CALLS) -> Run:
         put_back()
         if training:
             model.train()
-        return run(model, inputs, batch, forms)
+        return run(model, inputs, batch, forms, most)
 
-    one, other = map(ran, BATCHES)
+    learns = reads_mode(model)
+    trained = _trained(partial(ran, WITNESS, training=True)) if learns else None
+    small = trained or ran(WITNESS)
+    one, other = (ran(batch, most=2 * len(small.steps) + SPARE) for batch in BATCHES)
     captured = Joining(model, named_leaves(model, inputs), one, other).captured(pytree.tree_structure(inputs))
-    witnesses = {WITNESS, shared_batch(inputs) or WITNESS} - {1}
-    found: tuple[str, ...] | None = ()
-    if reads_mode(model):
-        trained = _trained(partial(ran, WITNESS, training=True))
-        witnesses -= {WITNESS}
-        if trained is None or not trains_alike(one, other, trained):
-            evaluated = ran(WITNESS)
-            check_witness(one, other, evaluated)
-            found = None if trained is None else differences(model, evaluated, trained)
-    for batch in sorted(witnesses):
-        check_witness(one, other, ran(batch))
+    found: tuple[str, ...] | None = () if trained or not learns else None
+    if trained is None or not trains_alike(one, other, trained):
+        witness = ran(WITNESS) if trained else small
+        check_witness(one, other, witness)
+        found = differences(model, witness, trained) if trained else found
+    example = shared_batch(inputs) or WITNESS
+    if example not in (1, WITNESS):
+        check_witness(one, other, ran(example))
     return replace(captured, differences=found)
 
 

@@ -20,7 +20,8 @@ from swdc.program import tensors_of
 
 _COUNTER = "num_batches_tracked"
 """Buffer of batch norms, those of a program too, that counts the batches of training."""
-_MOST_CALLS = 50_000
+MOST_CALLS = 50_000
+"""More than any network calls that does not loop over what should be one operator."""
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
     Subclasses say what the inputs are, what an operator is given for a tensor, and what comes of it.
     """
 
-    def __init__(self, model: nn.Module, inputs: list[Any]) -> None:
+    def __init__(self, model: nn.Module, inputs: list[Any], most: int = MOST_CALLS) -> None:
         TorchDispatchMode.__init__(self, torch._C.DispatchKey.PreDispatch)  # type: ignore[no-untyped-call]
         self._mode_key = torch._C._TorchDispatchModeKey.PROXY
         self.pre_dispatch = True
@@ -48,7 +49,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         self._names = {id(t): name for name, t in reversed(tensors.items())}
         self._slots: dict[int, Slot] = {}
         self._owned = list(tensors.values())
-        self.inputs = inputs
+        self.inputs, self.most = inputs, most
         for number, leaf in enumerate(inputs):
             if isinstance(leaf, torch.Tensor):
                 self._know(leaf, Slot("input", number))
@@ -83,8 +84,10 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
                 handle.remove()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if isinstance(func, torch._ops.HigherOrderOperator) or len(self.steps) > _MOST_CALLS:
+        if isinstance(func, torch._ops.HigherOrderOperator):
             raise CannotFollow(f"{func} is more than one operator")
+        if len(self.steps) > self.most:
+            raise CannotFollow(f"the model calls more than {self.most} operators")
         self._check_modes()
         found = Found()
         known, positional = self._told(list(args), found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -13,23 +13,35 @@ from torch._export.utils import _compiling_state_context
 from torch.utils import _pytree as pytree
 
 from swdc.following.forms import Forms
-from swdc.following.recorder import Recorder
+from swdc.following.recorder import MOST_CALLS, Recorder
 from swdc.following.runs import CannotFollow, Run, Slot
 from swdc.recurrence import results_of
 
-_LIKE_THEIR_INPUT = frozenset(
+_POINTWISE = frozenset(
     f"aten.{name}.default"
-    for name in "batch_norm layer_norm group_norm relu relu_ relu6 relu6_ hardtanh hardtanh_ silu silu_ gelu hardswish "
-    "hardswish_ hardsigmoid hardsigmoid_ sigmoid sigmoid_ tanh dropout dropout_".split()
+    for name in "relu relu_ relu6 relu6_ hardtanh hardtanh_ silu silu_ gelu hardswish hardswish_ hardsigmoid "
+    "hardsigmoid_ sigmoid sigmoid_ tanh dropout dropout_".split()
 )
 """Operators whose result has the form of what they read: there is no need to have torch find it out."""
+_FITS: dict[str, Callable[..., bool]] = {
+    "aten.linear.default": lambda x, weight, *_: x.dim() > 0 and x.shape[-1] == weight.shape[-1],
+    "aten.batch_norm.default": lambda x, *tensors: (
+        x.dim() > 1 and all(t is None or len(t) == x.shape[1] for t in tensors[:4])
+    ),
+    "aten.layer_norm.default": lambda x, shape, *_: list(x.shape[x.dim() - len(shape) :]) == list(shape),
+    "aten.group_norm.default": lambda x, groups, *_: x.dim() > 1 and x.shape[1] % groups == 0,
+}
+"""The same of operators that take inputs of some shapes only; the result of a linear layer has its own last size."""
 
 
-def run(model: nn.Module, inputs: Any, batch: int, forms: Forms) -> Run:
-    """Run a model on tensors without values that have the form of its inputs, but for the batch."""
+def run(model: nn.Module, inputs: Any, batch: int, forms: Forms, most: int = MOST_CALLS) -> Run:
+    """Run a model on tensors without values that have the form of its inputs, but for the batch.
+
+    Raises ``CannotFollow`` where it calls more than ``most`` operators, and whatever the model raises.
+    """
     leaves, structure = pytree.tree_flatten(inputs)
     with _as_export_does():
-        return _OnShapes(model, leaves, batch, forms).run(model, structure, batch)
+        return _OnShapes(model, leaves, batch, forms, most).run(model, structure, batch)
 
 
 @contextmanager
@@ -57,9 +69,9 @@ def _empty(leaf: Any, batch: int) -> Any:
 class _OnShapes(Recorder):  # type: ignore[no-untyped-call]
     """Runs every operator on the meta device, but those on constants alone."""
 
-    def __init__(self, model: nn.Module, leaves: list[Any], batch: int, forms: Forms) -> None:
+    def __init__(self, model: nn.Module, leaves: list[Any], batch: int, forms: Forms, most: int) -> None:
         self._alive: list[torch.Tensor] = []
-        super().__init__(model, [_empty(leaf, batch) for leaf in leaves])
+        super().__init__(model, [_empty(leaf, batch) for leaf in leaves], most)
         self._forms = forms
         self._device = next((t.device for t in leaves if isinstance(t, torch.Tensor)), torch.device("cpu"))
         self._memory = {t.untyped_storage()._cdata for t in self._owned}
@@ -108,9 +120,15 @@ class _OnShapes(Recorder):  # type: ignore[no-untyped-call]
 
     def _computed(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         with torch._C._DisablePythonDispatcher():  # what torch has in C++ takes it a fiftieth of the time
-            if str(func) in _LIKE_THEIR_INPUT and args[0].is_floating_point():
+            name = str(func)
+            if name in _POINTWISE and args[0].is_floating_point():
                 return args[0] if func._schema.is_mutable else torch.empty_like(args[0])
-            if func is torch.ops.aten.linear.default:
-                return args[0].new_empty((*args[0].shape[:-1], *args[1].shape[:-1]))
+            if name in _FITS and args[0].is_floating_point() and _FITS[name](*args):
+                linear = name == "aten.linear.default"
+                return (
+                    args[0].new_empty((*args[0].shape[:-1], *args[1].shape[:-1]))
+                    if linear
+                    else torch.empty_like(args[0])
+                )
             empty = results_of(func, args)
             return self._forms.call(func, args, kwargs) if empty is None else empty
