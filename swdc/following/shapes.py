@@ -92,7 +92,8 @@ class _OnShapes(Recorder):  # type: ignore[no-untyped-call]
     def _stranger(self, tensor: torch.Tensor) -> Slot:
         memory = tensor.untyped_storage()._cdata
         if memory in self._fresh and self._fresh[memory][1] == (tensor.shape, tensor.stride()):
-            return self._fresh[memory][0]  # torch hands out a new tensor in the place of the one that it made
+            self._know(tensor, self._fresh[memory][0])  # torch hands out another tensor than the one that it made
+            return self._fresh[memory][0]
         if tensor.device.type == "meta" or memory in self._memory:
             raise CannotFollow("a tensor was made behind the back of the dispatcher")
         return self._constant(tensor)
