@@ -223,13 +223,16 @@ class Program(fx.GraphModule):
 
     # -- copies -------------------------------------------------------------------------------------------------
 
-    def clone(self) -> Program:
-        """Return a program of the same function that shares no tensor and no module with this one."""
+    def clone(self, dtype: torch.dtype | None = None) -> Program:
+        """Return a program of the same function that shares no tensor and no module with this one.
+
+        Its floating-point tensors have the given type, where one is given.
+        """
         copies: dict[int, torch.Tensor] = {}
 
         def fresh(tensor: torch.Tensor) -> torch.Tensor:
             if id(tensor) not in copies:
-                data = tensor.detach().clone()
+                data = tensor.detach().to(dtype if tensor.is_floating_point() else None, copy=True)
                 is_parameter = isinstance(tensor, nn.Parameter)
                 copies[id(tensor)] = nn.Parameter(data, tensor.requires_grad) if is_parameter else data
             return copies[id(tensor)]

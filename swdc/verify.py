@@ -195,7 +195,7 @@ def _settings(batches: Sequence[int], program: Program, given: bool) -> list[tup
 
 def _in(program: Program, dtype: torch.dtype) -> Program:
     """Return a copy of a program that computes in ``dtype`` throughout and drops nothing in training."""
-    copy = program.clone().to(dtype)
+    copy = program.clone(dtype)
 
     def cast(argument: Any) -> Any:
         return dtype if argument in (torch.float32, torch.float64) and isinstance(argument, torch.dtype) else argument

@@ -26,8 +26,11 @@ BATCH_IN_SIZES: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
     "product": lambda m, x: m.c(x).view(x.shape[0] * 6, 8, 8).view(x.shape[0], 6 * 64),
     "sum": lambda m, x: torch.cat([m.c(x), m.c(x)[:1]])[: x.shape[0] + 1].flatten(1),
     "new tensor": lambda m, x: (m.c(x) + torch.ones(len(x), 6, 1, 1, dtype=x.dtype)).flatten(1),
-    "new tensors one after another": lambda m, x: m.c(x).flatten(2)
-    + torch.cat([torch.arange(k).type_as(x) + torch.full((k,), 0.5).type_as(x) for k in (40, 20, 4)]),
+    "new tensors one after another": lambda m, x: (
+        m.c(x).flatten(2)
+        + torch.cat([torch.arange(k).type_as(x) + torch.full((k,), 0.5).type_as(x) for k in (40, 20, 4)])
+    ),
+    "contiguous in large batches": lambda m, x: (m.c(x).contiguous() if len(x) > 63 else m.c(x)).flatten(1),
     "positions": lambda m, x: m.c(x).flatten(1) * torch.arange(x.shape[0], device=x.device)[:, None],
     "stacked": lambda m, x: torch.stack([m.c(x), m.c(x)], 1).flatten(0, 1).flatten(1),
     "in place": lambda m, x: m.c(x).relu_().add_(1).flatten(1),

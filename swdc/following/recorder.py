@@ -92,12 +92,12 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         found = Found()
         known, positional = self._told(list(args), found)
         named, keywords = self._told(kwargs or {}, found)
-        if func._schema.is_mutable and isinstance(known[0], Slot):
-            if str(known[0].key).endswith(_COUNTER):
-                return args[0]  # leaf modules count, too
-            self._check_overwritten(known[0])
+        if func._schema.is_mutable and isinstance(known[0], Slot) and str(known[0].key).endswith(_COUNTER):
+            return args[0]  # leaf modules count, too
+        self._check_memory(func, known)
         result = self._computed(func, positional, keywords) if found.empty else func(*args, **(kwargs or {}))
-        self._note(func, known, named, result, found.tensors)
+        if not self._is_passed_over(func, known, result):
+            self._note(func, known, named, result, found.tensors)
         return result
 
     def _told(self, argument: Any, found: Found) -> tuple[Any, Any]:
@@ -162,8 +162,12 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
     def _check_modes(self) -> None:
         """Raise ``CannotFollow`` where a mode of torch changes what operators do."""
 
-    def _check_overwritten(self, slot: Slot) -> None:
-        """Raise ``CannotFollow`` where a tensor may not be overwritten."""
+    def _check_memory(self, func: Any, known: list[Any]) -> None:
+        """Raise ``CannotFollow`` where an operator does to the memory of its first argument what may not be done."""
+
+    def _is_passed_over(self, func: Any, known: list[Any], result: Any) -> bool:
+        """Whether a call is of no consequence, so that it is not noted."""
+        return False
 
     def _lacks_values(self, tensor: torch.Tensor) -> bool:
         return True

@@ -77,6 +77,7 @@ class _OnShapes(Recorder):  # type: ignore[no-untyped-call]
         self._memory = {t.untyped_storage()._cdata for t in self._owned}
         self._fresh: dict[int, tuple[Slot, Any]] = {}
         self._shadows: dict[int, torch.Tensor] = {}
+        self._laid_out: set[Slot] = set()
 
     def _check_modes(self) -> None:
         if any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")):
@@ -98,9 +99,20 @@ class _OnShapes(Recorder):  # type: ignore[no-untyped-call]
             raise CannotFollow("a tensor was made behind the back of the dispatcher")
         return self._constant(tensor)
 
-    def _check_overwritten(self, slot: Slot) -> None:
-        if slot.kind == "constant":
+    def _check_memory(self, func: Any, known: list[Any]) -> None:
+        first = known[0] if known and isinstance(known[0], Slot) else None
+        if func._schema.is_mutable and first is not None and first.kind == "constant":
             raise CannotFollow("the model overwrites a tensor that it does not own")
+        if first in self._laid_out and (func._schema.is_mutable or func is torch.ops.aten.as_strided.default):
+            raise CannotFollow("what the model computes depends on how a tensor lies in memory")
+
+    def _is_passed_over(self, func: Any, known: list[Any], result: Any) -> bool:
+        """Pass over copies into another layout: some models ask for them in large batches only."""
+        if func is not torch.ops.aten.contiguous.default:
+            return False
+        self._know(result, known[0])
+        self._laid_out.add(known[0])
+        return True
 
     def _lacks_values(self, tensor: torch.Tensor) -> bool:
         return tensor.device.type == "meta" or id(tensor) in self._names
