@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import cache
 from types import CodeType
 from typing import Any
 
@@ -20,7 +21,18 @@ _NOT_READ = {"__init__", "__repr__", "extra_repr", "reset_parameters", "_reset_p
 
 
 def integers(module: nn.Module, configurations: bool = False) -> Iterator[tuple[Keys, int]]:
-    """Yield the integers in a module's attributes; those in plain objects only with ``configurations``."""
+    """Yield the integers in a module's attributes; those in plain objects only with ``configurations``.
+
+    Then also those of the modules in it that its own methods mention, for it may read what is theirs.
+    """
+    yield from _attributes(module, configurations)
+    read = names_read(type(module)) if configurations else ()
+    for name, child in module._modules.items() if configurations else ():
+        if child is not None and name in read:
+            yield from (((name, *keys), n) for keys, n in _attributes(child, False) if keys[0] in read)
+
+
+def _attributes(module: nn.Module, configurations: bool) -> Iterator[tuple[Keys, int]]:
     for name, value in list(vars(module).items()):
         if name not in _OWN:
             yield from _inside((name,), value, configurations)
@@ -45,6 +57,10 @@ def _items(value: Any, configurations: bool) -> Iterator[tuple[Any, Any]]:
 
 def put(module: nn.Module, keys: Keys, number: int) -> None:
     """Set an integer of a module; what holds it is copied, for other modules may share it."""
+    child = module._modules.get(keys[0])
+    if child is not None:
+        put(child, keys[1:], number)
+        return
     vars(module)[keys[0]] = _with(vars(module)[keys[0]], keys[1:], number)
 
 
@@ -68,8 +84,13 @@ def _tuple_like(value: tuple[Any, ...], items: list[Any]) -> Any:
     return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
 
 
-def names_read(cls: type) -> set[str]:
+def names_read(cls: Any) -> frozenset[str]:
     """Return every name that the methods of a class mention, those that set it up or print it aside."""
+    return _names_read(cls)
+
+
+@cache
+def _names_read(cls: Any) -> frozenset[str]:
     names: set[str] = set()
     for base in cls.__mro__:
         if base in (nn.Module, object):
@@ -78,7 +99,7 @@ def names_read(cls: type) -> set[str]:
             code = getattr(getattr(function, "fget", function), "__code__", None)
             if code is not None and name not in _NOT_READ:
                 names |= _mentioned(code)
-    return names
+    return frozenset(names)
 
 
 def _mentioned(code: CodeType) -> set[str]:

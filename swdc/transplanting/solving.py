@@ -132,8 +132,10 @@ def put_all(module: nn.Module, values: Values) -> None:
 
 
 def _plain(module: nn.Module, keys: Keys) -> bool:
-    """Whether an integer lies in the module itself, not in another object."""
-    value: Any = vars(module)[keys[0]]
+    """Whether an integer lies in the module itself, not in another object or module."""
+    value: Any = vars(module).get(keys[0])
+    if value is None:
+        return False
     for key in keys[1:]:
         if not isinstance(value, list | tuple | dict):
             return False

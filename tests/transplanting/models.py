@@ -66,6 +66,31 @@ class ChannelsInTuple(nn.Module):
         return self.head(F.adaptive_avg_pool2d(self.conv(x).relu(), 2).view(-1, *self.shape).flatten(1))
 
 
+class Cell(nn.Module):
+    """Says how wide its state is, and does not need it itself."""
+
+    def __init__(self, state: int) -> None:
+        super().__init__()
+        self.state = state
+        self.mix = nn.Linear(state, state)
+
+    def forward(self, state, x):
+        return torch.tanh(self.mix(state)) + x
+
+
+class ReadsItsPart(nn.Module):
+    """Splits by the width that one of its modules holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.context, self.cell, self.head = nn.Linear(7, 18), Cell(12), nn.Linear(18, 3)
+
+    def forward(self, x):
+        context = self.context(x)
+        state, rest = torch.split(context, [self.cell.state, context.shape[-1] - self.cell.state], -1)
+        return self.head(torch.cat([self.cell(state.tanh(), state), rest.relu()], -1))
+
+
 class SqueezeExcitation(nn.Module):
     """A gate over the channels that its own attribute counts."""
 

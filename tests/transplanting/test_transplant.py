@@ -26,6 +26,7 @@ from tests.transplanting.models import (
     DerivedAttention,
     HandNorm,
     HardCoded,
+    ReadsItsPart,
     Shuffle,
     SqueezeExcitation,
     Tied,
@@ -84,6 +85,13 @@ def test_sizes_in_tuples():
     mine = transplanted(ChannelsInTuple(), image())
     assert mine.shape == (mine.conv.out_channels, 2, 2)
     assert mine.head.in_features == 4 * mine.shape[0]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_module_may_read_what_a_part_of_it_holds(seed):
+    mine = transplanted(ReadsItsPart(), torch.rand(2, 7, dtype=torch.float64), seed)
+    assert mine.cell.state == mine.cell.mix.in_features < 12
+    assert not replaced(mine)
 
 
 def test_squeeze_and_excitation():
