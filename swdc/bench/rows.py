@@ -49,10 +49,10 @@ def read_rows(path: Path | None) -> list[Row]:
 
 
 def write_rows(path: Path | None, rows: Iterable[Row]) -> None:
-    """Write rows to a file at once: whoever reads it finds all of the old or all of the new."""
+    """Write rows to a file at once, each on a line: whoever reads it finds all of the old or all of the new."""
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(list(rows), indent=2) + "\n")
+    partial.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
     os.replace(partial, path)
