@@ -391,10 +391,16 @@ class NeverDrops(nn.Module):
         return F.dropout(x, 0.5, training=False)
 
 
+class DropsInAttention(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.scaled_dot_product_attention(x, x, x, dropout_p=0.1 if self.training else 0.0)
+
+
 @pytest.mark.parametrize(
     ("model", "named"),
     [
         (nn.Sequential(conv(3, 4), SometimesSkips()), "1"),
+        (nn.Sequential(conv(3, 4), DropsInAttention()), "1"),
         (AuxiliaryHead(), "the model"),
         (WantsTargets(), "the model"),
         (nn.Sequential(conv(3, 4), NeverDrops()), "1"),
