@@ -40,10 +40,10 @@ class Comparison:
         """Raise ``TransplantError`` unless a model in float64 computes the same, in training too where it can."""
         expected = self.masked_model() if self.recorded else wide_program(self.slim).eval()
         for batch in BATCHES[:1] if self.recorded else BATCHES:
-            self._check(self._error(expected, mine, batch), f"at batch size {batch}")
+            self._compare(expected, mine, batch, f"at batch size {batch}")
         if not self.recorded and self._trains_alike():
             trained = copy.deepcopy(mine).train()
-            self._check(self._error(wide_program(self.slim).train(), trained, BATCHES[-1]), "in training")
+            self._compare(wide_program(self.slim).train(), trained, BATCHES[-1], "in training")
 
     def as_called(self, mine: nn.Module) -> None:
         """Compare as the user calls it: without gradients, torch may take other ways through its modules."""
@@ -57,6 +57,16 @@ class Comparison:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 results.append(one(*args, **kwargs))
         self._check(relative_error(*results), f"in {dtype}", TOLERANCE if dtype == torch.float64 else _AS_CALLED)
+
+    def _compare(self, expected: nn.Module, mine: nn.Module, batch: int, where: str) -> None:
+        try:
+            error = self._error(expected, mine, batch)
+        except Exception as failure:  # whatever the user's code raises on sizes that it does not expect
+            raise TransplantError(
+                f"expected {type(self.model).__name__} to compute what the slim program computes, but {where} it fails "
+                f"with {type(failure).__name__}: {str(failure).partition(chr(10))[0]}; use the slim program itself"
+            ) from failure
+        self._check(error, where)
 
     def _check(self, error: float, where: str, allowed: float = TOLERANCE) -> None:
         if not error <= allowed:

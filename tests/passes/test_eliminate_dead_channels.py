@@ -162,11 +162,19 @@ def test_it_trains_and_its_counts_remember_the_dense_program() -> None:
     assert before == {"parameters": counted.parameters, "operations": counted.operations, "macs": counted.macs}
 
 
-def test_an_empty_parameter_is_an_error() -> None:
-    program = traced(Function(lambda m, x: m.a(x), a=nn.Linear(3, 2)), image(2, 3))
-    program.a.weight = nn.Parameter(torch.zeros(0, 3))
-    with pytest.raises(PassError, match=r"expected no empty parameter after surgery, got \['a.weight'\]"):
-        EliminateDeadChannels(plan_of(program, {})).ensures(program)
+def test_a_plan_that_empties_a_tensor_is_an_error() -> None:
+    program = traced(Function(lambda m, x: m.b(m.a(x)), a=nn.Linear(3, 4), b=nn.Linear(4, 2)), image(2, 3))
+    with pytest.raises(PassError, match=r"leaves something of every tensor, got one that empties \['a.weight'"):
+        EliminateDeadChannels(plan_of(program, {program.groups[0].name: ()})).apply(program)
+
+
+def test_a_parameter_that_was_empty_may_stay_so() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.b(torch.cat([m.extra.expand(len(x), -1, -1), m.a(x)], 1))
+
+    extra = nn.Parameter(torch.zeros(1, 0, 4))
+    program = traced(Function(forward, a=nn.Linear(3, 4), b=nn.Linear(4, 2), extra=extra), image(2, 5, 3))
+    assert swdc.slim(program, swdc.plan(program, 0.5)).get_parameter("extra").shape == (1, 0, 2)
 
 
 def test_a_tied_tensor_keeps_all_its_names() -> None:
