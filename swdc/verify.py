@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -101,13 +102,11 @@ def verify(
     notes: list[str] = []
     batches = _batches(masked, batches, inputs)
     settings = _settings(batches, masked, given=inputs is not None)
-    wide = _in(masked, torch.float64)
-    comparisons, after = _compared(wide, _in(slim, torch.float64), torch.float64, settings, seed, inputs, notes)
-    responds = _responds(wide, after if inputs is None else None, max(batches), seed)
-    del wide  # at most one copy of each network beside the caller's: models can be as large as half of the memory
-    narrow = _in(masked, torch.float32), _in(slim, torch.float32)
-    comparisons += _compared(*narrow, torch.float32, settings, seed, inputs, notes)[0]
-    del narrow
+    with _copies(masked, slim, dtype=torch.float64) as (wide, small):
+        comparisons, after = _compared(wide, small, torch.float64, settings, seed, inputs, notes)
+        responds = _responds(wide, after if inputs is None else None, max(batches), seed)
+    with _copies(masked, slim, dtype=torch.float32) as (one, other):
+        comparisons += _compared(one, other, torch.float32, settings, seed, inputs, notes)[0]
     worst = {name: max(c.relative_error for c in comparisons if c.dtype == name) for name in ("float64", "float32")}
     effect, refilled = _effect(dense, masked, after, max(batches), seed, inputs)
     if effect < LEAST_EFFECT:
@@ -193,6 +192,20 @@ def _settings(batches: Sequence[int], program: Program, given: bool) -> list[tup
     return [*(("eval", batch) for batch in sorted(batches)), ("train", training)]
 
 
+@contextmanager
+def _copies(*programs: Program, dtype: torch.dtype) -> Iterator[list[Program]]:
+    """Give copies of programs that compute in ``dtype``, and their memory back at the end.
+
+    Graphs refer to themselves, so that Python would keep copies until it collects garbage: gigabytes of a large model.
+    """
+    copies = [_in(program, dtype) for program in programs]
+    try:
+        yield copies
+    finally:
+        for tensor in (tensor for copy in copies for tensor in copy.tensors.values()):
+            tensor.data = tensor.new_empty(0)
+
+
 def _in(program: Program, dtype: torch.dtype) -> Program:
     """Return a copy of a program that computes in ``dtype`` throughout and drops nothing in training."""
     copy = program.clone(dtype)
@@ -229,7 +242,7 @@ def _run(program: Program, mode: str, batch: int, seed: int, dtype: torch.dtype,
     with torch.no_grad(), torch.random.fork_rng(devices=[]), default_dtype(dtype):
         torch.manual_seed(seed)
         try:
-            return program(*args, **kwargs)
+            return pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, program(*args, **kwargs))
         except (RuntimeError, IndexError, ValueError) as error:
             if program.facts.captured_by != RECORD:
                 raise
@@ -251,7 +264,8 @@ def _effect(dense: Program, masked: Program, after: Any, batch: int, seed: int, 
 
     ``after`` is what the masked program computes.
     """
-    before = _run(_in(dense, torch.float64), "eval", batch, seed, torch.float64, inputs)
+    with _copies(dense, dtype=torch.float64) as (program,):
+        before = _run(program, "eval", batch, seed, torch.float64, inputs)
     effect = relative_error(before, after)
     if effect >= LEAST_EFFECT:
         return effect, False

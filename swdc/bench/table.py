@@ -84,13 +84,7 @@ def _medians(rows: list[Row]) -> list[str]:
 
 
 def _times(rows: list[Row]) -> tuple[list[float], list[float]]:
-    """Return the seconds of both: medians of paired runs, and those of the one run that there was without."""
-    ours, theirs = [], []
-    for row in rows:
-        paired = _peer(row).get("paired")
-        ours.append(total(paired["ours"]) if paired else seconds(row))
-        theirs.append(total(paired["peer"]) if paired else _peer_seconds(row))
-    return ours, theirs
+    return [seconds(row) for row in rows], [_peer_seconds(row) for row in rows]
 
 
 def _ratios(rows: list[Row]) -> list[float]:
@@ -125,18 +119,25 @@ def _network(row: Row) -> list[str]:
 def _slowest(rows: list[Row]) -> str:
     cells = []
     for row in sorted(rows, key=seconds, reverse=True)[:SLOWEST]:
-        phases = [f"{row['seconds'].get(phase, 0):.1f}" for phase in OURS]
+        phases = [f"{_our_seconds(row).get(phase, 0):.1f}" for phase in OURS]
         cells.append([f"`{row['name']}`", *phases, f"{seconds(row):.1f}"])
     return markdown(["network", *OURS, "capture to slim"], cells)
 
 
 def seconds(row: Mapping[str, Any]) -> float:
-    """Return the seconds from the module to the slim program."""
-    return float(sum(row["seconds"].get(phase, 0.0) for phase in OURS))
+    """Return the seconds from the module to the slim program: medians of paired runs where there are any."""
+    return total({phase: _our_seconds(row).get(phase, 0.0) for phase in OURS})
+
+
+def _our_seconds(row: Mapping[str, Any]) -> Mapping[str, float]:
+    paired = _peer(row).get("paired")
+    found: Mapping[str, float] = paired["ours"] if paired else row["seconds"]
+    return found
 
 
 def _peer_seconds(row: Mapping[str, Any]) -> float:
-    return float(sum(_peer(row)["seconds"].get(phase, 0.0) for phase in PEERS))
+    found = (_peer(row).get("paired") or {}).get("peer") or _peer(row)["seconds"]
+    return total({phase: found.get(phase, 0.0) for phase in PEERS})
 
 
 def _peer(row: Mapping[str, Any]) -> Mapping[str, Any]:
