@@ -6,11 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import fx
 from torch.fx.graph import CodeGen, _PyTreeCodeGen
 
 from swdc.errors import ExportError
 from swdc.program import DTYPE, SHAPE, Program
+
+_ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 
 
 def flattened(program: Program) -> fx.GraphModule:
@@ -25,9 +28,26 @@ def flattened(program: Program) -> fx.GraphModule:
             flat.graph.erase_node(node)
     output = next(n for n in flat.graph.nodes if n.op == "output")
     output.args = (tuple(value for value in output.args[0] if _is_tensor(value)),)
+    for node in flat.graph.find_nodes(op="call_function", target=_ATTENTION):
+        _lay_out(node)
     flat.graph.set_codegen(CodeGen())
     flat.recompile()
     return flat.eval()
+
+
+def _lay_out(node: fx.Node) -> None:
+    """Copy what an attention gives into the usual layout.
+
+    How it lies in memory depends on the kernel, and the exporter chooses another when it takes operators apart than
+    when it decided which reshapes are views. The copy is an identity in ONNX.
+    """
+    readers = list(node.users)
+    with node.graph.inserting_after(node):
+        copy = node.graph.call_function(
+            torch.ops.aten.clone.default, (node,), {"memory_format": torch.contiguous_format}
+        )
+    for reader in readers:
+        reader.replace_input_with(node, copy)
 
 
 def _is_tensor(value: Any) -> bool:

@@ -339,3 +339,23 @@ def test_running_what_does_not_fit(exported: OnnxReport, tmp_path: Path) -> None
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(ExportError, match="expected a file that onnxruntime can load"):
         run_onnx(tmp_path / "text.onnx", torch.randn(1, 3, 8, 8))
+
+
+class MaskedAttention(nn.Module):
+    """An attention with a bias for each pair of positions; its result is merged by a reshape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(12, 36), nn.Linear(12, 4)
+        self.bias = nn.Parameter(torch.rand(3, 5, 5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.qkv(x).view(-1, 5, 3, 3, 4).permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=self.bias[None])
+        return self.out(attended.transpose(1, 2).reshape(-1, 5, 12).contiguous())
+
+
+def test_reshapes_of_what_an_attention_gives(tmp_path: Path) -> None:
+    program = traced(randomise(MaskedAttention()), torch.randn(2, 5, 12).double())
+    swdc.export_onnx(program, tmp_path / "attention.onnx")
+    assert (tmp_path / "attention.onnx").exists()
