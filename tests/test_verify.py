@@ -16,7 +16,7 @@ from swdc.plan import Plan
 from swdc.program import Program
 from swdc.samples import relative_error
 from swdc.verify import LEAST_EFFECT, TOLERANCE, Certificate
-from tests.support import Function, conv, image, plan_of, random_plan, traced
+from tests.support import Function, conv, image, plan_of, random_plan, randomise, traced
 
 
 class Small(nn.Module):
@@ -363,3 +363,12 @@ def test_the_relative_error_of_numbers_that_may_not_be_finite(
     expected: list[float], actual: list[float], error: float
 ) -> None:
     assert relative_error(torch.tensor(expected), torch.tensor(actual)) == error
+
+
+def test_statistics_that_training_moves_are_no_answer_to_the_input() -> None:
+    model = Function(lambda m, x: m.b(m.norm(m.a(x) * 0)), a=nn.Linear(3, 6), norm=nn.BatchNorm1d(6), b=nn.Linear(6, 2))
+    program = traced(randomise(model), torch.randn(2, 3, dtype=torch.float64))
+    plan = random_plan(program)
+    certificate = swdc.verify(swdc.mask(program, plan), swdc.slim(program, plan))
+    assert not certificate.exact
+    assert any("the same output for any input" in note for note in certificate.notes)
