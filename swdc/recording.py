@@ -37,14 +37,14 @@ def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     given = [leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
     with buffers_kept(model), without_gradients(), enable_python_dispatcher():
         try:
-            ran = _OnValues(model, given).run(model, structure, batch=0)
+            ran = OnValues(model, given).run(model, structure, batch=0)
         except CannotFollow as reason:
             raise TraceError(f"expected a plain graph, but {reason}; write it with ordinary operators") from reason
     captured = Joining(model, named_leaves(model, inputs), ran, ran).captured(structure)
     return replace(captured, by=RECORD, notes=(NOTE,))
 
 
-class _OnValues(Recorder):  # type: ignore[no-untyped-call]
+class OnValues(Recorder):  # type: ignore[no-untyped-call]
     """Runs every operator as it is; tensors are known as long as the model holds them."""
 
     def __init__(self, model: nn.Module, inputs: list[Any]) -> None:

@@ -24,6 +24,7 @@ from swdc.exporting import export
 from swdc.following import follow
 from swdc.grids import FACTORS, HEADS
 from swdc.modes import modes_kept, training_differences
+from swdc.probing import branches_on_findings
 from swdc.program import Program, is_meta
 from swdc.raising import Raising, shape_of_value
 from swdc.recording import record
@@ -140,31 +141,38 @@ def _capture(model: nn.Module, args: Any, kwargs: Any, put_back: PutBack) -> tup
 
     ``put_back`` makes the model what it was before: what an attempt leaves in it must not reach the next.
 
-    With dynamic sizes; with those of another batch, where the model's code takes the example's for a constant; with
-    fixed sizes; and by recording, where the code depends on the values of the inputs. What fails with gradients is
-    tried without.
+    By following; by export with dynamic sizes, with those of another batch, where the model's code takes the example's
+    for a constant, with fixed sizes; and by recording, where the code depends on the values of the inputs. What fails
+    with gradients is tried without.
     """
     batched = shared_batch((args, kwargs)) is not None
     failures: list[Exception] = []
     followed = _attempt([], put_back, follow, model, args, kwargs, put_back)
     if followed is not None:
         return followed, batched
-    for inputs in _examples((args, kwargs), batched):
-        captured = _attempt(failures, put_back, export, model, *inputs, dynamic_dims(inputs))
-        if captured is not None and (not batched or _batch_is_dynamic(captured)):
-            return captured, batched
-        if failures:
-            _check_runs(model, args, kwargs)
-        if failures and _depends_on_values(failures[-1]):
-            break
-    else:
-        fixed = _attempt(failures, put_back, export, model, args, kwargs)
-        if fixed is not None:
-            return replace(fixed, notes=(*fixed.notes, FIXED)), batched
+    if not branches_on_findings(model, args, kwargs, put_back):
+        exported = _exported(failures, put_back, model, args, kwargs, batched)
+        if exported is not None:
+            return exported, batched
     recorded = _attempt(failures, put_back, record, model, args, kwargs)
     if recorded is not None:
         return recorded, batched
     raise TraceError(_why(model, failures[0])) from failures[0]
+
+
+def _exported(
+    failures: list[Exception], put_back: PutBack, model: nn.Module, args: Any, kwargs: Any, batched: bool
+) -> Captured | None:
+    for inputs in _examples((args, kwargs), batched):
+        captured = _attempt(failures, put_back, export, model, *inputs, dynamic_dims(inputs))
+        if captured is not None and (not batched or _batch_is_dynamic(captured)):
+            return captured
+        if failures:
+            _check_runs(model, args, kwargs)
+        if failures and _depends_on_values(failures[-1]):
+            return None
+    fixed = _attempt(failures, put_back, export, model, args, kwargs)
+    return None if fixed is None else replace(fixed, notes=(*fixed.notes, FIXED))
 
 
 def _examples(inputs: Any, batched: bool) -> list[Any]:

@@ -37,6 +37,7 @@ LAYERS = [
         "exporting",
         "following",
         "recording",
+        "probing",
         "values",
         "tape",
         "onnx_signature",

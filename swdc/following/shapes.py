@@ -40,12 +40,12 @@ def run(model: nn.Module, inputs: Any, batch: int, forms: Forms, most: int = MOS
     Raises ``CannotFollow`` where it calls more than ``most`` operators, and whatever the model raises.
     """
     leaves, structure = pytree.tree_flatten(inputs)
-    with _as_export_does():
+    with as_export_does():
         return _OnShapes(model, leaves, batch, forms, most).run(model, structure, batch)
 
 
 @contextmanager
-def _as_export_does() -> Iterator[None]:
+def as_export_does() -> Iterator[None]:
     """Tell libraries that a model is being captured, and let none take a fused path or draw random numbers."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
