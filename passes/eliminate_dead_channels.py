@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx, nn
 
+from swdc.arranging import arranged
 from swdc.call import Call, Ref
 from swdc.contract import Pass, PassResult
 from swdc.count import totals
@@ -37,7 +39,8 @@ class EliminateDeadChannels(Pass):
     def apply(self, program: Program) -> PassResult:
         """Return the slim program; it shares no tensor with the given one."""
         coupling = program.coupling
-        kept = Kept(coupling, coupling.keep(self.plan.kept))
+        stays = coupling.keep(self.plan.kept)
+        kept = Kept(coupling, stays, arranged(program, coupling, stays))
 
         def change(call: Call, operator: Operator) -> Mapping[str, Any]:
             return operator.resize(call, kept)
@@ -79,10 +82,9 @@ class EliminateDeadChannels(Pass):
 def _cut_tensor(tensor: torch.Tensor, name: str, kept: Kept) -> torch.Tensor:
     data = tensor.detach()
     for dim in range(tensor.dim()):
-        mask = kept.mask(Ref(name), dim)
-        if mask is not None and not mask.all():
-            indices = torch.from_numpy(mask.nonzero()[0]).to(tensor.device)
-            data = data.index_select(dim, indices)
+        indices = kept.indices(Ref(name), dim)
+        if indices is not None and not np.array_equal(indices, np.arange(tensor.shape[dim])):
+            data = data.index_select(dim, torch.from_numpy(indices).to(tensor.device))
     if data.data_ptr() == tensor.data_ptr():
         data = data.clone()
     return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data

@@ -14,6 +14,7 @@ from torch import nn
 from swdc.call import Call, Ref
 from swdc.contract import Pass, PassResult
 from swdc.count import totals
+from swdc.naming import unused
 from swdc.ops import Operator, calls
 from swdc.plan import Plan
 from swdc.program import SHAPE, Origin, Program
@@ -70,10 +71,7 @@ class FoldConstantChannels(Pass):
 def _name_of_new_bias(call: Call, tensors: dict[str, torch.Tensor]) -> Ref:
     if call.node.op == "call_module":
         return Ref(f"{call.node.target}.bias")
-    name, number = f"{call.node.name}_bias", 2
-    while name in tensors:
-        name, number = f"{call.node.name}_bias_{number}", number + 1
-    return Ref(name)
+    return Ref(unused(f"{call.node.name}_bias", tensors))
 
 
 def _fold(call: Call, constants: npt.NDArray[np.float64], tensors: dict[str, torch.Tensor]) -> tuple[Ref, torch.Tensor]:

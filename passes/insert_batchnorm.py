@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from swdc.contract import Pass, PassResult
 from swdc.errors import PassError
+from swdc.naming import unused
 from swdc.program import DTYPE, SCOPE, SHAPE, Program, copy_graph
 
 _SUMS = ("aten.add.Tensor",)
@@ -99,7 +100,4 @@ def _is_norm(node: fx.Node, program: Program) -> bool:
 def _free_path(node: fx.Node, taken: set[str]) -> str:
     scope = node.meta.get(SCOPE) or ""
     base = f"{scope}.sum_batchnorm" if scope else "sum_batchnorm"
-    path, number = base, 2
-    while path in taken:
-        path, number = f"{base}_{number}", number + 1
-    return path
+    return unused(base, taken)

@@ -24,6 +24,7 @@ from swdc.grids import Grid, settle
 from swdc.groups import READS, WRITES, Bools, Ids, Labelled, Reason
 from swdc.program import DTYPE, SHAPE, Program, tensors_of
 from swdc.sizes import evaluate, stand_ins
+from swdc.sums import free_operands
 
 Dead = float | npt.NDArray[np.float64]
 """The value of dead channels along one dimension: one for all, or one per index; NaN where it is not a constant."""
@@ -41,6 +42,7 @@ class Channels:
         self._tensor_shapes = {name: tuple(t.shape) for name, t in tensors.items()}
         self._tensor_dtypes = {name: t.dtype for name, t in tensors.items()}
         self._readers = _readers(program, self._canonical)
+        self._free = free_operands(program)
         self._stand_ins = stand_ins(sorted(program.facts.symbols))
         self._node_labels: dict[Any, tuple[Ids | None, ...]] = {}
         self._node_dead: dict[Any, tuple[Dead, ...]] = {}
@@ -102,6 +104,10 @@ class Channels:
         if isinstance(value, Ref):
             return [0.0] * len(self._tensor_shapes[value])
         return list(self._node_dead.get(value, (UNKNOWN,) * len(value.meta.get(SHAPE) or ())))
+
+    def free(self, call: Call) -> tuple[fx.Node, ...]:
+        """Return the operands of a sum that keep channels of their own (``swdc.sums``)."""
+        return tuple(self._free.get(call.node, ()))
 
     # -- what rules say -----------------------------------------------------------------------------------------
 

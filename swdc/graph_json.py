@@ -58,6 +58,7 @@ def encode_program(program: Program) -> dict[str, Any]:
             "notes": list(facts.notes),
             "attention": facts.attention,
             "captured_by": facts.captured_by,
+            "policy": facts.policy,
         },
         "example": {
             "structure": encode_structure(structure),
@@ -137,6 +138,7 @@ def decode_program(
         notes=tuple(facts["notes"]),
         attention=facts["attention"],
         captured_by=facts["captured_by"],
+        policy=facts["policy"],
     )
     program = Program(graph, tensors, leaves, known, transient)
     for path, training in data["modes"].items():

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from torch import fx
 
 from swdc.call import Ref, Value
-from swdc.groups import Bools, Coupling
+from swdc.groups import Bools, Coupling, Ids
 from swdc.program import SHAPE
 from swdc.sizes import simplify
 
@@ -16,17 +17,32 @@ from swdc.sizes import simplify
 class Kept:
     """A plan as seen from the values of a program."""
 
-    def __init__(self, coupling: Coupling, stays: Bools) -> None:
-        """``stays`` says for each set of coupled channels whether it stays."""
+    def __init__(self, coupling: Coupling, stays: Bools, rank: Ids | None = None) -> None:
+        """``stays`` says for each set of coupled channels whether it stays; ``rank`` orders those that do.
+
+        Without ``rank``, and where two ranks are equal, channels stay in the order that they had.
+        """
         self._coupling = coupling
         self._stays = stays
+        self._rank = rank
 
     def mask(self, value: Value, dim: int) -> Bools | None:
         """Return which indices along a dimension stay; ``None`` where the dimension holds no channels."""
+        ids = self._ids(value, dim)
+        return None if ids is None else self._stays[ids]
+
+    def _ids(self, value: Value, dim: int) -> Ids | None:
         table = self._coupling.tensors if isinstance(value, Ref) else self._coupling.nodes
         labels = table.get(value if isinstance(value, Ref) else value.name)
-        ids = labels[dim] if labels is not None else None
-        return None if ids is None else self._stays[ids]
+        return labels[dim] if labels is not None else None
+
+    def indices(self, value: Value, dim: int) -> Ids | None:
+        """Return the indices along a dimension that stay, in their new order; ``None`` where it holds no channels."""
+        ids = self._ids(value, dim)
+        if ids is None:
+            return None
+        stay = np.flatnonzero(self._stays[ids])
+        return stay if self._rank is None else stay[np.argsort(self._rank[ids[stay]], kind="stable")]
 
     def masks(self, value: Value) -> list[Bools | None]:
         """Return which indices stay along each dimension of a value that an operator's rule has labelled."""

@@ -24,6 +24,11 @@ class Plan:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def policy(self) -> str | None:
+        """The policy for residual sums that this plan is for; ``None`` where it is the program's, whichever that is."""
+        return self.settings.get("policy")
+
+    @property
     def removed_channels(self) -> int:
         """Number of channels that go."""
         return sum(self.widths[name] - len(kept) for name, kept in self.kept.items())

@@ -15,10 +15,10 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from swdc.contract import find_pass
-from swdc.errors import InputError, PassError, SwdcError
+from swdc.errors import InputError, PassError, PlanError, SwdcError
 from swdc.explanation import Explanation, explain
 from swdc.grids import HEADS
-from swdc.groups import ChannelGroup, Coupling, Frozen
+from swdc.groups import POLICIES, TIED, ChannelGroup, Coupling, Frozen
 from swdc.sizes import Shape
 
 if TYPE_CHECKING:
@@ -56,8 +56,9 @@ class Facts:
 
     ``symbols`` gives each symbolic size its value in the example inputs; ``batch`` names the symbol of the batch, or
     is ``None`` where the inputs have no common leading dimension (a graph network). ``example`` holds positional and
-    keyword example inputs. ``attention`` says what attentions lose, ``heads`` or ``head_dim``. ``captured_by`` is
-    ``"export"``, or ``"record"`` for a program that stands for the example inputs only.
+    keyword example inputs. ``attention`` says what attentions lose, ``heads`` or ``head_dim``; ``policy`` whether the
+    sides of a residual sum are ``tied`` or ``free``. ``captured_by`` is ``"export"``, or ``"record"`` for a program
+    that stands for the example inputs only.
     """
 
     symbols: Mapping[str, int]
@@ -67,6 +68,7 @@ class Facts:
     notes: tuple[str, ...] = ()
     attention: str = HEADS
     captured_by: str = "export"
+    policy: str = TIED
 
     def sizes(self, batch: int = 1) -> dict[str, int]:
         """Return a value for each symbol, with the given batch size."""
@@ -209,7 +211,7 @@ class Program(fx.GraphModule):
             f"{n.op} {n.name} {_named(n.target)} {n.args} {n.kwargs} {n.meta.get(SHAPE)}" for n in self.graph.nodes
         ]
         lines += [f"{path} {module}" for path, module in self.leaves.items()]
-        lines.append(self.facts.attention)
+        lines.append(f"{self.facts.attention} {self.facts.policy}")
         lines += [f"{name} {tuple(t.shape)}" for name, t in sorted(self.tensors.items())]
         return hashlib.sha256(_DEVICE.sub("device", "\n".join(lines)).encode()).hexdigest()
 
@@ -259,6 +261,18 @@ class Program(fx.GraphModule):
                 above = above.rpartition(".")[0]
             module.training = modes[above]
         return self
+
+    def under(self, policy: str | None) -> Program:
+        """Return a program of the same tensors whose residual sums are ``tied`` or ``free``.
+
+        That is this one where they are, or where ``policy`` is ``None``.
+        """
+        if policy in (None, self.facts.policy):
+            return self
+        if policy not in POLICIES:
+            raise PlanError(f"expected a policy for residual sums of {list(POLICIES)}, got {policy!r}")
+        facts = replace(self.facts, policy=policy)
+        return Program(copy_graph(self.graph), self.tensors, self.leaves, facts, self.transient).follow_modes(self)
 
     def with_origin(self, origin: Origin) -> Program:
         """Record where this program comes from, and return it."""

@@ -28,6 +28,7 @@ def mask(program: Program, plan: Plan) -> Program:
 
     Raises ``PlanError`` if the plan was not made for this program, or the program is on the meta device.
     """
+    program = program.under(plan.policy)
     plan.check(program)
     if is_meta(program):
         raise PlanError("expected a program with values to mask, got one on the meta device; give it values first")
@@ -40,6 +41,7 @@ def slim(program: Program, plan: Plan) -> Program:
     Takes the program itself or a masked copy, and shares no tensor with it. Raises ``PlanError`` if the plan was
     not made for this program.
     """
+    program = program.under(plan.policy)
     plan.check(program)
     return run(program, [find_pass(name)(plan=plan) for name in SLIM_PIPELINE]).program  # type: ignore[call-arg]
 

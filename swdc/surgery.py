@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,13 +12,19 @@ from torch import fx, nn
 
 from swdc.call import Call, Ref, bind_arguments, unbind
 from swdc.errors import PassError
+from swdc.naming import unused
 from swdc.ops import Leaf, Operator, calls, lookup
 from swdc.ops.base import is_overload, target_of
 from swdc.program import SCOPE, SHAPE, Program
+from swdc.routing import PAD, SLICE, Routed, Step
 from swdc.sizes import Shape
 
 Change = Callable[[Call, Operator], Mapping[str, Any]]
-"""Returns the arguments of a call that change; ``operator`` among them replaces the operator itself."""
+"""Returns the arguments of a call that change; ``operator`` among them replaces the operator itself.
+
+A ``Routed`` among them is a value whose channels are taken from others; ``forward`` alone is the value that stands for
+the result of the call from then on.
+"""
 
 
 def rebuild(
@@ -36,20 +42,26 @@ def rebuild(
 
 class _Rebuilding:
     def __init__(self, program: Program, tensors: Mapping[str, torch.Tensor], change: Change, reshape: Any) -> None:
-        self.old, self.tensors, self.change, self.reshape = program, tensors, change, reshape
+        self.old, self.tensors, self.change, self.reshape = program, dict(tensors), change, reshape
         self.graph = fx.Graph()
         self.made: dict[fx.Node, fx.Node] = {}
         self.leaves: dict[str, nn.Module] = {}
         self.fetched: dict[str, fx.Node] = {}
         self.called = set(program.leaves)
         self.occupied = _paths(program)
+        self.names = {node.name for node in program.graph.nodes}
 
     def program(self, transient: Iterable[str]) -> Program:
         for node in self.old.graph.nodes:
-            if node.op in ("call_function", "call_module"):
-                self.made[node] = self._call(node)
-            else:
+            if node.op not in ("call_function", "call_module"):
                 self.made[node] = self.graph.node_copy(node, lambda n: self.made[n])
+            else:
+                operator, call = calls(self.old)[node]
+                changes = dict(self.change(call, operator))
+                if "forward" in changes:
+                    self.made[node] = self._new(changes["forward"])
+                    continue
+                self.made[node] = self._call(node, operator, call, changes)
             self.made[node].meta = {**node.meta, SHAPE: self.reshape(node)}
             if node.op == "get_attr":
                 self.fetched[str(node.target)] = self.made[node]
@@ -58,9 +70,7 @@ class _Rebuilding:
         program = Program(self.graph, self.tensors, self.leaves, facts, transient)
         return program.follow_modes(self.old)
 
-    def _call(self, node: fx.Node) -> fx.Node:
-        operator, call = calls(self.old)[node]
-        changes = dict(self.change(call, operator))
+    def _call(self, node: fx.Node, operator: Operator, call: Call, changes: dict[str, Any]) -> fx.Node:
         name = changes.pop("operator", call.operator)
         new = operator if name == call.operator else lookup(name)
         arguments = {**call.arguments, **changes}
@@ -113,10 +123,7 @@ class _Rebuilding:
             if inner in self.called or inner in self.leaves:
                 break
             scope = inner
-        path = base = f"{scope}.{node.name}".strip(".")
-        number = 2
-        while path in self.occupied:
-            path, number = f"{base}_{number}", number + 1
+        path = unused(f"{scope}.{node.name}".strip("."), self.occupied)
         self.occupied.add(path)
         return path
 
@@ -126,11 +133,45 @@ class _Rebuilding:
             return self.made[argument]
         if isinstance(argument, Ref):
             return self.fetched.get(argument) or self.graph.get_attr(argument)
+        if isinstance(argument, Routed):
+            return self._routed(argument)
         if isinstance(argument, list | tuple):
             return type(argument)(self._new(a) for a in argument)
         if isinstance(argument, dict):
             return {name: self._new(value) for name, value in argument.items()}
         return argument
+
+    def _routed(self, routed: Routed) -> fx.Node:
+        """Make the nodes that bring a value to the channels that are wanted."""
+        node, dim = self.made[routed.value], routed.dim
+        for step in routed.steps():
+            shape = list(node.meta[SHAPE])
+            target, args = self._operator(step, routed, len(shape))
+            shape[dim] = step.size(shape[dim])
+            name = unused(f"{routed.value.name}_{step.kind}", self.names)
+            self.names.add(name)
+            made = self.graph.create_node("call_function", target, (node, *args), name=name)
+            made.meta = {**node.meta, SHAPE: tuple(shape)}
+            node = made
+        return node
+
+    def _operator(self, step: Step, routed: Routed, rank: int) -> tuple[Any, tuple[Any, ...]]:
+        """Return the operator of a step, and its arguments but for the value."""
+        if step.kind == SLICE:
+            return torch.ops.aten.slice.Tensor, (routed.dim, step.first, step.last)
+        if step.kind == PAD:
+            sides = [0, 0] * (rank - 1 - routed.dim) + [step.first, step.last]
+            return torch.ops.aten.constant_pad_nd.default, (sides,)
+        indices = self._constant(f"{routed.value.name}_channels", step.indices)
+        return torch.ops.aten.index_select.default, (routed.dim, indices)
+
+    def _constant(self, base: str, indices: Sequence[int]) -> fx.Node:
+        """Return a node that fetches a new buffer."""
+        name = unused(base, self.occupied)
+        self.occupied.add(name)
+        device = next((t.device for t in self.tensors.values()), None)
+        self.tensors[name] = torch.tensor(indices, device=device)
+        return self.graph.get_attr(name)
 
 
 def _paths(program: Program) -> set[str]:

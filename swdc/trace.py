@@ -23,6 +23,7 @@ from swdc.errors import TraceError
 from swdc.exporting import export
 from swdc.following import follow
 from swdc.grids import FACTORS, HEADS
+from swdc.groups import POLICIES, TIED
 from swdc.modes import modes_kept, training_differences
 from swdc.probing import branches_on_findings
 from swdc.program import Program, is_meta
@@ -37,7 +38,7 @@ Example = torch.Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS) -> Program:
+def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS, policy: str = TIED) -> Program:
     """Capture a model as a Program that holds the model's own parameters.
 
     ``example_inputs`` is a tensor, a tuple of positional arguments, or a dict of keyword arguments. The leading
@@ -50,6 +51,10 @@ def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS) -> 
     ``attention`` says what attentions lose where both are possible: whole ``heads``, or the same positions of every
     head, ``head_dim``. What a head is follows from the graph.
 
+    ``policy`` says whether the two sides of a residual sum keep the same channels, ``tied``, or each its own, ``free``:
+    where a batch norm follows the sum (``swdc.insert_batchnorm``), its gain decides over what is read of the sum, and
+    the batch norm before a shortcut over what the shortcut brings. Other sums stay tied.
+
     The graph is that of evaluation; leaf modules (convolutions, norms, dropout) train as they should. What else
     differs in training is named in a warning and in ``program.facts.notes``. The model itself is not changed.
 
@@ -59,7 +64,10 @@ def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS) -> 
         raise TraceError(f"expected a torch.nn.Module, got {type(model).__name__}; give the model itself")
     if attention not in FACTORS:
         raise TraceError(f"expected attention as one of {list(FACTORS)}, got {attention!r}")
+    if policy not in POLICIES:
+        raise TraceError(f"expected policy as one of {list(POLICIES)}, got {policy!r}")
     program = _program(model, _normalised(example_inputs), attention, _capture)
+    program.facts = replace(program.facts, policy=policy)
     for note in program.facts.notes:
         warnings.warn(note, stacklevel=2)
     return program

@@ -18,15 +18,27 @@ ROOT = Path(__file__).parent.parent
 PASSES = sorted(p for p in (ROOT / "passes").glob("*.py") if p.stem != "__init__")
 
 LAYERS = [
-    ["errors", "sizes", "threads", "precision", "networks", "statistics", "results", "recurrence", "collecting"],
+    [
+        "errors",
+        "sizes",
+        "threads",
+        "precision",
+        "networks",
+        "statistics",
+        "results",
+        "recurrence",
+        "collecting",
+        "naming",
+    ],
     ["groups", "explanation", "contract", "folders", "checkpoint", "shards"],
     ["grids"],
     ["program"],
-    ["call", "plan", "modes", "restoring", "samples", "runtime", "batching", "captured"],
+    ["call", "plan", "sums", "routing", "modes", "restoring", "samples", "runtime", "batching", "captured"],
     ["channels", "kept"],
     ["ops"],
     [
         "pipeline",
+        "arranging",
         "surgery",
         "count",
         "sparsity",

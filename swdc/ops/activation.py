@@ -21,6 +21,7 @@ from swdc.ops.leaves import adopt, bare, refs
 class Dropout(Leaf):
     """Dropout, of elements or of whole channels: zero stays zero in training as in evaluation."""
 
+    any_order = True
     names = ("aten.dropout.default", "aten.feature_dropout.default")
     modules = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
     repeats = True
@@ -112,6 +113,7 @@ class GatedLinearUnit(Operator):
 class PReLU(Leaf):
     """A leaky ReLU with a learnt slope, one for all or one for each channel."""
 
+    any_order = True
     names = ("aten.prelu.default",)
     modules = (nn.PReLU,)
     data = "self"

@@ -45,6 +45,9 @@ class Operator:
     repeats: ClassVar[bool] = False
     """Whether the rules can deal with dimensions of symbolic size along which channels repeat."""
 
+    any_order: ClassVar[bool] = False
+    """Whether channels may be put in another order, the same in all that a call reads and writes."""
+
     def couple(self, call: Call, channels: Channels) -> None:
         """Say which labels the result carries, and join or freeze those of the inputs."""
         edit = f"give {call.operator} a rule with swdc.register"
@@ -56,6 +59,10 @@ class Operator:
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """Return the literal arguments that change when channels go."""
         return {}
+
+    def orderless(self, call: Call) -> bool:
+        """Whether this call takes channels in any order; as ``any_order`` says, unless said."""
+        return self.any_order
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """Return the operations of a call; none unless said."""

@@ -16,6 +16,7 @@ from swdc.groups import READS, WRITES, Ids
 from swdc.kept import Kept
 from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_call, register
 from swdc.ops.leaves import adopt, bare, refs
+from swdc.program import SHAPE
 
 
 @register
@@ -70,6 +71,12 @@ class Convolution(Leaf):
             return {}
         rows = mask.reshape(groups, -1)
         return {"groups": int(rows.any(1).sum())}
+
+    def orderless(self, call: Call) -> bool:
+        """Without groups, or with one channel in each: that of the result goes with that of the input."""
+        spatial = int(call.operator.removeprefix("aten.conv")[0])
+        widths = [shape[-spatial - 1] for shape in (call["input"].meta[SHAPE], call.shape)]
+        return call["groups"] == 1 or widths == [call["groups"]] * 2
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """f_in x f_out x k^2 x positions; a grouped filter reads only its own group."""

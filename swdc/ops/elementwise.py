@@ -17,12 +17,17 @@ from swdc.groups import Bools, Ids
 from swdc.ops.base import Operator, register, target_of
 
 
-def couple_broadcast(call: Call, channels: Channels, operands: list[Value]) -> list[Any]:
-    """Join the channels of operands that broadcast against each other, and return the labels of the result."""
+def couple_broadcast(call: Call, channels: Channels, operands: list[Value], skip: int | None = None) -> list[Any]:
+    """Join the channels of operands that broadcast against each other, and return the labels of the result.
+
+    Dimension ``skip`` is left out; without operands there are no labels.
+    """
     sizes = [channels.sizes(operand) for operand in operands]
-    rank = max(map(len, sizes))
+    rank = max(map(len, sizes), default=0)
     result: list[Any] = [None] * rank
     for dim in range(rank):
+        if dim == skip:
+            continue
         aligned = [(o, dim - rank + len(s)) for o, s in zip(operands, sizes, strict=True)]
         aligned = [(o, d) for (o, d), s in zip(aligned, sizes, strict=True) if d >= 0 and s[d] != 1]
         labels = [channels.channels(o, d) for o, d in aligned]
@@ -76,6 +81,7 @@ _OTHERS = """
 class Pointwise(Operator):
     """Any function of the elements at one position."""
 
+    any_order = True
     names: ClassVar[tuple[str, ...]] = (
         *(f"aten.{name}.default" for name in (*_UNARY, *_BINARY)),
         *(f"aten.{name}.{kind}" for name in _WITH_SCALAR for kind in ("Tensor", "Scalar")),
@@ -237,6 +243,7 @@ class Choice(Pointwise):
 class Copy(Operator):
     """The same values, it may be in another type."""
 
+    any_order = True
     names = tuple(
         f"aten.{name}"
         for name in (

@@ -19,6 +19,7 @@ from swdc.ops.leaves import adopt, bare, refs
 class Linear(Leaf):
     """A dense layer sums over the last dimension of its input and writes the last of its result."""
 
+    any_order = True
     names = ("aten.linear.default",)
     modules = (nn.Linear,)
     repeats = True

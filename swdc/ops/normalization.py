@@ -58,6 +58,7 @@ class _ChannelNorm(Leaf):
 class BatchNorm(_ChannelNorm):
     """Batch norm: its gain and shift write the channel again, so a mask that zeroes both gives zero."""
 
+    any_order = True
     names: ClassVar[tuple[str, ...]] = ("aten.batch_norm.default",)
     modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 

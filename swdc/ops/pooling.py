@@ -19,6 +19,7 @@ def _spatial(call: Call) -> int:
 class Pooling(Operator):
     """Averages and maxima over the trailing dimensions: a constant feature map stays what it is."""
 
+    any_order = True
     names = (
         *(f"aten.max_pool{n}d.default" for n in (1, 2, 3)),
         *(f"aten.adaptive_avg_pool{n}d.default" for n in (1, 2, 3)),

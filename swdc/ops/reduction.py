@@ -157,6 +157,7 @@ class VectorNorm(Reduction):
 class Mean(Reduction):
     """Means: dead channels are zeros that stay in the divisor."""
 
+    any_order = True
     names: ClassVar[tuple[str, ...]] = ("aten.mean.dim", "aten.mean.default")
     exact = "swdc.mean"
 

@@ -54,6 +54,7 @@ def _staying(held: list[int], dead: list[Dead]) -> list[int]:
 class View(Operator):
     """A change of shape that keeps the order of elements."""
 
+    any_order = True
     names = (
         "aten.view.default", "aten.reshape.default", "aten._unsafe_view.default", "aten.flatten.using_ints",
         "aten.unflatten.int", "aten.view_as.default", "aten.reshape_as.default",

@@ -30,6 +30,7 @@ def plan(
     round_to: int = 1,
     ignore: Iterable[str] = (),
     weights: Mapping[str, torch.Tensor] | None = None,
+    policy: str | None = None,
 ) -> Plan:
     """Choose the channels to keep.
 
@@ -40,11 +41,14 @@ def plan(
     itself (on the meta device) or has others: a ``swdc.Checkpoint``, or tensors by name.
     ``scope="global"`` compares all channels; ``"group"`` takes the same share of every group, which is ``sparsity``
     itself when the budget is in channels. Kept numbers are multiples of ``round_to`` where a group is wide enough.
+    ``policy`` says whether the sides of residual sums are ``tied`` or ``free`` (see ``swdc.trace``); it is that of the
+    program unless given.
     ``ignore`` names modules or tensors (shell patterns) whose output channels all stay. No group is ever emptied.
 
     Raises ``PlanError`` for arguments out of range, a pattern that matches nothing, or a budget that cannot be met.
     """
     _check(sparsity, scope, round_to)
+    program = program.under(policy)
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     ignored = ignored_groups(program, patterns)
     groups = program.groups
@@ -58,6 +62,7 @@ def plan(
         widths = chooser.smallest(scope, costs, target)
     settings = {
         "sparsity": sparsity, "budget": budget, "scope": scope, "round_to": round_to, "ignore": list(patterns),
+        "policy": program.facts.policy,
         "criterion": criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "function"),
     }  # fmt: skip
     return chooser.plan(widths, program, settings)

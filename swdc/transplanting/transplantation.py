@@ -13,6 +13,7 @@ from torch import nn
 from swdc.call import source_of
 from swdc.errors import PassError, TransplantError
 from swdc.program import SCOPE, Program, tensors_of
+from swdc.sums import SUM
 from swdc.trace import trace, trace_recorded
 from swdc.transplanting.comparing import Comparison
 from swdc.transplanting.extraction import extract
@@ -47,6 +48,18 @@ def transplant(slim: Program, model: nn.Module) -> nn.Module:
     return _Transplanting(slim, model).result()
 
 
+def _check_sums(slim: Program, dense: Program) -> None:
+    """Raise ``TransplantError`` where the sides of a residual sum do not keep the same channels."""
+    read = {node.name: [n.name for n in node.all_input_nodes] for node in slim.graph.nodes}
+    sums = [node for node in dense.graph.nodes if str(node.target) == SUM]
+    routed = [node.name for node in sums if read.get(node.name) != [n.name for n in node.all_input_nodes]]
+    if routed:
+        raise TransplantError(
+            f"expected residual sums whose sides keep the same channels, for the class adds them as they are, got "
+            f"{len(routed)} whose sides differ ({routed[0]} first); plan with policy='tied', or use the slim program"
+        )
+
+
 class _Transplanting:
     def __init__(self, slim: Program, model: nn.Module) -> None:
         if slim.facts.origin is None or slim.facts.origin.dense is not None:
@@ -63,7 +76,9 @@ class _Transplanting:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             again = trace_recorded if is_recorded(slim) else trace
-            self.dense = _own(again(self.mine, example_of(slim), slim.facts.attention), slim)
+            traced = again(self.mine, example_of(slim), slim.facts.attention)
+            self.dense = _own(traced.under(slim.facts.policy), slim)
+            _check_sums(slim, self.dense)
             self.comparison = Comparison(slim, self.dense, model)
             if is_recorded(slim):
                 self.dense, self.slim = masked_path(model, self.dense, slim)

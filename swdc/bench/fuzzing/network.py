@@ -243,8 +243,9 @@ def draw_spec(
 
 def _next_block(builder: _Builder, names: Sequence[str], draw: Draw) -> str:
     """Return a block that reads what there is; every third makes new channels, which can go whatever else happens."""
-    if draw.flip(0.35):
-        return AGAIN if draw.flip(0.2) else FIRST[builder.layouts[-1]]
+    first = [FIRST[layout] for layout in builder.layouts if layout in FIRST]
+    if first and draw.flip(0.35):
+        return AGAIN if draw.flip(0.2) else first[-1]
     there = {ANY, *builder.layouts}
     suited = [name for name in names if there.issuperset(TABLE[name].takes)] or list(names)
     if draw.flip():

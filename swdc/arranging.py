@@ -1,0 +1,131 @@
+"""Putting the channels that stay in an order in which shortcuts bring theirs in a row.
+
+Where the sides of a residual sum keep sets of their own, what they share has to be picked out of the shortcut. The
+order of channels is free as long as everything that reads and writes them agrees, and is chosen here such that the
+shared ones stand in a row on both sides of as many sums as possible: a slice and a pad do, in the place of a gather.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from swdc.call import Ref
+from swdc.groups import Bools, Coupling, Ids
+from swdc.ops import calls
+from swdc.program import Program
+from swdc.sums import CHANNELS, free_operands
+
+
+def arranged(program: Program, coupling: Coupling, stays: Bools) -> Ids | None:
+    """Return the rank of each set of coupled channels among those of its group; ``None`` where the order may stay."""
+    links = _links(program, coupling)
+    if not links:
+        return None
+    rank = np.zeros(len(coupling.group_of), dtype=np.int64)
+    kept = {group: _kept(coupling, stays, group) for group in {g for link in links for g in link}}
+    for group, order in in_rows(links, kept).items():
+        position = np.full(coupling.groups[group].width, -1)
+        position[order] = np.arange(len(order))
+        ids = np.flatnonzero(coupling.group_of == group)
+        rank[ids] = position[coupling.channel_of[ids]]
+    return rank
+
+
+def _kept(coupling: Coupling, stays: Bools, group: int) -> frozenset[int]:
+    ids = np.flatnonzero((coupling.group_of == group) & stays)
+    return frozenset(coupling.channel_of[ids].tolist())
+
+
+def _links(program: Program, coupling: Coupling) -> list[tuple[int, int]]:
+    """Return, for each sum and its free operand, the groups of the operand and of the sum, if both may be reordered."""
+    found = []
+    fixed: set[int] | None = None
+    for node, operands in reversed(list(free_operands(program).items())):
+        fixed = _fixed(program, coupling) if fixed is None else fixed
+        for operand in operands:
+            ends = [_whole(coupling, (coupling.nodes[n.name] or ())[CHANNELS]) for n in (operand, node)]
+            source, target = ends
+            if source is not None and target is not None and source != target and not {source, target} & fixed:
+                found.append((source, target))
+    return found
+
+
+def _whole(coupling: Coupling, ids: Ids | None) -> int | None:
+    """Return the group whose channels, all of them and in order, stand along a dimension."""
+    if ids is None or len(ids) == 0 or coupling.group_of[ids[0]] < 0:
+        return None
+    group = int(coupling.group_of[ids[0]])
+    same = (coupling.group_of[ids] == group).all() and len(ids) == coupling.groups[group].width
+    return group if same and (coupling.channel_of[ids] == np.arange(len(ids))).all() else None
+
+
+def _fixed(program: Program, coupling: Coupling) -> set[int]:
+    """Return the groups whose order something depends on: an operator, or others beside them along a dimension."""
+    fixed: set[int] = set()
+    for ids in _arrays([*coupling.nodes.values(), *coupling.tensors.values()]):
+        if _whole(coupling, ids) is None:
+            fixed.update(np.unique(coupling.group_of[ids]).tolist())
+    for operator, call in calls(program).values():
+        if not operator.orderless(call):
+            tables = [coupling.tensors if isinstance(v, Ref) else coupling.nodes for v in call.tensors()]
+            values = [table.get(str(v)) for table, v in zip(tables, call.tensors(), strict=True)]
+            for ids in _arrays([*values, coupling.nodes.get(call.node.name)]):
+                fixed.update(np.unique(coupling.group_of[ids]).tolist())
+    return fixed
+
+
+def _arrays(labels: Any) -> Iterator[Ids]:
+    """Return the arrays in nested labels."""
+    if isinstance(labels, np.ndarray):
+        yield labels
+    elif labels is not None:
+        for item in labels:
+            yield from _arrays(item)
+
+
+def in_rows(links: Iterable[tuple[int, int]], kept: Mapping[int, frozenset[int]]) -> dict[int, list[int]]:
+    """Return an order of the channels of each group in which as many links as possible share a row of channels.
+
+    A link leads from the group of a shortcut to that of a sum. Orders are lists of blocks; the channels within a block
+    are in no order yet. What a link shares must be a row of whole blocks, but for the first and the last, which are
+    divided; blocks are shared by the groups, so that what is decided holds in all of them. Where that does not go, the
+    group of the sum starts anew, and its shortcut is gathered.
+    """
+    blocks: list[list[int]] = []
+    orders: dict[int, list[int]] = {}
+
+    def new(channels: Iterable[int]) -> list[int]:
+        members = sorted(channels)
+        if not members:
+            return []
+        blocks.append(members)
+        return [len(blocks) - 1]
+
+    def divide(block: int, first: Iterable[int]) -> None:
+        """Split a block in two, wherever it stands; what is in ``first`` comes first."""
+        rest = new(set(blocks[block]).difference(first))
+        blocks[block] = sorted(set(blocks[block]).intersection(first))
+        for order in orders.values():
+            if block in order:
+                order[order.index(block) + 1 : order.index(block) + 1] = rest
+
+    for source, target in links:
+        if source not in orders:
+            orders[source] = new(kept[source])
+        if target in orders:
+            continue
+        shared = kept[source] & kept[target]
+        touched = [n for n, block in enumerate(orders[source]) if shared.intersection(blocks[block])]
+        between = orders[source][touched[0] + 1 : touched[-1]] if touched else []
+        if not touched or any(not shared.issuperset(blocks[block]) for block in between):
+            orders[target] = new(kept[target])
+            continue
+        first, last = orders[source][touched[0]], orders[source][touched[-1]]
+        if first != last:
+            divide(last, shared)
+        divide(first, set(blocks[first]) - shared)
+        orders[target] = [b for b in orders[source] if shared.issuperset(blocks[b])] + new(kept[target] - shared)
+    return {group: [channel for block in order for channel in blocks[block]] for group, order in orders.items()}

@@ -1,0 +1,66 @@
+"""Sums, among them those of residual networks whose two sides keep channels of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from swdc.call import Call
+from swdc.channels import UNKNOWN, Channels
+from swdc.kept import Kept
+from swdc.ops.base import register
+from swdc.ops.elementwise import Pointwise, couple_broadcast
+from swdc.program import SHAPE
+from swdc.routing import Routed
+from swdc.sums import CHANNELS, SUM
+
+
+@register
+class Sum(Pointwise):
+    """A sum; where the policy is ``free`` and a batch norm decides over it, a shortcut is not joined with it."""
+
+    names = (SUM,)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Join what broadcasts together, but for the channels of free operands: dead ones must add nothing."""
+        free = channels.free(call)
+        if not free:
+            super().couple(call, channels)
+            return
+        own = couple_broadcast(call, channels, [o for o in call.tensors() if o not in free])
+        labels = couple_broadcast(call, channels, call.tensors(), skip=CHANNELS)
+        size = channels.sizes(call.node)[CHANNELS]
+        labels[CHANNELS] = own[CHANNELS] if own else channels.fresh(size)
+        channels.set(call, labels)
+        for operand in free:
+            channels.absorb(call, channels.labels(operand)[CHANNELS], channels.dead(operand)[CHANNELS], folds=False)
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """What a free operand brings is not known."""
+        super().fold(call, channels)
+        if channels.free(call):
+            dead = channels.dead(call.node)
+            channels.set_dead(call, [UNKNOWN if d == CHANNELS else value for d, value in enumerate(dead)])
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """Bring the channels of an operand to those of the sum, where they differ."""
+        changes = {name: _routed(call, call[name], kept) for name in ("self", "other")}
+        routed = {name: way for name, way in changes.items() if way is not None}
+        empty = [name for name, way in routed.items() if way.is_empty]
+        if not empty:
+            return routed
+        (left,) = {"self", "other"} - set(empty[:1])
+        return {"forward": routed.get(left, call[left])}
+
+
+def _routed(call: Call, operand: Any, kept: Kept) -> Routed | None:
+    """Return how an operand gets the channels of the sum; ``None`` where it has them."""
+    if not isinstance(operand, fx.Node) or not CHANNELS < len(call.shape) == len(operand.meta[SHAPE]):
+        return None
+    wanted, given = kept.indices(call.node, CHANNELS), kept.indices(operand, CHANNELS)
+    if wanted is None or given is None or np.array_equal(wanted, given):
+        return None
+    place = {int(channel): index for index, channel in enumerate(given)}
+    return Routed(operand, CHANNELS, len(given), tuple(place.get(int(channel), -1) for channel in wanted))

@@ -1,0 +1,173 @@
+"""Residual sums whose two sides keep channels of their own."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import swdc
+from swdc.errors import PlanError, TraceError, TransplantError
+from swdc.networks import ResNet, resnet20, resnet50
+from swdc.plan import Plan
+from swdc.program import Program
+from tests.support import certified, conv, image, operators, plan_of, random_plan, randomise
+
+
+def free(model: nn.Module, example: torch.Tensor | None = None, seed: int = 0) -> Program:
+    given = image(2, 3, 32, 32) if example is None else example
+    return swdc.trace(randomise(model, seed).eval(), given, policy="free")
+
+
+def zeroed(program: Program, seed: int = 0) -> Plan:
+    """Return a plan that removes 50 to 95 % of every group, each at places of its own."""
+    draw = random.Random(seed)
+    kept = {}
+    for group in program.groups:
+        number = max(1, round(group.width * draw.uniform(0.05, 0.5)))
+        kept[group.name] = tuple(sorted(draw.sample(range(group.width), number)))
+    return plan_of(program, kept)
+
+
+def counted(model: ResNet, kept: dict[str, int]) -> int:
+    """Count the parameters that are left, by the formulas of the reference.
+
+    Filters read what the norm before them keeps, and write what their own norm keeps; those before a sum write what the
+    norm after it keeps.
+    """
+    stream = kept["conv1"]
+    total = 3 * 9 * stream + 2 * stream
+    for number, block in enumerate(model.blocks):
+        inside = [name for name in ("conv1", "conv2", "conv3") if hasattr(block, name)]
+        width, outputs = stream, kept[f"blocks.{number}.{inside[-1]}"]
+        for name in inside:
+            written = kept[f"blocks.{number}.{name}"]
+            total += width * written * getattr(block, name).kernel_size[0] ** 2 + 2 * written
+            width = written
+        total += 2 * outputs + (stream * outputs + 2 * outputs if isinstance(block.shortcut, nn.Sequential) else 0)
+        stream = outputs
+    return total + stream * model.fc.out_features + model.fc.out_features
+
+
+class Chain(nn.Module):
+    """Two sums in a row that one batch norm decides over, of a shortcut that others read as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first, self.one, self.two = conv(3, 8), nn.BatchNorm2d(8), conv(8, 8), conv(8, 8)
+        self.last, self.head = nn.BatchNorm2d(8), conv(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(self.stem(x)))
+        logits: torch.Tensor = self.head(torch.relu(self.last(self.one(x) + x + self.two(x))))
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("model", "side"),
+    [(resnet20(width=16), 32), (resnet20(width=64), 16), (resnet50(classes=10), 32)],
+    ids=["resnet20-16", "resnet20-64", "resnet50"],
+)
+def test_every_block_keeps_a_set_of_its_own(model: ResNet, side: int, tmp_path: Path) -> None:
+    program = free(model, image(2, 3, side, side))
+    norms = [name for name, _ in model.named_modules() if name.rpartition(".")[2].startswith("bn")]
+    assert len(program.groups) == len(norms) - len(model.blocks)  # those before the sums decide nothing
+    plan = zeroed(program)
+    _, slim = certified(program, plan)
+    kept = {name: len(channels) for name, channels in plan.kept.items()}
+    assert swdc.count(slim).parameters == counted(model, kept)
+    assert {"aten.slice.Tensor", "aten.constant_pad_nd.default"} <= set(operators(slim))
+    report = swdc.export_onnx(slim.clone(torch.float32), tmp_path / "slim.onnx")
+    assert report.max_relative_error < 1e-4
+
+
+def test_a_tied_program_has_fewer_groups_and_no_other_operators() -> None:
+    program = swdc.trace(randomise(resnet20()).eval(), image(2, 3, 32, 32))
+    _, slim = certified(program)
+    assert len(program.groups) < len(free(resnet20()).groups)
+    assert operators(slim) == operators(program)
+
+
+def test_one_norm_decides_over_a_chain_of_sums() -> None:
+    program = free(Chain(), image(2, 3, 8, 8))
+    assert [group.name for group in program.groups] == ["stem", "one"]
+    _, slim = certified(program, plan_of(program, {"stem": (0, 1, 2, 5), "one": (2, 4, 5, 7)}))
+    routed = [n for n in slim.graph.nodes if str(n.target) == "aten.slice.Tensor"]
+    assert len(routed) == 1  # two of the channels are shared, and stand in a row
+    assert slim.get_submodule("one").weight.shape[:2] == (4, 4)
+
+
+def test_a_shortcut_without_shared_channels_vanishes() -> None:
+    program = free(Chain(), image(2, 3, 8, 8))
+    _, slim = certified(program, plan_of(program, {"stem": (0, 1), "one": (2, 3, 4)}))
+    assert operators(slim).count("aten.add.Tensor") == 1
+
+
+def test_sums_without_a_norm_stay_tied() -> None:
+    program = free(resnet20(inserted_batchnorm=False))
+    tied = swdc.trace(randomise(resnet20(inserted_batchnorm=False)).eval(), image(2, 3, 32, 32))
+    assert [g.width for g in program.groups] == [g.width for g in tied.groups]
+    inserted = swdc.insert_batchnorm(program)
+    assert inserted.facts.policy == "free"
+    assert len(inserted.groups) > len(program.groups)
+    certified(inserted)
+
+
+def test_a_shortcut_that_is_not_zero_when_dead_keeps_its_channels() -> None:
+    class Shifted(Chain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.sigmoid(self.first(self.stem(x)))
+            logits: torch.Tensor = self.head(torch.relu(self.last(self.one(x) + x)))
+            return logits
+
+    program = free(Shifted(), image(2, 3, 8, 8))
+    assert [group.name for group in program.groups] == ["one"]
+    assert any("its dead value is not a constant" in str(f.reason) for f in program.frozen)
+    certified(program)
+
+
+def test_a_plan_carries_its_policy() -> None:
+    model = randomise(resnet20()).eval()
+    program = swdc.trace(model, image(2, 3, 32, 32))
+    plan = swdc.plan(program, 0.5, criterion="gamma", policy="free")
+    assert plan.policy == "free"
+    slim = swdc.slim(program, Plan.from_dict(plan.to_dict()))
+    assert slim.facts.policy == "free"
+    assert swdc.verify(swdc.mask(program, plan), slim).exact
+    assert program.facts.policy == "tied"
+    again = swdc.plan(swdc.trace(model, image(2, 3, 32, 32), policy="free"), 0.5, criterion="gamma")
+    assert again == plan
+
+
+def test_selective_weight_decay_acts_on_the_sets_of_each_block() -> None:
+    program = free(resnet20())
+    swd = swdc.SWD(program, target=0.8, a_min=1.0, a_max=10.0, steps=10)
+    plan = swd.plan()
+    assert set(plan.kept) == {group.name for group in program.groups}
+    _, slim = certified(program, plan)
+    assert swdc.count(slim).parameters <= 0.2 * swdc.count(program).parameters
+
+
+def test_what_is_saved_stays_free(tmp_path: Path) -> None:
+    program = free(Chain(), image(2, 3, 8, 8))
+    slim = swdc.slim(program, random_plan(program))
+    swdc.save(slim, tmp_path / "slim")
+    loaded = swdc.load(tmp_path / "slim")
+    assert loaded.facts.policy == "free"
+    assert torch.equal(loaded(image(2, 3, 8, 8)), slim(image(2, 3, 8, 8)))
+
+
+def test_bad_policies_are_refused() -> None:
+    model = randomise(Chain()).eval()
+    with pytest.raises(TraceError, match=r"expected policy as one of \['tied', 'free'\], got 'loose'"):
+        swdc.trace(model, image(2, 3, 8, 8), policy="loose")
+    program = swdc.trace(model, image(2, 3, 8, 8))
+    with pytest.raises(PlanError, match="expected a policy for residual sums"):
+        swdc.plan(program, 0.5, policy="loose")
+    freed = swdc.trace(model, image(2, 3, 8, 8), policy="free")
+    slim = swdc.slim(freed, plan_of(freed, {"stem": (0, 1, 2), "one": (2, 3)}))
+    with pytest.raises(TransplantError, match="expected residual sums whose sides keep the same channels"):
+        swdc.transplant(slim, model)
