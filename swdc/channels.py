@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,9 @@ _OTHER_FACTOR = "the dimension that it is a factor of loses channels along anoth
 
 class Channels:
     """Labels of all values of one program, filled in by the operators' rules in the order of the graph."""
+
+    masked: ClassVar[bool] = True
+    """Whether a dead channel is one that a mask sets to zero, in everything that writes it."""
 
     def __init__(self, program: Program) -> None:
         tensors = program.tensors
@@ -108,6 +111,14 @@ class Channels:
     def free(self, call: Call) -> tuple[fx.Node, ...]:
         """Return the operands of a sum that keep channels of their own (``swdc.sums``)."""
         return tuple(self._free.get(call.node, ()))
+
+    def written(self, call: Call, arriving: Dead, folds: bool) -> Dead:
+        """Return the dead value of what a layer writes that reads ``arriving``: the bias where its filter is zero.
+
+        ``folds`` says that a constant input adds the same at every position.
+        """
+        bias = call["bias"]
+        return affine(self.dead(call["weight"])[0], 0.0 if bias is None else self.dead(bias)[0])
 
     # -- what rules say -----------------------------------------------------------------------------------------
 
@@ -245,11 +256,15 @@ class Channels:
         labels = self.labels(value)[dim]
         if isinstance(weight, Ref):
             self.bind(weight, weight_dim, labels, READS, call)
-            dead = self.dead(value)[dim]
+            dead = self.arriving(value, dim, weight, weight_dim)
         else:
             self.join(labels, self.channels(weight, weight_dim), call)
             dead = product(self.dead(value)[dim], self.dead(weight)[weight_dim])
         self.absorb(call, labels, dead, folds)
+
+    def arriving(self, value: Value, dim: int, weight: Ref, weight_dim: int) -> Dead:
+        """Return the dead values along a dimension as a weight reads them."""
+        return self.dead(value)[dim]
 
     def _owns_bias(self, call: Call) -> bool:
         if call["bias"] is None and call.node.op == "call_function":
@@ -368,15 +383,18 @@ def _readers(program: Program, canonical: Mapping[str, str]) -> Counter[str]:
 def affine(gain: Dead, shift: Dead) -> Dead:
     """Return the dead value of ``gain * x + shift`` for any x: the shift where the gain is zero."""
     a, b = np.broadcast_arrays(np.asarray(gain, dtype=np.float64), np.asarray(shift, dtype=np.float64))
-    result = np.where(a == 0, b, UNKNOWN)
-    return float(result) if result.ndim == 0 else result
+    return plain(np.where(a == 0, b, UNKNOWN))
 
 
 def product(one: Dead, other: Dead) -> Dead:
     """Return the dead value of a product: zero where either factor is zero."""
     a, b = np.broadcast_arrays(np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64))
-    result = np.where((a == 0) | (b == 0), 0.0, a * b)
-    return float(result) if result.ndim == 0 else result
+    return plain(np.where((a == 0) | (b == 0), 0.0, a * b))
+
+
+def plain(values: Any) -> Dead:
+    """Return a number for a result without dimensions."""
+    return float(values) if np.ndim(values) == 0 else values
 
 
 def at(dead: Dead, where: Ids | Bools | slice) -> Dead:

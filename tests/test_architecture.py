@@ -39,6 +39,7 @@ LAYERS = [
     [
         "pipeline",
         "arranging",
+        "cutting",
         "surgery",
         "count",
         "sparsity",

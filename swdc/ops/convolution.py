@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from swdc.call import Call
-from swdc.channels import UNKNOWN, Channels, Dead, affine
+from swdc.channels import UNKNOWN, Channels, Dead
 from swdc.groups import READS, WRITES, Ids
 from swdc.kept import Kept
 from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_call, register
@@ -59,8 +59,8 @@ class Convolution(Leaf):
 
     def fold(self, call: Call, channels: Channels) -> None:
         """A dead filter with its bias gone gives zero."""
-        weight, bias = call["weight"], call["bias"]
-        dead = affine(channels.dead(weight)[0], 0.0 if bias is None else channels.dead(bias)[0])
+        dim = len(call.shape) - len(channels.sizes(call["weight"])) + 1
+        dead = channels.written(call, channels.dead(call["input"])[dim], self.folds(call))
         channels.set_dead(call, [dead] * len(call.shape))
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:

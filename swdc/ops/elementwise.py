@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from swdc.call import Call, Value
-from swdc.channels import UNKNOWN, Channels, Dead
+from swdc.channels import UNKNOWN, Channels, Dead, plain
 from swdc.groups import Bools, Ids
 from swdc.ops.base import Operator, register, target_of
 
@@ -322,8 +322,3 @@ def in_type(dead: Dead, dtype: torch.dtype) -> Dead:
     values = np.asarray(dead, dtype=np.float64)
     cast = values != 0 if dtype == torch.bool else np.trunc(values)
     return plain(np.where(np.isnan(values), UNKNOWN, cast))
-
-
-def plain(values: Any) -> Dead:
-    """Return a number for a result without dimensions."""
-    return float(values) if np.ndim(values) == 0 else values

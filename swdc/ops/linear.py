@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from swdc.call import Call
-from swdc.channels import UNKNOWN, Channels, affine
+from swdc.channels import UNKNOWN, Channels
 from swdc.groups import WRITES
 from swdc.ops.base import Cost, Leaf, ShapeOf, register
 from swdc.ops.leaves import adopt, bare, refs
@@ -35,8 +35,7 @@ class Linear(Leaf):
 
     def fold(self, call: Call, channels: Channels) -> None:
         """A dead row of the weight with its bias gone gives zero."""
-        weight, bias = call["weight"], call["bias"]
-        dead = affine(channels.dead(weight)[0], 0.0 if bias is None else channels.dead(bias)[0])
+        dead = channels.written(call, channels.dead(call["input"])[-1], folds=True)
         channels.set_dead(call, [UNKNOWN] * (len(call.shape) - 1) + [dead])
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:

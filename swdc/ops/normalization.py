@@ -11,7 +11,7 @@ from torch import nn
 
 from swdc import statistics
 from swdc.call import Call
-from swdc.channels import UNKNOWN, Channels, Dead, affine, product
+from swdc.channels import UNKNOWN, Channels, Dead, plain, product
 from swdc.groups import STATISTIC, WRITES, Ids
 from swdc.kept import Kept
 from swdc.ops.base import Cost, Leaf, ShapeOf, register
@@ -25,7 +25,7 @@ def gained(call: Call, channels: Channels, dead: Dead) -> Dead:
     """Return the dead value of what a norm with optional gain and shift has normalised to ``dead``."""
     weight, bias = call.arguments.get("weight"), call.arguments.get("bias")
     scaled = dead if weight is None else product(dead, channels.dead(weight)[0])
-    return affine(scaled, 0.0 if bias is None else channels.dead(bias)[0])
+    return plain(np.add(scaled, 0.0 if bias is None else channels.dead(bias)[0]))
 
 
 class _ChannelNorm(Leaf):
@@ -50,7 +50,13 @@ class _ChannelNorm(Leaf):
     def fold(self, call: Call, channels: Channels) -> None:
         """A constant is its own mean, so it becomes zero; with statistics from training only the gain makes it zero."""
         dead = channels.dead(call["input"])[1]
-        centred: Dead = np.where(np.isnan(dead), UNKNOWN, 0.0) if self.own_statistics(call) else UNKNOWN
+        if self.own_statistics(call):
+            centred: Dead = np.where(np.isnan(dead), UNKNOWN, 0.0)
+        elif channels.masked:
+            centred = UNKNOWN
+        else:
+            mean, variance = (channels.dead(call[name])[0] for name in ("running_mean", "running_var"))
+            centred = (dead - mean) / np.sqrt(np.asarray(variance) + call["eps"])
         channels.set_dead(call, [gained(call, channels, centred)] * len(call.shape))
 
 

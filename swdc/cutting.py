@@ -1,0 +1,119 @@
+"""Taking channels out of a program: what their constants add goes into biases, then the tensors and sizes shrink."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import fx, nn
+
+from swdc.call import Call, Ref
+from swdc.errors import PassError
+from swdc.groups import Bools, Coupling
+from swdc.kept import Kept
+from swdc.naming import unused
+from swdc.ops import Operator, calls
+from swdc.program import SHAPE, Program
+from swdc.sizes import Shape
+from swdc.surgery import rebuild
+
+
+def fold(program: Program, coupling: Coupling, stays: Bools) -> tuple[Program, dict[str, torch.Tensor]]:
+    """Return a program whose biases hold what the channels that go add, and these biases in float64, by name.
+
+    It is the given program where there is nothing to add.
+    """
+    shares: dict[str, npt.NDArray[np.float64]] = {}
+    for node in program.graph.nodes:
+        constants = coupling.constants.get(node.name)
+        if constants is None:
+            continue
+        labels = coupling.tensors[calls(program)[node][1]["weight"]][1]
+        gone = np.where(stays[labels], 0.0, constants)
+        if gone.any():
+            shares[node.name] = gone
+    if not shares:
+        return program, {}
+    tensors = dict(program.clone().tensors)
+    biases: dict[str, Ref] = {}
+    exact: dict[str, torch.Tensor] = {}
+    for node in program.graph.nodes:
+        if node.name in shares:
+            name, value = _fold(calls(program)[node][1], shares[node.name], tensors)
+            biases[node.name], exact[name] = name, value
+
+    def change(call: Call, operator: Operator) -> Mapping[str, Any]:
+        return {"bias": biases[call.node.name]} if call.node.name in biases else {}
+
+    folded = rebuild(program, tensors, change, lambda node: node.meta.get(SHAPE, ()), program.transient)
+    return folded, exact
+
+
+def _fold(call: Call, constants: npt.NDArray[np.float64], tensors: dict[str, torch.Tensor]) -> tuple[Ref, torch.Tensor]:
+    """Add to the bias of a call what its dead inputs contribute; return its name, and its value in float64."""
+    weight = tensors[call["weight"]].detach()
+    summed = weight.double().flatten(2).sum(2) if weight.dim() > 2 else weight.double()
+    share = summed @ torch.from_numpy(constants).to(weight.device)
+    name = call["bias"] or _name_of_new_bias(call, tensors)
+    old = tensors[name].detach().double() if name in tensors else 0.0
+    learns = tensors.get(name, tensors[call["weight"]]).requires_grad
+    tensors[name] = nn.Parameter((old + share).to(weight.dtype), requires_grad=learns)
+    return Ref(name), old + share
+
+
+def _name_of_new_bias(call: Call, tensors: dict[str, torch.Tensor]) -> Ref:
+    if call.node.op == "call_module":
+        return Ref(f"{call.node.target}.bias")
+    return Ref(unused(f"{call.node.name}_bias", tensors))
+
+
+def cut(program: Program, kept: Kept) -> Program:
+    """Return a program of what is kept; it shares no tensor with the given one.
+
+    Tensors that the graph does not read go as a whole. Raises ``PassError`` where nothing of a tensor would be left.
+    """
+
+    def change(call: Call, operator: Operator) -> Mapping[str, Any]:
+        return operator.resize(call, kept)
+
+    def reshape(node: fx.Node) -> Shape:
+        shape: Any = node.meta.get(SHAPE)
+        if not shape or node.op in ("get_attr", "output"):
+            return shape if shape is not None else ()
+        if isinstance(shape[0], tuple):
+            return kept.outputs(node, shape)
+        return kept.resized(node, shape)
+
+    return rebuild(program, _cut_tensors(program, kept), change, reshape, program.transient)
+
+
+def _cut_tensors(program: Program, kept: Kept) -> dict[str, torch.Tensor]:
+    tensors = program.tensors
+    read = {id(tensors[name]) for name in program.read_tensors()}  # a tied tensor keeps all its names
+    done: dict[int, torch.Tensor] = {}
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        if id(tensor) not in read:
+            continue
+        if id(tensor) not in done:
+            done[id(tensor)] = cut_tensor(tensor, name, kept)
+        found[name] = done[id(tensor)]
+    empty = [name for name, tensor in found.items() if tensors[name].numel() and not tensor.numel()]
+    if empty:
+        raise PassError(f"expected a plan that leaves something of every tensor, got one that empties {empty[:3]}")
+    return found
+
+
+def cut_tensor(tensor: torch.Tensor, name: str, kept: Kept) -> torch.Tensor:
+    """Return a copy of what is kept of the tensor of that name."""
+    data = tensor.detach()
+    for dim in range(tensor.dim()):
+        indices = kept.indices(Ref(name), dim)
+        if indices is not None and not np.array_equal(indices, np.arange(tensor.shape[dim])):
+            data = data.index_select(dim, torch.from_numpy(indices).to(tensor.device))
+    if data.data_ptr() == tensor.data_ptr():
+        data = data.clone()
+    return nn.Parameter(data, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else data
