@@ -33,9 +33,12 @@ class CoupleChannels(Pass):
         assert program.coupling is not None
         return PassResult(program, modified=False)
 
-    def analyse(self, program: Program) -> Coupling:
-        """Return the groups, the frozen channels and the labels of every value."""
-        channels = Channels(program)
+    def analyse(self, program: Program, channels: Channels | None = None) -> Coupling:
+        """Return the groups, the frozen channels and the labels of every value.
+
+        ``channels`` says what a dead channel is; without it, one that a mask sets to zero.
+        """
+        channels = Channels(program) if channels is None else channels
         for node in program.graph.nodes:
             if node.op == "placeholder":
                 _label_input(node, channels)

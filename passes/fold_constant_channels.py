@@ -28,7 +28,7 @@ class FoldConstantChannels(Pass):
     def apply(self, program: Program) -> PassResult:
         """Return a program with corrected biases, or the given one where there is nothing to correct."""
         coupling = program.coupling
-        folded, exact = fold(program, coupling, coupling.keep(self.plan.kept))
+        folded, _, exact = fold(program, coupling, coupling.keep(self.plan.kept))
         if folded is program:
             return PassResult(program, modified=False)
         origin = program.facts.origin

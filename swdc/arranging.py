@@ -7,13 +7,12 @@ shared ones stand in a row on both sides of as many sums as possible: a slice an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from swdc.call import Ref
-from swdc.groups import Bools, Coupling, Ids
+from swdc.groups import Bools, Coupling, Ids, labelled
 from swdc.ops import calls
 from swdc.program import Program
 from swdc.sums import CHANNELS, free_operands
@@ -65,25 +64,16 @@ def _whole(coupling: Coupling, ids: Ids | None) -> int | None:
 def _fixed(program: Program, coupling: Coupling) -> set[int]:
     """Return the groups whose order something depends on: an operator, or others beside them along a dimension."""
     fixed: set[int] = set()
-    for ids in _arrays([*coupling.nodes.values(), *coupling.tensors.values()]):
+    for ids in coupling.arrays():
         if _whole(coupling, ids) is None:
             fixed.update(np.unique(coupling.group_of[ids]).tolist())
     for operator, call in calls(program).values():
         if not operator.orderless(call):
             tables = [coupling.tensors if isinstance(v, Ref) else coupling.nodes for v in call.tensors()]
             values = [table.get(str(v)) for table, v in zip(tables, call.tensors(), strict=True)]
-            for ids in _arrays([*values, coupling.nodes.get(call.node.name)]):
+            for ids in labelled([*values, coupling.nodes.get(call.node.name)]):
                 fixed.update(np.unique(coupling.group_of[ids]).tolist())
     return fixed
-
-
-def _arrays(labels: Any) -> Iterator[Ids]:
-    """Return the arrays in nested labels."""
-    if isinstance(labels, np.ndarray):
-        yield labels
-    elif labels is not None:
-        for item in labels:
-            yield from _arrays(item)
 
 
 def in_rows(links: Iterable[tuple[int, int]], kept: Mapping[int, frozenset[int]]) -> dict[int, list[int]]:

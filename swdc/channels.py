@@ -270,7 +270,11 @@ class Channels:
         if call["bias"] is None and call.node.op == "call_function":
             return True  # it is given a bias of its own
         held = call["bias"] or call["weight"]
-        return isinstance(held, Ref) and self._readers[self._canonical[held]] == 1
+        return isinstance(held, Ref) and self.reads_alone(held)
+
+    def reads_alone(self, tensor: Ref) -> bool:
+        """Whether a single call reads a tensor, under any of its names."""
+        return self._readers[self._canonical[tensor]] == 1
 
     def part(self, labels: Ids | None) -> None:
         """Say that these channels are a tensor of their own, cut out of another: one of them has to stay."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import fx, nn
 
 from swdc.call import Call, Ref
 from swdc.errors import PassError
-from swdc.groups import Bools, Coupling
+from swdc.groups import Bools, Coupling, Labelled
 from swdc.kept import Kept
 from swdc.naming import unused
 from swdc.ops import Operator, calls
@@ -21,10 +22,10 @@ from swdc.sizes import Shape
 from swdc.surgery import rebuild
 
 
-def fold(program: Program, coupling: Coupling, stays: Bools) -> tuple[Program, dict[str, torch.Tensor]]:
+def fold(program: Program, coupling: Coupling, stays: Bools) -> tuple[Program, Coupling, dict[str, torch.Tensor]]:
     """Return a program whose biases hold what the channels that go add, and these biases in float64, by name.
 
-    It is the given program where there is nothing to add.
+    It is the given program where there is nothing to add. The coupling that comes with it knows new biases, too.
     """
     shares: dict[str, npt.NDArray[np.float64]] = {}
     for node in program.graph.nodes:
@@ -36,20 +37,23 @@ def fold(program: Program, coupling: Coupling, stays: Bools) -> tuple[Program, d
         if gone.any():
             shares[node.name] = gone
     if not shares:
-        return program, {}
+        return program, coupling, {}
     tensors = dict(program.clone().tensors)
     biases: dict[str, Ref] = {}
+    written: dict[str, Labelled] = {}
     exact: dict[str, torch.Tensor] = {}
     for node in program.graph.nodes:
         if node.name in shares:
-            name, value = _fold(calls(program)[node][1], shares[node.name], tensors)
+            call = calls(program)[node][1]
+            name, value = _fold(call, shares[node.name], tensors)
             biases[node.name], exact[name] = name, value
+            written[name] = coupling.tensors[call["weight"]][:1]
 
     def change(call: Call, operator: Operator) -> Mapping[str, Any]:
         return {"bias": biases[call.node.name]} if call.node.name in biases else {}
 
     folded = rebuild(program, tensors, change, lambda node: node.meta.get(SHAPE, ()), program.transient)
-    return folded, exact
+    return folded, replace(coupling, tensors={**written, **coupling.tensors}), exact
 
 
 def _fold(call: Call, constants: npt.NDArray[np.float64], tensors: dict[str, torch.Tensor]) -> tuple[Ref, torch.Tensor]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -113,6 +114,10 @@ class Coupling:
             stays[ids] = channels[self.channel_of[ids]]
         return stays
 
+    def arrays(self) -> Iterator[Ids]:
+        """Return the ids along each dimension of every value and tensor that holds channels."""
+        yield from labelled([*self.nodes.values(), *self.tensors.values()])
+
     def group(self, name: str) -> ChannelGroup:
         """Return the group called ``name`` (``KeyError`` if there is none)."""
         for group in self.groups:
@@ -138,3 +143,12 @@ class Coupling:
             graph.add_node(slot, kind="dimension", tensor=frozen.tensor, dim=frozen.dim)
             graph.nodes[slot].update(frozen=frozen.indices.tolist(), reason=str(frozen.reason))
         return graph
+
+
+def labelled(labels: Any) -> Iterator[Ids]:
+    """Return the arrays in nested labels."""
+    if isinstance(labels, np.ndarray):
+        yield labels
+    elif labels is not None:
+        for item in labels:
+            yield from labelled(item)

@@ -38,6 +38,7 @@ LAYERS = [
     ["ops"],
     [
         "pipeline",
+        "constants",
         "arranging",
         "cutting",
         "surgery",

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from swdc.call import Call, Value
-from swdc.channels import Dead
+from swdc.channels import Dead, plain
 from swdc.ops.base import register
-from swdc.ops.elementwise import Pointwise, equal, plain
+from swdc.ops.elementwise import Pointwise, equal
 from swdc.ops.positions import AlongPositions
 
 

@@ -30,8 +30,11 @@ class Sorting(AlongPositions):
         return [x for d, x in enumerate(dims) if d not in over]
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Values that are all the same stay so; where they were is not followed."""
-        values = self.result(call, channels.dead(call["self"]), UNKNOWN)
+        """Values that are all the same stay so; where others went, and where they were, is not followed."""
+        dead = channels.dead(call["self"])
+        for dim in self._over(call, len(dead)):
+            dead[dim] = dead[dim] if isinstance(dead[dim], float) else UNKNOWN
+        values = self.result(call, dead, UNKNOWN)
         unknown = [UNKNOWN] * len(values)
         if is_several(call):
             channels.set_dead(call, [values, unknown])

@@ -64,7 +64,8 @@ class TransposedConvolution(Leaf):
     def fold(self, call: Call, channels: Channels) -> None:
         """Dead filters with their bias gone give zero; so does a dead group, whose inputs add nothing."""
         weight, bias = call["weight"], call["bias"]
-        written: Dead = 0.0 if channels.sizes(weight)[1] == 1 else channels.dead(weight)[1]
+        alone = channels.masked and channels.sizes(weight)[1] == 1
+        written: Dead = 0.0 if alone else channels.dead(weight)[1]
         if call["groups"] > 1:
             written = 0.0 if np.all(np.asarray(written) == 0.0) else UNKNOWN
         dead = affine(written, 0.0 if bias is None else channels.dead(bias)[0])

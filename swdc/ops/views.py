@@ -130,7 +130,7 @@ class View(Operator):
             result[axes[a][0]] = labels
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Zero stays zero; one constant for all channels stays it."""
+        """Zero stays zero; one constant for all channels stays it, several do along what they are merged into."""
         x = call["self"]
         labels, dead = channels.labels(x), channels.dead(x)
         result: list[Dead] = [UNKNOWN] * len(call.shape)
@@ -139,6 +139,10 @@ class View(Operator):
             values = {_constant(dead[d]) for d in _staying(held, dead)}
             if len(left) == len(right) == 1:
                 result[right[0]] = dead[left[0]]
+            elif len(held) == len(right) == 1 and np.ndim(dead[held[0]]) and all(channels.static(x)[d] for d in left):
+                shape = [channels.sizes(x)[d] for d in left]
+                own = np.reshape(dead[held[0]], [-1 if d == held[0] else 1 for d in left])
+                result[right[0]] = np.broadcast_to(own, shape).ravel()
             elif len(values) == 1:
                 value = values.pop()
                 result = [value if d in right else known for d, known in enumerate(result)]

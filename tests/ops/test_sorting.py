@@ -41,6 +41,7 @@ def test_order_along_positions_leaves_the_channels(function: Any) -> None:
     [
         lambda y: y.sort(-1).values,
         lambda y: y.topk(8, -1).values,
+        lambda y: torch.cat([y, torch.sigmoid(y)], -1).topk(8, -1).values,
         lambda y: y.gather(-1, y.argsort(-1)),
         lambda y: y.kthvalue(2, -1, keepdim=True).values.tile(8),
     ],

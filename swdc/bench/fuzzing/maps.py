@@ -118,7 +118,8 @@ def map_norm(draw: Draw, x: Slot) -> nn.Module | None:
     kind = draw.randrange(7)
     affine = draw.flip(0.8)
     if kind <= 2:
-        return _norm(x, x.channels, affine=affine, track_running_stats=draw.flip(0.9))
+        tracks = draw.flip(0.9) or x.number == 1  # torch wants more than one value for statistics
+        return _norm(x, x.channels, affine=affine, track_running_stats=tracks)
     if kind == 3:
         return nn.GroupNorm(draw.one_of(1, x.channels, draw.divisor(x.channels)), x.channels, affine=affine)
     if kind == 4 and x.number > 1:

@@ -1,0 +1,152 @@
+"""Find the channels that are the same for every input, and take out those that are known wherever they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from swdc.call import Call, Ref
+from swdc.constants import Carried, Constants
+from swdc.contract import Pass, PassResult, find_pass
+from swdc.cutting import cut, cut_tensor, fold
+from swdc.groups import Bools, Coupling
+from swdc.kept import Kept
+from swdc.naming import unused
+from swdc.ops import Operator, calls
+from swdc.program import SHAPE, Program
+from swdc.sums import CHANNELS, SUM
+from swdc.surgery import rebuild
+
+
+@dataclass(frozen=True)
+class PropagateConstants(Pass):
+    """Carry constants through the network in evaluation, into the next bias, and delete the channels that had them.
+
+    With the gain of channel 1 at zero, its shift t left, and conv2 not padded::
+
+        conv1(3, 2) -> bn(gain [g 0], shift [s t]) -> relu -> conv2(W, b)
+        conv1(3, 1) -> bn(gain [g],   shift [s])   -> relu -> conv2(W[:, 0], b + W[:, 1] relu(t))
+
+    A padded convolution sees less of a constant at its borders. There one constant channel stays and carries the
+    others: ``W'[:, r] = W[:, r] + sum of W[:, i] c_i / c_r``, exact at any size. A branch that is constant throughout
+    is added as a constant, or not at all where it is zero. What nothing reads goes too, whatever its values are.
+
+    The plan is the weights themselves: zeros, whoever set them. The function in evaluation stays; in training, batch
+    norms would have other statistics. One channel of every tensor stays.
+    """
+
+    def apply(self, program: Program) -> PassResult:
+        """Return a program without the channels that are constant, or the given one where there is nothing to do."""
+        lighter = _without_constant_sides(program)
+        channels, coupling = _constants(lighter)
+        stays = _needed(coupling)
+        if stays.all() and lighter is program:
+            return PassResult(program, modified=False)
+        folded, coupling, exact = fold(lighter, coupling, stays)
+        carried, weights = _carried(folded, channels.carried, coupling, stays)
+        kept = Kept(coupling, stays)
+        result = cut(carried, kept)
+        origin = program.facts.origin
+        if origin is not None:
+            known = {**origin.folded, **exact, **weights}
+            known = {name: cut_tensor(t, name, kept) for name, t in known.items() if name in result.tensors}
+            result.with_origin(replace(origin, dense=None, folded=known))
+        return PassResult(result, modified=True)
+
+
+def _constants(program: Program) -> tuple[Constants, Coupling]:
+    """Return what is constant in a program, and which channels could go."""
+    channels = Constants(program)
+    analysis: Any = find_pass("couple-channels")()
+    coupling: Coupling = analysis.analyse(program, channels)
+    return channels, coupling
+
+
+def _needed(coupling: Coupling) -> Bools:
+    """Return which sets of channels stay: those that something holds, and one along every dimension."""
+    stays: Bools = coupling.group_of < 0
+    for ids in coupling.arrays():
+        if len(ids) and not stays[ids].any():
+            stays[ids[0]] = True
+    return stays
+
+
+def _without_constant_sides(program: Program) -> Program:
+    """Return a program whose sums have constants in the place of operands that are constant throughout."""
+    channels, _ = _constants(program)
+    tensors = dict(program.tensors)
+    taken = {*tensors, *(path for path, _ in program.named_modules())}
+    sides: dict[fx.Node, dict[str, Any]] = {}
+    for node, (_, call) in calls(program).items():
+        found = _constant_side(call, channels) if call.operator == SUM else None
+        if found is None:
+            continue
+        name, values = found
+        left = call["self" if name == "other" else "other"]
+        if not values.any():
+            sides[node] = {"forward": left}
+            continue
+        like = next(t for t in tensors.values() if t.is_floating_point())
+        buffer = Ref(unused(f"{node.name}_constant", taken))
+        taken.add(buffer)
+        shape = [-1 if d == CHANNELS else 1 for d in range(len(call.shape))]
+        tensors[buffer] = torch.from_numpy(values).to(like).reshape(shape)
+        sides[node] = {"self": left, "other": buffer}
+    if not sides:
+        return program
+
+    def change(call: Call, operator: Operator) -> Mapping[str, Any]:
+        return sides.get(call.node, {})
+
+    result = rebuild(program, tensors, change, lambda node: node.meta.get(SHAPE, ()), program.transient)
+    for node in reversed(list(result.graph.nodes)):
+        if node.op in ("call_function", "call_module", "get_attr") and not node.users:
+            result.graph.erase_node(node)
+    result.recompile()
+    result.facts = program.facts
+    return result
+
+
+def _constant_side(call: Call, channels: Constants) -> tuple[str, Any] | None:
+    """Return the operand of a sum that is the same for every input, with its channels; zeros rather than others."""
+    found = []
+    for name, other in (("other", "self"), ("self", "other")):
+        operand = call[name]
+        if not (isinstance(operand, fx.Node) and isinstance(call[other], fx.Node) and len(call.shape) > CHANNELS):
+            continue
+        same = operand.meta[SHAPE] == call.shape
+        values = np.asarray(channels.dead(operand)[CHANNELS] if same else np.nan)
+        whole = np.shape(values) == (call.shape[CHANNELS],) and np.isfinite(values).all()
+        if whole and call[other].meta[SHAPE] == call.shape and (call["alpha"] == 1 or name == "other"):
+            found.append((name, values))
+    return min(found, key=lambda item: bool(item[1].any()), default=None)
+
+
+def _carried(
+    program: Program, carried: Mapping[str, Carried], coupling: Coupling, stays: Bools
+) -> tuple[Program, dict[str, torch.Tensor]]:
+    """Return a program whose padded convolutions read one constant for several, and the new weights in float64."""
+    tensors = dict(program.tensors)
+    exact: dict[str, torch.Tensor] = {}
+    for node, (_, call) in calls(program).items():
+        if node.name not in carried:
+            continue
+        name, found = call["weight"], carried[node.name]
+        gone = np.where(stays[coupling.tensors[name][1]], 0.0, found.values) / found.values[found.carrier]
+        if not gone.any():
+            continue
+        weight = tensors[name]
+        wide = weight.detach().to(torch.float64, copy=True)
+        factors = torch.from_numpy(gone).to(wide.device).reshape(-1, *[1] * (wide.dim() - 2))
+        wide[:, found.carrier] += (wide * factors).sum(1)
+        exact[name] = wide
+        tensors[name] = nn.Parameter(wide.to(weight.dtype), weight.requires_grad)
+    if not exact:
+        return program, {}
+    unchanged: dict[str, Any] = {}
+    return rebuild(program, tensors, lambda *_: unchanged, lambda n: n.meta.get(SHAPE, ()), program.transient), exact
