@@ -17,10 +17,10 @@ from swdc.cutting import cut, cut_tensor, fold
 from swdc.groups import Bools, Coupling
 from swdc.kept import Kept
 from swdc.naming import unused
-from swdc.ops import Operator, calls
+from swdc.ops import calls
 from swdc.program import SHAPE, Program
 from swdc.sums import CHANNELS, SUM
-from swdc.surgery import rebuild
+from swdc.surgery import revise
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,22 @@ class PropagateConstants(Pass):
 
     def apply(self, program: Program) -> PassResult:
         """Return a program without the channels that are constant, or the given one where there is nothing to do."""
-        lighter = _without_constant_sides(program)
+        lighter, sides = _without_constant_sides(program)
         channels, coupling = _constants(lighter)
         stays = _needed(coupling)
         if stays.all() and lighter is program:
             return PassResult(program, modified=False)
-        folded, coupling, exact = fold(lighter, coupling, stays)
-        carried, weights = _carried(folded, channels.carried, coupling, stays)
+        biased, coupling, exact = fold(lighter, coupling, stays)
+        carried, weights = _carried(biased, channels.carried, coupling, stays)
         kept = Kept(coupling, stays)
         result = cut(carried, kept)
+        changed = {name: cut_tensor(value, name, kept) for name, value in {**sides, **exact, **weights}.items()}
         origin = program.facts.origin
         if origin is not None:
-            known = {**origin.folded, **exact, **weights}
-            known = {name: cut_tensor(t, name, kept) for name, t in known.items() if name in result.tensors}
-            result.with_origin(replace(origin, dense=None, folded=known))
-        return PassResult(result, modified=True)
+            standing = {name: t for name, t in origin.folded.items() if name in result.tensors and name not in changed}
+            folded = {name: cut_tensor(t, name, kept) for name, t in standing.items()}
+            result.with_origin(replace(origin, folded=folded))
+        return PassResult(result, modified=True, exact=changed)
 
 
 def _constants(program: Program) -> tuple[Constants, Coupling]:
@@ -76,12 +77,17 @@ def _needed(coupling: Coupling) -> Bools:
     return stays
 
 
-def _without_constant_sides(program: Program) -> Program:
-    """Return a program whose sums have constants in the place of operands that are constant throughout."""
+def _without_constant_sides(program: Program) -> tuple[Program, dict[str, torch.Tensor]]:
+    """Return a program whose sums have constants in the place of operands that are constant throughout.
+
+    Also return these constants in float64, by the names of the buffers that hold them.
+    """
     channels, _ = _constants(program)
     tensors = dict(program.tensors)
     taken = {*tensors, *(path for path, _ in program.named_modules())}
-    sides: dict[fx.Node, dict[str, Any]] = {}
+    instead: dict[fx.Node, fx.Node] = {}
+    arguments: dict[str, dict[str, Any]] = {}
+    exact: dict[str, torch.Tensor] = {}
     for node, (_, call) in calls(program).items():
         found = _constant_side(call, channels) if call.operator == SUM else None
         if found is None:
@@ -89,27 +95,15 @@ def _without_constant_sides(program: Program) -> Program:
         name, values = found
         left = call["self" if name == "other" else "other"]
         if not values.any():
-            sides[node] = {"forward": left}
+            instead[node] = instead.get(left, left)
             continue
         like = next(t for t in tensors.values() if t.is_floating_point())
         buffer = Ref(unused(f"{node.name}_constant", taken))
         taken.add(buffer)
-        shape = [-1 if d == CHANNELS else 1 for d in range(len(call.shape))]
-        tensors[buffer] = torch.from_numpy(values).to(like).reshape(shape)
-        sides[node] = {"self": left, "other": buffer}
-    if not sides:
-        return program
-
-    def change(call: Call, operator: Operator) -> Mapping[str, Any]:
-        return sides.get(call.node, {})
-
-    result = rebuild(program, tensors, change, lambda node: node.meta.get(SHAPE, ()), program.transient)
-    for node in reversed(list(result.graph.nodes)):
-        if node.op in ("call_function", "call_module", "get_attr") and not node.users:
-            result.graph.erase_node(node)
-    result.recompile()
-    result.facts = program.facts
-    return result
+        exact[buffer] = torch.from_numpy(values).reshape([-1, *[1] * (len(call.shape) - CHANNELS - 1)])
+        tensors[buffer] = exact[buffer].to(like)
+        arguments[node.name] = {"self": left, "other": buffer}
+    return (revise(program, tensors, arguments, instead) if instead or arguments else program), exact
 
 
 def _constant_side(call: Call, channels: Constants) -> tuple[str, Any] | None:
@@ -148,5 +142,4 @@ def _carried(
         tensors[name] = nn.Parameter(wide.to(weight.dtype), weight.requires_grad)
     if not exact:
         return program, {}
-    unchanged: dict[str, Any] = {}
-    return rebuild(program, tensors, lambda *_: unchanged, lambda n: n.meta.get(SHAPE, ()), program.transient), exact
+    return revise(program, tensors), exact

@@ -15,11 +15,10 @@ from swdc.call import Call, Ref
 from swdc.errors import PassError
 from swdc.groups import Bools, Coupling, Labelled
 from swdc.kept import Kept
-from swdc.naming import unused
 from swdc.ops import Operator, calls
 from swdc.program import SHAPE, Program
 from swdc.sizes import Shape
-from swdc.surgery import rebuild
+from swdc.surgery import name_of_new, rebuild
 
 
 def fold(program: Program, coupling: Coupling, stays: Bools) -> tuple[Program, Coupling, dict[str, torch.Tensor]]:
@@ -61,17 +60,11 @@ def _fold(call: Call, constants: npt.NDArray[np.float64], tensors: dict[str, tor
     weight = tensors[call["weight"]].detach()
     summed = weight.double().flatten(2).sum(2) if weight.dim() > 2 else weight.double()
     share = summed @ torch.from_numpy(constants).to(weight.device)
-    name = call["bias"] or _name_of_new_bias(call, tensors)
+    name = call["bias"] or name_of_new("bias", call, tensors)
     old = tensors[name].detach().double() if name in tensors else 0.0
     learns = tensors.get(name, tensors[call["weight"]]).requires_grad
     tensors[name] = nn.Parameter((old + share).to(weight.dtype), requires_grad=learns)
     return Ref(name), old + share
-
-
-def _name_of_new_bias(call: Call, tensors: dict[str, torch.Tensor]) -> Ref:
-    if call.node.op == "call_module":
-        return Ref(f"{call.node.target}.bias")
-    return Ref(unused(f"{call.node.name}_bias", tensors))
 
 
 def cut(program: Program, kept: Kept) -> Program:

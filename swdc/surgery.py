@@ -15,7 +15,7 @@ from swdc.errors import PassError
 from swdc.naming import unused
 from swdc.ops import Leaf, Operator, calls, lookup
 from swdc.ops.base import is_overload, target_of
-from swdc.program import SCOPE, SHAPE, Program
+from swdc.program import SCOPE, SHAPE, Origin, Program
 from swdc.routing import PAD, SLICE, Routed, Step
 from swdc.sizes import Shape
 
@@ -36,8 +36,49 @@ def rebuild(
 ) -> Program:
     """Return a program of the same nodes with the given tensors, and with arguments and shapes as ``change`` and
     ``reshape`` say. Leaf modules are built anew from their arguments, so that no attribute is left stale.
+
+    Tensors that only calls read which another value stands for are fetched no longer.
     """  # fmt: skip
     return _Rebuilding(program, tensors, change, reshape).program(transient)
+
+
+def revise(
+    program: Program,
+    tensors: Mapping[str, torch.Tensor] | None = None,
+    arguments: Mapping[str, Mapping[str, Any]] | None = None,
+    instead: Mapping[fx.Node, fx.Node] | None = None,
+) -> Program:
+    """Return a program of the same shapes, which holds the given one's own tensors where no others are given.
+
+    ``arguments`` holds those of calls that change, by the name of the node. A call in ``instead`` goes, and what read
+    it reads the earlier node that it names. Modes and facts are taken over; of what earlier rewrites computed, that
+    which still stands.
+    """
+
+    def change(call: Call, operator: Operator) -> Mapping[str, Any]:
+        if instead and call.node in instead:
+            return {"forward": instead[call.node]}
+        return (arguments or {}).get(call.node.name, {})
+
+    held = program.tensors if tensors is None else tensors
+    result = rebuild(program, held, change, lambda node: node.meta.get(SHAPE, ()), program.transient)
+    result.facts = replace(program.facts, origin=still_standing(program, held))
+    return result
+
+
+def still_standing(program: Program, tensors: Mapping[str, torch.Tensor]) -> Origin | None:
+    """Return where a program comes from, without the exact values of tensors that are not among those given."""
+    origin, own = program.facts.origin, program.tensors
+    if origin is None:
+        return None
+    return replace(origin, folded={n: v for n, v in origin.folded.items() if tensors.get(n) is own.get(n)})
+
+
+def name_of_new(argument: str, call: Call, tensors: Mapping[str, torch.Tensor]) -> Ref:
+    """Return a name that no tensor has for the ``weight`` or the ``bias`` of a call that has none."""
+    if call.node.op == "call_module":
+        return Ref(f"{call.node.target}.{argument}")
+    return Ref(unused(f"{call.node.name}_{argument}", tensors))
 
 
 class _Rebuilding:
@@ -65,6 +106,10 @@ class _Rebuilding:
             self.made[node].meta = {**node.meta, SHAPE: self.reshape(node)}
             if node.op == "get_attr":
                 self.fetched[str(node.target)] = self.made[node]
+        forwarded = any(node.name != made.name for node, made in self.made.items())
+        for node in self.old.graph.find_nodes(op="get_attr") if forwarded else ():
+            if node.users and not self.made[node].users:
+                self.graph.erase_node(self.made[node])
         self.graph.set_codegen(copy.copy(self.old.graph._codegen))
         facts = replace(self.old.facts, origin=None)
         program = Program(self.graph, self.tensors, self.leaves, facts, transient)

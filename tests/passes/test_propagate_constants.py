@@ -11,23 +11,17 @@ from torch.nn.modules.conv import _ConvNd
 from torchvision import models
 
 import swdc
+from passes.eliminate_unused import EliminateUnused
 from passes.propagate_constants import PropagateConstants
 from swdc.networks import resnet20
-from swdc.pipeline import run
+from swdc.pipeline import run, run_to_fixpoint
 from swdc.program import Program
 from tests.support import Function, assert_same, conv, image, operators, randomise, text, traced
 
 
 def propagated(program: Program) -> Program:
-    """Return the result of the pass, run until it finds nothing more; it must compute the same."""
-    result, modified = program, True
-    for _ in range(10):
-        outcome = run(result, [PropagateConstants()])
-        result, modified = outcome.program, outcome.modified
-        if not modified:
-            break
-    assert not modified
-    return result
+    """Return what the pass leaves, run with the one that deletes what is not read, until there is nothing more."""
+    return run_to_fixpoint(program, [PropagateConstants(), EliminateUnused()]).program
 
 
 def small(padding: int = 0) -> nn.Module:
