@@ -121,7 +121,9 @@ def map_norm(draw: Draw, x: Slot) -> nn.Module | None:
         tracks = draw.flip(0.9) or x.number == 1  # torch wants more than one value for statistics
         return _norm(x, x.channels, affine=affine, track_running_stats=tracks)
     if kind == 3:
-        return nn.GroupNorm(draw.one_of(1, x.channels, draw.divisor(x.channels)), x.channels, affine=affine)
+        groups = draw.one_of(1, x.channels, draw.divisor(x.channels))
+        one_value = x.channels // groups * x.number == 1  # of which torch takes no statistics
+        return None if one_value else nn.GroupNorm(groups, x.channels, affine=affine)
     if kind == 4 and x.number > 1:
         return INSTANCE_NORM[len(x.positions) - 1](x.channels, affine=affine, track_running_stats=draw.flip(0.3))
     if kind == 5:
