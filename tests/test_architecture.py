@@ -18,7 +18,18 @@ ROOT = Path(__file__).parent.parent
 PASSES = sorted(p for p in (ROOT / "passes").glob("*.py") if p.stem != "__init__")
 
 LAYERS = [
-    ["errors", "sizes", "threads", "precision", "networks", "statistics", "results", "recurrence", "collecting"],
+    [
+        "errors",
+        "sizes",
+        "threads",
+        "timing",
+        "precision",
+        "networks",
+        "statistics",
+        "results",
+        "recurrence",
+        "collecting",
+    ],
     ["groups", "explanation", "contract", "folders", "checkpoint", "shards"],
     ["grids"],
     ["program"],
@@ -41,6 +52,8 @@ LAYERS = [
         "values",
         "tape",
         "onnx_signature",
+        "onnx_exporter",
+        "onnx_count",
         "tensor_files",
         "json_values",
     ],
