@@ -17,7 +17,7 @@ from swdc.count import totals
 from swdc.ops import Operator, calls
 from swdc.plan import Plan
 from swdc.program import SHAPE, Origin, Program
-from swdc.surgery import rebuild
+from swdc.surgery import name_of_new, rebuild
 
 
 @dataclass(frozen=True)
@@ -67,21 +67,12 @@ class FoldConstantChannels(Pass):
         return PassResult(folded, modified=True)
 
 
-def _name_of_new_bias(call: Call, tensors: dict[str, torch.Tensor]) -> Ref:
-    if call.node.op == "call_module":
-        return Ref(f"{call.node.target}.bias")
-    name, number = f"{call.node.name}_bias", 2
-    while name in tensors:
-        name, number = f"{call.node.name}_bias_{number}", number + 1
-    return Ref(name)
-
-
 def _fold(call: Call, constants: npt.NDArray[np.float64], tensors: dict[str, torch.Tensor]) -> tuple[Ref, torch.Tensor]:
     """Add to the bias of a call what its dead inputs contribute; return its name, and its value in float64."""
     weight = tensors[call["weight"]].detach()
     summed = weight.double().flatten(2).sum(2) if weight.dim() > 2 else weight.double()
     share = summed @ torch.from_numpy(constants).to(weight.device)
-    name = call["bias"] or _name_of_new_bias(call, tensors)
+    name = call["bias"] or name_of_new("bias", call, tensors)
     old = tensors[name].detach().double() if name in tensors else 0.0
     learns = tensors.get(name, tensors[call["weight"]]).requires_grad
     tensors[name] = nn.Parameter((old + share).to(weight.dtype), requires_grad=learns)

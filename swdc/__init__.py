@@ -3,6 +3,7 @@
 from swdc.artifact import load, save
 from swdc.checkpoint import Checkpoint
 from swdc.count import Count, count
+from swdc.deployment import deploy
 from swdc.errors import SwdcError
 from swdc.onnx import OnnxReport, export_onnx
 from swdc.ops import Operator, register
@@ -29,6 +30,7 @@ __all__ = [
     "Program",
     "SwdcError",
     "count",
+    "deploy",
     "export_onnx",
     "insert_batchnorm",
     "load",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from swdc.errors import PassError
 
 if TYPE_CHECKING:
+    import torch
+
     from swdc.program import Program
 
 ENTRY_POINTS = "swdc.passes"
@@ -19,10 +22,15 @@ ENTRY_POINTS = "swdc.passes"
 
 @dataclass(frozen=True)
 class PassResult:
-    """What a pass gives back: the program, and whether it differs from the one it was given."""
+    """What a pass gives back: the program, and whether it differs from the one it was given.
+
+    ``exact`` holds what a pass computed of tensors, by name, in float64: what they were before they were rounded to the
+    type of the weights.
+    """
 
     program: Program
     modified: bool
+    exact: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 class Pass(ABC):

@@ -28,7 +28,7 @@ def flattened(program: Program) -> fx.GraphModule:
         if node.name not in kept:
             flat.graph.erase_node(node)
     output = next(n for n in flat.graph.nodes if n.op == "output")
-    output.args = (tuple(value for value in output.args[0] if _is_tensor(value)),)
+    output.args = (tuple(value for value in output.args[0] if is_tensor(value)),)
     for node in flat.graph.find_nodes(op="call_function", target=_ATTENTION):
         _lay_out(node)
     flat.graph.set_codegen(CodeGen())
@@ -51,7 +51,8 @@ def _lay_out(node: fx.Node) -> None:
         reader.replace_input_with(node, copy)
 
 
-def _is_tensor(value: Any) -> bool:
+def is_tensor(value: Any) -> bool:
+    """Whether something that a program returns is a tensor."""
     return isinstance(value, fx.Node) and (value.op == "get_attr" or value.meta.get(DTYPE) is not None)
 
 
@@ -83,7 +84,7 @@ def output_names(program: Program) -> list[str]:
     taken = {n.name for n in program.graph.nodes if n.op == "placeholder"}
     names = []
     for place, value in zip(_places(codegen.pytree_info.out_spec), values, strict=True):
-        if not _is_tensor(value):
+        if not is_tensor(value):
             continue
         name = re.sub(r"\W+", "_", "_".join(place))
         name = name if name and not name[0].isdigit() else f"output_{name}".rstrip("_")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from swdc.contract import Pass, PassResult, find_pass
 from swdc.errors import PassError, SwdcError
 from swdc.program import Program, check
 
+ROUNDS = 100
+"""Passes that still modify a program after so many rounds undo each other's work."""
 
-def run(program: Program, passes: Sequence[Pass]) -> PassResult:
+Watch = Callable[[Pass, Program, PassResult], None]
+"""Is told of each pass that modified a program: the pass, the program before, and what the pass gave back."""
+
+
+def run(program: Program, passes: Sequence[Pass], watch: Watch | None = None) -> PassResult:
     """Apply passes in order. The given program stays as it is; an error names the pass and those before it.
 
-    Raises ``PassError`` if the order is not one that the passes declare, or if a pass fails.
+    ``watch`` is called after each pass that modified the program. Raises ``PassError`` if the order is not one that the
+    passes declare, or if a pass fails.
     """
     _check_order(passes)
     done: list[str] = []
@@ -31,9 +38,29 @@ def run(program: Program, passes: Sequence[Pass]) -> PassResult:
             before = f" after {', '.join(done)}" if done else ""
             kind = "" if isinstance(error, PassError) else f"{type(error).__name__}: "
             raise PassError(f"the pass {name} failed{before}: {kind}{error}") from error
+        if watch is not None and result.modified:
+            watch(step, program, result)
         program, modified = result.program, modified or result.modified
         done.append(name)
     return PassResult(program, modified)
+
+
+def run_to_fixpoint(program: Program, passes: Sequence[Pass], watch: Watch | None = None) -> PassResult:
+    """Apply passes in order, again and again, until none of them modifies the program: then once more changes nothing.
+
+    Raises as ``run`` does, and ``PassError`` if the passes come to no end.
+    """
+    modified = False
+    for _ in range(ROUNDS):
+        result = run(program, passes, watch)
+        if not result.modified:
+            return PassResult(program, modified)
+        program, modified = result.program, True
+    names = [step.name() for step in passes]
+    raise PassError(
+        f"expected passes that come to an end, got {names}, of which some still modify the program after {ROUNDS} "
+        f"rounds; let each say modified only where it changed something, and none undo another's work"
+    )
 
 
 def _check_order(passes: Sequence[Pass]) -> None:

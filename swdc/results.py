@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
+_GONE = object()
+"""Stands for a part of a result of which nothing is left."""
 _ATOMS = (torch.Tensor, torch.nn.Module, type(None), bool, int, float, complex, str, bytes)
 
 
@@ -41,6 +43,34 @@ def _opened(leaf: Any, above: tuple[int, ...]) -> Any:
     found = {str(name): opened(value) for name, value in held.items()}
     tensors = {name: value for name, value in found.items() if _holds_tensors(value)}
     return tensors or leaf
+
+
+def narrowed(spec: pytree.TreeSpec, keep: Sequence[bool]) -> pytree.TreeSpec:
+    """Return the structure of a result of which only some leaves are left; ``keep`` says of each whether it is.
+
+    Tuples, lists and dicts have fewer items, be it a single one; what holds nothing goes. A part of another kind (a
+    named tuple, an object) that loses something becomes a dict of what is left, or a tuple where its parts have no
+    names.
+    """
+    return pytree.tree_structure(_narrowed(spec, iter(keep)))
+
+
+def _narrowed(spec: Any, keep: Iterator[bool]) -> Any:
+    """Return an object of the narrowed structure."""
+    if spec.is_leaf():
+        return 0 if next(keep) else _GONE
+    parts = [_narrowed(child, keep) for child in spec.children()]
+    left = [part for part in parts if part is not _GONE]
+    if not left:
+        return _GONE
+    if len(left) == len(parts):
+        return pytree.SUPPORTED_NODES[spec.type].unflatten_fn(parts, spec.context)
+    if spec.type in (tuple, list):
+        return spec.type(left)
+    names = getattr(spec.context, "_fields", spec.context)
+    if not isinstance(names, list | tuple) or len(names) != len(parts):
+        return tuple(left)
+    return {name: part for name, part in zip(names, parts, strict=True) if part is not _GONE}
 
 
 def _holds_tensors(value: Any) -> bool:

@@ -14,7 +14,7 @@ from swdc.call import Call, Ref, bind_arguments, unbind
 from swdc.errors import PassError
 from swdc.ops import Leaf, Operator, calls, lookup
 from swdc.ops.base import is_overload, target_of
-from swdc.program import SCOPE, SHAPE, Program
+from swdc.program import SCOPE, SHAPE, Origin, Program
 from swdc.sizes import Shape
 
 Change = Callable[[Call, Operator], Mapping[str, Any]]
@@ -27,16 +27,67 @@ def rebuild(
     change: Change,
     reshape: Callable[[fx.Node], Shape],
     transient: Iterable[str] = (),
+    instead: Mapping[fx.Node, fx.Node] | None = None,
 ) -> Program:
     """Return a program of the same nodes with the given tensors, and with arguments and shapes as ``change`` and
     ``reshape`` say. Leaf modules are built anew from their arguments, so that no attribute is left stale.
+
+    A node in ``instead`` goes, and what read it reads the earlier node that it names. Tensors that only such nodes read
+    are fetched no longer.
     """  # fmt: skip
-    return _Rebuilding(program, tensors, change, reshape).program(transient)
+    return _Rebuilding(program, tensors, change, reshape, instead or {}).program(transient)
+
+
+def revise(
+    program: Program,
+    tensors: Mapping[str, torch.Tensor] | None = None,
+    arguments: Mapping[str, Mapping[str, Any]] | None = None,
+    instead: Mapping[fx.Node, fx.Node] | None = None,
+) -> Program:
+    """Return a program of the same shapes, which holds the given one's own tensors where no others are given.
+
+    ``arguments`` holds those of calls that change, by the name of the node; ``instead`` is as in ``rebuild``. Modes and
+    facts are taken over; of what earlier rewrites computed, that which still stands.
+    """
+
+    def change(call: Call, operator: Operator) -> Mapping[str, Any]:
+        return (arguments or {}).get(call.node.name, {})
+
+    held = program.tensors if tensors is None else tensors
+    result = rebuild(program, held, change, lambda node: node.meta.get(SHAPE, ()), program.transient, instead)
+    result.facts = replace(program.facts, origin=still_standing(program, held))
+    return result
+
+
+def still_standing(program: Program, tensors: Mapping[str, torch.Tensor]) -> Origin | None:
+    """Return where a program comes from, without the exact values of tensors that are not among those given."""
+    origin, own = program.facts.origin, program.tensors
+    if origin is None:
+        return None
+    return replace(origin, folded={n: v for n, v in origin.folded.items() if tensors.get(n) is own.get(n)})
+
+
+def name_of_new(argument: str, call: Call, tensors: Mapping[str, torch.Tensor]) -> Ref:
+    """Return a name that no tensor has for the ``weight`` or the ``bias`` of a call that has none."""
+    if call.node.op == "call_module":
+        return Ref(f"{call.node.target}.{argument}")
+    name, number = f"{call.node.name}_{argument}", 2
+    while name in tensors:
+        name, number = f"{call.node.name}_{argument}_{number}", number + 1
+    return Ref(name)
 
 
 class _Rebuilding:
-    def __init__(self, program: Program, tensors: Mapping[str, torch.Tensor], change: Change, reshape: Any) -> None:
+    def __init__(
+        self,
+        program: Program,
+        tensors: Mapping[str, torch.Tensor],
+        change: Change,
+        reshape: Any,
+        instead: Mapping[fx.Node, fx.Node],
+    ) -> None:
         self.old, self.tensors, self.change, self.reshape = program, tensors, change, reshape
+        self.instead = instead
         self.graph = fx.Graph()
         self.made: dict[fx.Node, fx.Node] = {}
         self.leaves: dict[str, nn.Module] = {}
@@ -46,6 +97,9 @@ class _Rebuilding:
 
     def program(self, transient: Iterable[str]) -> Program:
         for node in self.old.graph.nodes:
+            if node in self.instead:
+                self.made[node] = self.made[self.instead[node]]
+                continue
             if node.op in ("call_function", "call_module"):
                 self.made[node] = self._call(node)
             else:
@@ -53,6 +107,9 @@ class _Rebuilding:
             self.made[node].meta = {**node.meta, SHAPE: self.reshape(node)}
             if node.op == "get_attr":
                 self.fetched[str(node.target)] = self.made[node]
+        for node in self.old.graph.find_nodes(op="get_attr") if self.instead else ():
+            if node.users and not self.made[node].users:
+                self.graph.erase_node(self.made[node])
         self.graph.set_codegen(copy.copy(self.old.graph._codegen))
         facts = replace(self.old.facts, origin=None)
         program = Program(self.graph, self.tensors, self.leaves, facts, transient)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from swdc.groups import READS, WRITES
 from swdc.kept import Kept
 from swdc.precision import default_dtype
 from swdc.program import Program, is_meta
-from swdc.samples import relative_error, sample_inputs
+from swdc.samples import flat_outputs, relative_error, sample_inputs
 
 TOLERANCE = 1e-9
 """Largest relative error in float64 that counts as rounding."""
@@ -141,6 +141,28 @@ def verify(
         first_difference=None if agree else _first_difference(masked, slim, _worst(comparisons), seed, inputs),
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def difference(
+    before: Program,
+    after: Program,
+    exact: Mapping[str, torch.Tensor] | None = None,
+    outputs: Sequence[int] | None = None,
+    batch: int = 2,
+    seed: int = 0,
+) -> float:
+    """Return the relative error of a rewritten program in float64, in evaluation, on random inputs.
+
+    ``exact`` are tensors of the rewritten one as they were before they were rounded; ``outputs`` says which of the
+    tensors that the first returns the second does. Neither program is changed.
+    """
+    with _copies(before, after, dtype=torch.float64) as (one, other):
+        with torch.no_grad():
+            tensors = other.tensors
+            for name, value in (exact or {}).items():
+                tensors[name].copy_(value)
+        wanted, got = (flat_outputs(_run(p, "eval", batch, seed, torch.float64, None)) for p in (one, other))
+    return relative_error(wanted if outputs is None else [wanted[i] for i in outputs], got)
 
 
 def _compared(

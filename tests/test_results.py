@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
-from swdc.results import opaque, plain
+from swdc.results import narrowed, opaque, plain
 from tests.support import image
 
 
@@ -42,3 +43,16 @@ def test_what_is_plain_stays() -> None:
     assert plain(result)[1] is not result[1]
     assert plain(result) == result
     assert opaque(result) == []
+
+
+def test_a_structure_of_fewer_leaves() -> None:
+    whole = {"a": (1, [2, 3]), "b": [4], "c": {"d": 5, "e": 6}, "f": ()}
+    spec = pytree.tree_structure(whole)
+
+    def left(*keep: int) -> Any:
+        return pytree.tree_unflatten(list(keep), narrowed(spec, [leaf in keep for leaf in range(1, 7)]))
+
+    assert left(1, 2, 3, 4, 5, 6) == {"a": (1, [2, 3]), "b": [4], "c": {"d": 5, "e": 6}}
+    assert left(3, 6) == {"a": ([3],), "c": {"e": 6}}
+    assert left(4) == {"b": [4]}
+    assert pytree.tree_unflatten([7], narrowed(pytree.tree_structure(7), [True])) == 7

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from swdc import statistics
-from swdc.call import Call
+from swdc.call import Call, Ref
 from swdc.channels import UNKNOWN, Channels, Dead, affine, product
 from swdc.groups import STATISTIC, WRITES, Ids
 from swdc.kept import Kept
@@ -26,6 +26,23 @@ def gained(call: Call, channels: Channels, dead: Dead) -> Dead:
     weight, bias = call.arguments.get("weight"), call.arguments.get("bias")
     scaled = dead if weight is None else product(dead, channels.dead(weight)[0])
     return affine(scaled, 0.0 if bias is None else channels.dead(bias)[0])
+
+
+def affine_in_evaluation(call: Call, tensors: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return by what a batch norm multiplies each channel and what it adds, in float64.
+
+    ``None`` for any other call, for a norm by the statistics of what it reads, and for one whose tensors are computed.
+    """
+    names = [call.arguments.get(name) for name in ("running_mean", "running_var", "weight", "bias")]
+    computed = any(not isinstance(name, Ref) for name in names if name is not None)
+    if call.operator != BatchNorm.names[0] or call["training"] or None in names[:2] or computed:
+        return None
+    mean, variance, gain, shift = (None if name is None else tensors[name].detach().double() for name in names)
+    assert mean is not None
+    assert variance is not None
+    scale = (variance + call["eps"]).rsqrt()
+    scale = scale if gain is None else scale * gain
+    return scale, -mean * scale if shift is None else shift - mean * scale
 
 
 class _ChannelNorm(Leaf):

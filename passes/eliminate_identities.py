@@ -1,0 +1,93 @@
+"""Eliminate what changes nothing in evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from swdc.contract import Pass, PassResult
+from swdc.identities import Identities
+from swdc.mutation import is_view, overwrites
+from swdc.program import Program
+from swdc.surgery import revise
+
+_NEEDS_LAYOUT = (
+    "aten.as_strided.default", "aten.view.default", "aten.view.dtype", "aten.view_as_complex.default",
+    "aten.view_as_real.default",
+)  # fmt: skip
+"""Operators whose result, or whose working, depends on how what they read lies in memory."""
+
+
+@dataclass(frozen=True)
+class EliminateIdentities(Pass):
+    """Let what reads an identity read what that gives back.
+
+    ::
+
+        x -> dropout -> view[N, 8] -> relu -> relu -> add(0) -> fc         x: (N, 8)
+        x -> relu -> fc
+
+    Identities are, where shape and type stay the same: dropout; batch norms of scale 1 and shift 0; reshapes,
+    expansions, permutations, slices, splits and concatenations of all; casts, copies and ``contiguous``; sums with 0,
+    differences from it, products with 1 and quotients by it, be it a number or a tensor of the program; padding by
+    nothing; pools of one element each; what is applied a second time (``relu``, ``clamp``, ...).
+
+    Copies stay where memory matters: in programs that overwrite something, or have operators that depend on how a
+    value lies in memory or are not torch's own; and where the caller would be handed an input of the program, one of
+    its tensors, or the same memory twice. How a result lies in memory may change.
+
+    This is for evaluation: in training a dropout that is gone no longer drops. The result holds the given program's
+    own tensors.
+    """
+
+    def apply(self, program: Program) -> PassResult:
+        """Return the program without identities, or the given one where there are none."""
+        instead = _Elimination(program).found()
+        if not instead:
+            return PassResult(program, modified=False)
+        return PassResult(revise(program, instead=instead), modified=True)
+
+
+class _Elimination:
+    def __init__(self, program: Program) -> None:
+        self.nodes = list(program.graph.nodes)
+        self.identities = Identities(program)
+        self.instead: dict[fx.Node, fx.Node] = {}
+        self.readers = {node: set(node.users) for node in self.nodes}
+        self.memory_matters = any(map(_depends_on_memory, self.nodes))
+
+    def found(self) -> dict[fx.Node, fx.Node]:
+        """Return for each node that can go the one that stands for it."""
+        while any([self._eliminate(node) for node in self.nodes if node not in self.instead]):  # noqa: C419
+            pass  # a copy may be free to go once others are gone
+        return self.instead
+
+    def _eliminate(self, node: fx.Node) -> bool:
+        identity = self.identities.of(node, self.instead)
+        if identity is None:
+            return False
+        source = self.instead.get(identity.source, identity.source)
+        if identity.copies and (self.memory_matters or self._is_needed_apart(node, source)):
+            return False
+        self.instead[node] = source
+        self.readers[source] = self.readers[source] - {node} | self.readers[node]
+        for other, stands in self.instead.items():
+            if stands is node:
+                self.instead[other] = source
+        return True
+
+    def _is_needed_apart(self, node: fx.Node, source: fx.Node) -> bool:
+        """Whether a copy is handed out, and what it copies is not made for it alone."""
+        is_fresh = source.op in ("call_function", "call_module") and not is_view(source)
+        return self._is_handed_out(node) and not (is_fresh and self.readers[source] == {node})
+
+    def _is_handed_out(self, node: fx.Node) -> bool:
+        return any(user.op == "output" or (is_view(user) and self._is_handed_out(user)) for user in self.readers[node])
+
+
+def _depends_on_memory(node: fx.Node) -> bool:
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    return overwrites(node) or node.target.namespace != "aten" or str(node.target) in _NEEDS_LAYOUT

@@ -1,0 +1,111 @@
+"""Eliminate what no output needs: nodes, modules, parameters and buffers; and outputs that nobody asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx
+from torch.fx.graph import _PyTreeCodeGen
+
+from swdc.contract import Pass, PassResult
+from swdc.errors import PassError
+from swdc.mutation import overwrites
+from swdc.onnx_signature import is_tensor, output_names
+from swdc.program import Program
+from swdc.results import narrowed
+from swdc.surgery import revise, still_standing
+
+
+@dataclass(frozen=True)
+class EliminateUnused(Pass):
+    """Keep what the outputs need, and nothing else.
+
+    With ``outputs=("logits",)``::
+
+        x -> body -> head -> {"logits": head, "aux": aux}        x -> body -> head -> {"logits": head}
+               `---> aux                                         (aux is gone, and its tensors)
+
+    ``outputs`` are the tensors to keep among those that the program returns: by the names that they have in its ONNX
+    file (``logits``, ``output_0``), or by their positions. With ``None`` all stay; else the others go, and so does all
+    that is no tensor.
+
+    What is returned keeps its form with fewer items, so that ``result["logits"]`` stays what it was: a dict of one, a
+    tuple of one and no bare tensor. The later items of a tuple move up. A named tuple or an object that loses a part
+    becomes a dict of what is left.
+
+    Inputs stay, read or not, and so do operators that overwrite something. The result holds the given program's own
+    tensors.
+    """
+
+    outputs: tuple[int | str, ...] | None = None
+
+    def requires(self, program: Program) -> None:
+        """There is what is asked for."""
+        self.kept(program)
+
+    def apply(self, program: Program) -> PassResult:
+        """Return the program without what is unused, or the given one where all is used."""
+        copy = revise(program)
+        modified = _return_only(copy.graph, self._wanted(program))
+        for node in reversed(list(copy.graph.nodes)):
+            if not node.users and node.op not in ("placeholder", "output") and not overwrites(node):
+                copy.graph.erase_node(node)
+        own = program.tensors
+        read = {id(own[name]) for name in copy.read_tensors()}  # a tied tensor keeps all its names
+        tensors = {name: tensor for name, tensor in own.items() if id(tensor) in read}
+        if not modified and len(copy.graph.nodes) == len(program.graph.nodes) and len(tensors) == len(own):
+            return PassResult(program, modified=False)
+        leaves = copy.leaves
+        for module in leaves.values():
+            module._modules.clear()  # what stands below a leaf in the tree of names is attached anew
+        result = Program(copy.graph, tensors, leaves, program.facts, program.transient)
+        result = result.follow_modes(program)
+        origin = still_standing(program, tensors)
+        return PassResult(result if origin is None else result.with_origin(origin), modified=True)
+
+    def kept(self, program: Program) -> list[int]:
+        """Return which of the tensors that a program returns are kept, by position, in their order.
+
+        Raises ``PassError`` for one that there is not, and where none is asked for.
+        """
+        number = sum(map(is_tensor, _returned(program.graph)))
+        if self.outputs is None:
+            return list(range(number))
+        names = output_names(program)
+        unknown = [one for one in self.outputs if one not in names and one not in range(number)]
+        if unknown or not self.outputs:
+            raise PassError(
+                f"expected outputs to keep of {names}, or positions below {number}, got {list(self.outputs)}; "
+                f"name one or more that there are"
+            )
+        return sorted({one if isinstance(one, int) else names.index(one) for one in self.outputs})
+
+    def _wanted(self, program: Program) -> list[bool]:
+        """Return of each value that the program returns whether it stays."""
+        values = _returned(program.graph)
+        if self.outputs is None:
+            return [True] * len(values)
+        places = [place for place, value in enumerate(values) if is_tensor(value)]
+        wanted = {places[position] for position in self.kept(program)}
+        return [place in wanted for place in range(len(values))]
+
+
+def _returned(graph: fx.Graph) -> tuple[Any, ...]:
+    """Return the values that a program returns, flat."""
+    (output,) = graph.find_nodes(op="output")
+    return tuple(output.args[0])
+
+
+def _return_only(graph: fx.Graph, wanted: list[bool]) -> bool:
+    """Return some of the values of a graph only, in a structure that fits; return whether that is less than before."""
+    if all(wanted):
+        return False
+    (output,) = graph.find_nodes(op="output")
+    output.args = (tuple(value for value, stays in zip(_returned(graph), wanted, strict=True) if stays),)
+    codegen = graph._codegen
+    assert isinstance(codegen, _PyTreeCodeGen)
+    structure = codegen.pytree_info
+    assert structure.out_spec is not None
+    graph.set_codegen(_PyTreeCodeGen(structure._replace(out_spec=narrowed(structure.out_spec, wanted))))
+    return True

@@ -1,0 +1,163 @@
+"""Fold batch norms into the layers beside them; the algebra stands in ``swdc.affine``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from swdc.affine import Affine, affine_then_layer, affine_then_norm, is_layer, layer_then_affine, reads_borders
+from swdc.call import Call, Ref
+from swdc.contract import Pass, PassResult
+from swdc.errors import PassError
+from swdc.mutation import overwrites
+from swdc.ops import calls
+from swdc.ops.normalization import affine_in_evaluation
+from swdc.program import DTYPE, Program, need_values
+from swdc.surgery import name_of_new, revise
+
+NOTE = "batch norms were folded, so that it computes the same in evaluation only; do not train it"
+
+
+@dataclass(frozen=True)
+class FoldBatchnorm(Pass):
+    """Take the affine map y = s x + t that a batch norm is in evaluation into the layer before it, or those after it.
+
+    ::
+
+        x -> conv(W) -> bn -> relu                 x -> conv(s W, t) -> relu
+        x -> bn -> linear(W, b)                    x -> linear(W s, b + W t)
+        x -> add -> bn -> bn                       x -> add -> bn
+
+    Into the convolution (with groups, transposed) or dense layer that only the norm reads; else into all layers and
+    norms that read the norm, where that is exact: a convolution that pads takes no shift. Weights that another call
+    reads stay as they are, and so does a norm by the statistics of what it reads. Layers without a bias are given one.
+    What is folded is computed in float64 and rounded once.
+
+    **For deployment only**: the result computes in evaluation what the program does; in training it is another
+    network, which ``program.facts.notes`` says. Tensors of norms that are gone are left to ``eliminate-unused``; what
+    is not folded is the given program's own.
+    """
+
+    def requires(self, program: Program) -> None:
+        """There are values to fold."""
+        need_values(program, PassError, "folding batch norms")
+
+    def apply(self, program: Program) -> PassResult:
+        """Return the program with batch norms folded, or the given one where none can be."""
+        current = program
+        exact: dict[str, torch.Tensor] = {}
+        while (found := _Folding(current, exact).found()) is not None:
+            exact |= found.exact
+            current = revise(current, {**current.tensors, **found.tensors}, found.arguments, found.instead)
+        if current is program:
+            return PassResult(program, modified=False)
+        current.facts = replace(current.facts, notes=tuple(dict.fromkeys((*current.facts.notes, NOTE))))
+        read = current.read_tensors()  # a norm that did the work of two may be gone by now
+        return PassResult(current, modified=True, exact={name: value for name, value in exact.items() if name in read})
+
+
+@dataclass
+class _Found:
+    """Norms that give way to what they read, and for the calls that do their work new tensors and arguments."""
+
+    instead: dict[fx.Node, fx.Node] = field(default_factory=dict)
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    exact: dict[str, torch.Tensor] = field(default_factory=dict)
+    arguments: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class _Folding:
+    """Finds norms to fold, such that no call takes part in two folds at once."""
+
+    def __init__(self, program: Program, exact: Mapping[str, torch.Tensor]) -> None:
+        """``exact`` holds tensors of the program as they were before they were rounded."""
+        self.calls, self.stored = calls(program), program.tensors
+        self.tensors = {**self.stored, **exact}
+        self.readers = Counter(id(self.stored[name]) for name in _read(program))
+        self.called = Counter(str(node.target) for node in program.graph.find_nodes(op="call_module"))
+        self.overwrites = any(map(overwrites, program.graph.nodes))
+        self.result = _Found()
+        self.taken: set[fx.Node] = set()
+
+    def found(self) -> _Found | None:
+        """Return what to fold, ``None`` where there is nothing."""
+        for norm, (_, call) in self.calls.items():
+            affine, x = affine_in_evaluation(call, self.tensors), call.arguments.get("input")
+            if affine is None or not isinstance(x, fx.Node) or norm in self.taken:
+                continue
+            if x.meta.get(DTYPE) != norm.meta.get(DTYPE):
+                continue
+            changes, beside = self._before(norm, x, affine), [x]
+            if changes is None and not self.overwrites:  # what the norm reads may be another when its readers come
+                changes, beside = self._after(norm, affine), list(norm.users)
+            if changes and self._write(changes):
+                self.result.instead[norm] = x
+                self.taken.update((norm, *beside))
+        return self.result if self.result.instead else None
+
+    def _before(self, norm: fx.Node, x: fx.Node, affine: Affine) -> list[tuple[Call, Affine]] | None:
+        """Return what the layer before the norm becomes."""
+        operator, call = self.calls.get(x, (None, None))
+        if operator is None or call is None or list(x.users) != [norm] or not self._is_free(call, norm):
+            return None
+        return (
+            [(call, layer_then_affine(call, self.tensors, affine))] if is_layer(operator, call, self.stored) else None
+        )
+
+    def _after(self, norm: fx.Node, affine: Affine) -> list[tuple[Call, Affine]] | None:
+        """Return what all that reads the norm becomes."""
+        changes: list[tuple[Call, Affine]] = []
+        for user in norm.users:
+            operator, call = self.calls.get(user, (None, None))
+            if operator is None or call is None or call.tensors().count(norm) != 1 or not self._is_free(call, norm):
+                return None
+            if affine_in_evaluation(call, self.tensors) is not None:
+                changes.append((call, affine_then_norm(call, self.tensors, affine)))
+            elif not is_layer(operator, call, self.stored) or (bool(affine[1].any()) and reads_borders(operator, call)):
+                return None
+            else:
+                changes.append((call, affine_then_layer(call, self.tensors, affine)))
+        return changes
+
+    def _is_free(self, call: Call, norm: fx.Node) -> bool:
+        """Whether nothing but a call, which has the type of the norm, reads its weight and its bias."""
+        node = call.node
+        if node in self.taken or node.meta.get(DTYPE) != norm.meta.get(DTYPE) or self.called[str(node.target)] > 1:
+            return False
+        own = [call.arguments.get(name) for name in ("weight", "bias")]
+        return all(self.readers[id(self.stored[name])] == 1 for name in own if isinstance(name, Ref))
+
+    def _write(self, changes: list[tuple[Call, Affine]]) -> bool:
+        """Note the new weights and biases, unless one is too large for its type."""
+        exact: dict[str, torch.Tensor] = {}
+        tensors: dict[str, torch.Tensor] = {}
+        arguments: dict[str, dict[str, Any]] = {}
+        for call, values in changes:
+            like = self.stored[call["weight"] or call["running_var"]]
+            for argument, value in zip(("weight", "bias"), values, strict=True):
+                name = call[argument] or name_of_new(argument, call, self.stored)
+                old = self.stored.get(name)
+                is_buffer = old is not None and not isinstance(old, nn.Parameter)
+                rounded = value.to((like if old is None else old).dtype)
+                tensors[name] = rounded if is_buffer else nn.Parameter(rounded, like.requires_grad)
+                exact[name] = value
+                arguments.setdefault(call.node.name, {})[argument] = name
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+            return False
+        self.result.exact |= exact
+        self.result.tensors |= tensors
+        self.result.arguments |= arguments
+        return True
+
+
+def _read(program: Program) -> Iterator[str]:
+    """Yield the name of every tensor that a call reads or the program returns, as often as that happens."""
+    for _, call in calls(program).values():
+        yield from (name for name in call.tensors() if isinstance(name, Ref))
+    for node in program.graph.find_nodes(op="output"):
+        yield from (str(value.target) for value in node.all_input_nodes if value.op == "get_attr")

@@ -1,0 +1,86 @@
+"""A layer beside an affine map of channels, y = scale x + shift, does the work of both.
+
+- a layer (W, b), then the map:   s (W x + b) + t  =  (s W) x + (s b + t)
+- the map, then a layer (W, b):   W (s x + t) + b  =  (W s) x + (b + W t)
+- the map, then another:          s' (s x + t) + t'  =  s' s x + (s' t + t')
+
+A convolution that pads adds zeros to what it reads, not t: there the second is exact only where t = 0.
+All is computed in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from swdc.call import Call
+from swdc.ops import Operator
+from swdc.ops.convolution import Convolution, is_padded
+from swdc.ops.linear import Linear
+from swdc.ops.normalization import affine_in_evaluation
+from swdc.ops.transposed_convolution import TransposedConvolution
+from swdc.program import SHAPE
+
+Tensors = Mapping[str, Tensor]
+Affine = tuple[Tensor, Tensor]
+"""Scale and shift, one of each for each channel."""
+
+
+def is_layer(operator: Operator, call: Call, tensors: Tensors) -> bool:
+    """Whether a call is a convolution or a dense layer with tensors of its own, and channels along dimension 1."""
+    if not isinstance(operator, Convolution | TransposedConvolution | Linear) or call["weight"] not in tensors:
+        return False
+    weight = tensors[call["weight"]]
+    known = call["bias"] is None or call["bias"] in tensors
+    return known and weight.dim() == len(call.node.meta[SHAPE]) and not weight.is_complex()
+
+
+def reads_borders(operator: Operator, call: Call) -> bool:
+    """Whether a layer reads less at the borders of a feature map than inside."""
+    return isinstance(operator, TransposedConvolution) or (isinstance(operator, Convolution) and is_padded(call))
+
+
+def layer_then_affine(call: Call, tensors: Tensors, affine: Affine) -> Affine:
+    """Return weight and bias of a layer that does the work of a layer and an affine map of what it gives."""
+    scale, shift = affine
+    weight = _by_group(call, tensors[call["weight"]].double())
+    scaled = weight * scale.reshape(len(weight), -1, 1, 1)
+    return _as_stored(call, scaled, tensors), shift if call["bias"] is None else shift + scale * _bias(call, tensors)
+
+
+def affine_then_layer(call: Call, tensors: Tensors, affine: Affine) -> Affine:
+    """Return weight and bias of a layer that does the work of an affine map of what it reads, and of the layer."""
+    weight = _by_group(call, tensors[call["weight"]].double())
+    scale, shift = (one.reshape(len(weight), 1, -1, 1) for one in affine)
+    share = (weight * shift).sum((2, 3)).flatten()
+    return _as_stored(call, weight * scale, tensors), share if call["bias"] is None else share + _bias(call, tensors)
+
+
+def affine_then_norm(call: Call, tensors: Tensors, affine: Affine) -> Affine:
+    """Return gain and shift of a batch norm, its statistics as they are, that does the work of both in evaluation."""
+    mean, variance = (tensors[call[name]].double() for name in ("running_mean", "running_var"))
+    own = affine_in_evaluation(call, tensors)
+    assert own is not None
+    scale, shift = own[0] * affine[0], own[0] * affine[1] + own[1]
+    return scale * (variance + call["eps"]).sqrt(), shift + mean * scale
+
+
+def _bias(call: Call, tensors: Tensors) -> Tensor:
+    return tensors[call["bias"]].detach().double()
+
+
+def _by_group(call: Call, weight: Tensor) -> Tensor:
+    """Return a weight as (groups, outputs of a group, inputs of a group, positions)."""
+    weight, groups = weight.detach(), call.arguments.get("groups", 1)
+    grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
+    return grouped.transpose(1, 2) if _has_inputs_first(call) else grouped
+
+
+def _as_stored(call: Call, grouped: Tensor, tensors: Tensors) -> Tensor:
+    laid = grouped.transpose(1, 2) if _has_inputs_first(call) else grouped
+    return laid.reshape(tensors[call["weight"]].shape)
+
+
+def _has_inputs_first(call: Call) -> bool:
+    return call.operator in TransposedConvolution.names
