@@ -47,13 +47,21 @@ def latencies_ms(paths: Sequence[str | os.PathLike[str]], inputs: Any, runs: int
     return medians_ms([partial(run_session, session, feed(session, inputs)) for session in sessions], runs)
 
 
-def open_session(path: str | os.PathLike[str], threads: int = 0) -> onnxruntime.InferenceSession:
-    """Return a session on the CPU; ``threads=0`` takes all cores. ``ExportError`` if it is no ONNX file."""
+def open_session(
+    path: str | os.PathLike[str], threads: int = 0, profile: str | os.PathLike[str] | None = None
+) -> onnxruntime.InferenceSession:
+    """Return a session on the CPU; ``threads=0`` takes all cores. ``ExportError`` if it is no ONNX file.
+
+    With ``profile`` the session notes what each node takes, in a file of which that is the beginning of the name;
+    ``session.end_profiling()`` gives all of it.
+    """
     if not Path(path).is_file():
         raise ExportError(f"expected an ONNX file, there is none at {path}; export one with swdc.export_onnx")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has no common class of errors

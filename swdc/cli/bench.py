@@ -19,6 +19,7 @@ from swdc.bench.table import tables
 from swdc.bench.zoo import Settings, zoo
 from swdc.cli.fuzz import bench_fuzz
 from swdc.cli.help import help_of
+from swdc.cli.latency import bench_latency
 from swdc.cli.options import SeedOption, TracebackOption
 from swdc.cli.output import NOT_AS_ASKED, Output, reported
 from swdc.cli.progress import progress_bar
@@ -64,6 +65,7 @@ def register(parent: typer.Typer) -> None:
     commands: dict[str, Callable[..., None]] = {
         "zoo": bench_zoo, "zoo-table": bench_zoo_table, "compile": bench_compile, "scaling": bench_scaling,
         "scale": bench_scale, "stream": bench_stream, "fuzz": bench_fuzz,
+        "latency": bench_latency,
     }  # fmt: skip
     for name, command in commands.items():
         app.command(name, help=help_of(command))(command)
