@@ -19,7 +19,7 @@ from swdc.graph_json import decode_program, encode_program
 from swdc.plan import Plan
 from swdc.program import Origin, Program, need_values
 from swdc.tensor_files import assemble, load_tensors, save_tensors, table_of
-from swdc.verify import Certificate
+from swdc.verify import Certificate, check_certificate
 
 GRAPH = "graph.json"
 WEIGHTS = "weights.safetensors"
@@ -47,7 +47,7 @@ def save(program: Program, path: str | os.PathLike[str], certificate: Certificat
     empty, for a certificate of another plan, and where the program holds something that plain data cannot
     describe; then what was there before stays as it was.
     """
-    _check_certificate(program, certificate)
+    check_certificate(program, certificate, ArtifactError)
     need_values(program, ArtifactError, "saving")
     return write(program, path, _store, certificate)
 
@@ -97,18 +97,6 @@ def load_certificate(path: str | os.PathLike[str]) -> Certificate | None:
         return None
     with readable(folder / CERTIFICATE):
         return Certificate.from_dict(read_json(verified(folder, CERTIFICATE, manifest)))
-
-
-def _check_certificate(program: Program, certificate: Certificate | None) -> None:
-    if certificate is None:
-        return
-    plan = None if program.facts.origin is None else program.facts.origin.plan
-    mine = None if plan is None else (plan.program_hash, plan.removed_channels)
-    if mine != (certificate.program_hash, certificate.removed_channels):
-        raise ArtifactError(
-            "expected a certificate of the plan that the program was made with, got one of another; give the "
-            "certificate that swdc.verify returned for this program"
-        )
 
 
 def _store(program: Program, names: Sequence[str], folder: Path) -> None:

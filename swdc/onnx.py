@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import onnx
 import torch
-from torch.fx.node import map_aggregate
-from torch.utils import _pytree as pytree
 
 from swdc.captured import RECORD
 from swdc.count import totals
+from swdc.deployment import deploy as deployed_program
 from swdc.errors import ExportError
-from swdc.onnx_signature import dynamic_sizes, flattened, name_values, output_names
+from swdc.onnx_count import MacsCheck, check_macs
+from swdc.onnx_exporter import exported, in_float32, innermost, optimize, save
 from swdc.program import Program, need_values
-from swdc.runtime import feed, latency_ms, open_session, run_onnx, run_session
+from swdc.runtime import feed, latencies_ms, latency_ms, open_session, run_onnx, run_session
 from swdc.samples import flat_outputs, relative_error, sample_inputs
+from swdc.verify import Certificate, check_certificate
 
-__all__ = ["OnnxReport", "export_onnx", "latency_ms", "run_onnx"]
+__all__ = ["OnnxReport", "Stage", "export_onnx", "latency_ms", "run_onnx"]
 
 _SEEDS = (1, 2)
-_CHATTY = ("torch", "onnxscript", "onnx_ir")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One file on the way to the one that is handed out: its size with external data, and its nodes.
+
+    ``max_relative_error`` is that to the program, ``None`` where there is no file that runs. ``latency_ms`` is the
+    median of a run on one sample and one thread, measured for deployment only. ``kept`` says whether the result is
+    that of this stage or a later one, ``reason`` why not.
+    """
+
+    name: str
+    file_bytes: int | None = None
+    nodes: int | None = None
+    max_relative_error: float | None = None
+    latency_ms: float | None = None
+    kept: bool = True
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,7 +52,9 @@ class OnnxReport:
     """What was exported: the file, its operator set, its size with external data, and how well it agrees.
 
     ``max_relative_error`` is the largest over all runs; ``batches`` are the batch sizes that were run, none
-    where the inputs have no batch.
+    where the inputs have no batch. ``stages`` are the files that were made and compared one after another. ``macs``
+    are the multiply-adds of one sample counted in the file, which exceed those of ``swdc.count`` by
+    ``macs_difference``; ``explanation`` tells why, operator by operator.
     """
 
     path: Path
@@ -45,10 +62,17 @@ class OnnxReport:
     file_bytes: int
     max_relative_error: float
     batches: tuple[int, ...]
+    stages: tuple[Stage, ...]
+    macs: int
+    macs_difference: int
+    explanation: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, ready for JSON."""
-        return {**asdict(self), "path": str(self.path), "batches": list(self.batches)}
+        return {
+            **asdict(self), "path": str(self.path), "batches": list(self.batches),
+            "stages": [asdict(stage) for stage in self.stages], "explanation": list(self.explanation),
+        }  # fmt: skip
 
 
 def export_onnx(
@@ -57,19 +81,29 @@ def export_onnx(
     opset: int | None = None,
     batches: Sequence[int] = (1, 3),
     tolerance: float = 1e-4,
+    deploy: bool = False,
+    certificate: Certificate | None = None,
 ) -> OnnxReport:
     """Write a program to an ONNX file that computes what the program computes in evaluation, in float32.
 
     Sizes that are symbolic in the program stay dynamic; the batch is called ``batch``. Inputs are called as
     the placeholders of the graph, outputs after their place in what the program returns: ``output`` where it
     returns one tensor, ``logits`` for that key of a dict, ``output_0`` in a tuple. Arguments and results that
-    are not tensors are left out. The metadata of the file holds parameters, operations (the paper's count)
-    and multiply-adds, before and after. Weights beyond 2 GB go to a second file, ``<name>.data``.
+    are not tensors are left out. Weights beyond 2 GB go to a second file, ``<name>.data``.
 
-    The file is checked, then run in onnxruntime on fresh random inputs: at each of the batch sizes, or twice
+    The metadata of the file holds parameters, operations (the paper's count) and multiply-adds, before and after;
+    for a slim or masked program the hash of its plan (``swdc.plan.sha256``), and of the ``certificate`` where one is
+    given whether it is exact, its largest error and its seed (``swdc.certificate.*``).
+
+    With ``deploy`` the program goes through ``swdc.deploy`` first, and the file is written twice, as exported and
+    after the optimizer of onnxscript; where that fails or changes the function, the first is kept, and the report
+    says so. Both are compared with the program that was given, and timed on one sample and one thread.
+
+    Every file is checked, then run in onnxruntime on fresh random inputs: at each of the batch sizes, or twice
     at the size of the example where the inputs have no batch. Raises ``ExportError`` if the program cannot be
-    exported, or if an output differs by more than ``tolerance``, relative to its largest magnitude; then no
-    file is written, and one that was there stays as it was. The program is not changed.
+    exported, if an output differs by more than ``tolerance``, relative to its largest magnitude, or for a
+    certificate of another plan; then no file is written, and one that was there stays as it was. The program is
+    not changed.
     """
     target = Path(path)
     if target.is_dir():
@@ -80,140 +114,123 @@ def export_onnx(
             "that swdc.transplant gives, with the tools of its library"
         )
     need_values(program, ExportError, "an export")
+    check_certificate(program, certificate, ExportError)
     if not batches or min(batches) < 1:
         raise ExportError(f"expected positive batch sizes to run the file at, got {list(batches)}; give some")
-    reference = _in_float32(program)
-    exported = _exported(reference, opset)
-    exported.model.metadata_props.update(_metadata(program))
+    reference = in_float32(program)
+    source = in_float32(deployed_program(program)) if deploy else reference
+    made = exported(source, opset, optimized=not deploy)
+    made.model.metadata_props.update(_metadata(program, source, certificate))
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-        made = Path(folder) / target.name
-        _save(exported, made)
-        run, worst = _compare(reference, made, batches, tolerance)
-        size = _move(made, target)
-    return OnnxReport(target, int(exported.model.opset_imports[""]), size, worst, run)
+        comparison = _Comparison(reference, batches, tolerance)
+        write = _optimized if deploy else _written
+        file, stages = write(made, source, Path(folder), target.name, comparison)
+        checked = check_macs(source, file)
+        _move(file, target)
+    return _report(target, int(made.model.opset_imports[""]), comparison.batches, stages, checked)
 
 
-def _in_float32(program: Program) -> Program:
-    """Return a copy in evaluation mode; one that computes in another precision is cast to float32."""
-    copy = program.clone().eval()
-    others = {t.dtype for t in copy.tensors.values() if t.is_floating_point()} - {torch.float32}
-    if not others:
-        return copy
-
-    def cast(argument: Any) -> Any:
-        return torch.float32 if isinstance(argument, torch.dtype) and argument in others else argument
-
-    for node in copy.graph.nodes:
-        if node.op == "call_function":
-            node.args, node.kwargs = map_aggregate(node.args, cast), map_aggregate(node.kwargs, cast)
-    copy.recompile()
-    return copy.to(torch.float32)
+def _report(
+    target: Path, opset: int, batches: tuple[int, ...], stages: tuple[Stage, ...], checked: MacsCheck
+) -> OnnxReport:
+    last = next(stage for stage in reversed(stages) if stage.kept)
+    assert last.file_bytes is not None
+    assert last.max_relative_error is not None
+    explanation = tuple(map(str, checked.explanation))
+    return OnnxReport(
+        target, opset, last.file_bytes, last.max_relative_error, batches, stages,
+        checked.macs, checked.difference, explanation,
+    )  # fmt: skip
 
 
-def _exported(program: Program, opset: int | None) -> Any:
-    """Return the ``torch.onnx.ONNXProgram`` of a program, with its inputs and outputs named."""
-    outputs, flat = output_names(program), flattened(program)
-    placeholders = [n for n in flat.graph.nodes if n.op == "placeholder"]
-    example = sample_inputs(program, _example_batch(program), 0, torch.float32)
-    tensors = tuple(leaf for leaf in pytree.tree_leaves(example) if isinstance(leaf, torch.Tensor))
-    sizes = dynamic_sizes(program, placeholders)
+def _written(
+    made: Any, source: Program, folder: Path, name: str, comparison: _Comparison
+) -> tuple[Path, tuple[Stage, ...]]:
+    """Write and compare the file as exported, in a folder of its own."""
+    file = _stage_file(folder, "exported", name)
+    save(made, file)
+    return file, (comparison.stage("exported", file),)
+
+
+def _optimized(
+    made: Any, source: Program, folder: Path, name: str, comparison: _Comparison
+) -> tuple[Path, tuple[Stage, ...]]:
+    """Write, compare and time the files before and after the optimizer; the first is good if the second fails."""
+    first, (before,) = _written(made, source, folder, name, comparison)
+    second = _stage_file(folder, "optimized", name)
+    files = [first, second]
     try:
-        with _quiet():
-            exported = torch.onnx.export(
-                flat, tensors, dynamo=True, dynamic_shapes=sizes, opset_version=opset, verbose=False
-            )
-    except Exception as error:  # the exporter raises errors of many kinds; all mean the same to the user
-        raise ExportError(
-            f"expected a program that torch.onnx can export, but it fails: {_innermost(error)}; the full "
-            f"report is the cause of this"
-        ) from error
-    assert exported is not None
-    got = exported.model.opset_imports[""]
-    if opset not in (None, got):
-        raise ExportError(f"expected operator set {opset}, but torch.onnx could only write {got}; ask for that")
-    graph = exported.model.graph
-    name_values(graph, [n.name for n in placeholders], outputs)
-    for node in graph.all_nodes():
-        node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)  # names files of the exporting machine
-    return exported
+        optimize(made, source)
+        save(made, second)
+        after = comparison.stage("optimized", second)
+    except Exception as error:  # the optimizer raises errors of many kinds
+        reason = str(error) if isinstance(error, ExportError) else innermost(error)
+        after = Stage("optimized", kept=False, reason=reason)
+        files = [first]
+    times = latencies_ms(files, sample_inputs(source, 1, _SEEDS[0], torch.float32))
+    timed = [replace(stage, latency_ms=time) for stage, time in zip((before, after), times, strict=False)]
+    return files[-1], (*timed, *(before, after)[len(timed) :])
 
 
-def _example_batch(program: Program) -> int:
-    """Return the batch size of the example, but no less than two: a size of one would become fixed."""
-    batch = program.facts.batch
-    return 1 if batch is None else max(2, program.facts.symbols[batch])
+def _stage_file(folder: Path, stage: str, name: str) -> Path:
+    (folder / stage).mkdir()
+    return folder / stage / name
 
 
-def _metadata(program: Program) -> dict[str, str]:
+def _metadata(program: Program, source: Program, certificate: Certificate | None) -> dict[str, str]:
+    """Return what the file says of itself; ``source`` is what is exported of the program that was given."""
+    found: dict[str, Any] = {"swdc.version": version("swdc")}
+    found |= {f"swdc.{name}": number for name, number in totals(source).items()}
     origin = program.facts.origin
-    counts = {f"swdc.{name}": str(number) for name, number in totals(program).items()}
     if origin is not None:
-        counts |= {f"swdc.{name}.before": str(number) for name, number in origin.before.items()}
-    return {"swdc.version": version("swdc"), **counts}
+        found |= {f"swdc.{name}.before": number for name, number in origin.before.items()}
+        found["swdc.plan.sha256"] = origin.plan.sha256()
+    if certificate is not None:
+        facts = {"exact": certificate.exact, "max_relative_error": certificate.max_relative_error}
+        found |= {f"swdc.certificate.{name}": fact for name, fact in {**facts, "seed": certificate.seed}.items()}
+    return {name: str(fact).lower() if isinstance(fact, bool) else str(fact) for name, fact in found.items()}
 
 
-def _save(exported: Any, path: Path) -> None:
-    """Write the file, and have it checked."""
-    with _quiet():
-        exported.save(str(path))
-    try:
-        onnx.checker.check_model(str(path), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(
-            f"expected a valid ONNX file, but the checker of onnx refuses it: {error}; try another opset"
-        ) from error
+class _Comparison:
+    """Compares files with the program that they should compute."""
+
+    def __init__(self, program: Program, batches: Sequence[int], tolerance: float) -> None:
+        self.program, self.tolerance = program, tolerance
+        self.batched = program.facts.batch is not None
+        self.batches = tuple(batches) if self.batched else ()
+
+    def stage(self, name: str, path: Path) -> Stage:
+        """Return what there is to say of a file; raise if it computes something else."""
+        error = self._error(path)
+        nodes = len(onnx.load(path, load_external_data=False).graph.node)
+        return Stage(name, _size(path), nodes, error)
+
+    def _error(self, path: Path) -> float:
+        session = open_session(path)
+        worst = 0.0
+        for number in self.batches or _SEEDS:
+            args, kwargs = sample_inputs(self.program, number if self.batched else 1, number, torch.float32)
+            with torch.no_grad():
+                expected = [t.cpu() for t in flat_outputs(self.program(*args, **kwargs))]
+            got = [torch.from_numpy(array) for array in run_session(session, feed(session, (args, kwargs)))]
+            error = relative_error(expected, got)
+            if not error <= self.tolerance:
+                where = f"at batch {number}" if self.batched else f"on inputs as the example (seed {number})"
+                raise ExportError(
+                    f"expected outputs within a relative error of {self.tolerance:.1e} in onnxruntime, got "
+                    f"{error:.1e} {where}; raise the tolerance if that is rounding; no file was written"
+                )
+            worst = max(worst, error)
+        return worst
 
 
-def _compare(program: Program, path: Path, batches: Sequence[int], tolerance: float) -> tuple[tuple[int, ...], float]:
-    """Return the batch sizes that were run, and the largest relative error; raise if it is too large."""
-    session = open_session(path)
-    batched = program.facts.batch is not None
-    worst = 0.0
-    for number in batches if batched else _SEEDS:
-        args, kwargs = sample_inputs(program, number if batched else 1, number, torch.float32)
-        with torch.no_grad():
-            expected = [t.cpu() for t in flat_outputs(program(*args, **kwargs))]
-        got = [torch.from_numpy(array) for array in run_session(session, feed(session, (args, kwargs)))]
-        error = relative_error(expected, got)
-        if not error <= tolerance:
-            where = f"at batch {number}" if batched else f"on inputs as the example (seed {number})"
-            raise ExportError(
-                f"expected outputs within a relative error of {tolerance:.1e} in onnxruntime, got "
-                f"{error:.1e} {where}; raise the tolerance if that is rounding; no file was written"
-            )
-        worst = max(worst, error)
-    return tuple(batches) if batched else (), worst
+def _size(file: Path) -> int:
+    """Return the bytes of a file and the weights beside it."""
+    return sum(each.stat().st_size for each in file.parent.iterdir())
 
 
-def _move(made: Path, target: Path) -> int:
-    """Move a file, after the weights beside it, to its place; return their size in bytes."""
-    files = sorted(made.parent.iterdir(), key=lambda file: file == made)
-    size = sum(file.stat().st_size for file in files)
-    for file in files:
+def _move(made: Path, target: Path) -> None:
+    """Move a file, after the weights beside it, to its place."""
+    for file in sorted(made.parent.iterdir(), key=lambda file: file == made):
         os.replace(file, target.parent / file.name)
-    return size
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence warnings and logs of the exporter: what matters to the user is raised."""
-    loggers = [logging.getLogger(name) for name in _CHATTY]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _innermost(error: BaseException) -> str:
-    """Return the first line of the error at the bottom of a chain of causes."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"

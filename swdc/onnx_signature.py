@@ -23,8 +23,9 @@ def flattened(program: Program) -> fx.GraphModule:
     the graph as constants already.
     """
     flat = program.clone()
-    for node in list(flat.graph.nodes):
-        if node.op == "placeholder" and node.meta.get(DTYPE) is None and not node.users:
+    kept = input_names(program)
+    for node in flat.graph.find_nodes(op="placeholder"):
+        if node.name not in kept:
             flat.graph.erase_node(node)
     output = next(n for n in flat.graph.nodes if n.op == "output")
     output.args = (tuple(value for value in output.args[0] if is_tensor(value)),)
@@ -53,6 +54,12 @@ def _lay_out(node: fx.Node) -> None:
 def is_tensor(value: Any) -> bool:
     """Whether something that a program returns is a tensor."""
     return isinstance(value, fx.Node) and (value.op == "get_attr" or value.meta.get(DTYPE) is not None)
+
+
+def input_names(program: Program) -> list[str]:
+    """Return the names of the inputs that are tensors, in order."""
+    inputs = program.graph.find_nodes(op="placeholder")
+    return [node.name for node in inputs if node.meta.get(DTYPE) is not None or node.users]
 
 
 def dynamic_sizes(program: Program, placeholders: Sequence[fx.Node]) -> tuple[dict[int, str] | None, ...]:

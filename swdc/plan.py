@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,6 +60,11 @@ class Plan:
             "program_hash": self.program_hash,
             "settings": dict(self.settings),
         }
+
+    def sha256(self) -> str:
+        """Return the hash of the plan's canonical JSON: keys sorted, no spaces."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import statistics
-import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from swdc.errors import ExportError
+from swdc.timing import medians_ms
 
 Array = npt.NDArray[Any]
-
-_WARM_UP = 5
 
 
 def run_onnx(path: str | os.PathLike[str], program_inputs: Any) -> list[Array]:
@@ -37,25 +36,32 @@ def latency_ms(path: str | os.PathLike[str], inputs: Any, runs: int = 30, thread
 
     ``inputs`` are as in ``run_onnx``. Raises ``ExportError`` if they do not fit the file.
     """
+    return latencies_ms([path], inputs, runs, threads)[0]
+
+
+def latencies_ms(paths: Sequence[str | os.PathLike[str]], inputs: Any, runs: int = 30, threads: int = 1) -> list[float]:
+    """Return the latency (as ``latency_ms`` gives it) of each of several files, which take turns."""
     if runs < 1:
         raise ExportError(f"expected at least 1 run, got {runs}; give a positive number")
-    session = open_session(path, threads)
-    arrays = feed(session, inputs)
-    times = []
-    for _ in range(_WARM_UP + runs):
-        start = time.perf_counter()
-        run_session(session, arrays)
-        times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times[_WARM_UP:])
+    sessions = [open_session(path, threads) for path in paths]
+    return medians_ms([partial(run_session, session, feed(session, inputs)) for session in sessions], runs)
 
 
-def open_session(path: str | os.PathLike[str], threads: int = 0) -> onnxruntime.InferenceSession:
-    """Return a session on the CPU; ``threads=0`` takes all cores. ``ExportError`` if it is no ONNX file."""
+def open_session(
+    path: str | os.PathLike[str], threads: int = 0, profile: str | os.PathLike[str] | None = None
+) -> onnxruntime.InferenceSession:
+    """Return a session on the CPU; ``threads=0`` takes all cores. ``ExportError`` if it is no ONNX file.
+
+    With ``profile`` the session notes what each node takes, in a file of which that is the beginning of the name;
+    ``session.end_profiling()`` gives all of it.
+    """
     if not Path(path).is_file():
         raise ExportError(f"expected an ONNX file, there is none at {path}; export one with swdc.export_onnx")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has no common class of errors

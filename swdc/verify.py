@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from swdc.call import source_of
 from swdc.captured import RECORD
-from swdc.errors import VerificationError
+from swdc.errors import SwdcError, VerificationError
 from swdc.groups import READS, WRITES
 from swdc.kept import Kept
 from swdc.precision import default_dtype
@@ -84,6 +84,19 @@ class Certificate:
             lines.append(f"  first node that differs: {self.first_difference}")
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
+
+
+def check_certificate(program: Program, certificate: Certificate | None, error: type[SwdcError]) -> None:
+    """Raise ``error`` for a certificate of another plan than the program was made with; none is fine."""
+    if certificate is None:
+        return
+    plan = None if program.facts.origin is None else program.facts.origin.plan
+    mine = None if plan is None else (plan.program_hash, plan.removed_channels)
+    if mine != (certificate.program_hash, certificate.removed_channels):
+        raise error(
+            "expected a certificate of the plan that the program was made with, got one of another; give the "
+            "certificate that swdc.verify returned for this program"
+        )
 
 
 def verify(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import logging
 import warnings
 from pathlib import Path
@@ -243,6 +246,95 @@ def test_a_float64_program_is_exported_in_float32(tmp_path: Path) -> None:
 def test_the_operator_set_can_be_chosen(program: Program, tmp_path: Path) -> None:
     report = swdc.export_onnx(program, tmp_path / "net.onnx", opset=18)
     assert report.opset == onnx.load(report.path).opset_import[0].version == 18
+
+
+# -- deployment ---------------------------------------------------------------------------------------------
+
+
+def test_each_stage_of_a_deployment_is_compared_and_timed(program: Program, tmp_path: Path) -> None:
+    report = swdc.export_onnx(program, tmp_path / "net.onnx", deploy=True)
+    exported, optimized = report.stages
+    assert (exported.name, optimized.name) == ("exported", "optimized")
+    for stage in report.stages:
+        assert stage.kept
+        assert 0 < stage.latency_ms < 1000
+        assert stage.max_relative_error < 1e-5
+    assert optimized.nodes < exported.nodes
+    assert (report.file_bytes, report.max_relative_error) == (optimized.file_bytes, optimized.max_relative_error)
+    assert report.file_bytes == report.path.stat().st_size
+    assert len(onnx.load(report.path).graph.node) == optimized.nodes
+    assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
+    assert_computes(program, report.path, 2)
+
+
+def test_without_deployment_there_is_one_stage_and_no_time(exported: OnnxReport) -> None:
+    (stage,) = exported.stages
+    assert (stage.name, stage.file_bytes, stage.latency_ms) == ("exported", exported.file_bytes, None)
+
+
+def _spoil(made: Any, program: Program) -> None:
+    """Change the function of a file, as a wrong optimizer would."""
+    node = next(node for node in made.model.graph if node.op_type == "Relu")
+    node.op_type = "Neg"
+
+
+def _fail(made: Any, program: Program) -> None:
+    raise RuntimeError("no rule fits")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "reason"), [(_spoil, "expected outputs within a relative error"), (_fail, "RuntimeError: no rule")]
+)
+def test_what_the_optimizer_breaks_is_not_kept(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: Any, reason: str
+) -> None:
+    monkeypatch.setattr("swdc.onnx.optimize", optimizer)
+    report = swdc.export_onnx(program, tmp_path / "net.onnx", deploy=True)
+    exported, optimized = report.stages
+    assert (exported.kept, optimized.kept) == (True, False)
+    assert optimized.reason.startswith(reason)
+    assert report.file_bytes == exported.file_bytes == report.path.stat().st_size
+    assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
+    assert_computes(program, report.path, 2)
+
+
+def test_a_deployment_that_differs_leaves_no_file(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = traced(convnet(), torch.randn(1, 3, 8, 8)).clone()
+    with torch.no_grad():
+        next(other.parameters()).mul_(2)
+    monkeypatch.setattr("swdc.onnx.deployed_program", lambda program: other)
+    with pytest.raises(ExportError, match="within a relative error"):
+        swdc.export_onnx(program, tmp_path / "net.onnx", deploy=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_metadata_name_plan_and_certificate(program: Program, tmp_path: Path) -> None:
+    plan = random_plan(program, seed=3)
+    slim = swdc.slim(program, plan)
+    certificate = swdc.verify(swdc.mask(program, plan), slim)
+    report = swdc.export_onnx(slim, tmp_path / "slim.onnx", deploy=True, certificate=certificate)
+    found = metadata(report.path)
+    canonical = json.dumps(plan.to_dict(), sort_keys=True, separators=(",", ":"))
+    assert found["swdc.plan.sha256"] == hashlib.sha256(canonical.encode()).hexdigest()
+    assert found["swdc.certificate.exact"] == "true"
+    assert float(found["swdc.certificate.max_relative_error"]) == certificate.max_relative_error
+    assert int(found["swdc.certificate.seed"]) == certificate.seed
+    assert int(found["swdc.macs"]) == report.macs == swdc.count(slim).macs
+    other = dataclasses.replace(certificate, removed_channels=1 + certificate.removed_channels)
+    with pytest.raises(ExportError, match="expected a certificate of the plan that the program was made with"):
+        swdc.export_onnx(slim, tmp_path / "other.onnx", certificate=other)
+
+
+def test_a_dense_file_has_neither_plan_nor_certificate(exported: OnnxReport) -> None:
+    assert not [name for name in metadata(exported.path) if "plan" in name or "certificate" in name]
+
+
+def test_the_report_counts_what_the_file_multiplies(program: Program, exported: OnnxReport) -> None:
+    assert exported.macs == swdc.count(program).macs
+    assert (exported.macs_difference, exported.explanation) == (0, ())
+    assert json.loads(json.dumps(exported.to_dict()))["stages"][0]["nodes"] == exported.stages[0].nodes
 
 
 def test_latency_is_a_median_of_milliseconds(program: Program, exported: OnnxReport) -> None:

@@ -79,7 +79,7 @@ def _measure(report: Report, model: nn.Module, inputs: Any) -> None:
     before = _parameters(model)
     dense = copy.deepcopy(model)
     with _phase(report, "build", seconds, SECONDS):
-        pruner = _pruner(model, arguments)
+        pruner = magnitude_pruner(model, arguments)
     mirror = Mirror(dense)
     with _phase(report, "prune", seconds, SECONDS - seconds["build"]):
         seconds["prune"] = _prune(pruner, mirror)
@@ -99,7 +99,7 @@ def _measure(report: Report, model: nn.Module, inputs: Any) -> None:
     del model, mirror
     if passes:
         report({"phase": "paired"})
-        report({"paired": paired(dense, inputs, lambda network: _pruner(network, arguments), limit=PAIRING)})
+        report({"paired": paired(dense, inputs, lambda network: magnitude_pruner(network, arguments), limit=PAIRING)})
 
 
 @contextmanager
@@ -129,11 +129,12 @@ def _late(*_: Any) -> None:
     raise _Late
 
 
-def _pruner(model: nn.Module, arguments: Call) -> Any:
+def magnitude_pruner(model: nn.Module, arguments: Call, share: float = 0.5, round_to: int | None = None) -> Any:
+    """Return the peer's pruner of a model in its documented use; ``share`` of each layer's channels is to go."""
     library = package("torch_pruning", "bench")
     args, kwargs = arguments
     return library.pruner.MagnitudePruner(
-        model, kwargs or (args[0] if len(args) == 1 else args), pruning_ratio=0.5,
+        model, kwargs or (args[0] if len(args) == 1 else args), pruning_ratio=share, round_to=round_to,
         importance=library.importance.MagnitudeImportance(p=2), ignored_layers=last_layers(model, arguments),
         num_heads=numbers_of_heads(model),
     )  # fmt: skip

@@ -20,9 +20,11 @@ from swdc.bench.table import tables
 from swdc.bench.zoo import Settings, zoo
 from swdc.cli.fuzz import bench_fuzz
 from swdc.cli.help import help_of
+from swdc.cli.latency import bench_latency
 from swdc.cli.options import SeedOption, TracebackOption
 from swdc.cli.output import NOT_AS_ASKED, Output, reported
 from swdc.cli.progress import progress_bar
+from swdc.cli.sums import bench_sums
 
 Row = dict[str, Any]
 
@@ -67,7 +69,8 @@ def register(parent: typer.Typer) -> None:
     app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
     commands: dict[str, Callable[..., None]] = {
         "zoo": bench_zoo, "zoo-table": bench_zoo_table, "compile": bench_compile, "scaling": bench_scaling,
-        "scale": bench_scale, "stream": bench_stream, "subnormals": bench_subnormals, "fuzz": bench_fuzz,
+        "scale": bench_scale, "stream": bench_stream, "fuzz": bench_fuzz, "latency": bench_latency,
+        "subnormals": bench_subnormals, "sums": bench_sums,
     }  # fmt: skip
     for name, command in commands.items():
         app.command(name, help=help_of(command))(command)

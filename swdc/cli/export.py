@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from swdc.artifact import load_certificate
 from swdc.cli.help import help_of
-from swdc.cli.models import Source, load_program
+from swdc.cli.models import Source, is_folder, load_program
 from swdc.cli.options import (
     ArgumentOption,
     InputOption,
@@ -20,9 +21,13 @@ from swdc.cli.options import (
 )
 from swdc.cli.output import reported
 from swdc.cli.paths import check_file
-from swdc.onnx import export_onnx
+from swdc.onnx import Stage, export_onnx
 
 OnnxFileOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="ONNX file to write.")]
+DeployOption = Annotated[
+    bool,
+    typer.Option("--deploy", help="Rewrite the model for deployment, optimize the file, and measure its latency."),
+]
 OpsetOption = Annotated[
     int | None,
     typer.Option("--opset", min=1, metavar="N", show_default=False, help="Opset version; without it the exporter's."),
@@ -38,6 +43,7 @@ def export(
     source: ModelArgument,
     out: OnnxFileOption,
     opset: OpsetOption = None,
+    deploy: DeployOption = False,
     inputs: InputOption = None,
     arguments: ArgumentOption = None,
     weights: WeightsOption = None,
@@ -47,21 +53,40 @@ def export(
 ) -> None:
     """Write a model as ONNX, and run the file in onnxruntime against the model before handing it out.
 
-    A file that computes something else is not left behind; the exit code is then 2.
+    A file that computes something else is not left behind; the exit code is then 2. With --deploy batch norms are
+    folded and identities go, and the file is optimized and compared once more. The file's metadata name the plan of a
+    folder that swdc slim wrote, and the certificate in it.
 
     $ swdc export slim --out slim.onnx
+    $ swdc export slim --deploy --out slim.onnx
     $ swdc export torchvision.models:resnet18 --input 1x3x224x224 --out r.onnx
     """
     with reported(as_json, show_traceback) as output:
         check_file(out, "--out")
         with output.step(f"loading and tracing {source}"):
             program = load_program(Source(source, inputs or (), arguments or (), weights, seed))
+        certificate = load_certificate(source) if is_folder(source) else None
         with output.step(f"exporting {out} and running it in onnxruntime"):
-            report = export_onnx(program, out, opset=opset)
+            report = export_onnx(program, out, opset=opset, deploy=deploy, certificate=certificate)
         output.document({"model": source, **report.to_dict(), "notes": list(program.facts.notes)})
         output.notes(program.facts.notes)
+        if deploy:
+            columns = ["stage", "bytes", "nodes", "relative error", "ms", "not kept"]
+            output.table("files, on one sample and one thread", columns, [_stage_row(stage) for stage in report.stages])
         batches = ", ".join(map(str, report.batches))
         output.line(
             f"wrote {report.path} (opset {report.opset}, {report.file_bytes:,} bytes); in onnxruntime it "
             f"differs by {report.max_relative_error:.1e} at most, at batch sizes {batches}"
         )
+        output.line(f"{report.macs:,} multiply-adds in the file, {report.macs_difference:+,} to swdc count")
+        for difference in report.explanation:
+            output.line(f"  {difference}")
+
+
+def _stage_row(stage: Stage) -> list[str | int]:
+    def shown(value: float | None, form: str) -> str:
+        return "" if value is None else format(value, form)
+
+    counts = ["" if number is None else number for number in (stage.file_bytes, stage.nodes)]
+    error, milliseconds = shown(stage.max_relative_error, ".1e"), shown(stage.latency_ms, ".2f")
+    return [stage.name, *counts, error, milliseconds, stage.reason]

@@ -43,6 +43,24 @@ def test_a_saved_folder_is_exported(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.from_numpy(output), load(tmp_path / "slim")(x), rtol=1e-4, atol=1e-5)
 
 
+def test_a_saved_folder_is_deployed_with_its_plan_and_certificate(tmp_path: Path) -> None:
+    run_json("slim", *MLP, "--out", tmp_path / "slim")
+    document = run_json("export", tmp_path / "slim", "--deploy", "--out", tmp_path / "slim.onnx")
+    assert [stage["name"] for stage in document["stages"]] == ["exported", "optimized"]
+    assert document["macs_difference"] == 0
+    found = {entry.key: entry.value for entry in onnx.load(tmp_path / "slim.onnx").metadata_props}
+    assert found["swdc.plan.sha256"] == load(tmp_path / "slim").facts.origin.plan.sha256()
+    assert found["swdc.certificate.exact"] == "true"
+
+
+def test_the_stages_of_a_deployment_are_a_table(tmp_path: Path) -> None:
+    result = run("export", *MLP, "--deploy", "--out", tmp_path / "mlp.onnx")
+    assert result.exit_code == 0, result.stderr
+    stages = [line.split()[0] for line in result.stdout.splitlines() if "e-" in line]
+    assert stages[:2] == ["exported", "optimized"]
+    assert "multiply-adds in the file, +0 to swdc count" in result.stdout
+
+
 def test_an_impossible_opset_is_told_and_leaves_no_file(tmp_path: Path) -> None:
     message = run_error("export", *MLP, "--out", tmp_path / "mlp.onnx", "--opset", 5)
     assert "expected" in message

@@ -1,0 +1,60 @@
+"""What runs a network: onnxruntime, and PyTorch eager and compiled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from swdc.program import Program
+from swdc.runtime import feed, open_session, run_session
+from swdc.timing import paired_ms
+
+SECONDS = 120.0
+"""After about so many no further round is begun."""
+LEAST_RUNS = 3
+
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A runtime, and the threads that it computes with."""
+
+    runtime: str
+    threads: int
+
+
+SETUPS = (Setup("onnxruntime", 1), Setup("onnxruntime", 2), Setup("eager", 1), Setup("compile", 1))
+
+
+def prepared(setup: Setup, program: Program, file: Path, images: Tensor) -> Call:
+    """Return a call that runs a program, or its ONNX file, on images; it has been made once."""
+    if setup.runtime == "onnxruntime":
+        session = open_session(file, setup.threads)
+        call: Call = partial(run_session, session, feed(session, images))
+    elif setup.runtime == "eager":
+        call = partial(program, images)
+    else:
+        call = partial(torch.compile(program, dynamic=False), images)
+    with torch.no_grad():
+        call()
+    return call
+
+
+def timed_ms(calls: Mapping[str, Call], repeats: int) -> dict[str, Sequence[float]]:
+    """Return the milliseconds of each of up to ``repeats`` runs of calls that take turns."""
+    if not calls:
+        return {}
+    with torch.no_grad():
+        start = time.perf_counter()
+        for call in calls.values():
+            call()
+        rounds = int(SECONDS / (time.perf_counter() - start))
+        runs = max(min(repeats, rounds), min(repeats, LEAST_RUNS))
+        return dict(zip(calls, paired_ms(list(calls.values()), runs, warm_up=1), strict=True))

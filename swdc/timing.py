@@ -1,0 +1,35 @@
+"""Times of calls that take turns, so that what else the machine does falls on all of them alike."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+
+WARM_UP = 5
+
+
+def paired_ms(calls: Sequence[Callable[[], object]], runs: int, warm_up: int = WARM_UP) -> list[list[float]]:
+    """Return for each call the milliseconds of each of ``runs`` rounds, in which every call is made once.
+
+    ``warm_up`` rounds before are not counted, and no garbage is collected in between.
+    """
+    times: list[list[float]] = [[] for _ in calls]
+    gc.collect()
+    gc.disable()
+    try:
+        for turn in range(warm_up + runs):
+            for call, found in zip(calls, times, strict=True):
+                start = time.perf_counter()
+                call()
+                if turn >= warm_up:
+                    found.append(1000 * (time.perf_counter() - start))
+    finally:
+        gc.enable()
+    return times
+
+
+def medians_ms(calls: Sequence[Callable[[], object]], runs: int, warm_up: int = WARM_UP) -> list[float]:
+    """Return for each call the median of its milliseconds in paired runs."""
+    return [median(found) for found in paired_ms(calls, runs, warm_up)]
