@@ -29,6 +29,7 @@ LAYERS = [
         "pipeline",
         "surgery",
         "count",
+        "latency",
         "sparsity",
         "measuring",
         "mutation",
