@@ -124,14 +124,15 @@ def fastest(chooser: Chooser, latency: Latency, target: float) -> Ids:
 
 
 class _Cutter:
-    """Weighs scores against time."""
+    """Weighs scores against time.
+
+    The value of a group of total score S that keeps a score K is S ln K: its first channels to go count with their
+    own scores, later ones the more the less is left, so that no group is cut to the bone for being slow.
+    """
 
     def __init__(self, chooser: Chooser, latency: Latency) -> None:
         self._chooser, self._latency = chooser, latency
-        self._sums = [
-            np.concatenate([[0.0], np.cumsum(chooser.scores(g) if free else np.zeros(chooser.widths[g]))])
-            for g, free in enumerate(chooser.free)
-        ]
+        self._values = [_values(chooser.scores(g) if free else np.zeros(0)) for g, free in enumerate(chooser.free)]
 
     def best_cut(self, group: int, widths: Ids, least: Ids) -> tuple[float, int]:
         """Return the score lost for each millisecond saved, and the width, of the cheapest cut of a group.
@@ -146,7 +147,7 @@ class _Cutter:
             tried[group] = width
             saved = before - self._latency.of_group(group, tried)
             if saved > _NOTHING:
-                lost = self._sums[group][start] - self._sums[group][width]
+                lost = self._values[group][start] - self._values[group][width]
                 best = min(best, (float(lost / saved), width))
         return best
 
@@ -178,7 +179,15 @@ class _Cutter:
             tried[group] = min(width, whole)
             added = self._latency.of_group(group, tried) - before
             if added <= room:
-                gained = self._sums[group][tried[group]] - self._sums[group][start]
+                gained = self._values[group][tried[group]] - self._values[group][start]
                 offer = (float(gained / max(added, _NOTHING)), group, int(tried[group]))
                 best = offer if best is None else max(best, offer)
         return best
+
+
+def _values(scores: Floats) -> Floats:
+    """Return the value of a group at every width from zero on, given its scores from the best down."""
+    kept = np.concatenate([[0.0], np.cumsum(scores - min(scores.min(initial=0.0), 0.0))])
+    total = float(kept[-1]) or 1.0
+    values: Floats = total * np.log(np.maximum(kept, total * np.finfo(np.float64).eps))
+    return values

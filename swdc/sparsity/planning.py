@@ -21,6 +21,7 @@ from swdc.sparsity.latency import LATENCY, Latency, fastest
 from swdc.sparsity.rounding import RoundTo, units_of
 
 SCOPES = ("global", "group")
+BUDGET_NAMES = (*BUDGETS, LATENCY)
 _ROUNDING = 1e-12  # 0.9 of ten channels are nine, whatever the last bit says
 
 
@@ -81,8 +82,8 @@ def _check(sparsity: float, scope: str, budget: str) -> None:
         raise PlanError(f"expected a sparsity (the share that goes) of at least 0 and below 1, got {sparsity}")
     if scope not in SCOPES:
         raise PlanError(f"expected a scope of {list(SCOPES)}, got {scope!r}")
-    if budget not in (*BUDGETS, LATENCY):
-        raise PlanError(f"expected a budget of {[*BUDGETS, LATENCY]}, got {budget!r}")
+    if budget not in BUDGET_NAMES:
+        raise PlanError(f"expected a budget of {list(BUDGET_NAMES)}, got {budget!r}")
 
 
 def _costs(program: Program, budget: str, chooser: Chooser, table: LatencyTable | None) -> Costs:
