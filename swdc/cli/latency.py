@@ -52,14 +52,14 @@ def measured_ms(programs: Sequence[Program], batch: int) -> list[float]:
     with tempfile.TemporaryDirectory(prefix="swdc-latency-") as folder:
         files = [Path(folder) / f"{number}.onnx" for number in range(len(programs))]
         for program, file in zip(programs, files, strict=True):
-            export_onnx(program, file)
+            export_onnx(program, file, batches=(batch,))
         times = [[latency_ms(file, inputs, _RUNS, _THREADS) for file in files] for _ in range(_ROUNDS)]
     return [median(column) for column in zip(*times, strict=True)]
 
 
 def latency_rows(report: dict[str, Any]) -> tuple[str, list[list[str]]]:
     """Return the title and the rows of a table of a report."""
-    title = f"In onnxruntime on {report['threads']} thread, for a batch of {report['batch']}"
+    title = f"In onnxruntime, {report['threads']} thread, batch {report['batch']}"
     rows = []
     for what in ("predicted", "measured"):
         pair = report[f"{what}_ms"]
