@@ -44,6 +44,7 @@ LAYERS = [
         "cutting",
         "surgery",
         "count",
+        "latency",
         "sparsity",
         "measuring",
         "mutation",

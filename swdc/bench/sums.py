@@ -75,8 +75,9 @@ def _row(name: str, repeats: int, seed: int) -> Row:
         times = {f"{each}_ms": median(runs) for each, runs in timed_ms(calls, repeats).items()}
     return {
         "network": name, "exact": certificate.exact, "max_relative_error": certificate.max_relative_error,
-        "onnx_max_relative_error": errors["free"], "sums": ways(program, other), "parameters": count(program).parameters,
-        "free_parameters": parameters, "tied_parameters": count(tied).parameters, **times,
+        "onnx_max_relative_error": errors["free"], "sums": ways(program, other), **times,
+        "parameters": count(program).parameters, "free_parameters": parameters,
+        "tied_parameters": count(tied).parameters,
         "free_over_tied": times["free_ms"] / times["tied_ms"], "repeats": repeats, "seed": seed,
     }  # fmt: skip
 
