@@ -30,6 +30,10 @@ class Signature:
         self.inputs, self.taken, self.outputs, self.results = inputs, taken, outputs, results
 
 
+def _called(module: nn.Module, arguments: Any) -> None:
+    """Do nothing; that there is a hook keeps a fused path of torch's from computing without the forward of a child."""
+
+
 class Extracted(nn.Module):
     """Stands for a module of the user's whose own forward cannot compute the slim sizes.
 
@@ -46,6 +50,7 @@ class Extracted(nn.Module):
         self.__dict__.update({k: v.copy() if isinstance(v, dict) and k.startswith("_") else v for k, v in own.items()})
         self._replaced = type(replaced).__name__
         self._graph, self._signature = graph, signature
+        self.register_forward_pre_hook(_called)
         self._compile()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

@@ -343,3 +343,14 @@ def test_a_program_that_is_not_slim_is_an_error():
     for given in (program, masked):
         with pytest.raises(TransplantError, match=r"expected a slim program as made by swdc\.slim"):
             swdc.transplant(given, model)
+
+
+def test_torchs_fused_path_does_not_pass_a_replaced_attention_by() -> None:
+    model = randomise(nn.Sequential(nn.Linear(5, 12), nn.TransformerEncoderLayer(12, 4, 9, 0.0, batch_first=True)))
+    program = swdc.trace(model.eval(), image(2, 3, 5), attention="head_dim")
+    (group,) = [g for g in program.groups if g.width == 3]
+    slim = swdc.slim(program, plan_of(program, {group.name: [0]}))
+    with pytest.warns(UserWarning, match="self_attn"):
+        mine = swdc.transplant(slim, model)
+    with torch.no_grad():  # torch computes the whole layer at once, unless something hinders it
+        assert_same(slim(image(4, 3, 5)), mine(image(4, 3, 5)), 1e-12)
