@@ -20,7 +20,7 @@ from swdc.rewrite import slim
 from swdc.sparsity.planning import plan
 from swdc.trace import trace
 
-BUDGET = "operations"
+BUDGET = "macs"
 """What the share that is left is one of."""
 CLOSE = 0.03
 """Share of our multiply-adds by which the peer's may differ."""
