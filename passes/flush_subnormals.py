@@ -1,4 +1,4 @@
-"""Flush subnormal weights to zero: CPUs compute with them many times more slowly than with any other number."""
+"""Flush subnormal weights to zero: many processors compute with them far more slowly than with any other number."""
 
 from __future__ import annotations
 

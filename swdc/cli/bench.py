@@ -15,6 +15,7 @@ from swdc.bench.compiling import NETWORKS, compare, scaling
 from swdc.bench.rows import read_rows, summary, write_rows
 from swdc.bench.scale import MODELS, scale
 from swdc.bench.streaming import stream
+from swdc.bench.subnormals import subnormals
 from swdc.bench.table import tables
 from swdc.bench.zoo import Settings, zoo
 from swdc.cli.fuzz import bench_fuzz
@@ -55,6 +56,9 @@ LibraryOption = Annotated[LibraryName, typer.Option("--library", help="Which net
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=1.0, metavar="SECONDS", help="Time for each network.")]
 MemoryOption = Annotated[float, typer.Option("--memory", min=0.5, metavar="GB", help="Memory for each network.")]
 JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="Networks measured at the same time.")]
+NetworkOption = Annotated[str, typer.Option("--network", metavar="NAME", help="One of torchvision's for images.")]
+SideOption = Annotated[int, typer.Option("--side", min=1, help="Height and width of the image.")]
+ShareOption = Annotated[float, typer.Option("--share", min=0.0, max=1.0, help="How much of each layer has decayed.")]
 PeerOption = Annotated[bool, typer.Option("--peer", help="Measure Torch-Pruning on the same networks, too.")]
 AgainOption = Annotated[bool, typer.Option("--again", help="Measure again what the file has rows of.")]
 
@@ -64,7 +68,7 @@ def register(parent: typer.Typer) -> None:
     app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
     commands: dict[str, Callable[..., None]] = {
         "zoo": bench_zoo, "zoo-table": bench_zoo_table, "compile": bench_compile, "scaling": bench_scaling,
-        "scale": bench_scale, "stream": bench_stream, "fuzz": bench_fuzz,
+        "scale": bench_scale, "stream": bench_stream, "subnormals": bench_subnormals, "fuzz": bench_fuzz,
         "latency": bench_latency,
     }  # fmt: skip
     for name, command in commands.items():
@@ -217,6 +221,37 @@ def bench_stream(
         columns = ["checkpoint_mb", "slim_mb", "seconds", "torch_mb", "swdc_mb", "peak_mb", "over_torch_mb"]
         titles = ["checkpoint", "slim", "seconds", "import torch", "import swdc", "peak", "peak over import torch"]
         output.table("megabytes", titles, [[f"{row[column]:,.0f}" for column in columns] for row in rows])
+
+
+def bench_subnormals(
+    network: NetworkOption = "vgg16",
+    side: SideOption = 64,
+    share: ShareOption = 0.9,
+    repeats: RepeatsOption = 5,
+    json_file: FileOption = None,
+    seed: SeedOption = 0,
+    show_traceback: TracebackOption = False,
+) -> None:
+    """Time a network whose smallest weights have decayed to 1e-40, before and after these are flushed to zero.
+
+    In onnxruntime and in eager PyTorch, on one thread and one image, in runs that take turns.
+
+    $ swdc bench subnormals --json subnormals.json
+    $ swdc bench subnormals --network resnet18 --side 224
+    """
+    with reported(show_traceback=show_traceback) as output:
+        rows = _measured(lambda tell: subnormals(network, side, share, repeats, seed, tell), 2, json_file)
+        cells = [
+            [
+                row["runtime"],
+                *(f"{row[column]:,.1f}" for column in ("before_ms", "after_ms", "speedup")),
+                f"{row['max_difference']:.1e}",
+            ]
+            for row in rows
+        ]
+        columns = ["runtime", "subnormal ms", "flushed ms", "speed-up", "largest difference of the logits"]
+        title = f"{network} at {side} x {side}, {rows[0]['subnormal_weights']:,} weights of 1e-40"
+        output.table(title, columns, cells)
 
 
 def _measured(
