@@ -40,6 +40,7 @@ LAYERS = [
         "pipeline",
         "surgery",
         "count",
+        "latency",
         "sparsity",
         "measuring",
         "mutation",

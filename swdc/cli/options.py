@@ -15,6 +15,8 @@ class BudgetName(StrEnum):
     channels = "channels"
     parameters = "parameters"
     operations = "operations"
+    macs = "macs"
+    latency = "latency"
 
 
 class CriterionName(StrEnum):

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from swdc.artifact import save
-from swdc.checkpoint import is_sharded
+from swdc.checkpoint import Checkpoint, is_sharded
 from swdc.cli.help import help_of
+from swdc.cli.latency import latency_report, latency_rows
 from swdc.cli.models import Source, load_program, load_skeleton
 from swdc.cli.options import (
     ArgumentOption,
@@ -29,7 +30,10 @@ from swdc.cli.progress import progress_bar
 from swdc.cli.slimming import NOT_RUN, Slimming
 from swdc.cli.titles import operations_title
 from swdc.errors import CommandError
+from swdc.latency import MeasuredTable
 from swdc.onnx import export_onnx
+from swdc.plan import Plan
+from swdc.program import Program
 from swdc.rewrite import insert_batchnorm, mask
 from swdc.rewrite import slim as cut
 from swdc.sparsity.planning import plan
@@ -38,7 +42,13 @@ from swdc.verify import verify
 
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to save the slim program in.")]
 SparsityOption = Annotated[float, typer.Option("--sparsity", help="Share that goes, at least 0 and below 1.")]
-BudgetOption = Annotated[BudgetName, typer.Option("--budget", help="What --sparsity is a share of.")]
+BudgetOption = Annotated[
+    BudgetName,
+    typer.Option(
+        "--budget",
+        help="What --sparsity is a share of; latency is the time in onnxruntime on this machine, on one thread.",
+    ),
+]
 CriterionOption = Annotated[
     CriterionName,
     typer.Option(
@@ -51,7 +61,10 @@ ScopeOption = Annotated[
     ScopeName,
     typer.Option("--scope", help="Compare all channels (global), or take the same share of every group."),
 ]
-RoundOption = Annotated[int, typer.Option("--round-to", metavar="N", help="Keep multiples of N channels.")]
+RoundOption = Annotated[
+    int,
+    typer.Option("--round-to", metavar="N", help="Keep multiples of N channels; the budget is still met, from below."),
+]
 IgnoreOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -114,8 +127,13 @@ def slim(
 
     $ swdc slim torchvision.models:resnet18 --input 1x3x224x224 --out slim
     $ swdc slim my_file:make_model --weights best.pt --input 1x16 --out slim
+    With --budget latency the layers are measured in onnxruntime first, once on a machine: one or two minutes for a
+    large network.
+
     $ swdc slim swdc.networks:resnet20 --input 1x3x32x32 --out slim \\
         --sparsity 0.9 --budget parameters --onnx slim.onnx
+    $ swdc slim torchvision.models:resnet50 --input 1x3x224x224 --out slim \\
+        --budget latency --round-to 8
     $ swdc slim my_file:make_model --weights checkpoint/ --input 1x16:int64 --out slim
     """
     with reported(as_json, show_traceback) as output:
@@ -133,8 +151,12 @@ def slim(
         else:
             done = _slimmed(output, source, insert, settings)
         report = {"model": model, **done.to_dict(), "out": str(out) if streaming else None, "onnx": None}
+        report["latency"] = None
         if done.exact:
             report |= _written(output, done, out, onnx)
+        if budget is BudgetName.latency:
+            with output.step("exporting both programs and timing them in onnxruntime"):
+                report["latency"] = latency_report(done)
         output.document(report)
         output.notes(done.dense.facts.notes)
         _print(output, done, report)
@@ -148,12 +170,18 @@ def _slimmed(output: Output, source: Source, insert: bool, settings: dict[str, A
         dense = load_program(source)
         if insert:
             dense = insert_batchnorm(dense)
-    with output.step("planning and cutting"):
-        chosen = plan(dense, **settings)
+    chosen = _planned(output, dense, settings)
+    with output.step("cutting"):
         masked, slimmed = mask(dense, chosen), cut(dense, chosen)
     with output.step("comparing the slim program with the masked one"):
         certificate = verify(masked, slimmed, seed=source.seed)
     return Slimming(dense, slimmed, chosen, certificate)
+
+
+def _planned(output: Output, dense: Program, settings: dict[str, Any], weights: Checkpoint | None = None) -> Plan:
+    with progress_bar(hidden=output.json_only) as bar:
+        bar.show("planning")
+        return plan(dense, weights=weights, table=MeasuredTable(announce=bar.show), **settings)
 
 
 def _check_streamable(insert: bool, onnx: Path | None) -> None:
@@ -169,8 +197,7 @@ def _check_streamable(insert: bool, onnx: Path | None) -> None:
 def _streamed(output: Output, source: Source, settings: dict[str, Any], out: Path) -> Slimming:
     with output.step(f"tracing {source.model} without its weights"):
         dense, checkpoint = load_skeleton(source)
-    with output.step("planning"):
-        chosen = plan(dense, weights=checkpoint, **settings)
+    chosen = _planned(output, dense, settings, checkpoint)
     with progress_bar(hidden=output.json_only) as bar:
         slimmed = slim_checkpoint(dense, chosen, checkpoint, out, announce=bar.show)
     return Slimming(dense, slimmed, chosen, None)
@@ -190,6 +217,9 @@ def _written(output: Output, done: Slimming, out: Path, onnx: Path | None) -> di
 def _print(output: Output, done: Slimming, report: dict[str, Any]) -> None:
     _print_layers(output, report)
     _print_totals(output, report)
+    if report["latency"] is not None:
+        title, rows = latency_rows(report["latency"])
+        output.table(title, ["milliseconds", "before", "after", "saved"], rows)
     output.line(f"not verified: {NOT_RUN}" if done.certificate is None else str(done.certificate))
     if report["out"] is not None:
         output.line(f"saved in {report['out']}; swdc.load({report['out']!r}) gives it back")

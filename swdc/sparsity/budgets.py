@@ -7,50 +7,59 @@ Nothing of the model is touched to evaluate them, so that a threshold is found b
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
-from scipy.sparse import csr_array
 
-from swdc.call import Ref, Value
+from swdc.call import Ref
 from swdc.errors import PlanError
 from swdc.groups import Ids
-from swdc.ops import calls, shapes_of
+from swdc.ops import calls
 from swdc.program import Program
+from swdc.sparsity.dimensions import ONE, Dimensions
 
-BUDGETS = ("channels", "parameters", "operations")
-Floats = npt.NDArray[np.float64]
-_NONE, _NOTHING = np.zeros(0, dtype=np.int64), np.zeros(0)
+BUDGETS = ("channels", "parameters", "operations", "macs")
+Term = tuple[int, list[int]]
+"""A coefficient, and the numbers of the dimensions that it is multiplied by."""
+
+
+class Costs(Protocol):
+    """What a budget is a share of: a cost that grows with the widths of the groups."""
+
+    kind: str
+
+    def cost(self, widths: Ids) -> float:
+        """Return the cost when group ``k`` keeps ``widths[k]`` channels."""
+
+    @property
+    def full(self) -> float:
+        """The cost with all channels."""
 
 
 class Budget:
     """The cost of a program as a function of the widths of its groups."""
 
     def __init__(self, program: Program, kind: str) -> None:
-        """``kind`` is ``channels``, ``parameters`` or ``operations`` (section 4.5 of the paper)."""
+        """``kind`` is ``channels``, ``parameters``, ``operations`` (section 4.5 of the paper) or ``macs``.
+
+        Operations and multiply-adds are those of ``swdc.count`` for one sample.
+        """
         if kind not in BUDGETS:
             raise PlanError(f"expected a budget of {list(BUDGETS)}, got {kind!r}")
         self.kind = kind
-        self._coupling = program.coupling
-        self._shape_of = shapes_of(program, program.facts.sizes())
-        self._widths = np.array([g.width for g in program.groups], dtype=np.int64)
-        self._slots: dict[Any, int] = {}
-        self._constant: list[float] = [1.0]  # slot 0 is the constant one
-        self._linear: list[tuple[int, Ids, Floats]] = []
-        terms = {"channels": self._channels, "parameters": self._parameters, "operations": self._operations}
-        found = terms[kind](program)
+        self._dimensions = Dimensions(program)
+        self._widths = self._dimensions.widths
+        found = self._terms(program)
         longest = max((len(slots) for _, slots in found), default=1)
-        self._factors = np.array([slots + [0] * (longest - len(slots)) for _, slots in found], dtype=np.int64)
+        self._factors = np.array([slots + [ONE] * (longest - len(slots)) for _, slots in found], dtype=np.int64)
         self._coefficients = np.array([coefficient for coefficient, _ in found], dtype=np.float64)
         self._new_biases = self._folding(program) if kind == "parameters" else []
-        self._constants, self._matrix = np.array(self._constant), self._assembled()
 
     def cost(self, widths: Ids) -> int:
         """Return the cost when group ``k`` keeps ``widths[k]`` channels."""
         if len(self._factors) == 0:
             return 0
-        sizes = self._matrix @ widths + self._constants
+        sizes = self._dimensions.sizes(widths)
         biases = sum(float(sizes[slot]) for groups, slot in self._new_biases if (widths < self._widths)[groups].any())
         return round(float((self._coefficients * sizes[self._factors].prod(1)).sum()) + biases)
 
@@ -59,57 +68,37 @@ class Budget:
         """The cost with all channels."""
         return self.cost(self._widths)
 
-    def _slot(self, value: Value, dim: int) -> int:
-        key = (str(value), dim, isinstance(value, Ref))
-        if key not in self._slots:
-            table = self._coupling.tensors if isinstance(value, Ref) else self._coupling.nodes
-            labels = table.get(str(value))
-            ids = labels[dim] if labels is not None else None
-            if ids is None:
-                self._slots[key] = self._new(self._shape_of(value)[dim])
-            else:
-                of = self._coupling.group_of[ids]
-                groups, counts = np.unique(of[of >= 0], return_counts=True)
-                self._slots[key] = self._new(int((of < 0).sum()), groups, counts / self._widths[groups])
-        return self._slots[key]
+    def _terms(self, program: Program) -> list[Term]:
+        if self.kind == "channels":
+            return self._channels()
+        if self.kind == "parameters":
+            return self._parameters(program)
+        return self._operations(program, "paper" if self.kind == "operations" else self.kind)
 
-    def _new(self, constant: int, groups: Ids = _NONE, multiples: Floats = _NOTHING) -> int:
-        """Add a size: a constant, and multiples of the widths of some groups."""
-        self._linear.append((len(self._constant), groups, multiples))
-        self._constant.append(constant)
-        return len(self._constant) - 1
+    def _channels(self) -> list[Term]:
+        return [(1, [self._dimensions.add(0, np.array([group]), np.ones(1))]) for group in range(len(self._widths))]
 
-    def _assembled(self) -> csr_array:
-        shape = (len(self._constant), len(self._widths))
-        if not self._linear:
-            return csr_array(shape)
-        rows = np.concatenate([np.full(len(groups), slot) for slot, groups, _ in self._linear])
-        columns, values = (np.concatenate(x) for x in list(zip(*self._linear, strict=True))[1:])
-        return csr_array((values, (rows, columns)), shape=shape)
-
-    def _channels(self, program: Program) -> list[tuple[int, list[int]]]:
-        return [(1, [self._new(0, np.array([group]), np.ones(1))]) for group in range(len(self._widths))]
-
-    def _parameters(self, program: Program) -> list[tuple[int, list[int]]]:
+    def _parameters(self, program: Program) -> list[Term]:
         parameters = program.read_parameters().items()
-        return [(1, [self._slot(Ref(name), d) for d in range(tensor.dim())]) for name, tensor in parameters]
+        return [(1, [self._dimensions.slot(Ref(name), d) for d in range(tensor.dim())]) for name, tensor in parameters]
 
     def _folding(self, program: Program) -> list[tuple[Ids, int]]:
         """Return, for each layer that would be given a bias, the groups that ask for it when cut, and its slot."""
-        found = []
+        coupling, found = program.coupling, []
         for node, (_, call) in calls(program).items():
-            constants = self._coupling.constants.get(node.name)
+            constants = coupling.constants.get(node.name)
             if constants is None or call["bias"] is not None:
                 continue
-            ids = self._coupling.tensors[call["weight"]][1]
+            ids = coupling.tensors[call["weight"]][1]
             assert ids is not None
-            groups = np.unique(self._coupling.group_of[ids[constants != 0]])
-            found.append((groups[groups >= 0], self._slot(call["weight"], 0)))
+            groups = np.unique(coupling.group_of[ids[constants != 0]])
+            found.append((groups[groups >= 0], self._dimensions.slot(call["weight"], 0)))
         return found
 
-    def _operations(self, program: Program) -> list[tuple[int, list[int]]]:
+    def _operations(self, program: Program, convention: str) -> list[Term]:
         terms = []
         for operator, call in calls(program).values():
-            for cost in operator.cost(call, self._shape_of):
-                terms.append((cost.paper, [self._slot(value, dim) for value, dim in cost.dims]))
+            for cost in operator.cost(call, self._dimensions.shape_of):
+                slots = [self._dimensions.slot(value, dim) for value, dim in cost.dims]
+                terms.append((int(getattr(cost, convention)), slots))
         return terms

@@ -15,9 +15,10 @@ from swdc.groups import WRITES, ChannelGroup, Ids, Member
 from swdc.plan import Plan
 from swdc.program import Program
 from swdc.sparsity.budgets import Budget
+from swdc.sparsity.choosing import Chooser
 from swdc.sparsity.criteria import gamma, l2
 from swdc.sparsity.gains import deciding_norms
-from swdc.sparsity.planning import Chooser, ignored_groups, is_below, matching_names, scored
+from swdc.sparsity.planning import ignored_groups, is_below, matching_names, scored
 from swdc.sparsity.schedules import exponential
 
 STRUCTURES = ("channels", "weights")

@@ -11,9 +11,8 @@ import swdc
 from swdc.cli import COMMANDS, app, main
 from swdc.cli.options import BudgetName, ConventionName, CriterionName, ScopeName
 from swdc.count import CONVENTIONS
-from swdc.sparsity.budgets import BUDGETS
 from swdc.sparsity.criteria import CRITERIA
-from swdc.sparsity.planning import SCOPES
+from swdc.sparsity.planning import BUDGET_NAMES, SCOPES
 from tests.cli.support_cli import run
 
 NAMES = ("inspect", "count", "slim", "export")
@@ -72,7 +71,7 @@ def test_bad_usage_is_code_2_with_a_message(arguments: list[str], message: str) 
 
 @pytest.mark.parametrize(
     ("choices", "known"),
-    [(BudgetName, BUDGETS), (CriterionName, CRITERIA), (ScopeName, SCOPES), (ConventionName, CONVENTIONS)],
+    [(BudgetName, BUDGET_NAMES), (CriterionName, CRITERIA), (ScopeName, SCOPES), (ConventionName, CONVENTIONS)],
 )
 def test_choices_are_those_of_the_library(choices: type[BudgetName], known: tuple[str, ...]) -> None:
     assert [choice.value for choice in choices] == list(known)

@@ -13,6 +13,7 @@ from torch import nn
 
 import swdc
 from swdc.artifact import load
+from swdc.cli.latency import latency_rows
 from swdc.cli.slimming import why_not_exact
 from tests.cli import small_models
 from tests.cli.support_cli import run, run_error, run_json
@@ -269,3 +270,45 @@ def test_a_sharded_checkpoint_is_inspected_in_memory(tmp_path: Path) -> None:
     weights = checkpoint(tmp_path / "weights", small_models.Residual())
     document = run_json("inspect", "tests.cli.small_models:Residual", "--input", "1x3x8x8", "--weights", weights)
     assert document["groups"]
+
+
+def test_a_budget_in_time_reports_what_was_predicted_and_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    arguments = ("slim", "tests.cli.small_models:Residual", "--input", "2x3x8x8", "--arg", "width=32")
+    budget = ("--budget", "latency", "--round-to", 8, "--sparsity", 0.3)
+    document = run_json(*arguments, *budget, "--out", tmp_path / "slim")
+    found = document["latency"]
+    assert document["exact"] is True
+    assert (found["threads"], found["batch"], found["reason"]) == (1, 2, None)
+    assert 0 < found["predicted_ms"]["after"] <= 0.7 * found["predicted_ms"]["before"] * (1 + 1e-9)
+    assert found["predicted_ms"]["after"] == document["settings"]["predicted_ms"]
+    assert min(found["measured_ms"].values()) > 0
+    assert document["groups"]["stem"]["after"] % 8 == 0
+    assert len(list((tmp_path / "cache" / "swdc" / "latency").glob("*.json"))) == 1
+    title, rows = latency_rows({**found, "measured_ms": {"before": 2.0, "after": 0.5}})
+    assert title == "In onnxruntime, 1 thread, batch 2"
+    assert [row[0] for row in rows] == ["predicted", "measured"]
+    assert rows[1][1:] == ["2.00", "0.50", "75.0%"]
+
+
+def test_other_budgets_report_no_time(tmp_path: Path) -> None:
+    document = run_json(*RESIDUAL, "--budget", "macs", "--out", tmp_path / "slim")
+    assert document["latency"] is None
+    assert document["macs"]["after"] <= 0.5 * document["macs"]["before"]
+
+
+def test_streamed_weights_are_planned_for_time_but_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    weights = checkpoint(tmp_path / "weights", small_models.Residual(width=32))
+    arguments = (*RESIDUAL, "--arg", "width=32", "--weights", weights, "--out", tmp_path / "slim")
+    budget = ("--budget", "latency", "--round-to", 8, "--sparsity", 0.3)
+    document = run_json(*arguments, *budget)
+    assert document["latency"]["measured_ms"] is None
+    assert "neither program was run" in document["latency"]["reason"]
+    assert document["latency"]["predicted_ms"]["after"] < document["latency"]["predicted_ms"]["before"]
+    result = run(*arguments, *budget)
+    assert "In onnxruntime, 1 thread, batch 1" in result.stdout
+    assert "predicted" in result.stdout
+    assert "not measured: the weights were streamed" in result.stdout

@@ -82,6 +82,7 @@ def test_the_formula_is_the_count_of_the_slim_program(name: str) -> None:
         counted = swdc.count(swdc.slim(program, plan))
         assert budgets["parameters"].cost(widths) == counted.parameters
         assert budgets["operations"].cost(widths) == counted.operations
+        assert budgets["macs"].cost(widths) == counted.macs
         assert budgets["channels"].cost(widths) == widths.sum()
 
 
@@ -91,6 +92,7 @@ def test_all_channels_cost_what_the_program_costs() -> None:
     assert Budget(program, "parameters").full == counted.parameters
     assert counted.parameters == sum(p.numel() for p in program.parameters())
     assert Budget(program, "operations").full == counted.operations
+    assert Budget(program, "macs").full == counted.macs
     assert Budget(program, "channels").full == sum(group.width for group in program.groups)
 
 
@@ -100,6 +102,7 @@ def test_by_hand() -> None:
         widths = np.array([width])
         costs = {kind: Budget(program, kind).cost(widths) for kind in BUDGETS}
         assert costs["parameters"] == 27 * width + width + 2 * width + 3 * 64 * width + 3
+        assert costs["macs"] == 64 * 27 * width + 3 * 64 * width
         assert costs["operations"] == 64 * 27 * width + 2 * 64 * width + 3 * 64 * width + 3
         assert costs["channels"] == width
 

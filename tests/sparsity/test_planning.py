@@ -11,10 +11,12 @@ from torch import nn
 
 import swdc
 from swdc.errors import PlanError
+from swdc.networks import resnet20
 from swdc.plan import Plan
 from swdc.program import Program
+from swdc.sparsity.budgets import Budget
+from swdc.sparsity.choosing import Chooser
 from swdc.sparsity.criteria import Scores, l2
-from swdc.sparsity.planning import Chooser
 from tests.support import Function, conv, group_with, image, random_plan, traced
 
 WIDTHS = (8, 4, 16)
@@ -106,7 +108,7 @@ def test_ignored_layers_stay_whole(ignore: Any, whole: list[str]) -> None:
 
 
 @pytest.mark.parametrize("scope", ["global", "group"])
-@pytest.mark.parametrize("budget", ["parameters", "operations"])
+@pytest.mark.parametrize("budget", ["parameters", "operations", "macs"])
 def test_a_budget_that_cannot_be_met_is_refused(program: Program, scope: str, budget: str) -> None:
     with pytest.raises(PlanError, match=f"at most 9.*% of the {budget} can go"):
         swdc.plan(program, 0.9999, budget=budget, scope=scope)
@@ -121,7 +123,7 @@ def test_the_most_channels_that_can_go(program: Program) -> None:
 
 
 @pytest.mark.parametrize("scope", ["global", "group"])
-@pytest.mark.parametrize("budget", ["channels", "parameters", "operations"])
+@pytest.mark.parametrize("budget", ["channels", "parameters", "operations", "macs"])
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.85])
 def test_no_group_is_ever_emptied(program: Program, scope: str, budget: str, sparsity: float) -> None:
     plan = swdc.plan(program, sparsity, budget=budget, scope=scope)
@@ -155,10 +157,85 @@ def test_kept_numbers_are_multiples(round_to: int, scope: str) -> None:
     assert swdc.count(swdc.slim(program, plan)).operations <= 0.6 * full
 
 
-def test_rounding_goes_up() -> None:
+def networks() -> dict[str, Program]:
+    return {
+        "stack": traced(stack(32, 24, 40, 6)),
+        "residual": traced(Residual(32, 24)),
+        "resnet": traced(resnet20(width=16), image(1, 3, 16, 16)),
+        "dense": traced(nn.Sequential(nn.Linear(5, 64), nn.ReLU(), nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 3)),
+                        image(2, 5)),
+    }  # fmt: skip
+
+
+class Residual(nn.Module):
+    """A sum that couples two convolutions, with a narrower one between, and a depthwise one at the end."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.stem, self.inner, self.outer = conv(3, width), conv(width, inner), conv(inner, width)
+        self.depthwise, self.head = conv(width, width, groups=width), nn.Linear(width, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.stem(x))
+        x = torch.relu(x + self.outer(torch.relu(self.inner(x))))
+        result: torch.Tensor = self.head(torch.relu(self.depthwise(x)).mean((2, 3)))
+        return result
+
+
+@pytest.fixture(scope="module")
+def several() -> dict[str, Program]:
+    return networks()
+
+
+@pytest.mark.parametrize("name", ["stack", "residual", "resnet", "dense"])
+@pytest.mark.parametrize("scope", ["global", "group"])
+@pytest.mark.parametrize("budget", ["channels", "parameters", "operations", "macs"])
+@pytest.mark.parametrize(("round_to", "sparsity"), [(4, 0.3), (4, 0.6), (8, 0.4), (16, 0.25)])
+def test_a_rounded_budget_is_met_from_below_as_near_as_units_allow(
+    several: dict[str, Program], name: str, scope: str, budget: str, round_to: int, sparsity: float
+) -> None:
+    program = several[name]
+    costs = Budget(program, budget)
+    try:
+        plan = swdc.plan(program, sparsity, budget=budget, scope=scope, round_to=round_to)
+    except PlanError:
+        least = np.array([min(g.width, round_to) for g in program.groups])
+        assert costs.cost(least) > (1 - sparsity) * costs.full
+        return
+    widths = np.array(kept_widths(plan))
+    full = np.array([group.width for group in program.groups])
+    target = (1 - sparsity) * costs.full * (1 + 1e-9)
+    assert costs.cost(widths) <= target
+    assert ((widths % round_to == 0) | (widths == full)).all()
+    for group in np.flatnonzero(widths < full):
+        wider = widths.copy()
+        wider[group] = min(widths[group] + round_to, full[group])
+        assert costs.cost(wider) > target, f"{program.groups[group].name} could have kept {round_to} more"
+
+
+def test_the_budget_in_multiply_adds_is_what_counting_says(several: dict[str, Program]) -> None:
+    for program in several.values():
+        plan = swdc.plan(program, 0.5, budget="macs", round_to=4)
+        macs = swdc.count(swdc.slim(program, plan)).macs
+        assert Budget(program, "macs").cost(np.array(kept_widths(plan))) == macs
+        assert 0.3 * swdc.count(program).macs < macs <= 0.5 * swdc.count(program).macs
+
+
+def test_what_rounding_took_comes_back_where_scores_are_highest() -> None:
+    def scores(program: Program, groups: Any) -> Scores:
+        return [np.linspace(1, 2, g.width) + (0.5 if g.width == 24 else 0.0) for g in groups]
+
+    program = traced(stack(32, 24))
+    # 23 of 56 channels may stay: whole units leave 8 + 8, and one of 8 more fails by a channel; at 24 it fits.
+    assert kept_widths(swdc.plan(program, 33 / 56, criterion=scores, round_to=8)) == [8, 8]
+    assert kept_widths(swdc.plan(program, 32 / 56, criterion=scores, round_to=8)) == [8, 16]
+
+
+def test_a_group_narrower_than_the_unit_stays_whole() -> None:
     program = traced(stack(16, 12, 6))
-    assert kept_widths(swdc.plan(program, 0.45, scope="group", round_to=4)) == [12, 8, 4]  # of 9, 7 and 4
-    assert kept_widths(swdc.plan(program, 0.45, scope="group", round_to=8)) == [16, 8, 6]
+    assert kept_widths(swdc.plan(program, 0.3, scope="group", round_to=8)) == [8, 8, 6]
+    with pytest.raises(PlanError, match=r"at most 35\.3% of the channels can go .* lower round_to"):
+        swdc.plan(program, 0.45, scope="group", round_to=8)
 
 
 def test_ties_are_spread_evenly_over_the_groups(program: Program) -> None:
@@ -191,7 +268,7 @@ def test_the_lowest_scores_go(program: Program) -> None:
     assert max(removed) < min(kept)
 
 
-@pytest.mark.parametrize("budget", ["channels", "parameters", "operations"])
+@pytest.mark.parametrize("budget", ["channels", "parameters", "operations", "macs"])
 @pytest.mark.parametrize("sparsity", [0.1, 0.3, 0.55, 0.8])
 def test_a_global_budget_is_met_to_one_channel(program: Program, budget: str, sparsity: float) -> None:
     plan = swdc.plan(program, sparsity, budget=budget)
@@ -219,7 +296,7 @@ def with_the_last_one_back(program: Program, plan: Plan) -> Plan:
     return Plan(kept, plan.widths, plan.program_hash)
 
 
-@pytest.mark.parametrize("budget", ["parameters", "operations"])
+@pytest.mark.parametrize("budget", ["parameters", "operations", "macs"])
 @pytest.mark.parametrize("sparsity", [0.1, 0.3, 0.55, 0.8])
 def test_a_budget_with_one_share_for_all_groups_is_the_smallest_share(
     program: Program, budget: str, sparsity: float

@@ -239,7 +239,7 @@ def _counted_alike(program: Program, chosen: Plan, small: Program) -> None:
     """The closed formula over the kept widths is what counting the slim program gives."""
     widths = np.array([len(chosen.kept[g.name]) for g in program.groups], dtype=np.int64)
     counted = count(small)
-    for kind in ("parameters", "operations"):
+    for kind in ("parameters", "operations", "macs"):
         said, found = Budget(program, kind).cost(widths), getattr(counted, kind)
         if said != found:
             raise DifferenceError(f"expected {said} {kind} by the formula, got {found} by counting the slim program")

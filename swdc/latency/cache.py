@@ -1,0 +1,104 @@
+"""Measured times on disk: one JSON file for each machine, version of onnxruntime and number of threads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import onnxruntime
+
+from swdc.latency.layers import Sizes
+
+Times = dict[str, dict[Sizes, float]]
+"""Milliseconds by the signature of a layer and its sizes."""
+
+_FORMAT = 1
+_log = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: that of XDG_CACHE_HOME, or of the operating system."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    if given and Path(given).is_absolute():
+        return Path(given) / "swdc"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "swdc"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "swdc" / "Cache"
+    return Path.home() / ".cache" / "swdc"
+
+
+def machine() -> str:
+    """Return what tells this machine from others: its name, its processor, and how many of it there are."""
+    return "; ".join([platform.node(), platform.system(), platform.machine(), _processor(), str(os.cpu_count())])
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    pairs = dict(reversed([line.split(":", 1) for line in lines if ":" in line]))  # those of the first processor
+    named = {name.strip(): value.strip() for name, value in pairs.items()}
+    return " ".join(named[name] for name in ("model name", "cpu family", "model", "stepping") if name in named)
+
+
+class Cache:
+    """The file of this machine; what is damaged or of another machine is as if it were not there."""
+
+    def __init__(self, threads: int, folder: Path | None = None) -> None:
+        self._head = {
+            "format": _FORMAT, "machine": machine(), "onnxruntime": onnxruntime.__version__, "threads": threads
+        }  # fmt: skip
+        name = hashlib.sha256(json.dumps(self._head, sort_keys=True).encode()).hexdigest()[:16]
+        self.path = (folder or cache_folder()) / "latency" / f"{name}.json"
+
+    def load(self) -> Times:
+        """Return all times in the file; none where there is no file that can be read."""
+        try:
+            data = json.loads(self.path.read_text(encoding="utf-8"))
+            if {name: data[name] for name in self._head} != self._head:
+                return {}
+            return {str(layer): _times(found) for layer, found in data["times"].items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            _log.warning("measuring again, for the times in %s cannot be read: %s", self.path, error)
+            return {}
+
+    def add(self, times: Times) -> None:
+        """Add times to the file, which is replaced as a whole; where it cannot be written it stays as it is."""
+        merged = self.load()
+        for layer, found in times.items():
+            merged[layer] = {**merged.get(layer, {}), **found}
+        plain = {
+            layer: {",".join(map(str, sizes)): ms for sizes, ms in sorted(found.items())}
+            for layer, found in sorted(merged.items())
+        }
+        made = self.path.with_name(f".{self.path.name}.{uuid4().hex}")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                made.write_text(json.dumps({**self._head, "times": plain}, indent=0), encoding="utf-8")
+                os.replace(made, self.path)
+            finally:
+                made.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("measured times are not kept, for %s cannot be written: %s", self.path, error)
+
+
+def _times(data: Mapping[str, Any]) -> dict[Sizes, float]:
+    """Return the times of one layer; ``ValueError`` unless they are positive numbers."""
+    found = {tuple(int(size) for size in sizes.split(",")): float(ms) for sizes, ms in data.items()}
+    if not all(math.isfinite(ms) and ms > 0 for ms in found.values()):
+        raise ValueError("it holds times that are not positive numbers")
+    return found

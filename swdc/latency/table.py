@@ -1,0 +1,110 @@
+"""A table of measured times: layers at some widths are measured once on a machine, those between are interpolated."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+
+from swdc.latency.cache import Cache, Times
+from swdc.latency.grid import Grid
+from swdc.latency.layers import Layer, Sizes
+from swdc.latency.timing import Announce, Probe, parts, times_ms
+
+_DISTURBED = 1.05
+"""A time this much above that of more channels was disturbed by something else on the machine."""
+_REPEATS = 2
+
+
+class LatencyTable:
+    """Says how long layers take. Subclass it to plan for other hardware, or by a formula."""
+
+    def prepare(self, layers: Iterable[Layer]) -> None:
+        """Make ready for these layers at sizes up to their largest, all that will be asked for."""
+
+    def ms(self, layer: Layer, sizes: Sizes) -> float:
+        """Return the time of a layer at some sizes, in milliseconds."""
+        raise TypeError(f"{type(self).__name__} has to say how long a layer takes")
+
+
+class MeasuredTable(LatencyTable):
+    """Times in onnxruntime on this machine, measured where the cache has none.
+
+    ``announce`` is told what is measured, how much of it is done, and of how much. ``measure`` returns the times of
+    layers at given sizes in milliseconds.
+    """
+
+    def __init__(
+        self,
+        threads: int = 1,
+        announce: Announce | None = None,
+        cache: Cache | None = None,
+        measure: Callable[[Sequence[Probe], int], list[float]] = times_ms,
+    ) -> None:
+        self.threads = threads
+        self._announce = announce
+        self._cache = Cache(threads) if cache is None else cache
+        self._measure = measure
+        self._times: Times | None = None
+        self._grids: dict[Layer, Grid] = {}
+        self._known: dict[tuple[Layer, Sizes], float] = {}
+
+    def prepare(self, layers: Iterable[Layer]) -> None:
+        """Measure what is not known of these layers, and keep it on disk."""
+        if self._times is None:
+            self._times = self._cache.load()
+        missing: dict[tuple[str, Sizes], Probe] = {}
+        for layer in layers:
+            if layer not in self._grids:
+                self._grids[layer] = Grid(layer)
+                found = self._times.setdefault(layer.signature, {})
+                wanted = (point for point in self._grids[layer].points() if point not in found)
+                missing |= {(layer.signature, point): (layer, point) for point in wanted}
+        if missing:
+            self._fill(list(missing.values()))
+
+    def ms(self, layer: Layer, sizes: Sizes) -> float:
+        """Return the time of a layer at some sizes, in milliseconds: measured, or linear between measured widths."""
+        key = layer, sizes
+        if key not in self._known:
+            self.prepare((layer,))
+            assert self._times is not None
+            self._known[key] = self._grids[layer].at(sizes, self._times[layer.signature])
+        return self._known[key]
+
+    def _fill(self, probes: list[Probe]) -> None:
+        """Measure in an order at random, so that a disturbance stands out; then again what was disturbed."""
+        random.Random(0).shuffle(probes)
+        self._take(probes, "measuring layers")
+        for _ in range(_REPEATS):
+            self._take(self._disturbed(probes), "measuring again what was disturbed")
+
+    def _take(self, probes: Sequence[Probe], text: str) -> None:
+        assert self._times is not None
+        done = 0
+        for part in parts(probes):
+            if self._announce is not None:
+                self._announce(text, done, len(probes))
+            taken: Times = {}
+            for (layer, sizes), ms in zip(part, self._measure(part, self.threads), strict=True):
+                known = self._times[layer.signature].get(sizes, ms)
+                taken.setdefault(layer.signature, {})[sizes] = min(ms, known)
+            for signature, found in taken.items():
+                self._times[signature] |= found
+            self._cache.add(taken)
+            done += len(part)
+
+    def _disturbed(self, probes: Sequence[Probe]) -> list[Probe]:
+        """Return what took longer than the next larger size did along any axis."""
+        assert self._times is not None
+        found = []
+        for layer, sizes in probes:
+            times, axes = self._times[layer.signature], self._grids[layer].axes
+            wider = [
+                (*sizes[:place], above, *sizes[place + 1 :])
+                for place, points in enumerate(axes)
+                for above in [next((point for point in points if point > sizes[place]), None)]
+                if above is not None
+            ]
+            if any(times[sizes] > _DISTURBED * times[one] for one in wider):
+                found.append((layer, sizes))
+        return found

@@ -1,0 +1,138 @@
+"""From scores to widths, and from widths to kept channels."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from swdc.errors import PlanError
+from swdc.groups import ChannelGroup, Ids
+from swdc.plan import Plan
+from swdc.program import Program
+from swdc.sparsity.budgets import Costs
+from swdc.sparsity.criteria import Scores
+from swdc.sparsity.dimensions import Floats
+
+
+class Chooser:
+    """Turns scores into kept channels: by one order over all groups, or by a share of each.
+
+    ``units`` gives, for all groups or for each, the number that kept numbers are multiples of.
+    """
+
+    def __init__(self, groups: Sequence[ChannelGroup], scores: Scores, units: int | Ids = 1) -> None:
+        self._groups = groups
+        self.widths = np.array([g.width for g in groups], dtype=np.int64)
+        self.units = np.broadcast_to(np.asarray(units, dtype=np.int64), self.widths.shape)
+        self.free = np.array([s is not None for s in scores], dtype=bool)
+        self._orders = [None if s is None else np.argsort(-s, kind="stable") for s in scores]
+        self._descending = [None if s is None else s[o] for s, o in zip(scores, self._orders, strict=True)]
+        free = [(group, s) for group, s in enumerate(self._descending) if s is not None]
+        owners = [np.full(len(s) - 1, group) for group, s in free]
+        values = [s[1:] for _, s in free]  # the best channel of a group never goes
+        ranks = [np.arange(1, len(s)) / len(s) for _, s in free]
+        order = np.lexsort((-_joined(ranks), _joined(values)))  # ties are spread evenly over the groups
+        self._removal = _joined(owners).astype(np.int64)[order]  # groups in the order in which they lose channels
+
+    @property
+    def steps(self) -> int:
+        """The number of channels that can go at most."""
+        return len(self._removal)
+
+    @property
+    def least(self) -> Ids:
+        """The widths after everything is gone that can go."""
+        return self.prefix(self.steps)
+
+    def scores(self, group: int) -> Floats:
+        """Return the scores of a group that is free, the best first."""
+        found = self._descending[group]
+        assert found is not None
+        return found
+
+    def prefix(self, removed: float) -> Ids:
+        """Return the widths after the ``removed`` lowest channels are gone, rounded."""
+        gone = np.bincount(self._removal[: int(removed)], minlength=len(self.widths))
+        return self._rounded(self.widths - gone)
+
+    def shares(self, share: float) -> Ids:
+        """Return the widths after a share of each group is gone, rounded."""
+        gone = np.floor(self.widths * min(share, 1.0) + 1e-9).astype(np.int64)
+        kept = np.maximum(self.widths - gone, 1)
+        return self._rounded(np.where(self.free, kept, self.widths))
+
+    def _rounded(self, widths: Ids) -> Ids:
+        up = -(-widths // self.units) * self.units
+        rounded: Ids = np.minimum(up, self.widths)
+        return rounded
+
+    def smallest(self, scope: str, costs: Costs, target: float) -> Ids:
+        """Return the widths of the least removal whose cost meets the target, by bisection."""
+        if scope == "group":
+            widths_at: Callable[[float], Ids] = self.shares
+            points = np.unique(np.concatenate([np.arange(w) / w for w in set(self.widths.tolist())]))
+        else:
+            widths_at = self.prefix
+            points = np.arange(self.steps + 1, dtype=np.float64)
+        low, high = 0, len(points) - 1
+        self.check(costs, widths_at(points[high]), target)
+        while low < high:
+            middle = (low + high) // 2
+            if costs.cost(widths_at(points[middle])) <= target:
+                high = middle
+            else:
+                low = middle + 1
+        return widths_at(points[low])
+
+    def check(self, costs: Costs, least: Ids, target: float) -> None:
+        """Raise ``PlanError`` if the least widths cost more than the target."""
+        cost = costs.cost(least)
+        if cost > target:
+            rounds = bool((self.units > 1).any())
+            keeps = "its unit of round_to" if rounds else "a channel"
+            raise PlanError(
+                f"expected a budget that can be met, but at most {1 - cost / max(costs.full, 1e-12):.1%} of the "
+                f"{costs.kind} can go while every group keeps {keeps}; lower the sparsity, or ignore or freeze less"
+                f"{', or lower round_to' if rounds else ''}"
+            )
+
+    def filled(self, widths: Ids, scope: str, costs: Costs, target: float) -> Ids:
+        """Give back what rounding took too much, unit by unit, as long as the cost meets the target.
+
+        First come the groups whose next channels score highest, with ``scope="group"`` those that keep the least.
+        """
+        filled = widths.copy()
+        queue = [
+            (self._priority(g, int(filled[g]), scope), g)
+            for g in np.flatnonzero(self.free & (self.units > 1) & (filled < self.widths)).tolist()
+        ]
+        heapq.heapify(queue)
+        while queue:
+            _, group = heapq.heappop(queue)
+            before = int(filled[group])
+            filled[group] = min(before + self.units[group], self.widths[group])
+            if costs.cost(filled) > target:
+                filled[group] = before  # nor will it fit when others are wider
+            elif filled[group] < self.widths[group]:
+                heapq.heappush(queue, (self._priority(group, int(filled[group]), scope), group))
+        return filled
+
+    def _priority(self, group: int, width: int, scope: str) -> float:
+        if scope == "group":
+            return float(width / self.widths[group])
+        return -float(self.scores(group)[width : width + int(self.units[group])].mean())
+
+    def plan(self, widths: Ids, program: Program, settings: dict[str, object]) -> Plan:
+        """Return the plan that keeps the best channels of each group."""
+        kept = {}
+        for group, order, width in zip(self._groups, self._orders, widths, strict=True):
+            chosen = np.arange(group.width) if order is None else np.sort(order[: int(width)])
+            kept[group.name] = tuple(chosen.tolist())
+        return Plan(kept, {g.name: g.width for g in self._groups}, program.hash(), settings)
+
+
+def _joined(arrays: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    return np.concatenate(arrays) if arrays else np.zeros(0)

@@ -1,0 +1,74 @@
+"""The sizes of the dimensions of a program, as linear functions of the numbers of kept channels of its groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from swdc.call import Ref, Value
+from swdc.groups import Ids
+from swdc.ops import shapes_of
+from swdc.program import Program
+
+Floats = npt.NDArray[np.float64]
+ONE = 0
+"""The slot of the constant one."""
+_NONE, _NOTHING = np.zeros(0, dtype=np.int64), np.zeros(0)
+
+
+class Dimensions:
+    """Numbers the dimensions that are asked for, and gives the size of each for any widths of the groups."""
+
+    def __init__(self, program: Program, batch: int = 1) -> None:
+        self.coupling = program.coupling
+        self.widths = np.array([g.width for g in program.groups], dtype=np.int64)
+        self.shape_of = shapes_of(program, program.facts.sizes(batch))
+        self._slots: dict[Any, int] = {}
+        self._constant: list[float] = [1.0]
+        self._linear: list[tuple[int, Ids, Floats]] = []
+        self._assembled: tuple[csr_array, Floats] | None = None
+
+    def slot(self, value: Value, dim: int) -> int:
+        """Return the number of a dimension of a value."""
+        key = (str(value), dim, isinstance(value, Ref))
+        if key not in self._slots:
+            table = self.coupling.tensors if isinstance(value, Ref) else self.coupling.nodes
+            labels = table.get(str(value))
+            ids = labels[dim] if labels is not None else None
+            if ids is None:
+                self._slots[key] = self.add(self.shape_of(value)[dim])
+            else:
+                of = self.coupling.group_of[ids]
+                groups, counts = np.unique(of[of >= 0], return_counts=True)
+                self._slots[key] = self.add(int((of < 0).sum()), groups, counts / self.widths[groups])
+        return self._slots[key]
+
+    def add(self, constant: int, groups: Ids = _NONE, multiples: Floats = _NOTHING) -> int:
+        """Add a size, a constant and multiples of the widths of some groups, and return its number."""
+        self._linear.append((len(self._constant), groups, multiples))
+        self._constant.append(constant)
+        self._assembled = None
+        return len(self._constant) - 1
+
+    def groups(self, slot: int) -> Ids:
+        """Return the groups whose widths enter a size."""
+        return _NONE if slot == ONE else self._linear[slot - 1][1]
+
+    def sizes(self, widths: Ids) -> Floats:
+        """Return the size of every numbered dimension when group ``k`` keeps ``widths[k]`` channels."""
+        if self._assembled is None:
+            self._assembled = self._matrix(), np.array(self._constant)
+        matrix, constants = self._assembled
+        sizes: Floats = matrix @ widths + constants
+        return sizes
+
+    def _matrix(self) -> csr_array:
+        shape = (len(self._constant), len(self.widths))
+        if not self._linear:
+            return csr_array(shape)
+        rows = np.concatenate([np.full(len(groups), slot) for slot, groups, _ in self._linear])
+        columns, values = (np.concatenate(x) for x in list(zip(*self._linear, strict=True))[1:])
+        return csr_array((values, (rows, columns)), shape=shape)

@@ -1,0 +1,60 @@
+"""Units that the numbers of kept channels are multiples of: kernels compute channels in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from math import gcd, lcm
+from typing import TypeAlias
+
+import numpy as np
+
+from swdc.errors import PlanError
+from swdc.groups import ChannelGroup, Ids
+
+RoundTo: TypeAlias = int | Mapping[str, int]
+"""One number for all groups, or numbers by the name of a group or a shell pattern; 1 for groups that none names."""
+
+
+def units_of(groups: Sequence[ChannelGroup], round_to: RoundTo) -> Ids:
+    """Return for each group the number of channels that stay or go at once.
+
+    The sizes of the group's tensors become multiples of what is asked for: a head of 64 positions is one already.
+    Raises ``PlanError`` for what is no positive whole number, and for a pattern that names no group.
+    """
+    asked = _asked(groups, round_to)
+    units = [
+        lcm(*(number // gcd(number, m.multiplicity) for m in group.members)) if group.members else number
+        for group, number in zip(groups, asked, strict=True)
+    ]
+    return np.array(units, dtype=np.int64)
+
+
+def _asked(groups: Sequence[ChannelGroup], round_to: RoundTo) -> list[int]:
+    if not isinstance(round_to, Mapping):
+        return [_checked(round_to)] * len(groups)
+    names = [group.name for group in groups]
+    for pattern, number in round_to.items():
+        _checked(number)
+        if not any(_names(pattern, name) for name in names):
+            raise PlanError(
+                f"expected round_to for groups of this program, but {pattern!r} names none; groups are called "
+                f"{', '.join(names[:3])}; program.groups lists them"
+            )
+    return [_number_for(name, round_to) for name in names]
+
+
+def _number_for(name: str, round_to: Mapping[str, int]) -> int:
+    """Return the number for a group: that of its own name before that of the first pattern that fits."""
+    found = [number for pattern, number in round_to.items() if _names(pattern, name)]
+    return round_to.get(name, found[0] if found else 1)
+
+
+def _names(pattern: str, name: str) -> bool:
+    return pattern == name or fnmatchcase(name, pattern)
+
+
+def _checked(number: int) -> int:
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise PlanError(f"expected round_to as a whole number of at least 1, got {number!r}")
+    return number
