@@ -10,7 +10,16 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from swdc.affine import Affine, affine_then_layer, affine_then_norm, is_layer, layer_then_affine, reads_borders
+from swdc.affine import (
+    Affine,
+    affine_then_layer,
+    affine_then_norm,
+    is_layer,
+    laid_out_from,
+    layer_then_affine,
+    readers,
+    reads_borders,
+)
 from swdc.call import Call, Ref
 from swdc.contract import Pass, PassResult
 from swdc.errors import PassError
@@ -33,7 +42,8 @@ class FoldBatchnorm(Pass):
         x -> bn -> linear(W, b)                    x -> linear(W s, b + W t)
         x -> add -> bn -> bn                       x -> add -> bn
 
-    Into the convolution (with groups, transposed) or dense layer that only the norm reads; else into all layers and
+    Into the convolution (with groups, transposed) or dense layer that only the norm reads, be it reshaped or transposed
+    in between, where its channels stay together; else into all layers and
     norms that read the norm, where that is exact: a convolution that pads takes no shift. Weights that another call
     reads stay as they are, and so does a norm by the statistics of what it reads. Layers without a bias are given one.
     What is folded is computed in float64 and rounded once.
@@ -92,27 +102,31 @@ class _Folding:
                 continue
             if x.meta.get(DTYPE) != norm.meta.get(DTYPE):
                 continue
-            changes, beside = self._before(norm, x, affine), [x]
+            changes = self._before(norm, x, affine)
             if changes is None and not self.overwrites:  # what the norm reads may be another when its readers come
-                changes, beside = self._after(norm, affine), list(norm.users)
+                changes = self._after(norm, affine)
             if changes and self._write(changes):
                 self.result.instead[norm] = x
-                self.taken.update((norm, *beside))
+                self.taken.update((norm, x, *(call.node for call, _ in changes)))
         return self.result if self.result.instead else None
 
     def _before(self, norm: fx.Node, x: fx.Node, affine: Affine) -> list[tuple[Call, Affine]] | None:
-        """Return what the layer before the norm becomes."""
-        operator, call = self.calls.get(x, (None, None))
-        if operator is None or call is None or list(x.users) != [norm] or not self._is_free(call, norm):
-            return None
-        return (
-            [(call, layer_then_affine(call, self.tensors, affine))] if is_layer(operator, call, self.stored) else None
-        )
+        """Return what the layer before the norm becomes, be its result laid out anew in between."""
+        reader, dim = norm, 1
+        while readers(x) == [reader] and x in self.calls and x not in self.taken:
+            operator, call = self.calls[x]
+            if is_layer(operator, call, self.stored, dim):
+                return [(call, layer_then_affine(call, self.tensors, affine))] if self._is_free(call, norm) else None
+            found = laid_out_from(call, dim)
+            if found is None:
+                return None
+            reader, (x, dim) = x, found
+        return None
 
     def _after(self, norm: fx.Node, affine: Affine) -> list[tuple[Call, Affine]] | None:
         """Return what all that reads the norm becomes."""
         changes: list[tuple[Call, Affine]] = []
-        for user in norm.users:
+        for user in readers(norm):
             operator, call = self.calls.get(user, (None, None))
             if operator is None or call is None or call.tensors().count(norm) != 1 or not self._is_free(call, norm):
                 return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, fx
 
 from swdc.call import Call
 from swdc.ops import Operator
@@ -22,18 +22,52 @@ from swdc.ops.normalization import affine_in_evaluation
 from swdc.ops.transposed_convolution import TransposedConvolution
 from swdc.program import SHAPE
 
+_RESHAPES = (
+    "aten.reshape.default", "aten.view.default", "aten.reshape_as.default", "aten.view_as.default",
+    "aten.flatten.using_ints", "aten.unflatten.int",
+)  # fmt: skip
+_LIKE_ANOTHER = ("aten.reshape_as.default", "aten.view_as.default", "aten.expand_as.default")
 Tensors = Mapping[str, Tensor]
 Affine = tuple[Tensor, Tensor]
 """Scale and shift, one of each for each channel."""
 
 
-def is_layer(operator: Operator, call: Call, tensors: Tensors) -> bool:
-    """Whether a call is a convolution or a dense layer with tensors of its own, and channels along dimension 1."""
+def is_layer(operator: Operator, call: Call, tensors: Tensors, dim: int = 1) -> bool:
+    """Whether a call is a convolution or a dense layer with tensors of the program, and channels along ``dim``."""
     if not isinstance(operator, Convolution | TransposedConvolution | Linear) or call["weight"] not in tensors:
         return False
-    weight = tensors[call["weight"]]
+    weight, rank = tensors[call["weight"]], len(call.shape)
     known = call["bias"] is None or call["bias"] in tensors
-    return known and weight.dim() == len(call.node.meta[SHAPE]) and not weight.is_complex()
+    batched = isinstance(operator, Linear) or weight.dim() == rank
+    return known and batched and dim == (rank - 1 if isinstance(operator, Linear) else 1) and not weight.is_complex()
+
+
+def readers(value: fx.Node) -> list[fx.Node]:
+    """Return what reads a value, and not its sizes alone."""
+
+    def reads(user: fx.Node) -> bool:
+        is_size = str(user.target).startswith("aten.sym_size.")
+        return not is_size and not (str(user.target) in _LIKE_ANOTHER and user.args[0] is not value)
+
+    return [user for user in value.users if reads(user)]
+
+
+def laid_out_from(call: Call, dim: int) -> tuple[fx.Node, int] | None:
+    """Return the value that a call only lays out anew, and which dimension of it ``dim`` of the result is.
+
+    ``None`` where a call does something else, or where ``dim`` is made of several dimensions.
+    """
+    source, shape = call.arguments.get("self"), call.node.meta[SHAPE]
+    if not isinstance(source, fx.Node):
+        return None
+    before = source.meta[SHAPE]
+    if call.operator == "aten.permute.default":
+        return source, call["dims"][dim] % len(shape)
+    if call.operator == "aten.transpose.int":
+        one, other = (call[name] % len(shape) for name in ("dim0", "dim1"))
+        return source, {one: other, other: one}.get(dim, dim)
+    keeps_rows = dim == len(shape) - 1 and len(before) > 0 and before[-1] == shape[-1]
+    return (source, len(before) - 1) if call.operator in _RESHAPES and keeps_rows else None
 
 
 def reads_borders(operator: Operator, call: Call) -> bool:

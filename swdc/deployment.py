@@ -28,8 +28,8 @@ def deploy(program: Program, outputs: Sequence[int | str] | None = None) -> Prog
     fewer items: one of one item is no bare tensor.
 
     After every pass the result is compared with the program before it, in float64 on random inputs, weights as they
-    were before they were rounded to their type. By how much this rounding changes the output is said in
-    ``program.facts.notes``.
+    were before they were rounded to their type. By how much this rounding changes the output for the example
+    inputs is said in ``program.facts.notes``.
 
     **The result is not for training**: what it computes is the same in evaluation only. It counts, saves and exports
     like any program, and knows the plan that it was slimmed by. The given program is not changed. Deploying once more
@@ -55,7 +55,8 @@ def deploy(program: Program, outputs: Sequence[int | str] | None = None) -> Prog
     chosen = whole if outputs is None else _with_outputs(whole, outputs)
     deployed = run_to_fixpoint(chosen, [find_pass(name)() for name in DEPLOY_PIPELINE], watch).program
     if folded:
-        note = f"the rounding of folded weights changes the output by {difference(chosen, deployed):.1e}"
+        error = difference(chosen, deployed, on_example=True)
+        note = f"the rounding of folded weights changes the output for the example inputs by {error:.1e}"
         deployed.facts = replace(deployed.facts, notes=(*deployed.facts.notes, note))
     return deployed
 

@@ -148,20 +148,24 @@ def difference(
     after: Program,
     exact: Mapping[str, torch.Tensor] | None = None,
     outputs: Sequence[int] | None = None,
+    on_example: bool = False,
     batch: int = 2,
     seed: int = 0,
 ) -> float:
-    """Return the relative error of a rewritten program in float64, in evaluation, on random inputs.
+    """Return the relative error of a rewritten program in float64, in evaluation, on random inputs or on the example.
 
     ``exact`` are tensors of the rewritten one as they were before they were rounded; ``outputs`` says which of the
     tensors that the first returns the second does. Neither program is changed.
     """
+    inputs = sample_inputs(before, batch, seed, torch.float64)
+    if on_example and not any(t.is_meta for t in pytree.tree_leaves(before.facts.example) if torch.is_tensor(t)):
+        inputs = _in_type(before.facts.example, torch.float64)
     with _copies(before, after, dtype=torch.float64) as (one, other):
         with torch.no_grad():
             tensors = other.tensors
             for name, value in (exact or {}).items():
                 tensors[name].copy_(value)
-        wanted, got = (flat_outputs(_run(p, "eval", batch, seed, torch.float64, None)) for p in (one, other))
+        wanted, got = (flat_outputs(_called(p.eval(), inputs, seed, torch.float64)) for p in (one, other))
     return relative_error(wanted if outputs is None else [wanted[i] for i in outputs], got)
 
 
@@ -272,8 +276,12 @@ def _unround(program: Program, copy: Program) -> None:
 
 
 def _run(program: Program, mode: str, batch: int, seed: int, dtype: torch.dtype, inputs: Any) -> Any:
-    program.train(mode == "train")
-    args, kwargs = _inputs(program, batch, seed, dtype, inputs)
+    return _called(program.train(mode == "train"), _inputs(program, batch, seed, dtype, inputs), seed, dtype)
+
+
+def _called(program: Program, inputs: Any, seed: int, dtype: torch.dtype) -> Any:
+    """Return what a program computes from positional and keyword inputs, whatever it draws drawn by a seed."""
+    args, kwargs = inputs
     with torch.no_grad(), torch.random.fork_rng(devices=[]), default_dtype(dtype):
         torch.manual_seed(seed)
         try:
@@ -291,7 +299,11 @@ def _inputs(program: Program, batch: int, seed: int, dtype: torch.dtype, inputs:
     if inputs is None:
         return sample_inputs(program, batch, seed, dtype)
     given = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
-    return pytree.tree_map_only(torch.Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, given), {}
+    return _in_type(given, dtype), {}
+
+
+def _in_type(inputs: Any, dtype: torch.dtype) -> Any:
+    return pytree.tree_map_only(torch.Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, inputs)
 
 
 def _effect(dense: Program, masked: Program, after: Any, batch: int, seed: int, inputs: Any) -> tuple[float, bool]:

@@ -19,7 +19,7 @@ from swdc.bench.catalogue import versions
 from swdc.bench.entry import Entry, known, package
 from swdc.bench.profiling import compared
 from swdc.bench.rows import Row
-from swdc.bench.runtimes import SETUPS, Call, Setup, prepared, timed_ms
+from swdc.bench.runtimes import SETUPS, Call, Setup, prepared, private_cache, timed_ms
 from swdc.bench.variants import Variant, dense_and_ours, peers
 from swdc.networks import resnet20
 from swdc.onnx import export_onnx
@@ -109,7 +109,7 @@ def latency(
         missing = [(b, s) for b, s in units if not {(name, b, s.runtime, s.threads, m) for m in METHODS} <= have]
         if missing:
             announce(f"{name}: building, slimming and exporting")
-            with one_thread(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+            with one_thread(), private_cache(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
                 warnings.simplefilter("ignore")
                 bench = _Bench(name, settings, Path(folder))
                 for batch, setup in missing:

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import lcm
 from typing import Any
 
 import torch
@@ -130,13 +131,22 @@ def _late(*_: Any) -> None:
 
 
 def magnitude_pruner(model: nn.Module, arguments: Call, share: float = 0.5, round_to: int | None = None) -> Any:
-    """Return the peer's pruner of a model in its documented use; ``share`` of each layer's channels is to go."""
+    """Return the peer's pruner of a model in its documented use; ``share`` of each layer's channels is to go.
+
+    With ``round_to`` widths are multiples of it and, as its examples have it for vision transformers of torchvision,
+    of the number of heads of each ``nn.MultiheadAttention``, which is told in no other way: else their width stays.
+    """
     library = package("torch_pruning", "bench")
     args, kwargs = arguments
+    heads = numbers_of_heads(model)
+    if round_to is not None:
+        whole = {layer: number for layer, number in heads.items() if isinstance(layer, nn.MultiheadAttention)}
+        round_to = lcm(round_to, *whole.values())
+        heads = {layer: number for layer, number in heads.items() if layer not in whole}
     return library.pruner.MagnitudePruner(
         model, kwargs or (args[0] if len(args) == 1 else args), pruning_ratio=share, round_to=round_to,
         importance=library.importance.MagnitudeImportance(p=2), ignored_layers=last_layers(model, arguments),
-        num_heads=numbers_of_heads(model),
+        num_heads=heads,
     )  # fmt: skip
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -31,6 +35,13 @@ class Setup:
 
 
 SETUPS = (Setup("onnxruntime", 1), Setup("onnxruntime", 2), Setup("eager", 1), Setup("compile", 1))
+
+
+@contextmanager
+def private_cache() -> Iterator[None]:
+    """Compile into a folder of this run's own: what an interrupted run left half written is not taken for code."""
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, {"TORCHINDUCTOR_CACHE_DIR": folder}):
+        yield
 
 
 def prepared(setup: Setup, program: Program, file: Path, images: Tensor) -> Call:

@@ -18,13 +18,13 @@ from swdc.bench.streaming import stream
 from swdc.bench.subnormals import subnormals
 from swdc.bench.table import tables
 from swdc.bench.zoo import Settings, zoo
+from swdc.cli.bench_latency import bench_latency
+from swdc.cli.bench_sums import bench_sums
 from swdc.cli.fuzz import bench_fuzz
 from swdc.cli.help import help_of
-from swdc.cli.latency import bench_latency
 from swdc.cli.options import SeedOption, TracebackOption
 from swdc.cli.output import NOT_AS_ASKED, Output, reported
 from swdc.cli.progress import progress_bar
-from swdc.cli.sums import bench_sums
 
 Row = dict[str, Any]
 

@@ -1,102 +1,71 @@
-"""``swdc bench latency``: how much faster the slim network runs than the dense one."""
+"""The times that ``swdc slim --budget latency`` reports: predicted for the plan, and measured on exported files."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from statistics import median
+from typing import Any
 
-import typer
+import torch
 
-from swdc.bench.latency import BATCHES, METHODS, NETWORKS, Settings, key, latency
-from swdc.bench.rows import Row, read_rows, write_rows
-from swdc.bench.runtimes import SETUPS
-from swdc.cli.options import SeedOption, TracebackOption
-from swdc.cli.output import Output, reported
-from swdc.cli.progress import progress_bar
+from swdc.cli.slimming import NOT_RUN, Slimming
+from swdc.errors import ExportError
+from swdc.onnx import export_onnx
+from swdc.program import Program
+from swdc.runtime import latency_ms
+from swdc.samples import sample_inputs
 
-NetworkOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--network", metavar="NAME", show_default=False, help=f"One of {', '.join(NETWORKS)}; may be repeated. All."
-    ),
-]
-BatchOption = Annotated[
-    list[int] | None,
-    typer.Option("--batch", min=1, metavar="N", show_default=False, help="Batch size; may be repeated. 1 and 16."),
-]
-ShareOption = Annotated[float, typer.Option("--share", min=0.01, max=0.99, help="Share of the multiply-adds left.")]
-RoundOption = Annotated[int, typer.Option("--round-to", min=1, metavar="N", help="Widths are multiples of this.")]
-RunsOption = Annotated[int, typer.Option("--repeats", min=1, help="Paired runs, of which the median counts.")]
-RowsOption = Annotated[
-    Path | None,
-    typer.Option("--json", metavar="FILE", show_default=False, help="Write the rows here, and go on from them."),
-]
-AgainOption = Annotated[bool, typer.Option("--again", help="Measure again what the file has rows of.")]
+_THREADS = 1
+_ROUNDS, _RUNS = 5, 10
 
 
-def bench_latency(
-    network: NetworkOption = None,
-    batch: BatchOption = None,
-    share: ShareOption = 0.25,
-    round_to: RoundOption = 8,
-    repeats: RunsOption = 30,
-    again: AgainOption = False,
-    json_file: RowsOption = None,
-    seed: SeedOption = 0,
-    show_traceback: TracebackOption = False,
-) -> None:
-    """Time dense networks, slim ones and Torch-Pruning's at the same multiply-adds: as fast as their ratio promises?
+def latency_report(done: Slimming) -> dict[str, Any]:
+    """Return predicted and measured milliseconds of both programs, for a batch as in the example inputs.
 
-    In onnxruntime (one and two threads), and in PyTorch eager and compiled (one thread), in paired runs. All are
-    deployed first, batch norms folded. A file that has rows of the same settings and versions is gone on with.
-
-    $ swdc bench latency --network resnet50 --batch 1 --json resnet50.json
-    $ swdc bench latency --json latency.json
+    ``measured_ms`` is ``None`` where they cannot be run, and ``reason`` says why.
     """
-    with reported(show_traceback=show_traceback) as output:
-        settings = Settings(share, round_to, repeats, seed)
-        names, batches = network or list(NETWORKS), batch or list(BATCHES)
-        kept = [row for row in read_rows(json_file) if settings.same(row)]
-        if again:
-            kept = [row for row in kept if row["network"] not in names or row["batch"] not in batches]
-        found = {key(row): row for row in kept}
-        wanted = [
-            (name, number, setup.runtime, setup.threads, method)
-            for name in names for number in batches for setup in SETUPS for method in METHODS
-        ]  # fmt: skip
-        with progress_bar() as bar:
-
-            def announce(text: str) -> None:
-                bar.show(text, sum(each in found for each in wanted), len(wanted))
-
-            for row in latency(names, batches, settings, kept, announce):
-                found[key(row)] = row
-                write_rows(json_file, found.values())
-        _print(output, [found[each] for each in wanted])
+    facts = done.dense.facts
+    batch = 1 if facts.batch is None else facts.symbols[facts.batch]
+    settings = done.plan.settings
+    predicted = {"before": settings["predicted_ms_before"], "after": settings["predicted_ms"]}
+    measured, reason = None, None
+    if done.exact:
+        try:
+            before, after = measured_ms((done.dense, done.slim), batch)
+            measured = {"before": before, "after": after}
+        except ExportError as error:
+            reason = str(error)
+    else:
+        reason = NOT_RUN if done.exact is None else "the certificate is not exact"
+    report = {"threads": _THREADS, "batch": batch, "predicted_ms": predicted, "measured_ms": measured}
+    return {**report, "reason": reason}
 
 
-def _print(output: Output, rows: list[Row]) -> None:
-    columns = [
-        "network", "batch", "runtime", "threads", "method", "MACs", "dense ms", "slim ms", "speed-up", "of the ratio",
-        "not measured",
-    ]  # fmt: skip
-    output.table("medians of paired runs; MACs and speed-up: dense over slim", columns, [_cells(row) for row in rows])
-    for row in rows:
-        if row["profile"]:
-            output.line(f"{row['network']}, batch {row['batch']}, {row['threads']} threads, {row['method']}: time by")
-            output.line("  " + "; ".join(_operator(each) for each in row["profile"]))
+def measured_ms(programs: Sequence[Program], batch: int) -> list[float]:
+    """Return the median times of a run of exported programs, which take turns: what disturbs one disturbs the others.
+
+    Raises ``ExportError`` if one of them cannot be exported.
+    """
+    inputs = sample_inputs(programs[0], batch, 0, torch.float32)
+    with tempfile.TemporaryDirectory(prefix="swdc-latency-") as folder:
+        files = [Path(folder) / f"{number}.onnx" for number in range(len(programs))]
+        for program, file in zip(programs, files, strict=True):
+            export_onnx(program, file, batches=(batch,))
+        times = [[latency_ms(file, inputs, _RUNS, _THREADS) for file in files] for _ in range(_ROUNDS)]
+    return [median(column) for column in zip(*times, strict=True)]
 
 
-def _cells(row: Row) -> list[str | int]:
-    def shown(name: str, sign: str = "") -> str:
-        return "" if row[name] is None else f"{row[name]:.2f}{sign}"
-
-    reached = "" if row["speedup"] is None else f"{row['speedup'] / row['mac_ratio']:.2f}"
-    return [
-        row["network"], row["batch"], row["runtime"], row["threads"], row["method"], shown("mac_ratio", "x"),
-        shown("dense_ms"), shown("slim_ms"), shown("speedup", "x"), reached, row["reason"],
-    ]  # fmt: skip
-
-
-def _operator(each: dict[str, Any]) -> str:
-    return f"{each['operator']} {each['dense_ms']:.2f} -> {each['slim_ms']:.2f} ms ({each['slim_share']:.0%})"
+def latency_rows(report: dict[str, Any]) -> tuple[str, list[list[str]]]:
+    """Return the title and the rows of a table of a report."""
+    title = f"In onnxruntime, {report['threads']} thread, batch {report['batch']}"
+    rows = []
+    for what in ("predicted", "measured"):
+        pair = report[f"{what}_ms"]
+        if pair is None:
+            rows.append([f"not measured: {report['reason']}", "", "", ""])
+        else:
+            saved = 1 - pair["after"] / pair["before"]
+            rows.append([what, f"{pair['before']:.2f}", f"{pair['after']:.2f}", f"{saved:.1%}"])
+    return title, rows

@@ -35,6 +35,13 @@ class ScopeName(StrEnum):
     group = "group"
 
 
+class PolicyName(StrEnum):
+    """Whether the sides of residual sums keep the same channels."""
+
+    tied = "tied"
+    free = "free"
+
+
 class ConventionName(StrEnum):
     """How operations are counted."""
 

@@ -10,6 +10,7 @@ import typer
 from swdc.artifact import save
 from swdc.checkpoint import Checkpoint, is_sharded
 from swdc.cli.help import help_of
+from swdc.cli.latency import latency_report, latency_rows
 from swdc.cli.models import Source, load_program, load_skeleton
 from swdc.cli.options import (
     ArgumentOption,
@@ -18,6 +19,7 @@ from swdc.cli.options import (
     InputOption,
     JsonOption,
     ModelArgument,
+    PolicyName,
     ScopeName,
     SeedOption,
     TracebackOption,
@@ -26,7 +28,6 @@ from swdc.cli.options import (
 from swdc.cli.output import NOT_AS_ASKED, Output, reported
 from swdc.cli.paths import check_file, check_folder
 from swdc.cli.progress import progress_bar
-from swdc.cli.slim_latency import latency_report, latency_rows
 from swdc.cli.slimming import NOT_RUN, Slimming
 from swdc.cli.titles import operations_title
 from swdc.errors import CommandError
@@ -64,6 +65,14 @@ ScopeOption = Annotated[
 RoundOption = Annotated[
     int,
     typer.Option("--round-to", metavar="N", help="Keep multiples of N channels; the budget is still met, from below."),
+]
+PolicyOption = Annotated[
+    PolicyName,
+    typer.Option(
+        "--policy",
+        help="Let both sides of a residual sum keep the same channels (tied), or each its own where a batch norm "
+        "follows the sum (free).",
+    ),
 ]
 IgnoreOption = Annotated[
     list[str] | None,
@@ -108,6 +117,7 @@ def slim(
     scope: ScopeOption = ScopeName.everything,
     round_to: RoundOption = 1,
     ignore: IgnoreOption = None,
+    policy: PolicyOption = PolicyName.tied,
     insert: InsertOption = False,
     onnx: OnnxOption = None,
     stream: StreamOption = False,
@@ -125,11 +135,11 @@ def slim(
     Weights that are a folder of .safetensors files are read, cut and written tensor by tensor, so that the model
     need not fit into memory; then the folder is a checkpoint of the same names, too, and nothing is run.
 
-    $ swdc slim torchvision.models:resnet18 --input 1x3x224x224 --out slim
-    $ swdc slim my_file:make_model --weights best.pt --input 1x16 --out slim
     With --budget latency the layers are measured in onnxruntime first, once on a machine: one or two minutes for a
     large network.
 
+    $ swdc slim torchvision.models:resnet18 --input 1x3x224x224 --out slim
+    $ swdc slim my_file:make_model --weights best.pt --input 1x16 --out slim
     $ swdc slim swdc.networks:resnet20 --input 1x3x32x32 --out slim \\
         --sparsity 0.9 --budget parameters --onnx slim.onnx
     $ swdc slim torchvision.models:resnet50 --input 1x3x224x224 --out slim \\
@@ -142,7 +152,7 @@ def slim(
         source = Source(model, inputs or (), arguments or (), weights, seed)
         settings = {
             "sparsity": sparsity, "budget": budget.value, "criterion": criterion.value, "scope": scope.value,
-            "round_to": round_to, "ignore": tuple(ignore or ()),
+            "round_to": round_to, "ignore": tuple(ignore or ()), "policy": policy.value,
         }  # fmt: skip
         streaming = stream or (weights is not None and is_sharded(weights))
         if streaming:

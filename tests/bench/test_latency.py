@@ -35,8 +35,8 @@ def run(*arguments):
 def networks(monkeypatch):
     monkeypatch.setattr(bench, "NETWORKS", {"small": Network(small, 8), "other": Network(small, 8)})
     monkeypatch.setattr(bench, "SETUPS", (Setup("onnxruntime", 1), Setup("eager", 1)))
-    monkeypatch.setattr("swdc.cli.latency.NETWORKS", bench.NETWORKS)
-    monkeypatch.setattr("swdc.cli.latency.SETUPS", bench.SETUPS)
+    monkeypatch.setattr("swdc.cli.bench_latency.NETWORKS", bench.NETWORKS)
+    monkeypatch.setattr("swdc.cli.bench_latency.SETUPS", bench.SETUPS)
 
 
 def test_the_command_writes_rows_and_goes_on_where_it_stopped(networks, tmp_path):

@@ -3,7 +3,7 @@ import torch_pruning
 from torch import nn
 
 from swdc.bench.mirror import Mirror
-from swdc.bench.peer import blank_peer, last_layers, measure_peer_by_name, numbers_of_heads
+from swdc.bench.peer import blank_peer, last_layers, magnitude_pruner, measure_peer_by_name, numbers_of_heads
 
 
 def row_of(name):
@@ -50,6 +50,23 @@ def test_numbers_of_heads_are_found_where_its_documentation_says():
 
     model = nn.Sequential(Attention(), nn.MultiheadAttention(8, 2), nn.Linear(8, 8))
     assert numbers_of_heads(model) == {model[0].qkv: 4, model[1]: 2}
+
+
+def test_rounded_widths_are_multiples_of_the_heads_of_a_multihead_attention():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.attention = nn.Linear(6, 48), nn.MultiheadAttention(48, 3, batch_first=True)
+            self.head = nn.Linear(48, 5)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.head(self.attention(x, x, x)[0])
+
+    model = Attention().eval()
+    magnitude_pruner(model, ((torch.randn(2, 4, 6),), {}), 0.4, 8).step()
+    assert model.stem.out_features == model.attention.embed_dim == 24
+    assert model(torch.randn(2, 4, 6)).shape == (2, 4, 5)
 
 
 class Joined(nn.Module):

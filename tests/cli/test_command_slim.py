@@ -13,7 +13,7 @@ from torch import nn
 
 import swdc
 from swdc.artifact import load
-from swdc.cli.slim_latency import latency_rows
+from swdc.cli.latency import latency_rows
 from swdc.cli.slimming import why_not_exact
 from tests.cli import small_models
 from tests.cli.support_cli import run, run_error, run_json
@@ -312,3 +312,13 @@ def test_streamed_weights_are_planned_for_time_but_not_timed(tmp_path: Path, mon
     assert "In onnxruntime, 1 thread, batch 1" in result.stdout
     assert "predicted" in result.stdout
     assert "not measured: the weights were streamed" in result.stdout
+
+
+def test_sides_of_residual_sums_are_freed_on_demand(tmp_path: Path) -> None:
+    network = ("slim", "swdc.networks:resnet20", "--input", "1x3x16x16")
+    free = run_json(*network, "--policy", "free", "--out", tmp_path / "free")
+    tied = run_json(*network, "--out", tmp_path / "tied")
+    assert free["exact"]
+    assert free["settings"]["policy"] == "free"
+    assert len(free["groups"]) > len(tied["groups"])
+    assert swdc.load(tmp_path / "free").facts.policy == "free"

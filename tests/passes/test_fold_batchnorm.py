@@ -75,6 +75,19 @@ BEFORE: dict[str, tuple[nn.Module, torch.Tensor]] = {
         ),
         image(),
     ),
+    "tokens in a row": (
+        Function(
+            lambda m, x: (lambda y: m.n(y.flatten(0, 1)).reshape_as(y))(m.a(x)), a=nn.Linear(9, 4), n=nn.BatchNorm1d(4)
+        ),
+        SIGNAL,
+    ),
+    "tokens turned": (
+        Function(
+            lambda m, x: torch.relu(m.n(m.a(x).transpose(1, -1))) * m.k(m.b(x).permute(0, -1, 1)),
+            a=nn.Linear(9, 4, bias=False), n=nn.BatchNorm1d(4), b=nn.Linear(9, 4), k=nn.BatchNorm1d(4),
+        ),
+        SIGNAL,
+    ),
     "a norm that is called twice": (
         Function(lambda m, x: m.n(m.a(x)) * m.n(m.b(x)), a=conv(3, 4), b=conv(3, 4, 1), n=nn.BatchNorm2d(4)), image()
     ),
@@ -167,6 +180,15 @@ LEFT: dict[str, tuple[nn.Module, torch.Tensor]] = {
     "read twice by one layer": (shared(lambda m, x: (lambda y: F.linear(y, y[0, 0]))(m.n(x))), image()),
     "features along another dimension": (nn.Sequential(nn.Linear(9, 5), nn.BatchNorm1d(3)), SIGNAL),
     "features read along another dimension": (nn.Sequential(nn.BatchNorm1d(3), nn.Linear(9, 5)), SIGNAL),
+    "channels that are mixed": (
+        Function(lambda m, x: m.n(m.a(x).reshape(-1, 3, 4)), a=nn.Linear(3, 12), n=nn.BatchNorm1d(3)), VECTOR
+    ),
+    "read before it is laid out anew": (
+        Function(
+            lambda m, x: (lambda y: m.n(y.transpose(1, 2)) * y.mean())(m.a(x)), a=nn.Linear(9, 4), n=nn.BatchNorm1d(4)
+        ),
+        SIGNAL,
+    ),
     "a statistic that is computed": (
         shared(lambda m, x: F.batch_norm(m.c(x), m.n.running_mean, m.n.running_var.exp(), m.n.weight)), image()
     ),
