@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
 
@@ -13,6 +14,7 @@ from swdc.latency.timing import Announce, Probe, parts, times_ms
 _DISTURBED = 1.05
 """A time this much above that of more channels was disturbed by something else on the machine."""
 _REPEATS = 2
+_log = logging.getLogger(__name__)
 
 
 class LatencyTable:
@@ -80,6 +82,7 @@ class MeasuredTable(LatencyTable):
 
     def _take(self, probes: Sequence[Probe], text: str) -> None:
         assert self._times is not None
+        _log.info("%s in onnxruntime: %d times", text, len(probes))
         done = 0
         for part in parts(probes):
             if self._announce is not None:
