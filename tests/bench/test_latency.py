@@ -19,11 +19,11 @@ from swdc.trace import trace
 SHAPE = (3, 8, 8)
 
 
-def small():
+def small(width=32):
     return nn.Sequential(
-        nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
-        nn.Conv2d(32, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10),
+        nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(),
+        nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10),
     )  # fmt: skip
 
 
@@ -103,9 +103,10 @@ def test_unknown_networks_are_refused(networks):
 
 def test_both_methods_leave_the_share_of_the_multiply_adds():
     torch.manual_seed(0)
-    model, dense, ours = dense_and_ours(Entry("small", small, lambda: torch.randn(2, *SHAPE)), 0.25, 4, seed=0)
+    entry = Entry("wide", lambda: small(128), lambda: torch.randn(2, *SHAPE))
+    model, dense, ours = dense_and_ours(entry, 0.25, 1, seed=0)
     theirs = peers(model, torch.randn(2, *SHAPE), ours.macs, 1, lambda model: None)
-    assert 0.15 * dense.macs < ours.macs <= 0.25 * dense.macs
+    assert 0.2 * dense.macs < ours.macs <= 0.25 * dense.macs
     assert abs(theirs.macs / ours.macs - 1) <= CLOSE
     for variant in (dense, ours, theirs):
         assert count(variant.program).macs == variant.macs
