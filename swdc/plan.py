@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swdc.errors import PlanError
+from swdc.groups import FREE
 from swdc.program import Program
 
 
@@ -16,6 +17,8 @@ from swdc.program import Program
 class Plan:
     """For each group of a program, the channels that are kept, in ascending order.
 
+    With free residual sums a group may lose all of them. Then one channel of zeros stays in its place, for a layer
+    needs one; ``swdc.deploy`` takes such branches out.
     ``widths`` gives the number of channels of each group before; ``program_hash`` ties the plan to the graph that it
     was made for; ``settings`` says how it was made.
     """
@@ -31,6 +34,11 @@ class Plan:
         return self.settings.get("policy")
 
     @property
+    def emptied(self) -> tuple[str, ...]:
+        """Names of the groups of which nothing is kept."""
+        return tuple(name for name, kept in self.kept.items() if not kept)
+
+    @property
     def removed_channels(self) -> int:
         """Number of channels that go."""
         return sum(self.widths[name] - len(kept) for name, kept in self.kept.items())
@@ -43,12 +51,14 @@ class Plan:
                 f"({self.program_hash[:12]}); make the plan from the program that it is applied to"
             )
         widths = {group.name: group.width for group in program.groups}
+        least = 0 if program.facts.policy == FREE else 1
         for name, kept in self.kept.items():
             if name not in widths:
                 raise PlanError(f"expected groups of this program, got {name!r}; program.groups lists them")
-            if not kept or min(kept) < 0 or max(kept) >= widths[name] or len(set(kept)) != len(kept):
+            unfit = len(kept) < least or len(set(kept)) != len(kept) or not set(kept) <= set(range(widths[name]))
+            if unfit:
                 raise PlanError(
-                    f"expected between 1 and {widths[name]} distinct channels of group {name!r} to be kept, "
+                    f"expected between {least} and {widths[name]} distinct channels of group {name!r} to be kept, "
                     f"got {len(kept)} in {min(kept, default=None)}..{max(kept, default=None)}"
                 )
 

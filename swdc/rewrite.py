@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 from swdc.contract import find_pass
 from swdc.errors import PlanError
@@ -43,7 +44,14 @@ def slim(program: Program, plan: Plan) -> Program:
     """
     program = program.under(plan.policy)
     plan.check(program)
-    return run(program, [find_pass(name)(plan=plan) for name in SLIM_PIPELINE]).program  # type: ignore[call-arg]
+    carried = plan
+    if plan.emptied:  # a layer needs a channel: one stays, and is zero
+        program = mask(program, plan)
+        carried = replace(plan, kept={name: kept or (0,) for name, kept in plan.kept.items()})
+    result = run(program, [find_pass(name)(plan=carried) for name in SLIM_PIPELINE]).program  # type: ignore[call-arg]
+    origin = result.facts.origin
+    assert origin is not None
+    return result.with_origin(replace(origin, plan=plan))
 
 
 def relax_norms(program: Program) -> Program:

@@ -93,6 +93,7 @@ def test_settings_say_how_it_was_made() -> None:
         "budget": "operations",
         "criterion": "l1",
         "scope": "group",
+        "policy": "tied",
         "round_to": 2,
         "ignore": ["2"],
     }

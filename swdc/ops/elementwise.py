@@ -41,13 +41,12 @@ def couple_broadcast(call: Call, channels: Channels, operands: list[Value], skip
 
 def dead_operands(rank: int, channels: Channels, operands: list[Value], dim: int) -> list[Dead]:
     """Return the dead value of each operand along a dimension of a result of that rank; unknown where broadcast."""
-    dead: list[Dead] = []
-    for operand in operands:
-        sizes = channels.sizes(operand)
-        own = dim - rank + len(sizes)
-        broadcast = own < 0 or sizes[own] == 1
-        dead.append(UNKNOWN if broadcast else channels.dead(operand)[own])
-    return dead
+    places = [(operand, dim - rank + len(channels.sizes(operand))) for operand in operands]
+    widest = max(channels.sizes(operand)[own] for operand, own in places if own >= 0)
+    return [
+        UNKNOWN if own < 0 or channels.sizes(operand)[own] < widest else channels.dead(operand)[own]
+        for operand, own in places
+    ]
 
 
 _UNARY = """
@@ -101,7 +100,8 @@ class Pointwise(Operator):
         values: list[Dead] = []
         for dim, ids in enumerate(channels.labels(call.node)):
             dead = dead_operands(len(call.shape), channels, operands, dim)
-            value = UNKNOWN if ids is None else self.combine(call, operands, dead, dtypes)
+            followed = ids is not None or not channels.masked  # a single channel has no label
+            value = self.combine(call, operands, dead, dtypes) if followed else UNKNOWN
             values.append(freeze_infinite(call, channels, ids, value))
         channels.set_dead(call, values)
 

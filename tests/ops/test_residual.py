@@ -14,7 +14,7 @@ from swdc.errors import PlanError, TraceError, TransplantError
 from swdc.networks import ResNet, resnet20, resnet50
 from swdc.plan import Plan
 from swdc.program import Program
-from tests.support import certified, conv, image, operators, plan_of, random_plan, randomise
+from tests.support import assert_same, certified, conv, image, operators, plan_of, random_plan, randomise
 
 
 def free(model: nn.Module, example: torch.Tensor | None = None, seed: int = 0) -> Program:
@@ -171,3 +171,27 @@ def test_bad_policies_are_refused() -> None:
     slim = swdc.slim(freed, plan_of(freed, {"stem": (0, 1, 2), "one": (2, 3)}))
     with pytest.raises(TransplantError, match="expected residual sums whose sides keep the same channels"):
         swdc.transplant(slim, model)
+
+
+def test_a_branch_with_nothing_left_vanishes_and_its_block_becomes_the_norm(tmp_path: Path) -> None:
+    model = resnet20(width=8)
+    program = free(model, image(2, 3, 16, 16))
+    inner = ["blocks.1.conv1", "blocks.5.conv1"]
+    streams = {g.name: range(2, g.width) for g in program.groups if g.name.endswith("conv2")}
+    plan = plan_of(program, {**dict.fromkeys(inner, ()), **streams})
+    masked, slim = certified(program, plan)
+    assert all(not slim.get_parameter(f"{name}.weight").any() for name in inner)
+    deployed = swdc.deploy(slim)
+    x = image(3, 3, 16, 16, seed=2)
+    assert_same(masked(x), deployed(x), 1e-12)
+    for name in inner:
+        assert not [
+            n for n, _ in deployed.named_parameters() if n.startswith(name.removesuffix("1")) and "bn3" not in n
+        ]
+    assert swdc.export_onnx(deployed.clone(torch.float32), tmp_path / "slim.onnx").max_relative_error < 1e-4
+
+
+def test_a_tied_group_cannot_be_emptied() -> None:
+    program = swdc.trace(randomise(Chain()).eval(), image(2, 3, 8, 8))
+    with pytest.raises(PlanError, match="expected between 1 and 8 distinct channels"):
+        swdc.slim(program, plan_of(program, {program.groups[0].name: ()}))
