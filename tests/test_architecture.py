@@ -54,6 +54,7 @@ LAYERS = [
         "tape",
         "onnx_signature",
         "onnx_exporter",
+        "onnx_nodes",
         "onnx_count",
         "affine",
         "identities",
