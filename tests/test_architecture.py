@@ -58,6 +58,7 @@ LAYERS = [
         "tape",
         "onnx_signature",
         "onnx_exporter",
+        "onnx_nodes",
         "onnx_count",
         "affine",
         "identities",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,7 +31,10 @@ def compared(dense: Path, slim: Path, inputs: Any, threads: int = 1) -> list[dic
 
 
 def operators_ms(path: Path, inputs: Any, threads: int = 1, runs: int = RUNS) -> dict[str, float]:
-    """Return the milliseconds of a run that nodes of each type of operator take. Writes beside the file."""
+    """Return the milliseconds of a run that nodes of each type of operator take. Writes beside the file.
+
+    Convolutions are told apart by their kernels, and depthwise ones from the others: their costs differ.
+    """
     session = open_session(path, threads, profile=path.with_suffix(".profile"))
     arrays = feed(session, inputs)
     for _ in range(runs):
@@ -41,8 +45,17 @@ def operators_ms(path: Path, inputs: Any, threads: int = 1, runs: int = RUNS) ->
     times: dict[tuple[str, str], list[float]] = {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            times.setdefault((event["args"]["op_name"], event["name"]), []).append(event["dur"] / 1000)
+            times.setdefault((_operator(event["args"]), event["name"]), []).append(event["dur"] / 1000)
     found: dict[str, float] = {}
     for (operator, _), each in times.items():
         found[operator] = found.get(operator, 0.0) + median(each)
     return found
+
+
+def _operator(facts: Mapping[str, Any]) -> str:
+    """Return the type of a node by what the profile says of it: ``Gemm``, ``Conv 1x1``, ``Conv 3x3 depthwise``."""
+    name = str(facts["op_name"])
+    if "Conv" not in name or len(facts.get("input_type_shape", ())) < 2:
+        return name
+    _, inputs, *kernel = next(iter(facts["input_type_shape"][1].values()))
+    return f"{name} {'x'.join(map(str, kernel))}{' depthwise' if inputs == 1 else ''}"

@@ -128,12 +128,19 @@ def test_a_profile_tells_the_time_of_each_operator(tmp_path):
     times = operators_ms(file, images, runs=3)
     assert times
     assert all(time > 0 for time in times.values())
-    assert any("Conv" in name for name in times)
+    assert "Conv 3x3" in times
     top = compared(file, file, images)
     shares = [each["slim_share"] for each in top]
     assert shares == sorted(shares, reverse=True)
     assert 0.5 < sum(shares) <= 1 + 1e-9
     assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_a_profile_tells_convolutions_apart(tmp_path):
+    images = torch.randn(1, 16, 8, 8)
+    model = nn.Sequential(nn.Conv2d(16, 16, 5, groups=16), nn.Conv2d(16, 8, 1))
+    file = export_onnx(trace(model, images), tmp_path / "net.onnx").path
+    assert {"Conv 5x5 depthwise", "Conv 1x1"} <= set(operators_ms(file, images, runs=2))
 
 
 def test_runs_are_fewer_where_each_takes_long(monkeypatch):
