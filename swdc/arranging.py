@@ -40,13 +40,12 @@ def _kept(coupling: Coupling, stays: Bools, group: int) -> frozenset[int]:
 
 def _links(program: Program, coupling: Coupling) -> list[tuple[int, int]]:
     """Return, for each sum and its free operand, the groups of the operand and of the sum, if both may be reordered."""
+    sums = list(free_operands(program).items())
+    fixed = _fixed(program, coupling) if sums else set()
     found = []
-    fixed: set[int] | None = None
-    for node, operands in reversed(list(free_operands(program).items())):
-        fixed = _fixed(program, coupling) if fixed is None else fixed
+    for node, operands in reversed(sums):
         for operand in operands:
-            ends = [_whole(coupling, (coupling.nodes[n.name] or ())[CHANNELS]) for n in (operand, node)]
-            source, target = ends
+            source, target = (_whole(coupling, coupling.nodes[n.name][CHANNELS]) for n in (operand, node))
             if source is not None and target is not None and source != target and not {source, target} & fixed:
                 found.append((source, target))
     return found

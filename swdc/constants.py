@@ -27,7 +27,6 @@ _CARRIES = "carries the constants of others: the borders of a padded convolution
 class Carried:
     """Channels that a padded convolution reads: the ``carrier`` stays, and can stand for every other constant one."""
 
-    labels: Ids
     values: Floats
     carrier: int
 
@@ -84,14 +83,14 @@ class Constants(Channels):
             constant = np.isfinite(values) & (values != 0)
             if constant.sum() > 1:
                 carrier = int(np.argmax(np.where(constant, np.abs(values), 0.0)))
-                self.carried[call.node.name] = Carried(labels, np.where(constant, values, 0.0), carrier)
+                self.carried[call.node.name] = Carried(np.where(constant, values, 0.0), carrier)
                 self.freeze(labels[[carrier]], call.reason(_CARRIES))
                 dead = np.where(constant, 0.0, values)
         super().absorb(call, labels, dead, folds)
 
     def _may_carry(self, call: Call) -> bool:
-        plain = call.operator.startswith("aten.conv") and call.arguments.get("groups") == 1
-        return plain and isinstance(call["weight"], Ref) and self.reads_alone(call["weight"])
+        ungrouped = call.operator.startswith("aten.conv") and call.arguments.get("groups") == 1
+        return ungrouped and isinstance(call["weight"], Ref) and self.reads_alone(call["weight"])
 
 
 def _slices(tensor: torch.Tensor, dim: int) -> Dead:
