@@ -1,0 +1,95 @@
+"""What makes a network sparse while it trains: the part that all methods share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from swdc.errors import PlanError
+from swdc.plan import Plan
+from swdc.sparsity.targets import Target, Targets
+
+
+class Method(ABC):
+    """Acts on parameters in any training loop, and says in the end what goes::
+
+        loss.backward()
+        method.step()         # after gradients are unscaled, clipped and reduced
+        optimizer.step()
+
+    With an ``optimizer``, what has to follow its step (a shrinkage, weights held at zero) follows by itself, also
+    where a loss scaler calls the step, and not where the scaler leaves it out.
+    ``restarts`` are the steps at which the schedule of the learning rate begins anew.
+    """
+
+    restarts: ClassVar[tuple[int, ...]] = ()
+
+    def __init__(self, targets: Targets, steps: int, optimizer: Optimizer | None, settings: Mapping[str, Any]) -> None:
+        """``settings`` is what a saved state must have been made with."""
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+            raise PlanError(f"expected steps as the whole number of training steps, at least 1, got {steps!r}")
+        self.steps, self.s = steps, 0
+        self._targets, self._settings = targets, {**settings, "steps": steps}
+        if optimizer is not None:
+            optimizer.register_step_post_hook(lambda *_: self._follow())
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Act on the gradients; call between ``backward`` and the optimizer's step."""
+        self._act()
+        self.s += 1
+
+    @abstractmethod
+    def _act(self) -> None:
+        """Do what step ``s`` does before the optimizer's own."""
+
+    @torch.no_grad()  # noqa: B027  most methods are done by then
+    def _follow(self) -> None:
+        """Do what follows the optimizer's step."""
+
+    def targeted(self) -> list[Target]:
+        """Return what would be pruned now."""
+        return self._targets.find()
+
+    @torch.no_grad()
+    def remove_(self) -> None:
+        """Set everything targeted to zero, in place: the one removal at the end of training."""
+        for target in self.targeted():
+            if target.chosen.dtype == torch.bool:
+                target.parameter.masked_fill_(target.chosen, 0)
+            else:
+                target.parameter.index_fill_(0, target.chosen, 0)
+
+    def plan(self) -> Plan:
+        """Return the plan that removes what is targeted now.
+
+        For single weights these are the channels that the removal leaves without a single weight.
+        """
+        return self._targets.plan()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state: how many steps were taken, and under which settings."""
+        return {"s": self.s, **self._settings}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state that ``state_dict`` returned; ``PlanError`` if its settings are not these."""
+        mine = self._settings
+        differing = {k: (mine[k], state.get(k)) for k in mine if mine[k] != state.get(k)}
+        if differing or "s" not in state:
+            raise PlanError(
+                f"expected a state with the settings of this run, got other values (mine, given): {differing}; make "
+                f"the {type(self).__name__} with the settings that the state was saved under"
+            )
+        self.s = int(state["s"])
+
+
+def gradient_of(parameter: nn.Parameter) -> torch.Tensor:
+    """Return the gradient of a parameter, made of zeros where there is none."""
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad

@@ -1,0 +1,26 @@
+"""What would go now: single weights or whole channels, found among those of the model as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from swdc.errors import PlanError
+from swdc.sparsity.targets.base import Target, Targets
+from swdc.sparsity.targets.channels import ChannelTargets
+from swdc.sparsity.targets.weights import WeightTargets
+
+STRUCTURES = ("channels", "weights")
+
+__all__ = ["STRUCTURES", "ChannelTargets", "Target", "Targets", "WeightTargets", "targets_of"]
+
+
+def targets_of(model: nn.Module, target: float, structure: str, ignore: Iterable[str] = ()) -> Targets:
+    """Return what finds the ``target`` share of a model; ``PlanError`` for bad arguments, or where nothing can go."""
+    if structure not in STRUCTURES:
+        raise PlanError(f"expected a structure of {list(STRUCTURES)}, got {structure!r}")
+    if not 0 < target < 1:
+        raise PlanError(f"expected a target (the share that goes) between 0 and 1, got {target}")
+    patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+    return (ChannelTargets if structure == "channels" else WeightTargets)(model, target, patterns)

@@ -1,0 +1,30 @@
+"""What would go now: parts of parameters, and the plan that removes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from swdc.plan import Plan
+
+
+@dataclass(frozen=True)
+class Target:
+    """The part of one parameter that would go: a mask of its shape, or indices along its first dimension."""
+
+    parameter: nn.Parameter
+    name: str
+    chosen: torch.Tensor
+
+
+class Targets(Protocol):
+    """Finds what would go, among the weights or the channels of a model as they are now."""
+
+    def find(self, share: float | None = None) -> list[Target]:
+        """Return what goes at ``share``, which is the target unless given."""
+
+    def plan(self, share: float | None = None) -> Plan:
+        """Return the plan that removes it; ``PlanError`` where the model is no program."""

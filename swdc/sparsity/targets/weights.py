@@ -1,0 +1,60 @@
+"""Single weights: those with the least magnitude, all layers together (eq. 4)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from swdc.errors import PlanError
+from swdc.groups import WRITES
+from swdc.plan import Plan
+from swdc.program import Program
+from swdc.sparsity.planning import is_below, matching_names
+from swdc.sparsity.targets.base import Target
+
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+
+
+class WeightTargets:
+    """The weights of a module with the least magnitude, all layers together (eq. 4)."""
+
+    def __init__(self, model: nn.Module, target: float, ignore: tuple[str, ...]) -> None:
+        self._model, self._share = model, target
+        norms = {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
+        ignored = {name for pattern in ignore for name in matching_names(model, pattern)}
+        self._weights = {
+            name: p for name, p in model.named_parameters() if id(p) not in norms and not is_below(name, ignored)
+        }
+        self._total = sum(p.numel() for p in self._weights.values())
+        if not self._weights or int(target * self._total) == 0:
+            raise PlanError(f"expected at least one weight outside norms to target at {target:.2%}, got none")
+
+    def find(self, share: float | None = None) -> list[Target]:
+        """Return for each parameter a mask of what lies at or under the threshold."""
+        magnitudes = torch.cat([p.detach().abs().flatten() for p in self._weights.values()])
+        count = int((self._share if share is None else share) * self._total)
+        threshold = magnitudes.kthvalue(count).values
+        return [Target(p, name, p.detach().abs() <= threshold) for name, p in self._weights.items()]
+
+    def plan(self, share: float | None = None) -> Plan:
+        """Return the plan that removes the channels left without a single weight."""
+        program = self._model
+        if not isinstance(program, Program):
+            raise PlanError(
+                "expected a Program to plan for, got a module; trace it with swdc.trace and give that to SWD"
+            )
+        gone = {t.name: t.chosen for t in self.find(share)}
+        tensors = program.tensors
+        kept = {}
+        for group in program.groups:
+            dead = np.ones(group.width, dtype=bool)
+            for member in group.with_role(WRITES):
+                zero = gone.get(member.tensor, tensors[member.tensor].detach() == 0)
+                others = [d for d in range(zero.dim()) if d != member.dim]
+                empty = zero.all(dim=others) if others else zero
+                dead &= empty.cpu().numpy()[member.indices].all(1)
+            dead[0] &= not dead.all()  # no group is ever emptied
+            kept[group.name] = tuple(np.flatnonzero(~dead).tolist())
+        settings = {"method": "swd", "sparsity": self._share if share is None else share, "budget": "weights"}
+        return Plan(kept, {g.name: g.width for g in program.groups}, program.hash(), settings)
