@@ -37,7 +37,8 @@ class ChannelTargets:
                 f"expected a Program for structure={structure!r}, got {type(program).__name__}; trace the model with "
                 f"swdc.trace first (training the program trains the model)"
             )
-        self._program, self._share, self._structure = program, target, structure
+        self.model = self._program = program
+        self._share, self._structure = target, structure
         self._parts = parts_of(program, structure, ignored_groups(program, ignore))
         self._costs = costs_of(program, structure, self._parts)
         self._segments = Segments(program, self._parts, saliency)
@@ -51,6 +52,13 @@ class ChannelTargets:
         gone = np.zeros(self._segments.total, dtype=bool)
         for part, start in zip(self._parts, self._segments.starts, strict=True):
             gone[start + chooser.order(part.number)[int(widths[part.number]) :]] = True
+        return self._pulled(gone)
+
+    def candidates(self) -> list[Target]:
+        """Return the gains and shifts, or all that writes, of all channels."""
+        return self._pulled(np.ones(self._segments.total, dtype=bool))
+
+    def _pulled(self, gone: Bools) -> list[Target]:
         found = [_target(parameter, name, places, gone) for name, (parameter, places) in self._pulls.items()]
         return [target for target in found if target is not None]
 
