@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import nn
@@ -44,12 +46,17 @@ class WeightTargets:
 
     def plan(self, share: float | None = None) -> Plan:
         """Return the plan that removes the channels left without a single weight."""
+        share = self._share if share is None else share
+        return self.plan_of(self.find(share), share)
+
+    def plan_of(self, found: Iterable[Target], share: float) -> Plan:
+        """Return the plan that removes the channels left without a single weight when ``found`` goes."""
         program = self._model
         if not isinstance(program, Program):
             raise PlanError(
                 "expected a Program to plan for, got a module; trace it with swdc.trace and give that to SWD"
             )
-        gone = {t.name: t.chosen for t in self.find(share)}
+        gone = {t.name: t.chosen for t in found}
         tensors = program.tensors
         kept = {}
         for group in program.groups:
@@ -61,5 +68,5 @@ class WeightTargets:
                 dead &= empty.cpu().numpy()[member.indices].all(1)
             dead[0] &= not dead.all()  # no group is ever emptied
             kept[group.name] = tuple(np.flatnonzero(~dead).tolist())
-        settings = {"method": "swd", "sparsity": self._share if share is None else share, "budget": "weights"}
+        settings = {"method": "swd", "sparsity": share, "budget": "weights"}
         return Plan(kept, {g.name: g.width for g in program.groups}, program.hash(), settings)
