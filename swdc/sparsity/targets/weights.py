@@ -1,4 +1,4 @@
-"""Single weights: those with the least magnitude, all layers together (eq. 4)."""
+"""Single weights: those with the lowest scores, all layers together (eq. 4)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from swdc.plan import Plan
 from swdc.program import Program
 from swdc.sparsity.lowest import Lowest
 from swdc.sparsity.planning import is_below, matching_names
+from swdc.sparsity.saliency import Saliency, magnitude
 from swdc.sparsity.targets.base import Target
+from swdc.sparsity.targets.scoring import Scoring
 
 _NORMS = (
     nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm,
@@ -22,9 +24,11 @@ _NORMS = (
 
 
 class WeightTargets:
-    """The weights of a module with the least magnitude, all layers together (eq. 4)."""
+    """The weights of a module with the lowest scores, by default the least magnitude, all layers together (eq. 4)."""
 
-    def __init__(self, model: nn.Module, target: float, ignore: tuple[str, ...]) -> None:
+    def __init__(
+        self, model: nn.Module, target: float, ignore: tuple[str, ...], saliency: Saliency = magnitude
+    ) -> None:
         self.model, self._share = model, target
         norms = {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
         ignored = {name for pattern in ignore for name in matching_names(model, pattern)}
@@ -36,15 +40,24 @@ class WeightTargets:
         self._total = sum(p.numel() for p in self._weights.values())
         if not self._weights or int(target * self._total) == 0:
             raise PlanError(f"expected at least one weight outside norms to target at {target:.2%}, got none")
-        self._lowest = Lowest()
+        self.scoring = Scoring(saliency, self._weights)
+        self._lowest = self._new_lowest()
 
     def find(self, share: float | None = None) -> list[Target]:
         """Return for each parameter a mask of what lies at or under the threshold."""
         own = share is None or share == self._share
-        count = int((self._share if share is None else share) * self._total)
-        lowest = self._lowest if own else Lowest()  # what is remembered for speed is for one share
-        masks = lowest.masks({name: p.detach() for name, p in self._weights.items()}, count)
+        lowest = self._lowest if own else self._new_lowest()  # what is remembered for speed is for one share
+        masks = lowest.masks(self._scores(), int((self._share if share is None else share) * self._total))
         return [Target(p, name, masks[name]) for name, p in self._weights.items()]
+
+    def _new_lowest(self) -> Lowest:
+        return Lowest(magnitudes=self.scoring.saliency is magnitude)
+
+    def _scores(self) -> dict[str, torch.Tensor]:
+        """Return the scores; the weights themselves where their magnitudes are the scores, which need no memory."""
+        if self.scoring.saliency is magnitude:
+            return {name: p.detach() for name, p in self._weights.items()}
+        return {name: self.scoring.of(name) for name in self._weights}
 
     def candidates(self) -> list[Target]:
         """Return all weights."""
