@@ -116,7 +116,7 @@ class _Measurement:
         except Exception as error:  # a defect of ours as much as a model that cannot be had
             if out_of_memory(brief(error)):
                 raise
-            self._fail(kind, str(error) if isinstance(error, SwdcError) else brief(error))
+            self._fail(kind, portable(str(error)) if isinstance(error, SwdcError) else brief(error))
         finally:
             self.seconds[name] = round(time.perf_counter() - start, 3)
             self._tell()
