@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from swdc.bench.apart import Report, brief, out_of_memory
+from swdc.bench.apart import Report, brief, out_of_memory, portable
 from swdc.bench.catalogue import entry
 from swdc.bench.entry import Entry, call
 from swdc.bench.randomise import random_network
