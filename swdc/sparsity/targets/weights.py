@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import nn
@@ -10,41 +12,57 @@ from swdc.errors import PlanError
 from swdc.groups import WRITES
 from swdc.plan import Plan
 from swdc.program import Program
+from swdc.sparsity.lowest import Lowest
 from swdc.sparsity.planning import is_below, matching_names
 from swdc.sparsity.targets.base import Target
 
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+_NORMS = (
+    nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm,
+)  # fmt: skip
 
 
 class WeightTargets:
     """The weights of a module with the least magnitude, all layers together (eq. 4)."""
 
     def __init__(self, model: nn.Module, target: float, ignore: tuple[str, ...]) -> None:
-        self._model, self._share = model, target
+        self.model, self._share = model, target
         norms = {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
         ignored = {name for pattern in ignore for name in matching_names(model, pattern)}
         self._weights = {
-            name: p for name, p in model.named_parameters() if id(p) not in norms and not is_below(name, ignored)
+            name: p
+            for name, p in model.named_parameters()
+            if p.is_floating_point() and id(p) not in norms and not is_below(name, ignored)
         }
         self._total = sum(p.numel() for p in self._weights.values())
         if not self._weights or int(target * self._total) == 0:
             raise PlanError(f"expected at least one weight outside norms to target at {target:.2%}, got none")
+        self._lowest = Lowest()
 
     def find(self, share: float | None = None) -> list[Target]:
         """Return for each parameter a mask of what lies at or under the threshold."""
-        magnitudes = torch.cat([p.detach().abs().flatten() for p in self._weights.values()])
+        own = share is None or share == self._share
         count = int((self._share if share is None else share) * self._total)
-        threshold = magnitudes.kthvalue(count).values
-        return [Target(p, name, p.detach().abs() <= threshold) for name, p in self._weights.items()]
+        lowest = self._lowest if own else Lowest()  # what is remembered for speed is for one share
+        masks = lowest.masks({name: p.detach() for name, p in self._weights.items()}, count)
+        return [Target(p, name, masks[name]) for name, p in self._weights.items()]
+
+    def candidates(self) -> list[Target]:
+        """Return all weights."""
+        return [Target(p, name, torch.ones_like(p, dtype=torch.bool)) for name, p in self._weights.items()]
 
     def plan(self, share: float | None = None) -> Plan:
         """Return the plan that removes the channels left without a single weight."""
-        program = self._model
+        share = self._share if share is None else share
+        return self.plan_of(self.find(share), share)
+
+    def plan_of(self, found: Iterable[Target], share: float) -> Plan:
+        """Return the plan that removes the channels left without a single weight when ``found`` goes."""
+        program = self.model
         if not isinstance(program, Program):
             raise PlanError(
                 "expected a Program to plan for, got a module; trace it with swdc.trace and give that to SWD"
             )
-        gone = {t.name: t.chosen for t in self.find(share)}
+        gone = {t.name: t.chosen for t in found}
         tensors = program.tensors
         kept = {}
         for group in program.groups:
@@ -56,5 +74,5 @@ class WeightTargets:
                 dead &= empty.cpu().numpy()[member.indices].all(1)
             dead[0] &= not dead.all()  # no group is ever emptied
             kept[group.name] = tuple(np.flatnonzero(~dead).tolist())
-        settings = {"method": "swd", "sparsity": self._share if share is None else share, "budget": "weights"}
+        settings = {"method": "swd", "sparsity": share, "budget": "weights"}
         return Plan(kept, {g.name: g.width for g in program.groups}, program.hash(), settings)
