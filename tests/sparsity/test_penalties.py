@@ -170,7 +170,7 @@ def test_a_loss_scaler_that_leaves_a_step_out_leaves_the_shrinkage_out(fused, un
     for step in range(4):
         reference = copy.deepcopy(model)
         plain = torch.optim.SGD(reference.parameters(), lr=0.1, momentum=0.9)
-        plain.load_state_dict(optimizer.state_dict())
+        plain.load_state_dict(copy.deepcopy(optimizer.state_dict()))
         masks = lowest(model, 0.5)
         optimizer.zero_grad()
         reference.zero_grad()
