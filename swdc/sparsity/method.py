@@ -36,7 +36,7 @@ class Method(ABC):
         self.steps, self.s = steps, 0
         self._targets, self._settings = targets, {**settings, "steps": steps}
         if optimizer is not None:
-            optimizer.register_step_post_hook(lambda *_: self._follow())
+            optimizer.register_step_post_hook(lambda *_: None if leaves_out(optimizer) else self._follow())
 
     @torch.no_grad()
     def step(self) -> None:
@@ -93,3 +93,9 @@ def gradient_of(parameter: nn.Parameter) -> torch.Tensor:
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     return parameter.grad
+
+
+def leaves_out(optimizer: Optimizer) -> bool:
+    """Whether a fused optimizer, which a loss scaler always calls, leaves the step out that it is in."""
+    infinite: torch.Tensor | None = getattr(optimizer, "found_inf", None)
+    return infinite is not None and bool(infinite)
