@@ -15,6 +15,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from swdc.contract import find_pass
+from swdc.distributed import plain_name
 from swdc.errors import InputError, PassError, PlanError, SwdcError
 from swdc.explanation import Explanation, explain
 from swdc.grids import HEADS
@@ -210,7 +211,7 @@ class Program(fx.GraphModule):
         lines = [
             f"{n.op} {n.name} {_named(n.target)} {n.args} {n.kwargs} {n.meta.get(SHAPE)}" for n in self.graph.nodes
         ]
-        lines += [f"{path} {module}" for path, module in self.leaves.items()]
+        lines += [f"{path} {plain_name(module)}" for path, module in self.leaves.items()]
         lines.append(f"{self.facts.attention} {self.facts.policy}")
         lines += [f"{name} {tuple(t.shape)}" for name, t in sorted(self.tensors.items())]
         return hashlib.sha256(_DEVICE.sub("device", "\n".join(lines)).encode()).hexdigest()

@@ -29,6 +29,7 @@ LAYERS = [
         "results",
         "recurrence",
         "collecting",
+        "distributed",
         "naming",
     ],
     ["groups", "explanation", "contract", "folders", "checkpoint", "shards"],
