@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,12 +27,11 @@ class Method(ABC):
     ``restarts`` are the steps at which the schedule of the learning rate begins anew.
     """
 
-    restarts: ClassVar[tuple[int, ...]] = ()
+    restarts: tuple[int, ...] = ()
 
     def __init__(self, targets: Targets, steps: int, optimizer: Optimizer | None, settings: Mapping[str, Any]) -> None:
         """``settings`` is what a saved state must have been made with."""
-        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-            raise PlanError(f"expected steps as the whole number of training steps, at least 1, got {steps!r}")
+        check_steps(steps)
         self.steps, self.s = steps, 0
         self._targets, self._settings = targets, {**settings, "steps": steps}
         if optimizer is not None:
@@ -86,6 +85,12 @@ class Method(ABC):
                 f"the {type(self).__name__} with the settings that the state was saved under"
             )
         self.s = int(state["s"])
+
+
+def check_steps(steps: int) -> None:
+    """Raise ``PlanError`` unless ``steps`` is a number of training steps."""
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        raise PlanError(f"expected steps as the whole number of training steps, at least 1, got {steps!r}")
 
 
 def gradient_of(parameter: nn.Parameter) -> torch.Tensor:

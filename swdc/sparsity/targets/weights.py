@@ -1,6 +1,8 @@
-"""Single weights: those with the least magnitude, all layers together (eq. 4)."""
+"""Single weights: those with the lowest scores, all layers together (eq. 4)."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -11,15 +13,19 @@ from swdc.groups import WRITES
 from swdc.plan import Plan
 from swdc.program import Program
 from swdc.sparsity.planning import is_below, matching_names
+from swdc.sparsity.saliency import Saliency, magnitude
 from swdc.sparsity.targets.base import Target
+from swdc.sparsity.targets.scoring import Scoring
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
 
 
 class WeightTargets:
-    """The weights of a module with the least magnitude, all layers together (eq. 4)."""
+    """The weights of a module with the lowest scores, by default the least magnitude, all layers together (eq. 4)."""
 
-    def __init__(self, model: nn.Module, target: float, ignore: tuple[str, ...]) -> None:
+    def __init__(
+        self, model: nn.Module, target: float, ignore: tuple[str, ...], saliency: Saliency = magnitude
+    ) -> None:
         self._model, self._share = model, target
         norms = {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
         ignored = {name for pattern in ignore for name in matching_names(model, pattern)}
@@ -29,22 +35,28 @@ class WeightTargets:
         self._total = sum(p.numel() for p in self._weights.values())
         if not self._weights or int(target * self._total) == 0:
             raise PlanError(f"expected at least one weight outside norms to target at {target:.2%}, got none")
+        self.scoring = Scoring(saliency, self._weights)
 
     def find(self, share: float | None = None) -> list[Target]:
         """Return for each parameter a mask of what lies at or under the threshold."""
-        magnitudes = torch.cat([p.detach().abs().flatten() for p in self._weights.values()])
+        scores = {name: self.scoring.of(name) for name in self._weights}
         count = int((self._share if share is None else share) * self._total)
-        threshold = magnitudes.kthvalue(count).values
-        return [Target(p, name, p.detach().abs() <= threshold) for name, p in self._weights.items()]
+        threshold = torch.cat([s.flatten() for s in scores.values()]).kthvalue(count).values
+        return [Target(p, name, scores[name] <= threshold) for name, p in self._weights.items()]
 
     def plan(self, share: float | None = None) -> Plan:
         """Return the plan that removes the channels left without a single weight."""
+        share = self._share if share is None else share
+        return self.plan_of(self.find(share), share)
+
+    def plan_of(self, found: Iterable[Target], share: float) -> Plan:
+        """Return the plan that removes the channels left without a single weight when ``found`` goes."""
         program = self._model
         if not isinstance(program, Program):
             raise PlanError(
                 "expected a Program to plan for, got a module; trace it with swdc.trace and give that to SWD"
             )
-        gone = {t.name: t.chosen for t in self.find(share)}
+        gone = {t.name: t.chosen for t in found}
         tensors = program.tensors
         kept = {}
         for group in program.groups:
@@ -56,5 +68,5 @@ class WeightTargets:
                 dead &= empty.cpu().numpy()[member.indices].all(1)
             dead[0] &= not dead.all()  # no group is ever emptied
             kept[group.name] = tuple(np.flatnonzero(~dead).tolist())
-        settings = {"method": "swd", "sparsity": self._share if share is None else share, "budget": "weights"}
+        settings = {"method": "swd", "sparsity": share, "budget": "weights"}
         return Plan(kept, {g.name: g.width for g in program.groups}, program.hash(), settings)
