@@ -12,12 +12,15 @@ from swdc.errors import PlanError
 from swdc.groups import WRITES
 from swdc.plan import Plan
 from swdc.program import Program
+from swdc.sparsity.lowest import Lowest
 from swdc.sparsity.planning import is_below, matching_names
 from swdc.sparsity.saliency import Saliency, magnitude
 from swdc.sparsity.targets.base import Target
 from swdc.sparsity.targets.scoring import Scoring
 
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+_NORMS = (
+    nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm,
+)  # fmt: skip
 
 
 class WeightTargets:
@@ -26,23 +29,33 @@ class WeightTargets:
     def __init__(
         self, model: nn.Module, target: float, ignore: tuple[str, ...], saliency: Saliency = magnitude
     ) -> None:
-        self._model, self._share = model, target
+        self.model, self._share = model, target
         norms = {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
         ignored = {name for pattern in ignore for name in matching_names(model, pattern)}
         self._weights = {
-            name: p for name, p in model.named_parameters() if id(p) not in norms and not is_below(name, ignored)
+            name: p
+            for name, p in model.named_parameters()
+            if p.is_floating_point() and id(p) not in norms and not is_below(name, ignored)
         }
         self._total = sum(p.numel() for p in self._weights.values())
         if not self._weights or int(target * self._total) == 0:
             raise PlanError(f"expected at least one weight outside norms to target at {target:.2%}, got none")
         self.scoring = Scoring(saliency, self._weights)
+        self._by_magnitude = saliency is magnitude
+        self._lowest = Lowest(self._by_magnitude)
 
     def find(self, share: float | None = None) -> list[Target]:
         """Return for each parameter a mask of what lies at or under the threshold."""
-        scores = {name: self.scoring.of(name) for name in self._weights}
+        own = share is None or share == self._share
         count = int((self._share if share is None else share) * self._total)
-        threshold = torch.cat([s.flatten() for s in scores.values()]).kthvalue(count).values
-        return [Target(p, name, scores[name] <= threshold) for name, p in self._weights.items()]
+        lowest = self._lowest if own else Lowest(self._by_magnitude)  # what is remembered for speed is for one share
+        scores = {n: p.detach() if self._by_magnitude else self.scoring.of(n) for n, p in self._weights.items()}
+        masks = lowest.masks(scores, count)
+        return [Target(p, name, masks[name]) for name, p in self._weights.items()]
+
+    def candidates(self) -> list[Target]:
+        """Return all weights."""
+        return [Target(p, name, torch.ones_like(p, dtype=torch.bool)) for name, p in self._weights.items()]
 
     def plan(self, share: float | None = None) -> Plan:
         """Return the plan that removes the channels left without a single weight."""
@@ -51,7 +64,7 @@ class WeightTargets:
 
     def plan_of(self, found: Iterable[Target], share: float) -> Plan:
         """Return the plan that removes the channels left without a single weight when ``found`` goes."""
-        program = self._model
+        program = self.model
         if not isinstance(program, Program):
             raise PlanError(
                 "expected a Program to plan for, got a module; trace it with swdc.trace and give that to SWD"
