@@ -1,6 +1,6 @@
 """SWD under FSDP2: parameters in parts over processes, one threshold over all of them, and a certificate in the end.
 
-    torchrun --nproc-per-node 2 examples/torchrun_fsdp2.py    # without torchrun it starts these two itself
+torchrun --nproc-per-node 2 examples/torchrun_fsdp2.py    # without torchrun it starts these two itself
 """
 
 import os

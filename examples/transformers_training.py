@@ -1,4 +1,4 @@
-"""SWD in the Trainer of transformers: a callback acts at every step of the optimizer, and goes with every checkpoint."""
+"""SWD in the Trainer of transformers: a callback acts at every step of the optimizer, as part of every checkpoint."""
 
 import tempfile
 
@@ -16,8 +16,14 @@ samples = [{"pixel_values": image, "labels": int(label)} for image, label in zip
 torch.manual_seed(0)
 model = ViTForImageClassification(
     ViTConfig(
-        image_size=8, patch_size=2, num_channels=1, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, num_labels=10,
+        image_size=8,
+        patch_size=2,
+        num_channels=1,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_labels=10,
     )  # fmt: skip
 )
 program = swdc.trace(model, {"pixel_values": images[:2]})  # holds the model's own parameters

@@ -70,8 +70,8 @@ class Together:
         self._mesh: DeviceMesh | None = spread[0].device_mesh if spread else None
         if self._mesh is not None and self._mesh.ndim > 1 and self._mesh.size() != torch.distributed.get_world_size():
             raise PlanError(
-                f"expected tensors in parts over all {torch.distributed.get_world_size()} processes, or along a mesh of "
-                f"one dimension, got a mesh of shape {tuple(self._mesh.shape)}; give a mesh of one dimension"
+                f"expected tensors in parts over all {torch.distributed.get_world_size()} processes, or along a mesh "
+                f"of one dimension, got a mesh of shape {tuple(self._mesh.shape)}; give a mesh of one dimension"
             )
 
     @property

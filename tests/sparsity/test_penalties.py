@@ -69,7 +69,10 @@ def test_the_shrinkage_follows_every_optimizer(name):
     one, other = mlp(), mlp()
     groups = [{"params": one[0].parameters(), "lr": 0.02}, {"params": [*one[2].parameters(), *one[3].parameters()]}]
     mine = OPTIMIZERS[name](groups)
-    groups = [{"params": other[0].parameters(), "lr": 0.02}, {"params": [*other[2].parameters(), *other[3].parameters()]}]
+    groups = [
+        {"params": other[0].parameters(), "lr": 0.02},
+        {"params": [*other[2].parameters(), *other[3].parameters()]},
+    ]
     theirs = OPTIMIZERS[name](groups)
     swd = swdc.SWD(
         one, 0.5, "weights", a_min=1e2, a_max=1e5, steps=6, mu=1e-2, penalty="proximal", optimizer=mine
@@ -119,7 +122,8 @@ def test_proximal_and_gradient_agree_to_first_order_in_the_rate(structure):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize(
     ("penalty", "optimizer"),
-    [("proximal", name) for name in OPTIMIZERS] + [("gradient", "momentum"), ("gradient", "nesterov"), ("gradient", "sgd")],
+    [("proximal", name) for name in OPTIMIZERS]
+    + [("gradient", "momentum"), ("gradient", "nesterov"), ("gradient", "sgd")],
 )
 def test_nothing_overflows_at_any_coefficient(dtype, penalty, optimizer):
     model = mlp(dtype)

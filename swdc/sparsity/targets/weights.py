@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from swdc.distributed import whole
 from swdc.errors import PlanError
 from swdc.groups import WRITES
 from swdc.plan import Plan
@@ -77,8 +78,8 @@ class WeightTargets:
             for member in group.with_role(WRITES):
                 zero = gone.get(member.tensor, tensors[member.tensor].detach() == 0)
                 others = [d for d in range(zero.dim()) if d != member.dim]
-                empty = zero.all(dim=others) if others else zero
-                dead &= empty.cpu().numpy()[member.indices].all(1)
+                filled = whole((~zero).sum(others) if others else ~zero)
+                dead &= (filled == 0).cpu().numpy()[member.indices].all(1)
             dead[0] &= not dead.all()  # no group is ever emptied
             kept[group.name] = tuple(np.flatnonzero(~dead).tolist())
         settings = {"method": "swd", "sparsity": share, "budget": "weights"}
