@@ -26,5 +26,8 @@ class Targets(Protocol):
     def find(self, share: float | None = None) -> list[Target]:
         """Return what goes at ``share``, which is the target unless given."""
 
+    def candidates(self) -> list[Target]:
+        """Return everything that can be targeted."""
+
     def plan(self, share: float | None = None) -> Plan:
         """Return the plan that removes it; ``PlanError`` where the model is no program."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,16 @@ class ChannelTargets:
 
     def find(self, share: float | None = None) -> list[Target]:
         """Return the gains and shifts, or the filters, of the channels that would go."""
-        plan = self.plan(share)
+        return self._parts(self.plan(share).kept)
+
+    def candidates(self) -> list[Target]:
+        """Return the gains and shifts, or the filters, of all channels."""
+        return self._parts({group.name: () for group in self._program.groups})
+
+    def _parts(self, kept: Mapping[str, Sequence[int]]) -> list[Target]:
         parts: dict[str, list[Any]] = {}
         for group, members in zip(self._program.groups, self._pulled, strict=True):
-            removed = np.setdiff1d(np.arange(group.width), plan.kept[group.name])
+            removed = np.setdiff1d(np.arange(group.width), kept[group.name])
             for member in members if len(removed) else ():
                 parts.setdefault(member.tensor, []).append((member.dim, member.indices[removed].ravel()))
         tensors = self._program.tensors

@@ -39,6 +39,10 @@ class WeightTargets:
         threshold = magnitudes.kthvalue(count).values
         return [Target(p, name, p.detach().abs() <= threshold) for name, p in self._weights.items()]
 
+    def candidates(self) -> list[Target]:
+        """Return all weights."""
+        return [Target(p, name, torch.ones_like(p, dtype=torch.bool)) for name, p in self._weights.items()]
+
     def plan(self, share: float | None = None) -> Plan:
         """Return the plan that removes the channels left without a single weight."""
         share = self._share if share is None else share
