@@ -27,6 +27,9 @@ class SWD(Method):
     ``structure="channels"`` targets the channels that a plan with this budget would remove now: one threshold on the
     gains |gamma| of the batch norms that decide, such that the parameters left are at most ``1 - target`` of all;
     their gamma and beta are pulled. Without batch norms, the norm of the filters decides and the filters are pulled.
+    ``structure="filters"`` is the same, but all that writes a channel is pulled (filters, biases, gamma and beta), and
+    channels without a batch norm go as well, by the norm of their filters. ``structure="heads"`` targets a share of
+    the heads of all attentions, by the norm of what writes them, which is pulled.
     ``structure="weights"`` targets the ``target`` share of all weights outside norms with the least magnitude
     (eq. 4), on any module.
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from swdc.plan import Plan
+from swdc.sparsity.targets.scoring import Scoring
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,12 @@ class Target:
 
 
 class Targets(Protocol):
-    """Finds what would go, among the weights or the channels of a model as they are now."""
+    """Finds what would go, among the weights or the channels of a model as they are now.
+
+    ``scoring`` holds the scores that it goes by, and what they remember.
+    """
+
+    scoring: Scoring
 
     def find(self, share: float | None = None) -> list[Target]:
         """Return what goes at ``share``, which is the target unless given."""

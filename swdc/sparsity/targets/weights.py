@@ -1,4 +1,4 @@
-"""Single weights: those with the least magnitude, all layers together (eq. 4)."""
+"""Single weights: those with the lowest scores, all layers together (eq. 4)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from swdc.groups import WRITES
 from swdc.plan import Plan
 from swdc.program import Program
 from swdc.sparsity.planning import is_below, matching_names
+from swdc.sparsity.saliency import Saliency, magnitude
 from swdc.sparsity.targets.base import Target
+from swdc.sparsity.targets.scoring import Scoring
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
 
 
 class WeightTargets:
-    """The weights of a module with the least magnitude, all layers together (eq. 4)."""
+    """The weights of a module with the lowest scores, by default the least magnitude, all layers together (eq. 4)."""
 
-    def __init__(self, model: nn.Module, target: float, ignore: tuple[str, ...]) -> None:
+    def __init__(
+        self, model: nn.Module, target: float, ignore: tuple[str, ...], saliency: Saliency = magnitude
+    ) -> None:
         self._model, self._share = model, target
         norms = {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
         ignored = {name for pattern in ignore for name in matching_names(model, pattern)}
@@ -31,13 +35,14 @@ class WeightTargets:
         self._total = sum(p.numel() for p in self._weights.values())
         if not self._weights or int(target * self._total) == 0:
             raise PlanError(f"expected at least one weight outside norms to target at {target:.2%}, got none")
+        self.scoring = Scoring(saliency, self._weights)
 
     def find(self, share: float | None = None) -> list[Target]:
         """Return for each parameter a mask of what lies at or under the threshold."""
-        magnitudes = torch.cat([p.detach().abs().flatten() for p in self._weights.values()])
+        scores = {name: self.scoring.of(name) for name in self._weights}
         count = int((self._share if share is None else share) * self._total)
-        threshold = magnitudes.kthvalue(count).values
-        return [Target(p, name, p.detach().abs() <= threshold) for name, p in self._weights.items()]
+        threshold = torch.cat([s.flatten() for s in scores.values()]).kthvalue(count).values
+        return [Target(p, name, scores[name] <= threshold) for name, p in self._weights.items()]
 
     def candidates(self) -> list[Target]:
         """Return all weights."""
