@@ -21,6 +21,9 @@ from swdc.sparsity.criteria import Scores
 from swdc.sparsity.method import check_steps
 from swdc.sparsity.planning import plan
 from swdc.sparsity.targets import WeightTargets
+from swdc.sparsity.targets.structures import CHANNELS, FILTERS
+
+_BY_FILTER = (CHANNELS, FILTERS)
 
 
 class GrowingL2(Removing):
@@ -52,6 +55,8 @@ class GrowingL2(Removing):
     ) -> None:  # fmt: skip
         check_steps(steps)
         check_start(start, steps)
+        if structure not in ("weights", *_BY_FILTER):
+            raise PlanError(f"expected structure='weights' or 'channels' for growing regularisation, got {structure!r}")
         check_positive("delta", delta)
         check_positive("ceiling", ceiling)
         check_count("every", every)
@@ -66,8 +71,8 @@ class GrowingL2(Removing):
         self._chosen = Held()
         growth = {"start": start, "delta": delta, "every": every, "ceiling": ceiling, "stabilize": stabilize}
         super().__init__(
-            model, target, structure, steps=steps, removals=[(removal, target)], optimizer=optimizer, ignore=ignore,
-            settings=growth,
+            model, target, FILTERS if structure in _BY_FILTER else structure, steps=steps,
+            removals=[(removal, target)], optimizer=optimizer, ignore=ignore, settings=growth,
         )  # fmt: skip
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -74,25 +74,6 @@ class Held:
 def _parts(masks: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> tuple[Target, ...]:
     # a buffer that writes channels goes like a parameter
     return tuple(Target(cast(nn.Parameter, tensors[n]), n, mask.to(tensors[n].device)) for n, mask in masks.items())
-
-
-def with_gone(found: Sequence[Target], gone: Sequence[Target]) -> tuple[Target, ...]:
-    """Return as many of the least weights as found, among them all that are gone.
-
-    What is gone is zero and so among the least, unless other weights are zero as well: these are left out instead.
-    """
-    before = {part.name: part.chosen for part in gone}
-    missing = sum(int((before[t.name] & ~t.chosen).sum()) for t in found if t.name in before)
-    parts = []
-    for target in found:
-        chosen = target.chosen | before[target.name] if target.name in before else target.chosen.clone()
-        if missing:
-            spare = chosen & (target.parameter == 0) & ~before.get(target.name, torch.zeros_like(chosen))
-            dropped = spare.flatten().nonzero().flatten()[:missing]
-            chosen.view(-1)[dropped] = False
-            missing -= len(dropped)
-        parts.append(Target(target.parameter, target.name, chosen))
-    return tuple(parts)
 
 
 def without_gone(plan: Plan, gone: Plan | None) -> Plan:

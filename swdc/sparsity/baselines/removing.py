@@ -14,7 +14,7 @@ from swdc.groups import WRITES
 from swdc.plan import Plan
 from swdc.program import Program
 from swdc.sparsity.baselines.checking import check_optimizer
-from swdc.sparsity.baselines.held import Held, with_gone, without_gone
+from swdc.sparsity.baselines.held import Held, without_gone
 from swdc.sparsity.method import Method
 from swdc.sparsity.planning import ignored_groups
 from swdc.sparsity.targets import Target, WeightTargets, targets_of
@@ -86,7 +86,7 @@ class Removing(Method):
     def _found(self, share: float) -> Held:
         """Return what is gone once ``share`` is: what is gone already, and the least of the rest."""
         if isinstance(self._targets, WeightTargets):
-            return Held(with_gone(self._targets.find(share), self._held.parts))
+            return Held(tuple(self._targets.find(share)))  # what is gone is zero, and so among the least
         assert isinstance(self._model, Program)
         return Held.by_plan(self._model, self._named(without_gone(self._targets.plan(share), self._held.plan)))
 

@@ -12,6 +12,8 @@ from swdc.sparsity.baselines.checking import check_start
 from swdc.sparsity.baselines.gains import GainPenalty
 from swdc.sparsity.baselines.removing import Removing
 from swdc.sparsity.method import check_steps
+from swdc.sparsity.norms import Norm, find_norm
+from swdc.sparsity.targets.structures import CHANNELS
 
 
 class LRRewinding(Removing):
@@ -35,16 +37,16 @@ class LRRewinding(Removing):
 
     def __init__(
         self, model: nn.Module, target: float, structure: str = "weights", *, steps: int, start: int | None = None,
-        optimizer: Optimizer, penalty: float = 0.0, norm: str = "l1", ignore: Iterable[str] = (),
+        optimizer: Optimizer, penalty: float = 0.0, norm: str | Norm = "l1", ignore: Iterable[str] = (),
     ) -> None:  # fmt: skip
         check_steps(steps)
         start = steps // 2 if start is None else start
         check_start(start, steps)
-        if penalty and structure == "weights":
-            raise PlanError(f"expected a penalty on gains with structure='channels' only, got {penalty} with 'weights'")
+        if penalty and structure != CHANNELS:
+            raise PlanError(f"expected a penalty on gains with structure='channels' only, got one with {structure!r}")
         super().__init__(
             model, target, structure, steps=steps, removals=[(start, target)], optimizer=optimizer, ignore=ignore,
-            settings={"penalty": penalty, "norm": norm},
+            settings={"penalty": penalty, "norm": find_norm(norm).name},
         )  # fmt: skip
         self.restarts = (start,)
         self._penalty = GainPenalty(model, penalty, norm, self._ignore) if penalty else None

@@ -12,6 +12,8 @@ from swdc.sparsity.baselines.checking import check_start
 from swdc.sparsity.baselines.gains import GainPenalty
 from swdc.sparsity.baselines.removing import Removing
 from swdc.sparsity.method import check_steps
+from swdc.sparsity.norms import Norm, find_norm
+from swdc.sparsity.targets.structures import CHANNELS
 
 
 class NetworkSlimming(Removing):
@@ -35,18 +37,18 @@ class NetworkSlimming(Removing):
 
     def __init__(
         self, model: nn.Module, target: float, structure: str = "channels", *, steps: int, start: int,
-        optimizer: Optimizer, penalty: float = 1e-4, norm: str = "l1", ignore: Iterable[str] = (),
+        optimizer: Optimizer, penalty: float = 1e-4, norm: str | Norm = "l1", ignore: Iterable[str] = (),
     ) -> None:  # fmt: skip
-        if structure == "weights":
+        if structure != CHANNELS:
             raise PlanError(
-                "expected structure='channels', for network slimming removes channels by their gains, got 'weights'; "
-                "take the method 'magnitude' for single weights"
+                f"expected structure='channels', for network slimming removes channels by their gains, got "
+                f"{structure!r}; the method 'magnitude' takes others"
             )
         check_steps(steps)
         check_start(start, steps)
         super().__init__(
             model, target, structure, steps=steps, removals=[(start, target)], optimizer=optimizer, ignore=ignore,
-            settings={"penalty": penalty, "norm": norm},
+            settings={"penalty": penalty, "norm": find_norm(norm).name},
         )  # fmt: skip
         self._penalty = GainPenalty(model, penalty, norm, self._ignore)
 
