@@ -27,10 +27,14 @@ class Targets(Protocol):
     ``scoring`` holds the scores that it goes by, and what they remember.
     """
 
+    model: nn.Module
     scoring: Scoring
 
     def find(self, share: float | None = None) -> list[Target]:
         """Return what goes at ``share``, which is the target unless given."""
+
+    def candidates(self) -> list[Target]:
+        """Return everything that can be targeted."""
 
     def plan(self, share: float | None = None) -> Plan:
         """Return the plan that removes it; ``PlanError`` where the model is no program."""
