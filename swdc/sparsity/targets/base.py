@@ -27,6 +27,7 @@ class Targets(Protocol):
     ``scoring`` holds the scores that it goes by, and what they remember.
     """
 
+    model: nn.Module
     scoring: Scoring
 
     def find(self, share: float | None = None) -> list[Target]:
