@@ -24,7 +24,7 @@ model = ViTForImageClassification(
         num_hidden_layers=2,
         num_attention_heads=4,
         num_labels=10,
-    )  # fmt: skip
+    )
 )
 program = swdc.trace(model, {"pixel_values": images[:2]})  # holds the model's own parameters
 callback = SWDCallback(

@@ -13,7 +13,7 @@ from swdc.errors import PlanError
 from swdc.groups import WRITES
 from swdc.plan import Plan
 from swdc.program import Program
-from swdc.sparsity.lowest import Lowest
+from swdc.sparsity.lowest import Lowest, Tensors
 from swdc.sparsity.planning import is_below, matching_names
 from swdc.sparsity.saliency import Saliency, magnitude
 from swdc.sparsity.targets.base import Target
@@ -25,7 +25,10 @@ _NORMS = (
 
 
 class WeightTargets:
-    """The weights of a module with the lowest scores, by default the least magnitude, all layers together (eq. 4)."""
+    """The weights of a module with the lowest scores, by default the least magnitude, all layers together (eq. 4).
+
+    Scores read from gradients may well be equal, such as zero; of those that are, the least magnitudes go first.
+    """
 
     def __init__(
         self, model: nn.Module, target: float, ignore: tuple[str, ...], saliency: Saliency = magnitude
@@ -49,9 +52,12 @@ class WeightTargets:
         """Return for each parameter a mask of what lies at or under the threshold."""
         own = share is None or share == self._share
         count = int((self._share if share is None else share) * self._total)
-        lowest = self._lowest if own else Lowest(self._by_magnitude)  # what is remembered for speed is for one share
-        scores = {n: p.detach() if self._by_magnitude else self.scoring.of(n) for n, p in self._weights.items()}
-        masks = lowest.masks(scores, count)
+        lowest = self._lowest if own else Lowest(self._by_magnitude)  # what it remembers for speed is for one share
+        weights = {name: p.detach() for name, p in self._weights.items()}
+        if self._by_magnitude:
+            masks = lowest.masks(weights, count)
+        else:
+            masks = _least(lowest, {name: self.scoring.of(name) for name in weights}, weights, count)
         return [Target(p, name, masks[name]) for name, p in self._weights.items()]
 
     def candidates(self) -> list[Target]:
@@ -84,3 +90,17 @@ class WeightTargets:
             kept[group.name] = tuple(np.flatnonzero(~dead).tolist())
         settings = {"method": "swd", "sparsity": share, "budget": "weights"}
         return Plan(kept, {g.name: g.width for g in program.groups}, program.hash(), settings)
+
+
+def _least(lowest: Lowest, scores: Tensors, weights: Tensors, count: int) -> dict[str, torch.Tensor]:
+    """Return the ``count`` lowest scores as masks; of the scores that equal the last, those of the least weights."""
+    masks = lowest.masks(scores, count)
+    surplus = sum(int(mask.sum()) for mask in masks.values()) - count
+    if surplus <= 0:
+        return masks
+    last = max(float(scores[name][mask].max()) for name, mask in masks.items() if mask.any())
+    tied = {name: mask & (scores[name] == last) for name, mask in masks.items()}
+    others = sum(int(mask.sum()) for mask in tied.values()) - surplus
+    far = {name: torch.where(tied[name], w.abs(), torch.finfo(w.dtype).max) for name, w in weights.items()}
+    first = Lowest().masks(far, others)
+    return {name: mask & (first[name] | ~tied[name]) for name, mask in masks.items()}
