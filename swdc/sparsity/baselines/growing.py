@@ -18,8 +18,8 @@ from swdc.sparsity.baselines.held import Held
 from swdc.sparsity.baselines.removing import Removing
 from swdc.sparsity.criteria import Scores
 from swdc.sparsity.method import check_steps, gradient_of
-from swdc.sparsity.planning import plan
 from swdc.sparsity.norms import L2
+from swdc.sparsity.planning import plan
 from swdc.sparsity.pulling import pull_
 from swdc.sparsity.targets import WeightTargets
 from swdc.sparsity.targets.structures import CHANNELS, FILTERS

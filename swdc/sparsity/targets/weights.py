@@ -23,6 +23,8 @@ _NORMS = (
     nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm,
 )  # fmt: skip
 
+Masks = dict[str, torch.Tensor]
+
 
 class WeightTargets:
     """The weights of a module with the lowest scores, by default the least magnitude, all layers together (eq. 4).
@@ -57,7 +59,8 @@ class WeightTargets:
         if self._by_magnitude:
             masks = lowest.masks(weights, count)
         else:
-            masks = _least(lowest, {name: self.scoring.of(name) for name in weights}, weights, count)
+            scores = {name: self.scoring.of(name) for name in weights}
+            masks = _untied(lowest.masks(scores, count), scores, weights, count)
         return [Target(p, name, masks[name]) for name, p in self._weights.items()]
 
     def candidates(self) -> list[Target]:
@@ -92,15 +95,14 @@ class WeightTargets:
         return Plan(kept, {g.name: g.width for g in program.groups}, program.hash(), settings)
 
 
-def _least(lowest: Lowest, scores: Tensors, weights: Tensors, count: int) -> dict[str, torch.Tensor]:
-    """Return the ``count`` lowest scores as masks; of the scores that equal the last, those of the least weights."""
-    masks = lowest.masks(scores, count)
+def _untied(masks: Masks, scores: Tensors, weights: Tensors, count: int) -> Masks:
+    """Return masks of ``count`` weights: of the scores that equal the last, those of the least magnitude."""
     surplus = sum(int(mask.sum()) for mask in masks.values()) - count
     if surplus <= 0:
         return masks
     last = max(float(scores[name][mask].max()) for name, mask in masks.items() if mask.any())
     tied = {name: mask & (scores[name] == last) for name, mask in masks.items()}
-    others = sum(int(mask.sum()) for mask in tied.values()) - surplus
-    far = {name: torch.where(tied[name], w.abs(), torch.finfo(w.dtype).max) for name, w in weights.items()}
-    first = Lowest().masks(far, others)
+    left = sum(int(mask.sum()) for mask in tied.values()) - surplus
+    apart = {name: torch.where(tied[name], w.abs(), torch.finfo(w.dtype).max) for name, w in weights.items()}
+    first = Lowest().masks(apart, left)
     return {name: mask & (first[name] | ~tied[name]) for name, mask in masks.items()}
