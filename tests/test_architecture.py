@@ -67,7 +67,7 @@ LAYERS = [
     ],
     ["trace", "skeleton", "rewrite", "verify", "graph_json"],
     ["onnx", "artifact", "streaming", "transplanting", "deployment"],
-    ["bench", "demo"],
+    ["bench", "demo", "sweeping"],
     ["cli"],
     ["", "__main__"],
 ]
