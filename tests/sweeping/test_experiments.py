@@ -57,7 +57,7 @@ def test_functions_that_cannot_be_run_are_refused_before_the_sweep(tmp_path: Pat
     wrong = [
         (Experiment("nothing"), "expected an experiment of resnet20, gcn or file.py:function"),
         (Experiment(str(tmp_path / "absent.py:run")), "there is none; check the path"),
-        (Experiment(name.replace(":run", ":walk")), "there is none; check its name"),
+        (Experiment(name.replace(":run", ":walk")), "there is none; check the name"),
         (Experiment(name), "expected .* to take a_min=, a_max=, target=, seed="),
         (Experiment("gcn", arguments={"depth": 3}), "seed=, depth=, but it does not"),
     ]
@@ -69,7 +69,7 @@ def test_functions_that_cannot_be_run_are_refused_before_the_sweep(tmp_path: Pat
         Experiment(f"{tmp_path}/broken.py:run").function()
 
 
-def test_ours_return_accuracies_around_the_removal():
+def test_ours_return_accuracies_around_the_removal(gcn: object):  # the fixture imports PyG without its warnings
     experiment = Experiment("gcn", arguments={"epochs": 3})
     results = experiment.results(EXPERIMENTS["gcn"], Cell(target=0.5, a_max=10.0, a_min=1.0, seed=0))
     assert results["change"] == results["accuracy"] - results["accuracy_before"]
