@@ -20,20 +20,23 @@ from swdc.sparsity.dimensions import Floats
 class Chooser:
     """Turns scores into kept channels: by one order over all groups, or by a share of each.
 
-    ``units`` gives, for all groups or for each, the number that kept numbers are multiples of.
+    ``units`` gives, for all groups or for each, the number that kept numbers are multiples of. The best channel of a
+    group never goes, unless groups may be emptied (``emptying``).
     """
 
-    def __init__(self, groups: Sequence[ChannelGroup], scores: Scores, units: int | Ids = 1) -> None:
-        self._groups = groups
+    def __init__(
+        self, groups: Sequence[ChannelGroup], scores: Scores, units: int | Ids = 1, emptying: bool = False
+    ) -> None:
+        self._groups, self._kept = groups, 0 if emptying else 1
         self.widths = np.array([g.width for g in groups], dtype=np.int64)
         self.units = np.broadcast_to(np.asarray(units, dtype=np.int64), self.widths.shape)
         self.free = np.array([s is not None for s in scores], dtype=bool)
         self._orders = [None if s is None else np.argsort(-s, kind="stable") for s in scores]
         self._descending = [None if s is None else s[o] for s, o in zip(scores, self._orders, strict=True)]
         free = [(group, s) for group, s in enumerate(self._descending) if s is not None]
-        owners = [np.full(len(s) - 1, group) for group, s in free]
-        values = [s[1:] for _, s in free]  # the best channel of a group never goes
-        ranks = [np.arange(1, len(s)) / len(s) for _, s in free]
+        owners = [np.full(len(s) - self._kept, group) for group, s in free]
+        values = [s[self._kept :] for _, s in free]
+        ranks = [np.arange(self._kept, len(s)) / len(s) for _, s in free]
         order = np.lexsort((-_joined(ranks), _joined(values)))  # ties are spread evenly over the groups
         self._removal = _joined(owners).astype(np.int64)[order]  # groups in the order in which they lose channels
 
@@ -46,6 +49,12 @@ class Chooser:
     def least(self) -> Ids:
         """The widths after everything is gone that can go."""
         return self.prefix(self.steps)
+
+    def order(self, group: int) -> Ids:
+        """Return the channels of a group that is free, the best first."""
+        found = self._orders[group]
+        assert found is not None
+        return found
 
     def scores(self, group: int) -> Floats:
         """Return the scores of a group that is free, the best first."""
@@ -81,7 +90,7 @@ class Chooser:
         self.check(costs, widths_at(points[high]), target)
         while low < high:
             middle = (low + high) // 2
-            if costs.cost(widths_at(points[middle])) <= target:
+            if self._cost(costs, widths_at(points[middle])) <= target:
                 high = middle
             else:
                 low = middle + 1
@@ -89,15 +98,20 @@ class Chooser:
 
     def check(self, costs: Costs, least: Ids, target: float) -> None:
         """Raise ``PlanError`` if the least widths cost more than the target."""
-        cost = costs.cost(least)
+        cost = self._cost(costs, least)
         if cost > target:
             rounds = bool((self.units > 1).any())
-            keeps = "its unit of round_to" if rounds else "a channel"
+            keeps = "its unit of round_to" if rounds else "a channel, be it of zeros" if not self._kept else "a channel"
             raise PlanError(
                 f"expected a budget that can be met, but at most {1 - cost / max(costs.full, 1e-12):.1%} of the "
                 f"{costs.kind} can go while every group keeps {keeps}; lower the sparsity, or ignore or freeze less"
                 f"{', or lower round_to' if rounds else ''}"
             )
+
+    @staticmethod
+    def _cost(costs: Costs, widths: Ids) -> float:
+        """Return the cost of some widths; a group that is emptied costs the one channel of zeros that stays."""
+        return costs.cost(np.maximum(widths, 1))
 
     def filled(self, widths: Ids, scope: str, costs: Costs, target: float) -> Ids:
         """Give back what rounding took too much, unit by unit, as long as the cost meets the target.

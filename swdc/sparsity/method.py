@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from swdc.errors import PlanError
 from swdc.plan import Plan
+from swdc.sparsity.ownership import Ownership
 from swdc.sparsity.targets import Target, Targets
 
 
@@ -25,22 +26,28 @@ class Method(ABC):
     With an ``optimizer``, what has to follow its step (a shrinkage, weights held at zero) follows by itself, also
     where a loss scaler calls the step, and not where the scaler leaves it out.
     ``restarts`` are the steps at which the schedule of the learning rate begins anew.
+
+    A step raises ``PlanError`` when a parameter that can be targeted has been swapped for another (moving a model to
+    another device or type keeps them), is missing in the optimizer, or holds NaN or infinity.
     """
 
-    restarts: ClassVar[tuple[int, ...]] = ()
+    restarts: tuple[int, ...] = ()
 
-    def __init__(self, targets: Targets, steps: int, optimizer: Optimizer | None, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, targets: Targets, steps: int | None, optimizer: Optimizer | None, settings: Mapping[str, Any]
+    ) -> None:
         """``settings`` is what a saved state must have been made with."""
-        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-            raise PlanError(f"expected steps as the whole number of training steps, at least 1, got {steps!r}")
-        self.steps, self.s = steps, 0
+        self.steps, self.s = check_steps(steps), 0
         self._targets, self._settings = targets, {**settings, "steps": steps}
+        self._ownership = Ownership(targets.model, {t.name: t.parameter for t in targets.candidates()})
+        self._optimizer = optimizer
         if optimizer is not None:
-            optimizer.register_step_post_hook(lambda *_: self._follow())
+            optimizer.register_step_post_hook(lambda *_: None if leaves_out(optimizer) else self._follow())
 
     @torch.no_grad()
     def step(self) -> None:
         """Act on the gradients; call between ``backward`` and the optimizer's step."""
+        self._ownership.check(self._optimizer)
         self._act()
         self.s += 1
 
@@ -88,8 +95,23 @@ class Method(ABC):
         self.s = int(state["s"])
 
 
+def check_steps(steps: int | None) -> int:
+    """Return a number of training steps; ``PlanError`` if it is none."""
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        raise PlanError(f"expected steps as the whole number of training steps, at least 1, got {steps!r}")
+    return steps
+
+
 def gradient_of(parameter: nn.Parameter) -> torch.Tensor:
-    """Return the gradient of a parameter, made of zeros where there is none."""
+    """Return the gradient of a parameter: zeros where there is none, dense where it was sparse."""
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
+    elif parameter.grad.layout != torch.strided:
+        parameter.grad = parameter.grad.to_dense()
     return parameter.grad
+
+
+def leaves_out(optimizer: Optimizer) -> bool:
+    """Whether a fused optimizer, which a loss scaler always calls, leaves the step out that it is in."""
+    infinite: torch.Tensor | None = getattr(optimizer, "found_inf", None)
+    return infinite is not None and bool(infinite)

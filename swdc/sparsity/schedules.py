@@ -1,6 +1,53 @@
-"""How the coefficient of a penalty grows over training."""
+"""How the coefficient of a penalty grows over training: plain functions of the step.
+
+Each takes the step ``s``, the values at the start and at the end, and the number of steps; from step ``steps`` on it
+stays at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from swdc.errors import PlanError
+
+Schedule = Callable[[int, float, float, int], float]
 
 
 def exponential(s: int, start: float, end: float, steps: int) -> float:
-    """Return ``start (end / start)^(s / steps)``, and ``end`` from then on (eq. 3 of Tessier et al. 2022)."""
+    """Return ``start (end / start)^(s / steps)`` (eq. 3 of Tessier et al. 2022)."""
     return float(start * (end / start) ** min(s / steps, 1.0))
+
+
+def linear(s: int, start: float, end: float, steps: int) -> float:
+    """Return ``start + (end - start) s / steps``."""
+    return start + (end - start) * min(s / steps, 1.0)
+
+
+def cosine(s: int, start: float, end: float, steps: int) -> float:
+    """Return half a period of a cosine from ``start`` to ``end``: slow at both ends."""
+    return start + (end - start) * (1 - math.cos(math.pi * min(s / steps, 1.0))) / 2
+
+
+def constant(s: int, start: float, end: float, steps: int) -> float:
+    """Return ``end`` at every step."""
+    return end
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "exponential": exponential,
+    "linear": linear,
+    "cosine": cosine,
+    "constant": constant,
+}
+
+
+def find_schedule(schedule: str | Schedule) -> Schedule:
+    """Return a schedule by its name; a function ``(s, a_min, a_max, steps) -> a`` is returned as it is."""
+    if isinstance(schedule, str) and schedule in SCHEDULES:
+        return SCHEDULES[schedule]
+    if isinstance(schedule, str) or not callable(schedule):
+        raise PlanError(
+            f"expected a schedule of {sorted(SCHEDULES)} or a function of (s, a_min, a_max, steps), got {schedule!r}"
+        )
+    return schedule

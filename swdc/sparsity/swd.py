@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from swdc.errors import PlanError
-from swdc.sparsity.method import Method, gradient_of
+from swdc.sparsity.method import Method
+from swdc.sparsity.penalties import GRADIENT, penalty_of
 from swdc.sparsity.schedules import exponential
-from swdc.sparsity.targets import targets_of
+from swdc.sparsity.targets import Target, targets_of
 
 
 class SWD(Method):
@@ -27,26 +30,42 @@ class SWD(Method):
     ``structure="channels"`` targets the channels that a plan with this budget would remove now: one threshold on the
     gains |gamma| of the batch norms that decide, such that the parameters left are at most ``1 - target`` of all;
     their gamma and beta are pulled. Without batch norms, the norm of the filters decides and the filters are pulled.
+    ``structure="filters"`` is the same, but all that writes a channel is pulled (filters, biases, gamma and beta), and
+    channels without a batch norm go as well, by the norm of their filters. ``structure="heads"`` targets a share of
+    the heads of all attentions, by the norm of what writes them, which is pulled.
     ``structure="weights"`` targets the ``target`` share of all weights outside norms with the least magnitude
     (eq. 4), on any module.
 
     The coefficient grows as ``a(s) = a_min (a_max / a_min)^(s / steps)`` (eq. 3) and stays at ``a_max`` after
     ``steps`` steps. ``mu`` is the weight decay coefficient of eq. 2; the usual decay itself is the optimizer's.
-    The set is found anew at every step from the weights as they are, so that all state is the number of steps.
+    The set is found anew every ``refresh`` steps from the weights as they are.
+
+    ``penalty="gradient"`` is the paper's. ``penalty="proximal"`` leaves the gradients alone and divides what is
+    targeted by ``1 + lr a mu`` after each step of the ``optimizer``, with the rate of its group of parameters: the
+    same pull to first order in the rate, but stable at any ``a``, and apart from momentum and moments. The gradient
+    form diverges where ``lr a mu`` exceeds 2; with SGD given as ``optimizer`` its ``a mu`` is held at ``1 / lr``.
+
+    Call ``step`` once for each step of the optimizer, after gradients are accumulated, unscaled and clipped, so that
+    the pull is neither scaled nor clipped. Save the state after the optimizer's step.
 
     Raises ``PlanError`` for arguments out of range, and where nothing can be targeted.
     """
 
     def __init__(
-        self, model: nn.Module, target: float, structure: str = "channels", *, a_min: float, a_max: float, steps: int,
-        mu: float = 5e-4, ignore: Iterable[str] = (),
+        self, model: nn.Module, target: float, structure: str = "channels", *, a_min: float, a_max: float,
+        steps: int | None = None, mu: float = 5e-4, penalty: str = GRADIENT, refresh: int = 1,
+        optimizer: Optimizer | None = None, ignore: Iterable[str] = (),
     ) -> None:  # fmt: skip
         for name, value in (("a_min", a_min), ("a_max", a_max), ("mu", mu)):
             if not 0 < value < float("inf"):
                 raise PlanError(f"expected {name} as a positive number, got {value}")
-        settings = {"target": target, "a_min": a_min, "a_max": a_max, "mu": mu}
-        super().__init__(targets_of(model, target, structure, ignore), steps, None, settings)
-        self.a_min, self.a_max, self.mu = a_min, a_max, mu
+        if not isinstance(refresh, int) or isinstance(refresh, bool) or refresh < 1:
+            raise PlanError(f"expected refresh as a whole number of steps, at least 1, got {refresh!r}")
+        settings = {"target": target, "a_min": a_min, "a_max": a_max, "mu": mu, "penalty": penalty, "refresh": refresh}
+        self._penalty = penalty_of(penalty, optimizer)
+        super().__init__(targets_of(model, target, structure, ignore), steps, optimizer, settings)
+        self.a_min, self.a_max, self.mu, self.refresh = a_min, a_max, mu, refresh
+        self._chosen: list[Target] = []
 
     @property
     def a(self) -> float:
@@ -54,12 +73,26 @@ class SWD(Method):
         return exponential(self.s, self.a_min, self.a_max, self.steps)
 
     def _act(self) -> None:
-        """Add the gradient of the penalty to the gradients."""
-        pull = self.a * self.mu
-        for target in self.targeted():
-            weight = target.parameter
-            gradient = gradient_of(weight)
-            if target.chosen.dtype == torch.bool:
-                gradient.addcmul_(weight, target.chosen.to(weight.dtype), value=pull)
-            else:
-                gradient.index_add_(0, target.chosen, weight.index_select(0, target.chosen), alpha=pull)
+        """Add the gradient of the penalty, or note what to shrink."""
+        if self.s % self.refresh == 0 or not self._chosen:
+            self._chosen = self.targeted()
+        self._penalty.act(self._chosen, self.a * self.mu)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Shrink what is targeted, with ``penalty="proximal"``."""
+        self._penalty.follow()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state: steps taken, settings, and between two refreshments the set as it is."""
+        stands = self._chosen if self.s % self.refresh else []
+        return {**super().state_dict(), "chosen": {target.name: target.chosen.clone() for target in stands}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state that ``state_dict`` returned; ``PlanError`` if its settings are not these."""
+        super().load_state_dict(state)
+        parameters = self._ownership.parameters
+        self._chosen = [
+            Target(parameters[name], name, chosen.to(parameters[name].device, copy=True))
+            for name, chosen in state.get("chosen", {}).items()
+        ]

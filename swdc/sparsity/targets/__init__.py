@@ -7,20 +7,29 @@ from collections.abc import Iterable
 from torch import nn
 
 from swdc.errors import PlanError
+from swdc.sparsity.saliency import Saliency, find_saliency
 from swdc.sparsity.targets.base import Target, Targets
 from swdc.sparsity.targets.channels import ChannelTargets
+from swdc.sparsity.targets.structures import CHANNELS, FILTERS, HEADS
 from swdc.sparsity.targets.weights import WeightTargets
 
-STRUCTURES = ("channels", "weights")
+WEIGHTS = "weights"
+STRUCTURES = (CHANNELS, FILTERS, HEADS, WEIGHTS)
 
 __all__ = ["STRUCTURES", "ChannelTargets", "Target", "Targets", "WeightTargets", "targets_of"]
 
 
-def targets_of(model: nn.Module, target: float, structure: str, ignore: Iterable[str] = ()) -> Targets:
+def targets_of(
+    model: nn.Module, target: float, structure: str, ignore: Iterable[str] = (),
+    criterion: str | Saliency = "magnitude",
+) -> Targets:  # fmt: skip
     """Return what finds the ``target`` share of a model; ``PlanError`` for bad arguments, or where nothing can go."""
     if structure not in STRUCTURES:
         raise PlanError(f"expected a structure of {list(STRUCTURES)}, got {structure!r}")
     if not 0 < target < 1:
         raise PlanError(f"expected a target (the share that goes) between 0 and 1, got {target}")
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
-    return (ChannelTargets if structure == "channels" else WeightTargets)(model, target, patterns)
+    saliency = find_saliency(criterion)
+    if structure == WEIGHTS:
+        return WeightTargets(model, target, patterns, saliency)
+    return ChannelTargets(model, target, patterns, structure, saliency)

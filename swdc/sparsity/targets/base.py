@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from swdc.plan import Plan
+from swdc.sparsity.targets.scoring import Scoring
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,19 @@ class Target:
 
 
 class Targets(Protocol):
-    """Finds what would go, among the weights or the channels of a model as they are now."""
+    """Finds what would go, among the weights or the channels of a model as they are now.
+
+    ``scoring`` holds the scores that it goes by, and what they remember.
+    """
+
+    model: nn.Module
+    scoring: Scoring
 
     def find(self, share: float | None = None) -> list[Target]:
         """Return what goes at ``share``, which is the target unless given."""
+
+    def candidates(self) -> list[Target]:
+        """Return everything that can be targeted."""
 
     def plan(self, share: float | None = None) -> Plan:
         """Return the plan that removes it; ``PlanError`` where the model is no program."""

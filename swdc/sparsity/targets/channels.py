@@ -1,4 +1,4 @@
-"""Channels: what a plan with a parameter budget would remove now."""
+"""Channels, filters and heads: what a plan with a budget would remove now."""
 
 from __future__ import annotations
 
@@ -9,76 +9,84 @@ import torch
 from torch import nn
 
 from swdc.errors import PlanError
-from swdc.groups import WRITES, ChannelGroup, Ids, Member
+from swdc.groups import FREE, Bools, Ids
 from swdc.plan import Plan
 from swdc.program import Program
-from swdc.sparsity.budgets import Budget
 from swdc.sparsity.choosing import Chooser
-from swdc.sparsity.criteria import gamma, l2
-from swdc.sparsity.gains import deciding_norms
-from swdc.sparsity.planning import ignored_groups, scored
+from swdc.sparsity.planning import ignored_groups
+from swdc.sparsity.saliency import Saliency, magnitude
 from swdc.sparsity.targets.base import Target
+from swdc.sparsity.targets.segments import Segments
+from swdc.sparsity.targets.structures import CHANNELS, costs_of, parts_of
 
 
 class ChannelTargets:
-    """The channels of a program that a plan with a parameter budget would remove now."""
+    """The channels of a program that a plan with a budget would remove now, by one threshold over all groups.
 
-    def __init__(self, program: nn.Module, target: float, ignore: tuple[str, ...]) -> None:
+    ``structure`` says which groups lose channels, what decides and what is pulled (``parts_of``); the budget is a
+    share of the parameters, for heads of their number. Where the sides of residual sums are free a group may lose all
+    its channels, as in the experiments of Tessier et al. (2022); where they are tied it keeps its best.
+    """
+
+    def __init__(
+        self, program: nn.Module, target: float, ignore: tuple[str, ...], structure: str = CHANNELS,
+        saliency: Saliency = magnitude,
+    ) -> None:  # fmt: skip
         if not isinstance(program, Program):
             raise PlanError(
-                f"expected a Program for structure='channels', got {type(program).__name__}; trace the model with "
+                f"expected a Program for structure={structure!r}, got {type(program).__name__}; trace the model with "
                 f"swdc.trace first (training the program trains the model)"
             )
-        self._program, self._share = program, target
-        self._budget = Budget(program, "parameters")
-        self._ignored = ignored_groups(program, ignore)
-        norms = deciding_norms(program)
-        self._criterion = gamma if norms else l2
-        gains = {f"{path}.{name}" for path in norms for name in ("weight", "bias")}
-        self._pulled = [self._members(group, gains if norms else None) for group in program.groups]
-        if not any(self._pulled):
-            raise PlanError("expected channels that can be removed; program.explain() says what is frozen")
+        self.model = self._program = program
+        self._share, self._structure = target, structure
+        self._parts = parts_of(program, structure, ignored_groups(program, ignore))
+        self._costs = costs_of(program, structure, self._parts)
+        self._segments = Segments(program, self._parts, saliency)
+        self.scoring = self._segments.scoring
+        self._pulls = self._segments.pulls()
         self._choose(target)  # fails now rather than at the first step where the budget cannot be met
 
     def find(self, share: float | None = None) -> list[Target]:
-        """Return the gains and shifts, or the filters, of the channels that would go."""
-        plan = self.plan(share)
-        parts: dict[str, list[Any]] = {}
-        for group, members in zip(self._program.groups, self._pulled, strict=True):
-            removed = np.setdiff1d(np.arange(group.width), plan.kept[group.name])
-            for member in members if len(removed) else ():
-                parts.setdefault(member.tensor, []).append((member.dim, member.indices[removed].ravel()))
-        tensors = self._program.tensors
-        return [self._target(name, tensors[name], found) for name, found in parts.items()]
+        """Return the gains and shifts, or all that writes, of the channels that would go."""
+        chooser, widths = self._choose(self._share if share is None else share)
+        gone = np.zeros(self._segments.total, dtype=bool)
+        for part, start in zip(self._parts, self._segments.starts, strict=True):
+            gone[start + chooser.order(part.number)[int(widths[part.number]) :]] = True
+        return self._pulled(gone)
+
+    def candidates(self) -> list[Target]:
+        """Return the gains and shifts, or all that writes, of all channels."""
+        return self._pulled(np.ones(self._segments.total, dtype=bool))
+
+    def _pulled(self, gone: Bools) -> list[Target]:
+        found = [_target(parameter, name, places, gone) for name, (parameter, places) in self._pulls.items()]
+        return [target for target in found if target is not None]
 
     def plan(self, share: float | None = None) -> Plan:
         """Return the plan."""
         share = self._share if share is None else share
         chooser, widths = self._choose(share)
-        settings = {
-            "method": "swd",
-            "sparsity": share,
-            "budget": "parameters",
-            "criterion": self._criterion.__name__,
-        }
+        settings: dict[str, object] = {
+            "method": "swd", "structure": self._structure, "sparsity": share, "budget": self._costs.kind,
+            "criterion": self.scoring.name, "policy": self._program.facts.policy,
+        }  # fmt: skip
         return chooser.plan(widths, self._program, settings)
 
     def _choose(self, share: float) -> tuple[Chooser, Ids]:
         program = self._program
-        chooser = Chooser(program.groups, scored(program, program.groups, self._criterion, self._ignored))
-        return chooser, chooser.smallest("global", self._budget, (1 - share) * self._budget.full)
+        scores = self._segments.scores(len(program.groups))
+        chooser = Chooser(program.groups, scores, emptying=program.facts.policy == FREE)
+        return chooser, chooser.smallest("global", self._costs, (1 - share) * self._costs.full)
 
-    def _members(self, group: ChannelGroup, gains: set[str] | None) -> list[Member]:
-        if group.name in self._ignored:
-            return []
-        return [m for m in group.with_role(WRITES) if gains is None or m.tensor in gains]
 
-    def _target(self, name: str, tensor: torch.Tensor, found: list[Any]) -> Target:
-        assert isinstance(tensor, nn.Parameter)
-        if all(dim == 0 for dim, _ in found):
-            rows = np.unique(np.concatenate([indices for _, indices in found]))
-            return Target(tensor, name, torch.from_numpy(rows).to(tensor.device))
-        chosen = torch.zeros_like(tensor, dtype=torch.bool)
-        for dim, indices in found:
-            chosen.index_fill_(dim, torch.from_numpy(indices).to(tensor.device), True)
-        return Target(tensor, name, chosen)
+def _target(parameter: nn.Parameter, name: str, places: list[tuple[int, Ids, Ids]], gone: Bools) -> Target | None:
+    """Return what goes of a parameter, whose ``places`` give positions along a dimension and their channels."""
+    found: list[tuple[int, Any]] = [(dim, positions[gone[channels]]) for dim, positions, channels in places]
+    if not any(len(positions) for _, positions in found):
+        return None
+    if [dim for dim, _ in found] == [0]:
+        return Target(parameter, name, torch.from_numpy(np.sort(found[0][1])).to(parameter.device))
+    chosen = torch.zeros_like(parameter, dtype=torch.bool)
+    for dim, positions in found:
+        chosen.index_fill_(dim, torch.from_numpy(positions).to(parameter.device), True)
+    return Target(parameter, name, chosen)

@@ -1,6 +1,8 @@
-"""Single weights: those with the least magnitude, all layers together (eq. 4)."""
+"""Single weights: those with the lowest scores, all layers together (eq. 4)."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -10,41 +12,70 @@ from swdc.errors import PlanError
 from swdc.groups import WRITES
 from swdc.plan import Plan
 from swdc.program import Program
+from swdc.sparsity.lowest import Lowest, Tensors
 from swdc.sparsity.planning import is_below, matching_names
+from swdc.sparsity.saliency import Saliency, magnitude
 from swdc.sparsity.targets.base import Target
+from swdc.sparsity.targets.scoring import Scoring
 
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+_NORMS = (
+    nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm,
+)  # fmt: skip
 
 
 class WeightTargets:
-    """The weights of a module with the least magnitude, all layers together (eq. 4)."""
+    """The weights of a module with the lowest scores, by default the least magnitude, all layers together (eq. 4).
 
-    def __init__(self, model: nn.Module, target: float, ignore: tuple[str, ...]) -> None:
-        self._model, self._share = model, target
+    Scores read from gradients may well be equal, such as zero; of those that are, the least magnitudes go first.
+    """
+
+    def __init__(
+        self, model: nn.Module, target: float, ignore: tuple[str, ...], saliency: Saliency = magnitude
+    ) -> None:
+        self.model, self._share = model, target
         norms = {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
         ignored = {name for pattern in ignore for name in matching_names(model, pattern)}
         self._weights = {
-            name: p for name, p in model.named_parameters() if id(p) not in norms and not is_below(name, ignored)
+            name: p
+            for name, p in model.named_parameters()
+            if p.is_floating_point() and id(p) not in norms and not is_below(name, ignored)
         }
         self._total = sum(p.numel() for p in self._weights.values())
         if not self._weights or int(target * self._total) == 0:
             raise PlanError(f"expected at least one weight outside norms to target at {target:.2%}, got none")
+        self.scoring = Scoring(saliency, self._weights)
+        self._by_magnitude = saliency is magnitude
+        self._lowest = Lowest(self._by_magnitude)
 
     def find(self, share: float | None = None) -> list[Target]:
         """Return for each parameter a mask of what lies at or under the threshold."""
-        magnitudes = torch.cat([p.detach().abs().flatten() for p in self._weights.values()])
+        own = share is None or share == self._share
         count = int((self._share if share is None else share) * self._total)
-        threshold = magnitudes.kthvalue(count).values
-        return [Target(p, name, p.detach().abs() <= threshold) for name, p in self._weights.items()]
+        lowest = self._lowest if own else Lowest(self._by_magnitude)  # what it remembers for speed is for one share
+        weights = {name: p.detach() for name, p in self._weights.items()}
+        if self._by_magnitude:
+            masks = lowest.masks(weights, count)
+        else:
+            masks = _least(lowest, {name: self.scoring.of(name) for name in weights}, weights, count)
+        return [Target(p, name, masks[name]) for name, p in self._weights.items()]
+
+    def candidates(self) -> list[Target]:
+        """Return all weights."""
+        return [Target(p, name, torch.ones_like(p, dtype=torch.bool)) for name, p in self._weights.items()]
 
     def plan(self, share: float | None = None) -> Plan:
         """Return the plan that removes the channels left without a single weight."""
-        program = self._model
+        share = self._share if share is None else share
+        return self.plan_of(self.find(share), share)
+
+    def plan_of(self, found: Iterable[Target], share: float) -> Plan:
+        """Return the plan that removes the channels left without a single weight when ``found`` goes."""
+        program = self.model
         if not isinstance(program, Program):
             raise PlanError(
                 "expected a Program to plan for, got a module; trace it with swdc.trace and give that to SWD"
             )
-        gone = {t.name: t.chosen for t in self.find(share)}
+        gone = {t.name: t.chosen for t in found}
         tensors = program.tensors
         kept = {}
         for group in program.groups:
@@ -56,5 +87,19 @@ class WeightTargets:
                 dead &= empty.cpu().numpy()[member.indices].all(1)
             dead[0] &= not dead.all()  # no group is ever emptied
             kept[group.name] = tuple(np.flatnonzero(~dead).tolist())
-        settings = {"method": "swd", "sparsity": self._share if share is None else share, "budget": "weights"}
+        settings = {"method": "swd", "sparsity": share, "budget": "weights"}
         return Plan(kept, {g.name: g.width for g in program.groups}, program.hash(), settings)
+
+
+def _least(lowest: Lowest, scores: Tensors, weights: Tensors, count: int) -> dict[str, torch.Tensor]:
+    """Return the ``count`` lowest scores as masks; of the scores that equal the last, those of the least weights."""
+    masks = lowest.masks(scores, count)
+    surplus = sum(int(mask.sum()) for mask in masks.values()) - count
+    if surplus <= 0:
+        return masks
+    last = max(float(scores[name][mask].max()) for name, mask in masks.items() if mask.any())
+    tied = {name: mask & (scores[name] == last) for name, mask in masks.items()}
+    others = sum(int(mask.sum()) for mask in tied.values()) - surplus
+    far = {name: torch.where(tied[name], w.abs(), torch.finfo(w.dtype).max) for name, w in weights.items()}
+    first = Lowest().masks(far, others)
+    return {name: mask & (first[name] | ~tied[name]) for name, mask in masks.items()}

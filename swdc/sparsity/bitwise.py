@@ -1,0 +1,40 @@
+"""The k-th smallest of many numbers on an accelerator: bit by bit, without waiting for it."""
+
+from __future__ import annotations
+
+import torch
+
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def smallest(numbers: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the ``count``-th smallest of floating-point numbers, as a tensor without dimensions on their device.
+
+    A radix selection with digits of one bit: each pass over the numbers settles one bit of the result. Nothing is
+    copied to the host, sorted, or scattered.
+    """
+    keys = _keys(numbers)
+    width = keys.element_size() * 8
+    # Integers from the least up: the first question is whether the result is negative, the others are for its bits.
+    zero = torch.zeros((), dtype=keys.dtype, device=keys.device)
+    found = torch.where(_fewer(keys, zero, count), zero, torch.full_like(zero, -(2 ** (width - 1))))
+    for bit in reversed(range(width - 1)):
+        higher = found | (1 << bit)
+        found = torch.where(_fewer(keys, higher, count), higher, found)
+    return _numbers(found, numbers.dtype)
+
+
+def _fewer(keys: torch.Tensor, limit: torch.Tensor, count: int) -> torch.Tensor:
+    """Whether fewer than ``count`` keys lie under a limit."""
+    return (keys < limit).sum() < count
+
+
+def _keys(numbers: torch.Tensor) -> torch.Tensor:
+    """Return integers in the order of floating-point numbers: those of negative numbers with the other bits turned."""
+    bits = (numbers + 0.0).view(_INTEGERS[numbers.element_size()])  # no negative zero
+    return bits ^ ((bits >> (bits.element_size() * 8 - 1)) & torch.iinfo(bits.dtype).max)
+
+
+def _numbers(keys: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    bits = keys ^ ((keys >> (keys.element_size() * 8 - 1)) & torch.iinfo(keys.dtype).max)
+    return bits.view(dtype)

@@ -1,0 +1,93 @@
+"""The k-th smallest of many numbers: looked for near where it was found last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Numbers = Callable[[], Iterable[Array]]
+"""Reads all numbers, array by array, each time that it is called."""
+
+_SAMPLE = 16384
+_CROWDED = 1 / 8
+_LEAST = 2.0**-10  # of the threshold: training moves it by about as much in a step
+
+
+class Bracket:
+    """Finds the k-th smallest of many numbers, exactly and without sorting them.
+
+    One pass counts the numbers up to the lower end of a bracket and collects those inside. If the k-th is among
+    them, it is selected from these few; if not, the next bracket is wider: around the last result, then around the
+    quantile of a sample, at last everything. What is remembered decides over the time that it takes, never over the
+    result.
+    """
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._reach, self._crowded = 0.0, False
+
+    def smallest(self, numbers: Numbers, count: int, total: int) -> Any:
+        """Return the ``count``-th smallest of ``total`` numbers as a numpy scalar of their type."""
+        for low, high in self._brackets(numbers, count, total):
+            below, inside = _survey(numbers(), low, high)
+            if below < count <= below + len(inside):
+                found = np.partition(inside, count - below - 1)[count - below - 1]
+                self._remember(float(found), len(inside) > _CROWDED * total)
+                return found
+            if below >= count > _number_under(numbers(), low):
+                return low  # as many numbers are equal to it
+        raise AssertionError("a bracket of everything holds every number")
+
+    def _brackets(self, numbers: Numbers, count: int, total: int) -> Iterator[tuple[np.float32, np.float32]]:
+        """Yield brackets that leave out their lower end, in float32, which numbers of any type compare with alike."""
+        if self._last is not None:
+            yield _single(self._last if self._crowded else self._last - self._reach), _single(self._last + self._reach)
+        sample = np.sort(_sample(numbers(), total // _SAMPLE + 1))
+        rank = count / total * len(sample)
+        margin = 4 * math.sqrt(max(rank * (1 - rank / len(sample)), 0)) + 2
+        first, last = math.floor(rank - margin), math.ceil(rank + margin)
+        yield (
+            _single(sample[first] if first >= 0 else -np.inf),
+            _single(sample[last] if last < len(sample) else np.inf),
+        )
+        yield np.float32(-np.inf), np.float32(np.inf)
+
+    def _remember(self, found: float, crowded: bool) -> None:
+        moved = 0.0 if self._last is None else abs(found - self._last)
+        self._reach = max(4 * moved, self._reach / 2, _LEAST * abs(found))
+        self._last, self._crowded = found, crowded
+
+
+def _survey(numbers: Iterable[Array], low: np.float32, high: np.float32) -> tuple[int, Array]:
+    """Return how many numbers are at most ``low``, and those above it that are at most ``high``."""
+    below, inside = 0, [np.zeros(0, dtype=np.float32)]
+    for values in numbers:
+        under, upto = values <= low, values <= high
+        below += int(np.count_nonzero(under))
+        places = np.not_equal(under, upto, out=under).nonzero()[0]
+        if len(places):
+            inside.append(values[places])
+    return below, np.concatenate(inside)
+
+
+def _number_under(numbers: Iterable[Array], value: np.float32) -> int:
+    return sum(int(np.count_nonzero(values < value)) for values in numbers)
+
+
+def _sample(numbers: Iterable[Array], stride: int) -> Array:
+    """Return every ``stride``-th number."""
+    seen, found = 0, []
+    for values in numbers:
+        found.append(values[-seen % stride :: stride])
+        seen += values.size
+    return np.concatenate(found)
+
+
+def _single(value: float) -> np.float32:
+    with np.errstate(over="ignore"):
+        return np.float32(value)

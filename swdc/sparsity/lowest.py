@@ -1,0 +1,99 @@
+"""The lowest numbers of many tensors, all together: the set of eq. 4 of Tessier et al. 2022."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from swdc.errors import PlanError
+from swdc.sparsity import bitwise
+from swdc.sparsity.bracket import Array, Bracket
+from swdc.sparsity.pieces import PIECE, flat
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+class Lowest:
+    """Marks what lies at or under the k-th smallest number of all tensors, or the k-th smallest magnitude.
+
+    The set is exact whatever was asked before. Tensors in the memory of the host are read piece by piece, others
+    without making the host wait.
+    """
+
+    def __init__(self, magnitudes: bool = True) -> None:
+        self._magnitudes = magnitudes
+        self._bracket = Bracket()
+        self._finite: torch.Tensor | None = None
+
+    def masks(self, tensors: Tensors, count: int) -> dict[str, torch.Tensor]:
+        """Return for each tensor which of its numbers are among the ``count`` lowest (and those equal to the last).
+
+        Raises ``PlanError`` with the name of a tensor that holds what is no finite number.
+        """
+        if count < 1:
+            return {name: torch.zeros_like(t, dtype=torch.bool) for name, t in tensors.items()}
+        if all(t.device.type == "cpu" for t in tensors.values()):
+            return self._on_host(tensors, count)
+        return self._on_device(tensors, count)
+
+    def _on_host(self, tensors: Tensors, count: int) -> dict[str, torch.Tensor]:
+        total = sum(t.numel() for t in tensors.values())
+        threshold = self._bracket.smallest(partial(self._numbers, tensors), count, total)
+        return {name: self._mask(tensor, threshold) for name, tensor in tensors.items()}
+
+    def _mask(self, tensor: torch.Tensor, threshold: Any) -> torch.Tensor:
+        like = torch.contiguous_format if flat(tensor) is None else torch.preserve_format
+        mask = torch.empty_like(tensor, dtype=torch.bool, memory_format=like)
+        [marked], first = flat(mask) or [], 0
+        for values in self._pieces(tensor):
+            np.less_equal(values, threshold, out=marked.numpy()[first : first + len(values)])
+            first += len(values)
+        return mask
+
+    def _numbers(self, tensors: Tensors) -> Iterator[Array]:
+        for name, tensor in tensors.items():
+            for values in self._pieces(tensor):
+                if not np.maximum.reduce(values) < np.inf:
+                    raise _not_finite(name)
+                yield values
+
+    def _pieces(self, tensor: torch.Tensor) -> Iterator[Array]:
+        """Yield the numbers of a tensor piece by piece, those of 16 bits in float32."""
+        views = flat(tensor)
+        whole = tensor.reshape(-1) if views is None else views[0]
+        if whole.element_size() < 4:
+            whole = whole.float()
+        array: Array = whole.numpy()
+        for first in range(0, len(array), PIECE):
+            values = array[first : first + PIECE]
+            yield np.abs(values) if self._magnitudes else values
+
+    def _on_device(self, tensors: Tensors, count: int) -> dict[str, torch.Tensor]:
+        device = next(iter(tensors.values())).device
+        found = torch._foreach_abs(list(tensors.values())) if self._magnitudes else tensors.values()
+        numbers = torch.cat([t.flatten().to(device) for t in found])
+        self._check_late(numbers, tensors)
+        marked = torch.split(numbers <= bitwise.smallest(numbers, count), [t.numel() for t in tensors.values()])
+        return {
+            name: mask.view(tensor.shape).to(tensor.device)
+            for (name, tensor), mask in zip(tensors.items(), marked, strict=True)
+        }
+
+    def _check_late(self, numbers: torch.Tensor, tensors: Tensors) -> None:
+        """Raise for numbers that are not finite; on an accelerator when its answer is there, without waiting for it."""
+        if self._finite is None:
+            self._finite = torch.ones((), dtype=torch.bool, pin_memory=numbers.is_cuda)
+        self._finite.copy_(numbers.max().isfinite(), non_blocking=True)
+        if not self._finite:
+            raise _not_finite(next((n for n, t in tensors.items() if not t.isfinite().all()), "a tensor"))
+
+
+def _not_finite(name: str) -> PlanError:
+    return PlanError(
+        f"expected finite weights, got NaN or infinity in {name}; training has diverged: lower its rate or a_max, or "
+        f"take penalty='proximal', which is stable at any coefficient"
+    )

@@ -1,0 +1,82 @@
+"""Norms of the penalty: what is added to the loss for each targeted weight, with its gradient and its proximal map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from swdc.errors import PlanError
+
+Tensor = torch.Tensor
+Step = float | torch.Tensor
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A penalty on single weights; the three functions work element by element, on tensors of any shape.
+
+    ``value(w)`` is what is added to the loss, ``gradient(w)`` its derivative. ``proximal(w, t)`` is the ``v`` that
+    makes ``(v - w)^2 / 2 + t value(v)`` least, for ``t >= 0``: a step of length ``t`` that never overshoots.
+    """
+
+    name: str
+    value: Callable[[Tensor], Tensor]
+    gradient: Callable[[Tensor], Tensor]
+    proximal: Callable[[Tensor, Step], Tensor] | None
+
+
+def _shrunk(w: Tensor, t: Step) -> Tensor:
+    return w / (1 + t)
+
+
+def _soft_threshold(w: Tensor, t: Step) -> Tensor:
+    return w.sign() * (w.abs() - t).clamp_(min=0)
+
+
+def _smooth_value(w: Tensor) -> Tensor:
+    return torch.where(w.abs() <= 1, w.square(), w.abs())
+
+
+def _smooth_gradient(w: Tensor) -> Tensor:
+    return torch.where(w.abs() <= 1, 2 * w, w.sign())
+
+
+def _smooth_proximal(w: Tensor, t: Step) -> Tensor:
+    """Shrink as the square does up to the point from which going on as |w| does costs less (they meet in a kink)."""
+    wide = 1 + 2 * t
+    return torch.where(w.abs() <= (wide + wide**0.5) / 2, w / wide, w - t * w.sign())
+
+
+L2 = Norm("l2", lambda w: w.square() / 2, lambda w: w, _shrunk)
+"""Half the square, so that its gradient is the weight, as that of weight decay."""
+L1 = Norm("l1", torch.abs, torch.sign, _soft_threshold)
+SMOOTH_L1 = Norm("smooth_l1", _smooth_value, _smooth_gradient, _smooth_proximal)
+"""The square within [-1, 1], the magnitude outside, as in the experiments of Tessier et al. (2022)."""
+
+NORMS = {norm.name: norm for norm in (L2, L1, SMOOTH_L1)}
+
+
+def find_norm(norm: str | Norm | Callable[[Tensor], Tensor]) -> Norm:
+    """Return a norm by its name; a ``Norm`` as it is; and one for a function from weights to values.
+
+    The function's gradient is that of autograd; such a norm has no proximal map.
+    """
+    if isinstance(norm, Norm):
+        return norm
+    if isinstance(norm, str) and norm in NORMS:
+        return NORMS[norm]
+    if isinstance(norm, str) or not callable(norm):
+        raise PlanError(f"expected a norm of {sorted(NORMS)}, a Norm, or a function of a tensor, got {norm!r}")
+    return Norm(getattr(norm, "__name__", type(norm).__name__), norm, _gradient_of(norm), None)
+
+
+def _gradient_of(value: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def gradient(w: Tensor) -> Tensor:
+        with torch.enable_grad():
+            given = w.detach().requires_grad_()
+            (found,) = torch.autograd.grad(value(given).sum(), given)
+        return found
+
+    return gradient

@@ -1,0 +1,95 @@
+"""How the penalty of eq. 2 acts on what is targeted: by the gradient, or by a shrinkage after the optimizer's step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch.optim import ASGD, SGD, Optimizer
+
+from swdc.errors import PlanError
+from swdc.sparsity.method import gradient_of
+from swdc.sparsity.ownership import rates_of
+from swdc.sparsity.pulling import change_, pull_
+from swdc.sparsity.targets import Target
+
+GRADIENT, PROXIMAL = "gradient", "proximal"
+PENALTIES = (GRADIENT, PROXIMAL)
+
+
+class Penalty(Protocol):
+    """Acts before the optimizer's step, or after it."""
+
+    def act(self, targets: Sequence[Target], strength: float) -> None:
+        """Act on the gradients of what is targeted; ``strength`` is a mu."""
+
+    def follow(self) -> None:
+        """Act on the weights after the optimizer's step."""
+
+
+def penalty_of(name: str, optimizer: Optimizer | None) -> Penalty:
+    """Return a penalty by its name; ``PlanError`` for an unknown one, or without the optimizer that it needs."""
+    if name not in PENALTIES:
+        raise PlanError(f"expected a penalty of {list(PENALTIES)}, got {name!r}")
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise PlanError(f"expected optimizer as a torch.optim.Optimizer, got {type(optimizer).__name__}")
+    if name == GRADIENT:
+        return GradientPenalty(optimizer)
+    if optimizer is None:
+        raise PlanError(
+            "expected an optimizer for penalty='proximal', whose steps the shrinkage follows; give optimizer=, or take "
+            "penalty='gradient'"
+        )
+    return ProximalPenalty(optimizer)
+
+
+class GradientPenalty:
+    """Adds a mu w to the gradients.
+
+    Plain gradient descent diverges where the rate times a mu exceeds 2. If it is known to be the optimizer, a mu
+    grows no further than one over the rate, where one step takes a weight to zero; there, adaptive optimizers divide
+    it out anyway.
+    """
+
+    def __init__(self, optimizer: Optimizer | None) -> None:
+        self._descent = optimizer if isinstance(optimizer, SGD | ASGD) else None
+
+    def act(self, targets: Sequence[Target], strength: float) -> None:
+        """Add to the gradients."""
+        rates = {} if self._descent is None else rates_of(self._descent)
+        for target in targets:
+            rate = float(rates.get(id(target.parameter), 0))
+            scale = strength if rate * strength <= 1 else 1 / rate
+            pull_(gradient_of(target.parameter), target, scale)
+
+    def follow(self) -> None:
+        """Do nothing: the step has done it all."""
+
+
+class ProximalPenalty:
+    """Divides the weights by 1 + rate a mu after the optimizer's step: the proximal step of a mu w^2 / 2.
+
+    What was targeted before the step is shrunk, at the rate of its group of parameters. Nothing of it enters
+    momentum, moments or the norm of the gradient.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self._due: tuple[Sequence[Target], float] = ((), 0.0)
+
+    def act(self, targets: Sequence[Target], strength: float) -> None:
+        """Note what to shrink, in place of what a step that was left out has not shrunk."""
+        self._due = targets, strength
+
+    def follow(self) -> None:
+        """Shrink it, once."""
+        (targets, strength), self._due = self._due, ((), 0.0)
+        rates = rates_of(self._optimizer)
+        for target in targets:
+            change_(target, partial(_shrunk, divisor=1 + rates[id(target.parameter)] * strength))
+
+
+def _shrunk(weight: torch.Tensor, divisor: float | torch.Tensor) -> torch.Tensor:
+    return weight / divisor

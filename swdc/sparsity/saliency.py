@@ -1,0 +1,76 @@
+"""Saliency: plain functions that score every single weight while it trains. The lowest scores go first.
+
+A function of one tensor, the weight, scores the weights as they are whenever it is asked. A function of three,
+``(weight, gradient, before)``, scores them once a step, from the gradient of the loss alone and from its own scores of
+the step before (``None`` at the first). All tensors, and the result, have the shape of the weight.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import torch
+
+from swdc.errors import PlanError
+
+Saliency = Callable[..., torch.Tensor]
+
+
+def magnitude(weight: torch.Tensor) -> torch.Tensor:
+    """Return |w|."""
+    return weight.abs()
+
+
+def gradient_weight(weight: torch.Tensor, gradient: torch.Tensor, before: torch.Tensor | None = None) -> torch.Tensor:
+    """Return |g w|: by how much the loss changes, to first order, when a weight is set to zero (Mozer 1989)."""
+    return (gradient * weight).abs()
+
+
+def movement(weight: torch.Tensor, gradient: torch.Tensor, before: torch.Tensor | None) -> torch.Tensor:
+    """Return the sum of -w g over all steps: how far training has moved a weight away from zero (Sanh et al. 2020)."""
+    moved = -(weight * gradient)
+    return moved if before is None else moved.add_(before)
+
+
+SALIENCIES: dict[str, Saliency] = {
+    "magnitude": magnitude,
+    "gradient_weight": gradient_weight,
+    "movement": movement,
+}
+
+
+def find_saliency(criterion: str | Saliency) -> Saliency:
+    """Return a saliency by its name; a function is returned as it is. ``PlanError`` for anything else."""
+    if isinstance(criterion, str) and criterion in SALIENCIES:
+        return SALIENCIES[criterion]
+    if isinstance(criterion, str) or not callable(criterion):
+        raise PlanError(
+            f"expected a criterion of {sorted(SALIENCIES)}, or a function of a weight, or of a weight, its gradient "
+            f"and its scores before, got {criterion!r}"
+        )
+    if len(_positional(criterion)) not in (1, 3):
+        raise PlanError(
+            f"expected a criterion of one argument (weight) or of three (weight, gradient, before), got "
+            f"{len(_positional(criterion))} arguments of {name_of(criterion)}"
+        )
+    return criterion
+
+
+def name_of(criterion: Saliency) -> str:
+    """Return the name of a saliency, as settings hold it."""
+    return str(getattr(criterion, "__name__", type(criterion).__name__))
+
+
+def reads_gradients(criterion: Saliency) -> bool:
+    """Whether a saliency is one of weight, gradient and scores before."""
+    return len(_positional(criterion)) == 3
+
+
+def _positional(criterion: Saliency) -> list[str]:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    try:
+        parameters = inspect.signature(criterion).parameters
+    except ValueError:  # a function of torch, such as torch.square
+        return ["weight"]
+    return [name for name, p in parameters.items() if p.kind in kinds]
