@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -32,6 +33,10 @@ class Sparse:
         self._across = (columns * shape[0] + rows).argsort()
         self._forward = (_starts(rows, shape[0]), columns.contiguous(), shape)
         self._backward = (_starts(columns[self._across], shape[1]), rows[self._across], (shape[1], shape[0]))
+
+        with warnings.catch_warnings():  # torch says once in a process that these matrices are in beta
+            warnings.simplefilter("ignore")
+            _csr(self._forward, self.values)
 
     def times(self, dense: torch.Tensor, values: torch.Tensor | None = None) -> torch.Tensor:
         """Return the product with a dense matrix, with other values where given."""
