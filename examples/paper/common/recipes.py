@@ -20,7 +20,7 @@ class Recipe:
     """
 
     epochs: int
-    batch: int
+    batch: int | None
     rate: Rate
     momentum: float = 0.9
     decay: float = 5e-4
@@ -52,7 +52,9 @@ IMAGENET = Recipe(
     smooth_l1=1e-5,
 )  # fmt: skip
 """Section 4.4."""
-CORA = Recipe(epochs=2000, batch=1, rate=constant(1e-2), adam=True, fine_tuning=(200, 200, 200, 200, 2000))
+CORA = Recipe(
+    epochs=2000, batch=None, rate=constant(1e-2), adam=True, fine_tuning=(200, 200, 200, 200, 2000),
+)  # fmt: skip
 """Section 4.7; the whole graph is one batch."""
 
 RECIPES = {

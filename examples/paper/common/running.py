@@ -16,6 +16,7 @@ from common.networks import network_of, task_of, traced
 from common.options import Options
 from common.recipes import RECIPES, Recipe
 from common.rows import Row, Setting, add_row, digest, finished
+from common.tasks import Task
 from common.training import DivergenceError, Training
 from swdc.errors import SwdcError
 from swdc.sparsity.baselines import thin
@@ -44,17 +45,22 @@ def guarded(main: Callable[[], None]) -> None:
         sys.exit("interrupted; the same command goes on from here")
 
 
+def made_with(options: Options) -> dict[str, object]:
+    """Return what a row was made with, and by which command."""
+    threads, device = torch.get_num_threads(), options.device
+    return {"torch": torch.__version__, "threads": threads, "device": device, "command": options.command}
+
+
 def _trained(setting: Setting, file: Path, options: Options, title: str) -> Row:
     task = task_of(setting, options.data, options.device)
     recipe = RECIPES[setting.dataset].scaled(setting.epochs)
-    training = _training(setting, recipe, task, file.parent / "states", options)
+    training = training_of(setting, recipe, task, file.parent / "states", options)
     try:
         seconds = training.run(_Lines(title))
         results = measure(task, training.model, training.method, setting.structure)
     except DivergenceError as error:
         seconds, results = training.seconds, {"accuracy": None, "diverged": str(error)}
-    made_with = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": options.device}
-    results |= {"epochs_trained": training.epoch, "seconds": round(seconds, 1), **made_with, "command": options.command}
+    results |= {"epochs_trained": training.epoch, "seconds": round(seconds, 1), **made_with(options)}
     row = add_row(file, setting, results)
     training.forget()
     accuracy = "diverged" if row["accuracy"] is None else f"{row['accuracy']:.2f} %"
@@ -62,7 +68,8 @@ def _trained(setting: Setting, file: Path, options: Options, title: str) -> Row:
     return row
 
 
-def _training(setting: Setting, recipe: Recipe, task: object, states: Path, options: Options) -> Training:
+def training_of(setting: Setting, recipe: Recipe, task: Task, states: Path, options: Options) -> Training:
+    """Return the training of a setting; what is unfinished of it is kept in the folder ``states``."""
     model = network_of(setting, options.data)
     if setting.structure == "channels" or setting.method == "thin" or setting.network == "resnet50":
         model = traced(setting, model, task.example())

@@ -64,7 +64,7 @@ class Training:
         saved = time.monotonic()
         while self.epoch < self.epochs:
             start = time.perf_counter()
-            loss = self._one_epoch()
+            loss = self.one_epoch()
             self.epoch += 1
             self.seconds += time.perf_counter() - start
             tell(f"epoch {self.epoch} of {self.epochs}, loss {loss:.4f}, {self.seconds:.0f} s")
@@ -79,7 +79,8 @@ class Training:
         """Delete the state of this training, once its results are kept."""
         self.path.unlink(missing_ok=True)
 
-    def _one_epoch(self) -> float:
+    def one_epoch(self) -> float:
+        """Train for an epoch, and return its last loss; ``DivergenceError`` where that is no number."""
         self.model.train()
         step = self.epoch * self.task.steps
         for loss in self.task.losses(self.model):
