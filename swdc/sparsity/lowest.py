@@ -58,7 +58,7 @@ class Lowest:
         for name, tensor in tensors.items():
             for values in self._pieces(tensor):
                 if not np.maximum.reduce(values) < np.inf:
-                    raise _not_finite(name)
+                    raise not_finite(name)
                 yield values
 
     def _pieces(self, tensor: torch.Tensor) -> Iterator[Array]:
@@ -89,10 +89,11 @@ class Lowest:
             self._finite = torch.ones((), dtype=torch.bool, pin_memory=numbers.is_cuda)
         self._finite.copy_(numbers.max().isfinite(), non_blocking=True)
         if not self._finite:
-            raise _not_finite(next((n for n, t in tensors.items() if not t.isfinite().all()), "a tensor"))
+            raise not_finite(next((n for n, t in tensors.items() if not t.isfinite().all()), "a tensor"))
 
 
-def _not_finite(name: str) -> PlanError:
+def not_finite(name: str) -> PlanError:
+    """Return the error for a tensor that holds NaN or infinity."""
     return PlanError(
         f"expected finite weights, got NaN or infinity in {name}; training has diverged: lower its rate or a_max, or "
         f"take penalty='proximal', which is stable at any coefficient"

@@ -24,7 +24,7 @@ class Target:
 class Targets(Protocol):
     """Finds what would go, among the weights or the channels of a model as they are now.
 
-    ``scoring`` holds the scores that it goes by, and what they remember.
+    ``model`` is where the parameters are; ``scoring`` holds the scores that it goes by, and what they remember.
     """
 
     model: nn.Module

@@ -22,6 +22,8 @@ _NORMS = (
     nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm,
 )  # fmt: skip
 
+Masks = dict[str, torch.Tensor]
+
 
 class WeightTargets:
     """The weights of a module with the lowest scores, by default the least magnitude, all layers together (eq. 4).
@@ -44,20 +46,27 @@ class WeightTargets:
         if not self._weights or int(target * self._total) == 0:
             raise PlanError(f"expected at least one weight outside norms to target at {target:.2%}, got none")
         self.scoring = Scoring(saliency, self._weights)
-        self._by_magnitude = saliency is magnitude
-        self._lowest = Lowest(self._by_magnitude)
+        self._lowest = self._new_lowest()
 
     def find(self, share: float | None = None) -> list[Target]:
         """Return for each parameter a mask of what lies at or under the threshold."""
         own = share is None or share == self._share
         count = int((self._share if share is None else share) * self._total)
-        lowest = self._lowest if own else Lowest(self._by_magnitude)  # what it remembers for speed is for one share
-        weights = {name: p.detach() for name, p in self._weights.items()}
-        if self._by_magnitude:
-            masks = lowest.masks(weights, count)
-        else:
-            masks = _least(lowest, {name: self.scoring.of(name) for name in weights}, weights, count)
+        lowest = self._lowest if own else self._new_lowest()  # what is remembered for speed is for one share
+        scores = self._scores()
+        masks = lowest.masks(scores, count)
+        if self.scoring.saliency is not magnitude:
+            masks = _untied(masks, scores, {name: p.detach() for name, p in self._weights.items()}, count)
         return [Target(p, name, masks[name]) for name, p in self._weights.items()]
+
+    def _new_lowest(self) -> Lowest:
+        return Lowest(magnitudes=self.scoring.saliency is magnitude)
+
+    def _scores(self) -> dict[str, torch.Tensor]:
+        """Return the scores; the weights themselves where their magnitudes are the scores, which need no memory."""
+        if self.scoring.saliency is magnitude:
+            return {name: p.detach() for name, p in self._weights.items()}
+        return {name: self.scoring.of(name) for name in self._weights}
 
     def candidates(self) -> list[Target]:
         """Return all weights."""
@@ -91,15 +100,14 @@ class WeightTargets:
         return Plan(kept, {g.name: g.width for g in program.groups}, program.hash(), settings)
 
 
-def _least(lowest: Lowest, scores: Tensors, weights: Tensors, count: int) -> dict[str, torch.Tensor]:
-    """Return the ``count`` lowest scores as masks; of the scores that equal the last, those of the least weights."""
-    masks = lowest.masks(scores, count)
+def _untied(masks: Masks, scores: Tensors, weights: Tensors, count: int) -> Masks:
+    """Return masks of ``count`` weights: of the scores that equal the last, those of the least magnitude."""
     surplus = sum(int(mask.sum()) for mask in masks.values()) - count
     if surplus <= 0:
         return masks
     last = max(float(scores[name][mask].max()) for name, mask in masks.items() if mask.any())
     tied = {name: mask & (scores[name] == last) for name, mask in masks.items()}
-    others = sum(int(mask.sum()) for mask in tied.values()) - surplus
-    far = {name: torch.where(tied[name], w.abs(), torch.finfo(w.dtype).max) for name, w in weights.items()}
-    first = Lowest().masks(far, others)
+    left = sum(int(mask.sum()) for mask in tied.values()) - surplus
+    apart = {name: torch.where(tied[name], w.abs(), torch.finfo(w.dtype).max) for name, w in weights.items()}
+    first = Lowest().masks(apart, left)
     return {name: mask & (first[name] | ~tied[name]) for name, mask in masks.items()}
