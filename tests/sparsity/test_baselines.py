@@ -110,7 +110,7 @@ def test_what_is_removed_stays_zero_and_is_what_was_targeted(name, structure, op
     assert others.any()
 
 
-@pytest.mark.parametrize(("name", "structure"), STRUCTURES)
+@pytest.mark.parametrize(("name", "structure"), [*STRUCTURES, ("magnitude", "filters"), ("growing_l2", "filters")])
 def test_the_trained_the_masked_and_the_slim_program_are_one_function(name, structure):
     program = randomise(network())
     optimizer, used = build(program, name, structure, target=0.9 if structure == "weights" else 0.5)
@@ -132,15 +132,14 @@ def test_the_trained_the_masked_and_the_slim_program_are_one_function(name, stru
     with torch.no_grad():
         trained, left = program(images), slim.eval()(images)
     assert (trained - left).abs().max() <= 1e-12 * trained.abs().max()
-    if structure == "channels":
+    if structure != "weights":
         assert plan.removed_channels > 0
         assert swdc.count(slim).parameters <= 0.5 * swdc.count(program).parameters
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(("name", "structure"), STRUCTURES)
-def test_resumed_runs_end_bit_identical(name, structure, optimizer):
-    straight = network()
+def test_resumed_runs_end_bit_identical(name, structure):
+    straight, optimizer = network(), "adam" if structure == "weights" else "sgd"
     used, acting = build(straight, name, structure, optimizer)
     files = {3: io.BytesIO(), 8: io.BytesIO(), 13: io.BytesIO()}
 
@@ -268,7 +267,7 @@ def test_bad_arguments(name, changed, message):
         ({"target": 1}, "expected a target .* got 1"),
         ({"steps": 0}, "expected steps as the whole number of training steps"),
         ({"ignore": "nothing*"}, "'nothing\\*' matches none"),
-        ({"structure": "layers"}, "expected a structure of"),
+        ({"structure": "layers"}, r"expected (a )?structure.* got 'layers'"),
         ({"target": 0.9999}, "expected a budget that can be met"),
     ],
 )
@@ -284,7 +283,7 @@ def test_an_optimizer_has_to_hold_what_may_go(name, structure):
     program = network()
     others = [p for n, p in program.named_parameters() if n != "blocks.0.conv1.weight"]
     arguments = {"steps": STEPS, **CASES[name]}
-    with pytest.raises(PlanError, match=r"it lacks 1, such as 'blocks.0.conv1.weight'; give the optimizer"):
+    with pytest.raises(PlanError, match=r"it lacks 1, such as blocks.0.conv1.weight; give"):
         method(name, program, 0.5, structure, optimizer=OPTIMIZERS["sgd"](others), **arguments)
     with pytest.raises(PlanError, match=r"expected the optimizer of the training, .* got NoneType"):
         method(name, program, 0.5, structure, optimizer=None, **arguments)

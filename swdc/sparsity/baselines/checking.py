@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import torch
 from torch.optim import Optimizer
 
 from swdc.errors import PlanError
@@ -31,17 +28,10 @@ def check_positive(name: str, value: float) -> None:
         raise PlanError(f"expected {name} as a positive number, got {value}")
 
 
-def check_optimizer(optimizer: Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raise ``PlanError`` unless the optimizer holds all of ``tensors`` that train."""
+def check_optimizer(optimizer: Optimizer) -> None:
+    """Raise ``PlanError`` unless it is an optimizer."""
     if not isinstance(optimizer, Optimizer):
         raise PlanError(
             f"expected the optimizer of the training, after whose steps what is removed is held at zero, got "
             f"{type(optimizer).__name__}"
-        )
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    missing = [name for name, tensor in tensors.items() if tensor.requires_grad and id(tensor) not in held]
-    if missing:
-        raise PlanError(
-            f"expected an optimizer that holds every parameter of which a part may go, but it lacks {len(missing)}, "
-            f"such as {missing[0]!r}; give the optimizer the parameters of this model, or ignore these"
         )

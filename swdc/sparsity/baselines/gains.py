@@ -14,6 +14,7 @@ from swdc.program import Program
 from swdc.sparsity.method import gradient_of
 from swdc.sparsity.norms import Norm, find_norm
 from swdc.sparsity.planning import ignored_groups
+from swdc.sparsity.pulling import pull_
 from swdc.sparsity.targets import Target
 from swdc.sparsity.targets.structures import CHANNELS, parts_of
 
@@ -31,8 +32,7 @@ class GainPenalty:
     def add_(self) -> None:
         """Add the gradient of the penalty to the gradients."""
         for target in self._gains:
-            pull = self._norm.gradient(target.parameter.detach().index_select(0, target.chosen))
-            gradient_of(target.parameter).index_add_(0, target.chosen, pull, alpha=self._coefficient)
+            pull_(gradient_of(target.parameter), target, self._coefficient, self._norm.gradient)
 
 
 def _gains(program: nn.Module, ignore: Sequence[str]) -> list[Target]:

@@ -14,12 +14,12 @@ from swdc.errors import PlanError
 from swdc.groups import WRITES, ChannelGroup
 from swdc.program import Program
 from swdc.sparsity.baselines.checking import check_count, check_positive, check_start
-from swdc.sparsity.baselines.decay import add_decay
 from swdc.sparsity.baselines.held import Held
 from swdc.sparsity.baselines.removing import Removing
 from swdc.sparsity.criteria import Scores
-from swdc.sparsity.method import check_steps
+from swdc.sparsity.method import check_steps, gradient_of
 from swdc.sparsity.planning import plan
+from swdc.sparsity.pulling import pull_
 from swdc.sparsity.targets import WeightTargets
 from swdc.sparsity.targets.structures import CHANNELS, FILTERS
 
@@ -90,7 +90,7 @@ class GrowingL2(Removing):
             self._chosen = self._found(self.removals[0][1])
         for part in self._chosen.parts:
             if isinstance(self._targets, WeightTargets) or part.parameter.dim() > 1:  # filters, no gains and shifts
-                add_decay(part, self.factor)
+                pull_(gradient_of(part.parameter), part, self.factor)
 
     def _found(self, share: float) -> Held:
         """Return the set that was chosen; before, what would be chosen now."""

@@ -25,7 +25,8 @@ class MagnitudePruning(Removing):
 
     ``structure="weights"``: the weights outside norms with the least magnitude, all layers together, on any module.
     ``"channels"``: those with the least |gamma| in the batch norms that decide, one threshold for all, such that the
-    share of the parameters is gone; without batch norms, those with the least norm of their filters.
+    share of the parameters is gone; without batch norms, those with the least norm of their filters. ``"filters"`` and
+    ``"heads"`` are those of ``SWD``.
 
     Raises ``PlanError`` for arguments out of range, where nothing can go, and for an optimizer that does not hold
     what may go.

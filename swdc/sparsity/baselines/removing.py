@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +15,7 @@ from swdc.program import Program
 from swdc.sparsity.baselines.checking import check_optimizer
 from swdc.sparsity.baselines.held import Held, without_gone
 from swdc.sparsity.method import Method
+from swdc.sparsity.ownership import Ownership
 from swdc.sparsity.planning import ignored_groups
 from swdc.sparsity.targets import Target, WeightTargets, targets_of
 
@@ -28,9 +28,6 @@ class Removing(Method):
     ``swdc.mask``: the trained program, the masked and the slim one are the same function.
     """
 
-    name: ClassVar[str]
-    """What ``swdc.sparsity.baselines.METHODS`` calls the method."""
-
     def __init__(
         self, model: nn.Module, target: float, structure: str, *, steps: int, removals: Sequence[tuple[int, float]],
         optimizer: Optimizer, ignore: Iterable[str], settings: Mapping[str, Any],
@@ -39,23 +36,28 @@ class Removing(Method):
 
         ``settings`` is what a saved state must have been made with, beside all these.
         """
+        check_optimizer(optimizer)
         self._ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         targets = targets_of(model, target, structure, self._ignore)
         self.removals = tuple(removals)
         """After how many steps something goes, and which share is gone then."""
         self._model, self._done, self._held = model, 0, Held()
-        shared = {"method": self.name, "target": target, "structure": structure}
+        shared = {"target": target, "structure": structure, "ignore": list(self._ignore)}
         shared["removals"] = [list(removal) for removal in self.removals]
-        super().__init__(targets, steps, optimizer, {**shared, "ignore": list(self._ignore), **settings})
-        check_optimizer(optimizer, self._removable())
+        super().__init__(targets, steps, optimizer, {**shared, **settings})
+        self._ownership = Ownership(model, self._removable())
+        self._ownership.check(optimizer)  # before long trainings, not after
 
-    def _removable(self) -> dict[str, torch.Tensor]:
-        """Return all tensors of which a part may go, by name."""
+    def _removable(self) -> dict[str, nn.Parameter]:
+        """Return all parameters that train and of which a part may go, by name."""
         if not isinstance(self._model, Program) or isinstance(self._targets, WeightTargets):
-            return {target.name: target.parameter for target in self._targets.candidates()}
-        tensors, ignored = self._model.tensors, ignored_groups(self._model, self._ignore)
-        members = [m for group in self._model.groups if group.name not in ignored for m in group.with_role(WRITES)]
-        return {member.tensor: tensors[member.tensor] for member in members}
+            found = {target.name: target.parameter for target in self._targets.candidates()}
+        else:
+            ignored, tensors = ignored_groups(self._model, self._ignore), self._model.tensors
+            groups = [group for group in self._model.groups if group.name not in ignored]
+            written = {id(tensors[member.tensor]) for group in groups for member in group.with_role(WRITES)}
+            found = {name: p for name, p in self._model.named_parameters() if id(p) in written}
+        return {name: parameter for name, parameter in found.items() if parameter.requires_grad}
 
     def _act(self) -> None:
         """Remove what is due, which the optimizer's last step has not done where it was skipped; mask gradients."""
@@ -89,9 +91,6 @@ class Removing(Method):
             return Held(tuple(self._targets.find(share)))  # what is gone is zero, and so among the least
         assert isinstance(self._model, Program)
         return Held.by_plan(self._model, self._named(without_gone(self._targets.plan(share), self._held.plan)))
-
-    def _named(self, plan: Plan) -> Plan:
-        return replace(plan, settings={**plan.settings, "method": self.name})
 
     def removed(self) -> list[Target]:
         """Return what is gone by now, and held at zero."""
