@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from common.tasks import Task
+from swdc.errors import PlanError
 from swdc.sparsity.method import Method
 
 SECONDS_BETWEEN_SAVES = 60.0
@@ -32,7 +33,7 @@ def constant(base: float) -> Rate:
 
 
 class DivergenceError(ArithmeticError):
-    """The loss is no number any more."""
+    """The training has no finite numbers any more."""
 
 
 @dataclass
@@ -87,14 +88,20 @@ class Training:
             self._set_rate(step)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            if self.method is not None:
-                self.method.step()
+            try:
+                if self.method is not None:
+                    self.method.step()
+            except PlanError as error:  # methods refuse weights that are no numbers
+                self._check(loss)
+                raise error
             self.optimizer.step()
             step += 1
-        last = float(loss.detach())
-        if last != last:
-            raise DivergenceError(f"the loss is not a number in epoch {self.epoch + 1}")
-        return last
+        self._check(loss)
+        return float(loss.detach())
+
+    def _check(self, loss: torch.Tensor) -> None:
+        if not (loss.isfinite() and all(p.isfinite().all() for p in self.model.parameters())):
+            raise DivergenceError(f"weights or loss are no finite numbers in epoch {self.epoch + 1}")
 
     def _set_rate(self, step: int) -> None:
         restarts = () if self.method is None else self.method.restarts
