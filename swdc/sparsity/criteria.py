@@ -16,6 +16,7 @@ import torch
 from swdc.errors import PlanError
 from swdc.groups import READS, WRITES, ChannelGroup
 from swdc.program import Program
+from swdc.sparsity import saliency
 from swdc.sparsity.gains import deciding_norms
 from swdc.values import Values
 
@@ -51,7 +52,38 @@ def uniform(program: Program, groups: Sequence[ChannelGroup], weights: Weights |
     return [np.ones(group.width) for group in groups]
 
 
-CRITERIA: dict[str, Criterion] = {"l2": l2, "l1": l1, "gamma": gamma, "uniform": uniform}
+def gradient_weight(program: Program, groups: Sequence[ChannelGroup], weights: Weights | None = None) -> Scores:
+    """Sum of |g w| over all weights that write a channel: by how much, to first order, the loss changes without it.
+
+    Gradients are those of the program's parameters: run ``backward`` of the loss on some batches before.
+    """
+    tensors, read = program.tensors, Values(program, weights)
+    scores: Scores = []
+    for group in groups:
+        total = np.zeros(group.width)
+        for member in group.with_role(WRITES):
+            gradient = tensors[member.tensor].grad
+            if gradient is not None:
+                change = saliency.gradient_weight(read.whole(member.tensor), gradient)
+                others = [d for d in range(change.dim()) if d != member.dim]
+                sums = (change.sum(others) if others else change).double().cpu().numpy()
+                total += sums[member.indices].sum(1)
+        scores.append(total)
+    if not any(score.any() for score in scores if score is not None):
+        raise PlanError(
+            "expected gradients for criterion='gradient_weight', got none that are not zero; call backward of the loss "
+            "on some batches before, and leave the gradients where they are"
+        )
+    return scores
+
+
+CRITERIA: dict[str, Criterion] = {
+    "l2": l2,
+    "l1": l1,
+    "gamma": gamma,
+    "gradient_weight": gradient_weight,
+    "uniform": uniform,
+}
 
 
 def find_criterion(criterion: str | Criterion) -> Criterion:

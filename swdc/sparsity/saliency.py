@@ -69,4 +69,8 @@ def reads_gradients(criterion: Saliency) -> bool:
 
 def _positional(criterion: Saliency) -> list[str]:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [name for name, p in inspect.signature(criterion).parameters.items() if p.kind in kinds]
+    try:
+        parameters = inspect.signature(criterion).parameters
+    except ValueError:  # a function of torch, such as torch.square
+        return ["weight"]
+    return [name for name, p in parameters.items() if p.kind in kinds]

@@ -16,7 +16,7 @@ from swdc.errors import PlanError
 from swdc.groups import ChannelGroup
 from swdc.program import Program
 from swdc.skeleton import trace_skeleton
-from swdc.sparsity.criteria import Criterion, Scores, find_criterion, gamma, l1, l2
+from swdc.sparsity.criteria import Criterion, Scores, find_criterion, gamma, gradient_weight, l1, l2
 from swdc.sparsity.gains import deciding_norms
 from tests.support import Function, conv, group_with, image, traced
 
@@ -211,7 +211,9 @@ def test_scores_of_another_number_of_groups_are_refused(number: int) -> None:
 def test_criteria_by_name() -> None:
     assert [find_criterion(name) for name in ("l1", "l2", "gamma")] == [l1, l2, gamma]
     assert find_criterion(l1) is l1
-    with pytest.raises(PlanError, match=r"expected a criterion of \['gamma', 'l1', 'l2', 'uniform'\] or a function"):
+    with pytest.raises(
+        PlanError, match=r"expected a criterion of \['gamma', 'gradient_weight', 'l1', 'l2', 'uniform'\] or a function"
+    ):
         find_criterion("l3")
 
 
@@ -261,3 +263,18 @@ def test_weights_in_parts_score_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [find_criterion(name)(program, program.groups) for name in ("l1", "l2")]
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one[0], other[0], rtol=1e-14)
+
+
+def test_gradient_times_weight_by_hand() -> None:
+    program = chain()
+    program(image(4, 3, 8, 8)).square().sum().backward()
+    change = {name: (p * p.grad).abs().detach() for name, p in program.named_parameters() if p.grad is not None}
+    expected = change["0.weight"].sum((1, 2, 3)) + change["0.bias"] + change["1.weight"] + change["1.bias"]
+    np.testing.assert_allclose(score(program, gradient_weight, "0.weight[0]"), expected.numpy(), rtol=1e-12)
+    kept = swdc.plan(program, 0.5, criterion="gradient_weight").kept["0"]
+    assert kept == tuple(sorted(expected.argsort(descending=True)[:2].tolist()))
+
+
+def test_gradient_times_weight_asks_for_gradients() -> None:
+    with pytest.raises(PlanError, match=r"expected gradients for criterion='gradient_weight', .* call backward"):
+        swdc.plan(chain(), 0.5, criterion="gradient_weight")

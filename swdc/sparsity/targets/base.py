@@ -27,12 +27,11 @@ class Target:
 class Targets(Protocol):
     """Finds what would go, among the weights or the channels of a model as they are now.
 
-    ``scoring`` holds the scores that it goes by, and what they remember.
+    ``model`` is where the parameters are; ``scoring`` holds the scores that it goes by, and what they remember.
     """
 
-    scoring: Scoring
-
     model: nn.Module
+    scoring: Scoring
 
     def find(self, share: float | None = None) -> list[Target]:
         """Return what goes at ``share``, which is the target unless given."""

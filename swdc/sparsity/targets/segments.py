@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from swdc.distributed import whole
-from swdc.errors import PlanError
 from swdc.groups import Ids, Member
 from swdc.program import Program
 from swdc.sparsity.criteria import Scores
 from swdc.sparsity.dimensions import Floats
+from swdc.sparsity.lowest import not_finite
 from swdc.sparsity.saliency import Saliency, magnitude
 from swdc.sparsity.targets.scoring import Scoring
 from swdc.sparsity.targets.structures import Part
@@ -58,10 +58,8 @@ class Segments:
         if self._by_norm:
             values = np.where(self._of_gains, values / self._counts, np.sqrt(values))
         if not np.isfinite(values).all():
-            raise PlanError(
-                f"expected finite scores of channels, got {int((~np.isfinite(values)).sum())} of {self.total} that are "
-                f"not; the weights or their gradients have overflowed, which a lower rate or penalty='proximal' avoids"
-            )
+            odd = (n for n, _ in self._sums if whole((~self.scoring.of(n).isfinite()).sum()))
+            raise not_finite(next(odd, "the scores"))
         found: Scores = [None] * groups
         for part, own in zip(self._parts, np.split(values, self.starts[1:]), strict=True):
             relative = self._by_norm and not part.by_gain

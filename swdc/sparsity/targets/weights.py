@@ -13,7 +13,7 @@ from swdc.errors import PlanError
 from swdc.groups import WRITES
 from swdc.plan import Plan
 from swdc.program import Program
-from swdc.sparsity.lowest import Lowest
+from swdc.sparsity.lowest import Lowest, Tensors
 from swdc.sparsity.planning import is_below, matching_names
 from swdc.sparsity.saliency import Saliency, magnitude
 from swdc.sparsity.targets.base import Target
@@ -23,9 +23,14 @@ _NORMS = (
     nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm,
 )  # fmt: skip
 
+Masks = dict[str, torch.Tensor]
+
 
 class WeightTargets:
-    """The weights of a module with the lowest scores, by default the least magnitude, all layers together (eq. 4)."""
+    """The weights of a module with the lowest scores, by default the least magnitude, all layers together (eq. 4).
+
+    Scores read from gradients may well be equal, such as zero; of those that are, the least magnitudes go first.
+    """
 
     def __init__(
         self, model: nn.Module, target: float, ignore: tuple[str, ...], saliency: Saliency = magnitude
@@ -42,17 +47,28 @@ class WeightTargets:
         if not self._weights or int(target * self._total) == 0:
             raise PlanError(f"expected at least one weight outside norms to target at {target:.2%}, got none")
         self.scoring = Scoring(saliency, self._weights)
-        self._by_magnitude = saliency is magnitude
-        self._lowest = Lowest(self._by_magnitude)
+        self._lowest = self._new_lowest()
 
     def find(self, share: float | None = None) -> list[Target]:
         """Return for each parameter a mask of what lies at or under the threshold."""
         own = share is None or share == self._share
         count = int((self._share if share is None else share) * self._total)
-        lowest = self._lowest if own else Lowest(self._by_magnitude)  # what is remembered for speed is for one share
-        scores = {n: p.detach() if self._by_magnitude else self.scoring.of(n) for n, p in self._weights.items()}
+        lowest = self._lowest if own else self._new_lowest()  # what is remembered for speed is for one share
+        scores = self._scores()
         masks = lowest.masks(scores, count)
+        if self.scoring.saliency is not magnitude:
+            ties = {name: mask & (scores[name] == float(lowest.last)) for name, mask in masks.items()}
+            masks = _untied(masks, ties, {name: p.detach() for name, p in self._weights.items()}, count)
         return [Target(p, name, masks[name]) for name, p in self._weights.items()]
+
+    def _new_lowest(self) -> Lowest:
+        return Lowest(magnitudes=self.scoring.saliency is magnitude)
+
+    def _scores(self) -> dict[str, torch.Tensor]:
+        """Return the scores; the weights themselves where their magnitudes are the scores, which need no memory."""
+        if self.scoring.saliency is magnitude:
+            return {name: p.detach() for name, p in self._weights.items()}
+        return {name: self.scoring.of(name) for name in self._weights}
 
     def candidates(self) -> list[Target]:
         """Return all weights."""
@@ -84,3 +100,17 @@ class WeightTargets:
             kept[group.name] = tuple(np.flatnonzero(~dead).tolist())
         settings = {"method": "swd", "sparsity": share, "budget": "weights"}
         return Plan(kept, {g.name: g.width for g in program.groups}, program.hash(), settings)
+
+
+def _untied(masks: Masks, ties: Masks, weights: Tensors, count: int) -> Masks:
+    """Return masks of ``count`` weights: of those that tie for the last place, those of the least magnitude."""
+    surplus = _marked(masks) - count
+    if surplus <= 0:
+        return masks
+    apart = {name: w.abs().masked_fill(~ties[name], torch.finfo(w.dtype).max) for name, w in weights.items()}
+    first = Lowest().masks(apart, _marked(ties) - surplus)
+    return {name: mask & (first[name] | ~ties[name]) for name, mask in masks.items()}
+
+
+def _marked(masks: Masks) -> int:
+    return sum(int(whole(mask.sum())) for mask in masks.values())
