@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -32,6 +33,8 @@ class Method(ABC):
     another device or type keeps them), is missing in the optimizer, or holds NaN or infinity.
     """
 
+    name: ClassVar[str] = "method"
+    """What the method is called in plans and in saved states."""
     restarts: tuple[int, ...] = ()
 
     def __init__(
@@ -39,7 +42,7 @@ class Method(ABC):
     ) -> None:
         """``settings`` is what a saved state must have been made with."""
         self.steps, self.s = check_steps(steps), 0
-        self._targets, self._settings = targets, {**settings, "steps": steps}
+        self._targets, self._settings = targets, {"method": self.name, **settings, "steps": steps}
         self._ownership = Ownership(targets.model, {t.name: t.parameter for t in targets.candidates()})
         self._optimizer = optimizer
         if optimizer is not None:
@@ -79,7 +82,10 @@ class Method(ABC):
 
         For single weights these are the channels that the removal leaves without a single weight.
         """
-        return self._targets.plan()
+        return self._named(self._targets.plan())
+
+    def _named(self, plan: Plan) -> Plan:
+        return replace(plan, settings={**plan.settings, "method": self.name})
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: how many steps were taken, and under which settings."""

@@ -38,7 +38,8 @@ class ChannelTargets:
                 f"expected a Program for structure={structure!r}, got {type(program).__name__}; trace the model with "
                 f"swdc.trace first (training the program trains the model)"
             )
-        self.model = self._program = program
+        self.model: nn.Module = program
+        self._program = program
         self._share, self._structure = target, structure
         self._parts = parts_of(program, structure, ignored_groups(program, ignore))
         self._costs = costs_of(program, structure, self._parts)

@@ -47,28 +47,23 @@ class WeightTargets:
         if not self._weights or int(target * self._total) == 0:
             raise PlanError(f"expected at least one weight outside norms to target at {target:.2%}, got none")
         self.scoring = Scoring(saliency, self._weights)
-        self._lowest = self._new_lowest()
+        self._by_magnitude = saliency is magnitude
+        self._lowest = Lowest(self._by_magnitude)
 
     def find(self, share: float | None = None) -> list[Target]:
         """Return for each parameter a mask of what lies at or under the threshold."""
         own = share is None or share == self._share
         count = int((self._share if share is None else share) * self._total)
-        lowest = self._lowest if own else self._new_lowest()  # what is remembered for speed is for one share
-        scores = self._scores()
-        masks = lowest.masks(scores, count)
-        if self.scoring.saliency is not magnitude:
+        lowest = self._lowest if own else Lowest(self._by_magnitude)  # what it remembers for speed is for one share
+        weights = {name: p.detach() for name, p in self._weights.items()}
+        if self._by_magnitude:
+            masks = lowest.masks(weights, count)
+        else:
+            scores = {name: self.scoring.of(name) for name in weights}
+            masks = lowest.masks(scores, count)
             ties = {name: mask & (scores[name] == float(lowest.last)) for name, mask in masks.items()}
-            masks = _untied(masks, ties, {name: p.detach() for name, p in self._weights.items()}, count)
+            masks = _untied(masks, ties, weights, count)
         return [Target(p, name, masks[name]) for name, p in self._weights.items()]
-
-    def _new_lowest(self) -> Lowest:
-        return Lowest(magnitudes=self.scoring.saliency is magnitude)
-
-    def _scores(self) -> dict[str, torch.Tensor]:
-        """Return the scores; the weights themselves where their magnitudes are the scores, which need no memory."""
-        if self.scoring.saliency is magnitude:
-            return {name: p.detach() for name, p in self._weights.items()}
-        return {name: self.scoring.of(name) for name in self._weights}
 
     def candidates(self) -> list[Target]:
         """Return all weights."""
