@@ -42,8 +42,10 @@ class PropagateConstants(Pass):
 
     def apply(self, program: Program) -> PassResult:
         """Return a program without the channels that are constant, or the given one where there is nothing to do."""
-        lighter, sides = _without_constant_sides(program)
-        channels, coupling = _constants(lighter)
+        channels, coupling = _constants(program)
+        lighter, sides = _without_constant_sides(program, channels)
+        if lighter is not program:
+            channels, coupling = _constants(lighter)
         stays = _needed(coupling)
         if stays.all() and lighter is program:
             return PassResult(program, modified=False)
@@ -77,12 +79,11 @@ def _needed(coupling: Coupling) -> Bools:
     return stays
 
 
-def _without_constant_sides(program: Program) -> tuple[Program, dict[str, torch.Tensor]]:
+def _without_constant_sides(program: Program, channels: Constants) -> tuple[Program, dict[str, torch.Tensor]]:
     """Return a program whose sums have constants in the place of operands that are constant throughout.
 
     Also return these constants in float64, by the names of the buffers that hold them.
     """
-    channels, _ = _constants(program)
     tensors = dict(program.tensors)
     taken = {*tensors, *(path for path, _ in program.named_modules())}
     instead: dict[fx.Node, fx.Node] = {}

@@ -18,6 +18,8 @@ from swdc.errors import ExportError
 from swdc.timing import medians_ms
 
 Array = npt.NDArray[Any]
+_STOP_SPINNING = "session.force_spinning_stop"
+"""Threads that wait for work spin; between two runs they would take the cores from other sessions that take turns."""
 
 
 def run_onnx(path: str | os.PathLike[str], program_inputs: Any) -> list[Array]:
@@ -60,6 +62,7 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
+    options.add_session_config_entry(_STOP_SPINNING, "1")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     try:

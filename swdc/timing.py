@@ -10,10 +10,13 @@ from statistics import median
 WARM_UP = 5
 
 
-def paired_ms(calls: Sequence[Callable[[], object]], runs: int, warm_up: int = WARM_UP) -> list[list[float]]:
-    """Return for each call the milliseconds of each of ``runs`` rounds, in which every call is made once.
+def paired_ms(
+    calls: Sequence[Callable[[], object]], runs: int, warm_up: int = WARM_UP, settle: int = 0
+) -> list[list[float]]:
+    """Return for each call the milliseconds of each of ``runs`` rounds, in which every call has its turn.
 
-    ``warm_up`` rounds before are not counted, and no garbage is collected in between.
+    ``warm_up`` rounds before are not counted, and no garbage is collected in between. In each turn a call is made
+    ``settle`` times before it is timed: a small network would else find the caches full of the large one before it.
     """
     times: list[list[float]] = [[] for _ in calls]
     gc.collect()
@@ -21,6 +24,8 @@ def paired_ms(calls: Sequence[Callable[[], object]], runs: int, warm_up: int = W
     try:
         for turn in range(warm_up + runs):
             for call, found in zip(calls, times, strict=True):
+                for _ in range(settle):
+                    call()
                 start = time.perf_counter()
                 call()
                 if turn >= warm_up:

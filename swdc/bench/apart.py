@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import time
@@ -102,8 +103,13 @@ def out_of_memory(message: str) -> bool:
 
 def brief(error: BaseException) -> str:
     """Return the type of an error and the first line of its message."""
-    lines = str(error).strip().splitlines()
+    lines = portable(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:400]}" if lines else type(error).__name__
+
+
+def portable(text: str) -> str:
+    """Return a text that names files of packages without the folder that packages lie in here."""
+    return re.sub(r"\S*/site-packages/", "", text)
 
 
 def _silence() -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from swdc.bench.apart import Report, brief, out_of_memory
+from swdc.bench.apart import Report, brief, out_of_memory, portable
 from swdc.bench.catalogue import entry
 from swdc.bench.entry import Entry, call
 from swdc.bench.randomise import random_network
@@ -116,7 +116,7 @@ class _Measurement:
         except Exception as error:  # a defect of ours as much as a model that cannot be had
             if out_of_memory(brief(error)):
                 raise
-            self._fail(kind, str(error) if isinstance(error, SwdcError) else brief(error))
+            self._fail(kind, portable(str(error)) if isinstance(error, SwdcError) else brief(error))
         finally:
             self.seconds[name] = round(time.perf_counter() - start, 3)
             self._tell()

@@ -22,6 +22,8 @@ from swdc.timing import paired_ms
 SECONDS = 120.0
 """After about so many no further round is begun."""
 LEAST_RUNS = 3
+SETTLE = 1
+"""Calls that a turn begins with, untimed."""
 
 Call = Callable[[], object]
 
@@ -59,13 +61,13 @@ def prepared(setup: Setup, program: Program, file: Path, images: Tensor) -> Call
 
 
 def timed_ms(calls: Mapping[str, Call], repeats: int) -> dict[str, Sequence[float]]:
-    """Return the milliseconds of each of up to ``repeats`` runs of calls that take turns."""
+    """Return the milliseconds of each of up to ``repeats`` runs of calls that take turns, two calls in each."""
     if not calls:
         return {}
     with torch.no_grad():
         start = time.perf_counter()
         for call in calls.values():
             call()
-        rounds = int(SECONDS / (time.perf_counter() - start))
+        rounds = int(SECONDS / (1 + SETTLE) / (time.perf_counter() - start))
         runs = max(min(repeats, rounds), min(repeats, LEAST_RUNS))
-        return dict(zip(calls, paired_ms(list(calls.values()), runs, warm_up=1), strict=True))
+        return dict(zip(calls, paired_ms(list(calls.values()), runs, warm_up=1, settle=SETTLE), strict=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
@@ -12,21 +11,17 @@ from typing import Any
 import torch
 
 from swdc.bench.catalogue import entry
-from swdc.bench.pace import collection_between
 from swdc.bench.randomise import random_network
+from swdc.bench.rows import Row
+from swdc.bench.runtimes import Call, Setup, prepared, timed_ms
 from swdc.onnx import export_onnx
 from swdc.pipeline import apply
 from swdc.program import Program
-from swdc.runtime import feed, open_session, run_session
 from swdc.threads import one_thread
 from swdc.trace import trace
 
 DECAYED = 1e-40
 """What a weight has decayed to; the smallest normal number of float32 is 1.2e-38."""
-WARM_UP = 2
-
-Row = dict[str, Any]
-Run = Callable[[], torch.Tensor]
 
 
 def subnormals(
@@ -51,10 +46,13 @@ def subnormals(
     flushed = apply(decayed, "flush-subnormals")
     described = {"network": name, "side": side, "threads": 1, "share": share, "subnormal_weights": number}
     with tempfile.TemporaryDirectory() as folder, one_thread():
-        for runtime, make in (("onnxruntime", _in_onnxruntime), ("eager", _eager)):
-            announce(f"{name}: {runtime}")
-            runs = [make(program, image, Path(folder) / f"{i}.onnx") for i, program in enumerate((decayed, flushed))]
-            yield {**described, "runtime": runtime, **paired(runs[0], runs[1], repeats)}
+        files = [Path(folder) / f"{each}.onnx" for each in ("decayed", "flushed")]
+        for program, file in zip((decayed, flushed), files, strict=True):
+            export_onnx(program, file, batches=(1,))
+        for setup in (Setup("onnxruntime", 1), Setup("eager", 1)):
+            announce(f"{name}: {setup.runtime}")
+            calls = [prepared(setup, *each, image) for each in zip((decayed, flushed), files, strict=True)]
+            yield {**described, "runtime": setup.runtime, **compared(calls[0], calls[1], repeats)}
 
 
 def decay_(program: Program, share: float) -> int:
@@ -70,35 +68,16 @@ def decay_(program: Program, share: float) -> int:
     return number
 
 
-def paired(before: Run, after: Run, repeats: int) -> Row:
+def compared(before: Call, after: Call, repeats: int) -> Row:
     """Return median milliseconds of two runs that take turns, their ratio, and how far their results lie apart."""
-    times: tuple[list[float], list[float]] = ([], [])
-    difference = 0.0
-    with collection_between():
-        for _ in range(WARM_UP + repeats):
-            results = []
-            for run, seconds in zip((before, after), times, strict=True):
-                start = time.perf_counter()
-                results.append(run())
-                seconds.append(time.perf_counter() - start)
-            difference = max(difference, float((results[0] - results[1]).abs().max()))
-    slow, fast = (1000 * median(seconds[WARM_UP:]) for seconds in times)
+    times = timed_ms({"before": before, "after": after}, repeats)
+    slow, fast = (median(runs) for runs in times.values())
+    with torch.no_grad():
+        difference = float((_logits(before()) - _logits(after())).abs().max())
     return {
         "before_ms": slow, "after_ms": fast, "speedup": slow / fast, "max_difference": difference, "repeats": repeats
     }  # fmt: skip
 
 
-def _eager(program: Program, image: torch.Tensor, path: Path) -> Run:
-    def run() -> torch.Tensor:
-        with torch.no_grad():
-            logits: torch.Tensor = program(image)
-            return logits
-
-    return run
-
-
-def _in_onnxruntime(program: Program, image: torch.Tensor, path: Path) -> Run:
-    export_onnx(program, path, batches=(1,))
-    session = open_session(path, threads=1)
-    arrays = feed(session, image)
-    return lambda: torch.from_numpy(run_session(session, arrays)[0])
+def _logits(result: Any) -> torch.Tensor:
+    return torch.as_tensor(result[0] if isinstance(result, list) else result)

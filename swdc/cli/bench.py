@@ -19,7 +19,9 @@ from swdc.bench.subnormals import subnormals
 from swdc.bench.table import tables
 from swdc.bench.zoo import Settings, zoo
 from swdc.cli.bench_latency import bench_latency
+from swdc.cli.bench_options import AgainOption, FileOption, RepeatsOption
 from swdc.cli.bench_sums import bench_sums
+from swdc.cli.bench_swd import bench_swd
 from swdc.cli.fuzz import bench_fuzz
 from swdc.cli.help import help_of
 from swdc.cli.options import SeedOption, TracebackOption
@@ -39,15 +41,10 @@ class LibraryName(StrEnum):
     pyg = "pyg"
 
 
-FileOption = Annotated[
-    Path | None,
-    typer.Option("--json", metavar="FILE", show_default=False, help="Write the rows to this file as a JSON list."),
-]
 OnlyOption = Annotated[
     str | None,
     typer.Option("--only", metavar="NAME,NAME", show_default=False, help="Measure these networks only."),
 ]
-RepeatsOption = Annotated[int, typer.Option("--repeats", min=1, help="Paired runs, of which the median counts.")]
 SizeOption = Annotated[float, typer.Option("--gigabytes", min=0.0, help="Size of the checkpoint.")]
 FolderOption = Annotated[
     Path | None,
@@ -61,7 +58,6 @@ NetworkOption = Annotated[str, typer.Option("--network", metavar="NAME", help="O
 SideOption = Annotated[int, typer.Option("--side", min=1, help="Height and width of the image.")]
 ShareOption = Annotated[float, typer.Option("--share", min=0.0, max=1.0, help="How much of each layer has decayed.")]
 PeerOption = Annotated[bool, typer.Option("--peer", help="Measure Torch-Pruning on the same networks, too.")]
-AgainOption = Annotated[bool, typer.Option("--again", help="Measure again what the file has rows of.")]
 
 
 def register(parent: typer.Typer) -> None:
@@ -70,7 +66,7 @@ def register(parent: typer.Typer) -> None:
     commands: dict[str, Callable[..., None]] = {
         "zoo": bench_zoo, "zoo-table": bench_zoo_table, "compile": bench_compile, "scaling": bench_scaling,
         "scale": bench_scale, "stream": bench_stream, "fuzz": bench_fuzz, "latency": bench_latency,
-        "subnormals": bench_subnormals, "sums": bench_sums,
+        "subnormals": bench_subnormals, "sums": bench_sums, "swd": bench_swd,
     }  # fmt: skip
     for name, command in commands.items():
         app.command(name, help=help_of(command))(command)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,28 +9,14 @@ import typer
 from swdc.bench.latency import BATCHES, METHODS, NETWORKS, Settings, key, latency
 from swdc.bench.rows import Row, read_rows, write_rows
 from swdc.bench.runtimes import SETUPS
+from swdc.cli.bench_options import AgainOption, BatchOption, FileOption, RepeatsOption, network_option
 from swdc.cli.options import SeedOption, TracebackOption
 from swdc.cli.output import Output, reported
 from swdc.cli.progress import progress_bar
 
-NetworkOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--network", metavar="NAME", show_default=False, help=f"One of {', '.join(NETWORKS)}; may be repeated. All."
-    ),
-]
-BatchOption = Annotated[
-    list[int] | None,
-    typer.Option("--batch", min=1, metavar="N", show_default=False, help="Batch size; may be repeated. 1 and 16."),
-]
+NetworkOption = Annotated[list[str] | None, network_option(NETWORKS)]
 ShareOption = Annotated[float, typer.Option("--share", min=0.01, max=0.99, help="Share of the multiply-adds left.")]
 RoundOption = Annotated[int, typer.Option("--round-to", min=1, metavar="N", help="Widths are multiples of this.")]
-RunsOption = Annotated[int, typer.Option("--repeats", min=1, help="Paired runs, of which the median counts.")]
-RowsOption = Annotated[
-    Path | None,
-    typer.Option("--json", metavar="FILE", show_default=False, help="Write the rows here, and go on from them."),
-]
-AgainOption = Annotated[bool, typer.Option("--again", help="Measure again what the file has rows of.")]
 
 
 def bench_latency(
@@ -39,9 +24,9 @@ def bench_latency(
     batch: BatchOption = None,
     share: ShareOption = 0.25,
     round_to: RoundOption = 8,
-    repeats: RunsOption = 30,
+    repeats: RepeatsOption = 30,
     again: AgainOption = False,
-    json_file: RowsOption = None,
+    json_file: FileOption = None,
     seed: SeedOption = 0,
     show_traceback: TracebackOption = False,
 ) -> None:

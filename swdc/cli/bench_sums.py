@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
-
-import typer
 
 from swdc.bench.rows import Row, write_rows
 from swdc.bench.sums import NETWORKS, WAYS, sums
+from swdc.cli.bench_options import FileOption, RepeatsOption, network_option
 from swdc.cli.options import SeedOption, TracebackOption
 from swdc.cli.output import reported
 from swdc.cli.progress import progress_bar
 
-NetworkOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--network", metavar="NAME", show_default=False, help=f"One of {', '.join(NETWORKS)}; may be repeated. All."
-    ),
-]
-RunsOption = Annotated[int, typer.Option("--repeats", min=1, help="Paired runs, of which the median counts.")]
-RowsOption = Annotated[
-    Path | None,
-    typer.Option("--json", metavar="FILE", show_default=False, help="Write the rows to this file as a JSON list."),
-]
+NetworkOption = Annotated[list[str] | None, network_option(NETWORKS)]
 
 
 def bench_sums(
     network: NetworkOption = None,
-    repeats: RunsOption = 30,
-    json_file: RowsOption = None,
+    repeats: RepeatsOption = 30,
+    json_file: FileOption = None,
     seed: SeedOption = 0,
     show_traceback: TracebackOption = False,
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -14,11 +13,11 @@ from swdc.cli.slimming import NOT_RUN, Slimming
 from swdc.errors import ExportError
 from swdc.onnx import export_onnx
 from swdc.program import Program
-from swdc.runtime import latency_ms
+from swdc.runtime import latencies_ms
 from swdc.samples import sample_inputs
 
 _THREADS = 1
-_ROUNDS, _RUNS = 5, 10
+_RUNS = 50
 
 
 def latency_report(done: Slimming) -> dict[str, Any]:
@@ -44,7 +43,7 @@ def latency_report(done: Slimming) -> dict[str, Any]:
 
 
 def measured_ms(programs: Sequence[Program], batch: int) -> list[float]:
-    """Return the median times of a run of exported programs, which take turns: what disturbs one disturbs the others.
+    """Return the median times of a run of exported programs, which take turns.
 
     Raises ``ExportError`` if one of them cannot be exported.
     """
@@ -53,8 +52,7 @@ def measured_ms(programs: Sequence[Program], batch: int) -> list[float]:
         files = [Path(folder) / f"{number}.onnx" for number in range(len(programs))]
         for program, file in zip(programs, files, strict=True):
             export_onnx(program, file, batches=(batch,))
-        times = [[latency_ms(file, inputs, _RUNS, _THREADS) for file in files] for _ in range(_ROUNDS)]
-    return [median(column) for column in zip(*times, strict=True)]
+        return latencies_ms(files, inputs, _RUNS, _THREADS)
 
 
 def latency_rows(report: dict[str, Any]) -> tuple[str, list[list[str]]]:

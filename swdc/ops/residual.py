@@ -59,6 +59,8 @@ def _routed(call: Call, operand: Any, kept: Kept) -> Routed | None:
     """Return how an operand gets the channels of the sum; ``None`` where it has them."""
     if not isinstance(operand, fx.Node) or not CHANNELS < len(call.shape) == len(operand.meta[SHAPE]):
         return None
+    if operand.meta[SHAPE][CHANNELS] != call.shape[CHANNELS]:  # it is spread over them
+        return None
     wanted, given = kept.indices(call.node, CHANNELS), kept.indices(operand, CHANNELS)
     if wanted is None or given is None or np.array_equal(wanted, given):
         return None

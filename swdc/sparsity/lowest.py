@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from swdc.distributed import Together, joined_like, local
 from swdc.errors import PlanError
 from swdc.sparsity import bitwise
 from swdc.sparsity.bracket import Array, Bracket
@@ -36,6 +37,9 @@ class Lowest:
         """
         if count < 1:
             return {name: torch.zeros_like(t, dtype=torch.bool) for name, t in tensors.items()}
+        together = Together(tensors.values())
+        if together.spread:
+            return self._over_processes(tensors, count, together)
         if all(t.device.type == "cpu" for t in tensors.values()):
             return self._on_host(tensors, count)
         return self._on_device(tensors, count)
@@ -58,7 +62,7 @@ class Lowest:
         for name, tensor in tensors.items():
             for values in self._pieces(tensor):
                 if not np.maximum.reduce(values) < np.inf:
-                    raise _not_finite(name)
+                    raise not_finite(name)
                 yield values
 
     def _pieces(self, tensor: torch.Tensor) -> Iterator[Array]:
@@ -83,16 +87,29 @@ class Lowest:
             for (name, tensor), mask in zip(tensors.items(), marked, strict=True)
         }
 
+    def _over_processes(self, tensors: Tensors, count: int, together: Together) -> dict[str, torch.Tensor]:
+        """Every process counts its own numbers; only counts are exchanged."""
+        numbers = torch.cat([self._magnitude(together.own(t)) for t in tensors.values()])
+        odd = {name: together.sum_((~local(t).isfinite()).sum()) for name, t in tensors.items()}
+        if any(odd.values()):
+            raise not_finite(next(name for name, number in odd.items() if number))
+        threshold = bitwise.smallest(numbers, count, together.sum_)
+        return {name: joined_like(self._magnitude(local(t)) <= threshold, t) for name, t in tensors.items()}
+
+    def _magnitude(self, numbers: torch.Tensor) -> torch.Tensor:
+        return numbers.abs() if self._magnitudes else numbers
+
     def _check_late(self, numbers: torch.Tensor, tensors: Tensors) -> None:
         """Raise for numbers that are not finite; on an accelerator when its answer is there, without waiting for it."""
         if self._finite is None:
             self._finite = torch.ones((), dtype=torch.bool, pin_memory=numbers.is_cuda)
         self._finite.copy_(numbers.max().isfinite(), non_blocking=True)
         if not self._finite:
-            raise _not_finite(next((n for n, t in tensors.items() if not t.isfinite().all()), "a tensor"))
+            raise not_finite(next((n for n, t in tensors.items() if not t.isfinite().all()), "a tensor"))
 
 
-def _not_finite(name: str) -> PlanError:
+def not_finite(name: str) -> PlanError:
+    """Return the error for a tensor that holds NaN or infinity."""
     return PlanError(
         f"expected finite weights, got NaN or infinity in {name}; training has diverged: lower its rate or a_max, or "
         f"take penalty='proximal', which is stable at any coefficient"

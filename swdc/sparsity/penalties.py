@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -11,6 +10,7 @@ from torch.optim import ASGD, SGD, Optimizer
 
 from swdc.errors import PlanError
 from swdc.sparsity.method import gradient_of
+from swdc.sparsity.norms import Norm
 from swdc.sparsity.ownership import rates_of
 from swdc.sparsity.pulling import change_, pull_
 from swdc.sparsity.targets import Target
@@ -29,31 +29,37 @@ class Penalty(Protocol):
         """Act on the weights after the optimizer's step."""
 
 
-def penalty_of(name: str, optimizer: Optimizer | None) -> Penalty:
+def penalty_of(name: str, norm: Norm, optimizer: Optimizer | None) -> Penalty:
     """Return a penalty by its name; ``PlanError`` for an unknown one, or without the optimizer that it needs."""
     if name not in PENALTIES:
         raise PlanError(f"expected a penalty of {list(PENALTIES)}, got {name!r}")
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise PlanError(f"expected optimizer as a torch.optim.Optimizer, got {type(optimizer).__name__}")
     if name == GRADIENT:
-        return GradientPenalty(optimizer)
+        return GradientPenalty(norm.gradient, optimizer)
     if optimizer is None:
         raise PlanError(
             "expected an optimizer for penalty='proximal', whose steps the shrinkage follows; give optimizer=, or take "
             "penalty='gradient'"
         )
-    return ProximalPenalty(optimizer)
+    if norm.proximal is None:
+        raise PlanError(
+            f"expected a norm with a proximal map for penalty='proximal', but {norm.name} has none; give a "
+            f"swdc.sparsity.norms.Norm that does, or take penalty='gradient'"
+        )
+    return ProximalPenalty(norm.proximal, optimizer)
 
 
 class GradientPenalty:
-    """Adds a mu w to the gradients.
+    """Adds a mu w to the gradients, or what the gradient of another norm is in the place of w.
 
     Plain gradient descent diverges where the rate times a mu exceeds 2. If it is known to be the optimizer, a mu
     grows no further than one over the rate, where one step takes a weight to zero; there, adaptive optimizers divide
     it out anyway.
     """
 
-    def __init__(self, optimizer: Optimizer | None) -> None:
+    def __init__(self, gradient: Callable[[torch.Tensor], torch.Tensor], optimizer: Optimizer | None) -> None:
+        self._gradient = gradient
         self._descent = optimizer if isinstance(optimizer, SGD | ASGD) else None
 
     def act(self, targets: Sequence[Target], strength: float) -> None:
@@ -62,21 +68,23 @@ class GradientPenalty:
         for target in targets:
             rate = float(rates.get(id(target.parameter), 0))
             scale = strength if rate * strength <= 1 else 1 / rate
-            pull_(gradient_of(target.parameter), target, scale)
+            pull_(gradient_of(target.parameter), target, scale, self._gradient)
 
     def follow(self) -> None:
         """Do nothing: the step has done it all."""
 
 
 class ProximalPenalty:
-    """Divides the weights by 1 + rate a mu after the optimizer's step: the proximal step of a mu w^2 / 2.
+    """Divides the weights by 1 + rate a mu after the optimizer's step: the proximal map of rate a mu w^2 / 2.
 
     What was targeted before the step is shrunk, at the rate of its group of parameters. Nothing of it enters
     momentum, moments or the norm of the gradient.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
-        self._optimizer = optimizer
+    def __init__(
+        self, proximal: Callable[[torch.Tensor, float | torch.Tensor], torch.Tensor], optimizer: Optimizer
+    ) -> None:
+        self._proximal, self._optimizer = proximal, optimizer
         self._due: tuple[Sequence[Target], float] = ((), 0.0)
 
     def act(self, targets: Sequence[Target], strength: float) -> None:
@@ -88,8 +96,5 @@ class ProximalPenalty:
         (targets, strength), self._due = self._due, ((), 0.0)
         rates = rates_of(self._optimizer)
         for target in targets:
-            change_(target, partial(_shrunk, divisor=1 + rates[id(target.parameter)] * strength))
-
-
-def _shrunk(weight: torch.Tensor, divisor: float | torch.Tensor) -> torch.Tensor:
-    return weight / divisor
+            length = rates[id(target.parameter)] * strength
+            change_(target, lambda weight, length=length: self._proximal(weight, length))  # type: ignore[misc]

@@ -6,37 +6,34 @@ from collections.abc import Callable, Iterable
 
 import torch
 
+from swdc.distributed import local
 from swdc.sparsity.pieces import pieces
 from swdc.sparsity.targets.base import Target
 
 Tensors = Callable[[torch.Tensor], torch.Tensor]
 
 
-def itself(weight: torch.Tensor) -> torch.Tensor:
-    """Return the weight: the slope of half its square."""
-    return weight
-
-
-def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors = itself) -> None:
+def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) -> None:
     """Add ``scale * slope(w)`` to the gradient of what is targeted.
 
-    What exceeds the range of a gradient of 16 bits becomes the largest number that it holds.
+    Numbers of 16 bits are added up in float32; what exceeds their range becomes the largest that they hold.
     """
-    weight, chosen = target.parameter.detach(), target.chosen
+    weight, chosen = local(target.parameter.detach()), local(target.chosen)
+    gradient = local(gradient)
     if chosen.dtype != torch.bool:
-        pulled = _sum(gradient.index_select(0, chosen), slope(weight.index_select(0, chosen)), scale)
+        pulled = _sum(gradient.index_select(0, chosen), slope(_wide(weight.index_select(0, chosen))), scale)
         gradient.index_copy_(0, chosen, pulled)
         return
     for some, grown, where in _parts(weight, gradient, chosen):
         if grown.element_size() < 4:
-            grown.copy_(torch.where(where, _sum(grown, slope(some), scale), grown))
+            grown.copy_(torch.where(where, _sum(grown, slope(_wide(some)), scale), grown))
         else:
             grown.addcmul_(slope(some), where.to(grown.dtype), value=scale)
 
 
 def change_(target: Target, changed: Tensors) -> None:
     """Put ``changed(w)`` in the place of what is targeted; weights of 16 bits are changed in float32."""
-    weight, chosen = target.parameter.detach(), target.chosen
+    weight, chosen = local(target.parameter.detach()), local(target.chosen)
     if chosen.dtype != torch.bool:
         some = weight.index_select(0, chosen)
         weight.index_copy_(0, chosen, changed(_wide(some)).to(some.dtype))
@@ -58,5 +55,5 @@ def _sum(gradient: torch.Tensor, slopes: torch.Tensor, scale: float) -> torch.Te
     if gradient.element_size() >= 4:
         return torch.add(gradient, slopes, alpha=scale)
     most = torch.finfo(gradient.dtype).max
-    wide = torch.add(_wide(gradient), _wide(slopes), alpha=scale)
+    wide = torch.add(_wide(gradient), slopes, alpha=scale)
     return torch.where(gradient.isfinite(), wide.clamp(-most, most), wide).to(gradient.dtype)

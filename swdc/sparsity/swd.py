@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,8 +11,10 @@ from torch.optim import Optimizer
 
 from swdc.errors import PlanError
 from swdc.sparsity.method import Method
+from swdc.sparsity.norms import Norm, find_norm
 from swdc.sparsity.penalties import GRADIENT, penalty_of
-from swdc.sparsity.schedules import exponential
+from swdc.sparsity.saliency import Saliency
+from swdc.sparsity.schedules import Schedule, find_schedule
 from swdc.sparsity.targets import Target, targets_of
 
 
@@ -45,6 +47,9 @@ class SWD(Method):
     same pull to first order in the rate, but stable at any ``a``, and apart from momentum and moments. The gradient
     form diverges where ``lr a mu`` exceeds 2; with SGD given as ``optimizer`` its ``a mu`` is held at ``1 / lr``.
 
+    ``criterion`` scores single weights (``swdc.sparsity.saliency``), ``norm`` is what is pulled on
+    (``swdc.sparsity.norms``), and ``schedule`` how ``a`` grows (``swdc.sparsity.schedules``).
+
     Call ``step`` once for each step of the optimizer, after gradients are accumulated, unscaled and clipped, so that
     the pull is neither scaled nor clipped. Save the state after the optimizer's step.
 
@@ -55,27 +60,36 @@ class SWD(Method):
 
     def __init__(
         self, model: nn.Module, target: float, structure: str = "channels", *, a_min: float, a_max: float,
-        steps: int | None = None, mu: float = 5e-4, penalty: str = GRADIENT, refresh: int = 1,
-        optimizer: Optimizer | None = None, ignore: Iterable[str] = (),
+        steps: int | None = None, mu: float = 5e-4, penalty: str = GRADIENT,
+        norm: str | Norm | Callable[[torch.Tensor], torch.Tensor] = "l2", schedule: str | Schedule = "exponential",
+        criterion: str | Saliency = "magnitude", refresh: int = 1, optimizer: Optimizer | None = None,
+        ignore: Iterable[str] = (),
     ) -> None:  # fmt: skip
         for name, value in (("a_min", a_min), ("a_max", a_max), ("mu", mu)):
             if not 0 < value < float("inf"):
                 raise PlanError(f"expected {name} as a positive number, got {value}")
         if not isinstance(refresh, int) or isinstance(refresh, bool) or refresh < 1:
             raise PlanError(f"expected refresh as a whole number of steps, at least 1, got {refresh!r}")
-        settings = {"target": target, "a_min": a_min, "a_max": a_max, "mu": mu, "penalty": penalty, "refresh": refresh}
-        self._penalty = penalty_of(penalty, optimizer)
-        super().__init__(targets_of(model, target, structure, ignore), steps, optimizer, settings)
+        chosen = find_norm(norm)
+        self._penalty, self._schedule = penalty_of(penalty, chosen, optimizer), find_schedule(schedule)
+        targets = targets_of(model, target, structure, ignore, criterion)
+        settings = {
+            "target": target, "structure": structure, "a_min": a_min, "a_max": a_max, "mu": mu, "penalty": penalty,
+            "norm": chosen.name, "schedule": getattr(schedule, "__name__", schedule), "criterion": targets.scoring.name,
+            "refresh": refresh,
+        }  # fmt: skip
+        super().__init__(targets, steps, optimizer, settings)
         self.a_min, self.a_max, self.mu, self.refresh = a_min, a_max, mu, refresh
         self._chosen: list[Target] = []
 
     @property
     def a(self) -> float:
-        """The coefficient of the next step (eq. 3)."""
-        return exponential(self.s, self.a_min, self.a_max, self.steps)
+        """The coefficient of the next step (eq. 3, unless another schedule was asked for)."""
+        return self._schedule(self.s, self.a_min, self.a_max, self.steps)
 
     def _act(self) -> None:
         """Add the gradient of the penalty, or note what to shrink."""
+        self._targets.scoring.observe()
         if self.s % self.refresh == 0 or not self._chosen:
             self._chosen = self._pulled()
         self._penalty.act(self._chosen, self.a * self.mu)
@@ -90,13 +104,18 @@ class SWD(Method):
         self._penalty.follow()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state: steps taken, settings, and between two refreshments the set as it is."""
+        """Return the state: steps taken, settings, the scores that a criterion remembers, and the set that stands."""
         stands = self._chosen if self.s % self.refresh else []
-        return {**super().state_dict(), "chosen": {target.name: target.chosen.clone() for target in stands}}
+        return {
+            **super().state_dict(),
+            "chosen": {target.name: target.chosen.clone() for target in stands},
+            "scores": self._targets.scoring.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state that ``state_dict`` returned; ``PlanError`` if its settings are not these."""
         super().load_state_dict(state)
+        self._targets.scoring.load_state_dict(state.get("scores", {}))
         parameters = self._ownership.parameters
         self._chosen = [
             Target(parameters[name], name, chosen.to(parameters[name].device, copy=True))

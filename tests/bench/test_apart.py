@@ -77,3 +77,4 @@ def test_a_task_that_takes_too_much_memory_is_told_apart_from_other_errors():
 def test_errors_in_brief():
     assert brief(ValueError("one\ntwo")) == "ValueError: one"
     assert brief(ValueError()) == "ValueError"
+    assert brief(ValueError("at /usr/lib/site-packages/timm/layers.py:3")) == "ValueError: at timm/layers.py:3"

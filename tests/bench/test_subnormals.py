@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 import swdc
 from swdc.bench import subnormals
 from swdc.bench.entry import Entry
-from swdc.bench.subnormals import DECAYED, decay_, paired
+from swdc.bench.subnormals import DECAYED, compared, decay_
 from swdc.cli import app
 
 
@@ -28,7 +28,7 @@ def test_a_share_of_every_layer_decays_and_keeps_its_sign():
 
 def test_runs_take_turns():
     told = []
-    row = paired(lambda: told.append(0) or torch.zeros(2), lambda: told.append(1) or torch.tensor([0.0, -0.5]), 3)
+    row = compared(lambda: told.append(0) or torch.zeros(2), lambda: told.append(1) or torch.tensor([0.0, -0.5]), 3)
     assert told == [0, 1] * (len(told) // 2)
     assert row["max_difference"] == 0.5
     assert row["speedup"] == row["before_ms"] / row["after_ms"]

@@ -10,11 +10,24 @@ import torch
 from torch import nn
 
 import swdc
+from swdc.bench.sums import settle_
 from swdc.errors import PlanError, TraceError, TransplantError
-from swdc.networks import ResNet, resnet20, resnet50
+from swdc.networks import ResNet, resnet20, resnet50, resnet56
 from swdc.plan import Plan
 from swdc.program import Program
-from tests.support import assert_same, certified, conv, image, operators, plan_of, random_plan, randomise
+from swdc.samples import relative_error
+from tests.support import (
+    Function,
+    assert_same,
+    assert_slims,
+    certified,
+    conv,
+    image,
+    operators,
+    plan_of,
+    random_plan,
+    randomise,
+)
 
 
 def free(model: nn.Module, example: torch.Tensor | None = None, seed: int = 0) -> Program:
@@ -68,20 +81,23 @@ class Chain(nn.Module):
 
 @pytest.mark.parametrize(
     ("model", "side"),
-    [(resnet20(width=16), 32), (resnet20(width=64), 16), (resnet50(classes=10), 32)],
-    ids=["resnet20-16", "resnet20-64", "resnet50"],
+    [(resnet20(width=16), 32), (resnet20(width=64), 16), (resnet56(width=16), 32), (resnet50(classes=10), 32)],
+    ids=["resnet20-16", "resnet20-64", "resnet56-16", "resnet50"],
 )
 def test_every_block_keeps_a_set_of_its_own(model: ResNet, side: int, tmp_path: Path) -> None:
     program = free(model, image(2, 3, side, side))
     norms = [name for name, _ in model.named_modules() if name.rpartition(".")[2].startswith("bn")]
     assert len(program.groups) == len(norms) - len(model.blocks)  # those before the sums decide nothing
     plan = zeroed(program)
+    settle_(program, plan, image(2, 3, side, side))
     _, slim = certified(program, plan)
     kept = {name: len(channels) for name, channels in plan.kept.items()}
     assert swdc.count(slim).parameters == counted(model, kept)
     assert {"aten.slice.Tensor", "aten.constant_pad_nd.default"} <= set(operators(slim))
-    report = swdc.export_onnx(slim.clone(torch.float32), tmp_path / "slim.onnx")
-    assert report.max_relative_error < 1e-4
+    single, x = slim.clone(torch.float32), image(5, 3, side, side)
+    rounding = relative_error(slim(x), single(x.float()))  # a deep network of few channels amplifies it
+    report = swdc.export_onnx(single, tmp_path / "slim.onnx", tolerance=1e-3)
+    assert report.max_relative_error < 10 * rounding < 1e-2
 
 
 def test_a_tied_program_has_fewer_groups_and_no_other_operators() -> None:
@@ -89,6 +105,15 @@ def test_a_tied_program_has_fewer_groups_and_no_other_operators() -> None:
     _, slim = certified(program)
     assert len(program.groups) < len(free(resnet20()).groups)
     assert operators(slim) == operators(program)
+
+
+def test_one_position_is_spread_over_the_others() -> None:
+    model = Function(
+        lambda own, x: own.head((lambda y: y[:, 1:] + y[:, :1])(own.stem(x))),
+        stem=nn.Linear(3, 8),
+        head=nn.Linear(8, 2),
+    )
+    assert_slims(model, image(2, 6, 3))
 
 
 def test_one_norm_decides_over_a_chain_of_sums() -> None:

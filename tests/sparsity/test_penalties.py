@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -69,7 +70,10 @@ def test_the_shrinkage_follows_every_optimizer(name):
     one, other = mlp(), mlp()
     groups = [{"params": one[0].parameters(), "lr": 0.02}, {"params": [*one[2].parameters(), *one[3].parameters()]}]
     mine = OPTIMIZERS[name](groups)
-    groups = [{"params": other[0].parameters(), "lr": 0.02}, {"params": [*other[2].parameters(), *other[3].parameters()]}]
+    groups = [
+        {"params": other[0].parameters(), "lr": 0.02},
+        {"params": [*other[2].parameters(), *other[3].parameters()]},
+    ]
     theirs = OPTIMIZERS[name](groups)
     swd = swdc.SWD(
         one, 0.5, "weights", a_min=1e2, a_max=1e5, steps=6, mu=1e-2, penalty="proximal", optimizer=mine
@@ -112,14 +116,15 @@ def test_proximal_and_gradient_agree_to_first_order_in_the_rate(structure):
             ends.append(parameters(program))
         gaps.append(max((ends[0][n] - ends[1][n]).abs().max().item() for n in start))
     assert gaps[0] > 0
-    for coarse, fine in zip(gaps, gaps[1:], strict=False):
+    for coarse, fine in pairwise(gaps):
         assert 3.8 < coarse / fine < 4.2  # the error of one step is of second order
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize(
     ("penalty", "optimizer"),
-    [("proximal", name) for name in OPTIMIZERS] + [("gradient", "momentum"), ("gradient", "nesterov"), ("gradient", "sgd")],
+    [("proximal", name) for name in OPTIMIZERS]
+    + [("gradient", "momentum"), ("gradient", "nesterov"), ("gradient", "sgd")],
 )
 def test_nothing_overflows_at_any_coefficient(dtype, penalty, optimizer):
     model = mlp(dtype)
@@ -151,12 +156,8 @@ def test_the_gradient_form_to_the_letter_says_when_it_has_diverged():
     model = mlp(torch.float32)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     swd = swdc.SWD(model, 0.5, "weights", a_min=1e12, a_max=1e12, steps=50)
-    with pytest.raises(PlanError, match="expected finite weights, .*; training has diverged.*penalty='proximal'"):
-        for _ in range(50):
-            optimizer.zero_grad()
-            loss_on(model, torch.float32).backward()
-            swd.step()
-            optimizer.step()
+    with pytest.raises(PlanError, match=r"expected finite weights, .*; training has diverged.*penalty='proximal'"):
+        trained(swd, model, optimizer, range(50), torch.float32)
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -169,7 +170,7 @@ def test_a_loss_scaler_that_leaves_a_step_out_leaves_the_shrinkage_out(fused, un
     for step in range(4):
         reference = copy.deepcopy(model)
         plain = torch.optim.SGD(reference.parameters(), lr=0.1, momentum=0.9)
-        plain.load_state_dict(optimizer.state_dict())
+        plain.load_state_dict(copy.deepcopy(optimizer.state_dict()))
         masks = lowest(model, 0.5)
         optimizer.zero_grad()
         reference.zero_grad()
@@ -223,10 +224,10 @@ def test_with_accumulated_gradients_the_pull_comes_once():
         torch.testing.assert_close(weight.grad, before[name] + 0.5 * weight.detach() * mask, rtol=1e-12, atol=1e-15)
 
 
-def trained(swd, model, optimizer, steps):
+def trained(swd, model, optimizer, steps, dtype=torch.float64):
     for step in steps:
         optimizer.zero_grad()
-        loss_on(model, seed=step).backward()
+        loss_on(model, dtype, step).backward()
         swd.step()
         optimizer.step()
 
@@ -269,7 +270,7 @@ def test_the_set_stands_between_refreshments():
         pulled.append(model[0].weight.grad != 0)
         with torch.no_grad():
             model[0].weight.copy_(model[0].weight.flip(0) + 0.01 * step)
-    same = [torch.equal(one, other) for one, other in zip(pulled, pulled[1:], strict=False)]
+    same = [torch.equal(one, other) for one, other in pairwise(pulled)]
     assert same == [True, True, False, True, True]
 
 

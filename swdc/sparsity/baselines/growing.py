@@ -18,6 +18,7 @@ from swdc.sparsity.baselines.held import Held
 from swdc.sparsity.baselines.removing import Removing
 from swdc.sparsity.criteria import Scores
 from swdc.sparsity.method import check_steps, gradient_of
+from swdc.sparsity.norms import L2
 from swdc.sparsity.planning import plan
 from swdc.sparsity.pulling import pull_
 from swdc.sparsity.targets import WeightTargets
@@ -90,7 +91,7 @@ class GrowingL2(Removing):
             self._chosen = self._found(self.removals[0][1])
         for part in self._chosen.parts:
             if isinstance(self._targets, WeightTargets) or part.parameter.dim() > 1:  # filters, no gains and shifts
-                pull_(gradient_of(part.parameter), part, self.factor)
+                pull_(gradient_of(part.parameter), part, self.factor, L2.gradient)
 
     def _found(self, share: float) -> Held:
         """Return the set that was chosen; before, what would be chosen now."""

@@ -14,7 +14,10 @@ from swdc.sparsity.targets.scoring import Scoring
 
 @dataclass(frozen=True)
 class Target:
-    """The part of one parameter that would go: a mask of its shape, or indices along its first dimension."""
+    """The part of one parameter that would go: a mask of its shape, or indices along its first dimension.
+
+    Of a parameter that lies in parts over processes it is a mask in the same parts (a DTensor).
+    """
 
     parameter: nn.Parameter
     name: str
@@ -24,7 +27,7 @@ class Target:
 class Targets(Protocol):
     """Finds what would go, among the weights or the channels of a model as they are now.
 
-    ``scoring`` holds the scores that it goes by, and what they remember.
+    ``model`` is where the parameters are; ``scoring`` holds the scores that it goes by, and what they remember.
     """
 
     model: nn.Module

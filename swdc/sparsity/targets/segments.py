@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.errors import PlanError
+from swdc.distributed import whole
 from swdc.groups import Ids, Member
 from swdc.program import Program
 from swdc.sparsity.criteria import Scores
 from swdc.sparsity.dimensions import Floats
+from swdc.sparsity.lowest import not_finite
 from swdc.sparsity.saliency import Saliency, magnitude
 from swdc.sparsity.targets.scoring import Scoring
 from swdc.sparsity.targets.structures import Part
@@ -57,10 +58,7 @@ class Segments:
         if self._by_norm:
             values = np.where(self._of_gains, values / self._counts, np.sqrt(values))
         if not np.isfinite(values).all():
-            raise PlanError(
-                f"expected finite scores of channels, got {int((~np.isfinite(values)).sum())} of {self.total} that are "
-                f"not; the weights or their gradients have overflowed, which a lower rate or penalty='proximal' avoids"
-            )
+            raise not_finite(next((n for n, _ in self._sums if not self.scoring.of(n).isfinite().all()), "the scores"))
         found: Scores = [None] * groups
         for part, own in zip(self._parts, np.split(values, self.starts[1:]), strict=True):
             relative = self._by_norm and not part.by_gain
@@ -73,7 +71,7 @@ class Segments:
         wide = scores.float() if scores.element_size() < 4 else scores
         others = [d for d in range(wide.dim()) if d != dim]
         values = wide.square() if self._by_norm and name not in self._gains else wide
-        return values.sum(others) if others else values
+        return whole(values.sum(others) if others else values)
 
     def _placed(self, found: Iterable[tuple[int, tuple[Member, ...]]]) -> dict[str, tuple[nn.Parameter, list[Place]]]:
         """Collect members by their tensor and dimension."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from swdc.distributed import whole
 from swdc.errors import PlanError
 from swdc.groups import WRITES
 from swdc.plan import Plan
@@ -21,6 +22,8 @@ from swdc.sparsity.targets.scoring import Scoring
 _NORMS = (
     nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm,
 )  # fmt: skip
+
+Masks = dict[str, torch.Tensor]
 
 
 class WeightTargets:
@@ -56,7 +59,8 @@ class WeightTargets:
         if self._by_magnitude:
             masks = lowest.masks(weights, count)
         else:
-            masks = _least(lowest, {name: self.scoring.of(name) for name in weights}, weights, count)
+            scores = {name: self.scoring.of(name) for name in weights}
+            masks = _untied(lowest.masks(scores, count), scores, weights, count)
         return [Target(p, name, masks[name]) for name, p in self._weights.items()]
 
     def candidates(self) -> list[Target]:
@@ -83,23 +87,22 @@ class WeightTargets:
             for member in group.with_role(WRITES):
                 zero = gone.get(member.tensor, tensors[member.tensor].detach() == 0)
                 others = [d for d in range(zero.dim()) if d != member.dim]
-                empty = zero.all(dim=others) if others else zero
-                dead &= empty.cpu().numpy()[member.indices].all(1)
+                filled = whole((~zero).sum(others) if others else ~zero)
+                dead &= (filled == 0).cpu().numpy()[member.indices].all(1)
             dead[0] &= not dead.all()  # no group is ever emptied
             kept[group.name] = tuple(np.flatnonzero(~dead).tolist())
         settings = {"method": "swd", "sparsity": share, "budget": "weights"}
         return Plan(kept, {g.name: g.width for g in program.groups}, program.hash(), settings)
 
 
-def _least(lowest: Lowest, scores: Tensors, weights: Tensors, count: int) -> dict[str, torch.Tensor]:
-    """Return the ``count`` lowest scores as masks; of the scores that equal the last, those of the least weights."""
-    masks = lowest.masks(scores, count)
+def _untied(masks: Masks, scores: Tensors, weights: Tensors, count: int) -> Masks:
+    """Return masks of ``count`` weights: of the scores that equal the last, those of the least magnitude."""
     surplus = sum(int(mask.sum()) for mask in masks.values()) - count
     if surplus <= 0:
         return masks
     last = max(float(scores[name][mask].max()) for name, mask in masks.items() if mask.any())
     tied = {name: mask & (scores[name] == last) for name, mask in masks.items()}
-    others = sum(int(mask.sum()) for mask in tied.values()) - surplus
-    far = {name: torch.where(tied[name], w.abs(), torch.finfo(w.dtype).max) for name, w in weights.items()}
-    first = Lowest().masks(far, others)
+    left = sum(int(mask.sum()) for mask in tied.values()) - surplus
+    apart = {name: torch.where(tied[name], w.abs(), torch.finfo(w.dtype).max) for name, w in weights.items()}
+    first = Lowest().masks(apart, left)
     return {name: mask & (first[name] | ~tied[name]) for name, mask in masks.items()}
