@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from swdc.distributed import Together, joined_like, local
 from swdc.errors import PlanError
 from swdc.sparsity import bitwise
 from swdc.sparsity.bracket import Array, Bracket
@@ -36,6 +37,9 @@ class Lowest:
         """
         if count < 1:
             return {name: torch.zeros_like(t, dtype=torch.bool) for name, t in tensors.items()}
+        together = Together(tensors.values())
+        if together.spread:
+            return self._over_processes(tensors, count, together)
         if all(t.device.type == "cpu" for t in tensors.values()):
             return self._on_host(tensors, count)
         return self._on_device(tensors, count)
@@ -82,6 +86,18 @@ class Lowest:
             name: mask.view(tensor.shape).to(tensor.device)
             for (name, tensor), mask in zip(tensors.items(), marked, strict=True)
         }
+
+    def _over_processes(self, tensors: Tensors, count: int, together: Together) -> dict[str, torch.Tensor]:
+        """Every process counts its own numbers; only counts are exchanged."""
+        numbers = torch.cat([self._magnitude(together.own(t)) for t in tensors.values()])
+        odd = {name: together.sum_((~local(t).isfinite()).sum()) for name, t in tensors.items()}
+        if any(odd.values()):
+            raise not_finite(next(name for name, number in odd.items() if number))
+        threshold = bitwise.smallest(numbers, count, together.sum_)
+        return {name: joined_like(self._magnitude(local(t)) <= threshold, t) for name, t in tensors.items()}
+
+    def _magnitude(self, numbers: torch.Tensor) -> torch.Tensor:
+        return numbers.abs() if self._magnitudes else numbers
 
     def _check_late(self, numbers: torch.Tensor, tensors: Tensors) -> None:
         """Raise for numbers that are not finite; on an accelerator when its answer is there, without waiting for it."""

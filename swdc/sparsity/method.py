@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from swdc.distributed import local
 from swdc.errors import PlanError
 from swdc.plan import Plan
 from swdc.sparsity.ownership import Ownership
@@ -31,6 +33,8 @@ class Method(ABC):
     another device or type keeps them), is missing in the optimizer, or holds NaN or infinity.
     """
 
+    name: ClassVar[str] = "method"
+    """What the method is called in plans and in saved states."""
     restarts: tuple[int, ...] = ()
 
     def __init__(
@@ -38,7 +42,7 @@ class Method(ABC):
     ) -> None:
         """``settings`` is what a saved state must have been made with."""
         self.steps, self.s = check_steps(steps), 0
-        self._targets, self._settings = targets, {**settings, "steps": steps}
+        self._targets, self._settings = targets, {"method": self.name, **settings, "steps": steps}
         self._ownership = Ownership(targets.model, {t.name: t.parameter for t in targets.candidates()})
         self._optimizer = optimizer
         if optimizer is not None:
@@ -67,17 +71,21 @@ class Method(ABC):
     def remove_(self) -> None:
         """Set everything targeted to zero, in place: the one removal at the end of training."""
         for target in self.targeted():
-            if target.chosen.dtype == torch.bool:
-                target.parameter.masked_fill_(target.chosen, 0)
+            weight, chosen = local(target.parameter), local(target.chosen)
+            if chosen.dtype == torch.bool:
+                weight.masked_fill_(chosen, 0)
             else:
-                target.parameter.index_fill_(0, target.chosen, 0)
+                weight.index_fill_(0, chosen, 0)
 
     def plan(self) -> Plan:
         """Return the plan that removes what is targeted now.
 
         For single weights these are the channels that the removal leaves without a single weight.
         """
-        return self._targets.plan()
+        return self._named(self._targets.plan())
+
+    def _named(self, plan: Plan) -> Plan:
+        return replace(plan, settings={**plan.settings, "method": self.name})
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: how many steps were taken, and under which settings."""

@@ -56,6 +56,8 @@ class SWD(Method):
     Raises ``PlanError`` for arguments out of range, and where nothing can be targeted.
     """
 
+    name = "swd"
+
     def __init__(
         self, model: nn.Module, target: float, structure: str = "channels", *, a_min: float, a_max: float,
         steps: int | None = None, mu: float = 5e-4, penalty: str = GRADIENT,
@@ -89,8 +91,12 @@ class SWD(Method):
         """Add the gradient of the penalty, or note what to shrink."""
         self._targets.scoring.observe()
         if self.s % self.refresh == 0 or not self._chosen:
-            self._chosen = self.targeted()
+            self._chosen = self._pulled()
         self._penalty.act(self._chosen, self.a * self.mu)
+
+    def _pulled(self) -> list[Target]:
+        """Return what is pulled towards zero now."""
+        return self.targeted()
 
     @torch.no_grad()
     def _follow(self) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from swdc.distributed import whole
 from swdc.groups import Ids, Member
 from swdc.program import Program
 from swdc.sparsity.criteria import Scores
@@ -70,7 +71,7 @@ class Segments:
         wide = scores.float() if scores.element_size() < 4 else scores
         others = [d for d in range(wide.dim()) if d != dim]
         values = wide.square() if self._by_norm and name not in self._gains else wide
-        return values.sum(others) if others else values
+        return whole(values.sum(others) if others else values)
 
     def _placed(self, found: Iterable[tuple[int, tuple[Member, ...]]]) -> dict[str, tuple[nn.Parameter, list[Place]]]:
         """Collect members by their tensor and dimension."""

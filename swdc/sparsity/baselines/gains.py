@@ -1,0 +1,53 @@
+"""A penalty on the gains of the batch norms that decide over channels (Liu et al. 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from swdc.errors import PlanError
+from swdc.groups import Ids
+from swdc.program import Program
+from swdc.sparsity.method import gradient_of
+from swdc.sparsity.norms import Norm, find_norm
+from swdc.sparsity.planning import ignored_groups
+from swdc.sparsity.pulling import pull_
+from swdc.sparsity.targets import Target
+from swdc.sparsity.targets.structures import CHANNELS, parts_of
+
+
+class GainPenalty:
+    """Adds the gradient of ``coefficient * sum(norm(gamma))`` over all channels that a batch norm decides over."""
+
+    def __init__(self, program: nn.Module, coefficient: float, norm: str | Norm, ignore: Sequence[str]) -> None:
+        """Raise ``PlanError`` for a coefficient below zero, an unknown norm, and a program without such norms."""
+        if not 0 <= coefficient < float("inf"):
+            raise PlanError(f"expected penalty as a coefficient of at least 0, got {coefficient}")
+        self._coefficient, self._norm = coefficient, find_norm(norm)
+        self._gains = _gains(program, ignore)
+
+    def add_(self) -> None:
+        """Add the gradient of the penalty to the gradients."""
+        for target in self._gains:
+            pull_(gradient_of(target.parameter), target, self._coefficient, self._norm.gradient)
+
+
+def _gains(program: nn.Module, ignore: Sequence[str]) -> list[Target]:
+    assert isinstance(program, Program)
+    parts = [p for p in parts_of(program, CHANNELS, ignored_groups(program, ignore)) if p.by_gain]
+    if not parts:
+        raise PlanError(
+            "expected batch norms that decide over channels, got a program without; add them with "
+            "swdc.insert_batchnorm before training, or take the method 'magnitude'"
+        )
+    places: dict[str, list[Ids]] = {}
+    for member in (m for part in parts for m in part.deciding):
+        places.setdefault(member.tensor, []).append(member.indices.ravel())
+    parameters = program.read_parameters()
+    return [
+        Target(parameters[n], n, torch.from_numpy(np.unique(np.concatenate(found))).to(parameters[n].device))
+        for n, found in places.items()
+    ]

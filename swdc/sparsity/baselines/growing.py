@@ -1,0 +1,129 @@
+"""Growing regularisation (GReg-1 of Wang et al. 2021): a set is fixed, decays harder and harder, and is removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
+from typing import Any
+
+import numpy as np
+from torch import nn
+from torch.optim import Optimizer
+
+from swdc.errors import PlanError
+from swdc.groups import WRITES, ChannelGroup
+from swdc.program import Program
+from swdc.sparsity.baselines.checking import check_count, check_positive, check_start
+from swdc.sparsity.baselines.held import Held
+from swdc.sparsity.baselines.removing import Removing
+from swdc.sparsity.criteria import Scores
+from swdc.sparsity.method import check_steps, gradient_of
+from swdc.sparsity.norms import L2
+from swdc.sparsity.planning import plan
+from swdc.sparsity.pulling import pull_
+from swdc.sparsity.targets import WeightTargets
+from swdc.sparsity.targets.structures import CHANNELS, FILTERS
+
+_BY_FILTER = (CHANNELS, FILTERS)
+
+
+class GrowingL2(Removing):
+    """Fix a set by its L1 norm, let its own L2 penalty grow, remove it, fine-tune (GReg-1, Wang et al. 2021)::
+
+        method = GrowingL2(program, 0.75, "channels", steps=steps, start=300 * n, optimizer=optimizer)
+
+    After ``start`` steps the set is chosen, once. From then on every step adds ``factor * w`` to the gradients of its
+    weights, whose ``factor`` (lambda in Algorithm 1) is raised by ``delta`` at once and after every ``every`` steps,
+    up to ``ceiling``. Another ``stabilize`` steps at the ceiling, and the set is removed; the rest of ``steps`` is
+    fine-tuning. The defaults are the authors' and take 110,000 steps: a shorter training wants a larger ``delta``.
+    The usual weight decay remains the optimizer's.
+
+    ``structure="weights"``: the weights outside norms with the least magnitude, all layers together, on any module.
+    ``"channels"``: filters with the least L1 norm in their layer, an equal share of every layer such that the share
+    ``target`` of the parameters goes, to one channel; layers whose channels are coupled count as one. The penalty is
+    on filters alone; with them go their biases, gains and shifts.
+
+    Raises ``PlanError`` for arguments out of range, where nothing can go, and for an optimizer that does not hold
+    what may go.
+    """
+
+    name = "growing_l2"
+
+    def __init__(
+        self, model: nn.Module, target: float, structure: str = "channels", *, steps: int, start: int = 0,
+        optimizer: Optimizer, delta: float = 1e-4, every: int = 10, ceiling: float = 1.0, stabilize: int = 10_000,
+        ignore: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        check_steps(steps)
+        check_start(start, steps)
+        if structure not in ("weights", *_BY_FILTER):
+            raise PlanError(f"expected structure='weights' or 'channels' for growing regularisation, got {structure!r}")
+        check_positive("delta", delta)
+        check_positive("ceiling", ceiling)
+        check_count("every", every)
+        check_count("stabilize", stabilize, least=0)
+        removal = start + every * ceil(ceiling / delta - 1e-9) + stabilize  # 0.3 / 0.1 are three
+        if removal > steps:
+            raise PlanError(
+                f"expected the removal within {steps} steps, but the penalty reaches its ceiling and settles only "
+                f"after {removal}; make delta larger than {delta}, or every, stabilize or start smaller"
+            )
+        self.start, self.delta, self.every, self.ceiling = start, delta, every, ceiling
+        self._chosen = Held()
+        growth = {"start": start, "delta": delta, "every": every, "ceiling": ceiling, "stabilize": stabilize}
+        super().__init__(
+            model, target, FILTERS if structure in _BY_FILTER else structure, steps=steps,
+            removals=[(removal, target)], optimizer=optimizer, ignore=ignore, settings=growth,
+        )  # fmt: skip
+
+    @property
+    def factor(self) -> float:
+        """The factor of the penalty at the next step: zero before the start."""
+        if self.s < self.start:
+            return 0.0
+        return min(self.delta * (1 + (self.s - self.start) // self.every), self.ceiling)
+
+    def _penalise(self) -> None:
+        """Choose the set, at the start; add its decay to the gradients."""
+        if self.s < self.start:
+            return
+        if not self._chosen.parts:
+            self._chosen = self._found(self.removals[0][1])
+        for part in self._chosen.parts:
+            if isinstance(self._targets, WeightTargets) or part.parameter.dim() > 1:  # filters, no gains and shifts
+                pull_(gradient_of(part.parameter), part, self.factor, L2.gradient)
+
+    def _found(self, share: float) -> Held:
+        """Return the set that was chosen; before, what would be chosen now."""
+        if self._chosen.parts or isinstance(self._targets, WeightTargets):
+            return self._chosen if self._chosen.parts else super()._found(share)
+        assert isinstance(self._model, Program)
+        chosen = plan(self._model, share, "parameters", filter_l1, ignore=self._ignore)
+        return Held.by_plan(self._model, self._named(chosen))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state: that of every baseline, and the set that was chosen."""
+        return {**super().state_dict(), "chosen": self._chosen.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state that ``state_dict`` returned; ``PlanError`` if its settings are not these."""
+        super().load_state_dict(state)
+        self._chosen = Held.from_state(state["chosen"], self._model)
+
+
+def filter_l1(program: Program, groups: Sequence[ChannelGroup]) -> Scores:
+    """Rank the channels of each group by the L1 norm of the filters that write them, between 0 and 1.
+
+    One threshold on the ranks takes an equal share of every group.
+    """
+    tensors = program.tensors
+    scores: Scores = []
+    for group in groups:
+        filters = [m for m in group.with_role(WRITES) if tensors[m.tensor].dim() > 1]
+        norms = np.zeros(group.width)
+        for member in filters:
+            weight = tensors[member.tensor].detach().double().abs()
+            others = [d for d in range(weight.dim()) if d != member.dim]
+            norms += weight.sum(others).cpu().numpy()[member.indices].sum(1)
+        scores.append(norms.argsort(kind="stable").argsort() / group.width if filters else None)
+    return scores

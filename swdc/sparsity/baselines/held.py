@@ -1,0 +1,84 @@
+"""What is gone from a model that still trains: parts of its tensors, held at zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from swdc.errors import PlanError
+from swdc.groups import WRITES
+from swdc.plan import Plan
+from swdc.program import Program, tensors_of
+from swdc.sparsity.targets import Target
+
+
+@dataclass(frozen=True)
+class Held:
+    """The parts that are gone, with masks of the shapes of their tensors; for channels also the plan that says so."""
+
+    parts: tuple[Target, ...] = ()
+    plan: Plan | None = None
+
+    @classmethod
+    def by_plan(cls, program: Program, plan: Plan) -> Held:
+        """Return everything that writes a channel that ``plan`` removes, which is what ``swdc.mask`` sets to zero."""
+        tensors, names = program.tensors, {id(p): name for name, p in program.named_parameters()}
+        masks: dict[str, torch.Tensor] = {}
+        for group in program.groups:
+            removed = np.setdiff1d(np.arange(group.width), plan.kept[group.name])
+            for member in group.with_role(WRITES) if len(removed) else ():
+                tensor = tensors[member.tensor]
+                name = names.get(id(tensor), member.tensor)  # a tied parameter has one mask
+                mask = masks.setdefault(name, torch.zeros_like(tensor, dtype=torch.bool))
+                mask.index_fill_(member.dim, torch.from_numpy(member.indices[removed].ravel()).to(mask.device), True)
+        return cls(_parts(masks, tensors), plan)
+
+    @torch.no_grad()
+    def zero_(self) -> None:
+        """Set what is gone to zero."""
+        for part in self.parts:
+            part.parameter.masked_fill_(part.chosen, 0)
+
+    @torch.no_grad()
+    def zero_gradients_(self) -> None:
+        """Set the gradients of what is gone to zero, whatever they are; sparse ones stay as they are."""
+        for part in self.parts:
+            gradient = part.parameter.grad
+            if gradient is not None and gradient.layout == torch.strided:
+                gradient.masked_fill_(part.chosen, 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the masks by name, and the plan as plain data."""
+        plan = None if self.plan is None else self.plan.to_dict()
+        return {"masks": {part.name: part.chosen for part in self.parts}, "plan": plan}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], model: nn.Module) -> Held:
+        """Return what ``state_dict`` wrote, for the tensors of ``model``; ``PlanError`` where it does not fit them."""
+        tensors, masks = tensors_of(model), state["masks"]
+        for name, mask in masks.items():
+            if name not in tensors or tensors[name].shape != mask.shape:
+                raise PlanError(
+                    f"expected masks of tensors of this model, got one of {name!r} of shape {tuple(mask.shape)}; load "
+                    f"the state into a method on the same model"
+                )
+        plan = None if state["plan"] is None else Plan.from_dict(state["plan"])
+        return cls(_parts(masks, tensors), plan)
+
+
+def _parts(masks: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> tuple[Target, ...]:
+    # a buffer that writes channels goes like a parameter
+    return tuple(Target(cast(nn.Parameter, tensors[n]), n, mask.to(tensors[n].device)) for n, mask in masks.items())
+
+
+def without_gone(plan: Plan, gone: Plan | None) -> Plan:
+    """Return a plan that keeps what both plans keep."""
+    if gone is None:
+        return plan
+    kept = {name: tuple(sorted({*channels} & {*gone.kept[name]})) for name, channels in plan.kept.items()}
+    return replace(plan, kept=kept)

@@ -1,0 +1,129 @@
+"""What the baselines share: removals at given steps of the training, and what was removed held at zero from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from swdc.groups import WRITES
+from swdc.plan import Plan
+from swdc.program import Program
+from swdc.sparsity.baselines.checking import check_optimizer
+from swdc.sparsity.baselines.held import Held, without_gone
+from swdc.sparsity.method import Method
+from swdc.sparsity.ownership import Ownership
+from swdc.sparsity.planning import ignored_groups
+from swdc.sparsity.targets import Target, WeightTargets, targets_of
+
+
+class Removing(Method):
+    """Removes shares of the weights or the channels after given numbers of steps; the training goes on without them.
+
+    What goes is set to zero, its gradients too, and again after each step of the optimizer, so that neither momentum
+    nor decay brings it back. Of a channel everything that writes it goes (filters, gains, shifts), as in
+    ``swdc.mask``: the trained program, the masked and the slim one are the same function.
+    """
+
+    def __init__(
+        self, model: nn.Module, target: float, structure: str, *, steps: int, removals: Sequence[tuple[int, float]],
+        optimizer: Optimizer, ignore: Iterable[str], settings: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        """``removals`` gives the numbers of steps after which something goes, ascending, each with the share gone then.
+
+        ``settings`` is what a saved state must have been made with, beside all these.
+        """
+        check_optimizer(optimizer)
+        self._ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
+        targets = targets_of(model, target, structure, self._ignore)
+        self.removals = tuple(removals)
+        """After how many steps something goes, and which share is gone then."""
+        self._model, self._done, self._held = model, 0, Held()
+        shared = {"target": target, "structure": structure, "ignore": list(self._ignore)}
+        shared["removals"] = [list(removal) for removal in self.removals]
+        super().__init__(targets, steps, optimizer, {**shared, **settings})
+        self._ownership = Ownership(model, self._removable())
+        self._ownership.check(optimizer)  # before long trainings, not after
+
+    def _removable(self) -> dict[str, nn.Parameter]:
+        """Return all parameters that train and of which a part may go, by name."""
+        if not isinstance(self._model, Program) or isinstance(self._targets, WeightTargets):
+            found = {target.name: target.parameter for target in self._targets.candidates()}
+        else:
+            ignored, tensors = ignored_groups(self._model, self._ignore), self._model.tensors
+            groups = [group for group in self._model.groups if group.name not in ignored]
+            written = {id(tensors[member.tensor]) for group in groups for member in group.with_role(WRITES)}
+            found = {name: p for name, p in self._model.named_parameters() if id(p) in written}
+        return {name: parameter for name, parameter in found.items() if parameter.requires_grad}
+
+    def _act(self) -> None:
+        """Remove what is due, which the optimizer's last step has not done where it was skipped; mask gradients."""
+        self._remove_due()
+        if self._done < len(self.removals):
+            self._penalise()
+        self._held.zero_gradients_()
+
+    def _penalise(self) -> None:
+        """Add to the gradients what the method adds until the last removal."""
+
+    def _follow(self) -> None:
+        """Remove what is due, and hold at zero what is gone."""
+        self._remove_due()
+        self._held.zero_()
+
+    def _remove_due(self) -> None:
+        self._remove(sum(step <= self.s for step, _ in self.removals))
+
+    def _remove(self, rounds: int) -> None:
+        """Carry out the removals up to a number of them."""
+        if rounds <= self._done:
+            return
+        self._held = self._found(self.removals[rounds - 1][1])
+        self._held.zero_()
+        self._done = rounds
+
+    def _found(self, share: float) -> Held:
+        """Return what is gone once ``share`` is: what is gone already, and the least of the rest."""
+        if isinstance(self._targets, WeightTargets):
+            return Held(tuple(self._targets.find(share)))  # what is gone is zero, and so among the least
+        assert isinstance(self._model, Program)
+        return Held.by_plan(self._model, self._named(without_gone(self._targets.plan(share), self._held.plan)))
+
+    def removed(self) -> list[Target]:
+        """Return what is gone by now, and held at zero."""
+        return list(self._held.parts)
+
+    def targeted(self) -> list[Target]:
+        """Return what is gone after the last removal; before, what would go if that were now."""
+        return list(self._final().parts)
+
+    def plan(self) -> Plan:
+        """Return the plan that removes what is targeted.
+
+        For single weights these are the channels that the removal leaves without a single weight.
+        """
+        final = self._final()
+        if isinstance(self._targets, WeightTargets):
+            return self._named(self._targets.plan_of(final.parts, self.removals[-1][1]))
+        assert final.plan is not None
+        return final.plan
+
+    def _final(self) -> Held:
+        return self._held if self._done == len(self.removals) else self._found(self.removals[-1][1])
+
+    @torch.no_grad()
+    def remove_(self) -> None:
+        """Remove everything targeted now and hold it at zero, whatever is still to come; again, to no effect."""
+        self._remove(len(self.removals))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state: the steps and removals done, what is held at zero, and the settings."""
+        return {**super().state_dict(), "done": self._done, "held": self._held.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state that ``state_dict`` returned; ``PlanError`` if its settings are not these."""
+        super().load_state_dict(state)
+        self._done, self._held = int(state["done"]), Held.from_state(state["held"], self._model)

@@ -1,0 +1,57 @@
+"""Learning rate rewinding (Renda et al. 2020): train, remove once, and train again with the same schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+from torch.optim import Optimizer
+
+from swdc.errors import PlanError
+from swdc.sparsity.baselines.checking import check_start
+from swdc.sparsity.baselines.gains import GainPenalty
+from swdc.sparsity.baselines.removing import Removing
+from swdc.sparsity.method import check_steps
+from swdc.sparsity.norms import Norm, find_norm
+from swdc.sparsity.targets.structures import CHANNELS
+
+
+class LRRewinding(Removing):
+    """Train, remove what has the least magnitude, train what is left as long again (Renda et al. 2020)::
+
+        method = LRRewinding(program, 0.9, "weights", steps=2 * epochs * n, optimizer=optimizer)
+        rate = schedule(method.s - max((s for s in method.restarts if s <= method.s), default=0))
+
+    Weights keep the values that they have after the first training; only the schedule of the learning rate begins
+    anew, at the steps in ``restarts``. ``steps`` counts both trainings; the removal follows the optimizer's step number
+    ``start``, half of them by default. The set is removed at once, as in section 4.2 of Tessier et al. (2022).
+
+    ``structure`` and what goes are those of ``MagnitudePruning``. For channels, ``penalty`` adds that of network
+    slimming until the removal, as Tessier et al. do (1e-4 on CIFAR with ``norm="smooth_l1"``).
+
+    Raises ``PlanError`` for arguments out of range, where nothing can go, and for an optimizer that does not hold
+    what may go.
+    """
+
+    name = "lr_rewinding"
+
+    def __init__(
+        self, model: nn.Module, target: float, structure: str = "weights", *, steps: int, start: int | None = None,
+        optimizer: Optimizer, penalty: float = 0.0, norm: str | Norm = "l1", ignore: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        check_steps(steps)
+        start = steps // 2 if start is None else start
+        check_start(start, steps)
+        if penalty and structure != CHANNELS:
+            raise PlanError(f"expected a penalty on gains with structure='channels' only, got one with {structure!r}")
+        super().__init__(
+            model, target, structure, steps=steps, removals=[(start, target)], optimizer=optimizer, ignore=ignore,
+            settings={"penalty": penalty, "norm": find_norm(norm).name},
+        )  # fmt: skip
+        self.restarts = (start,)
+        self._penalty = GainPenalty(model, penalty, norm, self._ignore) if penalty else None
+
+    def _penalise(self) -> None:
+        """Add the gradient of the penalty on the gains, if there is one."""
+        if self._penalty is not None:
+            self._penalty.add_()
