@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "weights, ddp": ("ddp", {"structure": "weights"}),
     "weights, fsdp": ("root", {"structure": "weights", **PROXIMAL}),
     "weights, fsdp by layer": ("leaves", {"structure": "weights", "refresh": 4}),
+    "weights, fsdp, by gradients": ("root", {"structure": "weights", "criterion": "movement", "refresh": 4}),
     "channels, ddp": ("ddp", {"structure": "channels", **PROXIMAL}),
     "channels, fsdp": ("root", {"structure": "channels"}),
     "channels, fsdp by layer": ("leaves", {"structure": "channels", "refresh": 4, **PROXIMAL}),
-    "filters, fsdp by layer": ("leaves", {"structure": "filters"}),
+    "filters, fsdp by layer": ("leaves", {"structure": "filters", "criterion": "gradient_weight"}),
 }
 
 
@@ -62,9 +64,11 @@ def train(wrap: str | None, options: dict[str, Any], rank: int = 0, size: int = 
         optimizer.zero_grad()
         functional.cross_entropy(module(images[rank::size]), labels[rank::size]).backward()
         if step == STEPS // 2:  # in the middle of what a set stands for
-            state = method.state_dict()
+            saved = io.BytesIO()
+            torch.save(method.state_dict(), saved)
+            saved.seek(0)
             method = swdc.SWD(trained, 0.6, a_min=1e2, a_max=1e4, steps=STEPS, optimizer=optimizer, **options)
-            method.load_state_dict(state)
+            method.load_state_dict(torch.load(saved))
         method.step()
         optimizer.step()
         sets.append({target.name: marked(target) for target in method.targeted()})

@@ -58,7 +58,8 @@ class Segments:
         if self._by_norm:
             values = np.where(self._of_gains, values / self._counts, np.sqrt(values))
         if not np.isfinite(values).all():
-            raise not_finite(next((n for n, _ in self._sums if not self.scoring.of(n).isfinite().all()), "the scores"))
+            odd = (n for n, _ in self._sums if whole((~self.scoring.of(n).isfinite()).sum()))
+            raise not_finite(next(odd, "the scores"))
         found: Scores = [None] * groups
         for part, own in zip(self._parts, np.split(values, self.starts[1:]), strict=True):
             relative = self._by_norm and not part.by_gain
