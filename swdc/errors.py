@@ -39,3 +39,10 @@ class ArtifactError(SwdcError):
 
 class CommandError(SwdcError):
     """The command line was given something it cannot use."""
+
+
+class PackageError(SwdcError, ImportError):
+    """A package is missing that an extra of swdc installs."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"expected {package} to be installed; install it with pip install 'swdc[{extra}]'")

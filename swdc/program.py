@@ -15,6 +15,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from swdc.contract import find_pass
+from swdc.distributed import is_spread, plain_name
 from swdc.errors import InputError, PassError, PlanError, SwdcError
 from swdc.explanation import Explanation, explain
 from swdc.grids import HEADS
@@ -210,7 +211,7 @@ class Program(fx.GraphModule):
         lines = [
             f"{n.op} {n.name} {_named(n.target)} {n.args} {n.kwargs} {n.meta.get(SHAPE)}" for n in self.graph.nodes
         ]
-        lines += [f"{path} {module}" for path, module in self.leaves.items()]
+        lines += [f"{path} {plain_name(module)}" for path, module in self.leaves.items()]
         lines.append(f"{self.facts.attention} {self.facts.policy}")
         lines += [f"{name} {tuple(t.shape)}" for name, t in sorted(self.tensors.items())]
         return hashlib.sha256(_DEVICE.sub("device", "\n".join(lines)).encode()).hexdigest()
@@ -314,12 +315,26 @@ class Program(fx.GraphModule):
 
 
 def need_values(program: Program, error: type[SwdcError], doing: str) -> None:
-    """Raise ``error`` if a program is on the meta device, and has no values for ``doing`` something with them."""
+    """Raise ``error`` if a program is on the meta device, and has no values for ``doing`` something with them.
+
+    Nor may its tensors lie in parts over processes.
+    """
+    need_whole(program, error, doing)
     empty = [name for name, tensor in program.tensors.items() if tensor.is_meta]
     if empty:
         raise error(
             f"expected tensors with values for {doing}, got {len(empty)} on the meta device ({', '.join(empty[:3])}); "
             f"trace the model with its weights, or use swdc.slim_checkpoint, which reads them tensor by tensor"
+        )
+
+
+def need_whole(program: Program, error: type[SwdcError], doing: str) -> None:
+    """Raise ``error`` if tensors of a program lie in parts over processes, where ``doing`` something needs them all."""
+    name = next((name for name, tensor in program.tensors.items() if is_spread(tensor)), None)
+    if name is not None:
+        raise error(
+            f"expected whole tensors for {doing}, got {name} in parts over processes (DTensor); gather the weights "
+            f"(get_model_state_dict with full_state_dict=True) and load them into a program traced anew"
         )
 
 

@@ -9,7 +9,7 @@ from swdc.contract import find_pass
 from swdc.errors import PlanError
 from swdc.pipeline import apply, run
 from swdc.plan import Plan
-from swdc.program import Program, is_meta
+from swdc.program import Program, is_meta, need_whole
 
 SLIM_PIPELINE = ("fold-constant-channels", "eliminate-dead-channels")
 
@@ -29,8 +29,7 @@ def mask(program: Program, plan: Plan) -> Program:
 
     Raises ``PlanError`` if the plan was not made for this program, or the program is on the meta device.
     """
-    program = program.under(plan.policy)
-    plan.check(program)
+    program = _fitting(program, plan)
     if is_meta(program):
         raise PlanError("expected a program with values to mask, got one on the meta device; give it values first")
     return apply(program, "mask-channels", plan=plan)
@@ -42,8 +41,7 @@ def slim(program: Program, plan: Plan) -> Program:
     Takes the program itself or a masked copy, and shares no tensor with it. Raises ``PlanError`` if the plan was
     not made for this program.
     """
-    program = program.under(plan.policy)
-    plan.check(program)
+    program = _fitting(program, plan)
     carried = plan
     if plan.emptied:  # a layer needs a channel: one stays, and is zero
         program = mask(program, plan)
@@ -52,6 +50,14 @@ def slim(program: Program, plan: Plan) -> Program:
     origin = result.facts.origin
     assert origin is not None
     return result.with_origin(replace(origin, plan=plan))
+
+
+def _fitting(program: Program, plan: Plan) -> Program:
+    """Return the program under the policy of a plan; ``PlanError`` if it is not the one that the plan is for."""
+    program = program.under(plan.policy)
+    plan.check(program)
+    need_whole(program, PlanError, "removing channels")
+    return program
 
 
 def relax_norms(program: Program) -> Program:

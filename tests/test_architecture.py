@@ -29,6 +29,7 @@ LAYERS = [
         "results",
         "recurrence",
         "collecting",
+        "distributed",
         "naming",
     ],
     ["groups", "explanation", "contract", "folders", "checkpoint", "shards"],
@@ -67,7 +68,7 @@ LAYERS = [
     ],
     ["trace", "skeleton", "rewrite", "verify", "graph_json"],
     ["onnx", "artifact", "streaming", "transplanting", "deployment"],
-    ["bench", "demo", "sweeping"],
+    ["bench", "demo", "sweeping", "trainers"],
     ["cli"],
     ["", "__main__"],
 ]

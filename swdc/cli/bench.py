@@ -21,6 +21,7 @@ from swdc.bench.zoo import Settings, zoo
 from swdc.cli.bench_latency import bench_latency
 from swdc.cli.bench_options import AgainOption, FileOption, RepeatsOption
 from swdc.cli.bench_sums import bench_sums
+from swdc.cli.bench_swd import bench_swd
 from swdc.cli.fuzz import bench_fuzz
 from swdc.cli.help import help_of
 from swdc.cli.options import SeedOption, TracebackOption
@@ -65,7 +66,7 @@ def register(parent: typer.Typer) -> None:
     commands: dict[str, Callable[..., None]] = {
         "zoo": bench_zoo, "zoo-table": bench_zoo_table, "compile": bench_compile, "scaling": bench_scaling,
         "scale": bench_scale, "stream": bench_stream, "fuzz": bench_fuzz, "latency": bench_latency,
-        "subnormals": bench_subnormals, "sums": bench_sums,
+        "subnormals": bench_subnormals, "sums": bench_sums, "swd": bench_swd,
     }  # fmt: skip
     for name, command in commands.items():
         app.command(name, help=help_of(command))(command)

@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from swdc.call import Call, Ref, Value, bind, resolve
 from swdc.channels import Channels
+from swdc.distributed import plain_class
 from swdc.kept import Kept
 from swdc.program import SHAPE, Program, operators_changed
 from swdc.sizes import evaluate
@@ -134,7 +135,7 @@ def lookup(name: str) -> Operator:
 
 def leaf_of(module: nn.Module) -> Leaf:
     """Return what is known of a leaf module."""
-    return _LEAVES[type(module)]
+    return _LEAVES[plain_class(module)]
 
 
 def calls(program: Program) -> dict[fx.Node, tuple[Operator, Call]]:

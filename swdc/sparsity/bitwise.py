@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def smallest(numbers: torch.Tensor, count: int) -> torch.Tensor:
+def smallest(
+    numbers: torch.Tensor, count: int, sum_: Callable[[torch.Tensor], torch.Tensor] = lambda counted: counted
+) -> torch.Tensor:
     """Return the ``count``-th smallest of floating-point numbers, as a tensor without dimensions on their device.
+
+    ``sum_`` adds up, in place, what is counted here and elsewhere, where other processes hold other numbers.
 
     A radix selection with digits of one bit: each pass over the numbers settles one bit of the result. Nothing is
     copied to the host, sorted, or scattered.
@@ -17,16 +23,16 @@ def smallest(numbers: torch.Tensor, count: int) -> torch.Tensor:
     width = keys.element_size() * 8
     # Integers from the least up: the first question is whether the result is negative, the others are for its bits.
     zero = torch.zeros((), dtype=keys.dtype, device=keys.device)
-    found = torch.where(_fewer(keys, zero, count), zero, torch.full_like(zero, -(2 ** (width - 1))))
+    found = torch.where(sum_(_under(keys, zero)) < count, zero, torch.full_like(zero, -(2 ** (width - 1))))
     for bit in reversed(range(width - 1)):
         higher = found | (1 << bit)
-        found = torch.where(_fewer(keys, higher, count), higher, found)
+        found = torch.where(sum_(_under(keys, higher)) < count, higher, found)
     return _numbers(found, numbers.dtype)
 
 
-def _fewer(keys: torch.Tensor, limit: torch.Tensor, count: int) -> torch.Tensor:
-    """Whether fewer than ``count`` keys lie under a limit."""
-    return (keys < limit).sum() < count
+def _under(keys: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
+    """Return how many keys lie under a limit."""
+    return (keys < limit).sum()
 
 
 def _keys(numbers: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from swdc.distributed import Together, joined_like, local
 from swdc.errors import PlanError
 from swdc.sparsity import bitwise
 from swdc.sparsity.bracket import Array, Bracket
@@ -28,6 +30,8 @@ class Lowest:
         self._magnitudes = magnitudes
         self._bracket = Bracket()
         self._finite: torch.Tensor | None = None
+        self.last: Any = -math.inf
+        """The highest of the lowest numbers that were marked last."""
 
     def masks(self, tensors: Tensors, count: int) -> dict[str, torch.Tensor]:
         """Return for each tensor which of its numbers are among the ``count`` lowest (and those equal to the last).
@@ -36,21 +40,24 @@ class Lowest:
         """
         if count < 1:
             return {name: torch.zeros_like(t, dtype=torch.bool) for name, t in tensors.items()}
+        together = Together(tensors.values())
+        if together.spread:
+            return self._over_processes(tensors, count, together)
         if all(t.device.type == "cpu" for t in tensors.values()):
             return self._on_host(tensors, count)
         return self._on_device(tensors, count)
 
     def _on_host(self, tensors: Tensors, count: int) -> dict[str, torch.Tensor]:
         total = sum(t.numel() for t in tensors.values())
-        threshold = self._bracket.smallest(partial(self._numbers, tensors), count, total)
-        return {name: self._mask(tensor, threshold) for name, tensor in tensors.items()}
+        self.last = self._bracket.smallest(partial(self._numbers, tensors), count, total)
+        return {name: self._mask(tensor) for name, tensor in tensors.items()}
 
-    def _mask(self, tensor: torch.Tensor, threshold: Any) -> torch.Tensor:
+    def _mask(self, tensor: torch.Tensor) -> torch.Tensor:
         like = torch.contiguous_format if flat(tensor) is None else torch.preserve_format
         mask = torch.empty_like(tensor, dtype=torch.bool, memory_format=like)
         [marked], first = flat(mask) or [], 0
         for values in self._pieces(tensor):
-            np.less_equal(values, threshold, out=marked.numpy()[first : first + len(values)])
+            np.less_equal(values, self.last, out=marked.numpy()[first : first + len(values)])
             first += len(values)
         return mask
 
@@ -77,11 +84,24 @@ class Lowest:
         found = torch._foreach_abs(list(tensors.values())) if self._magnitudes else tensors.values()
         numbers = torch.cat([t.flatten().to(device) for t in found])
         self._check_late(numbers, tensors)
-        marked = torch.split(numbers <= bitwise.smallest(numbers, count), [t.numel() for t in tensors.values()])
+        self.last = bitwise.smallest(numbers, count)
+        marked = torch.split(numbers <= self.last, [t.numel() for t in tensors.values()])
         return {
             name: mask.view(tensor.shape).to(tensor.device)
             for (name, tensor), mask in zip(tensors.items(), marked, strict=True)
         }
+
+    def _over_processes(self, tensors: Tensors, count: int, together: Together) -> dict[str, torch.Tensor]:
+        """Every process counts its own numbers; only counts are exchanged."""
+        numbers = torch.cat([self._magnitude(together.own(t)) for t in tensors.values()])
+        odd = {name: together.sum_((~local(t).isfinite()).sum()) for name, t in tensors.items()}
+        if any(odd.values()):
+            raise not_finite(next(name for name, number in odd.items() if number))
+        self.last = bitwise.smallest(numbers, count, together.sum_)
+        return {name: joined_like(self._magnitude(local(t)) <= self.last, t) for name, t in tensors.items()}
+
+    def _magnitude(self, numbers: torch.Tensor) -> torch.Tensor:
+        return numbers.abs() if self._magnitudes else numbers
 
     def _check_late(self, numbers: torch.Tensor, tensors: Tensors) -> None:
         """Raise for numbers that are not finite; on an accelerator when its answer is there, without waiting for it."""

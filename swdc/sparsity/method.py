@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from swdc.distributed import local
 from swdc.errors import PlanError
 from swdc.plan import Plan
 from swdc.sparsity.ownership import Ownership
@@ -70,10 +71,11 @@ class Method(ABC):
     def remove_(self) -> None:
         """Set everything targeted to zero, in place: the one removal at the end of training."""
         for target in self.targeted():
-            if target.chosen.dtype == torch.bool:
-                target.parameter.masked_fill_(target.chosen, 0)
+            weight, chosen = local(target.parameter), local(target.chosen)
+            if chosen.dtype == torch.bool:
+                weight.masked_fill_(chosen, 0)
             else:
-                target.parameter.index_fill_(0, target.chosen, 0)
+                weight.index_fill_(0, chosen, 0)
 
     def plan(self) -> Plan:
         """Return the plan that removes what is targeted now.

@@ -13,7 +13,7 @@ from swdc.errors import PlanError
 from swdc.groups import WRITES, ChannelGroup, Ids
 from swdc.latency import LatencyTable, MeasuredTable
 from swdc.plan import Plan
-from swdc.program import Program
+from swdc.program import Program, need_whole
 from swdc.sparsity.budgets import BUDGETS, Budget, Costs
 from swdc.sparsity.choosing import Chooser
 from swdc.sparsity.criteria import Criterion, Scores, find_criterion
@@ -62,6 +62,7 @@ def plan(
     Raises ``PlanError`` for arguments out of range, a pattern that matches nothing, or a budget that cannot be met.
     """
     _check(sparsity, scope, budget)
+    need_whole(program, PlanError, "a plan")
     program = program.under(policy)
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     groups = program.groups

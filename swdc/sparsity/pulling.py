@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
+from swdc.distributed import local
 from swdc.sparsity.pieces import pieces
 from swdc.sparsity.targets.base import Target
 
@@ -17,7 +18,8 @@ def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) 
 
     Numbers of 16 bits are added up in float32; what exceeds their range becomes the largest that they hold.
     """
-    weight, chosen = target.parameter.detach(), target.chosen
+    weight, chosen = local(target.parameter.detach()), local(target.chosen)
+    gradient = local(gradient)
     if chosen.dtype != torch.bool:
         pulled = _sum(gradient.index_select(0, chosen), slope(_wide(weight.index_select(0, chosen))), scale)
         gradient.index_copy_(0, chosen, pulled)
@@ -31,7 +33,7 @@ def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) 
 
 def change_(target: Target, changed: Tensors) -> None:
     """Put ``changed(w)`` in the place of what is targeted; weights of 16 bits are changed in float32."""
-    weight, chosen = target.parameter.detach(), target.chosen
+    weight, chosen = local(target.parameter.detach()), local(target.chosen)
     if chosen.dtype != torch.bool:
         some = weight.index_select(0, chosen)
         weight.index_copy_(0, chosen, changed(_wide(some)).to(some.dtype))

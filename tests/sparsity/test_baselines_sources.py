@@ -108,6 +108,24 @@ def test_every_round_for_channels_meets_its_budget_to_one_channel():
     assert used.plan() == used._held.plan
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_channels_stay_gone_where_rounds_are_closer_than_channels(seed):
+    program = network(seed)
+    optimizer = sgd(program)
+    used = MagnitudePruning(program, 0.5, "channels", steps=30, start=1, rounds=25, every=1, optimizer=optimizer)
+    gone = {name: set() for name in program.coupling.names()}
+
+    def after(_):
+        for name, kept in used._held.plan.kept.items():
+            now = set(range(used._held.plan.widths[name])) - set(kept)
+            assert gone[name] <= now
+            gone[name] = now
+
+    train(program, optimizer, used, last=30, after=after)
+    assert sum(map(len, gone.values())) == used.plan().removed_channels
+    assert removed_parameters(program, used.plan()) >= 0.5
+
+
 # -- Liu et al. 2017 -----------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,10 @@ from swdc.sparsity.targets.scoring import Scoring
 
 @dataclass(frozen=True)
 class Target:
-    """The part of one parameter that would go: a mask of its shape, or indices along its first dimension."""
+    """The part of one parameter that would go: a mask of its shape, or indices along its first dimension.
+
+    Of a parameter that lies in parts over processes it is a mask in the same parts (a DTensor).
+    """
 
     parameter: nn.Parameter
     name: str

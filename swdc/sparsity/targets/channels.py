@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from swdc.distributed import is_spread, spread_like
 from swdc.errors import PlanError
 from swdc.groups import FREE, Bools, Ids
 from swdc.plan import Plan
@@ -37,7 +38,8 @@ class ChannelTargets:
                 f"expected a Program for structure={structure!r}, got {type(program).__name__}; trace the model with "
                 f"swdc.trace first (training the program trains the model)"
             )
-        self.model = self._program = program
+        self.model: nn.Module = program
+        self._program = program
         self._share, self._structure = target, structure
         self._parts = parts_of(program, structure, ignored_groups(program, ignore))
         self._costs = costs_of(program, structure, self._parts)
@@ -84,9 +86,9 @@ def _target(parameter: nn.Parameter, name: str, places: list[tuple[int, Ids, Ids
     found: list[tuple[int, Any]] = [(dim, positions[gone[channels]]) for dim, positions, channels in places]
     if not any(len(positions) for _, positions in found):
         return None
-    if [dim for dim, _ in found] == [0]:
+    if [dim for dim, _ in found] == [0] and not is_spread(parameter):
         return Target(parameter, name, torch.from_numpy(np.sort(found[0][1])).to(parameter.device))
-    chosen = torch.zeros_like(parameter, dtype=torch.bool)
+    chosen = torch.zeros(parameter.shape, dtype=torch.bool, device=parameter.device)
     for dim, positions in found:
         chosen.index_fill_(dim, torch.from_numpy(positions).to(parameter.device), True)
-    return Target(parameter, name, chosen)
+    return Target(parameter, name, spread_like(chosen, parameter))

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from swdc.distributed import whole
 from swdc.groups import Ids, Member
 from swdc.program import Program
 from swdc.sparsity.criteria import Scores
@@ -57,7 +58,8 @@ class Segments:
         if self._by_norm:
             values = np.where(self._of_gains, values / self._counts, np.sqrt(values))
         if not np.isfinite(values).all():
-            raise not_finite(next((n for n, _ in self._sums if not self.scoring.of(n).isfinite().all()), "the scores"))
+            odd = (n for n, _ in self._sums if whole((~self.scoring.of(n).isfinite()).sum()))
+            raise not_finite(next(odd, "the scores"))
         found: Scores = [None] * groups
         for part, own in zip(self._parts, np.split(values, self.starts[1:]), strict=True):
             relative = self._by_norm and not part.by_gain
@@ -70,7 +72,7 @@ class Segments:
         wide = scores.float() if scores.element_size() < 4 else scores
         others = [d for d in range(wide.dim()) if d != dim]
         values = wide.square() if self._by_norm and name not in self._gains else wide
-        return values.sum(others) if others else values
+        return whole(values.sum(others) if others else values)
 
     def _placed(self, found: Iterable[tuple[int, tuple[Member, ...]]]) -> dict[str, tuple[nn.Parameter, list[Place]]]:
         """Collect members by their tensor and dimension."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from swdc.distributed import whole
 from swdc.errors import PlanError
 from swdc.groups import WRITES
 from swdc.plan import Plan
@@ -46,27 +47,23 @@ class WeightTargets:
         if not self._weights or int(target * self._total) == 0:
             raise PlanError(f"expected at least one weight outside norms to target at {target:.2%}, got none")
         self.scoring = Scoring(saliency, self._weights)
-        self._lowest = self._new_lowest()
+        self._by_magnitude = saliency is magnitude
+        self._lowest = Lowest(self._by_magnitude)
 
     def find(self, share: float | None = None) -> list[Target]:
         """Return for each parameter a mask of what lies at or under the threshold."""
         own = share is None or share == self._share
         count = int((self._share if share is None else share) * self._total)
-        lowest = self._lowest if own else self._new_lowest()  # what is remembered for speed is for one share
-        scores = self._scores()
-        masks = lowest.masks(scores, count)
-        if self.scoring.saliency is not magnitude:
-            masks = _untied(masks, scores, {name: p.detach() for name, p in self._weights.items()}, count)
+        lowest = self._lowest if own else Lowest(self._by_magnitude)  # what it remembers for speed is for one share
+        weights = {name: p.detach() for name, p in self._weights.items()}
+        if self._by_magnitude:
+            masks = lowest.masks(weights, count)
+        else:
+            scores = {name: self.scoring.of(name) for name in weights}
+            masks = lowest.masks(scores, count)
+            ties = {name: mask & (scores[name] == float(lowest.last)) for name, mask in masks.items()}
+            masks = _untied(masks, ties, weights, count)
         return [Target(p, name, masks[name]) for name, p in self._weights.items()]
-
-    def _new_lowest(self) -> Lowest:
-        return Lowest(magnitudes=self.scoring.saliency is magnitude)
-
-    def _scores(self) -> dict[str, torch.Tensor]:
-        """Return the scores; the weights themselves where their magnitudes are the scores, which need no memory."""
-        if self.scoring.saliency is magnitude:
-            return {name: p.detach() for name, p in self._weights.items()}
-        return {name: self.scoring.of(name) for name in self._weights}
 
     def candidates(self) -> list[Target]:
         """Return all weights."""
@@ -92,22 +89,23 @@ class WeightTargets:
             for member in group.with_role(WRITES):
                 zero = gone.get(member.tensor, tensors[member.tensor].detach() == 0)
                 others = [d for d in range(zero.dim()) if d != member.dim]
-                empty = zero.all(dim=others) if others else zero
-                dead &= empty.cpu().numpy()[member.indices].all(1)
+                filled = whole((~zero).sum(others) if others else ~zero)
+                dead &= (filled == 0).cpu().numpy()[member.indices].all(1)
             dead[0] &= not dead.all()  # no group is ever emptied
             kept[group.name] = tuple(np.flatnonzero(~dead).tolist())
         settings = {"method": "swd", "sparsity": share, "budget": "weights"}
         return Plan(kept, {g.name: g.width for g in program.groups}, program.hash(), settings)
 
 
-def _untied(masks: Masks, scores: Tensors, weights: Tensors, count: int) -> Masks:
-    """Return masks of ``count`` weights: of the scores that equal the last, those of the least magnitude."""
-    surplus = sum(int(mask.sum()) for mask in masks.values()) - count
+def _untied(masks: Masks, ties: Masks, weights: Tensors, count: int) -> Masks:
+    """Return masks of ``count`` weights: of those that tie for the last place, those of the least magnitude."""
+    surplus = _marked(masks) - count
     if surplus <= 0:
         return masks
-    last = max(float(scores[name][mask].max()) for name, mask in masks.items() if mask.any())
-    tied = {name: mask & (scores[name] == last) for name, mask in masks.items()}
-    left = sum(int(mask.sum()) for mask in tied.values()) - surplus
-    apart = {name: torch.where(tied[name], w.abs(), torch.finfo(w.dtype).max) for name, w in weights.items()}
-    first = Lowest().masks(apart, left)
-    return {name: mask & (first[name] | ~tied[name]) for name, mask in masks.items()}
+    apart = {name: w.abs().masked_fill(~ties[name], torch.finfo(w.dtype).max) for name, w in weights.items()}
+    first = Lowest().masks(apart, _marked(ties) - surplus)
+    return {name: mask & (first[name] | ~ties[name]) for name, mask in masks.items()}
+
+
+def _marked(masks: Masks) -> int:
+    return sum(int(whole(mask.sum())) for mask in masks.values())

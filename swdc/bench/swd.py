@@ -1,0 +1,112 @@
+"""What a step of SWD costs beside a step of training: ours, and Algorithm 1 written naively."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from statistics import median
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from swdc.bench import naive_swd
+from swdc.bench.entry import known
+from swdc.bench.naive_swd import Masks
+from swdc.bench.rows import Row
+from swdc.bench.swd_networks import NETWORKS, Trainee
+from swdc.groups import FREE
+from swdc.sparsity.swd import SWD
+from swdc.sparsity.targets import Target
+from swdc.timing import paired_ms
+from swdc.trace import trace
+
+STRUCTURES = ("weights", "channels")
+NAIVE: dict[str, Callable[[nn.Module, float], Masks]] = {
+    "weights": naive_swd.weights,
+    "channels": naive_swd.channels,
+}
+STRENGTH = 5e-4
+LIMIT = 60.0
+"""Seconds for the runs of one network and batch size; five are made in any case."""
+WARM_UP, LEAST_RUNS = 2, 5
+
+
+def bench(
+    names: Iterable[str], batches: Iterable[int], target: float = 0.9, repeats: int = 30, seed: int = 0,
+    announce: Callable[[str, int], None] = lambda name, batch: None,
+) -> Iterator[Row]:  # fmt: skip
+    """Yield for each network, batch size and structure the seconds of a step: medians of runs that take turns.
+
+    ``plain`` is a step of training without SWD; ``naive`` and ``ours`` are the step of SWD alone, which finds the set
+    and adds its pull to gradients that are there, each time on weights that a step of training has moved.
+    ``same_set`` says whether both found the same set, before the runs and after them.
+    """
+    chosen, sizes = [known(name, NETWORKS) for name in names], list(batches)
+    for name in chosen:
+        for batch in sizes:
+            announce(name, batch)
+            yield from _rows(name, batch, target, repeats, seed)
+
+
+def _rows(name: str, batch: int, target: float, repeats: int, seed: int) -> Iterator[Row]:
+    torch.manual_seed(seed)
+    model = _spread(NETWORKS[name].model())
+    program = trace(model, NETWORKS[name].inputs(2), policy=FREE)
+    plain = _training(model, NETWORKS[name], batch)
+    ours = {s: SWD(program, target, s, a_min=1, a_max=1, steps=1, mu=STRENGTH) for s in STRUCTURES}
+    calls = [plain]
+    for structure in STRUCTURES:
+        calls += [partial(_naive_step, model, structure, target), ours[structure].step]
+    plain()
+    same = {s: _same(NAIVE[s](model, target), swd.targeted()) for s, swd in ours.items()}
+    start = time.perf_counter()
+    for call in calls:
+        call()
+    runs = max(LEAST_RUNS, min(repeats, int(LIMIT / (time.perf_counter() - start))))
+    seconds = [median(found) / 1000 for found in paired_ms(calls, runs, WARM_UP)]
+    for structure, naive, own in zip(STRUCTURES, seconds[1::2], seconds[2::2], strict=True):
+        again = _same(NAIVE[structure](model, target), ours[structure].targeted())
+        yield {
+            "network": name, "structure": structure, "batch": batch, "plain": seconds[0], "naive": naive, "ours": own,
+            "same_set": same[structure] and again, "ours_over_plain": own / seconds[0], "ours_over_naive": own / naive,
+            "target": target, "runs": runs, "threads": torch.get_num_threads(), "seed": seed,
+        }  # fmt: skip
+
+
+def _spread(model: nn.Module) -> nn.Module:
+    """Give batch norms gains that differ, as they do once a network has trained a little."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.1, 1.0)
+    return model
+
+
+def _training(model: nn.Module, trainee: Trainee, batch: int) -> Callable[[], object]:
+    inputs, labels = trainee.inputs(batch), trainee.labels(batch)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=STRENGTH)
+
+    def step() -> None:
+        optimizer.step()  # with the gradients of the run before, and with what both have added to them
+        optimizer.zero_grad()
+        functional.cross_entropy(model(*inputs), labels).backward()  # type: ignore[no-untyped-call]
+
+    return step
+
+
+def _naive_step(model: nn.Module, structure: str, target: float) -> None:
+    naive_swd.step(model, NAIVE[structure](model, target), STRENGTH)
+
+
+def _same(masks: Masks, targets: list[Target]) -> bool:
+    """Whether masks and targets are the same set; a parameter without a target is one of which nothing goes."""
+    found = {}
+    for target in targets:
+        mask = target.chosen
+        if mask.dtype != torch.bool:
+            rows = torch.zeros(len(target.parameter), dtype=torch.bool).index_fill_(0, mask, True)
+            mask = rows.view(-1, *[1] * (target.parameter.dim() - 1)).expand_as(target.parameter)
+        found[target.name] = mask
+    whole = {name for name, mask in masks.items() if bool(mask.any())}
+    return whole <= set(found) <= set(masks) and all(torch.equal(mask, masks[name]) for name, mask in found.items())

@@ -1,0 +1,113 @@
+"""Tensors that lie in parts over processes (DTensor, which FSDP2 makes of parameters): all that is known of them.
+
+What is named *collective* has to be called by all processes alike.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeGuard
+
+import torch
+from torch import nn
+
+from swdc.errors import PlanError
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor
+
+_ABOUT = "torch.distributed."
+
+
+def is_spread(tensor: torch.Tensor) -> TypeGuard[DTensor]:
+    """Whether a tensor lies in parts over processes."""
+    module = sys.modules.get(f"{_ABOUT}tensor")  # slow to import, and without it there are none
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the part of a tensor in this process, which shares its memory; all of one that is not spread."""
+    return tensor.to_local() if is_spread(tensor) else tensor
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Return all of a tensor, gathered where it is spread; collective."""
+    return tensor.full_tensor() if is_spread(tensor) else tensor
+
+
+def spread_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that every process holds all of in parts as those of ``like``, without communication."""
+    if not is_spread(like):
+        return tensor
+    from torch.distributed.tensor import DTensor, Replicate
+
+    mesh = like.device_mesh
+    everywhere = DTensor.from_local(tensor, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    return everywhere.redistribute(mesh, like.placements)
+
+
+def joined_like(part: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return the tensor of which ``part``, shaped as the part of ``like`` in this process, is this process's."""
+    if not is_spread(like):
+        return part
+    from torch.distributed.tensor import DTensor
+
+    mesh, places = like.device_mesh, like.placements
+    return DTensor.from_local(part, mesh, places, run_check=False, shape=like.shape, stride=like.stride())
+
+
+class Together:
+    """Sums over processes that hold tensors in parts, every number once however often it is held.
+
+    Where no tensor is spread, what each process has is all, and nothing is communicated.
+    """
+
+    def __init__(self, tensors: Iterable[torch.Tensor]) -> None:
+        spread = [t for t in tensors if is_spread(t)]
+        self._mesh: DeviceMesh | None = spread[0].device_mesh if spread else None
+        if self._mesh is not None and self._mesh.ndim > 1 and self._mesh.size() != torch.distributed.get_world_size():
+            raise PlanError(
+                f"expected tensors in parts over all {torch.distributed.get_world_size()} processes, or along a mesh "
+                f"of one dimension, got a mesh of shape {tuple(self._mesh.shape)}; give a mesh of one dimension"
+            )
+
+    @property
+    def spread(self) -> bool:
+        """Whether there is more than what this process has."""
+        return self._mesh is not None
+
+    def own(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return, in one dimension, the part of a tensor that this process counts: none of what another counts."""
+        part = local(tensor.detach()).reshape(-1)
+        return part if self._counts(tensor) else part[:0]
+
+    def sum_(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Replace numbers by their sums over the processes, and return them; collective."""
+        if self._mesh is not None:
+            torch.distributed.all_reduce(numbers, group=self._group())
+        return numbers
+
+    def _counts(self, tensor: torch.Tensor) -> bool:
+        place = None if self._mesh is None else self._mesh.get_coordinate()
+        if place is None:
+            return True
+        if not is_spread(tensor):
+            return not any(place)
+        return all(p.is_shard() or i == 0 for i, p in zip(place, tensor.placements, strict=True))
+
+    def _group(self) -> ProcessGroup | None:
+        assert self._mesh is not None
+        return self._mesh.get_group() if self._mesh.ndim == 1 else None  # more dimensions: those of all processes
+
+
+def plain_class(module: nn.Module) -> type[nn.Module]:
+    """Return the class of a module without what distribution has put over it in place (``fully_shard`` does)."""
+    return next(cls for cls in type(module).__mro__ if not cls.__module__.startswith(_ABOUT))
+
+
+def plain_name(module: nn.Module) -> str:
+    """Return what a module prints as, by the name of its plain class."""
+    return plain_class(module).__name__ + str(module).removeprefix(type(module).__name__)
