@@ -27,6 +27,9 @@ class Recorded(Here):
         self._function = kept
 
 
+TRAIN = Experiment("train.py:run")
+
+
 def product(a_min: float, a_max: float, target: float, seed: int) -> float:
     return a_min * a_max
 
@@ -35,7 +38,7 @@ def product(a_min: float, a_max: float, target: float, seed: int) -> float:
 def study(tmp_path: Path) -> Callable[..., Study]:
     """Open the study of a file, a new one in every test."""
 
-    def opened(space: Space = SPACE, experiment: Experiment = Experiment("train.py:run"), **options: Any) -> Study:
+    def opened(space: Space = SPACE, experiment: Experiment = TRAIN, **options: Any) -> Study:
         return open_study(str(tmp_path / "sweep.db"), "a study", space, experiment, **options)
 
     return opened
