@@ -94,9 +94,9 @@ class Lowest:
     def _over_processes(self, tensors: Tensors, count: int, together: Together) -> dict[str, torch.Tensor]:
         """Every process counts its own numbers; only counts are exchanged."""
         numbers = torch.cat([self._magnitude(together.own(t)) for t in tensors.values()])
-        odd = {name: together.sum_((~local(t).isfinite()).sum()) for name, t in tensors.items()}
-        if any(odd.values()):
-            raise not_finite(next(name for name, number in odd.items() if number))
+        odd = together.sum_(torch.stack([(~local(t).isfinite()).sum() for t in tensors.values()]))
+        if odd.any():
+            raise not_finite(next(name for name, number in zip(tensors, odd, strict=True) if number))
         self.last = bitwise.smallest(numbers, count, together.sum_)
         return {name: joined_like(self._magnitude(local(t)) <= self.last, t) for name, t in tensors.items()}
 

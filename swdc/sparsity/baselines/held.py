@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from swdc.distributed import local, spread_like
 from swdc.errors import PlanError
 from swdc.groups import WRITES
 from swdc.plan import Plan
@@ -34,15 +35,17 @@ class Held:
             for member in group.with_role(WRITES) if len(removed) else ():
                 tensor = tensors[member.tensor]
                 name = names.get(id(tensor), member.tensor)  # a tied parameter has one mask
-                mask = masks.setdefault(name, torch.zeros_like(tensor, dtype=torch.bool))
+                if name not in masks:
+                    masks[name] = torch.zeros(tensor.shape, dtype=torch.bool, device=tensor.device)
+                mask = masks[name]
                 mask.index_fill_(member.dim, torch.from_numpy(member.indices[removed].ravel()).to(mask.device), True)
-        return cls(_parts(masks, tensors), plan)
+        return cls(_parts({n: spread_like(m, tensors[n]) for n, m in masks.items()}, tensors), plan)
 
     @torch.no_grad()
     def zero_(self) -> None:
         """Set what is gone to zero."""
         for part in self.parts:
-            part.parameter.masked_fill_(part.chosen, 0)
+            local(part.parameter).masked_fill_(local(part.chosen), 0)
 
     @torch.no_grad()
     def zero_gradients_(self) -> None:
@@ -50,7 +53,7 @@ class Held:
         for part in self.parts:
             gradient = part.parameter.grad
             if gradient is not None and gradient.layout == torch.strided:
-                gradient.masked_fill_(part.chosen, 0)
+                local(gradient).masked_fill_(local(part.chosen), 0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the masks by name, and the plan as plain data."""

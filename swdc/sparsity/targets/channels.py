@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.distributed import is_spread, spread_like
+from swdc.distributed import spread_like
 from swdc.errors import PlanError
 from swdc.groups import FREE, Bools, Ids
 from swdc.plan import Plan
@@ -36,7 +36,7 @@ class ChannelTargets:
         if not isinstance(program, Program):
             raise PlanError(
                 f"expected a Program for structure={structure!r}, got {type(program).__name__}; trace the model with "
-                f"swdc.trace first (training the program trains the model)"
+                f"swdc.trace first (training the program trains the model), and wrap the program where it is wrapped"
             )
         self.model: nn.Module = program
         self._program = program
@@ -86,8 +86,8 @@ def _target(parameter: nn.Parameter, name: str, places: list[tuple[int, Ids, Ids
     found: list[tuple[int, Any]] = [(dim, positions[gone[channels]]) for dim, positions, channels in places]
     if not any(len(positions) for _, positions in found):
         return None
-    if [dim for dim, _ in found] == [0] and not is_spread(parameter):
-        return Target(parameter, name, torch.from_numpy(np.sort(found[0][1])).to(parameter.device))
+    if [dim for dim, _ in found] == [0]:
+        return Target.of_rows(parameter, name, np.sort(found[0][1]))
     chosen = torch.zeros(parameter.shape, dtype=torch.bool, device=parameter.device)
     for dim, positions in found:
         chosen.index_fill_(dim, torch.from_numpy(positions).to(parameter.device), True)
