@@ -51,8 +51,9 @@ class Lowest:
         names = list(tensors)
         held = [[names[number] for number in pack] for pack in packs(list(tensors.values()))]
         arrays = [_joined([tensors[name] for name in pack]) for pack in held]
-        total = sum(len(array) for array in arrays)
-        self.last = self._bracket.smallest(partial(self._numbers, arrays, tensors), count, total)
+        self.last = self._bracket.smallest(
+            partial(self._numbers, arrays, tensors), count, sum(len(array) for array in arrays)
+        )
         masks: dict[str, torch.Tensor] = {}
         for pack, array in zip(held, arrays, strict=True):
             marked, first = np.empty(len(array), dtype=bool), 0
@@ -91,9 +92,9 @@ class Lowest:
     def _over_processes(self, tensors: Tensors, count: int, together: Together) -> dict[str, torch.Tensor]:
         """Every process counts its own numbers; only counts are exchanged."""
         numbers = torch.cat([self._magnitude(together.own(t)) for t in tensors.values()])
-        odd = together.sum_(torch.stack([(~local(t).isfinite()).sum() for t in tensors.values()]))
-        if odd.any():
-            raise not_finite(next(name for name, number in zip(tensors, odd, strict=True) if number))
+        odd = {name: together.sum_((~local(t).isfinite()).sum()) for name, t in tensors.items()}
+        if any(odd.values()):
+            raise not_finite(next(name for name, number in odd.items() if number))
         self.last = bitwise.smallest(numbers, count, together.sum_)
         return {name: joined_like(self._magnitude(local(t)) <= self.last, t) for name, t in tensors.items()}
 

@@ -27,7 +27,7 @@ class Pulled:
         self._others = {name: pull for name, pull in pulls.items() if name not in vectors}
         self._vectors = [(name, parameter) for name, (parameter, _) in vectors.items()]
         self._sizes = [len(parameter) for _, parameter in self._vectors]
-        self._starts = np.cumsum(self._sizes) - self._sizes
+        self._starts: Ids = (np.cumsum(self._sizes) - self._sizes).astype(np.int64)
         channels = [_channels(len(parameter), places) for parameter, places in vectors.values()]
         self._channels = np.concatenate(channels) if channels else np.zeros(0, dtype=np.int64)
 

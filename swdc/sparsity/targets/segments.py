@@ -50,7 +50,8 @@ class Segments:
         relative = np.array([self._by_norm and not part.by_gain for part in parts])
         self._relative = relative if relative.any() else None
         only_gains = self._by_norm and not relative.any() and not any(is_spread(p) for p, _ in deciding.values())
-        self._magnitudes = [parameter for parameter, _ in deciding.values()] if only_gains else None
+        gains: list[torch.Tensor] = [parameter for parameter, _ in deciding.values()]
+        self._magnitudes = gains if only_gains else None
 
     def pulls(self) -> dict[str, tuple[nn.Parameter, list[Place]]]:
         """Return the parameters that are pulled, with the places of the channels in them."""
@@ -66,7 +67,8 @@ class Segments:
     def values(self) -> Floats:
         """Return the score of every channel."""
         sums = self._gathered().double().cpu().numpy()
-        values: Floats = np.bincount(self._channels, weights=sums[self._positions], minlength=self.total)
+        summed = np.bincount(self._channels, weights=sums[self._positions], minlength=self.total)
+        values: Floats = summed.astype(np.float64, copy=False)
         if self._by_norm:
             values = np.where(self._of_gains, values / self._counts, np.sqrt(values))
         if not np.isfinite(values).all():
