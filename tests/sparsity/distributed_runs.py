@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ from torch.nn.parallel import DistributedDataParallel
 import swdc
 from swdc.distributed import Together, whole
 from swdc.errors import PlanError
+from swdc.sparsity.baselines import METHODS
+from swdc.sparsity.method import Method
 from tests.support import randomise
 
 STEPS, BATCH = 6, 8
 PROXIMAL = {"penalty": "proximal"}
+SWD = {"method": "swd", "a_min": 1e2, "a_max": 1e4}
+ROUNDS = {"method": "magnitude", "start": 2, "rounds": 2}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "weights, ddp": ("ddp", {"structure": "weights"}),
     "weights, fsdp": ("root", {"structure": "weights", **PROXIMAL}),
@@ -29,6 +34,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "channels, fsdp": ("root", {"structure": "channels"}),
     "channels, fsdp by layer": ("leaves", {"structure": "channels", "refresh": 4, **PROXIMAL}),
     "filters, fsdp by layer": ("leaves", {"structure": "filters"}),
+    "rounds of weights, fsdp": ("root", {"structure": "weights", **ROUNDS}),
+    "rounds of channels, fsdp by layer": ("leaves", {"structure": "channels", **ROUNDS}),
 }
 
 
@@ -53,7 +60,9 @@ def train(wrap: str | None, options: dict[str, Any], rank: int = 0, size: int = 
                 fully_shard(leaf, mesh=mesh)
         fully_shard(trained, mesh=mesh)
     optimizer = torch.optim.SGD(trained.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
-    method = swdc.SWD(trained, 0.6, a_min=1e2, a_max=1e4, steps=STEPS, optimizer=optimizer, **options)
+    options = {**({} if "method" in options else SWD), **options}
+    make = partial(METHODS[options.pop("method")], trained, 0.6, steps=STEPS, optimizer=optimizer, **options)
+    method: Method = make()
     generator = torch.Generator().manual_seed(1)
     sets = []
     for step in range(STEPS):
@@ -63,7 +72,7 @@ def train(wrap: str | None, options: dict[str, Any], rank: int = 0, size: int = 
         functional.cross_entropy(module(images[rank::size]), labels[rank::size]).backward()
         if step == STEPS // 2:  # in the middle of what a set stands for
             state = method.state_dict()
-            method = swdc.SWD(trained, 0.6, a_min=1e2, a_max=1e4, steps=STEPS, optimizer=optimizer, **options)
+            method = make()
             method.load_state_dict(state)
         method.step()
         optimizer.step()
