@@ -14,18 +14,11 @@ images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
 samples = [{"pixel_values": image, "labels": int(label)} for image, label in zip(images, digits.target, strict=True)]
 
 torch.manual_seed(0)
-model = ViTForImageClassification(
-    ViTConfig(
-        image_size=8,
-        patch_size=2,
-        num_channels=1,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_labels=10,
-    )
-)
+config = ViTConfig(
+    image_size=8, patch_size=2, num_channels=1, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+    num_attention_heads=4, num_labels=10,
+)  # fmt: skip
+model = ViTForImageClassification(config)
 program = swdc.trace(model, {"pixel_values": images[:2]})  # holds the model's own parameters
 callback = SWDCallback(
     lambda model, **given: swdc.SWD(program, target=0.5, structure="filters", a_min=1e1, a_max=1e4, **given)

@@ -68,7 +68,7 @@ LAYERS = [
     ],
     ["trace", "skeleton", "rewrite", "verify", "graph_json"],
     ["onnx", "artifact", "streaming", "transplanting", "deployment"],
-    ["bench", "demo", "trainers"],
+    ["bench", "demo", "sweeping", "trainers"],
     ["cli"],
     ["", "__main__"],
 ]

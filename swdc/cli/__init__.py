@@ -1,4 +1,4 @@
-"""The command line: ``swdc demo``, ``inspect``, ``count``, ``slim``, ``export`` and ``bench``.
+"""The command line: ``swdc demo``, ``inspect``, ``count``, ``slim``, ``export``, ``sweep`` and ``bench``.
 
 Exit codes of all commands: 0 fine; 1 the result is not what was asked for (no exact certificate); 2 bad
 usage, or input that swdc cannot use; 3 a defect of swdc itself.
@@ -11,10 +11,10 @@ from typing import Annotated
 import typer
 
 import swdc
-from swdc.cli import bench, count, demo, export, inspect, slim
+from swdc.cli import bench, count, demo, export, inspect, slim, sweep
 from swdc.cli.help import help_of
 
-COMMANDS = (demo, inspect, count, slim, export, bench)
+COMMANDS = (demo, inspect, count, slim, export, sweep, bench)
 """Modules whose ``register(app)`` adds a command, in the order of the help. A new command is added here."""
 
 

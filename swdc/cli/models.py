@@ -31,6 +31,7 @@ EXTRAS = {
     "torch_geometric": "graph",
     "sklearn": "demo",
     "matplotlib": "demo",
+    "optuna": "sweep",
     "timm": "bench",
     "transformers": "bench",
     "torch_pruning": "bench",

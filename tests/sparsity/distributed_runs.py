@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from functools import partial
 from pathlib import Path
@@ -30,10 +31,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "weights, ddp": ("ddp", {"structure": "weights"}),
     "weights, fsdp": ("root", {"structure": "weights", **PROXIMAL}),
     "weights, fsdp by layer": ("leaves", {"structure": "weights", "refresh": 4}),
+    "weights, fsdp, by gradients": ("root", {"structure": "weights", "criterion": "movement", "refresh": 4}),
     "channels, ddp": ("ddp", {"structure": "channels", **PROXIMAL}),
     "channels, fsdp": ("root", {"structure": "channels"}),
     "channels, fsdp by layer": ("leaves", {"structure": "channels", "refresh": 4, **PROXIMAL}),
-    "filters, fsdp by layer": ("leaves", {"structure": "filters"}),
+    "filters, fsdp by layer": ("leaves", {"structure": "filters", "criterion": "gradient_weight"}),
     "rounds of weights, fsdp": ("root", {"structure": "weights", **ROUNDS}),
     "rounds of channels, fsdp by layer": ("leaves", {"structure": "channels", **ROUNDS}),
 }
@@ -71,9 +73,11 @@ def train(wrap: str | None, options: dict[str, Any], rank: int = 0, size: int = 
         optimizer.zero_grad()
         functional.cross_entropy(module(images[rank::size]), labels[rank::size]).backward()
         if step == STEPS // 2:  # in the middle of what a set stands for
-            state = method.state_dict()
+            saved = io.BytesIO()
+            torch.save(method.state_dict(), saved)
+            saved.seek(0)
             method = make()
-            method.load_state_dict(state)
+            method.load_state_dict(torch.load(saved))
         method.step()
         optimizer.step()
         sets.append({target.name: marked(target) for target in method.targeted()})

@@ -17,7 +17,6 @@ OPTIONS = {
     "proximal": {"penalty": "proximal"},
     "refresh": {"structure": "weights", "refresh": 3},
     "movement": {"structure": "weights", "criterion": "movement", "penalty": "proximal"},
-    "auto": {"a": "auto", "a_min": None, "a_max": None},
 }
 
 
@@ -37,7 +36,7 @@ def run(folder, options, reached=None):
 def processes():
     """Return what starts processes quickly: forks of one that has imported everything already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.sparsity.test_resume", "swdc", "sklearn.datasets"])
+    context.set_forkserver_preload(["tests.sparsity.test_resume", "swdc", "sklearn.datasets", "torch._dynamo"])
     return context
 
 

@@ -60,7 +60,9 @@ class WeightTargets:
             masks = lowest.masks(weights, count)
         else:
             scores = {name: self.scoring.of(name) for name in weights}
-            masks = _untied(lowest.masks(scores, count), scores, weights, count)
+            masks = lowest.masks(scores, count)
+            ties = {name: mask & (scores[name] == float(lowest.last)) for name, mask in masks.items()}
+            masks = _untied(masks, ties, weights, count)
         return [Target(p, name, masks[name]) for name, p in self._weights.items()]
 
     def candidates(self) -> list[Target]:
@@ -95,14 +97,15 @@ class WeightTargets:
         return Plan(kept, {g.name: g.width for g in program.groups}, program.hash(), settings)
 
 
-def _untied(masks: Masks, scores: Tensors, weights: Tensors, count: int) -> Masks:
-    """Return masks of ``count`` weights: of the scores that equal the last, those of the least magnitude."""
-    surplus = sum(int(mask.sum()) for mask in masks.values()) - count
+def _untied(masks: Masks, ties: Masks, weights: Tensors, count: int) -> Masks:
+    """Return masks of ``count`` weights: of those that tie for the last place, those of the least magnitude."""
+    surplus = _marked(masks) - count
     if surplus <= 0:
         return masks
-    last = max(float(scores[name][mask].max()) for name, mask in masks.items() if mask.any())
-    tied = {name: mask & (scores[name] == last) for name, mask in masks.items()}
-    left = sum(int(mask.sum()) for mask in tied.values()) - surplus
-    apart = {name: torch.where(tied[name], w.abs(), torch.finfo(w.dtype).max) for name, w in weights.items()}
-    first = Lowest().masks(apart, left)
-    return {name: mask & (first[name] | ~tied[name]) for name, mask in masks.items()}
+    apart = {name: w.abs().masked_fill(~ties[name], torch.finfo(w.dtype).max) for name, w in weights.items()}
+    first = Lowest().masks(apart, _marked(ties) - surplus)
+    return {name: mask & (first[name] | ~ties[name]) for name, mask in masks.items()}
+
+
+def _marked(masks: Masks) -> int:
+    return sum(int(whole(mask.sum())) for mask in masks.values())

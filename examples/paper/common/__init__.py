@@ -1,0 +1,1 @@
+"""What the experiments share: data, tasks, methods, the training loop, rows and pictures."""

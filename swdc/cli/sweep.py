@@ -1,0 +1,202 @@
+"""``swdc sweep``: which bounds of SWD's coefficient are best."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from swdc.bench.entry import package
+from swdc.cli.help import help_of
+from swdc.cli.models import parse_arguments
+from swdc.cli.options import JsonOption, TracebackOption
+from swdc.cli.output import NOT_AS_ASKED, Output, reported
+from swdc.cli.paths import check_file
+from swdc.cli.progress import progress_bar
+from swdc.sweeping import EXPERIMENTS, Experiment, Space, Study, draw_heat_maps, open_study, parse_values, sweep
+from swdc.sweeping.studies import Best, Row
+from swdc.sweeping.workers import workers
+
+INTERRUPTED = 130
+
+
+class SamplerName(StrEnum):
+    """Which cells are run."""
+
+    grid = "grid"
+    tpe = "tpe"
+
+
+ExperimentArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT",
+        show_default=False,
+        help=f"file.py:function, called with a_min=, a_max=, target= and seed=, which returns a number or numbers by "
+        f"name; or one of {', '.join(EXPERIMENTS)} (those of swdc demo).",
+    ),
+]
+_VALUES = "0.1,1,10, or the powers of ten in 1e-4:1e-1."
+LowOption = Annotated[str, typer.Option("--a-min", metavar="VALUES", help=_VALUES)]
+HighOption = Annotated[str, typer.Option("--a-max", metavar="VALUES", help=_VALUES)]
+TargetOption = Annotated[str, typer.Option("--target", metavar="VALUES", help="Shares that go, such as 0.75,0.9.")]
+SeedsOption = Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="Run every cell with seeds 0 to N-1.")]
+SamplerOption = Annotated[
+    SamplerName, typer.Option("--sampler", help="grid: every combination once. tpe: --trials cells within the bounds.")
+]
+TrialsOption = Annotated[int, typer.Option("--trials", min=1, help="How many cells tpe runs, in all.")]
+ArgumentOption = Annotated[
+    list[str] | None,
+    typer.Option("--arg", metavar="KEY=VALUE", show_default=False, help="Another argument of the function."),
+]
+MetricOption = Annotated[
+    str | None,
+    typer.Option("--metric", metavar="NAME", show_default=False, help="The number that counts; accuracy, or the only."),
+]
+MinimizeOption = Annotated[bool, typer.Option("--minimize", help="The least number is best, such as a loss.")]
+StorageOption = Annotated[
+    str,
+    typer.Option("--storage", metavar="FILE|URL", help="A file for SQLite, or any URL that optuna takes."),
+]
+StudyOption = Annotated[
+    str | None,
+    typer.Option("--study", metavar="NAME", show_default=False, help="Name of the study; that of the experiment."),
+]
+WorkersOption = Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Processes that run cells.")]
+CsvOption = Annotated[
+    Path | None,
+    typer.Option("--csv", metavar="FILE", show_default=False, help="Write the cells to this file."),
+]
+PictureOption = Annotated[
+    Path | None,
+    typer.Option("--picture", metavar="FILE", show_default=False, help="Draw heat maps (PNG) over a_min and a_max."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("sweep", help=help_of(sweep_bounds))(sweep_bounds)
+
+
+def sweep_bounds(
+    experiment: ExperimentArgument,
+    a_min: LowOption = "1e-4:1e-1",
+    a_max: HighOption = "1e1:1e4",
+    target: TargetOption = "0.9",
+    seeds: SeedsOption = 1,
+    sampler: SamplerOption = SamplerName.grid,
+    trials: TrialsOption = 30,
+    argument: ArgumentOption = None,
+    metric: MetricOption = None,
+    minimize: MinimizeOption = False,
+    storage: StorageOption = "sweep.db",
+    study: StudyOption = None,
+    processes: WorkersOption = 1,
+    csv_file: CsvOption = None,
+    picture: PictureOption = None,
+    as_json: JsonOption = False,
+    show_traceback: TracebackOption = False,
+) -> None:
+    """Train once for every combination of a_min, a_max and target, and tell which is best.
+
+    The cells are trials of an optuna study. The same command goes on with a study: finished cells are not run again,
+    interrupted and failed ones are. On several machines, give the URL of one database to all of them.
+
+    $ swdc sweep resnet20 --arg epochs=4 --a-min 0.1,1 --a-max 1e3:1e5 --picture sweep.png
+    $ swdc sweep train.py:run --target 0.9,0.99 --workers 2 --csv sweep.csv
+    $ swdc sweep train.py:run --sampler tpe --trials 40 --storage postgresql://host/sweeps
+
+    Exit codes: 0 every cell is finished; 1 some failed; 2 bad usage or input; 130 interrupted.
+    """
+    with reported(as_json, show_traceback) as output:
+        check_file(csv_file, "--csv")
+        check_file(picture, "--picture")
+        if picture is not None:
+            package("matplotlib.figure", "sweep")
+        space = Space(
+            parse_values(a_min, "--a-min"), parse_values(a_max, "--a-max"), parse_values(target, "--target"),
+            tuple(range(seeds)),
+        )  # fmt: skip
+        chosen = Experiment(experiment, metric, parse_arguments(argument or ()))
+        opened = open_study(
+            storage, study or experiment, space, chosen, sampler=sampler.value, trials=trials, minimize=minimize
+        )
+        _run(output, opened, chosen, processes, as_json)
+        rows, failed = opened.rows(), opened.failed()
+        if csv_file is not None:
+            _write(csv_file, rows, failed)
+        if picture is not None and rows:
+            _picture(picture, chosen, rows)
+        best = opened.best()
+        output.document(
+            {
+                "study": study or experiment,
+                "storage": storage,
+                "best": [vars(each) for each in best],
+                "cells": [_flat(row) for row in rows],
+                "failed": [_flat(row) for row in failed],
+            }
+        )
+        _print(output, chosen, rows, failed, best)
+        if failed:
+            raise typer.Exit(NOT_AS_ASKED)
+
+
+def _run(output: Output, study: Study, experiment: Experiment, processes: int, hidden: bool) -> None:
+    """Run what is missing; an interruption ends the command with its own code."""
+    try:
+        with progress_bar(hidden) as bar:
+            sweep(study, workers(experiment, processes), bar.show)
+    except KeyboardInterrupt as error:
+        output.error(f"interrupted after {study.done()} of {study.total} cells; the same command goes on from here")
+        raise typer.Exit(INTERRUPTED) from error
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    return {**row.cell.params(), **row.results, **({"reason": row.reason} if row.reason else {})}
+
+
+def _write(path: Path, rows: Sequence[Row], failed: Sequence[Row]) -> None:
+    flat = [_flat(row) for row in (*rows, *failed)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in flat for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text.getvalue(), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _picture(path: Path, experiment: Experiment, rows: Sequence[Row]) -> None:
+    """Draw the number that counts, and the change that the removal made where the results have it."""
+    metric = experiment.metric_of(rows[0].results)
+    names = [metric, *(name for name in ("change",) if name in rows[0].results and name != metric)]
+    columns = {name: {row.cell: row.results[name] for row in rows if name in row.results} for name in names}
+    draw_heat_maps(path, experiment.name, columns)
+
+
+def _print(
+    output: Output, experiment: Experiment, rows: Sequence[Row], failed: Sequence[Row], best: Sequence[Best]
+) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row.results))
+    cells = [
+        [*(f"{row.cell.params()[name]:g}" for name in ("target", "a_max", "a_min", "seed")), *_numbers(row, names)]
+        for row in rows
+    ]
+    output.table(experiment.name, ["target", "a_max", "a_min", "seed", *names], cells)
+    for each in best:
+        seeds = f", mean of {each.seeds} seeds" if each.seeds > 1 else ""
+        where = f"a_min {each.a_min:g}, a_max {each.a_max:g}"
+        output.line(f"target {each.target:g}: best {experiment.metric or 'value'} {each.value:.5g} at {where}{seeds}")
+    output.notes(f"{row.cell} failed: {row.reason}" for row in failed)
+
+
+def _numbers(row: Row, names: Sequence[str]) -> list[str]:
+    return [f"{row.results[name]:.5g}" if name in row.results else "" for name in names]

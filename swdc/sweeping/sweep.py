@@ -1,0 +1,63 @@
+"""The sweep itself: cells are taken from the study, run by workers, and their results kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+
+from swdc.sweeping.studies import SILENCE, Study
+from swdc.sweeping.workers import Workers
+
+Progress = Callable[[str, int, int], None]
+"""Called with what was found last, how many cells are finished, and how many there are."""
+
+
+def sweep(study: Study, workers: Workers, progress: Progress = lambda text, done, total: None) -> None:
+    """Run every cell of a study that is neither finished nor under way elsewhere.
+
+    A cell that fails is left for the next sweep, with its reason. An interruption (Ctrl-C) ends the cells that are
+    under way, which the next sweep runs again, and is raised on.
+    """
+    study.free_interrupted()
+    try:
+        with _signs_of_life(study):
+            progress("", study.done(), study.total)
+            _run(study, workers, progress)
+    finally:
+        for number in workers.running():
+            study.give_up(number)
+        workers.stop()
+
+
+def _run(study: Study, workers: Workers, progress: Progress) -> None:
+    while True:
+        while workers.is_free() and (claimed := study.claim()) is not None:
+            workers.start(*claimed)
+        if not workers.running():
+            return
+        for outcome in workers.outcomes():
+            if outcome.reason:
+                study.fail(outcome.number, outcome.reason)
+            else:
+                study.finish(outcome.number, outcome.results)
+            found = outcome.reason or ", ".join(f"{name} {value:.4g}" for name, value in outcome.results.items())
+            progress(found, study.done(), study.total)
+
+
+@contextmanager
+def _signs_of_life(study: Study) -> Iterator[None]:
+    """Tell other machines, while cells are run, that they are."""
+    over = Event()
+
+    def beat() -> None:
+        while not over.wait(SILENCE / 4):
+            study.beat()
+
+    thread = Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
