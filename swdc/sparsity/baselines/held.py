@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.distributed import local, spread_like
+from swdc.distributed import is_spread, local, spread_like
 from swdc.errors import PlanError
 from swdc.groups import WRITES
 from swdc.plan import Plan
@@ -35,11 +35,9 @@ class Held:
             for member in group.with_role(WRITES) if len(removed) else ():
                 tensor = tensors[member.tensor]
                 name = names.get(id(tensor), member.tensor)  # a tied parameter has one mask
-                if name not in masks:
-                    masks[name] = torch.zeros(tensor.shape, dtype=torch.bool, device=tensor.device)
-                mask = masks[name]
+                mask = masks.setdefault(name, torch.zeros(tensor.shape, dtype=torch.bool, device=tensor.device))
                 mask.index_fill_(member.dim, torch.from_numpy(member.indices[removed].ravel()).to(mask.device), True)
-        return cls(_parts({n: spread_like(m, tensors[n]) for n, m in masks.items()}, tensors), plan)
+        return cls(_parts(masks, tensors), plan)
 
     @torch.no_grad()
     def zero_(self) -> None:
@@ -75,8 +73,12 @@ class Held:
 
 
 def _parts(masks: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> tuple[Target, ...]:
-    # a buffer that writes channels goes like a parameter
-    return tuple(Target(cast(nn.Parameter, tensors[n]), n, mask.to(tensors[n].device)) for n, mask in masks.items())
+    parts = []
+    for name, mask in masks.items():
+        tensor = cast(nn.Parameter, tensors[name])  # or a buffer that writes channels, which goes just so
+        here = mask.to(tensor.device)
+        parts.append(Target(tensor, name, here if is_spread(here) else spread_like(here, tensor)))
+    return tuple(parts)
 
 
 def without_gone(plan: Plan, gone: Plan | None) -> Plan:
