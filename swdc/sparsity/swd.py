@@ -88,13 +88,11 @@ class SWD(Method):
             "penalty": penalty, "norm": chosen.name, "schedule": getattr(schedule, "__name__", schedule),
             "criterion": targets.scoring.name, "refresh": refresh,
         }  # fmt: skip
-        super().__init__(targets, steps, optimizer, settings)
+        self._penalty: Penalty = penalty_of(penalty, chosen, optimizer)
         self._automatic: AutomaticPenalty | None = None
-        self._penalty: Penalty
+        super().__init__(targets, steps, optimizer, settings)
         if a == AUTO and optimizer is not None:
             self._penalty = self._automatic = AutomaticPenalty(self._ownership.parameters.values(), optimizer)
-        else:
-            self._penalty = penalty_of(penalty, chosen, optimizer)
         self.a_min, self.a_max, self.mu, self.refresh = a_min, a_max, mu, refresh
         self._chosen: list[Target] = []
 
