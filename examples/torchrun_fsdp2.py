@@ -35,6 +35,7 @@ def main() -> None:
     labels = torch.tensor(digits.target)
 
     program, mesh = traced(images), init_device_mesh("cpu", (size,))
+    # batch norms see the part of the batch in their process; on GPUs nn.SyncBatchNorm.convert_sync_batchnorm(program)
     for leaf in program.leaves.values():
         if any(True for _ in leaf.parameters()):
             fully_shard(leaf, mesh=mesh)  # gathered layer by layer

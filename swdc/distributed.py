@@ -103,6 +103,13 @@ class Together:
         return self._mesh.get_group() if self._mesh.ndim == 1 else None  # more dimensions: those of all processes
 
 
+def put_in_parts(model: nn.Module) -> None:
+    """Let go of the whole parameters that FSDP2 keeps after a forward without backward, which would hide changes."""
+    for module in model.modules():
+        if plain_class(module) is not type(module) and hasattr(module, "reshard"):
+            module.reshard()
+
+
 def plain_class(module: nn.Module) -> type[nn.Module]:
     """Return the class of a module without what distribution has put over it in place (``fully_shard`` does)."""
     return next(cls for cls in type(module).__mro__ if not cls.__module__.startswith(_ABOUT))

@@ -83,7 +83,7 @@ class BatchNorm(_ChannelNorm):
 
     any_order = True
     names: ClassVar[tuple[str, ...]] = ("aten.batch_norm.default",)
-    modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
     def own_statistics(self, call: Call) -> bool:
         """Whether a channel is normalised by what is read now, rather than by what was seen in training."""

@@ -7,7 +7,7 @@ from torch import fx, nn
 from swdc.program import Program
 
 _SUMS = ("aten.add.Tensor", "aten.add_.Tensor")
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def deciding_norms(program: Program) -> list[str]:

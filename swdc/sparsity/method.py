@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from swdc.distributed import local
+from swdc.distributed import local, put_in_parts
 from swdc.errors import PlanError
 from swdc.plan import Plan
 from swdc.sparsity.gap import Gap, Metric, gap_of
@@ -29,6 +29,9 @@ class Method(ABC):
     With an ``optimizer``, what has to follow its step (a shrinkage, weights held at zero) follows by itself, also
     where a loss scaler calls the step, and not where the scaler leaves it out.
     ``restarts`` are the steps at which the schedule of the learning rate begins anew.
+
+    Where processes train together, all call the method alike, and make it once their parameters are in parts (FSDP2);
+    each saves its own state.
 
     A step raises ``PlanError`` when a parameter that can be targeted has been swapped for another (moving a model to
     another device or type keeps them), is missing in the optimizer, or holds NaN or infinity.
@@ -71,6 +74,7 @@ class Method(ABC):
     @torch.no_grad()
     def remove_(self) -> None:
         """Set everything targeted to zero, in place: the one removal at the end of training."""
+        put_in_parts(self._targets.model)
         for target in self.targeted():
             weight, chosen = local(target.parameter), local(target.chosen)
             if chosen.dtype == torch.bool:

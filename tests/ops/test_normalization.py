@@ -112,3 +112,14 @@ def test_costs_by_hand() -> None:
     program = traced(nn.Sequential(nn.BatchNorm2d(3), nn.InstanceNorm2d(3), nn.GroupNorm(3, 3)))
     counted = swdc.count(program)
     assert (counted.operations, counted.macs, counted.parameters) == (2 * 3 * 64, 0, 6 + 6)
+
+
+def test_a_batch_norm_over_processes_counts_as_one_and_deploys_as_one_of_a_single_process() -> None:
+    program = traced(nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), nn.ReLU(), conv(8, 2)))
+    nn.SyncBatchNorm.convert_sync_batchnorm(program)
+    assert isinstance(program.get_submodule("1"), nn.SyncBatchNorm)
+    swd = swdc.SWD(program, 0.5, a_min=1, a_max=10, steps=5)
+    assert {target.name for target in swd.targeted()} == {"1.weight", "1.bias"}
+    _, slim = certified(program, swd.plan())
+    assert type(slim.get_submodule("1")) is nn.BatchNorm2d
+    assert swdc.count(slim).parameters <= 0.5 * swdc.count(program).parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,16 @@ from torch.nn.parallel import DistributedDataParallel
 import swdc
 from swdc.distributed import Together, whole
 from swdc.errors import PlanError
+from swdc.sparsity.baselines import METHODS
+from swdc.sparsity.method import Method
 from tests.support import randomise
 
 STEPS, BATCH = 6, 8
 PROXIMAL = {"penalty": "proximal"}
+SWD = {"method": "swd", "a_min": 1e2, "a_max": 1e4}
+AUTO = {"method": "swd", "a": "auto"}
+GROWING = {"method": "growing_l2", "delta": 0.5, "every": 1, "stabilize": 1}
+ROUNDS = {"method": "magnitude", "start": 2, "rounds": 2}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "weights, ddp": ("ddp", {"structure": "weights"}),
     "weights, fsdp": ("root", {"structure": "weights", **PROXIMAL}),
@@ -31,6 +38,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "channels, fsdp": ("root", {"structure": "channels"}),
     "channels, fsdp by layer": ("leaves", {"structure": "channels", "refresh": 4, **PROXIMAL}),
     "filters, fsdp by layer": ("leaves", {"structure": "filters", "criterion": "gradient_weight"}),
+    "rounds of weights, fsdp": ("root", {"structure": "weights", **ROUNDS}),
+    "rounds of channels, fsdp by layer": ("leaves", {"structure": "channels", **ROUNDS}),
+    "slimming, fsdp by layer": ("leaves", {"method": "slimming", "start": 4}),
+    "growing, fsdp by layer": ("leaves", {"structure": "weights", **GROWING}),
+    "automatic weights, fsdp by layer": ("leaves", {"structure": "weights", **AUTO}),
+    "automatic channels, fsdp": ("root", {"structure": "channels", **AUTO}),
 }
 
 
@@ -55,7 +68,9 @@ def train(wrap: str | None, options: dict[str, Any], rank: int = 0, size: int = 
                 fully_shard(leaf, mesh=mesh)
         fully_shard(trained, mesh=mesh)
     optimizer = torch.optim.SGD(trained.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
-    method = swdc.SWD(trained, 0.6, a_min=1e2, a_max=1e4, steps=STEPS, optimizer=optimizer, **options)
+    options = {**({} if "method" in options else SWD), **options}
+    make = partial(METHODS[options.pop("method")], trained, 0.6, steps=STEPS, optimizer=optimizer, **options)
+    method: Method = make()
     generator = torch.Generator().manual_seed(1)
     sets = []
     for step in range(STEPS):
@@ -67,15 +82,19 @@ def train(wrap: str | None, options: dict[str, Any], rank: int = 0, size: int = 
             saved = io.BytesIO()
             torch.save(method.state_dict(), saved)
             saved.seek(0)
-            method = swdc.SWD(trained, 0.6, a_min=1e2, a_max=1e4, steps=STEPS, optimizer=optimizer, **options)
+            method = make()
             method.load_state_dict(torch.load(saved))
         method.step()
         optimizer.step()
         sets.append({target.name: marked(target) for target in method.targeted()})
+    with torch.no_grad():
+        module(images[rank::size])  # after an evaluation FSDP leaves parameters gathered
     plan = method.plan()
     method.remove_()
-    weights = {name: whole(p.detach()).clone() for name, p in trained.named_parameters()}
-    return {"sets": sets, "kept": dict(plan.kept), "hash": plan.program_hash, "weights": weights}
+    with torch.no_grad():
+        output = module(images)
+    weights = {name: whole(tensor).clone() for name, tensor in trained.state_dict().items()}
+    return {"sets": sets, "kept": dict(plan.kept), "hash": plan.program_hash, "weights": weights, "output": output}
 
 
 def marked(target: Any) -> torch.Tensor:

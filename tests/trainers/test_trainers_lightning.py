@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import swdc
 from swdc.errors import PackageError, PlanError
+from swdc.sparsity.baselines.magnitude import MagnitudePruning
 from tests.trainers.support_trainers import (
     ACCUMULATE,
     BATCH,
@@ -157,6 +158,15 @@ def test_own_number_of_steps_and_a_method_made_before(pl, callback_of):
     swd = SWD(module, steps=STEPS)
     fit(pl, callback_of(swd), module)
     assert_same_weights(trained_by_hand(SWD), module.net)
+
+
+def test_a_baseline_acts_too(pl, callback_of):
+    method = partial(MagnitudePruning, target=0.5, start=2, rounds=2, every=1)
+    callback = callback_of(method)
+    module = fit(pl, callback)
+    assert_same_weights(trained_by_hand(method), module.net)
+    gone = sum(int((p == 0).sum()) for p in module.net.parameters())
+    assert gone == int(0.5 * sum(p.numel() for p in module.net.parameters()))
 
 
 def test_nothing_acts_after_training(pl, callback_of):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import nn
 
 from swdc.errors import PlanError
@@ -47,7 +46,4 @@ def _gains(program: nn.Module, ignore: Sequence[str]) -> list[Target]:
     for member in (m for part in parts for m in part.deciding):
         places.setdefault(member.tensor, []).append(member.indices.ravel())
     parameters = program.read_parameters()
-    return [
-        Target(parameters[n], n, torch.from_numpy(np.unique(np.concatenate(found))).to(parameters[n].device))
-        for n, found in places.items()
-    ]
+    return [Target.of_rows(parameters[name], name, np.unique(np.concatenate(found))) for name, found in places.items()]

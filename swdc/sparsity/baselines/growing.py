@@ -35,7 +35,8 @@ class GrowingL2(Removing):
     After ``start`` steps the set is chosen, once. From then on every step adds ``factor * w`` to the gradients of its
     weights, whose ``factor`` (lambda in Algorithm 1) is raised by ``delta`` at once and after every ``every`` steps,
     up to ``ceiling``. Another ``stabilize`` steps at the ceiling, and the set is removed; the rest of ``steps`` is
-    fine-tuning. The defaults are the authors' and take 110,000 steps: a shorter training wants a larger ``delta``.
+    fine-tuning. The defaults are of the size that the authors use, and take 110,000 steps; shorter trainings want a
+    larger ``delta``.
     The usual weight decay remains the optimizer's.
 
     ``structure="weights"``: the weights outside norms with the least magnitude, all layers together, on any module.

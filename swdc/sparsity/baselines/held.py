@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from swdc.distributed import is_spread, local, spread_like
 from swdc.errors import PlanError
 from swdc.groups import WRITES
 from swdc.plan import Plan
@@ -34,7 +35,7 @@ class Held:
             for member in group.with_role(WRITES) if len(removed) else ():
                 tensor = tensors[member.tensor]
                 name = names.get(id(tensor), member.tensor)  # a tied parameter has one mask
-                mask = masks.setdefault(name, torch.zeros_like(tensor, dtype=torch.bool))
+                mask = masks.setdefault(name, torch.zeros(tensor.shape, dtype=torch.bool, device=tensor.device))
                 mask.index_fill_(member.dim, torch.from_numpy(member.indices[removed].ravel()).to(mask.device), True)
         return cls(_parts(masks, tensors), plan)
 
@@ -42,7 +43,7 @@ class Held:
     def zero_(self) -> None:
         """Set what is gone to zero."""
         for part in self.parts:
-            part.parameter.masked_fill_(part.chosen, 0)
+            local(part.parameter).masked_fill_(local(part.chosen), 0)
 
     @torch.no_grad()
     def zero_gradients_(self) -> None:
@@ -50,7 +51,7 @@ class Held:
         for part in self.parts:
             gradient = part.parameter.grad
             if gradient is not None and gradient.layout == torch.strided:
-                gradient.masked_fill_(part.chosen, 0)
+                local(gradient).masked_fill_(local(part.chosen), 0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the masks by name, and the plan as plain data."""
@@ -72,8 +73,12 @@ class Held:
 
 
 def _parts(masks: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> tuple[Target, ...]:
-    # a buffer that writes channels goes like a parameter
-    return tuple(Target(cast(nn.Parameter, tensors[n]), n, mask.to(tensors[n].device)) for n, mask in masks.items())
+    parts = []
+    for name, mask in masks.items():
+        tensor = cast(nn.Parameter, tensors[name])  # or a buffer that writes channels, which goes just so
+        here = mask.to(tensor.device)
+        parts.append(Target(tensor, name, here if is_spread(here) else spread_like(here, tensor)))
+    return tuple(parts)
 
 
 def without_gone(plan: Plan, gone: Plan | None) -> Plan:

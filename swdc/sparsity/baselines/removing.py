@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from swdc.distributed import put_in_parts
 from swdc.groups import WRITES
 from swdc.plan import Plan
 from swdc.program import Program
@@ -117,6 +118,7 @@ class Removing(Method):
     @torch.no_grad()
     def remove_(self) -> None:
         """Remove everything targeted now and hold it at zero, whatever is still to come; again, to no effect."""
+        put_in_parts(self._model)
         self._remove(len(self.removals))
 
     def state_dict(self) -> dict[str, Any]:

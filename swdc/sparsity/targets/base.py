@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from swdc.distributed import is_spread, spread_like
+from swdc.groups import Ids
 from swdc.plan import Plan
 from swdc.sparsity.targets.scoring import Scoring
 
@@ -22,6 +24,15 @@ class Target:
     parameter: nn.Parameter
     name: str
     chosen: torch.Tensor
+
+    @classmethod
+    def of_rows(cls, parameter: nn.Parameter, name: str, rows: Ids) -> Target:
+        """Return the target of some indices, each given once, of the first dimension."""
+        chosen = torch.from_numpy(rows).to(parameter.device)
+        if is_spread(parameter):
+            mask = torch.zeros(parameter.shape, dtype=torch.bool, device=parameter.device)
+            chosen = spread_like(mask.index_fill_(0, chosen, True), parameter)
+        return cls(parameter, name, chosen)
 
 
 class Targets(Protocol):

@@ -59,8 +59,8 @@ def _target(parameter: nn.Parameter, name: str, places: list[tuple[int, Ids, Ids
     found: list[tuple[int, Any]] = [(dim, positions[gone[channels]]) for dim, positions, channels in places]
     if not any(len(positions) for _, positions in found):
         return None
-    if [dim for dim, _ in found] == [0] and not is_spread(parameter):
-        return Target(parameter, name, torch.from_numpy(np.sort(found[0][1])).to(parameter.device))
+    if [dim for dim, _ in found] == [0]:
+        return Target.of_rows(parameter, name, np.sort(found[0][1]))
     chosen = torch.zeros(parameter.shape, dtype=torch.bool, device=parameter.device)
     for dim, positions in found:
         chosen.index_fill_(dim, torch.from_numpy(positions).to(parameter.device), True)
