@@ -15,7 +15,7 @@ def test_values_are_a_list_or_the_powers_of_ten_of_a_range():
 
 @pytest.mark.parametrize("text", ["", "a", "1,,2", "1e3:1e1", "2e1:1e4", "0:1", "1:2:3"])
 def test_other_text_is_refused(text: str):
-    with pytest.raises(CommandError, match="expected .* for --a-min"):
+    with pytest.raises(CommandError, match=r"expected .* for --a-min"):
         parse_values(text, "--a-min")
 
 

@@ -11,6 +11,7 @@ from swdc.errors import CommandError
 from swdc.sweeping import Cell, Experiment, Space, Study, open_study, sweep
 from swdc.sweeping.workers import Here, workers
 
+TRAIN = Experiment("train.py:run")
 SPACE = Space((0.1, 1.0), (10.0, 100.0), (0.9,))
 
 
@@ -35,21 +36,21 @@ def product(a_min: float, a_max: float, target: float, seed: int) -> float:
 def study(tmp_path: Path) -> Callable[..., Study]:
     """Open the study of a file, a new one in every test."""
 
-    def opened(space: Space = SPACE, experiment: Experiment = Experiment("train.py:run"), **options: Any) -> Study:
+    def opened(space: Space = SPACE, experiment: Experiment = TRAIN, **options: Any) -> Study:
         return open_study(str(tmp_path / "sweep.db"), "a study", space, experiment, **options)
 
     return opened
 
 
 def run(study: Study, function: Callable[..., Any] = product) -> list[Cell]:
-    recorded = Recorded(Experiment("train.py:run"), function)
+    recorded = Recorded(TRAIN, function)
     sweep(study, recorded)
     return recorded.cells
 
 
 def test_every_cell_is_run_once_and_finished_ones_not_again(study: Callable[..., Study]):
     seen: list[tuple[int, int]] = []
-    recorded = Recorded(Experiment("train.py:run"), product)
+    recorded = Recorded(TRAIN, product)
     sweep(study(), recorded, lambda text, done, total: seen.append((done, total)))
     assert recorded.cells == SPACE.cells()
     assert seen == [(done, 4) for done in range(5)]
