@@ -55,7 +55,7 @@ def channels(model: nn.Module, target: float) -> Masks:
 
 def _threshold(scores: Tensor, target: float, left: Callable[[float], int]) -> float:
     """Return the lowest score at and under which channels have to go, by bisection over the sorted ones."""
-    candidates = [-1.0, *scores.sort().values.tolist()]
+    candidates: list[float] = [-1.0, *scores.sort().values.tolist()]
     budget = (1 - target) * left(-1.0)
     low, high = 0, len(candidates) - 1
     while low < high:
@@ -94,9 +94,9 @@ def _left_of_resnet(model: ResNet, kept: Callable[[nn.BatchNorm2d], int]) -> int
             left += _convolution(convolution, before, outputs) + 2 * outputs
             before = outputs
         if isinstance(block.shortcut, nn.Sequential):
-            convolution = block.shortcut[0]
-            assert isinstance(convolution, nn.Conv2d)
-            left += _convolution(convolution, inputs, last) + 2 * last
+            projection = block.shortcut[0]
+            assert isinstance(projection, nn.Conv2d)
+            left += _convolution(projection, inputs, last) + 2 * last
         left += 2 * last
     return left + (last + 1) * model.fc.out_features
 
@@ -113,7 +113,7 @@ def _hidden_units(model: GCN, target: float) -> Masks:
 
     def left(threshold: float) -> int:
         kept = int((norms > threshold).sum())
-        return kept * (inputs + 1) + kept * outputs + outputs
+        return int(kept * (inputs + 1) + kept * outputs + outputs)
 
     gone = norms <= _threshold(norms, target, left)
     return {"conv1.lin.weight": gone[:, None].expand_as(weight), "conv1.bias": gone}

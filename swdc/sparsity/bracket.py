@@ -15,6 +15,7 @@ Numbers = Callable[[], Iterable[Array]]
 
 _SAMPLE = 16384
 _CROWDED = 1 / 8
+_LARGEST = 2.0**127
 _LEAST = 2.0**-10  # of the threshold: training moves it by about as much in a step
 
 
@@ -89,5 +90,4 @@ def _sample(numbers: Iterable[Array], stride: int) -> Array:
 
 
 def _single(value: float) -> np.float32:
-    with np.errstate(over="ignore"):
-        return np.float32(value)
+    return np.float32(value if abs(value) < _LARGEST else math.copysign(math.inf, value))

@@ -51,17 +51,18 @@ class Budget:
         self._widths = self._dimensions.widths
         found = self._terms(program)
         longest = max((len(slots) for _, slots in found), default=1)
-        self._factors = np.array([slots + [ONE] * (longest - len(slots)) for _, slots in found], dtype=np.int64)
+        factors = np.array([slots + [ONE] * (longest - len(slots)) for _, slots in found], dtype=np.int64)
+        self._factors = np.ascontiguousarray(factors.T)
         self._coefficients = np.array([coefficient for coefficient, _ in found], dtype=np.float64)
         self._new_biases = self._folding(program) if kind == "parameters" else []
 
     def cost(self, widths: Ids) -> int:
         """Return the cost when group ``k`` keeps ``widths[k]`` channels."""
-        if len(self._factors) == 0:
+        if self._factors.size == 0:
             return 0
         sizes = self._dimensions.sizes(widths)
         biases = sum(float(sizes[slot]) for groups, slot in self._new_biases if (widths < self._widths)[groups].any())
-        return round(float((self._coefficients * sizes[self._factors].prod(1)).sum()) + biases)
+        return round(float(self._coefficients @ np.multiply.reduce(sizes[self._factors])) + biases)
 
     @property
     def full(self) -> int:

@@ -16,6 +16,8 @@ from swdc.program import Program
 Floats = npt.NDArray[np.float64]
 ONE = 0
 """The slot of the constant one."""
+_FEW = 2**16
+"""Entries up to which a full matrix is faster than a sparse one."""
 _NONE, _NOTHING = np.zeros(0, dtype=np.int64), np.zeros(0)
 
 
@@ -29,7 +31,7 @@ class Dimensions:
         self._slots: dict[Any, int] = {}
         self._constant: list[float] = [1.0]
         self._linear: list[tuple[int, Ids, Floats]] = []
-        self._assembled: tuple[csr_array, Floats] | None = None
+        self._assembled: tuple[csr_array | Floats, Floats] | None = None
 
     def slot(self, value: Value, dim: int) -> int:
         """Return the number of a dimension of a value."""
@@ -60,7 +62,9 @@ class Dimensions:
     def sizes(self, widths: Ids) -> Floats:
         """Return the size of every numbered dimension when group ``k`` keeps ``widths[k]`` channels."""
         if self._assembled is None:
-            self._assembled = self._matrix(), np.array(self._constant)
+            matrix = self._matrix()
+            few = matrix.shape[0] * matrix.shape[1] <= _FEW
+            self._assembled = matrix.toarray() if few else matrix, np.array(self._constant)
         matrix, constants = self._assembled
         sizes: Floats = matrix @ widths + constants
         return sizes

@@ -14,7 +14,7 @@ from swdc.distributed import Together, joined_like, local
 from swdc.errors import PlanError
 from swdc.sparsity import bitwise
 from swdc.sparsity.bracket import Array, Bracket
-from swdc.sparsity.pieces import PIECE, flat
+from swdc.sparsity.pieces import PIECE, flat, packs
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -48,35 +48,33 @@ class Lowest:
         return self._on_device(tensors, count)
 
     def _on_host(self, tensors: Tensors, count: int) -> dict[str, torch.Tensor]:
-        total = sum(t.numel() for t in tensors.values())
-        self.last = self._bracket.smallest(partial(self._numbers, tensors), count, total)
-        return {name: self._mask(tensor) for name, tensor in tensors.items()}
+        names = list(tensors)
+        held = [[names[number] for number in pack] for pack in packs(list(tensors.values()))]
+        arrays = [_joined([tensors[name] for name in pack]) for pack in held]
+        self.last = self._bracket.smallest(
+            partial(self._numbers, arrays, tensors), count, sum(len(array) for array in arrays)
+        )
+        masks: dict[str, torch.Tensor] = {}
+        for pack, array in zip(held, arrays, strict=True):
+            marked, first = np.empty(len(array), dtype=bool), 0
+            for values in self._pieces(array):
+                np.less_equal(values, self.last, out=marked[first : first + len(values)])
+                first += len(values)
+            shapes = [tensors[name] for name in pack]
+            masks.update(zip(pack, _shaped(torch.from_numpy(marked), shapes), strict=True))
+        return masks
 
-    def _mask(self, tensor: torch.Tensor) -> torch.Tensor:
-        like = torch.contiguous_format if flat(tensor) is None else torch.preserve_format
-        mask = torch.empty_like(tensor, dtype=torch.bool, memory_format=like)
-        [marked], first = flat(mask) or [], 0
-        for values in self._pieces(tensor):
-            np.less_equal(values, self.last, out=marked.numpy()[first : first + len(values)])
-            first += len(values)
-        return mask
-
-    def _numbers(self, tensors: Tensors) -> Iterator[Array]:
-        for name, tensor in tensors.items():
-            for values in self._pieces(tensor):
+    def _numbers(self, arrays: list[torch.Tensor], tensors: Tensors) -> Iterator[Array]:
+        for array in arrays:
+            for values in self._pieces(array):
                 if not np.maximum.reduce(values) < np.inf:
-                    raise not_finite(name)
+                    raise _not_finite_of(tensors)
                 yield values
 
-    def _pieces(self, tensor: torch.Tensor) -> Iterator[Array]:
-        """Yield the numbers of a tensor piece by piece, those of 16 bits in float32."""
-        views = flat(tensor)
-        whole = tensor.reshape(-1) if views is None else views[0]
-        if whole.element_size() < 4:
-            whole = whole.float()
-        array: Array = whole.numpy()
-        for first in range(0, len(array), PIECE):
-            values = array[first : first + PIECE]
+    def _pieces(self, array: torch.Tensor) -> Iterator[Array]:
+        """Yield the numbers of a tensor of one dimension piece by piece, those of 16 bits in float32."""
+        for piece in (array,) if len(array) <= PIECE else torch.split(array, PIECE):
+            values: Array = (piece.float() if piece.element_size() < 4 else piece).numpy()
             yield np.abs(values) if self._magnitudes else values
 
     def _on_device(self, tensors: Tensors, count: int) -> dict[str, torch.Tensor]:
@@ -109,7 +107,33 @@ class Lowest:
             self._finite = torch.ones((), dtype=torch.bool, pin_memory=numbers.is_cuda)
         self._finite.copy_(numbers.max().isfinite(), non_blocking=True)
         if not self._finite:
-            raise not_finite(next((n for n, t in tensors.items() if not t.isfinite().all()), "a tensor"))
+            raise _not_finite_of(tensors)
+
+
+def _joined(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Return tensors as one of one dimension; a single one as a view in the order of its memory."""
+    if len(tensors) > 1:
+        return torch.cat([t.reshape(-1) for t in tensors])
+    views = flat(*tensors)
+    return tensors[0].reshape(-1) if views is None else views[0]
+
+
+def _shaped(joined: torch.Tensor, like: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Return what ``_joined`` made of tensors like these in their shapes."""
+    if len(like) > 1:
+        return [
+            m.view(t.shape)
+            for m, t in zip(torch.split_with_sizes(joined, [t.numel() for t in like]), like, strict=True)
+        ]
+    (tensor,) = like
+    if tensor.is_contiguous() or flat(tensor) is None:
+        return [joined.view(tensor.shape)]
+    outputs, inputs, *sides = tensor.shape
+    return [joined.view(outputs, *sides, inputs).permute(0, 3, 1, 2)]
+
+
+def _not_finite_of(tensors: Tensors) -> PlanError:
+    return not_finite(next((n for n, t in tensors.items() if not t.isfinite().all()), "a tensor"))
 
 
 def not_finite(name: str) -> PlanError:

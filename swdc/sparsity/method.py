@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from swdc.distributed import local
 from swdc.errors import PlanError
 from swdc.plan import Plan
+from swdc.sparsity.gap import Gap, Metric, gap_of
 from swdc.sparsity.ownership import Ownership
 from swdc.sparsity.targets import Target, Targets
 
@@ -76,6 +77,23 @@ class Method(ABC):
                 weight.masked_fill_(chosen, 0)
             else:
                 weight.index_fill_(0, chosen, 0)
+
+    def gap(self, metric: Metric) -> Gap:
+        """Return a metric of the model now, and as it would be if what is targeted were cut now.
+
+        ``metric`` takes nothing and returns one number: the loss or the accuracy on held-out data, with the model in
+        evaluation mode. What is targeted is zero while it is evaluated for the second time; then weights, buffers
+        (such as the statistics of batch norms) and modes are put back bit for bit, also if the metric raises::
+
+            gap = swd.gap(lambda: accuracy(program, held_out))     # after the optimizer's step, say once an epoch
+            if gap.difference > -0.001: ...                        # a cut now would cost less than 0.1 points
+
+        The network can be cut when the difference has come down to the noise of the metric, and stays there for some
+        evaluations. A difference that is still large near the end of training says that ``a_max`` is too low for this
+        target, or the training too short. With ``a="auto"`` it is zero after the last step.
+        """
+        parameters = [target.parameter for target in self._targets.candidates()]
+        return gap_of(self._targets.model, parameters, self.remove_, metric)
 
     def plan(self) -> Plan:
         """Return the plan that removes what is targeted now.

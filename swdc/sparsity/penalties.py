@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch.optim import ASGD, SGD, Optimizer
 
 from swdc.errors import PlanError
-from swdc.sparsity.method import gradient_of
 from swdc.sparsity.norms import Norm
 from swdc.sparsity.ownership import rates_of
-from swdc.sparsity.pulling import change_, pull_
+from swdc.sparsity.pulling import change_all_, pull_all_
 from swdc.sparsity.targets import Target
 
 GRADIENT, PROXIMAL = "gradient", "proximal"
@@ -64,11 +64,10 @@ class GradientPenalty:
 
     def act(self, targets: Sequence[Target], strength: float) -> None:
         """Add to the gradients."""
-        rates = {} if self._descent is None else rates_of(self._descent)
-        for target in targets:
-            rate = float(rates.get(id(target.parameter), 0))
-            scale = strength if rate * strength <= 1 else 1 / rate
-            pull_(gradient_of(target.parameter), target, scale, self._gradient)
+        if self._descent is None:
+            pull_all_(targets, strength, self._gradient)
+        for rate, those in () if self._descent is None else _by_rate(targets, self._descent):
+            pull_all_(those, strength if rate * strength <= 1 else 1 / float(rate), self._gradient)
 
     def follow(self) -> None:
         """Do nothing: the step has done it all."""
@@ -94,7 +93,17 @@ class ProximalPenalty:
     def follow(self) -> None:
         """Shrink it, once."""
         (targets, strength), self._due = self._due, ((), 0.0)
-        rates = rates_of(self._optimizer)
-        for target in targets:
-            length = rates[id(target.parameter)] * strength
-            change_(target, lambda weight, length=length: self._proximal(weight, length))  # type: ignore[misc]
+        for rate, those in _by_rate(targets, self._optimizer):
+            change_all_(those, partial(self._shrunk, length=rate * strength))
+
+    def _shrunk(self, weight: torch.Tensor, length: float | torch.Tensor) -> torch.Tensor:
+        return self._proximal(weight, length)
+
+
+def _by_rate(targets: Sequence[Target], optimizer: Optimizer) -> list[tuple[float | torch.Tensor, list[Target]]]:
+    """Return what is targeted by the rate of its group of parameters."""
+    rates, found = rates_of(optimizer), dict[int, tuple[float | torch.Tensor, list[Target]]]()
+    for target in targets:
+        rate = rates[id(target.parameter)]
+        found.setdefault(id(rate), (rate, []))[1].append(target)
+    return list(found.values())

@@ -1,13 +1,26 @@
-"""Tensors as flat views, and in pieces that stay in the cache of one core."""
+"""Tensors in pieces that stay in the cache of one core: large ones cut, small ones packed together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
 PIECE = 32768
 """Numbers in a piece: the most for which torch wakes no other thread."""
+
+
+def packs(tensors: Sequence[torch.Tensor]) -> list[list[int]]:
+    """Return the numbers of the tensors, in order: of those together that are of one kind and fit in one piece."""
+    found: list[list[int]] = []
+    kind, room = None, 0
+    for number, tensor in enumerate(tensors):
+        room -= tensor.numel()
+        if room < 0 or kind != (tensor.dtype, tensor.device):
+            kind, room = (tensor.dtype, tensor.device), PIECE - tensor.numel()
+            found.append([])
+        found[-1].append(number)
+    return found
 
 
 def flat(*tensors: torch.Tensor) -> list[torch.Tensor] | None:
@@ -21,8 +34,8 @@ def flat(*tensors: torch.Tensor) -> list[torch.Tensor] | None:
 
 def pieces(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     """Yield the same pieces of tensors of one shape, as views; the tensors themselves where no flat views exist."""
-    views = flat(*tensors)
-    if views is None or views[0].numel() <= PIECE:
+    views = None if tensors[0].numel() <= PIECE else flat(*tensors)
+    if views is None:
         yield tensors
     else:
         yield from zip(*(torch.split(view, PIECE) for view in views), strict=True)

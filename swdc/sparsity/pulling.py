@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
-from swdc.distributed import local
-from swdc.sparsity.pieces import pieces
+from swdc.distributed import is_spread, local
+from swdc.sparsity.method import gradient_of
+from swdc.sparsity.pieces import packs, pieces
 from swdc.sparsity.targets.base import Target
 
 Tensors = Callable[[torch.Tensor], torch.Tensor]
+
+
+def pull_all_(targets: Sequence[Target], scale: float, slope: Tensors) -> None:
+    """Add ``scale * slope(w)`` to the gradients of what is targeted (see ``pull_``), in few operations."""
+    whole, small = _apart(targets)
+    for target in whole:
+        pull_(gradient_of(target.parameter), target, scale, slope)
+    for pack in small:
+        weights, chosen = _joined(pack)
+        pulled = slope(weights) * chosen.to(weights.dtype)
+        gradients = [gradient_of(target.parameter) for target in pack]
+        torch._foreach_add_(gradients, _shaped(pulled, gradients), alpha=scale)
+
+
+def change_all_(targets: Sequence[Target], changed: Tensors) -> None:
+    """Put ``changed(w)`` in the place of what is targeted (see ``change_``), in few operations."""
+    whole, small = _apart(targets)
+    for target in whole:
+        change_(target, changed)
+    for pack in small:
+        weights, chosen = _joined(pack)
+        parameters = [target.parameter.detach() for target in pack]
+        torch._foreach_copy_(parameters, _shaped(torch.where(chosen, changed(weights), weights), parameters))
 
 
 def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) -> None:
@@ -40,6 +64,30 @@ def change_(target: Target, changed: Tensors) -> None:
         return
     for some, where in _parts(weight, chosen):
         some.copy_(torch.where(where, changed(_wide(some)), some))
+
+
+def _apart(targets: Sequence[Target]) -> tuple[list[Target], list[list[Target]]]:
+    """Return those to treat one by one, and packs of small ones that go together."""
+    simple = [t.chosen.dtype == torch.bool and t.parameter.element_size() >= 4 for t in targets]
+    simple = [s and not is_spread(t.parameter) for s, t in zip(simple, targets, strict=True)]
+    found = [target for target, plain in zip(targets, simple, strict=True) if plain]
+    small = [[found[number] for number in pack] for pack in packs([target.parameter for target in found])]
+    single = [target for target, plain in zip(targets, simple, strict=True) if not plain]
+    return single + [pack[0] for pack in small if len(pack) == 1], [pack for pack in small if len(pack) > 1]
+
+
+def _joined(pack: Sequence[Target]) -> tuple[torch.Tensor, torch.Tensor]:
+    weights, chosen = [target.parameter for target in pack], [target.chosen for target in pack]
+    return torch.cat([_line(w) for w in weights]).detach(), torch.cat([_line(c) for c in chosen])
+
+
+def _line(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor if tensor.dim() == 1 else tensor.reshape(-1)
+
+
+def _shaped(joined: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    parts = torch.split_with_sizes(joined, [t.numel() for t in like])
+    return [part if t.dim() == 1 else part.view(t.shape) for part, t in zip(parts, like, strict=True)]
 
 
 def _wide(tensor: torch.Tensor) -> torch.Tensor:

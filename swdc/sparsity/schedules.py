@@ -1,17 +1,19 @@
 """How the coefficient of a penalty grows over training: plain functions of the step.
 
 Each takes the step ``s``, the values at the start and at the end, and the number of steps; from step ``steps`` on it
-stays at the end.
+stays at the end. A function of one's own gets the bounds as they were given, ``None`` if they were not.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from swdc.errors import PlanError
 
-Schedule = Callable[[int, float, float, int], float]
+Schedule = Callable[[int, Any, Any, int], float]
+"""A function of the step, the value at the start, that at the end, and the number of steps."""
 
 
 def exponential(s: int, start: float, end: float, steps: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -10,11 +11,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from swdc.errors import PlanError
+from swdc.sparsity.automatic import AUTO, AutomaticPenalty, course
 from swdc.sparsity.method import Method
-from swdc.sparsity.norms import Norm, find_norm
-from swdc.sparsity.penalties import GRADIENT, penalty_of
+from swdc.sparsity.norms import L2, Norm, find_norm
+from swdc.sparsity.penalties import GRADIENT, Penalty, penalty_of
 from swdc.sparsity.saliency import Saliency
-from swdc.sparsity.schedules import Schedule, find_schedule
+from swdc.sparsity.schedules import SCHEDULES, Schedule, constant, exponential, find_schedule
 from swdc.sparsity.targets import Target, targets_of
 
 
@@ -47,6 +49,14 @@ class SWD(Method):
     same pull to first order in the rate, but stable at any ``a``, and apart from momentum and moments. The gradient
     form diverges where ``lr a mu`` exceeds 2; with SGD given as ``optimizer`` its ``a mu`` is held at ``1 / lr``.
 
+    ``a="auto"`` needs neither ``a_min`` nor ``a_max``, only the ``optimizer`` to follow::
+
+        swd = SWD(program, target=0.9, a="auto", steps=epochs * len(loader), optimizer=optimizer)
+
+    After each of its steps what is targeted is shrunk so that its share of the norm of all that can be targeted
+    follows a set course to zero (``swdc.sparsity.automatic``). At the last step it is exactly zero: the removal
+    changes nothing. ``penalty``, ``norm``, ``schedule`` and ``mu`` play no part then.
+
     ``criterion`` scores single weights (``swdc.sparsity.saliency``), ``norm`` is what is pulled on
     (``swdc.sparsity.norms``), and ``schedule`` how ``a`` grows (``swdc.sparsity.schedules``).
 
@@ -59,32 +69,42 @@ class SWD(Method):
     name = "swd"
 
     def __init__(
-        self, model: nn.Module, target: float, structure: str = "channels", *, a_min: float, a_max: float,
-        steps: int | None = None, mu: float = 5e-4, penalty: str = GRADIENT,
+        self, model: nn.Module, target: float, structure: str = "channels", *, a_min: float | None = None,
+        a_max: float | None = None, a: str | None = None, steps: int | None = None, mu: float = 5e-4,
+        penalty: str = GRADIENT,
         norm: str | Norm | Callable[[torch.Tensor], torch.Tensor] = "l2", schedule: str | Schedule = "exponential",
         criterion: str | Saliency = "magnitude", refresh: int = 1, optimizer: Optimizer | None = None,
         ignore: Iterable[str] = (),
     ) -> None:  # fmt: skip
-        for name, value in (("a_min", a_min), ("a_max", a_max), ("mu", mu)):
-            if not 0 < value < float("inf"):
-                raise PlanError(f"expected {name} as a positive number, got {value}")
+        if not 0 < mu < math.inf:
+            raise PlanError(f"expected mu as a positive number, got {mu}")
         if not isinstance(refresh, int) or isinstance(refresh, bool) or refresh < 1:
             raise PlanError(f"expected refresh as a whole number of steps, at least 1, got {refresh!r}")
-        chosen = find_norm(norm)
-        self._penalty, self._schedule = penalty_of(penalty, chosen, optimizer), find_schedule(schedule)
+        chosen, self._schedule = find_norm(norm), find_schedule(schedule)
+        _check_coefficient(a, a_min, a_max, self._schedule, chosen, optimizer)
         targets = targets_of(model, target, structure, ignore, criterion)
         settings = {
-            "target": target, "structure": structure, "a_min": a_min, "a_max": a_max, "mu": mu, "penalty": penalty,
-            "norm": chosen.name, "schedule": getattr(schedule, "__name__", schedule), "criterion": targets.scoring.name,
-            "refresh": refresh,
+            "target": target, "structure": structure, "a": a, "a_min": a_min, "a_max": a_max, "mu": mu,
+            "penalty": penalty, "norm": chosen.name, "schedule": getattr(schedule, "__name__", schedule),
+            "criterion": targets.scoring.name, "refresh": refresh,
         }  # fmt: skip
+        self._penalty: Penalty = penalty_of(penalty, chosen, optimizer)
+        self._automatic: AutomaticPenalty | None = None
         super().__init__(targets, steps, optimizer, settings)
+        if a == AUTO and optimizer is not None:
+            self._penalty = self._automatic = AutomaticPenalty(self._ownership.parameters.values(), optimizer)
         self.a_min, self.a_max, self.mu, self.refresh = a_min, a_max, mu, refresh
         self._chosen: list[Target] = []
 
     @property
     def a(self) -> float:
-        """The coefficient of the next step (eq. 3, unless another schedule was asked for)."""
+        """The coefficient of the next step (eq. 3, unless another schedule was asked for).
+
+        With ``a="auto"`` that which the last step amounted to: with this ``a`` the proximal penalty would have shrunk
+        as much (0 where nothing was shrunk, infinite where all was).
+        """
+        if self._automatic is not None:
+            return self._automatic.coefficient(self.mu)
         return self._schedule(self.s, self.a_min, self.a_max, self.steps)
 
     def _act(self) -> None:
@@ -92,7 +112,14 @@ class SWD(Method):
         self._targets.scoring.observe()
         if self.s % self.refresh == 0 or not self._chosen:
             self._chosen = self._pulled()
-        self._penalty.act(self._chosen, self.a * self.mu)
+        self._penalty.act(self._chosen, self._strength())
+
+    def _strength(self) -> float:
+        if self._automatic is not None:
+            return course(self.s, self.steps)
+        if not 0 <= self.a < math.inf:
+            raise PlanError(f"expected a schedule of numbers that are not negative, got {self.a} at step {self.s}")
+        return self.a * self.mu
 
     def _pulled(self) -> list[Target]:
         """Return what is pulled towards zero now."""
@@ -100,7 +127,7 @@ class SWD(Method):
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Shrink what is targeted, with ``penalty="proximal"``."""
+        """Shrink what is targeted, with ``penalty="proximal"`` or ``a="auto"``."""
         self._penalty.follow()
 
     def state_dict(self) -> dict[str, Any]:
@@ -110,14 +137,42 @@ class SWD(Method):
             **super().state_dict(),
             "chosen": {target.name: target.chosen.clone() for target in stands},
             "scores": self._targets.scoring.state_dict(),
+            "course": {} if self._automatic is None else self._automatic.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state that ``state_dict`` returned; ``PlanError`` if its settings are not these."""
         super().load_state_dict(state)
         self._targets.scoring.load_state_dict(state.get("scores", {}))
+        if self._automatic is not None:
+            self._automatic.load_state_dict(state.get("course", {}))
         parameters = self._ownership.parameters
         self._chosen = [
             Target(parameters[name], name, chosen.to(parameters[name].device, copy=True))
             for name, chosen in state.get("chosen", {}).items()
         ]
+
+
+def _check_coefficient(
+    a: str | None, a_min: float | None, a_max: float | None, schedule: Schedule, norm: Norm,
+    optimizer: Optimizer | None,
+) -> None:  # fmt: skip
+    """Raise ``PlanError`` unless the coefficient is given by its bounds, or ``"auto"`` with what that needs."""
+    if a not in (None, AUTO):
+        raise PlanError(f"expected a as 'auto', or bounds a_min and a_max in its place, got {a!r}")
+    if a == AUTO:
+        if a_min is not None or a_max is not None:
+            raise PlanError("expected no a_min and a_max with a='auto', which takes their place; give one or the other")
+        if schedule is not exponential or norm is not L2:
+            raise PlanError("expected the norm and schedule as they are with a='auto', which shrinks along its own")
+        if not isinstance(optimizer, Optimizer):
+            raise PlanError(
+                f"expected optimizer= as a torch.optim.Optimizer for a='auto', whose steps the shrinkage follows, got "
+                f"{type(optimizer).__name__}"
+            )
+        return
+    bounded = {"a_max"} if schedule is constant else {"a_min", "a_max"}
+    needed = bounded if schedule in SCHEDULES.values() else set()
+    for name, value in (("a_min", a_min), ("a_max", a_max)):
+        if (value is not None or name in needed) and not (isinstance(value, int | float) and 0 < value < math.inf):
+            raise PlanError(f"expected {name} as a positive number, got {value}; or give a='auto' and no bounds")

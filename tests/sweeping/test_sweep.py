@@ -28,6 +28,9 @@ class Recorded(Here):
         self._function = kept
 
 
+TRAIN = Experiment("train.py:run")
+
+
 def product(a_min: float, a_max: float, target: float, seed: int) -> float:
     return a_min * a_max
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import torch
 from torch import nn
 
-from swdc.distributed import is_spread, spread_like
 from swdc.errors import PlanError
 from swdc.groups import FREE, Bools, Ids
 from swdc.plan import Plan
@@ -17,6 +13,8 @@ from swdc.sparsity.choosing import Chooser
 from swdc.sparsity.planning import ignored_groups
 from swdc.sparsity.saliency import Saliency, magnitude
 from swdc.sparsity.targets.base import Target
+from swdc.sparsity.targets.cut import Cut
+from swdc.sparsity.targets.pulled import Pulled
 from swdc.sparsity.targets.segments import Segments
 from swdc.sparsity.targets.structures import CHANNELS, costs_of, parts_of
 
@@ -45,24 +43,36 @@ class ChannelTargets:
         self._costs = costs_of(program, structure, self._parts)
         self._segments = Segments(program, self._parts, saliency)
         self.scoring = self._segments.scoring
-        self._pulls = self._segments.pulls()
+        self._pulled = Pulled(self._segments.pulls())
+        self._full, self._emptying = self._costs.full, program.facts.policy == FREE
+        widths = np.array([group.width for group in program.groups])
+        self._cut = Cut(self._segments.groups, self._segments.starts, widths, self._costs, self._emptying)
         self._choose(target)  # fails now rather than at the first step where the budget cannot be met
 
     def find(self, share: float | None = None) -> list[Target]:
         """Return the gains and shifts, or all that writes, of the channels that would go."""
-        chooser, widths = self._choose(self._share if share is None else share)
-        gone = np.zeros(self._segments.total, dtype=bool)
-        for part, start in zip(self._parts, self._segments.starts, strict=True):
-            gone[start + chooser.order(part.number)[int(widths[part.number]) :]] = True
-        return self._pulled(gone)
+        if share is not None and share != self._share:
+            return self._pulled.targets(self._gone(share))
+        gone = self._cut.find(values := self._segments.values(), self._budget(self._share))
+        if gone is None:
+            gone = self._gone(self._share)
+            self._cut.remember(float(values[gone].max(initial=0)))
+        return self._pulled.targets(gone)
 
     def candidates(self) -> list[Target]:
         """Return the gains and shifts, or all that writes, of all channels."""
-        return self._pulled(np.ones(self._segments.total, dtype=bool))
+        return self._pulled.targets(np.ones(self._segments.total, dtype=bool))
 
-    def _pulled(self, gone: Bools) -> list[Target]:
-        found = [_target(parameter, name, places, gone) for name, (parameter, places) in self._pulls.items()]
-        return [target for target in found if target is not None]
+    def _gone(self, share: float) -> Bools:
+        """Return which channels go, by the order of all."""
+        chooser, widths = self._choose(share)
+        gone = np.zeros(self._segments.total, dtype=bool)
+        for part, start in zip(self._parts, self._segments.starts, strict=True):
+            gone[start + chooser.order(part.number)[int(widths[part.number]) :]] = True
+        return gone
+
+    def _budget(self, share: float) -> float:
+        return (1 - share) * self._full
 
     def plan(self, share: float | None = None) -> Plan:
         """Return the plan."""
@@ -77,18 +87,5 @@ class ChannelTargets:
     def _choose(self, share: float) -> tuple[Chooser, Ids]:
         program = self._program
         scores = self._segments.scores(len(program.groups))
-        chooser = Chooser(program.groups, scores, emptying=program.facts.policy == FREE)
-        return chooser, chooser.smallest("global", self._costs, (1 - share) * self._costs.full)
-
-
-def _target(parameter: nn.Parameter, name: str, places: list[tuple[int, Ids, Ids]], gone: Bools) -> Target | None:
-    """Return what goes of a parameter, whose ``places`` give positions along a dimension and their channels."""
-    found: list[tuple[int, Any]] = [(dim, positions[gone[channels]]) for dim, positions, channels in places]
-    if not any(len(positions) for _, positions in found):
-        return None
-    if [dim for dim, _ in found] == [0] and not is_spread(parameter):
-        return Target(parameter, name, torch.from_numpy(np.sort(found[0][1])).to(parameter.device))
-    chosen = torch.zeros(parameter.shape, dtype=torch.bool, device=parameter.device)
-    for dim, positions in found:
-        chosen.index_fill_(dim, torch.from_numpy(positions).to(parameter.device), True)
-    return Target(parameter, name, spread_like(chosen, parameter))
+        chooser = Chooser(program.groups, scores, emptying=self._emptying)
+        return chooser, chooser.smallest("global", self._costs, self._budget(share))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.distributed import whole
+from swdc.distributed import is_spread, whole
 from swdc.groups import Ids, Member
 from swdc.program import Program
 from swdc.sparsity.criteria import Scores
@@ -33,6 +33,8 @@ class Segments:
         self._parts, self._tensors = parts, program.tensors
         widths = np.array([part.width for part in parts], dtype=np.int64)
         self.starts, self.total = np.cumsum(widths) - widths, int(widths.sum())
+        self._widths, self._segments = widths, np.repeat(np.arange(len(parts)), widths)
+        self.groups = np.repeat([part.number for part in parts], widths)
         self._by_norm = saliency is magnitude
         self._gains = {m.tensor for part in parts if part.by_gain for m in part.deciding}
         self._of_gains = np.repeat([part.by_gain for part in parts], widths)
@@ -45,6 +47,11 @@ class Segments:
         self._positions = np.concatenate([o + positions for o, (_, positions, _) in zip(offsets, places, strict=True)])
         self._channels = np.concatenate([channels for _, _, channels in places])
         self._counts = np.bincount(self._channels, minlength=self.total)
+        relative = np.array([self._by_norm and not part.by_gain for part in parts])
+        self._relative = relative if relative.any() else None
+        only_gains = self._by_norm and not relative.any() and not any(is_spread(p) for p, _ in deciding.values())
+        gains: list[torch.Tensor] = [parameter for parameter, _ in deciding.values()]
+        self._magnitudes = gains if only_gains else None
 
     def pulls(self) -> dict[str, tuple[nn.Parameter, list[Place]]]:
         """Return the parameters that are pulled, with the places of the channels in them."""
@@ -52,19 +59,31 @@ class Segments:
 
     def scores(self, groups: int) -> Scores:
         """Return scores for each of a number of groups, ``None`` for those that are not among the parts."""
-        sums = torch.cat([self._reduced(name, dim) for name, dim in self._sums]).double().cpu().numpy()
+        found: Scores = [None] * groups
+        for part, own in zip(self._parts, np.split(self.values(), self.starts[1:]), strict=True):
+            found[part.number] = own
+        return found
+
+    def values(self) -> Floats:
+        """Return the score of every channel."""
+        sums = self._gathered().double().cpu().numpy()
         summed = np.bincount(self._channels, weights=sums[self._positions], minlength=self.total)
-        values: Floats = summed.astype(np.float64)
+        values: Floats = summed.astype(np.float64, copy=False)
         if self._by_norm:
             values = np.where(self._of_gains, values / self._counts, np.sqrt(values))
         if not np.isfinite(values).all():
             odd = (n for n, _ in self._sums if whole((~self.scoring.of(n).isfinite()).sum()))
             raise not_finite(next(odd, "the scores"))
-        found: Scores = [None] * groups
-        for part, own in zip(self._parts, np.split(values, self.starts[1:]), strict=True):
-            relative = self._by_norm and not part.by_gain
-            found[part.number] = own / max(own.mean(), np.finfo(np.float64).tiny) if relative else own
-        return found
+        if self._relative is not None:
+            means = np.add.reduceat(values, self.starts) / self._widths
+            values = values / np.where(self._relative, np.maximum(means, np.finfo(np.float64).tiny), 1)[self._segments]
+        return values
+
+    def _gathered(self) -> torch.Tensor:
+        """Return the sums of all tensors that decide, one after the other."""
+        if self._magnitudes is not None:
+            return torch.cat(self._magnitudes).detach().abs()
+        return torch.cat([self._reduced(name, dim) for name, dim in self._sums])
 
     def _reduced(self, name: str, dim: int) -> torch.Tensor:
         """Return the sum of the scores of a tensor, or of their squares, for each index of a dimension."""
