@@ -191,10 +191,11 @@ def _print(
         for row in rows
     ]
     output.table(experiment.name, ["target", "a_max", "a_min", "seed", *names], cells)
+    metric = experiment.metric_of(rows[0].results) if rows else ""
     for each in best:
         seeds = f", mean of {each.seeds} seeds" if each.seeds > 1 else ""
         where = f"a_min {each.a_min:g}, a_max {each.a_max:g}"
-        output.line(f"target {each.target:g}: best {experiment.metric or 'value'} {each.value:.5g} at {where}{seeds}")
+        output.line(f"target {each.target:g}: best {metric} {each.value:.5g} at {where}{seeds}")
     output.notes(f"{row.cell} failed: {row.reason}" for row in failed)
 
 

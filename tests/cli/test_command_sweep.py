@@ -24,7 +24,7 @@ def test_a_sweep_leaves_a_table_a_csv_file_and_a_picture(experiment: str):
     values = ("--a-min", "0.1,1", "--a-max", "1e3:1e4", "--target", "0.9,0.5")
     result = run("sweep", experiment, *values, "--csv", "out/cells.csv", "--picture", "out/cells.png")
     assert result.exit_code == 0, result.stderr
-    assert "target 0.9: best value 89.9 at a_min 0.1, a_max 1000" in result.stdout
+    assert "target 0.9: best accuracy 89.9 at a_min 0.1, a_max 1000" in result.stdout
     with open("out/cells.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8

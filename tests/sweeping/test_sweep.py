@@ -11,6 +11,7 @@ from swdc.errors import CommandError
 from swdc.sweeping import Cell, Experiment, Space, Study, open_study, sweep
 from swdc.sweeping.workers import Here, workers
 
+TRAIN = Experiment("train.py:run")
 SPACE = Space((0.1, 1.0), (10.0, 100.0), (0.9,))
 
 
@@ -45,14 +46,14 @@ def study(tmp_path: Path) -> Callable[..., Study]:
 
 
 def run(study: Study, function: Callable[..., Any] = product) -> list[Cell]:
-    recorded = Recorded(Experiment("train.py:run"), function)
+    recorded = Recorded(TRAIN, function)
     sweep(study, recorded)
     return recorded.cells
 
 
 def test_every_cell_is_run_once_and_finished_ones_not_again(study: Callable[..., Study]):
     seen: list[tuple[int, int]] = []
-    recorded = Recorded(Experiment("train.py:run"), product)
+    recorded = Recorded(TRAIN, product)
     sweep(study(), recorded, lambda text, done, total: seen.append((done, total)))
     assert recorded.cells == SPACE.cells()
     assert seen == [(done, 4) for done in range(5)]

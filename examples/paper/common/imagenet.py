@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, Subset
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDE = 224
+WORKERS = os.cpu_count() or 1
+"""Processes that read images."""
 
 
 class ImageNetTask:
@@ -24,7 +26,7 @@ class ImageNetTask:
         if subset is not None:
             rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:subset]
             train = Subset(train, rows.tolist())
-        options: dict[str, Any] = {"batch_size": batch, "num_workers": os.cpu_count() or 1}
+        options: dict[str, Any] = {"batch_size": batch, "num_workers": WORKERS}
         self._train = DataLoader(train, shuffle=True, pin_memory=device != "cpu", **options)
         self._test = DataLoader(test, **options)
         self._device = device
