@@ -106,8 +106,9 @@ class Together:
 def put_in_parts(model: nn.Module) -> None:
     """Let go of the whole parameters that FSDP2 keeps after a forward without backward, which would hide changes."""
     for module in model.modules():
-        if plain_class(module) is not type(module) and hasattr(module, "reshard"):
-            module.reshard()
+        reshard = getattr(module, "reshard", None)
+        if plain_class(module) is not type(module) and callable(reshard):
+            reshard()
 
 
 def plain_class(module: nn.Module) -> type[nn.Module]:

@@ -1,5 +1,9 @@
 """Every error that swdc raises on purpose. Messages read: what was expected, what came, what to do."""
 
+from __future__ import annotations
+
+import re
+
 
 class SwdcError(Exception):
     """Base of all errors raised by swdc."""
@@ -46,3 +50,14 @@ class PackageError(SwdcError, ImportError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"expected {package} to be installed; install it with pip install 'swdc[{extra}]'")
+
+
+def brief(error: BaseException) -> str:
+    """Return the type of an error and the first line of its message."""
+    lines = portable(str(error)).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:400]}" if lines else type(error).__name__
+
+
+def portable(text: str) -> str:
+    """Return a text that names files of packages without the folder that packages lie in here."""
+    return re.sub(r"\S*/site-packages/", "", text)

@@ -32,7 +32,7 @@ LAYERS = [
         "distributed",
         "naming",
     ],
-    ["groups", "explanation", "contract", "folders", "checkpoint", "shards"],
+    ["packages", "groups", "explanation", "contract", "folders", "checkpoint", "shards"],
     ["grids"],
     ["program"],
     ["call", "plan", "sums", "routing", "modes", "restoring", "samples", "runtime", "batching", "captured"],

@@ -1,16 +1,12 @@
 """Figure 2: the trade-off between target and accuracy of ResNet-20 of width 64 on CIFAR-10; the rows are Table 3's."""
 
-from common.options import options_of, parser
 from common.running import guarded
-from common.tradeoff import STRUCTURES, draw, tradeoff
+from common.tradeoff import STRUCTURES, figure
 
 
 def main() -> None:
     """Train what has no row yet, and draw the figure."""
-    options = options_of(parser(__doc__, width=64).parse_args())
-    assert options.width is not None
-    rows = tradeoff(options, options.width, list(STRUCTURES))
-    draw(options.out / "figure2.png", rows, options.width)
+    figure(__doc__, "figure2", 64, list(STRUCTURES))
 
 
 if __name__ == "__main__":

@@ -1,25 +1,14 @@
 """Table 5: ResNet-20 on CIFAR-10, unstructured SWD at 90 %, with bounds that also fall."""
 
-from common.grids import FILE, add_bounds, bounds_of, draw
-from common.options import options_of, parser
-from common.running import guarded, run
-from common.settings import base, grid
+from common.grids import grid_table
+from common.running import guarded
 
 NETWORKS = {"resnet20": "cifar10"}
-TARGETS = (0.9,)
 
 
 def main() -> None:
     """Train what has no row yet, and draw the heat maps."""
-    made = parser(__doc__, width=64)
-    add_bounds(made, "1e-5:1e4", "1e1:1e5")
-    made.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS), help="run these only")
-    found = made.parse_args()
-    options = options_of(found)
-    for network in found.networks:
-        dense = base("grid", network, NETWORKS[network], "weights", options, options.width)
-        rows = run(grid(dense, options, TARGETS, *bounds_of(found)), options.out / FILE, options)
-        draw(options.out / f"table5-{network}.png", f"{network} on {NETWORKS[network]}", rows)
+    grid_table(__doc__, "table5", "weights", NETWORKS, targets=(0.9,), a_min="1e-5:1e4", a_max="1e1:1e5")
 
 
 if __name__ == "__main__":

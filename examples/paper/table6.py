@@ -1,25 +1,14 @@
 """Table 6: ResNet-20 on CIFAR-10, structured SWD over a grid of bounds, at 75 and 90 %."""
 
-from common.grids import FILE, add_bounds, bounds_of, draw
-from common.options import options_of, parser
-from common.running import guarded, run
-from common.settings import base, grid
+from common.grids import grid_table
+from common.running import guarded
 
 NETWORKS = {"resnet20": "cifar10"}
-TARGETS = (0.75, 0.9)
 
 
 def main() -> None:
     """Train what has no row yet, and draw the heat maps."""
-    made = parser(__doc__, width=64)
-    add_bounds(made, "1e-4:1e0", "1e1:1e6")
-    made.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS), help="run these only")
-    found = made.parse_args()
-    options = options_of(found)
-    for network in found.networks:
-        dense = base("grid", network, NETWORKS[network], "channels", options, options.width)
-        rows = run(grid(dense, options, TARGETS, *bounds_of(found)), options.out / FILE, options)
-        draw(options.out / f"table6-{network}.png", f"{network} on {NETWORKS[network]}", rows)
+    grid_table(__doc__, "table6", "channels", NETWORKS, targets=(0.75, 0.9), a_min="1e-4:1e0", a_max="1e1:1e6")
 
 
 if __name__ == "__main__":

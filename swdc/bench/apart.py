@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import resource
 import signal
 import time
@@ -12,6 +11,8 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
+
+from swdc.errors import brief
 
 Report = Callable[[Mapping[str, Any]], None]
 Task = Callable[..., None]
@@ -99,17 +100,6 @@ def _serve(sender: Connection, task: Task, arguments: tuple[Any, ...], gigabytes
 def out_of_memory(message: str) -> bool:
     """Whether an error, as text, says that memory ran out."""
     return message.startswith("MemoryError") or any(words in message.lower() for words in _OUT_OF_MEMORY)
-
-
-def brief(error: BaseException) -> str:
-    """Return the type of an error and the first line of its message."""
-    lines = portable(str(error)).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:400]}" if lines else type(error).__name__
-
-
-def portable(text: str) -> str:
-    """Return a text that names files of packages without the folder that packages lie in here."""
-    return re.sub(r"\S*/site-packages/", "", text)
 
 
 def _silence() -> None:

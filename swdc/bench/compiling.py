@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from swdc.bench.catalogue import entry
-from swdc.bench.entry import package
 from swdc.bench.pace import REPEATS, collection_between, paired, total
 from swdc.contract import find_pass
+from swdc.packages import package
 from swdc.program import Program
 from swdc.threads import one_thread
 from swdc.trace import trace

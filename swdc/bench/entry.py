@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from torch import nn
@@ -27,16 +25,6 @@ def call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(inputs, dict):
         return (), inputs
     return (tuple(inputs), {}) if isinstance(inputs, list | tuple) else ((inputs,), {})
-
-
-def package(name: str, extra: str) -> Any:
-    """Import a package that only the bench needs; ``CommandError`` says how to get it."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return import_module(name)
-    except ImportError as error:
-        raise CommandError(f"expected {name} to be installed; install it with pip install 'swdc[{extra}]'") from error
 
 
 def known(name: str, names: Iterable[str]) -> str:

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from swdc.bench.apart import Report, brief, out_of_memory, portable
+from swdc.bench.apart import Report, out_of_memory
 from swdc.bench.catalogue import entry
 from swdc.bench.entry import Entry, call
 from swdc.bench.randomise import random_network
 from swdc.bench.rows import KINDS
 from swdc.captured import RECORD
 from swdc.count import count
-from swdc.errors import ExportError, SwdcError
+from swdc.errors import ExportError, SwdcError, brief, portable
 from swdc.onnx import export_onnx
 from swdc.precision import default_dtype
 from swdc.program import Program, tensors_of

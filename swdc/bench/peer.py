@@ -15,12 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from swdc.bench.apart import Report, brief
+from swdc.bench.apart import Report
 from swdc.bench.catalogue import entry
-from swdc.bench.entry import call, package
+from swdc.bench.entry import call
 from swdc.bench.mirror import Mirror
 from swdc.bench.pace import paired
 from swdc.bench.randomise import random_network
+from swdc.errors import brief
+from swdc.packages import package
 from swdc.samples import flat_outputs, relative_error
 from swdc.verify import TOLERANCE
 

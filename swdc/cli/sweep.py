@@ -12,13 +12,13 @@ from typing import Annotated, Any
 
 import typer
 
-from swdc.bench.entry import package
 from swdc.cli.help import help_of
 from swdc.cli.models import parse_arguments
 from swdc.cli.options import JsonOption, TracebackOption
 from swdc.cli.output import NOT_AS_ASKED, Output, reported
 from swdc.cli.paths import check_file
 from swdc.cli.progress import progress_bar
+from swdc.packages import package
 from swdc.sweeping import EXPERIMENTS, Experiment, Space, Study, draw_heat_maps, open_study, parse_values, sweep
 from swdc.sweeping.studies import Best, Row
 from swdc.sweeping.workers import workers

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from swdc.distributed import local, put_in_parts
 from swdc.errors import PlanError
 from swdc.plan import Plan
+from swdc.sparsity.checking import check_steps
 from swdc.sparsity.gap import Gap, Metric, gap_of
 from swdc.sparsity.ownership import Ownership
 from swdc.sparsity.targets import Target, Targets
@@ -123,13 +124,6 @@ class Method(ABC):
                 f"the {type(self).__name__} with the settings that the state was saved under"
             )
         self.s = int(state["s"])
-
-
-def check_steps(steps: int | None) -> int:
-    """Return a number of training steps; ``PlanError`` if it is none."""
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise PlanError(f"expected steps as the whole number of training steps, at least 1, got {steps!r}")
-    return steps
 
 
 def gradient_of(parameter: nn.Parameter) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch.optim import ASGD, SGD, Optimizer
 
 from swdc.errors import PlanError
+from swdc.sparsity.checking import check_optimizer
 from swdc.sparsity.norms import Norm
 from swdc.sparsity.ownership import rates_of
 from swdc.sparsity.pulling import change_all_, pull_all_
@@ -33,15 +34,10 @@ def penalty_of(name: str, norm: Norm, optimizer: Optimizer | None) -> Penalty:
     """Return a penalty by its name; ``PlanError`` for an unknown one, or without the optimizer that it needs."""
     if name not in PENALTIES:
         raise PlanError(f"expected a penalty of {list(PENALTIES)}, got {name!r}")
-    if optimizer is not None and not isinstance(optimizer, Optimizer):
-        raise PlanError(f"expected optimizer as a torch.optim.Optimizer, got {type(optimizer).__name__}")
-    if name == GRADIENT:
+    if optimizer is not None or name == PROXIMAL:
+        check_optimizer(optimizer, f"whose {'steps' if name == PROXIMAL else 'rate'} penalty={name!r} follows")
+    if name == GRADIENT or optimizer is None:
         return GradientPenalty(norm.gradient, optimizer)
-    if optimizer is None:
-        raise PlanError(
-            "expected an optimizer for penalty='proximal', whose steps the shrinkage follows; give optimizer=, or take "
-            "penalty='gradient'"
-        )
     if norm.proximal is None:
         raise PlanError(
             f"expected a norm with a proximal map for penalty='proximal', but {norm.name} has none; give a "

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from swdc.errors import PlanError
 from swdc.sparsity.automatic import AUTO, AutomaticPenalty, course
+from swdc.sparsity.checking import check_count, check_optimizer, check_positive
 from swdc.sparsity.method import Method
 from swdc.sparsity.norms import L2, Norm, find_norm
 from swdc.sparsity.penalties import GRADIENT, Penalty, penalty_of
@@ -76,10 +77,8 @@ class SWD(Method):
         criterion: str | Saliency = "magnitude", refresh: int = 1, optimizer: Optimizer | None = None,
         ignore: Iterable[str] = (),
     ) -> None:  # fmt: skip
-        if not 0 < mu < math.inf:
-            raise PlanError(f"expected mu as a positive number, got {mu}")
-        if not isinstance(refresh, int) or isinstance(refresh, bool) or refresh < 1:
-            raise PlanError(f"expected refresh as a whole number of steps, at least 1, got {refresh!r}")
+        check_positive("mu", mu)
+        check_count("refresh", refresh)
         chosen, self._schedule = find_norm(norm), find_schedule(schedule)
         _check_coefficient(a, a_min, a_max, self._schedule, chosen, optimizer)
         targets = targets_of(model, target, structure, ignore, criterion)
@@ -165,11 +164,7 @@ def _check_coefficient(
             raise PlanError("expected no a_min and a_max with a='auto', which takes their place; give one or the other")
         if schedule is not exponential or norm is not L2:
             raise PlanError("expected the norm and schedule as they are with a='auto', which shrinks along its own")
-        if not isinstance(optimizer, Optimizer):
-            raise PlanError(
-                f"expected optimizer= as a torch.optim.Optimizer for a='auto', whose steps the shrinkage follows, got "
-                f"{type(optimizer).__name__}"
-            )
+        check_optimizer(optimizer, "whose steps the shrinkage of a='auto' follows")
         return
     bounded = {"a_max"} if schedule is constant else {"a_min", "a_max"}
     needed = bounded if schedule in SCHEDULES.values() else set()

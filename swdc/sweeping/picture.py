@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from swdc.bench.entry import package
+from swdc.packages import package
 from swdc.sweeping.cells import Cell
 
 MOST_VALUES = 16

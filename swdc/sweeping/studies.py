@@ -12,9 +12,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from swdc.bench.apart import brief
-from swdc.bench.entry import package
-from swdc.errors import CommandError
+from swdc.errors import CommandError, brief
+from swdc.packages import package
 from swdc.sweeping.cells import Cell, Space
 from swdc.sweeping.experiments import Experiment, Results
 

@@ -10,8 +10,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
-from swdc.bench.apart import brief
-from swdc.errors import CommandError
+from swdc.errors import CommandError, brief
 from swdc.sweeping.cells import Cell
 from swdc.sweeping.experiments import Experiment, Results
 

@@ -5,7 +5,8 @@ import time
 import pytest
 import torch
 
-from swdc.bench.apart import Limits, brief, out_of_memory, run_apart
+from swdc.bench.apart import Limits, out_of_memory, run_apart
+from swdc.errors import brief
 
 PRELOAD = ("swdc.bench.warm",)
 LIMITS = Limits(60, 4.0)

@@ -192,7 +192,7 @@ def test_a_single_step_is_the_last() -> None:
         ({"a": 3.0}, r"expected a as 'auto', or bounds a_min and a_max in its place, got 3\.0"),
         ({"a_min": 1.0}, r"expected no a_min and a_max with a='auto'"),
         ({"a_max": 1.0}, r"expected no a_min and a_max with a='auto'"),
-        ({"optimizer": None}, r"expected optimizer= as a torch\.optim\.Optimizer for a='auto', .* got NoneType"),
+        ({"optimizer": None}, r"expected optimizer= as a torch\.optim\.Optimizer, .* a='auto' follows, got NoneType"),
         ({"norm": "l1"}, r"expected the norm and schedule as they are with a='auto'"),
         ({"schedule": "linear"}, r"expected the norm and schedule as they are with a='auto'"),
         ({"a": None}, r"expected a_min as a positive number, got None; or give a='auto'"),

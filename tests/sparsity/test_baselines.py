@@ -285,7 +285,7 @@ def test_an_optimizer_has_to_hold_what_may_go(name, structure):
     arguments = {"steps": STEPS, **CASES[name]}
     with pytest.raises(PlanError, match=r"it lacks 1, such as blocks.0.conv1.weight; give"):
         method(name, program, 0.5, structure, optimizer=OPTIMIZERS["sgd"](others), **arguments)
-    with pytest.raises(PlanError, match=r"expected the optimizer of the training, .* got NoneType"):
+    with pytest.raises(PlanError, match=r"expected optimizer= as .* held at zero, got NoneType"):
         method(name, program, 0.5, structure, optimizer=None, **arguments)
     program.get_submodule("blocks.0.conv1").weight.requires_grad_(False)  # what does not train stays zero by itself
     assert method(name, program, 0.5, structure, optimizer=OPTIMIZERS["sgd"](others), **arguments).targeted()

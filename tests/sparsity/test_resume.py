@@ -17,6 +17,7 @@ OPTIONS = {
     "proximal": {"penalty": "proximal"},
     "refresh": {"structure": "weights", "refresh": 3},
     "movement": {"structure": "weights", "criterion": "movement", "penalty": "proximal"},
+    "auto": {"a": "auto", "a_min": None, "a_max": None},
 }
 
 

@@ -1,12 +1,15 @@
-"""Heat maps of SWD over its bounds, as in Tables 4 to 8."""
+"""SWD over a grid of its bounds, and its heat maps, as in Tables 4 to 8."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from common.options import options_of, parser
 from common.rows import Row
+from common.running import run
+from common.settings import base, grid
 from swdc.sweeping import Cell, draw_heat_maps, parse_values
 
 FILE = "grids.json"
@@ -30,3 +33,19 @@ def draw(path: Path, title: str, rows: Sequence[Row]) -> None:
     cells = {Cell(row["target"], row["a_max"], row["a_min"], row["seed"]): row for row in found}
     if cells:
         draw_heat_maps(path, title, {t: {c: row[n] for c, row in cells.items()} for n, t in names.items()})
+
+
+def grid_table(
+    description: str | None, name: str, structure: str, networks: Mapping[str, str], targets: Sequence[float],
+    a_min: str, a_max: str,
+) -> None:  # fmt: skip
+    """Train what has no row yet of networks, by their data, over a grid, and draw a heat map of each."""
+    made = parser(description, width=64)
+    add_bounds(made, a_min, a_max)
+    made.add_argument("--networks", nargs="+", choices=list(networks), default=list(networks), help="run these only")
+    found = made.parse_args()
+    options = options_of(found)
+    for network in found.networks:
+        dense = base("grid", network, networks[network], structure, options, options.width)
+        rows = run(grid(dense, options, targets, *bounds_of(found)), options.out / FILE, options)
+        draw(options.out / f"{name}-{network}.png", f"{network} on {networks[network]}", rows)

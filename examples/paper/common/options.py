@@ -29,7 +29,7 @@ class Options:
     command: str
 
 
-def parser(description: str, **defaults: object) -> argparse.ArgumentParser:
+def parser(description: str | None, **defaults: object) -> argparse.ArgumentParser:
     """Return a parser of the shared options, to which a script adds its own; ``defaults`` are its settings."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     made.add_argument("--data", type=Path, required=True, metavar="ROOT", help="folder of the data sets")

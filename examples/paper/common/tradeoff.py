@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.options import Options
+from common.options import Options, options_of, parser
 from common.pictures import curve, draw_curves
 from common.rows import Row, Setting
 from common.running import run
@@ -44,6 +44,15 @@ def tradeoff(options: Options, width: int, structures: Sequence[str], methods: S
         dense = base("tradeoff", "resnet20", "cifar10", structure, options, width)
         settings += points(dense, options, methods, TARGETS, bounds)
     return run(settings, options.out / FILE, options)
+
+
+def figure(
+    description: str | None, name: str, width: int, structures: Sequence[str], methods: Sequence[str] = PAPER
+) -> None:
+    """Train what has no row yet of one width, and draw the figure."""
+    options = options_of(parser(description, width=width).parse_args())
+    assert options.width is not None
+    draw(options.out / f"{name}.png", tradeoff(options, options.width, structures, methods), options.width)
 
 
 def draw(path: Path, rows: Sequence[Row], width: int) -> None:

@@ -8,9 +8,10 @@ from functools import partial
 import torch
 from torch import nn
 
-from swdc.bench.entry import Entry, package
+from swdc.bench.entry import Entry
 from swdc.errors import CommandError
 from swdc.networks import LeNet5, resnet20, resnet50
+from swdc.packages import package
 
 FAMILIES = (
     "vgg", "resnet", "resnext", "wide_resnet", "regnet", "densenet", "mobilenet", "efficientnet", "mnasnet",

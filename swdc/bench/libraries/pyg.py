@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from swdc.bench.entry import Entry, known, package
+from swdc.bench.entry import Entry, known
+from swdc.packages import package
 
 FEATURES, HIDDEN, CLASSES = 12, 32, 4
 NODES, EDGES, ATTRIBUTES, RELATIONS, GRAPHS = 34, 156, 8, 3, 4

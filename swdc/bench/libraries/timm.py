@@ -12,7 +12,8 @@ from itertools import chain
 import torch
 from torch import nn
 
-from swdc.bench.entry import Entry, known, package
+from swdc.bench.entry import Entry, known
+from swdc.packages import package
 
 MODULES = {
     "beit": {"beit_base_patch16_224": 224},

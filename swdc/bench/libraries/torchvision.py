@@ -9,7 +9,8 @@ from unittest import mock
 import torch
 from torch import nn
 
-from swdc.bench.entry import Entry, known, package
+from swdc.bench.entry import Entry, known
+from swdc.packages import package
 
 UNINITIALISED = ("googlenet", "inception_v3", "vgg")
 """Families whose builders spend seconds on initial weights unless told not to."""

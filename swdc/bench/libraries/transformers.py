@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from swdc.bench.entry import Entry, known, package
+from swdc.bench.entry import Entry, known
+from swdc.packages import package
 
 WORDS = 99
 TEXT = {

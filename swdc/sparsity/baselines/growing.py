@@ -13,11 +13,11 @@ from torch.optim import Optimizer
 from swdc.errors import PlanError
 from swdc.groups import WRITES, ChannelGroup
 from swdc.program import Program
-from swdc.sparsity.baselines.checking import check_count, check_positive, check_start
 from swdc.sparsity.baselines.held import Held
 from swdc.sparsity.baselines.removing import Removing
+from swdc.sparsity.checking import check_count, check_positive, check_start, check_steps
 from swdc.sparsity.criteria import Scores
-from swdc.sparsity.method import check_steps, gradient_of
+from swdc.sparsity.method import gradient_of
 from swdc.sparsity.norms import L2
 from swdc.sparsity.planning import plan
 from swdc.sparsity.pulling import pull_

@@ -13,8 +13,8 @@ from swdc.distributed import put_in_parts
 from swdc.groups import WRITES
 from swdc.plan import Plan
 from swdc.program import Program
-from swdc.sparsity.baselines.checking import check_optimizer
 from swdc.sparsity.baselines.held import Held, without_gone
+from swdc.sparsity.checking import check_optimizer
 from swdc.sparsity.method import Method
 from swdc.sparsity.ownership import Ownership
 from swdc.sparsity.planning import ignored_groups
@@ -37,7 +37,7 @@ class Removing(Method):
 
         ``settings`` is what a saved state must have been made with, beside all these.
         """
-        check_optimizer(optimizer)
+        check_optimizer(optimizer, "after whose steps what is removed is held at zero")
         self._ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         targets = targets_of(model, target, structure, self._ignore)
         self.removals = tuple(removals)

@@ -8,10 +8,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from swdc.errors import PlanError
-from swdc.sparsity.baselines.checking import check_start
 from swdc.sparsity.baselines.gains import GainPenalty
 from swdc.sparsity.baselines.removing import Removing
-from swdc.sparsity.method import check_steps
+from swdc.sparsity.checking import check_start, check_steps
 from swdc.sparsity.norms import Norm, find_norm
 from swdc.sparsity.targets.structures import CHANNELS
 

@@ -1,10 +1,19 @@
-"""What the baselines ask of their arguments."""
+"""What methods ask of their arguments."""
 
 from __future__ import annotations
+
+import math
 
 from torch.optim import Optimizer
 
 from swdc.errors import PlanError
+
+
+def check_steps(steps: int | None) -> int:
+    """Return a number of training steps; ``PlanError`` if it is none."""
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        raise PlanError(f"expected steps as the whole number of training steps, at least 1, got {steps!r}")
+    return steps
 
 
 def check_start(start: int, steps: int) -> None:
@@ -24,14 +33,11 @@ def check_count(name: str, value: int, least: int = 1) -> None:
 
 def check_positive(name: str, value: float) -> None:
     """Raise ``PlanError`` unless an argument is positive and finite."""
-    if not 0 < value < float("inf"):
+    if not 0 < value < math.inf:
         raise PlanError(f"expected {name} as a positive number, got {value}")
 
 
-def check_optimizer(optimizer: Optimizer) -> None:
-    """Raise ``PlanError`` unless it is an optimizer."""
+def check_optimizer(optimizer: object, purpose: str) -> None:
+    """Raise ``PlanError`` unless it is an optimizer, which is needed for a purpose."""
     if not isinstance(optimizer, Optimizer):
-        raise PlanError(
-            f"expected the optimizer of the training, after whose steps what is removed is held at zero, got "
-            f"{type(optimizer).__name__}"
-        )
+        raise PlanError(f"expected optimizer= as a torch.optim.Optimizer, {purpose}, got {type(optimizer).__name__}")
