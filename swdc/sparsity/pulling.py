@@ -21,7 +21,7 @@ def pull_all_(targets: Sequence[Target], scale: float, slope: Tensors) -> None:
         pull_(gradient_of(target.parameter), target, scale, slope)
     for pack in small:
         weights, chosen = _joined(pack)
-        pulled = slope(weights) * chosen.to(weights.dtype)
+        pulled = slope(weights) * chosen
         gradients = [gradient_of(target.parameter) for target in pack]
         torch._foreach_add_(gradients, _shaped(pulled, gradients), alpha=scale)
 
@@ -45,8 +45,11 @@ def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) 
     weight, chosen = local(target.parameter.detach()), local(target.chosen)
     gradient = local(gradient)
     if chosen.dtype != torch.bool:
-        pulled = _sum(gradient.index_select(0, chosen), slope(_wide(weight.index_select(0, chosen))), scale)
-        gradient.index_copy_(0, chosen, pulled)
+        slopes = slope(_wide(weight.index_select(0, chosen)))
+        if gradient.element_size() < 4:
+            gradient.index_copy_(0, chosen, _sum(gradient.index_select(0, chosen), slopes, scale))
+        else:
+            gradient.index_add_(0, chosen, slopes, alpha=scale)
         return
     for some, grown, where in _parts(weight, gradient, chosen):
         if grown.element_size() < 4:
@@ -99,9 +102,7 @@ def _parts(*tensors: torch.Tensor) -> Iterable[tuple[torch.Tensor, ...]]:
 
 
 def _sum(gradient: torch.Tensor, slopes: torch.Tensor, scale: float) -> torch.Tensor:
-    """Return ``gradient + scale * slopes``; what was finite stays in the range of its type."""
-    if gradient.element_size() >= 4:
-        return torch.add(gradient, slopes, alpha=scale)
+    """Return ``gradient + scale * slopes`` for 16 bits; what was finite stays in the range of its type."""
     most = torch.finfo(gradient.dtype).max
     wide = torch.add(_wide(gradient), slopes, alpha=scale)
     return torch.where(gradient.isfinite(), wide.clamp(-most, most), wide).to(gradient.dtype)
