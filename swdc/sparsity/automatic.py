@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -11,15 +12,17 @@ from torch.optim import Optimizer
 
 from swdc.distributed import Together
 from swdc.sparsity.ownership import rates_of
-from swdc.sparsity.pulling import change_
+from swdc.sparsity.pulling import change_all_
 from swdc.sparsity.targets import Target
 
 AUTO = "auto"
-POWER = 1.5
+POWER = 3
+ROUNDS = 5
+"""Steps of Newton's method; what is left over after them is taken away by a factor near one."""
 
 
 def course(s: int, steps: int) -> float:
-    """Return what is left after step ``s`` of the share of the norm at the start: ``(1 - s / (steps - 1))^1.5``.
+    """Return what is left after step ``s`` of the share of the norm at the start: ``(1 - s / (steps - 1))^3``.
 
     It is exactly zero at the last step, ``s = steps - 1``, and from then on.
     """
@@ -33,6 +36,9 @@ class AutomaticPenalty:
     what is targeted. It has no scale, so that neither the size of the weights, nor the rate, nor the kind of the
     optimizer matters: if gradients push harder, more is taken away. The course starts at the share that the first
     step of the optimizer leaves; where training itself keeps below the course, nothing is shrunk.
+
+    The same amount is taken from the magnitude of each targeted weight (the proximal map of the L1 norm): the small
+    ones become zero and stay there, while those next to the threshold lose little, and may still come back.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], optimizer: Optimizer) -> None:
@@ -40,8 +46,7 @@ class AutomaticPenalty:
         self._together = Together(self._parameters)
         self._start: torch.Tensor | None = None
         self._due: tuple[Sequence[Target], float] = ((), 1.0)
-        self._factor = torch.ones(())
-        self._rate: float | torch.Tensor = 0.0
+        self._amount, self._rate = torch.zeros(()), torch.zeros(())
 
     def act(self, targets: Sequence[Target], strength: float) -> None:
         """Note what to shrink; ``strength`` is what the course leaves of the share at the start."""
@@ -52,30 +57,49 @@ class AutomaticPenalty:
         (targets, left), self._due = self._due, ((), 1.0)
         if not targets:
             return
-        aimed = self._norm(_chosen_of(target, self._together) for target in targets)
-        whole = self._norm(self._together.own(parameter) for parameter in self._parameters)
+        self._rate = torch.as_tensor(rates_of(self._optimizer)[id(targets[0].parameter)], dtype=torch.float64)
+        if left == 0:
+            self._amount = torch.tensor(math.inf)
+            change_all_(targets, torch.zeros_like)
+            return
+        magnitudes = [_magnitudes(target, self._together) for target in targets]
+        aimed, rest = self._norm(magnitudes), self._norm(self._others(targets))
         if self._start is None:
-            self._start = aimed / whole
-        self._factor = _factor(aimed, whole, left * self._start)
-        self._rate = rates_of(self._optimizer)[id(targets[0].parameter)]
-        for target in targets:
-            change_(target, torch.zeros_like if left == 0 else self._shrunk)
+            self._start, self._amount = aimed / torch.hypot(aimed, rest), torch.zeros_like(aimed)
+            return
+        share = left * self._start
+        aim = rest * share / (1 - share.square()).sqrt()
+        self._amount, factor = self._threshold(magnitudes, aimed, aim)
+        change_all_(targets, partial(_shrunk, amount=self._amount, factor=factor))
 
-    def _shrunk(self, weight: torch.Tensor) -> torch.Tensor:
-        return weight * self._factor.to(weight.dtype)
+    def _threshold(
+        self, magnitudes: list[torch.Tensor], norm: torch.Tensor, aim: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what to take from all magnitudes, and then by what to multiply them, so that their norm is the aim.
 
-    def _norm(self, parts: Iterable[torch.Tensor]) -> torch.Tensor:
-        """Return the Euclidean norm of tensors of one dimension together, over all processes; collective."""
-        wide = [part.float() if part.element_size() < 4 else part for part in parts]
-        squares = torch.stack([norm.double() for norm in torch._foreach_norm(wide)]).square().sum()
+        The norm is convex in what is taken, so that Newton's method comes near from below and never takes too much.
+        """
+        amount = torch.zeros_like(norm)
+        for _ in range(ROUNDS):
+            total = self._together.sum_(_total(_less(magnitudes, amount)))
+            amount = amount + torch.where(norm > aim, (norm - aim) * norm / total, 0.0)
+            norm = self._norm(_less(magnitudes, amount))
+        return amount, torch.where(norm > aim, aim / norm, 1.0)
+
+    def _others(self, targets: Sequence[Target]) -> list[torch.Tensor]:
+        """Return what is not targeted, and zeros, of the parts of all parameters that this process counts."""
+        found = {id(target.parameter): target.chosen for target in targets}
+        return [_without(parameter, found.get(id(parameter)), self._together) for parameter in self._parameters]
+
+    def _norm(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the Euclidean norm of tensors together, over all processes; collective."""
+        squares = torch.stack([norm.double() for norm in torch._foreach_norm(_wide(parts))]).square().sum()
         return self._together.sum_(squares).sqrt()
 
     def coefficient(self, mu: float) -> float:
-        """Return the ``a`` with which the proximal penalty would have shrunk as much as the last step did."""
-        factor, rate = float(self._factor), float(self._rate)
-        if factor == 1:
-            return 0.0
-        return (1 / factor - 1) / (rate * mu) if factor * rate else math.inf
+        """Return the ``a`` with which the proximal penalty of the L1 norm shrinks as much as the last step did."""
+        amount, rate = float(self._amount), float(self._rate)
+        return amount / (rate * mu) if rate else math.inf if amount else 0.0
 
     def state_dict(self) -> dict[str, float]:
         """Return where the course starts."""
@@ -87,19 +111,34 @@ class AutomaticPenalty:
         self._start = torch.tensor(state["start"], dtype=torch.float64, device=device) if "start" in state else None
 
 
-def _factor(aimed: torch.Tensor, whole: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-    """Return by what to multiply what has the norm ``aimed`` to make it that share of the ``whole`` norm, at most 1.
-
-    The rest keeps its norm, so that the aim is ``rest * share / sqrt(1 - share^2)``.
-    """
-    rest = (whole.square() - aimed.square()).clamp_(min=0).sqrt()
-    aim = rest * share / (1 - share.square()).sqrt()
-    return torch.where(aimed > aim, aim / aimed, 1.0)
-
-
-def _chosen_of(target: Target, together: Together) -> torch.Tensor:
-    """Return what is targeted of the part of a parameter that this process counts, in one dimension."""
+def _magnitudes(target: Target, together: Together) -> torch.Tensor:
+    """Return the magnitudes of what is targeted, and zeros, of the part that this process counts."""
     if target.chosen.dtype != torch.bool:
-        return target.parameter.detach().index_select(0, target.chosen).reshape(-1)
+        return target.parameter.detach().index_select(0, target.chosen).reshape(-1).abs()
     weight, chosen = together.own(target.parameter), together.own(target.chosen)
-    return torch.where(chosen, weight, torch.zeros((), dtype=weight.dtype, device=weight.device))
+    return weight.abs() * chosen
+
+
+def _without(parameter: nn.Parameter, chosen: torch.Tensor | None, together: Together) -> torch.Tensor:
+    if chosen is None:
+        return together.own(parameter)
+    if chosen.dtype != torch.bool:
+        return parameter.detach().index_fill(0, chosen, 0).reshape(-1)
+    return together.own(parameter) * ~together.own(chosen)
+
+
+def _less(magnitudes: Sequence[torch.Tensor], amount: torch.Tensor) -> list[torch.Tensor]:
+    return [(part - amount.to(part.dtype)).clamp_(min=0) for part in _wide(magnitudes)]
+
+
+def _total(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.stack([norm.double() for norm in torch._foreach_norm(parts, 1)]).sum()
+
+
+def _wide(parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    return [part.float() if part.element_size() < 4 else part for part in parts]
+
+
+def _shrunk(weight: torch.Tensor, amount: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    shrunk = (weight.abs() - amount.to(weight.dtype)).clamp_(min=0) * factor.to(weight.dtype)
+    return weight.sign() * shrunk

@@ -54,9 +54,9 @@ class SWD(Method):
 
         swd = SWD(program, target=0.9, a="auto", steps=epochs * len(loader), optimizer=optimizer)
 
-    After each of its steps what is targeted is shrunk so that its share of the norm of all that can be targeted
-    follows a set course to zero (``swdc.sparsity.automatic``). At the last step it is exactly zero: the removal
-    changes nothing. ``penalty``, ``norm``, ``schedule`` and ``mu`` play no part then.
+    After each of its steps the magnitudes of what is targeted all lose the same amount, such that their share of the
+    norm of all that can be targeted follows a set course to zero (``swdc.sparsity.automatic``). At the last step they
+    are exactly zero: the removal changes nothing. ``penalty``, ``norm``, ``schedule`` and ``mu`` play no part then.
 
     ``criterion`` scores single weights (``swdc.sparsity.saliency``), ``norm`` is what is pulled on
     (``swdc.sparsity.norms``), and ``schedule`` how ``a`` grows (``swdc.sparsity.schedules``).
@@ -99,8 +99,8 @@ class SWD(Method):
     def a(self) -> float:
         """The coefficient of the next step (eq. 3, unless another schedule was asked for).
 
-        With ``a="auto"`` that which the last step amounted to: with this ``a`` the proximal penalty would have shrunk
-        as much (0 where nothing was shrunk, infinite where all was).
+        With ``a="auto"`` that which the last step amounted to: with this ``a`` the proximal penalty of the L1 norm
+        would have shrunk as much (0 where nothing was shrunk, infinite where all was).
         """
         if self._automatic is not None:
             return self._automatic.coefficient(self.mu)
