@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from statistics import median
 
 WARM_UP = 5
@@ -19,9 +20,7 @@ def paired_ms(
     ``settle`` times before it is timed: a small network would else find the caches full of the large one before it.
     """
     times: list[list[float]] = [[] for _ in calls]
-    gc.collect()
-    gc.disable()
-    try:
+    with no_collection():
         for turn in range(warm_up + runs):
             for call, found in zip(calls, times, strict=True):
                 for _ in range(settle):
@@ -30,9 +29,18 @@ def paired_ms(
                 call()
                 if turn >= warm_up:
                     found.append(1000 * (time.perf_counter() - start))
+    return times
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Collect no garbage in what is timed, as ``timeit`` does: a pass over torch's heap takes as long as a rewrite."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
     finally:
         gc.enable()
-    return times
 
 
 def medians_ms(calls: Sequence[Callable[[], object]], runs: int, warm_up: int = WARM_UP) -> list[float]:

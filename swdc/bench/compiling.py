@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from swdc.bench.catalogue import entry
-from swdc.bench.pace import REPEATS, collection_between, paired, total
+from swdc.bench.pace import REPEATS, paired, total
 from swdc.contract import find_pass
 from swdc.packages import package
 from swdc.program import Program
 from swdc.threads import one_thread
+from swdc.timing import no_collection
 from swdc.trace import trace
 
 NETWORKS = ("resnet50", "densenet121", "mobilenet_v2", "efficientnet_b0")
@@ -86,7 +87,7 @@ def scaling(blocks: tuple[int, ...] = (100, 1000), repeats: int = 5) -> Iterator
 def _analysis(program: Program) -> float:
     analysis: Any = find_pass("couple-channels")()
     program.recompile()  # forgets what was derived from the graph
-    with collection_between():
+    with no_collection():
         start = time.perf_counter()
         analysis.analyse(program)
         return time.perf_counter() - start

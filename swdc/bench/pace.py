@@ -6,8 +6,7 @@ import copy
 import gc
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import nn
 
 from swdc.rewrite import slim
 from swdc.sparsity.planning import plan
+from swdc.timing import no_collection
 from swdc.trace import trace
 
 OURS = ("capture", "analysis", "plan", "slim")
@@ -38,7 +38,7 @@ def paired(
     end = time.perf_counter() + limit
     ours: list[Seconds] = []
     theirs: list[Seconds] = []
-    with collection_between(), warnings.catch_warnings():
+    with no_collection(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         while len(ours) < repeats and (not ours or time.perf_counter() < end):
             ours.append(our_seconds(copy.deepcopy(model), inputs))
@@ -46,17 +46,6 @@ def paired(
             theirs.append(peer_seconds(copy.deepcopy(model), pruner))
             gc.collect()
     return {"ours": _medians(ours), "peer": _medians(theirs), "runs": len(ours)}
-
-
-@contextmanager
-def collection_between() -> Iterator[None]:
-    """Collect no garbage in what is timed, as ``timeit`` does: a pass over torch's heap takes as long as a rewrite."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def our_seconds(model: nn.Module, inputs: Any) -> Seconds:

@@ -38,10 +38,7 @@ class Select(Operator):
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """The number of the channel is the number of kept channels before it."""
-        mask = kept.mask(call["self"], call["dim"])
-        if mask is None or mask.all():
-            return {}
-        return {"index": int(mask[: call["index"] % len(mask)].sum())}
+        return _renumbered(call, kept)
 
 
 @register
@@ -72,10 +69,7 @@ class SelectScatter(Operator):
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """The number of the channel is the number of kept channels before it."""
-        mask = kept.mask(call["self"], call["dim"])
-        if mask is None or mask.all():
-            return {}
-        return {"index": int(mask[: call["index"] % len(mask)].sum())}
+        return _renumbered(call, kept)
 
 
 @register
@@ -194,3 +188,11 @@ class Gather(Operator):
         if len(dead) == len(call.shape):
             own: list[Dead] = [UNKNOWN if size == 1 else d for d, size in zip(dead, sizes, strict=True)]
             channels.set_dead(call, own)
+
+
+def _renumbered(call: Call, kept: Kept) -> dict[str, Any]:
+    """Return the index of a call along a dimension that has lost channels, if it has."""
+    mask = kept.mask(call["self"], call["dim"])
+    if mask is None or mask.all():
+        return {}
+    return {"index": int(mask[: call["index"] % len(mask)].sum())}
