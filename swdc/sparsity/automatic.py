@@ -16,13 +16,13 @@ from swdc.sparsity.pulling import change_all_
 from swdc.sparsity.targets import Target
 
 AUTO = "auto"
-POWER = 3
+POWER = 4
 ROUNDS = 5
 """Steps of Newton's method; what is left over after them is taken away by a factor near one."""
 
 
 def course(s: int, steps: int) -> float:
-    """Return what is left after step ``s`` of the share of the norm at the start: ``(1 - s / (steps - 1))^3``.
+    """Return what is left after step ``s`` of the share of the norm at the start: ``(1 - s / (steps - 1))^4``.
 
     It is exactly zero at the last step, ``s = steps - 1``, and from then on.
     """
