@@ -18,7 +18,7 @@ from swdc.kept import Kept
 from swdc.ops import Operator, calls
 from swdc.program import SHAPE, Program
 from swdc.sizes import Shape
-from swdc.surgery import name_of_new, rebuild, revise
+from swdc.surgery import name_of_new, rebuild
 
 
 def fold(program: Program, coupling: Coupling, stays: Bools) -> tuple[Program, Coupling, dict[str, torch.Tensor]]:
@@ -38,16 +38,20 @@ def fold(program: Program, coupling: Coupling, stays: Bools) -> tuple[Program, C
     if not shares:
         return program, coupling, {}
     tensors = dict(program.clone().tensors)
-    biases: dict[str, Mapping[str, Ref]] = {}
+    biases: dict[str, Ref] = {}
     written: dict[str, Labelled] = {}
     exact: dict[str, torch.Tensor] = {}
     for node in program.graph.nodes:
         if node.name in shares:
             call = calls(program)[node][1]
             name, value = _fold(call, shares[node.name], tensors)
-            biases[node.name], exact[name] = {"bias": name}, value
+            biases[node.name], exact[name] = name, value
             written[name] = coupling.tensors[call["weight"]][:1]
-    folded = revise(program, tensors, biases)
+
+    def change(call: Call, operator: Operator) -> Mapping[str, Any]:
+        return {"bias": biases[call.node.name]} if call.node.name in biases else {}
+
+    folded = rebuild(program, tensors, change, lambda node: node.meta.get(SHAPE, ()), program.transient)
     return folded, replace(coupling, tensors={**written, **coupling.tensors}), exact
 
 
