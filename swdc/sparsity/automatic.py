@@ -131,7 +131,7 @@ def _less(magnitudes: Sequence[torch.Tensor], amount: torch.Tensor) -> list[torc
     return [(part - amount.to(part.dtype)).clamp_(min=0) for part in _wide(magnitudes)]
 
 
-def _total(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+def _total(parts: list[torch.Tensor]) -> torch.Tensor:
     return torch.stack([norm.double() for norm in torch._foreach_norm(parts, 1)]).sum()
 
 
