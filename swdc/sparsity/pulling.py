@@ -8,7 +8,7 @@ import torch
 
 from swdc.distributed import is_spread, local
 from swdc.sparsity.method import gradient_of
-from swdc.sparsity.pieces import packs, pieces
+from swdc.sparsity.pieces import PIECE, packs, pieces
 from swdc.sparsity.targets.base import Target
 
 Tensors = Callable[[torch.Tensor], torch.Tensor]
@@ -16,24 +16,22 @@ Tensors = Callable[[torch.Tensor], torch.Tensor]
 
 def pull_all_(targets: Sequence[Target], scale: float, slope: Tensors) -> None:
     """Add ``scale * slope(w)`` to the gradients of what is targeted (see ``pull_``), in few operations."""
-    whole, small = _apart(targets)
-    for target in whole:
+    large, small = _apart(targets)
+    for target in large:
         pull_(gradient_of(target.parameter), target, scale, slope)
-    for pack in small:
-        weights, chosen = _joined(pack)
-        pulled = slope(weights) * chosen
-        gradients = [gradient_of(target.parameter) for target in pack]
-        torch._foreach_add_(gradients, _shaped(pulled, gradients), alpha=scale)
+    if small:
+        pulled = torch._foreach_mul([slope(t.parameter.detach()) for t in small], [t.chosen for t in small])
+        torch._foreach_add_([gradient_of(t.parameter) for t in small], pulled, alpha=scale)
 
 
 def change_all_(targets: Sequence[Target], changed: Tensors) -> None:
     """Put ``changed(w)`` in the place of what is targeted (see ``change_``), in few operations."""
-    whole, small = _apart(targets)
-    for target in whole:
+    large, small = _apart(targets)
+    for target in large:
         change_(target, changed)
-    for pack in small:
-        weights, chosen = _joined(pack)
-        parameters = [target.parameter.detach() for target in pack]
+    for pack in packs([target.parameter for target in small]):
+        parameters = [small[number].parameter.detach() for number in pack]
+        weights, chosen = _joined(parameters), _joined([small[number].chosen for number in pack])
         torch._foreach_copy_(parameters, _shaped(torch.where(chosen, changed(weights), weights), parameters))
 
 
@@ -69,23 +67,18 @@ def change_(target: Target, changed: Tensors) -> None:
         some.copy_(torch.where(where, changed(_wide(some)), some))
 
 
-def _apart(targets: Sequence[Target]) -> tuple[list[Target], list[list[Target]]]:
-    """Return those to treat one by one, and packs of small ones that go together."""
-    simple = [t.chosen.dtype == torch.bool and t.parameter.element_size() >= 4 for t in targets]
-    simple = [s and not is_spread(t.parameter) for s, t in zip(simple, targets, strict=True)]
-    found = [target for target, plain in zip(targets, simple, strict=True) if plain]
-    small = [[found[number] for number in pack] for pack in packs([target.parameter for target in found])]
-    single = [target for target, plain in zip(targets, simple, strict=True) if not plain]
-    return single + [pack[0] for pack in small if len(pack) == 1], [pack for pack in small if len(pack) > 1]
+def _apart(targets: Sequence[Target]) -> tuple[list[Target], list[Target]]:
+    """Return those to treat one by one, and small ones with masks that go together."""
+    large, small = list[Target](), list[Target]()
+    for target in targets:
+        parameter = target.parameter
+        fits = parameter.numel() <= PIECE and parameter.element_size() >= 4 and not is_spread(parameter)
+        (small if fits and target.chosen.dtype == torch.bool else large).append(target)
+    return large, small
 
 
-def _joined(pack: Sequence[Target]) -> tuple[torch.Tensor, torch.Tensor]:
-    weights, chosen = [target.parameter for target in pack], [target.chosen for target in pack]
-    return torch.cat([_line(w) for w in weights]).detach(), torch.cat([_line(c) for c in chosen])
-
-
-def _line(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor if tensor.dim() == 1 else tensor.reshape(-1)
+def _joined(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([t if t.dim() == 1 else t.reshape(-1) for t in tensors])
 
 
 def _shaped(joined: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:

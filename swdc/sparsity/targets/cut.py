@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import numpy as np
 
 from swdc.groups import Bools, Ids
@@ -63,16 +65,9 @@ class Cut:
 
     def _fewest(self, below: Ids, going: Ids, target: float) -> int | None:
         """Return how many of the channels in the bracket go at least, ``None`` if that is none or more than these."""
-        low, high = 0, len(going)
-        if self._cost(below, going, low) <= target or self._cost(below, going, high) > target:
-            return None
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self._cost(below, going, middle) <= target:
-                high = middle
-            else:
-                low = middle
-        return high
+        numbers = range(len(going) + 1)
+        found = bisect_left(numbers, True, key=lambda number: self._cost(below, going, number) <= target)
+        return found if 0 < found < len(numbers) else None
 
     def _cost(self, below: Ids, going: Ids, number: int) -> float:
         widths = below - np.bincount(going[:number], minlength=len(below))
