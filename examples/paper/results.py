@@ -161,21 +161,29 @@ def _dense(rows: Sequence[Row]) -> str:
 
 def conditions(rows: Sequence[Row]) -> list[str]:
     """Say by which commands rows were made, with how much, how long it took, and what is less than in the paper."""
+    commands = "\n".join(dict.fromkeys(row["command"] for row in rows))
+    datasets = dict.fromkeys(row["dataset"] for row in rows)
+    own = {name: [row for row in rows if row["dataset"] == name] for name in datasets}
+    told = [f"{name}: {_scale(found)}" if len(own) > 1 else _scale(found) for name, found in own.items()]
+    return [f"```bash\n{commands}\n```", *told]
+
+
+def _scale(rows: Sequence[Row]) -> str:
+    """Return what rows of one data set were made with."""
     recipe = RECIPES[rows[0]["dataset"]]
     epochs, seeds = sorted({row["epochs"] for row in rows}), sorted({row["seed"] for row in rows})
     scaled = [f"{e} epochs instead of {recipe.epochs}" for e in epochs if e < recipe.epochs]
     scaled += [f"{n:,} training images" for n in sorted({row["subset"] for row in rows if row["subset"]})]
     full = FULL_WIDTH.get(rows[0]["network"])
     scaled += [f"width {w} (the paper also has {full})" for w in {r["width"] for r in rows} if full and w != full]
+    scaled += [f"batches of {n} instead of {recipe.batch}" for n in {r["batch"] for r in rows} if n != recipe.batch]
     hours = sum(row.get("seconds", 0.0) for row in rows) / 3600
     made = ", ".join(sorted({f"torch {row['torch']}, {row['threads']} threads, {row['device']}" for row in rows}))
-    commands = "\n".join(dict.fromkeys(row["command"] for row in rows))
-    return [
-        f"```bash\n{commands}\n```",
+    return (
         f"Seeds: {', '.join(map(str, seeds))}. Epochs: {', '.join(map(str, epochs))}. "
         f"{'Scaled down: ' + '; '.join(scaled) if scaled else 'The settings of the paper'}. "
-        f"Training took {hours:.1f} hours in all ({made}), beginnings that rows share counted in each.",
-    ]
+        f"Training took {hours:.1f} hours in all ({made}), beginnings that rows share counted in each."
+    )
 
 
 SECTIONS: dict[str, tuple[str, Callable[[Sequence[Row]], list[str]]]] = {
@@ -211,7 +219,7 @@ def document(folder: Path, notes: Path, out: Path) -> str:
 
 PICTURES = {
     "table2": (), "tradeoff": ("table3", "table9", "figure2", "figure3", "figure4", "figure6"), "table4": ("table4",),
-    "grids": ("table5", "table6", "table7", "table8"), "figure5": ("figure5",), "table10": (),
+    "grids": ("table5", "table6", "table7", "table8", "grid"), "figure5": ("figure5",), "table10": (),
 }  # fmt: skip
 
 

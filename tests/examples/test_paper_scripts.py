@@ -7,6 +7,7 @@ from typing import Any
 
 import figure3
 import figure5
+import grid_gcn
 import pytest
 import results
 import table4
@@ -89,6 +90,25 @@ def test_every_method_prunes_the_graph_network_to_the_weight(
             assert row["parameters_left"] <= row["parameters"] - int(row["target"] * row["parameters"])
     assert (out / "figure5.png").read_bytes().startswith(b"\x89PNG")
     assert len(list((out / "states").glob("shared-*.pt"))) == 2 * 2  # dense, and growing decay
+
+
+def test_grids_of_several_data_sets_stand_in_one_section(
+    tmp_path: Path, run_script: Run, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("common.networks._graph", lambda name, data: small_graph())
+    out, written = tmp_path / "out", tmp_path / "RESULTS.md"
+    asked = ("--epochs", 3, "--width", 4, "--targets", 50, "--a-min", "0.1", "--a-max", "1e3,1e6")
+    run_script(grid_gcn, "--data", tmp_path, "--out", out, *asked)
+    rows = rows_of(out / "grids.json")
+    assert [(row["method"], row["a_max"]) for row in rows] == [("swd", 1e3), ("swd", 1e6), ("swd-auto", None)]
+    images = {**rows[0], "network": "resnet20", "dataset": "cifar10", "epochs": 300, "width": 64, "batch": 64}
+    (out / "grids.json").write_text(json.dumps([*rows, images]))
+    run_script(results, "--rows", out, "--notes", tmp_path / "none.md", "--out", written)
+    text = written.read_text()
+    assert "Cora: Seeds: 0. Epochs: 3. Scaled down: 3 epochs instead of 2000; width 4 (the paper also has 16)." in text
+    assert "cifar10: Seeds: 0. Epochs: 300. Scaled down: batches of 64 instead of 128." in text
+    assert "### gcn on Cora, unstructured pruning, 50 %" in text
+    assert "![grid-gcn](out/grid-gcn.png)" in text
 
 
 def test_the_cost_of_an_epoch_is_told_beside_that_of_swd(cifar: Path, tmp_path: Path, run_script: Run):

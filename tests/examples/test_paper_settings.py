@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from common.methods import course
 from common.options import Options
 from common.recipes import RECIPES
@@ -13,7 +14,9 @@ from common.settings import base, grid, points
 from common.tradeoff import TARGETS, bounds
 from results import PAPER
 
-OPTIONS = Options(Path("data"), Path("out"), None, None, 1, (), (), None, None, "cpu", "command")
+OPTIONS = Options(
+    Path("data"), Path("out"), None, None, 1, (), (), None, None, "cpu", torch.preserve_format, "command"
+)  # fmt: skip
 SETTING = Setting("tradeoff", "resnet20", "cifar10", "swd", "weights", 0.9, 0, 300, 16, None, 128, 1.0, 1e4)
 
 

@@ -37,10 +37,10 @@ def draw(path: Path, title: str, rows: Sequence[Row]) -> None:
 
 def grid_table(
     description: str | None, name: str, structure: str, networks: Mapping[str, str], targets: Sequence[float],
-    a_min: str, a_max: str,
+    a_min: str, a_max: str, width: int = 64,
 ) -> None:  # fmt: skip
     """Train what has no row yet of networks, by their data, over a grid, and draw a heat map of each."""
-    made = parser(description, width=64)
+    made = parser(description, width=width)
     add_bounds(made, a_min, a_max)
     made.add_argument("--networks", nargs="+", choices=list(networks), default=list(networks), help="run these only")
     found = made.parse_args()

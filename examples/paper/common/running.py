@@ -75,7 +75,7 @@ def training_of(setting: Setting, recipe: Recipe, task: Task, states: Path, opti
         model = traced(setting, model, task.example())
     if setting.method == "thin":
         model = thin(model, setting.target, seed=setting.seed)
-    model.to(options.device, memory_format=torch.channels_last)
+    model.to(options.device, memory_format=options.memory_format)
     optimizer = recipe.optimizer(model.parameters())
     way = course(setting, recipe, task.steps)
     method = None

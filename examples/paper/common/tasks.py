@@ -59,8 +59,7 @@ class ImageTask:
         return {"accuracy": _percent(torch.cat(guesses) == self._test_labels)}
 
     def _normalised(self, images: torch.Tensor) -> torch.Tensor:
-        normalised = (images.float() - self._shift) * self._scale
-        return normalised.contiguous(memory_format=torch.channels_last)  # a fifth faster on a CPU
+        return (images.float() - self._shift) * self._scale
 
 
 class GraphTask:
@@ -97,7 +96,7 @@ def augmented(images: torch.Tensor) -> torch.Tensor:
     columns = right + torch.where(mirrored, width - 1 - columns, columns)
     rows = down + torch.arange(height, device=device)
     chosen = padded[torch.arange(count, device=device)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-    return chosen.permute(0, 3, 1, 2)
+    return chosen.permute(0, 3, 1, 2).contiguous()
 
 
 @torch.no_grad()
