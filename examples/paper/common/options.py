@@ -48,7 +48,7 @@ def parser(description: str | None, **defaults: object) -> argparse.ArgumentPars
     made.add_argument("--threads", type=_positive, default=torch.get_num_threads(), help="threads of torch on the CPU")
     made.add_argument(
         "--channels-last", action="store_true",
-        help="keep weights channels last: a fifth faster on a CPU, but its kernels of torch can hang at widths under 16",
+        help="weights channels last: a fifth faster on a CPU, but torch can hang there at widths under 16",
     )  # fmt: skip
     made.set_defaults(**defaults)
     return made
