@@ -62,8 +62,8 @@ class AutomaticPenalty:
             self._amount = torch.tensor(math.inf)
             change_all_(targets, torch.zeros_like)
             return
-        magnitudes = [_magnitudes(target, self._together) for target in targets]
-        aimed, rest = self._norm(magnitudes), self._norm(self._others(targets))
+        magnitudes = _wide([_magnitudes(target, self._together) for target in targets])
+        aimed, rest = self._norm(magnitudes), self._norm(_wide(self._others(targets)))
         if self._start is None:
             self._start, self._amount = aimed / torch.hypot(aimed, rest), torch.zeros_like(aimed)
             return
@@ -91,9 +91,9 @@ class AutomaticPenalty:
         found = {id(target.parameter): target.chosen for target in targets}
         return [_without(parameter, found.get(id(parameter)), self._together) for parameter in self._parameters]
 
-    def _norm(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _norm(self, parts: list[torch.Tensor]) -> torch.Tensor:
         """Return the Euclidean norm of tensors together, over all processes; collective."""
-        squares = torch.stack([norm.double() for norm in torch._foreach_norm(_wide(parts))]).square().sum()
+        squares = torch.stack([norm.double() for norm in torch._foreach_norm(parts)]).square().sum()
         return self._together.sum_(squares).sqrt()
 
     def coefficient(self, mu: float) -> float:
@@ -128,7 +128,7 @@ def _without(parameter: nn.Parameter, chosen: torch.Tensor | None, together: Tog
 
 
 def _less(magnitudes: Sequence[torch.Tensor], amount: torch.Tensor) -> list[torch.Tensor]:
-    return [(part - amount.to(part.dtype)).clamp_(min=0) for part in _wide(magnitudes)]
+    return [(part - amount.to(part.dtype)).clamp_(min=0) for part in magnitudes]
 
 
 def _total(parts: list[torch.Tensor]) -> torch.Tensor:
