@@ -50,6 +50,9 @@ class ConventionName(StrEnum):
     macs = "macs"
 
 
+MODEL_PANEL = "The model"
+"""Where ``--help`` lists the options that make the model and its inputs."""
+
 ModelArgument = Annotated[
     str,
     typer.Argument(
@@ -63,6 +66,7 @@ InputOption = Annotated[
     list[str] | None,
     typer.Option(
         "--input",
+        rich_help_panel=MODEL_PANEL,
         metavar="SHAPE",
         show_default=False,
         help="Shape of an example input, such as 1x3x224x224 (batch first). Once for each positional input; "
@@ -74,6 +78,7 @@ ArgumentOption = Annotated[
     list[str] | None,
     typer.Option(
         "--arg",
+        rich_help_panel=MODEL_PANEL,
         metavar="KEY=VALUE",
         show_default=False,
         help="Argument of the callable, such as num_classes=10; may be repeated. Values are read as Python "
@@ -84,6 +89,7 @@ WeightsOption = Annotated[
     Path | None,
     typer.Option(
         "--weights",
+        rich_help_panel=MODEL_PANEL,
         metavar="PATH",
         show_default=False,
         help="Trained weights: .safetensors, a folder of these with an index, or .pt/.pth of tensors only. "

@@ -41,12 +41,19 @@ from swdc.sparsity.planning import plan
 from swdc.streaming import slim_checkpoint
 from swdc.verify import verify
 
+PLAN_PANEL = "What goes"
+"""Where ``--help`` lists the options that make the plan."""
+
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to save the slim program in.")]
-SparsityOption = Annotated[float, typer.Option("--sparsity", help="Share that goes, at least 0 and below 1.")]
+SparsityOption = Annotated[
+    float,
+    typer.Option("--sparsity", rich_help_panel=PLAN_PANEL, help="Share that goes, at least 0 and below 1."),
+]
 BudgetOption = Annotated[
     BudgetName,
     typer.Option(
         "--budget",
+        rich_help_panel=PLAN_PANEL,
         help="What --sparsity is a share of; latency is the time in onnxruntime on this machine, on one thread.",
     ),
 ]
@@ -54,22 +61,33 @@ CriterionOption = Annotated[
     CriterionName,
     typer.Option(
         "--criterion",
+        rich_help_panel=PLAN_PANEL,
         help="What goes first: channels of small weights (l2, l1) or of small batch-norm gains (gamma); uniform "
         "takes the last ones of every group, whatever their weights.",
     ),
 ]
 ScopeOption = Annotated[
     ScopeName,
-    typer.Option("--scope", help="Compare all channels (global), or take the same share of every group."),
+    typer.Option(
+        "--scope",
+        rich_help_panel=PLAN_PANEL,
+        help="Compare all channels (global), or take the same share of every group.",
+    ),
 ]
 RoundOption = Annotated[
     int,
-    typer.Option("--round-to", metavar="N", help="Keep multiples of N channels; the budget is still met, from below."),
+    typer.Option(
+        "--round-to",
+        rich_help_panel=PLAN_PANEL,
+        metavar="N",
+        help="Keep multiples of N channels; the budget is still met, from below.",
+    ),
 ]
 PolicyOption = Annotated[
     PolicyName,
     typer.Option(
         "--policy",
+        rich_help_panel=PLAN_PANEL,
         help="Let both sides of a residual sum keep the same channels (tied), or each its own where a batch norm "
         "follows the sum (free).",
     ),
@@ -78,6 +96,7 @@ IgnoreOption = Annotated[
     list[str] | None,
     typer.Option(
         "--ignore",
+        rich_help_panel=PLAN_PANEL,
         metavar="PATTERN",
         show_default=False,
         help="Module or tensor whose output channels all stay, such as layer4 or 'layer4.*'; repeatable.",
@@ -85,7 +104,11 @@ IgnoreOption = Annotated[
 ]
 InsertOption = Annotated[
     bool,
-    typer.Option("--insert-batchnorm", help="Put a batch norm after every residual sum before planning."),
+    typer.Option(
+        "--insert-batchnorm",
+        rich_help_panel=PLAN_PANEL,
+        help="Put a batch norm after every residual sum before planning.",
+    ),
 ]
 OnnxOption = Annotated[
     Path | None,
