@@ -47,8 +47,10 @@ class SWD(Method):
 
     ``penalty="gradient"`` is the paper's. ``penalty="proximal"`` leaves the gradients alone and divides what is
     targeted by ``1 + lr a mu`` after each step of the ``optimizer``, with the rate of its group of parameters: the
-    same pull to first order in the rate, but stable at any ``a``, and apart from momentum and moments. The gradient
-    form diverges where ``lr a mu`` exceeds 2; with SGD given as ``optimizer`` its ``a mu`` is held at ``1 / lr``.
+    same pull to first order in the rate, but stable at any ``a``, and apart from momentum and moments: a momentum of
+    0.9, which adds up ten steps of the gradient form, does not add up these, so that the same pull takes bounds ten
+    times as high. The gradient form diverges where ``lr a mu`` exceeds 2; with SGD given as ``optimizer`` its ``a mu``
+    is held at ``1 / lr``.
 
     ``a="auto"`` needs neither ``a_min`` nor ``a_max``, only the ``optimizer`` to follow::
 
