@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from common.options import Options, options_of, parser
@@ -10,6 +11,7 @@ from common.pictures import curve, draw_curves
 from common.rows import Row, Setting
 from common.running import run
 from common.settings import DENSE, base, points
+from swdc.bench.rows import read_rows
 
 FILE = "tradeoff.json"
 TARGETS = (
@@ -38,12 +40,22 @@ def bounds(setting: Setting) -> tuple[float, float]:
 
 
 def tradeoff(options: Options, width: int, structures: Sequence[str], methods: Sequence[str] = PAPER) -> list[Row]:
-    """Return the rows of a width, trained where there are none yet."""
-    settings: list[Setting] = []
-    for structure in structures:
-        dense = base("tradeoff", "resnet20", "cifar10", structure, options, width)
-        settings += points(dense, options, methods, TARGETS, bounds)
-    return run(settings, options.out / FILE, options)
+    """Train what has no row yet of a width, and return what is to be drawn: also rows at targets not asked for now."""
+    dense = [base("tradeoff", "resnet20", "cifar10", structure, options, width) for structure in structures]
+    settings = [setting for each in dense for setting in points(each, options, methods, TARGETS, bounds)]
+    run(settings, options.out / FILE, options)
+    wanted = {setting.method for setting in settings}
+    return [row for row in read_rows(options.out / FILE) if row["method"] in wanted and _is_like(row, dense)]
+
+
+def _is_like(row: Row, dense: Sequence[Setting]) -> bool:
+    """Whether a row was trained as the dense networks are, with the paper's bounds where it has some."""
+    own = {"method": row["method"], "target": row["target"], "seed": row["seed"]}
+    return any(
+        replace(each, **own, a_min=low, a_max=high).matches(row)
+        for each in dense
+        for low, high in ((None, None), bounds(each))
+    )
 
 
 def figure(
