@@ -1,7 +1,7 @@
 """The settings of the experiments are the paper's, and so are the values that stand beside ours."""
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from common.options import Options
 from common.recipes import RECIPES
 from common.rows import Setting, add_row, digest, finished
 from common.settings import base, grid, points
-from common.tradeoff import TARGETS, bounds
+from common.tradeoff import TARGETS, _is_like, bounds
 from results import PAPER
 
 OPTIONS = Options(
@@ -79,3 +79,12 @@ def test_all_values_of_the_paper_are_there():
     assert by_setting["tradeoff", "channels", "swd", 0.9, 16, None, None]["operations"] == 15.75
     assert by_setting["table6", "channels", "swd", 0.75, 64, 1e-3, 1e4]["accuracy"] == 36.51
     assert by_setting["table5", "weights", "swd", 0.9, 64, 1e-1, 10.0]["change"] == -4.33
+
+
+def test_pictures_draw_rows_at_any_target_of_their_own_scale():
+    dense = base("tradeoff", "resnet20", "cifar10", "weights", OPTIONS, 16)
+    row = asdict(replace(dense, method="swd", target=0.98, a_min=1.0, a_max=1e4))
+    assert _is_like(row, [dense])
+    assert _is_like({**row, "method": "swd-auto", "a_min": None, "a_max": None}, [dense])
+    for other in ({"epochs": 12}, {"a_max": 1e5}, {"structure": "channels"}, {"width": 64}, {"subset": 5000}):
+        assert not _is_like({**row, **other}, [dense])
