@@ -14,7 +14,7 @@ from swdc.distributed import Together, joined_like, local
 from swdc.errors import PlanError
 from swdc.sparsity import bitwise
 from swdc.sparsity.bracket import Array, Bracket
-from swdc.sparsity.pieces import PIECE, flat, packs
+from swdc.sparsity.pieces import PIECE, flat, joined, packs, parted
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -50,7 +50,7 @@ class Lowest:
     def _on_host(self, tensors: Tensors, count: int) -> dict[str, torch.Tensor]:
         names = list(tensors)
         held = [[names[number] for number in pack] for pack in packs(list(tensors.values()))]
-        arrays = [_joined([tensors[name] for name in pack]) for pack in held]
+        arrays = [_line([tensors[name] for name in pack]) for pack in held]
         self.last = self._bracket.smallest(
             partial(self._numbers, arrays, tensors), count, sum(len(array) for array in arrays)
         )
@@ -110,26 +110,18 @@ class Lowest:
             raise _not_finite_of(tensors)
 
 
-def _joined(tensors: list[torch.Tensor]) -> torch.Tensor:
+def _line(tensors: list[torch.Tensor]) -> torch.Tensor:
     """Return tensors as one of one dimension; a single one as a view in the order of its memory."""
-    if len(tensors) > 1:
-        return torch.cat([t.reshape(-1) for t in tensors])
-    views = flat(*tensors)
-    return tensors[0].reshape(-1) if views is None else views[0]
+    views = flat(*tensors) if len(tensors) == 1 else None
+    return joined(tensors) if views is None else views[0]
 
 
-def _shaped(joined: torch.Tensor, like: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Return what ``_joined`` made of tensors like these in their shapes."""
-    if len(like) > 1:
-        return [
-            m.view(t.shape)
-            for m, t in zip(torch.split_with_sizes(joined, [t.numel() for t in like]), like, strict=True)
-        ]
-    (tensor,) = like
-    if tensor.is_contiguous() or flat(tensor) is None:
-        return [joined.view(tensor.shape)]
-    outputs, inputs, *sides = tensor.shape
-    return [joined.view(outputs, *sides, inputs).permute(0, 3, 1, 2)]
+def _shaped(line: torch.Tensor, like: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Return what ``_line`` made of tensors like these in their shapes."""
+    if len(like) > 1 or like[0].is_contiguous() or flat(*like) is None:
+        return parted(line, like)
+    outputs, inputs, *sides = like[0].shape
+    return [line.view(outputs, *sides, inputs).permute(0, 3, 1, 2)]
 
 
 def _not_finite_of(tensors: Tensors) -> PlanError:

@@ -23,6 +23,17 @@ def packs(tensors: Sequence[torch.Tensor]) -> list[list[int]]:
     return found
 
 
+def joined(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return a copy of tensors one after the other, in one dimension."""
+    return torch.cat([t if t.dim() == 1 else t.reshape(-1) for t in tensors])
+
+
+def parted(line: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return what ``joined`` made of tensors like these in their shapes, as views."""
+    parts = torch.split_with_sizes(line, [t.numel() for t in like])
+    return [part if t.dim() == 1 else part.view(t.shape) for part, t in zip(parts, like, strict=True)]
+
+
 def flat(*tensors: torch.Tensor) -> list[torch.Tensor] | None:
     """Return views of one dimension that run through tensors of one shape in one order; ``None`` if there are none."""
     if all(t.is_contiguous() for t in tensors):

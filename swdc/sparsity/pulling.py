@@ -8,7 +8,7 @@ import torch
 
 from swdc.distributed import is_spread, local
 from swdc.sparsity.method import gradient_of
-from swdc.sparsity.pieces import PIECE, packs, pieces
+from swdc.sparsity.pieces import PIECE, joined, packs, parted, pieces
 from swdc.sparsity.targets.base import Target
 
 Tensors = Callable[[torch.Tensor], torch.Tensor]
@@ -31,8 +31,8 @@ def change_all_(targets: Sequence[Target], changed: Tensors) -> None:
         change_(target, changed)
     for pack in packs([target.parameter for target in small]):
         parameters = [small[number].parameter.detach() for number in pack]
-        weights, chosen = _joined(parameters), _joined([small[number].chosen for number in pack])
-        torch._foreach_copy_(parameters, _shaped(torch.where(chosen, changed(weights), weights), parameters))
+        weights, chosen = joined(parameters), joined([small[number].chosen for number in pack])
+        torch._foreach_copy_(parameters, parted(torch.where(chosen, changed(weights), weights), parameters))
 
 
 def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) -> None:
@@ -75,15 +75,6 @@ def _apart(targets: Sequence[Target]) -> tuple[list[Target], list[Target]]:
         fits = parameter.numel() <= PIECE and parameter.element_size() >= 4 and not is_spread(parameter)
         (small if fits and target.chosen.dtype == torch.bool else large).append(target)
     return large, small
-
-
-def _joined(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    return torch.cat([t if t.dim() == 1 else t.reshape(-1) for t in tensors])
-
-
-def _shaped(joined: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    parts = torch.split_with_sizes(joined, [t.numel() for t in like])
-    return [part if t.dim() == 1 else part.view(t.shape) for part, t in zip(parts, like, strict=True)]
 
 
 def _wide(tensor: torch.Tensor) -> torch.Tensor:
