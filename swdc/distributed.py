@@ -60,7 +60,7 @@ def joined_like(part: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 class Together:
-    """Sums over processes that hold tensors in parts, every number once however often it is held.
+    """Sums and maxima over processes that hold tensors in parts, every number once however often it is held.
 
     Where no tensor is spread, what each process has is all, and nothing is communicated.
     """
@@ -88,6 +88,12 @@ class Together:
         """Replace numbers by their sums over the processes, and return them; collective."""
         if self._mesh is not None:
             torch.distributed.all_reduce(numbers, group=self._group())
+        return numbers
+
+    def max_(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Replace numbers by the largest that a process has, and return them; collective."""
+        if self._mesh is not None:
+            torch.distributed.all_reduce(numbers, torch.distributed.ReduceOp.MAX, group=self._group())
         return numbers
 
     def _counts(self, tensor: torch.Tensor) -> bool:

@@ -11,8 +11,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from swdc.distributed import Together
+from swdc.sparsity.method import gradient_of
 from swdc.sparsity.ownership import rates_of
-from swdc.sparsity.pulling import change_all_
+from swdc.sparsity.pulling import change_all_, fade_all_
 from swdc.sparsity.targets import Target
 
 AUTO = "auto"
@@ -37,6 +38,11 @@ class AutomaticPenalty:
     optimizer matters: if gradients push harder, more is taken away. The course starts at the share that the first
     step of the optimizer leaves; where training itself keeps below the course, nothing is shrunk.
 
+    The gradients of what is targeted fade along the same course, and none of them exceeds the largest of what is kept.
+    Before a batch norm, a filter whose weights are ``c`` times as small has gradients ``1 / c`` times as large, up to
+    hundreds of times at zero, and more where dead filters follow each other: single steps would throw such weights
+    above all others, where they stay in the place of those that work.
+
     The same amount is taken from the magnitude of each targeted weight (the proximal map of the L1 norm): the small
     ones become zero and stay there, while those next to the threshold lose little, and may still come back.
     """
@@ -49,7 +55,8 @@ class AutomaticPenalty:
         self._amount, self._rate = torch.zeros(()), torch.zeros(())
 
     def act(self, targets: Sequence[Target], strength: float) -> None:
-        """Note what to shrink; ``strength`` is what the course leaves of the share at the start."""
+        """Let gradients fade, and note what to shrink; ``strength`` is what the course leaves of the share."""
+        fade_all_(targets, strength, self._steepest(targets))
         self._due = targets, strength
 
     def follow(self) -> None:
@@ -63,7 +70,7 @@ class AutomaticPenalty:
             change_all_(targets, torch.zeros_like)
             return
         magnitudes = _wide([_magnitudes(target, self._together) for target in targets])
-        aimed, rest = self._norm(magnitudes), self._norm(_wide(self._others(targets)))
+        aimed, rest = self._norm(magnitudes), self._norm(_wide(self._others(targets, self._parameters)))
         if self._start is None:
             self._start, self._amount = aimed / torch.hypot(aimed, rest), torch.zeros_like(aimed)
             return
@@ -86,10 +93,23 @@ class AutomaticPenalty:
             norm = self._norm(_less(magnitudes, amount))
         return amount, torch.where(norm > aim, aim / norm, 1.0)
 
-    def _others(self, targets: Sequence[Target]) -> list[torch.Tensor]:
-        """Return what is not targeted, and zeros, of the parts of all parameters that this process counts."""
+    def _steepest(self, targets: Sequence[Target]) -> torch.Tensor:
+        """Return the largest gradient of what is not targeted; infinity where that has none. Collective."""
+        gradients = [None if p.grad is None else gradient_of(p) for p in self._parameters]
+        parts = [part for part in self._others(targets, gradients) if part.numel()]  # torch has no maximum of nothing
+        norms = [norm.double() for norm in torch._foreach_norm(parts, math.inf)] if parts else []
+        least = torch.zeros((), dtype=torch.float64, device=self._parameters[0].device)
+        most = self._together.max_(torch.stack([least, *norms]).max())
+        return torch.where(most == 0, math.inf, most)
+
+    def _others(self, targets: Sequence[Target], tensors: Sequence[torch.Tensor | None]) -> list[torch.Tensor]:
+        """Return of tensors like all parameters what is not targeted, and zeros, as far as this process counts them."""
         found = {id(target.parameter): target.chosen for target in targets}
-        return [_without(parameter, found.get(id(parameter)), self._together) for parameter in self._parameters]
+        return [
+            _without(tensor, found.get(id(parameter)), self._together)
+            for parameter, tensor in zip(self._parameters, tensors, strict=True)
+            if tensor is not None
+        ]
 
     def _norm(self, parts: list[torch.Tensor]) -> torch.Tensor:
         """Return the Euclidean norm of tensors together, over all processes; collective."""
@@ -119,12 +139,12 @@ def _magnitudes(target: Target, together: Together) -> torch.Tensor:
     return weight.abs() * chosen
 
 
-def _without(parameter: nn.Parameter, chosen: torch.Tensor | None, together: Together) -> torch.Tensor:
+def _without(tensor: torch.Tensor, chosen: torch.Tensor | None, together: Together) -> torch.Tensor:
     if chosen is None:
-        return together.own(parameter)
+        return together.own(tensor)
     if chosen.dtype != torch.bool:
-        return parameter.detach().index_fill(0, chosen, 0).reshape(-1)
-    return together.own(parameter) * ~together.own(chosen)
+        return tensor.detach().index_fill(0, chosen, 0).reshape(-1)
+    return together.own(tensor) * ~together.own(chosen)
 
 
 def _less(magnitudes: Sequence[torch.Tensor], amount: torch.Tensor) -> list[torch.Tensor]:

@@ -35,6 +35,24 @@ def change_all_(targets: Sequence[Target], changed: Tensors) -> None:
         torch._foreach_copy_(parameters, parted(torch.where(chosen, changed(weights), weights), parameters))
 
 
+def fade_all_(targets: Sequence[Target], factor: float, most: torch.Tensor) -> None:
+    """Multiply the gradients of what is targeted by a factor, once they are cut to ``-most`` and ``most``."""
+
+    def faded(gradient: torch.Tensor) -> torch.Tensor:
+        bound = most.to(gradient.dtype)
+        return gradient.clamp(-bound, bound) * factor
+
+    for target in targets:
+        if target.parameter.grad is None:
+            continue
+        gradient, chosen = local(gradient_of(target.parameter)), local(target.chosen)
+        if chosen.dtype != torch.bool:
+            gradient.index_copy_(0, chosen, faded(gradient.index_select(0, chosen)))
+            continue
+        for some, where in _parts(gradient, chosen):
+            some.copy_(torch.where(where, faded(some), some))
+
+
 def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) -> None:
     """Add ``scale * slope(w)`` to the gradient of what is targeted.
 
