@@ -57,8 +57,9 @@ class SWD(Method):
         swd = SWD(program, target=0.9, a="auto", steps=epochs * len(loader), optimizer=optimizer)
 
     After each of its steps the magnitudes of what is targeted all lose the same amount, such that their share of the
-    norm of all that can be targeted follows a set course to zero (``swdc.sparsity.automatic``). At the last step they
-    are exactly zero: the removal changes nothing. ``penalty``, ``norm``, ``schedule`` and ``mu`` play no part then.
+    norm of all that can be targeted follows a set course to zero (``swdc.sparsity.automatic``); their gradients fade
+    along it. At the last step they are exactly zero: the removal changes nothing. ``penalty``, ``norm``, ``schedule``
+    and ``mu`` play no part then.
 
     ``criterion`` scores single weights (``swdc.sparsity.saliency``), ``norm`` is what is pulled on
     (``swdc.sparsity.norms``), and ``schedule`` how ``a`` grows (``swdc.sparsity.schedules``).
