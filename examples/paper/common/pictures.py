@@ -31,15 +31,15 @@ def draw_curves(path: Path, title: str, panels: Mapping[str, Mapping[str, Curve]
 
     The axis of targets is logarithmic in what is left. ``dense`` is drawn as a level.
     """
-    figure = Figure(figsize=(6.4 * len(panels), 4.4), layout="constrained")
+    figure = Figure(figsize=(6.4 * len(panels), 4.8), layout="constrained")
+    labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
     for axes, (name, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for label, points in lines.items():
             targets = np.array(list(points))
             means, deviations = np.array([list(p[:2]) for p in points.values()]).reshape(-1, 2).T
-            (line,) = axes.plot(_place(targets), means, marker="o", markersize=3, label=label)
-            axes.fill_between(
-                _place(targets), means - deviations, means + deviations, alpha=0.2, color=line.get_color()
-            )
+            color = f"C{labels.index(label)}"  # the same in every panel
+            axes.plot(_place(targets), means, marker="o", markersize=3, label=label, color=color)
+            axes.fill_between(_place(targets), means - deviations, means + deviations, alpha=0.2, color=color)
         if dense is not None:
             axes.axhline(dense, color="gray", linestyle=":", label="dense")
         _label(axes, name, [target for points in lines.values() for target in points])
@@ -58,4 +58,4 @@ def _label(axes: Any, name: str, targets: Sequence[float]) -> None:
     axes.set_xticks([float(_place(tick / 100)) for tick in ticks], [f"{tick:g}" for tick in ticks])
     axes.set(title=name, xlabel="pruning target (%)", ylabel="top-1 accuracy (%)")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, fontsize="small", ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.14))
