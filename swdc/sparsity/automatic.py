@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -41,14 +41,15 @@ class AutomaticPenalty:
     The gradients of what is targeted fade along the same course, and none of them exceeds the largest of what is kept.
     Before a batch norm, a filter whose weights are ``c`` times as small has gradients ``1 / c`` times as large, up to
     hundreds of times at zero, and more where dead filters follow each other: single steps would throw such weights
-    above all others, where they stay in the place of those that work.
+    above all others, where they stay in the place of those that work. Gains and offsets of norms (``steady``, by their
+    ids) have no such gradients, and keep them: they are to come back while they can.
 
     The same amount is taken from the magnitude of each targeted weight (the proximal map of the L1 norm): the small
     ones become zero and stay there, while those next to the threshold lose little, and may still come back.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], optimizer: Optimizer) -> None:
-        self._parameters, self._optimizer = list(parameters), optimizer
+    def __init__(self, parameters: Iterable[nn.Parameter], optimizer: Optimizer, steady: Collection[int] = ()) -> None:
+        self._parameters, self._optimizer, self._steady = list(parameters), optimizer, steady
         self._together = Together(self._parameters)
         self._start: torch.Tensor | None = None
         self._due: tuple[Sequence[Target], float] = ((), 1.0)
@@ -56,7 +57,9 @@ class AutomaticPenalty:
 
     def act(self, targets: Sequence[Target], strength: float) -> None:
         """Let gradients fade, and note what to shrink; ``strength`` is what the course leaves of the share."""
-        fade_all_(targets, strength, self._steepest(targets))
+        fading = [target for target in targets if id(target.parameter) not in self._steady]
+        if fading:
+            fade_all_(fading, strength, self._steepest(targets))
         self._due = targets, strength
 
     def follow(self) -> None:

@@ -19,6 +19,7 @@ from swdc.sparsity.penalties import GRADIENT, Penalty, penalty_of
 from swdc.sparsity.saliency import Saliency
 from swdc.sparsity.schedules import SCHEDULES, Schedule, constant, exponential, find_schedule
 from swdc.sparsity.targets import Target, targets_of
+from swdc.sparsity.targets.weights import ids_in_norms
 
 
 class SWD(Method):
@@ -58,8 +59,8 @@ class SWD(Method):
 
     After each of its steps the magnitudes of what is targeted all lose the same amount, such that their share of the
     norm of all that can be targeted follows a set course to zero (``swdc.sparsity.automatic``); their gradients fade
-    along it. At the last step they are exactly zero: the removal changes nothing. ``penalty``, ``norm``, ``schedule``
-    and ``mu`` play no part then.
+    along it, those of norms apart. At the last step they are exactly zero: the removal changes nothing. ``penalty``,
+    ``norm``, ``schedule`` and ``mu`` play no part then.
 
     ``criterion`` scores single weights (``swdc.sparsity.saliency``), ``norm`` is what is pulled on
     (``swdc.sparsity.norms``), and ``schedule`` how ``a`` grows (``swdc.sparsity.schedules``).
@@ -94,7 +95,8 @@ class SWD(Method):
         self._automatic: AutomaticPenalty | None = None
         super().__init__(targets, steps, optimizer, settings)
         if a == AUTO and optimizer is not None:
-            self._penalty = self._automatic = AutomaticPenalty(self._ownership.parameters.values(), optimizer)
+            parameters = self._ownership.parameters.values()
+            self._penalty = self._automatic = AutomaticPenalty(parameters, optimizer, steady=ids_in_norms(model))
         self.a_min, self.a_max, self.mu, self.refresh = a_min, a_max, mu, refresh
         self._chosen: list[Target] = []
 

@@ -201,6 +201,25 @@ def test_where_nothing_else_has_a_gradient_gradients_only_fade() -> None:
         assert model.weight.grad[0].tolist() == pytest.approx([*(fade * w for w in wanted), others, 0.0], rel=1e-15)
 
 
+@pytest.mark.parametrize("structure", ["channels", "filters"])
+def test_gradients_of_norms_do_not_fade(structure: str) -> None:
+    program = network()
+    method, optimizer = made(program, structure)
+    train(program, method, optimizer, range(4))
+    nn.functional.cross_entropy(program(image(4, 3, 8, 8)), torch.tensor([0, 1, 2, 3])).backward()
+    before = {name: p.grad.clone() for name, p in program.named_parameters() if p.grad is not None}
+    method.step()
+    changed = {name for name, p in program.named_parameters() if not torch.equal(p.grad, before[name])}
+    norms = {
+        f"{path}.{n}"
+        for path, m in program.named_modules()
+        if "BatchNorm" in type(m).__name__
+        for n in ("weight", "bias")
+    }
+    assert not changed & norms
+    assert bool(changed) == (structure == "filters")
+
+
 def test_a_step_that_is_left_out_shrinks_nothing() -> None:
     program = network()
     method, optimizer = made(program, "weights")

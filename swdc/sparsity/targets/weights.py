@@ -26,6 +26,11 @@ _NORMS = (
 Masks = dict[str, torch.Tensor]
 
 
+def ids_in_norms(model: nn.Module) -> set[int]:
+    """Return the ids of the parameters of all norms: their gains and offsets."""
+    return {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
+
+
 class WeightTargets:
     """The weights of a module with the lowest scores, by default the least magnitude, all layers together (eq. 4).
 
@@ -36,7 +41,7 @@ class WeightTargets:
         self, model: nn.Module, target: float, ignore: tuple[str, ...], saliency: Saliency = magnitude
     ) -> None:
         self.model, self._share = model, target
-        norms = {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
+        norms = ids_in_norms(model)
         ignored = {name for pattern in ignore for name in matching_names(model, pattern)}
         self._weights = {
             name: p
