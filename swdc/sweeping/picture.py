@@ -31,7 +31,7 @@ def draw_heat_maps(path: Path, title: str, columns: dict[str, Points]) -> None:
     for row, target in zip(grid, targets, strict=True):
         for axes, (name, points) in zip(row, columns.items(), strict=True):
             _draw(axes, {cell: value for cell, value in points.items() if cell.target == target})
-            axes.set(title=f"{name}, target {target:.5g}", xlabel="a_min", ylabel="a_max")
+            axes.set(title=f"{name}\ntarget {100 * target:.5g} %", xlabel="a_min", ylabel="a_max")
     drawn.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn.savefig(path, dpi=150)
@@ -50,7 +50,7 @@ def _draw(axes: Any, points: Points) -> None:
         for j, a_min in enumerate(across):
             found = [value for cell, value in points.items() if (cell.a_min, cell.a_max) == (a_min, a_max)]
             values[i, j] = fmean(found) if found else np.nan
-    axes.imshow(values, cmap="RdYlGn", aspect="auto")
+    axes.imshow(values, cmap="RdYlGn", aspect="auto", alpha=0.6)  # pale, so that black numbers are read
     axes.set_xticks(range(len(across)), [f"{value:.0e}" for value in across])
     axes.set_yticks(range(len(down)), [f"{value:.0e}" for value in down])
     for (i, j), value in np.ndenumerate(values):

@@ -10,6 +10,7 @@ from common.options import options_of, parser
 from common.rows import Row
 from common.running import run
 from common.settings import base, grid
+from common.tradeoff import STRUCTURES
 from swdc.sweeping import Cell, draw_heat_maps, parse_values
 
 FILE = "grids.json"
@@ -48,4 +49,6 @@ def grid_table(
     for network in found.networks:
         dense = base("grid", network, networks[network], structure, options, options.width)
         rows = run(grid(dense, options, targets, *bounds_of(found)), options.out / FILE, options)
-        draw(options.out / f"{name}-{network}.png", f"{network} on {networks[network]}", rows)
+        width = "" if options.width is None else f"-{options.width}"
+        title = f"{network}{width} on {networks[network]}: {STRUCTURES[structure].lower()}"
+        draw(options.out / f"{name}-{network}.png", title, rows)
