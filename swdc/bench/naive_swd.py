@@ -1,4 +1,8 @@
-"""SWD as Algorithm 1 of Tessier et al. (2022) reads: a sort or a bisection over the modules, a penalty, autograd."""
+"""SWD as Algorithm 1 of Tessier et al. (2022) reads: a sort or a bisection over the modules, a penalty, autograd.
+
+As in the experiments of its authors there is a mask for every parameter, the penalty is a sum over all of them, and
+each threshold that is tried walks through the modules to count what it would leave.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +22,7 @@ def step(model: nn.Module, masks: Masks, strength: float) -> None:
     """Add the gradient of ``strength / 2`` times the sum of the squares of what is targeted, by autograd."""
     penalty = torch.zeros(())
     for name, parameter in model.named_parameters():
-        if name in masks:
-            penalty = penalty + ((parameter * masks[name]) ** 2).sum()
+        penalty = penalty + ((parameter * masks[name]) ** 2).sum()
     (0.5 * strength * penalty).backward()  # type: ignore[no-untyped-call]
 
 
@@ -31,26 +34,34 @@ def weights(model: nn.Module, target: float) -> Masks:
         if isinstance(module, nn.BatchNorm2d)
         for name, _ in module.named_parameters()
     }
-    found = {name: p.detach().abs() for name, p in model.named_parameters() if name not in norms}
-    magnitudes, _ = torch.cat([m.flatten() for m in found.values()]).sort()
-    threshold = magnitudes[int(target * len(magnitudes)) - 1]
-    return {name: m <= threshold for name, m in found.items()}
+    magnitudes = {name: p.detach().abs() for name, p in model.named_parameters()}
+    ordered, _ = torch.cat([m.flatten() for name, m in magnitudes.items() if name not in norms]).sort()
+    threshold = ordered[int(target * len(ordered)) - 1]
+    return {name: torch.zeros_like(m, dtype=torch.bool) if name in norms else m <= threshold
+            for name, m in magnitudes.items()}  # fmt: skip
 
 
 def channels(model: nn.Module, target: float) -> Masks:
     """Return the channels that a threshold removes such that the parameters left are at most ``1 - target`` of all."""
-    if isinstance(model, GCN):
-        return _hidden_units(model, target)
-    assert isinstance(model, ResNet)
-    norms = dict(_deciding(model))
+    deciding, left_of = (_convolutions, _left_of_gcn) if isinstance(model, GCN) else (_norms, _left_of_resnet)
     threshold = _threshold(
-        torch.cat([norm.weight.detach().abs() for norm in norms.values()]), target,
-        lambda threshold: _left_of_resnet(model, lambda norm: int((norm.weight.detach().abs() > threshold).sum())),
+        torch.cat([_scores(module) for _, module in deciding(model)]), target,
+        lambda threshold: left_of(model, lambda module: int((_scores(module) > threshold).sum())),
     )  # fmt: skip
-    masks = {}
-    for path, norm in norms.items():
-        masks[f"{path}.weight"] = masks[f"{path}.bias"] = norm.weight.detach().abs() <= threshold
+    masks = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in model.named_parameters()}
+    for path, module in deciding(model):
+        gone = _scores(module) <= threshold
+        for name, parameter in module.named_parameters(path):
+            masks[name] = gone.view(-1, *[1] * (parameter.dim() - 1)).expand_as(parameter)
     return masks
+
+
+def _scores(module: nn.Module) -> Tensor:
+    """Return the magnitude of the gains of a batch norm, or the norm of what writes each unit of a convolution."""
+    if isinstance(module, nn.BatchNorm2d):
+        return module.weight.detach().abs()
+    squares = [p.detach().square().view(len(p), -1).sum(1) for p in module.parameters()]
+    return torch.stack(squares).sum(0).sqrt()
 
 
 def _threshold(scores: Tensor, target: float, left: Callable[[float], int]) -> float:
@@ -67,16 +78,24 @@ def _threshold(scores: Tensor, target: float, left: Callable[[float], int]) -> f
     return candidates[low]
 
 
-def _deciding(model: ResNet) -> Iterator[tuple[str, nn.BatchNorm2d]]:
+def _norms(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield the batch norms that decide over channels: not those before a sum, after which one is inserted."""
+    assert isinstance(model, ResNet)
     for path, module in model.named_modules():
         overruled = "shortcut" in path or path.endswith("bn2" if isinstance(model.blocks[0], BasicBlock) else "bn3")
         if isinstance(module, nn.BatchNorm2d) and not overruled:
             yield path, module
 
 
-def _left_of_resnet(model: ResNet, kept: Callable[[nn.BatchNorm2d], int]) -> int:
+def _convolutions(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the graph convolutions with hidden units: all but the last."""
+    found = [(path, module) for path, module in model.named_modules() if hasattr(module, "lin")]
+    yield from found[:-1]
+
+
+def _left_of_resnet(model: nn.Module, kept: Callable[[nn.Module], int]) -> int:
     """Return the parameters left when each batch norm keeps as many channels as ``kept`` says."""
+    assert isinstance(model, ResNet)
     last = kept(model.bn1)
     left = _convolution(model.conv1, model.conv1.in_channels, last) + 2 * last
     for block in model.blocks:
@@ -105,15 +124,12 @@ def _convolution(convolution: nn.Conv2d, inputs: int, outputs: int) -> int:
     return inputs * outputs * convolution.kernel_size[0] * convolution.kernel_size[1]
 
 
-def _hidden_units(model: GCN, target: float) -> Masks:
-    """Return the hidden units with the least norm of what writes them."""
-    weight, bias = model.conv1.lin.weight, model.conv1.bias
-    norms = (weight.detach().square().sum(1) + bias.detach().square()).sqrt()
-    outputs, inputs = model.conv2.lin.weight.shape[0], weight.shape[1]
-
-    def left(threshold: float) -> int:
-        kept = int((norms > threshold).sum())
-        return int(kept * (inputs + 1) + kept * outputs + outputs)
-
-    gone = norms <= _threshold(norms, target, left)
-    return {"conv1.lin.weight": gone[:, None].expand_as(weight), "conv1.bias": gone}
+def _left_of_gcn(model: nn.Module, kept: Callable[[nn.Module], int]) -> int:
+    """Return the parameters left when each graph convolution keeps as many hidden units as ``kept`` says."""
+    assert isinstance(model, GCN)
+    left, inputs = 0, model.conv1.in_channels
+    for _, convolution in _convolutions(model):
+        outputs = kept(convolution)
+        left += (inputs + 1) * outputs
+        inputs = outputs
+    return int(left + (inputs + 1) * model.conv2.out_channels)

@@ -101,12 +101,6 @@ def _naive_step(model: nn.Module, structure: str, target: float) -> None:
 
 def _same(masks: Masks, targets: list[Target]) -> bool:
     """Whether masks and targets are the same set; a parameter without a target is one of which nothing goes."""
-    found = {}
-    for target in targets:
-        mask = target.chosen
-        if mask.dtype != torch.bool:
-            rows = torch.zeros(len(target.parameter), dtype=torch.bool).index_fill_(0, mask, True)
-            mask = rows.view(-1, *[1] * (target.parameter.dim() - 1)).expand_as(target.parameter)
-        found[target.name] = mask
+    found = {target.name: target.chosen for target in targets}
     whole = {name for name, mask in masks.items() if bool(mask.any())}
     return whole <= set(found) <= set(masks) and all(torch.equal(mask, masks[name]) for name, mask in found.items())

@@ -136,8 +136,6 @@ class AutomaticPenalty:
 
 def _magnitudes(target: Target, together: Together) -> torch.Tensor:
     """Return the magnitudes of what is targeted, and zeros, of the part that this process counts."""
-    if target.chosen.dtype != torch.bool:
-        return target.parameter.detach().index_select(0, target.chosen).reshape(-1).abs()
     weight, chosen = together.own(target.parameter), together.own(target.chosen)
     return weight.abs() * chosen
 
@@ -145,8 +143,6 @@ def _magnitudes(target: Target, together: Together) -> torch.Tensor:
 def _without(tensor: torch.Tensor, chosen: torch.Tensor | None, together: Together) -> torch.Tensor:
     if chosen is None:
         return together.own(tensor)
-    if chosen.dtype != torch.bool:
-        return tensor.detach().index_fill(0, chosen, 0).reshape(-1)
     return together.own(tensor) * ~together.own(chosen)
 
 

@@ -77,11 +77,7 @@ class Method(ABC):
         """Set everything targeted to zero, in place: the one removal at the end of training."""
         put_in_parts(self._targets.model)
         for target in self.targeted():
-            weight, chosen = local(target.parameter), local(target.chosen)
-            if chosen.dtype == torch.bool:
-                weight.masked_fill_(chosen, 0)
-            else:
-                weight.index_fill_(0, chosen, 0)
+            local(target.parameter).masked_fill_(local(target.chosen), 0)
 
     def gap(self, metric: Metric) -> Gap:
         """Return a metric of the model now, and as it would be if what is targeted were cut now.

@@ -20,8 +20,10 @@ def pull_all_(targets: Sequence[Target], scale: float, slope: Tensors) -> None:
     for target in large:
         pull_(gradient_of(target.parameter), target, scale, slope)
     if small:
-        pulled = torch._foreach_mul([slope(t.parameter.detach()) for t in small], [t.chosen for t in small])
-        torch._foreach_add_([gradient_of(t.parameter) for t in small], pulled, alpha=scale)
+        slopes = [slope(t.parameter.detach()) for t in small]
+        torch._foreach_addcmul_(
+            [gradient_of(t.parameter) for t in small], slopes, [t.chosen for t in small], value=scale
+        )
 
 
 def change_all_(targets: Sequence[Target], changed: Tensors) -> None:
@@ -45,11 +47,7 @@ def fade_all_(targets: Sequence[Target], factor: float, most: torch.Tensor) -> N
     for target in targets:
         if target.parameter.grad is None:
             continue
-        gradient, chosen = local(gradient_of(target.parameter)), local(target.chosen)
-        if chosen.dtype != torch.bool:
-            gradient.index_copy_(0, chosen, faded(gradient.index_select(0, chosen)))
-            continue
-        for some, where in _parts(gradient, chosen):
+        for some, where in _parts(local(gradient_of(target.parameter)), local(target.chosen)):
             some.copy_(torch.where(where, faded(some), some))
 
 
@@ -59,39 +57,26 @@ def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) 
     Numbers of 16 bits are added up in float32; what exceeds their range becomes the largest that they hold.
     """
     weight, chosen = local(target.parameter.detach()), local(target.chosen)
-    gradient = local(gradient)
-    if chosen.dtype != torch.bool:
-        slopes = slope(_wide(weight.index_select(0, chosen)))
-        if gradient.element_size() < 4:
-            gradient.index_copy_(0, chosen, _sum(gradient.index_select(0, chosen), slopes, scale))
-        else:
-            gradient.index_add_(0, chosen, slopes, alpha=scale)
-        return
-    for some, grown, where in _parts(weight, gradient, chosen):
+    for some, grown, where in _parts(weight, local(gradient), chosen):
         if grown.element_size() < 4:
             grown.copy_(torch.where(where, _sum(grown, slope(_wide(some)), scale), grown))
         else:
-            grown.addcmul_(slope(some), where.to(grown.dtype), value=scale)
+            grown.addcmul_(slope(some), where.to(grown.dtype) if where.is_contiguous() else where, value=scale)
 
 
 def change_(target: Target, changed: Tensors) -> None:
     """Put ``changed(w)`` in the place of what is targeted; weights of 16 bits are changed in float32."""
-    weight, chosen = local(target.parameter.detach()), local(target.chosen)
-    if chosen.dtype != torch.bool:
-        some = weight.index_select(0, chosen)
-        weight.index_copy_(0, chosen, changed(_wide(some)).to(some.dtype))
-        return
-    for some, where in _parts(weight, chosen):
+    for some, where in _parts(local(target.parameter.detach()), local(target.chosen)):
         some.copy_(torch.where(where, changed(_wide(some)), some))
 
 
 def _apart(targets: Sequence[Target]) -> tuple[list[Target], list[Target]]:
-    """Return those to treat one by one, and small ones with masks that go together."""
+    """Return those to treat one by one, and those that go together: small ones of at least 32 bits."""
     large, small = list[Target](), list[Target]()
     for target in targets:
         parameter = target.parameter
         fits = parameter.numel() <= PIECE and parameter.element_size() >= 4 and not is_spread(parameter)
-        (small if fits and target.chosen.dtype == torch.bool else large).append(target)
+        (small if fits else large).append(target)
     return large, small
 
 

@@ -99,10 +99,7 @@ def train(wrap: str | None, options: dict[str, Any], rank: int = 0, size: int = 
 
 def marked(target: Any) -> torch.Tensor:
     """Return a mask of the whole parameter."""
-    chosen = whole(target.chosen)
-    if chosen.dtype == torch.bool:
-        return chosen
-    return torch.zeros(target.parameter.shape, dtype=torch.bool).index_fill_(0, chosen, True)
+    return whole(target.chosen)
 
 
 def refusals(size: int) -> dict[str, str]:

@@ -24,13 +24,7 @@ def traced(policy):
 
 def removed(found):
     """Return the targeted positions of every parameter."""
-    masks = {}
-    for target in found:
-        mask = target.chosen
-        if mask.dtype != torch.bool:
-            mask = torch.zeros(len(target.parameter), dtype=torch.bool).index_fill_(0, mask, True)
-        masks[target.name] = mask.tolist()
-    return masks
+    return {target.name: target.chosen.tolist() for target in found}
 
 
 @pytest.mark.parametrize("policy", ["tied", "free"])

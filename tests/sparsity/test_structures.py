@@ -27,12 +27,7 @@ def swd(program: nn.Module, target: float, structure: str, **options: Any) -> sw
 
 def chosen(method: swdc.SWD) -> dict[str, torch.Tensor]:
     """Return what is targeted as masks, by the name of the parameter."""
-    masks = {}
-    for target in method.targeted():
-        mask = torch.zeros_like(target.parameter, dtype=torch.bool)
-        mask[target.chosen] = True
-        masks[target.name] = mask
-    return masks
+    return {target.name: target.chosen for target in method.targeted()}
 
 
 def written_by(program: Program, plan: Plan) -> dict[str, torch.Tensor]:

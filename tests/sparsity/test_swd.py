@@ -37,13 +37,7 @@ def test_gradient_equals_autograd_of_the_penalty(structure):
     program = small_resnet()
     swd = swdc.SWD(program, 0.7, structure, a_min=3.0, a_max=3e4, steps=10, mu=1e-3)
     swd.s = 4
-    targets = swd.targeted()
-    masks = {}
-    for target in targets:
-        mask = target.chosen if target.chosen.dtype == torch.bool else torch.zeros_like(target.parameter)
-        if target.chosen.dtype != torch.bool:
-            mask[target.chosen] = 1
-        masks[target.name] = mask.double()
+    masks = {target.name: target.chosen.double() for target in swd.targeted()}
     parameters = dict(program.named_parameters())
     penalty = sum((parameters[name] ** 2 * mask).sum() for name, mask in masks.items())
     a = 3.0 * (3e4 / 3.0) ** 0.4

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
+import torch
 from torch import nn
 
 from swdc.errors import PlanError
-from swdc.groups import Ids
 from swdc.program import Program
 from swdc.sparsity.method import gradient_of
 from swdc.sparsity.norms import Norm, find_norm
@@ -42,8 +41,8 @@ def _gains(program: nn.Module, ignore: Sequence[str]) -> list[Target]:
             "expected batch norms that decide over channels, got a program without; add them with "
             "swdc.insert_batchnorm before training, or take the method 'magnitude'"
         )
-    places: dict[str, list[Ids]] = {}
+    parameters, rows = program.read_parameters(), dict[str, torch.Tensor]()
     for member in (m for part in parts for m in part.deciding):
-        places.setdefault(member.tensor, []).append(member.indices.ravel())
-    parameters = program.read_parameters()
-    return [Target.of_rows(parameters[name], name, np.unique(np.concatenate(found))) for name, found in places.items()]
+        those = rows.setdefault(member.tensor, torch.zeros(len(parameters[member.tensor]), dtype=torch.bool))
+        those[torch.from_numpy(member.indices.ravel())] = True
+    return [Target.of_rows(parameters[name], name, those) for name, those in rows.items()]

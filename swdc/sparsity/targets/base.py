@@ -8,17 +8,17 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from swdc.distributed import is_spread, spread_like
-from swdc.groups import Ids
+from swdc.distributed import spread_like
 from swdc.plan import Plan
 from swdc.sparsity.targets.scoring import Scoring
 
 
 @dataclass(frozen=True)
 class Target:
-    """The part of one parameter that would go: a mask of its shape, or indices along its first dimension.
+    """The part of one parameter that would go, as a mask of its shape.
 
-    Of a parameter that lies in parts over processes it is a mask in the same parts (a DTensor).
+    That of rows is a view that takes no more memory than one number for each of them; that of a parameter that lies in
+    parts over processes lies in the same parts (a DTensor).
     """
 
     parameter: nn.Parameter
@@ -26,13 +26,12 @@ class Target:
     chosen: torch.Tensor
 
     @classmethod
-    def of_rows(cls, parameter: nn.Parameter, name: str, rows: Ids) -> Target:
-        """Return the target of some indices, each given once, of the first dimension."""
-        chosen = torch.from_numpy(rows).to(parameter.device)
-        if is_spread(parameter):
-            mask = torch.zeros(parameter.shape, dtype=torch.bool, device=parameter.device)
-            chosen = spread_like(mask.index_fill_(0, chosen, True), parameter)
-        return cls(parameter, name, chosen)
+    def of_rows(cls, parameter: nn.Parameter, name: str, rows: torch.Tensor) -> Target:
+        """Return the target of the indices of the first dimension for which ``rows``, a mask of them, is true."""
+        chosen = rows.to(parameter.device)
+        if parameter.dim() > 1:
+            chosen = chosen.view(-1, *[1] * (parameter.dim() - 1)).expand(parameter.shape)
+        return cls(parameter, name, spread_like(chosen, parameter))
 
 
 class Targets(Protocol):
