@@ -10,12 +10,14 @@ from swdc.groups import FREE, Bools, Ids
 from swdc.plan import Plan
 from swdc.program import Program
 from swdc.sparsity.choosing import Chooser
+from swdc.sparsity.dimensions import Floats
 from swdc.sparsity.planning import ignored_groups
 from swdc.sparsity.saliency import Saliency, magnitude
 from swdc.sparsity.targets.base import Target
 from swdc.sparsity.targets.cut import Cut
 from swdc.sparsity.targets.pulled import Pulled
 from swdc.sparsity.targets.segments import Segments
+from swdc.sparsity.targets.standing import Standing
 from swdc.sparsity.targets.structures import CHANNELS, costs_of, parts_of
 
 
@@ -47,21 +49,31 @@ class ChannelTargets:
         self._full, self._emptying = self._costs.full, program.facts.policy == FREE
         widths = np.array([group.width for group in program.groups])
         self._cut = Cut(self._segments.groups, self._segments.starts, widths, self._costs, self._emptying)
+        self._standing = Standing(self._segments.groups, widths, self._costs, self._budget(target))
         self._choose(target)  # fails now rather than at the first step where the budget cannot be met
 
     def find(self, share: float | None = None) -> list[Target]:
         """Return the gains and shifts, or all that writes, of the channels that would go."""
         if share is not None and share != self._share:
             return self._pulled.targets(self._gone(share))
-        gone = self._cut.find(values := self._segments.values(), self._budget(self._share))
+        values = self._segments.unchecked()
+        gone = self._standing.find(values)
         if gone is None:
-            gone = self._gone(self._share)
-            self._cut.remember(float(values[gone].max(initial=0)))
+            gone = self._found(self._segments.checked(values))
+            self._standing.remember(values, gone)
         return self._pulled.targets(gone)
 
     def candidates(self) -> list[Target]:
         """Return the gains and shifts, or all that writes, of all channels."""
         return self._pulled.targets(np.ones(self._segments.total, dtype=bool))
+
+    def _found(self, values: Floats) -> Bools:
+        """Return which channels go, near the last threshold if they are there."""
+        gone = self._cut.find(values, self._budget(self._share))
+        if gone is None:
+            gone = self._gone(self._share)
+            self._cut.remember(float(values[gone].max(initial=0)))
+        return gone
 
     def _gone(self, share: float) -> Bools:
         """Return which channels go, by the order of all."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import nn
 
-from swdc.distributed import is_spread, whole
+from swdc.distributed import whole
 from swdc.groups import Ids, Member
 from swdc.program import Program
 from swdc.sparsity.criteria import Scores
@@ -27,6 +27,9 @@ class Segments:
 
     By magnitude the score is the mean of the gains |gamma| that decide, or the Euclidean norm of what writes a
     channel, divided by the mean over the group. By any other saliency it is the sum over the weights that decide.
+
+    Every tensor that decides is reduced to one number for each index of a dimension. Where all channels have as many
+    of these, in the same order, they are the rows of one table; elsewhere they are looked up one by one.
     """
 
     def __init__(self, program: Program, parts: list[Part], saliency: Saliency) -> None:
@@ -37,8 +40,7 @@ class Segments:
         self.groups = np.repeat([part.number for part in parts], widths)
         self._by_norm = saliency is magnitude
         self._gains = {m.tensor for part in parts if part.by_gain for m in part.deciding}
-        self._of_gains = np.repeat([part.by_gain for part in parts], widths)
-        deciding = self._placed((start, part.deciding) for start, part in zip(self.starts, parts, strict=True))
+        deciding = self._placed(_by_rank(self.starts, parts))
         self.scoring = Scoring(saliency, {name: parameter for name, (parameter, _) in deciding.items()})
         self._sums = [(name, dim) for name, (_, places) in deciding.items() for dim, _, _ in places]
         lengths = [self._tensors[name].shape[dim] for name, dim in self._sums]
@@ -47,11 +49,13 @@ class Segments:
         self._positions = np.concatenate([o + positions for o, (_, positions, _) in zip(offsets, places, strict=True)])
         self._channels = np.concatenate([channels for _, _, channels in places])
         self._counts = np.bincount(self._channels, minlength=self.total)
+        self._of_gains = np.repeat([part.by_gain for part in parts], widths)
+        self._is_table = self._of_gains.all() == self._of_gains.any() and _is_table(
+            self._positions, self._channels, sum(lengths), self.total
+        )
         relative = np.array([self._by_norm and not part.by_gain for part in parts])
-        self._relative = relative if relative.any() else None
-        only_gains = self._by_norm and not relative.any() and not any(is_spread(p) for p, _ in deciding.values())
-        gains: list[torch.Tensor] = [parameter for parameter, _ in deciding.values()]
-        self._magnitudes = gains if only_gains else None
+        several = len(parts) > 1  # in one group alone it changes no order
+        self._relative = relative if several and relative.any() else None
 
     def pulls(self) -> dict[str, tuple[nn.Parameter, list[Place]]]:
         """Return the parameters that are pulled, with the places of the channels in them."""
@@ -65,33 +69,53 @@ class Segments:
         return found
 
     def values(self) -> Floats:
-        """Return the score of every channel."""
-        sums = self._gathered().double().cpu().numpy()
-        summed = np.bincount(self._channels, weights=sums[self._positions], minlength=self.total)
-        values: Floats = summed.astype(np.float64, copy=False)
-        if self._by_norm:
-            values = np.where(self._of_gains, values / self._counts, np.sqrt(values))
+        """Return the score of every channel; ``PlanError`` where one is no finite number."""
+        return self.checked(self.unchecked())
+
+    def checked(self, values: Floats) -> Floats:
+        """Return scores; ``PlanError`` with the name of a tensor if there is NaN or infinity among them."""
         if not np.isfinite(values).all():
             odd = (n for n, _ in self._sums if whole((~self.scoring.of(n).isfinite()).sum()))
             raise not_finite(next(odd, "the scores"))
+        return values
+
+    def unchecked(self) -> Floats:
+        """Return the score of every channel, whatever the weights are."""
+        reduced = [self._reduced(name, dim) for name, dim in self._sums]
+        line = torch.cat(reduced) if len(reduced) > 1 else reduced[0]
+        if self._is_table:
+            values: Floats = self._of_table(line.view(-1, self.total)).double().cpu().numpy()
+        else:
+            values = self._looked_up(line.double().cpu().numpy()[self._positions])
         if self._relative is not None:
             means = np.add.reduceat(values, self.starts) / self._widths
             values = values / np.where(self._relative, np.maximum(means, np.finfo(np.float64).tiny), 1)[self._segments]
         return values
 
-    def _gathered(self) -> torch.Tensor:
-        """Return the sums of all tensors that decide, one after the other."""
-        if self._magnitudes is not None:
-            return torch.cat(self._magnitudes).detach().abs()
-        return torch.cat([self._reduced(name, dim) for name, dim in self._sums])
+    def _of_table(self, table: torch.Tensor) -> torch.Tensor:
+        """Return the scores of channels that are the columns of a table."""
+        if not self._by_norm:
+            return table.sum(0)
+        if not self._gains:
+            return torch.linalg.vector_norm(table, 2, 0)
+        return torch.linalg.vector_norm(table, 1, 0) / len(table)
+
+    def _looked_up(self, numbers: Floats) -> Floats:
+        """Return the scores of channels from numbers of which ``_channels`` says whose they are."""
+        if self._by_norm:
+            numbers = np.where(self._of_gains[self._channels], np.abs(numbers), np.square(numbers))
+        summed = np.bincount(self._channels, weights=numbers, minlength=self.total)
+        return np.where(self._of_gains, summed / self._counts, np.sqrt(summed)) if self._by_norm else summed
 
     def _reduced(self, name: str, dim: int) -> torch.Tensor:
-        """Return the sum of the scores of a tensor, or of their squares, for each index of a dimension."""
-        scores = self.scoring.of(name)
+        """Return for each index of a dimension the sum of the scores, or the norm of the weights (but for its sign)."""
+        weight = self._tensors[name].detach()
+        scores = weight if self._by_norm else self.scoring.of(name)
         wide = scores.float() if scores.element_size() < 4 else scores
         others = [d for d in range(wide.dim()) if d != dim]
-        values = wide.square() if self._by_norm and name not in self._gains else wide
-        return whole(values.sum(others) if others else values)
+        if not others:
+            return whole(wide)
+        return whole(torch.linalg.vector_norm(wide, 2, others) if self._by_norm else wide.sum(others))
 
     def _placed(self, found: Iterable[tuple[int, tuple[Member, ...]]]) -> dict[str, tuple[nn.Parameter, list[Place]]]:
         """Collect members by their tensor and dimension."""
@@ -107,3 +131,16 @@ class Segments:
             joined = [(dim, [np.concatenate(x) for x in zip(*held, strict=True)]) for dim, held in dims.items()]
             placed[name] = (parameter, [(dim, positions, channels) for dim, (positions, channels) in joined])
         return placed
+
+
+def _by_rank(starts: Ids, parts: list[Part]) -> Iterator[tuple[int, tuple[Member, ...]]]:
+    """Yield the first member that decides of every part, then the second of every part, and so on."""
+    for rank in range(max(len(part.deciding) for part in parts)):
+        for start, part in zip(starts, parts, strict=True):
+            yield int(start), part.deciding[rank : rank + 1]
+
+
+def _is_table(positions: Ids, channels: Ids, length: int, total: int) -> bool:
+    """Whether the numbers of a line of this length are, in their order, those of all channels again and again."""
+    whole_line = np.array_equal(positions, np.arange(length))
+    return whole_line and length % total == 0 and np.array_equal(channels, np.arange(length) % total)

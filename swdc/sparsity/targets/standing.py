@@ -1,0 +1,54 @@
+"""The channels that went last time, for as long as the same ones go."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from swdc.groups import Bools, Ids
+from swdc.sparsity.budgets import Costs
+from swdc.sparsity.dimensions import Floats
+
+_LARGEST = float(np.finfo(np.float64).max)
+
+
+class Standing:
+    """Tells with one look at the scores whether what goes for a budget is what went before.
+
+    It is if every score lies on the side of a threshold where it lay, which no NaN and no infinity does, and if the
+    budget would be missed should the highest of those that go stay. What goes next time costs the same as long as it is
+    of the same groups, so that this is worked out once for each group.
+    """
+
+    def __init__(self, groups: Ids, widths: Ids, costs: Costs, target: float) -> None:
+        """``groups`` gives the group of each channel, ``widths`` the width of every group of the program."""
+        self._groups, self._widths, self._costs, self._target = groups, widths, costs, target
+        self._several = bool((groups != groups[0]).any())
+        self._gone: Bools | None = None
+        self._edges, self._sides = np.zeros(0), b""
+        self._needed: dict[int, bool] = {}
+
+    def remember(self, scores: Floats, gone: Bools) -> None:
+        """Remember what goes; it can stand where a threshold parts it from what stays."""
+        highest, lowest = scores[gone].max(initial=-_LARGEST), scores[~gone].min(initial=_LARGEST)
+        self._gone, self._needed = (gone if highest < lowest else None), {}
+        self._edges = np.array([-_LARGEST, highest / 2 + lowest / 2, _LARGEST])
+        self._sides = self._edges.searchsorted(scores).tobytes()
+
+    def find(self, scores: Floats) -> Bools | None:
+        """Return what went before, the very array; ``None`` where something else goes, or may go."""
+        if self._gone is None or self._edges.searchsorted(scores).tobytes() != self._sides:
+            return None
+        return self._gone if not self._several or self._is_least(scores) else None
+
+    def _is_least(self, scores: Floats) -> bool:
+        """Whether the budget is missed if any one of the highest of those that go stays."""
+        highest = scores[self._gone].max(initial=-_LARGEST)
+        return all(map(self._is_needed, set(self._groups[self._gone & (scores == highest)].tolist())))
+
+    def _is_needed(self, group: int) -> bool:
+        """Whether the budget is missed if one more channel of a group stays."""
+        if group not in self._needed:
+            widths = self._widths - np.bincount(self._groups[self._gone], minlength=len(self._widths))
+            widths[group] += 1
+            self._needed[group] = self._costs.cost(np.maximum(widths, 1)) > self._target
+        return self._needed[group]
