@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 _ABOUT = "torch.distributed."
+_DTENSOR = "torch.distributed.tensor"
 
 
 def is_spread(tensor: torch.Tensor) -> TypeGuard[DTensor]:
     """Whether a tensor lies in parts over processes."""
-    module = sys.modules.get(f"{_ABOUT}tensor")  # slow to import, and without it there are none
+    module = sys.modules.get(_DTENSOR)  # slow to import, and without it there are none
     return module is not None and isinstance(tensor, module.DTensor)
 
 

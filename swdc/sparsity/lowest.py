@@ -43,7 +43,7 @@ class Lowest:
         together = Together(tensors.values())
         if together.spread:
             return self._over_processes(tensors, count, together)
-        if all(t.device.type == "cpu" for t in tensors.values()):
+        if all([t.is_cpu for t in tensors.values()]):
             return self._on_host(tensors, count)
         return self._on_device(tensors, count)
 
@@ -52,11 +52,11 @@ class Lowest:
         held = [[names[number] for number in pack] for pack in packs(list(tensors.values()))]
         arrays = [_line([tensors[name] for name in pack]) for pack in held]
         self.last = self._bracket.smallest(
-            partial(self._numbers, arrays, tensors), count, sum(len(array) for array in arrays)
+            partial(self._numbers, arrays, tensors), count, sum([array.numel() for array in arrays])
         )
         masks: dict[str, torch.Tensor] = {}
         for pack, array in zip(held, arrays, strict=True):
-            marked, first = np.empty(len(array), dtype=bool), 0
+            marked, first = np.empty(array.numel(), dtype=bool), 0
             for values in self._pieces(array):
                 np.less_equal(values, self.last, out=marked[first : first + len(values)])
                 first += len(values)
@@ -73,7 +73,7 @@ class Lowest:
 
     def _pieces(self, array: torch.Tensor) -> Iterator[Array]:
         """Yield the numbers of a tensor of one dimension piece by piece, those of 16 bits in float32."""
-        for piece in (array,) if len(array) <= PIECE else torch.split(array, PIECE):
+        for piece in (array,) if array.numel() <= PIECE else torch.split(array, PIECE):
             values: Array = (piece.float() if piece.element_size() < 4 else piece).numpy()
             yield np.abs(values) if self._magnitudes else values
 

@@ -53,11 +53,11 @@ class Method(ABC):
         if optimizer is not None:
             optimizer.register_step_post_hook(lambda *_: None if leaves_out(optimizer) else self._follow())
 
-    @torch.no_grad()
     def step(self) -> None:
         """Act on the gradients; call between ``backward`` and the optimizer's step."""
         self._ownership.check(self._optimizer)
-        self._act()
+        with torch.set_grad_enabled(False):
+            self._act()
         self.s += 1
 
     @abstractmethod

@@ -57,13 +57,15 @@ class GradientPenalty:
     def __init__(self, gradient: Callable[[torch.Tensor], torch.Tensor], optimizer: Optimizer | None) -> None:
         self._gradient = gradient
         self._descent = optimizer if isinstance(optimizer, SGD | ASGD) else None
+        self._last: Sequence[Target] = ()
 
     def act(self, targets: Sequence[Target], strength: float) -> None:
         """Add to the gradients."""
+        again, self._last = targets is self._last, targets
         if self._descent is None:
-            pull_all_(targets, strength, self._gradient)
+            pull_all_(targets, strength, self._gradient, again)
         for rate, those in () if self._descent is None else _by_rate(targets, self._descent):
-            pull_all_(those, strength if rate * strength <= 1 else 1 / float(rate), self._gradient)
+            pull_all_(those, strength if rate * strength <= 1 else 1 / float(rate), self._gradient, again)
 
     def follow(self) -> None:
         """Do nothing: the step has done it all."""

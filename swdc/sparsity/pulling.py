@@ -14,16 +14,19 @@ from swdc.sparsity.targets.base import Target
 Tensors = Callable[[torch.Tensor], torch.Tensor]
 
 
-def pull_all_(targets: Sequence[Target], scale: float, slope: Tensors) -> None:
-    """Add ``scale * slope(w)`` to the gradients of what is targeted (see ``pull_``), in few operations."""
+def pull_all_(targets: Sequence[Target], scale: float, slope: Tensors, again: bool = False) -> None:
+    """Add ``scale * slope(w)`` to the gradients of what is targeted (see ``pull_``), in few operations.
+
+    ``again`` says that these targets were pulled before, so that their masks are worth keeping as numbers.
+    """
     large, small = _apart(targets)
     for target in large:
         pull_(gradient_of(target.parameter), target, scale, slope)
     if small:
         slopes = [slope(t.parameter.detach()) for t in small]
-        torch._foreach_addcmul_(
-            [gradient_of(t.parameter) for t in small], slopes, [t.chosen for t in small], value=scale
-        )
+        gradients = [gradient_of(t.parameter) for t in small]
+        factors = [t.factor if again else t.chosen for t in small]
+        torch._foreach_addcmul_(gradients, slopes, factors, value=scale)
 
 
 def change_all_(targets: Sequence[Target], changed: Tensors) -> None:

@@ -121,9 +121,9 @@ class SWD(Method):
     def _strength(self) -> float:
         if self._automatic is not None:
             return course(self.s, self.steps)
-        if not 0 <= self.a < math.inf:
-            raise PlanError(f"expected a schedule of numbers that are not negative, got {self.a} at step {self.s}")
-        return self.a * self.mu
+        if not 0 <= (a := self.a) < math.inf:
+            raise PlanError(f"expected a schedule of numbers that are not negative, got {a} at step {self.s}")
+        return a * self.mu
 
     def _pulled(self) -> list[Target]:
         """Return what is pulled towards zero now."""

@@ -24,10 +24,14 @@ class Scoring:
         self._observes = reads_gradients(saliency)
         self._scores: dict[str, torch.Tensor] = {}
 
-    @torch.no_grad()
     def observe(self) -> None:
         """Score the parameters by their gradients, which hold that of the loss and nothing else yet."""
-        for name, parameter in self._parameters.items() if self._observes else ():
+        if self._observes:
+            self._observe()
+
+    @torch.no_grad()
+    def _observe(self) -> None:
+        for name, parameter in self._parameters.items():
             gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             self._scores[name] = self._checked(
                 name, self.saliency(parameter.detach(), gradient, self._scores.get(name))
