@@ -75,11 +75,6 @@ class Together:
                 f"of one dimension, got a mesh of shape {tuple(self._mesh.shape)}; give a mesh of one dimension"
             )
 
-    @property
-    def spread(self) -> bool:
-        """Whether there is more than what this process has."""
-        return self._mesh is not None
-
     def own(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return, in one dimension, the part of a tensor that this process counts: none of what another counts."""
         part = local(tensor.detach()).reshape(-1)

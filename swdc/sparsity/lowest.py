@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from swdc.distributed import Together, joined_like, local
+from swdc.distributed import Together, is_spread, joined_like, local
 from swdc.errors import PlanError
 from swdc.sparsity import bitwise
 from swdc.sparsity.bracket import Array, Bracket
@@ -40,10 +40,9 @@ class Lowest:
         """
         if count < 1:
             return {name: torch.zeros_like(t, dtype=torch.bool) for name, t in tensors.items()}
-        together = Together(tensors.values())
-        if together.spread:
-            return self._over_processes(tensors, count, together)
-        if all([t.is_cpu for t in tensors.values()]):
+        if any(map(is_spread, tensors.values())):
+            return self._over_processes(tensors, count, Together(tensors.values()))
+        if all(t.is_cpu for t in tensors.values()):
             return self._on_host(tensors, count)
         return self._on_device(tensors, count)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 import swdc
 from swdc.networks import resnet20
 from swdc.sparsity.targets import ChannelTargets
+from swdc.sparsity.targets.standing import Standing
 from tests.support import image
 
 
@@ -70,3 +73,59 @@ def test_equal_gains_are_spread_as_in_a_plan(policy):
             for member in gains:
                 lost = set(np.flatnonzero(np.array(gone[member.tensor])[member.indices[:, 0]]).tolist())
                 assert lost == set(range(group.width)) - set(plan.kept[group.name])
+
+
+@pytest.mark.parametrize("policy", ["tied", "free"])
+def test_what_stands_is_found_with_one_look_and_never_stands_too_long(policy, monkeypatch):
+    program = traced(policy)
+    targets = ChannelTargets(program, 0.5, ())
+    searches, stood, found = 0, 0, targets._found
+
+    def searched(values):
+        nonlocal searches
+        searches += 1
+        return found(values)
+
+    monkeypatch.setattr(targets, "_found", searched)
+    noise = np.random.default_rng(0)
+    for size in [1e-7] * 20 + [1e-2] * 20:
+        before = searches
+        masks = removed(targets.find())
+        stood += searches == before
+        assert masks == removed(ChannelTargets(program, 0.5, ()).find())
+        with torch.no_grad():
+            for parameter in program.parameters():
+                parameter *= 1 + size * torch.from_numpy(noise.standard_normal(parameter.shape)).float()
+    assert stood > 15
+    assert searches > 5
+
+
+def standing(widths, scores, gone, cost, target):
+    """Return what stands of channels in two groups once their scores are remembered."""
+    groups = np.repeat(np.arange(len(widths)), widths)
+    found = Standing(groups, np.array(widths), SimpleNamespace(kind="", full=0.0, cost=cost), target)
+    found.remember(np.array(scores), np.array(gone))
+    return found
+
+
+def weighted(widths):
+    """Cost ten for each channel of the first group, one for each of the second."""
+    return float(widths @ np.array([10, 1]))
+
+
+def test_the_same_channels_do_not_stand_where_fewer_would_do():
+    gone = np.array([True, False, True, False])
+    found = standing([2, 2], [1.0, 5.0, 0.5, 6.0], gone, weighted, 12.0)
+    assert found.find(np.array([1.1, 5.0, 0.5, 6.0])) is not None  # without the first group's channel 21 would be left
+    assert found.find(np.array([0.4, 5.0, 0.5, 6.0])) is None  # that of the second may stay: 12 are left without it
+    assert found.find(np.array([0.5, 5.0, 0.5, 6.0])) is None  # nor where both are the highest that go
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("where", [0, 1])
+def test_nothing_stands_among_numbers_that_are_none(odd, where):
+    found = standing([2], [1.0, 2.0], [True, False], lambda widths: float(widths.sum()), 1.0)
+    scores = np.array([1.0, 2.0])
+    assert found.find(scores) is not None
+    scores[where] = odd
+    assert found.find(scores) is None

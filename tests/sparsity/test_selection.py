@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swdc.errors import PlanError
-from swdc.sparsity import bitwise
+from swdc.sparsity import bitwise, bracket
 from swdc.sparsity.bracket import Bracket
 from swdc.sparsity.lowest import Lowest
 from swdc.sparsity.pieces import PIECE, pieces
@@ -47,13 +47,21 @@ def assert_same(found, expected):
         assert torch.equal(found[name], mask), name
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.fixture(autouse=True)
+def _brackets(monkeypatch):
+    """Few numbers need no bracket; here they have one."""
+    monkeypatch.setattr(bracket, "_FEW", 0)
+
+
+@pytest.mark.parametrize("few", [0, bracket._FEW])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**31), kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=4),
     types=st.lists(st.sampled_from(TYPES), min_size=1, max_size=3), share=st.floats(0.001, 1.0),
     change=st.sampled_from((0.0, 1e-6, 1e-3, 0.3, 10.0)), magnitudes=st.booleans(),
 )  # fmt: skip
-def test_the_set_is_that_of_sorting_across_updates(seed, kinds, types, share, change, magnitudes):
+def test_the_set_is_that_of_sorting_across_updates(monkeypatch, few, seed, kinds, types, share, change, magnitudes):
+    monkeypatch.setattr(bracket, "_FEW", few)
     generator = torch.Generator().manual_seed(seed)
     shapes = [(7, 11, 3, 3), (1,), (300, 5), (2, 3, 1, 1)]
     tensors = {
@@ -154,10 +162,10 @@ def test_nothing_is_asked_for():
 
 def test_brackets_remember_nothing_that_decides():
     values = np.random.default_rng(0).normal(size=1000).astype(np.float32)
-    bracket = Bracket()
+    found = Bracket()
     for middle, reach in ((0.0, 0.0), (1e9, 1.0), (-5.0, 100.0), (float("inf"), 0.0)):
-        bracket._last, bracket._reach = middle, reach
-        assert bracket.smallest(lambda: [values], 500, 1000) == np.sort(values)[499]
+        found._last, found._reach = middle, reach
+        assert found.smallest(lambda: [values], 500, 1000) == np.sort(values)[499]
 
 
 def test_pieces_cover_tensors_once():

@@ -42,8 +42,9 @@ class Segments:
         self._gains = {m.tensor for part in parts if part.by_gain for m in part.deciding}
         deciding = self._placed(_by_rank(self.starts, parts))
         self.scoring = Scoring(saliency, {name: parameter for name, (parameter, _) in deciding.items()})
-        self._sums = [(name, dim) for name, (_, places) in deciding.items() for dim, _, _ in places]
-        lengths = [self._tensors[name].shape[dim] for name, dim in self._sums]
+        sums = [(parameter, name, dim) for name, (parameter, places) in deciding.items() for dim, _, _ in places]
+        self._sums = [(name, [d for d in range(parameter.dim()) if d != dim]) for parameter, name, dim in sums]
+        lengths = [parameter.shape[dim] for parameter, _, dim in sums]
         offsets = np.cumsum(lengths) - lengths
         places = [place for _, found in deciding.values() for place in found]
         self._positions = np.concatenate([o + positions for o, (_, positions, _) in zip(offsets, places, strict=True)])
@@ -81,38 +82,36 @@ class Segments:
 
     def unchecked(self) -> Floats:
         """Return the score of every channel, whatever the weights are."""
-        reduced = [self._reduced(name, dim) for name, dim in self._sums]
-        line = torch.cat(reduced) if len(reduced) > 1 else reduced[0]
+        reduced = [self._reduced(name, others) for name, others in self._sums]
+        line = (torch.cat(reduced) if len(reduced) > 1 else reduced[0]).cpu()
+        values: Floats
         if self._is_table:
-            values: Floats = self._of_table(line.view(-1, self.total)).double().cpu().numpy()
+            values = self._of_table(line.view(-1, self.total)).numpy()
         else:
-            values = self._looked_up(line.double().cpu().numpy()[self._positions])
+            values = self._looked_up(line.double().numpy()[self._positions])
         if self._relative is not None:
             means = np.add.reduceat(values, self.starts) / self._widths
             values = values / np.where(self._relative, np.maximum(means, np.finfo(np.float64).tiny), 1)[self._segments]
         return values
 
     def _of_table(self, table: torch.Tensor) -> torch.Tensor:
-        """Return the scores of channels that are the columns of a table."""
+        """Return the scores of channels that are the columns of a table, in float64."""
         if not self._by_norm:
-            return table.sum(0)
-        if not self._gains:
-            return torch.linalg.vector_norm(table, 2, 0)
-        return torch.linalg.vector_norm(table, 1, 0) / len(table)
+            return table.sum(0, dtype=torch.float64)
+        norms: torch.Tensor = torch.linalg.vector_norm(table, 1 if self._gains else 2, 0, dtype=torch.float64)
+        return norms / len(table) if self._gains else norms
 
     def _looked_up(self, numbers: Floats) -> Floats:
         """Return the scores of channels from numbers of which ``_channels`` says whose they are."""
         if self._by_norm:
             numbers = np.where(self._of_gains[self._channels], np.abs(numbers), np.square(numbers))
-        summed = np.bincount(self._channels, weights=numbers, minlength=self.total)
+        summed: Floats = np.bincount(self._channels, weights=numbers, minlength=self.total).astype(np.float64)
         return np.where(self._of_gains, summed / self._counts, np.sqrt(summed)) if self._by_norm else summed
 
-    def _reduced(self, name: str, dim: int) -> torch.Tensor:
-        """Return for each index of a dimension the sum of the scores, or the norm of the weights (but for its sign)."""
-        weight = self._tensors[name].detach()
-        scores = weight if self._by_norm else self.scoring.of(name)
+    def _reduced(self, name: str, others: list[int]) -> torch.Tensor:
+        """Return sums of scores over some dimensions, or norms of weights (of single ones, these themselves)."""
+        scores = self._tensors[name].detach() if self._by_norm else self.scoring.of(name)
         wide = scores.float() if scores.element_size() < 4 else scores
-        others = [d for d in range(wide.dim()) if d != dim]
         if not others:
             return whole(wide)
         return whole(torch.linalg.vector_norm(wide, 2, others) if self._by_norm else wide.sum(others))
