@@ -15,8 +15,6 @@ Numbers = Callable[[], Iterable[Array]]
 
 _SAMPLE = 16384
 _CROWDED = 1 / 8
-_FEW = 32768
-"""Numbers up to which a selection from all is faster than the calls that a bracket takes."""
 _LARGEST = 2.0**127
 _LEAST = 2.0**-10  # of the threshold: training moves it by about as much in a step
 
@@ -36,9 +34,6 @@ class Bracket:
 
     def smallest(self, numbers: Numbers, count: int, total: int) -> Any:
         """Return the ``count``-th smallest of ``total`` numbers as a numpy scalar of their type."""
-        if total <= _FEW:
-            arrays = [*numbers()]
-            return np.partition(arrays[0] if len(arrays) == 1 else np.concatenate(arrays), count - 1)[count - 1]
         for low, high in self._brackets(numbers, count, total):
             below, inside = _survey(numbers(), low, high)
             if below < count <= below + len(inside):

@@ -17,6 +17,8 @@ from swdc.sparsity.bracket import Array, Bracket
 from swdc.sparsity.pieces import PIECE, flat, joined, packs, parted
 
 Tensors = Mapping[str, torch.Tensor]
+FEW = 32768
+"""Numbers of which a selection from all takes less time than the calls that a bracket is made of."""
 
 
 class Lowest:
@@ -42,9 +44,20 @@ class Lowest:
             return {name: torch.zeros_like(t, dtype=torch.bool) for name, t in tensors.items()}
         if any(map(is_spread, tensors.values())):
             return self._over_processes(tensors, count, Together(tensors.values()))
-        if all(t.is_cpu for t in tensors.values()):
-            return self._on_host(tensors, count)
-        return self._on_device(tensors, count)
+        if not all(t.is_cpu for t in tensors.values()):
+            return self._on_device(tensors, count)
+        few = sum([t.numel() for t in tensors.values()]) <= FEW
+        return self._at_once(tensors, count) if few else self._on_host(tensors, count)
+
+    def _at_once(self, tensors: Tensors, count: int) -> dict[str, torch.Tensor]:
+        line = joined([*tensors.values()])
+        numbers: Array = (line.float() if line.element_size() < 4 else line).numpy()
+        values = np.abs(numbers) if self._magnitudes else numbers
+        if not np.maximum.reduce(values) < np.inf:
+            raise _not_finite_of(tensors)
+        self.last = np.partition(values, count - 1)[count - 1]
+        marked = torch.from_numpy(values <= self.last)
+        return dict(zip(tensors, parted(marked, [*tensors.values()]), strict=True))
 
     def _on_host(self, tensors: Tensors, count: int) -> dict[str, torch.Tensor]:
         names = list(tensors)

@@ -13,7 +13,7 @@ from swdc.errors import PlanError
 from swdc.sparsity.checking import check_optimizer
 from swdc.sparsity.norms import Norm
 from swdc.sparsity.ownership import rates_of
-from swdc.sparsity.pulling import change_all_, pull_all_
+from swdc.sparsity.pulling import Pull, change_all_
 from swdc.sparsity.targets import Target
 
 GRADIENT, PROXIMAL = "gradient", "proximal"
@@ -58,14 +58,17 @@ class GradientPenalty:
         self._gradient = gradient
         self._descent = optimizer if isinstance(optimizer, SGD | ASGD) else None
         self._last: Sequence[Target] = ()
+        self._pull = Pull(())
 
     def act(self, targets: Sequence[Target], strength: float) -> None:
         """Add to the gradients."""
-        again, self._last = targets is self._last, targets
-        if self._descent is None:
-            pull_all_(targets, strength, self._gradient, again)
-        for rate, those in () if self._descent is None else _by_rate(targets, self._descent):
-            pull_all_(those, strength if rate * strength <= 1 else 1 / float(rate), self._gradient, again)
+        if self._descent is not None:
+            for rate, those in _by_rate(targets, self._descent):
+                Pull(those).add_(strength if rate * strength <= 1 else 1 / float(rate), self._gradient)
+            return
+        if targets is not self._last:
+            self._last, self._pull = targets, Pull(targets)
+        self._pull.add_(strength, self._gradient)
 
     def follow(self) -> None:
         """Do nothing: the step has done it all."""

@@ -14,19 +14,26 @@ from swdc.sparsity.targets.base import Target
 Tensors = Callable[[torch.Tensor], torch.Tensor]
 
 
-def pull_all_(targets: Sequence[Target], scale: float, slope: Tensors, again: bool = False) -> None:
-    """Add ``scale * slope(w)`` to the gradients of what is targeted (see ``pull_``), in few operations.
+class Pull:
+    """What is targeted, to be pulled once or, as long as it stands, again and again, in few operations."""
 
-    ``again`` says that these targets were pulled before, so that their masks are worth keeping as numbers.
-    """
-    large, small = _apart(targets)
-    for target in large:
-        pull_(gradient_of(target.parameter), target, scale, slope)
-    if small:
-        slopes = [slope(t.parameter.detach()) for t in small]
-        gradients = [gradient_of(t.parameter) for t in small]
-        factors = [t.factor if again else t.chosen for t in small]
-        torch._foreach_addcmul_(gradients, slopes, factors, value=scale)
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self._large, small = _apart(targets)
+        self._parameters = [target.parameter for target in small]
+        self._masks = [target.chosen for target in small]
+        self._pulled = False
+
+    def add_(self, scale: float, slope: Tensors) -> None:
+        """Add ``scale * slope(w)`` to the gradients of what is targeted (see ``pull_``)."""
+        for target in self._large:
+            pull_(gradient_of(target.parameter), target, scale, slope)
+        if not self._parameters:
+            return
+        if self._pulled and self._masks[0].dtype == torch.bool:  # torch multiplies by numbers several times as fast
+            self._masks = [m.to(p.dtype) for m, p in zip(self._masks, self._parameters, strict=True)]
+        gradients, slopes = [gradient_of(p) for p in self._parameters], [slope(p) for p in self._parameters]
+        torch._foreach_addcmul_(gradients, slopes, self._masks, value=scale)
+        self._pulled = True
 
 
 def change_all_(targets: Sequence[Target], changed: Tensors) -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swdc.errors import PlanError
-from swdc.sparsity import bitwise, bracket
+from swdc.sparsity import bitwise, lowest
 from swdc.sparsity.bracket import Bracket
 from swdc.sparsity.lowest import Lowest
 from swdc.sparsity.pieces import PIECE, pieces
@@ -50,10 +50,10 @@ def assert_same(found, expected):
 @pytest.fixture(autouse=True)
 def _brackets(monkeypatch):
     """Few numbers need no bracket; here they have one."""
-    monkeypatch.setattr(bracket, "_FEW", 0)
+    monkeypatch.setattr(lowest, "FEW", 0)
 
 
-@pytest.mark.parametrize("few", [0, bracket._FEW])
+@pytest.mark.parametrize("few", [0, lowest.FEW])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**31), kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=4),
@@ -61,7 +61,7 @@ def _brackets(monkeypatch):
     change=st.sampled_from((0.0, 1e-6, 1e-3, 0.3, 10.0)), magnitudes=st.booleans(),
 )  # fmt: skip
 def test_the_set_is_that_of_sorting_across_updates(monkeypatch, few, seed, kinds, types, share, change, magnitudes):
-    monkeypatch.setattr(bracket, "_FEW", few)
+    monkeypatch.setattr(lowest, "FEW", few)
     generator = torch.Generator().manual_seed(seed)
     shapes = [(7, 11, 3, 3), (1,), (300, 5), (2, 3, 1, 1)]
     tensors = {
@@ -82,11 +82,11 @@ def test_the_set_is_that_of_sorting_across_updates(monkeypatch, few, seed, kinds
 def test_large_tensors_in_pieces_and_a_bracket_that_stays_small(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     tensors = {"a": torch.randn(700, 300, generator=generator), "b": torch.randn(90_001, generator=generator)}
-    count, lowest, sizes = int(0.9 * 300_001), Lowest(), []
+    count, warm, sizes = int(0.9 * 300_001), Lowest(), []
     partition = np.partition
     monkeypatch.setattr(np, "partition", lambda a, k: sizes.append(len(a)) or partition(a, k))
     for _ in range(12):
-        assert_same(lowest.masks(tensors, count), by_sorting(tensors, count))
+        assert_same(warm.masks(tensors, count), by_sorting(tensors, count))
         for tensor in tensors.values():
             tensor += 1e-3 * torch.randn(tensor.shape, generator=generator)
     assert max(sizes) < 0.1 * 300_001  # a sample finds the first bracket
@@ -97,11 +97,11 @@ def test_when_most_weights_are_dead_they_are_not_collected(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(200_000, generator=generator)
     weights[:180_000] = 0
-    lowest, sizes = Lowest(), []
+    warm, sizes = Lowest(), []
     partition = np.partition
     monkeypatch.setattr(np, "partition", lambda a, k: sizes.append(len(a)) or partition(a, k))
     for _ in range(5):
-        found = lowest.masks({"w": weights}, 180_000)["w"]
+        found = warm.masks({"w": weights}, 180_000)["w"]
         assert torch.equal(found, weights == 0)
         weights[180_000:] += 1e-3
     assert all(size < 20_000 for size in sizes[1:]), sizes
@@ -109,11 +109,11 @@ def test_when_most_weights_are_dead_they_are_not_collected(monkeypatch):
 
 def test_a_bracket_that_misses_falls_back():
     generator = torch.Generator().manual_seed(3)
-    lowest = Lowest()
+    warm = Lowest()
     for scale in (1.0, 1e-3, 1e-3, 1e4, 1e-6, 1.0):
         tensors = {"w": torch.randn(5000, generator=generator) * scale}
         for count in (1, 17, 2500, 4999, 5000):
-            assert_same(lowest.masks(tensors, count), by_sorting(tensors, count))
+            assert_same(warm.masks(tensors, count), by_sorting(tensors, count))
 
 
 @pytest.mark.parametrize("memory", ["channels_last", "transposed", "strided"])
@@ -129,21 +129,21 @@ def test_any_order_of_memory(memory):
 
 def test_float64_numbers_that_float32_cannot_tell_apart():
     tensors = {"w": 1 + torch.randn(4000, dtype=torch.float64) * 1e-12, "v": torch.ones(10)}
-    lowest = Lowest()
+    warm = Lowest()
     for _ in range(3):
-        assert_same(lowest.masks(tensors, 2000), by_sorting(tensors, 2000))
+        assert_same(warm.masks(tensors, 2000), by_sorting(tensors, 2000))
         tensors["w"] += torch.randn(4000, dtype=torch.float64) * 1e-13
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("way", ["_on_host", "_on_device"])
+@pytest.mark.parametrize("way", ["_at_once", "_on_host", "_on_device"])
 def test_numbers_that_are_not_finite_are_named(bad, way):
     tensors = {"first": torch.randn(8), "second": torch.randn(8)}
-    lowest = Lowest()
-    getattr(lowest, way)(tensors, 5)
+    warm = Lowest()
+    getattr(warm, way)(tensors, 5)
     tensors["second"][3] = bad
     with pytest.raises(PlanError, match="expected finite weights, got NaN or infinity in second"):
-        getattr(lowest, way)(tensors, 5)
+        getattr(warm, way)(tensors, 5)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -162,10 +162,10 @@ def test_nothing_is_asked_for():
 
 def test_brackets_remember_nothing_that_decides():
     values = np.random.default_rng(0).normal(size=1000).astype(np.float32)
-    found = Bracket()
+    bracket = Bracket()
     for middle, reach in ((0.0, 0.0), (1e9, 1.0), (-5.0, 100.0), (float("inf"), 0.0)):
-        found._last, found._reach = middle, reach
-        assert found.smallest(lambda: [values], 500, 1000) == np.sort(values)[499]
+        bracket._last, bracket._reach = middle, reach
+        assert bracket.smallest(lambda: [values], 500, 1000) == np.sort(values)[499]
 
 
 def test_pieces_cover_tensors_once():

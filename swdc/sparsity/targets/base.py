@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -25,11 +24,6 @@ class Target:
     parameter: nn.Parameter
     name: str
     chosen: torch.Tensor
-
-    @cached_property
-    def factor(self) -> torch.Tensor:
-        """The mask as numbers of the parameter's type, which torch multiplies by several times as fast."""
-        return self.chosen.to(self.parameter.dtype)
 
     @classmethod
     def of_rows(cls, parameter: nn.Parameter, name: str, rows: torch.Tensor) -> Target:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -18,6 +20,7 @@ from swdc.sparsity.saliency import Saliency, magnitude
 from swdc.sparsity.targets.scoring import Scoring
 from swdc.sparsity.targets.structures import Part
 
+Numbers = npt.NDArray[np.floating[Any]]
 Place = tuple[int, Ids, Ids]
 """A dimension of a tensor, positions along it, and the number of the channel that each belongs to."""
 
@@ -73,18 +76,18 @@ class Segments:
         """Return the score of every channel; ``PlanError`` where one is no finite number."""
         return self.checked(self.unchecked())
 
-    def checked(self, values: Floats) -> Floats:
-        """Return scores; ``PlanError`` with the name of a tensor if there is NaN or infinity among them."""
+    def checked(self, values: Numbers) -> Floats:
+        """Return scores in float64; ``PlanError`` with the name of a tensor if there is NaN or infinity among them."""
         if not np.isfinite(values).all():
             odd = (n for n, _ in self._sums if whole((~self.scoring.of(n).isfinite()).sum()))
             raise not_finite(next(odd, "the scores"))
-        return values
+        return values.astype(np.float64, copy=False)
 
-    def unchecked(self) -> Floats:
-        """Return the score of every channel, whatever the weights are."""
+    def unchecked(self) -> Numbers:
+        """Return the score of every channel, in the type of the weights, whatever they are."""
         reduced = [self._reduced(name, others) for name, others in self._sums]
         line = (torch.cat(reduced) if len(reduced) > 1 else reduced[0]).cpu()
-        values: Floats
+        values: Numbers
         if self._is_table:
             values = self._of_table(line.view(-1, self.total)).numpy()
         else:
@@ -95,10 +98,10 @@ class Segments:
         return values
 
     def _of_table(self, table: torch.Tensor) -> torch.Tensor:
-        """Return the scores of channels that are the columns of a table, in float64."""
+        """Return the scores of channels that are the columns of a table."""
         if not self._by_norm:
-            return table.sum(0, dtype=torch.float64)
-        norms: torch.Tensor = torch.linalg.vector_norm(table, 1 if self._gains else 2, 0, dtype=torch.float64)
+            return table.sum(0)
+        norms: torch.Tensor = torch.linalg.vector_norm(table, 1 if self._gains else 2, 0)
         return norms / len(table) if self._gains else norms
 
     def _looked_up(self, numbers: Floats) -> Floats:

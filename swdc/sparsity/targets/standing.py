@@ -6,7 +6,7 @@ import numpy as np
 
 from swdc.groups import Bools, Ids
 from swdc.sparsity.budgets import Costs
-from swdc.sparsity.dimensions import Floats
+from swdc.sparsity.targets.segments import Numbers
 
 _LARGEST = float(np.finfo(np.float64).max)
 
@@ -27,22 +27,23 @@ class Standing:
         self._edges, self._sides = np.zeros(0), b""
         self._needed: dict[int, bool] = {}
 
-    def remember(self, scores: Floats, gone: Bools) -> None:
+    def remember(self, scores: Numbers, gone: Bools) -> None:
         """Remember what goes; it can stand where a threshold parts it from what stays."""
-        highest, lowest = scores[gone].max(initial=-_LARGEST), scores[~gone].min(initial=_LARGEST)
+        highest, lowest = float(scores[gone].max(initial=-np.inf)), float(scores[~gone].min(initial=np.inf))
         self._gone, self._needed = (gone if highest < lowest else None), {}
-        self._edges = np.array([-_LARGEST, highest / 2 + lowest / 2, _LARGEST])
+        between = np.clip(highest, -_LARGEST, _LARGEST) / 2 + np.clip(lowest, -_LARGEST, _LARGEST) / 2
+        self._edges = np.array([-_LARGEST, between, _LARGEST])
         self._sides = self._edges.searchsorted(scores).tobytes()
 
-    def find(self, scores: Floats) -> Bools | None:
+    def find(self, scores: Numbers) -> Bools | None:
         """Return what went before, the very array; ``None`` where something else goes, or may go."""
         if self._gone is None or self._edges.searchsorted(scores).tobytes() != self._sides:
             return None
         return self._gone if not self._several or self._is_least(scores) else None
 
-    def _is_least(self, scores: Floats) -> bool:
+    def _is_least(self, scores: Numbers) -> bool:
         """Whether the budget is missed if any one of the highest of those that go stays."""
-        highest = scores[self._gone].max(initial=-_LARGEST)
+        highest = scores[self._gone].max(initial=-np.inf)
         return all(map(self._is_needed, set(self._groups[self._gone & (scores == highest)].tolist())))
 
     def _is_needed(self, group: int) -> bool:
