@@ -70,7 +70,7 @@ class Method(ABC):
 
     def targeted(self) -> list[Target]:
         """Return what would be pruned now."""
-        return self._targets.find()
+        return [*self._targets.find()]
 
     @torch.no_grad()
     def remove_(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -98,7 +98,7 @@ class SWD(Method):
             parameters = self._ownership.parameters.values()
             self._penalty = self._automatic = AutomaticPenalty(parameters, optimizer, steady=ids_in_norms(model))
         self.a_min, self.a_max, self.mu, self.refresh = a_min, a_max, mu, refresh
-        self._chosen: list[Target] = []
+        self._chosen: Sequence[Target] = ()
 
     @property
     def a(self) -> float:
@@ -125,9 +125,9 @@ class SWD(Method):
             raise PlanError(f"expected a schedule of numbers that are not negative, got {a} at step {self.s}")
         return a * self.mu
 
-    def _pulled(self) -> list[Target]:
+    def _pulled(self) -> Sequence[Target]:
         """Return what is pulled towards zero now."""
-        return self.targeted()
+        return self._targets.find()
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -136,7 +136,7 @@ class SWD(Method):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: steps taken, settings, the scores that a criterion remembers, and the set that stands."""
-        stands = self._chosen if self.s % self.refresh else []
+        stands = self._chosen if self.s % self.refresh else ()
         return {
             **super().state_dict(),
             "chosen": {target.name: target.chosen.clone() for target in stands},

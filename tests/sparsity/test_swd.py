@@ -186,3 +186,25 @@ def test_bad_arguments(changed, message):
 def test_channels_need_a_program():
     with pytest.raises(PlanError, match="expected a Program for structure='channels', got Sequential"):
         swdc.SWD(nn.Sequential(nn.Linear(2, 2)), 0.5, a_min=1, a_max=10, steps=5)
+
+
+@pytest.mark.parametrize("structure", ["channels", "filters"])
+def test_a_set_that_stands_is_pulled_again_and_follows_the_type_of_the_weights(structure):
+    program = small_resnet()
+    swd = swdc.SWD(program, 0.7, structure, a_min=2.0, a_max=2.0, steps=10, mu=0.5)
+    for kind in (torch.float64, torch.float64, torch.float64, torch.float32, torch.bfloat16, torch.float64):
+        program.to(kind)  # the same Parameter objects
+        program.zero_grad()
+        masks = {target.name: target.chosen for target in swd.targeted()}
+        swd.step()
+        for name, parameter in program.named_parameters():
+            expected = parameter.detach() * masks[name] if name in masks else torch.zeros_like(parameter)
+            found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            assert found.dtype == kind
+            assert torch.equal(found, expected), name
+
+
+def test_what_is_handed_out_may_be_changed():
+    swd = swdc.SWD(small_resnet(), 0.7, a_min=1.0, a_max=1.0, steps=2)
+    swd.targeted().clear()
+    assert swd.targeted()

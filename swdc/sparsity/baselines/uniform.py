@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from swdc.sparsity.swd import SWD
 from swdc.sparsity.targets import Target
 
@@ -22,6 +24,6 @@ class UniformDecay(SWD):
 
     name = "uniform_decay"
 
-    def _pulled(self) -> list[Target]:
+    def _pulled(self) -> Sequence[Target]:
         """Return everything that could be targeted."""
         return self._targets.candidates()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,10 +44,10 @@ class Targets(Protocol):
     model: nn.Module
     scoring: Scoring
 
-    def find(self, share: float | None = None) -> list[Target]:
+    def find(self, share: float | None = None) -> Sequence[Target]:
         """Return what goes at ``share``, which is the target unless given."""
 
-    def candidates(self) -> list[Target]:
+    def candidates(self) -> Sequence[Target]:
         """Return everything that can be targeted."""
 
     def plan(self, share: float | None = None) -> Plan:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from torch import nn
 
@@ -52,7 +54,7 @@ class ChannelTargets:
         self._standing = Standing(self._segments.groups, widths, self._costs, self._budget(target))
         self._choose(target)  # fails now rather than at the first step where the budget cannot be met
 
-    def find(self, share: float | None = None) -> list[Target]:
+    def find(self, share: float | None = None) -> Sequence[Target]:
         """Return the gains and shifts, or all that writes, of the channels that would go."""
         if share is not None and share != self._share:
             return self._pulled.targets(self._gone(share))
@@ -63,7 +65,7 @@ class ChannelTargets:
             self._standing.remember(values, gone)
         return self._pulled.targets(gone)
 
-    def candidates(self) -> list[Target]:
+    def candidates(self) -> Sequence[Target]:
         """Return the gains and shifts, or all that writes, of all channels."""
         return self._pulled.targets(np.ones(self._segments.total, dtype=bool))
 

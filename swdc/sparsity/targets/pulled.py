@@ -31,14 +31,23 @@ class Pulled:
         self._starts: Ids = (np.cumsum(self._sizes) - self._sizes).astype(np.int64)
         channels = [_channels(len(parameter), places) for parameter, places in rows.values()]
         self._channels = np.concatenate(channels) if channels else np.zeros(0, dtype=np.int64)
-        self._last: tuple[Bools | None, list[Target]] = (None, [])
+        self._parameters = [parameter for parameter, _ in pulls.values()]
+        self._last: tuple[Bools | None, list[object], tuple[Target, ...]] = (None, [], ())
 
-    def targets(self, gone: Bools) -> list[Target]:
-        """Return the parts of the channels that go, of the parameters that have some."""
-        if gone is not self._last[0]:
+    def targets(self, gone: Bools) -> tuple[Target, ...]:
+        """Return the parts of the channels that go, of the parameters that have some.
+
+        These are the very ones of the last call if ``gone`` is the very array, and no parameter has been moved since.
+        """
+        before, kinds, found = self._last
+        if gone is not before or kinds != self._kinds():
             others = [_target(parameter, name, places, gone) for name, (parameter, places) in self._others.items()]
-            self._last = gone, [*self._of_rows(gone), *(target for target in others if target is not None)]
-        return self._last[1]
+            found = (*self._of_rows(gone), *(target for target in others if target is not None))
+            self._last = gone, self._kinds(), found
+        return found
+
+    def _kinds(self) -> list[object]:
+        return [(parameter.device, parameter.dtype) for parameter in self._parameters]
 
     def _of_rows(self, gone: Bools) -> list[Target]:
         if not self._rows:
