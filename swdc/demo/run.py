@@ -81,7 +81,7 @@ def train(act: Scene, epochs: int, seed: int, progress: Progress) -> SWD:
     torch.manual_seed(seed)
     optimizer, schedule = act.optimizer(epochs)
     steps = epochs * act.steps_per_epoch()
-    swd = SWD(act.program, target=act.target, a_min=act.a_min, a_max=act.a_max, steps=steps)
+    swd = SWD(act.program, target=act.target, a="auto", steps=steps, optimizer=optimizer)
     for epoch in range(epochs):
         progress("training with SWD", epoch, epochs)
         act.program.train()
