@@ -76,12 +76,20 @@ def run_demo(
     return report, certificate
 
 
-def train(act: Scene, epochs: int, seed: int, progress: Progress) -> SWD:
-    """Train a scene's program with SWD, and return the SWD as it stands at the end."""
+def train(
+    act: Scene, epochs: int, seed: int, progress: Progress, bounds: tuple[float, float] | None = None
+) -> SWD:  # fmt: skip
+    """Train a scene's program with SWD, and return the SWD as it stands at the end.
+
+    ``bounds`` are a_min and a_max; without them, ``a="auto"``.
+    """
     torch.manual_seed(seed)
     optimizer, schedule = act.optimizer(epochs)
     steps = epochs * act.steps_per_epoch()
-    swd = SWD(act.program, target=act.target, a="auto", steps=steps, optimizer=optimizer)
+    if bounds is None:
+        swd = SWD(act.program, target=act.target, a="auto", steps=steps, optimizer=optimizer)
+    else:
+        swd = SWD(act.program, target=act.target, a_min=bounds[0], a_max=bounds[1], steps=steps)
     for epoch in range(epochs):
         progress("training with SWD", epoch, epochs)
         act.program.train()

@@ -42,8 +42,8 @@ def _scene(name: str, a_min: float, a_max: float, target: float, seed: int, epoc
 
     with one_thread():
         act = scene(name, seed)
-        act.a_min, act.a_max, act.target = a_min, a_max, target
-        swd = train(act, epochs or act.epochs, seed, lambda text, done, total: None)
+        act.target = target
+        swd = train(act, epochs or act.epochs, seed, lambda text, done, total: None, bounds=(a_min, a_max))
         program = act.program.eval()
         before, after = 100 * act.accuracy(program), 100 * act.accuracy(mask(program, swd.plan()))
     return {ACCURACY: after, "accuracy_before": before, "change": after - before}

@@ -1,9 +1,11 @@
 """Functions that a sweep runs, and what they return."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import swdc
 from swdc.errors import CommandError
 from swdc.sweeping import EXPERIMENTS, Cell, Experiment
 
@@ -69,8 +71,21 @@ def test_functions_that_cannot_be_run_are_refused_before_the_sweep(tmp_path: Pat
         Experiment(f"{tmp_path}/broken.py:run").function()
 
 
-def test_ours_return_accuracies_around_the_removal(gcn: object):  # the fixture imports PyG without its warnings
+def test_ours_return_accuracies_around_the_removal(
+    gcn: object, monkeypatch: pytest.MonkeyPatch
+):  # the fixture imports PyG without its warnings
+    made: list[swdc.SWD] = []
+
+    class Noted(swdc.SWD):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.append(self)
+
+    monkeypatch.setattr("swdc.demo.run.SWD", Noted)
     experiment = Experiment("gcn", arguments={"epochs": 3})
     results = experiment.results(EXPERIMENTS["gcn"], Cell(target=0.5, a_max=10.0, a_min=1.0, seed=0))
+    (swd,) = made
+    assert (swd.a_min, swd.a_max, swd.s) == (1.0, 10.0, 3)
+    assert swd.state_dict()["target"] == 0.5
     assert results["change"] == results["accuracy"] - results["accuracy_before"]
     assert 0 <= results["accuracy"] <= 100
