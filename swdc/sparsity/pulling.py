@@ -20,20 +20,15 @@ class Pull:
     def __init__(self, targets: Sequence[Target]) -> None:
         self._large, small = _apart(targets)
         self._parameters = [target.parameter for target in small]
-        self._masks = [target.chosen for target in small]
-        self._pulled = False
+        self._masks = [target.chosen.to(target.parameter.dtype) for target in small]  # torch multiplies these faster
 
     def add_(self, scale: float, slope: Tensors) -> None:
         """Add ``scale * slope(w)`` to the gradients of what is targeted (see ``pull_``)."""
         for target in self._large:
             pull_(gradient_of(target.parameter), target, scale, slope)
-        if not self._parameters:
-            return
-        if self._pulled and self._masks[0].dtype == torch.bool:  # torch multiplies by numbers several times as fast
-            self._masks = [m.to(p.dtype) for m, p in zip(self._masks, self._parameters, strict=True)]
-        gradients, slopes = [gradient_of(p) for p in self._parameters], [slope(p) for p in self._parameters]
-        torch._foreach_addcmul_(gradients, slopes, self._masks, value=scale)
-        self._pulled = True
+        if self._parameters:
+            gradients, slopes = [gradient_of(p) for p in self._parameters], [slope(p) for p in self._parameters]
+            torch._foreach_addcmul_(gradients, slopes, self._masks, value=scale)
 
 
 def change_all_(targets: Sequence[Target], changed: Tensors) -> None:
