@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 _ABOUT = "torch.distributed."
-_DTENSOR = "torch.distributed.tensor"
+_DTENSOR = f"{_ABOUT}tensor"
 
 
 def is_spread(tensor: torch.Tensor) -> TypeGuard[DTensor]:
