@@ -1,7 +1,10 @@
 """``swdc slim``."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,27 @@ import swdc
 from swdc.artifact import load
 from swdc.cli.latency import latency_rows
 from swdc.cli.slimming import why_not_exact
+from swdc.latency import MeasuredTable
+from swdc.latency.timing import Probe
 from tests.cli import small_models
 from tests.cli.support_cli import run, run_error, run_json
 
 RESIDUAL = ("slim", "tests.cli.small_models:Residual", "--input", "1x3x8x8")
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let layers take the time of a formula, and return the folder of their table.
+
+    How much of the time of a tiny network can go is up to the machine, and so is whether a budget can be met.
+    """
+
+    def microseconds(probes: Sequence[Probe], threads: int) -> list[float]:
+        return [prod(sizes) / 1000 for _, sizes in probes]
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("swdc.cli.slim.MeasuredTable", partial(MeasuredTable, measure=microseconds))
+    return tmp_path / "cache" / "swdc" / "latency"
 
 
 def test_a_model_is_cut_certified_and_saved(tmp_path: Path) -> None:
@@ -272,10 +292,7 @@ def test_a_sharded_checkpoint_is_inspected_in_memory(tmp_path: Path) -> None:
     assert document["groups"]
 
 
-def test_a_budget_in_time_reports_what_was_predicted_and_what_was_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_a_budget_in_time_reports_what_was_predicted_and_what_was_measured(tmp_path: Path, clock: Path) -> None:
     arguments = ("slim", "tests.cli.small_models:Residual", "--input", "2x3x8x8", "--arg", "width=32")
     budget = ("--budget", "latency", "--round-to", 8, "--sparsity", 0.3)
     document = run_json(*arguments, *budget, "--out", tmp_path / "slim")
@@ -286,7 +303,7 @@ def test_a_budget_in_time_reports_what_was_predicted_and_what_was_measured(
     assert found["predicted_ms"]["after"] == document["settings"]["predicted_ms"]
     assert min(found["measured_ms"].values()) > 0
     assert document["groups"]["stem"]["after"] % 8 == 0
-    assert len(list((tmp_path / "cache" / "swdc" / "latency").glob("*.json"))) == 1
+    assert len(list(clock.glob("*.json"))) == 1
     title, rows = latency_rows({**found, "measured_ms": {"before": 2.0, "after": 0.5}})
     assert title == "In onnxruntime, 1 thread, batch 2"
     assert [row[0] for row in rows] == ["predicted", "measured"]
@@ -299,8 +316,8 @@ def test_other_budgets_report_no_time(tmp_path: Path) -> None:
     assert document["macs"]["after"] <= 0.5 * document["macs"]["before"]
 
 
-def test_streamed_weights_are_planned_for_time_but_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+@pytest.mark.usefixtures("clock")
+def test_streamed_weights_are_planned_for_time_but_not_timed(tmp_path: Path) -> None:
     weights = checkpoint(tmp_path / "weights", small_models.Residual(width=32))
     arguments = (*RESIDUAL, "--arg", "width=32", "--weights", weights, "--out", tmp_path / "slim")
     budget = ("--budget", "latency", "--round-to", 8, "--sparsity", 0.3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
+from time import thread_time
 from typing import Any
 
 import networkx as nx
@@ -155,9 +155,9 @@ def test_the_analysis_takes_linear_time() -> None:
         times = []
         for _ in range(3):
             program.recompile()
-            started = perf_counter()
+            started = thread_time()
             assert len(program.groups) == blocks - 1
-            times.append(perf_counter() - started)
+            times.append(thread_time() - started)
         return min(times)
 
     assert seconds(200) < 15 * seconds(20)
