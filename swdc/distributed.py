@@ -78,7 +78,7 @@ class Together:
     def own(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return, in one dimension, the part of a tensor that this process counts: none of what another counts."""
         part = local(tensor.detach()).reshape(-1)
-        return part if self._counts(tensor) else part[:0]
+        return part if self.counts(tensor) else part[:0]
 
     def sum_(self, numbers: torch.Tensor) -> torch.Tensor:
         """Replace numbers by their sums over the processes, and return them; collective."""
@@ -92,7 +92,8 @@ class Together:
             torch.distributed.all_reduce(numbers, torch.distributed.ReduceOp.MAX, group=self._group())
         return numbers
 
-    def _counts(self, tensor: torch.Tensor) -> bool:
+    def counts(self, tensor: torch.Tensor) -> bool:
+        """Whether this process counts its part of a tensor, rather than another that holds the same."""
         place = None if self._mesh is None else self._mesh.get_coordinate()
         if place is None:
             return True

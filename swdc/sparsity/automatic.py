@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from swdc.distributed import Together
+from swdc.distributed import Together, local
 from swdc.sparsity.method import gradient_of
 from swdc.sparsity.ownership import rates_of
+from swdc.sparsity.pieces import lines
 from swdc.sparsity.pulling import change_all_, fade_all_
 from swdc.sparsity.targets import Target
 
@@ -72,52 +73,75 @@ class AutomaticPenalty:
             self._amount = torch.tensor(math.inf)
             change_all_(targets, torch.zeros_like)
             return
-        magnitudes = _wide([_magnitudes(target, self._together) for target in targets])
-        aimed, rest = self._norm(magnitudes), self._norm(_wide(self._others(targets, self._parameters)))
+        magnitudes, rest = self._magnitudes(targets)
+        amount = torch.zeros_like(rest)
+        total, norm = self._left(magnitudes, amount)
         if self._start is None:
-            self._start, self._amount = aimed / torch.hypot(aimed, rest), torch.zeros_like(aimed)
+            self._start, self._amount = norm / torch.hypot(norm, rest), amount
             return
         share = left * self._start
         aim = rest * share / (1 - share.square()).sqrt()
-        self._amount, factor = self._threshold(magnitudes, aimed, aim)
-        change_all_(targets, partial(_shrunk, amount=self._amount, factor=factor))
-
-    def _threshold(
-        self, magnitudes: list[torch.Tensor], norm: torch.Tensor, aim: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what to take from all magnitudes, and then by what to multiply them, so that their norm is the aim.
-
-        The norm is convex in what is taken, so that Newton's method comes near from below and never takes too much.
-        """
-        amount = torch.zeros_like(norm)
-        for _ in range(ROUNDS):
-            total = self._together.sum_(_total(_less(magnitudes, amount)))
+        for _ in range(ROUNDS):  # the norm is convex in the amount: each round comes nearer, and none takes too much
             amount = amount + torch.where(norm > aim, (norm - aim) * norm / total, 0.0)
-            norm = self._norm(_less(magnitudes, amount))
-        return amount, torch.where(norm > aim, aim / norm, 1.0)
+            total, norm = self._left(magnitudes, amount)
+            if norm.is_cpu and norm <= aim * self._close():  # elsewhere this would make the host wait
+                break
+        self._amount = amount
+        change_all_(targets, partial(_shrunk, amount=amount, factor=torch.where(norm > aim, aim / norm, 1.0)))
+
+    def _close(self) -> float:
+        """Return the factor of the aim at which a norm has come as near as its numbers can tell, and a little more."""
+        return 1 + 8 * max(torch.finfo(torch.promote_types(p.dtype, torch.float32)).eps for p in self._parameters)
+
+    def _magnitudes(self, targets: Sequence[Target]) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Return the magnitudes of what is targeted, and zeros, in parts; and the norm of all others. Collective."""
+        magnitudes, norms = list[torch.Tensor](), list[torch.Tensor]()
+        for numbers, kept in self._apart(targets, self._parameters):
+            magnitudes.append((numbers - kept).abs_())
+            norms.append(torch.linalg.vector_norm(kept))
+        return magnitudes, self._together.sum_(self._joined(norms).square().sum()).sqrt()
+
+    def _left(self, magnitudes: Sequence[torch.Tensor], amount: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the sum and the norm of magnitudes that all lose an amount. Collective."""
+        totals, norms = list[torch.Tensor](), list[torch.Tensor]()
+        for part in magnitudes:
+            left = (part - amount.to(part.dtype)).clamp_(min=0)
+            totals.append(left.sum())
+            norms.append(torch.linalg.vector_norm(left))
+        sums = torch.stack([self._joined(totals).sum(), self._joined(norms).square().sum()])
+        total, squares = self._together.sum_(sums)
+        return total, squares.sqrt()
 
     def _steepest(self, targets: Sequence[Target]) -> torch.Tensor:
         """Return the largest gradient of what is not targeted; infinity where that has none. Collective."""
         gradients = [None if p.grad is None else gradient_of(p) for p in self._parameters]
-        parts = [part for part in self._others(targets, gradients) if part.numel()]  # torch has no maximum of nothing
-        norms = [norm.double() for norm in torch._foreach_norm(parts, math.inf)] if parts else []
-        least = torch.zeros((), dtype=torch.float64, device=self._parameters[0].device)
-        most = self._together.max_(torch.stack([least, *norms]).max())
+        ends = [end for _, kept in self._apart(targets, gradients) for end in kept.aminmax()]
+        most = self._together.max_(self._joined(ends).abs().max())
         return torch.where(most == 0, math.inf, most)
 
-    def _others(self, targets: Sequence[Target], tensors: Sequence[torch.Tensor | None]) -> list[torch.Tensor]:
-        """Return of tensors like all parameters what is not targeted, and zeros, as far as this process counts them."""
-        found = {id(target.parameter): target.chosen for target in targets}
-        return [
-            _without(tensor, found.get(id(parameter)), self._together)
-            for parameter, tensor in zip(self._parameters, tensors, strict=True)
-            if tensor is not None
-        ]
+    def _apart(
+        self, targets: Sequence[Target], tensors: Sequence[torch.Tensor | None]
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield parts of tensors like all parameters, and the same parts with zeros where they are targeted.
 
-    def _norm(self, parts: list[torch.Tensor]) -> torch.Tensor:
-        """Return the Euclidean norm of tensors together, over all processes; collective."""
-        squares = torch.stack([norm.double() for norm in torch._foreach_norm(parts)]).square().sum()
-        return self._together.sum_(squares).sqrt()
+        They are parts that this process counts, of 32 bits at least.
+        """
+        found = {id(target.parameter): local(target.chosen) for target in targets}
+        parts, masks = list[torch.Tensor](), list[torch.Tensor]()
+        for parameter, tensor in zip(self._parameters, tensors, strict=True):
+            if tensor is None or not self._together.counts(tensor) or not (part := local(tensor.detach())).numel():
+                continue
+            mask = found.get(id(parameter))
+            parts.append(part)
+            masks.append(torch.zeros_like(part, dtype=torch.bool) if mask is None else mask)
+        for numbers, chosen in lines(parts, masks):
+            wide = numbers.float() if numbers.element_size() < 4 else numbers
+            yield wide, wide.masked_fill(chosen, 0)
+
+    def _joined(self, numbers: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return numbers and a zero in one tensor."""
+        zero = torch.zeros((), dtype=torch.float64, device=self._parameters[0].device)
+        return torch.stack([zero, *numbers])
 
     def coefficient(self, mu: float) -> float:
         """Return the ``a`` with which the proximal penalty of the L1 norm shrinks as much as the last step did."""
@@ -134,30 +158,7 @@ class AutomaticPenalty:
         self._start = torch.tensor(state["start"], dtype=torch.float64, device=device) if "start" in state else None
 
 
-def _magnitudes(target: Target, together: Together) -> torch.Tensor:
-    """Return the magnitudes of what is targeted, and zeros, of the part that this process counts."""
-    weight, chosen = together.own(target.parameter), together.own(target.chosen)
-    return weight.abs() * chosen
-
-
-def _without(tensor: torch.Tensor, chosen: torch.Tensor | None, together: Together) -> torch.Tensor:
-    if chosen is None:
-        return together.own(tensor)
-    return together.own(tensor) * ~together.own(chosen)
-
-
-def _less(magnitudes: Sequence[torch.Tensor], amount: torch.Tensor) -> list[torch.Tensor]:
-    return [(part - amount.to(part.dtype)).clamp_(min=0) for part in magnitudes]
-
-
-def _total(parts: list[torch.Tensor]) -> torch.Tensor:
-    return torch.stack([norm.double() for norm in torch._foreach_norm(parts, 1)]).sum()
-
-
-def _wide(parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    return [part.float() if part.element_size() < 4 else part for part in parts]
-
-
 def _shrunk(weight: torch.Tensor, amount: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-    shrunk = (weight.abs() - amount.to(weight.dtype)).clamp_(min=0) * factor.to(weight.dtype)
-    return weight.sign() * shrunk
+    """Return the soft threshold of weights by an amount, times a factor."""
+    most = amount.to(weight.dtype)
+    return (weight - torch.minimum(torch.maximum(weight, -most), most)) * factor.to(weight.dtype)

@@ -44,9 +44,21 @@ def flat(*tensors: torch.Tensor) -> list[torch.Tensor] | None:
 
 
 def pieces(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Yield the same pieces of tensors of one shape, as views; the tensors themselves where no flat views exist."""
-    views = None if tensors[0].numel() <= PIECE else flat(*tensors)
+    """Yield the same pieces of tensors of one shape, as views.
+
+    The tensors themselves where no flat views exist, and off the CPU, whose caches pieces are made for.
+    """
+    views = None if tensors[0].numel() <= PIECE or not tensors[0].is_cpu else flat(*tensors)
     if views is None:
         yield tensors
     else:
         yield from zip(*(torch.split(view, PIECE) for view in views), strict=True)
+
+
+def lines(tensors: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield the same pieces of pairs of tensors of one shape, to be read: small ones are joined, as copies."""
+    for pack in packs(tensors):
+        if len(pack) == 1:
+            yield from pieces(tensors[pack[0]], others[pack[0]])
+        else:
+            yield joined([tensors[number] for number in pack]), joined([others[number] for number in pack])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -43,17 +43,18 @@ def change_all_(targets: Sequence[Target], changed: Tensors) -> None:
 
 
 def fade_all_(targets: Sequence[Target], factor: float, most: torch.Tensor) -> None:
-    """Multiply the gradients of what is targeted by a factor, once they are cut to ``-most`` and ``most``."""
+    """Multiply the gradients of what is targeted by a factor, once they are cut to ``-most`` and ``most``.
 
-    def faded(gradient: torch.Tensor) -> torch.Tensor:
-        bound = most.to(gradient.dtype)
-        return gradient.clamp(-bound, bound) * factor
-
+    No gradient of anything else may exceed ``most``, for that of the whole parameter is cut.
+    """
     for target in targets:
         if target.parameter.grad is None:
             continue
-        for some, where in _parts(local(gradient_of(target.parameter)), local(target.chosen)):
-            some.copy_(torch.where(where, faded(some), some))
+        whole = local(gradient_of(target.parameter))
+        high, faded, same = most.to(whole.dtype), whole.new_tensor(factor), whole.new_ones(())
+        for some, chosen in pieces(whole, local(target.chosen)):
+            torch.minimum(torch.maximum(some, -high, out=some), high, out=some)
+            some.mul_(torch.where(chosen, faded, same))
 
 
 def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) -> None:
@@ -62,7 +63,7 @@ def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) 
     Numbers of 16 bits are added up in float32; what exceeds their range becomes the largest that they hold.
     """
     weight, chosen = local(target.parameter.detach()), local(target.chosen)
-    for some, grown, where in _parts(weight, local(gradient), chosen):
+    for some, grown, where in pieces(weight, local(gradient), chosen):
         if grown.element_size() < 4:
             grown.copy_(torch.where(where, _sum(grown, slope(_wide(some)), scale), grown))
         else:
@@ -71,7 +72,7 @@ def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) 
 
 def change_(target: Target, changed: Tensors) -> None:
     """Put ``changed(w)`` in the place of what is targeted; weights of 16 bits are changed in float32."""
-    for some, where in _parts(local(target.parameter.detach()), local(target.chosen)):
+    for some, where in pieces(local(target.parameter.detach()), local(target.chosen)):
         some.copy_(torch.where(where, changed(_wide(some)), some))
 
 
@@ -87,10 +88,6 @@ def _apart(targets: Sequence[Target]) -> tuple[list[Target], list[Target]]:
 
 def _wide(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.element_size() < 4 else tensor
-
-
-def _parts(*tensors: torch.Tensor) -> Iterable[tuple[torch.Tensor, ...]]:
-    return pieces(*tensors) if tensors[0].device.type == "cpu" else [tensors]
 
 
 def _sum(gradient: torch.Tensor, slopes: torch.Tensor, scale: float) -> torch.Tensor:
