@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -17,6 +18,7 @@ from swdc.bench.naive_swd import Masks
 from swdc.bench.rows import Row
 from swdc.bench.swd_networks import NETWORKS, Trainee
 from swdc.groups import FREE
+from swdc.program import Program
 from swdc.sparsity.swd import SWD
 from swdc.sparsity.targets import Target
 from swdc.timing import paired_ms
@@ -28,6 +30,8 @@ NAIVE: dict[str, Callable[[nn.Module, float], Masks]] = {
     "channels": naive_swd.channels,
 }
 STRENGTH = 5e-4
+STEPS = 1000
+"""Steps of the course of ``a="auto"``, of which the runs are the first."""
 LIMIT = 60.0
 """Seconds for the runs of one network and batch size; five are made in any case."""
 WARM_UP, LEAST_RUNS = 2, 5
@@ -40,8 +44,9 @@ def bench(
     """Yield for each network, batch size and structure the seconds of a step: medians of runs that take turns.
 
     ``plain`` is a step of training without SWD; ``naive`` and ``ours`` are the step of SWD alone, which finds the set
-    and adds its pull to gradients that are there, each time on weights that a step of training has moved.
-    ``same_set`` says whether both found the same set, before the runs and after them.
+    and adds its pull to gradients that are there, each time on weights that a step of training has moved. ``auto`` is
+    that with ``a="auto"``, together with what follows the optimizer's step, on a copy of these weights and gradients.
+    ``same_set`` says whether the naive step and ours found the same set, before the runs and after them.
     """
     chosen, sizes = [known(name, NETWORKS) for name in names], list(batches)
     for name in chosen:
@@ -56,21 +61,26 @@ def _rows(name: str, batch: int, target: float, repeats: int, seed: int) -> Iter
     program = trace(model, NETWORKS[name].inputs(2), policy=FREE)
     plain = _training(model, NETWORKS[name], batch)
     ours = {s: SWD(program, target, s, a_min=1, a_max=1, steps=1, mu=STRENGTH) for s in STRUCTURES}
-    calls = [plain]
-    for structure in STRUCTURES:
-        calls += [partial(_naive_step, model, structure, target), ours[structure].step]
     plain()
+    twin = copy.deepcopy(program)
+    idle = torch.optim.SGD(twin.parameters(), lr=0.01)
+    autos = {s: SWD(twin, target, s, a="auto", steps=STEPS, optimizer=idle) for s in STRUCTURES}
+    pairs = [(partial(_naive_step, model, structure, target), ours[structure].step) for structure in STRUCTURES]
+    apart = [(partial(_copy, program, twin), partial(_automatic_step, autos[structure])) for structure in STRUCTURES]
+    calls = [plain, *(call for pair in pairs + apart for call in pair)]
     same = {s: _same(NAIVE[s](model, target), swd.targeted()) for s, swd in ours.items()}
     start = time.perf_counter()
     for call in calls:
         call()
     runs = max(LEAST_RUNS, min(repeats, int(LIMIT / (time.perf_counter() - start))))
     seconds = [median(found) / 1000 for found in paired_ms(calls, runs, WARM_UP)]
-    for structure, naive, own in zip(STRUCTURES, seconds[1::2], seconds[2::2], strict=True):
+    taken = zip(STRUCTURES, seconds[1:5:2], seconds[2:6:2], seconds[6::2], strict=True)
+    for structure, naive, own, auto in taken:
         again = _same(NAIVE[structure](model, target), ours[structure].targeted())
         yield {
             "network": name, "structure": structure, "batch": batch, "plain": seconds[0], "naive": naive, "ours": own,
-            "same_set": same[structure] and again, "ours_over_plain": own / seconds[0], "ours_over_naive": own / naive,
+            "auto": auto, "same_set": same[structure] and again, "ours_over_plain": own / seconds[0],
+            "ours_over_naive": own / naive, "auto_over_plain": auto / seconds[0],
             "target": target, "runs": runs, "threads": torch.get_num_threads(), "seed": seed,
         }  # fmt: skip
 
@@ -97,6 +107,19 @@ def _training(model: nn.Module, trainee: Trainee, batch: int) -> Callable[[], ob
 
 def _naive_step(model: nn.Module, structure: str, target: float) -> None:
     naive_swd.step(model, NAIVE[structure](model, target), STRENGTH)
+
+
+@torch.no_grad()
+def _copy(program: Program, twin: Program) -> None:
+    """Give a program the weights and the gradients of another."""
+    for mine, other in zip(program.parameters(), twin.parameters(), strict=True):
+        other.copy_(mine)
+        other.grad = None if mine.grad is None else mine.grad.clone()
+
+
+def _automatic_step(method: SWD) -> None:
+    method.step()
+    method._follow()  # which the optimizer would call
 
 
 def _same(masks: Masks, targets: list[Target]) -> bool:

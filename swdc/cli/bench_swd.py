@@ -35,8 +35,8 @@ def bench_swd(
     """What does a step of SWD cost, beside a step of training and beside Algorithm 1 of the paper written naively?
 
     Naively means: all weights sorted, or a bisection that walks over the modules; then a penalty and autograd. The step
-    of SWD is timed alone, in runs that take turns with the others; the sets have to be the same. A graph network trains
-    on its whole graph, whatever the batch. Long steps have fewer runs, at least five.
+    of SWD is timed alone, in runs that take turns with the others, with bounds and with a="auto"; the sets have to be
+    the same. A graph network trains on its whole graph, whatever the batch. Long steps have fewer runs, at least five.
 
     $ swdc bench swd --json swd.json
     $ swdc bench swd --network resnet20-64 --batch 128
@@ -50,8 +50,8 @@ def bench_swd(
                 rows.append(row)
                 write_rows(json_file, rows)
         columns = [
-            "network", "structure", "batch", "same set", "plain ms", "naive ms", "ours ms", "ours / plain",
-            "naive / ours",
+            "network", "structure", "batch", "same set", "plain ms", "naive ms", "ours ms", "auto ms", "ours / plain",
+            "naive / ours", "auto / plain",
         ]  # fmt: skip
         output.table("a step of training, and of SWD alone", columns, [_cells(row) for row in rows])
 
@@ -60,5 +60,6 @@ def _cells(row: Row) -> list[str | int]:
     return [
         row["network"], row["structure"], row["batch"], "yes" if row["same_set"] else "no",
         f"{1000 * row['plain']:.1f}", f"{1000 * row['naive']:.2f}", f"{1000 * row['ours']:.2f}",
-        f"{100 * row['ours_over_plain']:.2f} %", f"{1 / row['ours_over_naive']:.1f}",
+        f"{1000 * row['auto']:.2f}", f"{100 * row['ours_over_plain']:.2f} %", f"{1 / row['ours_over_naive']:.1f}",
+        f"{100 * row['auto_over_plain']:.2f} %",
     ]  # fmt: skip

@@ -15,6 +15,7 @@ from swdc.sparsity.method import gradient_of
 from swdc.sparsity.ownership import rates_of
 from swdc.sparsity.pieces import lines
 from swdc.sparsity.pulling import change_all_, fade_all_
+from swdc.sparsity.selecting import without
 from swdc.sparsity.targets import Target
 
 AUTO = "auto"
@@ -136,7 +137,7 @@ class AutomaticPenalty:
             masks.append(torch.zeros_like(part, dtype=torch.bool) if mask is None else mask)
         for numbers, chosen in lines(parts, masks):
             wide = numbers.float() if numbers.element_size() < 4 else numbers
-            yield wide, wide.masked_fill(chosen, 0)
+            yield wide, without(chosen, wide)
 
     def _joined(self, numbers: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return numbers and a zero in one tensor."""

@@ -9,6 +9,7 @@ import torch
 from swdc.distributed import is_spread, local
 from swdc.sparsity.method import gradient_of
 from swdc.sparsity.pieces import PIECE, joined, packs, parted, pieces
+from swdc.sparsity.selecting import where
 from swdc.sparsity.targets.base import Target
 
 Tensors = Callable[[torch.Tensor], torch.Tensor]
@@ -39,7 +40,7 @@ def change_all_(targets: Sequence[Target], changed: Tensors) -> None:
     for pack in packs([target.parameter for target in small]):
         parameters = [small[number].parameter.detach() for number in pack]
         weights, chosen = joined(parameters), joined([small[number].chosen for number in pack])
-        torch._foreach_copy_(parameters, parted(torch.where(chosen, changed(weights), weights), parameters))
+        torch._foreach_copy_(parameters, parted(where(chosen, changed(weights), weights), parameters))
 
 
 def fade_all_(targets: Sequence[Target], factor: float, most: torch.Tensor) -> None:
@@ -51,10 +52,10 @@ def fade_all_(targets: Sequence[Target], factor: float, most: torch.Tensor) -> N
         if target.parameter.grad is None:
             continue
         whole = local(gradient_of(target.parameter))
-        high, faded, same = most.to(whole.dtype), whole.new_tensor(factor), whole.new_ones(())
+        high = most.to(whole.dtype)
         for some, chosen in pieces(whole, local(target.chosen)):
             torch.minimum(torch.maximum(some, -high, out=some), high, out=some)
-            some.mul_(torch.where(chosen, faded, same))
+            some.copy_(where(chosen, some * factor, some))
 
 
 def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) -> None:
@@ -63,17 +64,18 @@ def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) 
     Numbers of 16 bits are added up in float32; what exceeds their range becomes the largest that they hold.
     """
     weight, chosen = local(target.parameter.detach()), local(target.chosen)
-    for some, grown, where in pieces(weight, local(gradient), chosen):
+    for some, grown, mask in pieces(weight, local(gradient), chosen):
         if grown.element_size() < 4:
-            grown.copy_(torch.where(where, _sum(grown, slope(_wide(some)), scale), grown))
+            grown.copy_(where(mask, _sum(grown, slope(_wide(some)), scale), grown))
         else:
-            grown.addcmul_(slope(some), where.to(grown.dtype) if where.is_contiguous() else where, value=scale)
+            ones = mask.view(torch.uint8).to(grown.dtype) if mask.is_contiguous() else mask  # faster to multiply by
+            grown.addcmul_(slope(some), ones, value=scale)
 
 
 def change_(target: Target, changed: Tensors) -> None:
     """Put ``changed(w)`` in the place of what is targeted; weights of 16 bits are changed in float32."""
-    for some, where in pieces(local(target.parameter.detach()), local(target.chosen)):
-        some.copy_(torch.where(where, changed(_wide(some)), some))
+    for some, mask in pieces(local(target.parameter.detach()), local(target.chosen)):
+        some.copy_(where(mask, changed(_wide(some)).to(some.dtype), some))
 
 
 def _apart(targets: Sequence[Target]) -> tuple[list[Target], list[Target]]:

@@ -52,6 +52,7 @@ def test_a_row_for_each_structure(name: str, tmp_path: Path) -> None:
         assert row["plain"] > 0
         assert row["ours_over_naive"] == row["ours"] / row["naive"] > 0
         assert row["ours_over_plain"] == row["ours"] / row["plain"] > 0
+        assert row["auto_over_plain"] == row["auto"] / row["plain"] > 0
 
 
 @pytest.mark.parametrize("structure", ["weights", "channels"])

@@ -1,0 +1,37 @@
+"""Numbers by a mask: those that torch's own operations take, to the last bit."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from swdc.sparsity.selecting import where, without
+
+KINDS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+def numbers(kind: torch.dtype, seed: int) -> torch.Tensor:
+    found = torch.randn(3, 4, 5, 2, generator=torch.Generator().manual_seed(seed)).to(kind)
+    found[0, :3, 0, 0] = torch.tensor([math.inf, math.nan, -math.inf], dtype=kind)
+    found[0, 3, 0, :] = torch.tensor([0.0, -0.0], dtype=kind)
+    return found
+
+
+def bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().view(torch.uint8)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_mask(kind: torch.dtype, layout: torch.memory_format) -> None:
+    one, other = (numbers(kind, seed).contiguous(memory_format=layout) for seed in (0, 1))
+    for share in (0.0, 0.5, 1.0):
+        mask = torch.rand(one.shape, generator=torch.Generator().manual_seed(2)) < share
+        for chosen in (mask, mask.contiguous(memory_format=layout), mask[:, :1, :1, :1].expand(one.shape)):
+            before = bits(one).clone(), bits(other).clone()
+            assert torch.equal(bits(where(chosen, one, other)), bits(torch.where(chosen, one, other)))
+            assert torch.equal(bits(without(chosen, one)), bits(one.masked_fill(chosen, 0)))
+            assert torch.equal(bits(one), before[0])
+            assert torch.equal(bits(other), before[1])
