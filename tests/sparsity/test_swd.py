@@ -188,6 +188,21 @@ def test_channels_need_a_program():
         swdc.SWD(nn.Sequential(nn.Linear(2, 2)), 0.5, a_min=1, a_max=10, steps=5)
 
 
+@pytest.mark.parametrize("structure", ["channels", "weights"])
+def test_a_program_may_be_wrapped(structure):
+    program = small_resnet()
+    wrapped = torch.compile(program, backend="eager")
+    plain, inside = (swdc.SWD(m, 0.5, structure, a_min=1, a_max=10, steps=5) for m in (program, wrapped))
+    assert inside.state_dict()["structure"] == structure
+    assert inside.plan() == plain.plan()
+    for one, other in zip(inside.targeted(), plain.targeted(), strict=True):
+        assert one.name == other.name
+        assert one.parameter is other.parameter
+        assert torch.equal(one.chosen, other.chosen)
+    with pytest.raises(PlanError, match="expected a Program for structure='channels', got Sequential"):
+        swdc.SWD(nn.Sequential(program, nn.ReLU()), 0.5, a_min=1, a_max=10, steps=5)
+
+
 @pytest.mark.parametrize("structure", ["channels", "filters"])
 def test_a_set_that_stands_is_pulled_again_and_follows_the_type_of_the_weights(structure):
     program = small_resnet()

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from swdc.errors import PlanError
+from swdc.program import Program
 from swdc.sparsity.saliency import Saliency, find_saliency
 from swdc.sparsity.targets.base import Target, Targets
 from swdc.sparsity.targets.channels import ChannelTargets
@@ -23,13 +24,23 @@ def targets_of(
     model: nn.Module, target: float, structure: str, ignore: Iterable[str] = (),
     criterion: str | Saliency = "magnitude",
 ) -> Targets:  # fmt: skip
-    """Return what finds the ``target`` share of a model; ``PlanError`` for bad arguments, or where nothing can go."""
+    """Return what finds the ``target`` share of a model, or of the program that it does nothing but wrap.
+
+    Raises ``PlanError`` for bad arguments, and where nothing can go.
+    """
     if structure not in STRUCTURES:
         raise PlanError(f"expected a structure of {list(STRUCTURES)}, got {structure!r}")
     if not 0 < target < 1:
         raise PlanError(f"expected a target (the share that goes) between 0 and 1, got {target}")
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     saliency = find_saliency(criterion)
+    inner = _unwrapped(model)
     if structure == WEIGHTS:
-        return WeightTargets(model, target, patterns, saliency)
-    return ChannelTargets(model, target, patterns, structure, saliency)
+        return WeightTargets(inner, target, patterns, saliency)
+    return ChannelTargets(inner, target, patterns, structure, saliency)
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """Return the program in a wrapper of ``torch.compile`` or ``DistributedDataParallel``; else the module itself."""
+    children = [*model.children()]
+    return children[0] if len(children) == 1 and isinstance(children[0], Program) else model

@@ -38,7 +38,7 @@ class ChannelTargets:
         if not isinstance(program, Program):
             raise PlanError(
                 f"expected a Program for structure={structure!r}, got {type(program).__name__}; trace the model with "
-                f"swdc.trace first (training the program trains the model), and wrap the program where it is wrapped"
+                f"swdc.trace first (training the program trains the model), and wrap that where it is wrapped"
             )
         self.model: nn.Module = program
         self._program = program
