@@ -75,7 +75,7 @@ def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) 
 def change_(target: Target, changed: Tensors) -> None:
     """Put ``changed(w)`` in the place of what is targeted; weights of 16 bits are changed in float32."""
     for some, mask in pieces(local(target.parameter.detach()), local(target.chosen)):
-        some.copy_(where(mask, changed(_wide(some)).to(some.dtype), some))
+        some.copy_(where(mask, changed(_wide(some)), some))
 
 
 def _apart(targets: Sequence[Target]) -> tuple[list[Target], list[Target]]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import torch
 
-_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def where(chosen: torch.Tensor, numbers: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Return ``torch.where(chosen, numbers, others)``, of tensors of one shape and type."""
+    """Return ``torch.where(chosen, numbers, others)``, of the type of the others."""
+    numbers = numbers.to(others.dtype)
     if not others.is_cpu or not chosen.is_contiguous():
         return torch.where(chosen, numbers, others)
     kind = _BITS[others.element_size()]

@@ -35,3 +35,9 @@ def test_any_mask(kind: torch.dtype, layout: torch.memory_format) -> None:
             assert torch.equal(bits(without(chosen, one)), bits(one.masked_fill(chosen, 0)))
             assert torch.equal(bits(one), before[0])
             assert torch.equal(bits(other), before[1])
+
+
+def test_numbers_take_the_type_of_the_others() -> None:
+    one, other = numbers(torch.float64, 0), numbers(torch.float32, 1)
+    chosen = one > 0
+    assert torch.equal(bits(where(chosen, one, other)), bits(torch.where(chosen, one.float(), other)))
