@@ -298,16 +298,29 @@ def test_an_optimizer_that_lacks_a_parameter_is_refused_at_the_first_step():
     ignoring.step()
 
 
-@pytest.mark.parametrize("structure", ["channels", "weights"])
-def test_weights_that_are_no_numbers_are_named(structure):
+@pytest.mark.parametrize(
+    ("structure", "name"),
+    [("channels", "bn1.weight"), ("channels", "bn1.bias"), ("filters", "bn1.weight"), ("filters", "bn1.bias"),
+     ("filters", "blocks.0.conv1.weight"), ("weights", "blocks.0.conv1.weight")],
+)  # fmt: skip
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_numbers_are_named(structure, name, odd):
     program = small_resnet()
     swd = swdc.SWD(program, 0.5, structure, a_min=1, a_max=10, steps=3)
     swd.step()
-    name = "bn1.weight" if structure == "channels" else "blocks.0.conv1.weight"
+    swd.step()
     with torch.no_grad():
-        program.get_parameter(name)[1] = float("nan")
+        program.get_parameter(name)[1] = odd
     with pytest.raises(PlanError, match=f"expected finite .* in {name}"):
         swd.step()
+
+
+def test_finite_weights_may_have_a_sum_that_is_not():
+    program = small_resnet().float()
+    swd = swdc.SWD(program, 0.5, "filters", a_min=1, a_max=10, steps=3)
+    with torch.no_grad():
+        program.get_parameter("bn1.bias").fill_(3e38)
+    swd.step()
 
 
 def test_moves_keep_parameters_and_are_followed():

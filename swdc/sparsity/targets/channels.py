@@ -21,6 +21,7 @@ from swdc.sparsity.targets.pulled import Pulled
 from swdc.sparsity.targets.segments import Segments
 from swdc.sparsity.targets.standing import Standing
 from swdc.sparsity.targets.structures import CHANNELS, costs_of, parts_of
+from swdc.sparsity.targets.unread import Unread
 
 
 class ChannelTargets:
@@ -47,7 +48,9 @@ class ChannelTargets:
         self._costs = costs_of(program, structure, self._parts)
         self._segments = Segments(program, self._parts, saliency)
         self.scoring = self._segments.scoring
-        self._pulled = Pulled(self._segments.pulls())
+        pulls, deciding = self._segments.pulls(), self._segments.deciding
+        self._pulled = Pulled(pulls)
+        self._unread = Unread({name: parameter for name, (parameter, _) in pulls.items() if name not in deciding})
         self._full, self._emptying = self._costs.full, program.facts.policy == FREE
         widths = np.array([group.width for group in program.groups])
         self._cut = Cut(self._segments.groups, self._segments.starts, widths, self._costs, self._emptying)
@@ -59,6 +62,7 @@ class ChannelTargets:
         if share is not None and share != self._share:
             return self._pulled.targets(self._gone(share))
         values = self._segments.unchecked()
+        self._unread.check()
         gone = self._standing.find(values)
         if gone is None:
             gone = self._found(self._segments.checked(values))

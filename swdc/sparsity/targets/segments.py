@@ -44,6 +44,7 @@ class Segments:
         self._by_norm = saliency is magnitude
         self._gains = {m.tensor for part in parts if part.by_gain for m in part.deciding}
         deciding = self._placed(_by_rank(self.starts, parts))
+        self.deciding = frozenset(deciding)
         self.scoring = Scoring(saliency, {name: parameter for name, (parameter, _) in deciding.items()})
         sums = [(parameter, name, dim) for name, (parameter, places) in deciding.items() for dim, _, _ in places]
         self._sums = [(name, [d for d in range(parameter.dim()) if d != dim]) for parameter, name, dim in sums]

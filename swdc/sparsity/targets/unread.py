@@ -1,0 +1,32 @@
+"""Parameters that are pulled but decide nothing, such as the shifts of norms: no score tells that they diverged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from swdc.distributed import Together, local, whole
+from swdc.sparsity.lowest import not_finite
+from swdc.sparsity.pieces import joined, packs
+
+
+class Unread:
+    """Checks that such parameters are finite, by their sum: NaN and infinity come through any."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        self._parameters = dict(parameters)
+
+    def check(self) -> None:
+        """Raise ``PlanError`` with the name of one that holds NaN or infinity. Collective."""
+        if not self._parameters:
+            return
+        parts = [local(parameter.detach()) for parameter in self._parameters.values()]
+        lines = [parts[pack[0]] if len(pack) == 1 else joined([parts[n] for n in pack]) for pack in packs(parts)]
+        total = Together(self._parameters.values()).sum_(torch.stack([line.sum() for line in lines]).sum())
+        if total.isfinite():
+            return
+        odd = [name for name, parameter in self._parameters.items() if whole((~parameter.isfinite()).sum())]
+        if odd:  # finite numbers may have a sum that is not
+            raise not_finite(odd[0])
