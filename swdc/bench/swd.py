@@ -6,7 +6,6 @@ import copy
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from statistics import median
 
 import torch
 from torch import nn
@@ -21,7 +20,7 @@ from swdc.groups import FREE
 from swdc.program import Program
 from swdc.sparsity.swd import SWD
 from swdc.sparsity.targets import Target
-from swdc.timing import paired_ms
+from swdc.timing import medians_ms
 from swdc.trace import trace
 
 STRUCTURES = ("weights", "channels")
@@ -65,22 +64,28 @@ def _rows(name: str, batch: int, target: float, repeats: int, seed: int) -> Iter
     twin = copy.deepcopy(program)
     idle = torch.optim.SGD(twin.parameters(), lr=0.01)
     autos = {s: SWD(twin, target, s, a="auto", steps=STEPS, optimizer=idle) for s in STRUCTURES}
-    pairs = [(partial(_naive_step, model, structure, target), ours[structure].step) for structure in STRUCTURES]
-    apart = [(partial(_copy, program, twin), partial(_automatic_step, autos[structure])) for structure in STRUCTURES]
-    calls = [plain, *(call for pair in pairs + apart for call in pair)]
+    calls: dict[tuple[str, str], Callable[[], object]] = {("plain", ""): plain}
+    for structure in STRUCTURES:
+        calls["naive", structure] = partial(_naive_step, model, structure, target)
+        calls["ours", structure] = ours[structure].step
+    for structure in STRUCTURES:
+        calls["copy", structure] = partial(_copy, program, twin)
+        calls["auto", structure] = partial(_automatic_step, autos[structure])
     same = {s: _same(NAIVE[s](model, target), swd.targeted()) for s, swd in ours.items()}
     start = time.perf_counter()
-    for call in calls:
+    for call in calls.values():
         call()
     runs = max(LEAST_RUNS, min(repeats, int(LIMIT / (time.perf_counter() - start))))
-    seconds = [median(found) / 1000 for found in paired_ms(calls, runs, WARM_UP)]
-    taken = zip(STRUCTURES, seconds[1:5:2], seconds[2:6:2], seconds[6::2], strict=True)
-    for structure, naive, own, auto in taken:
+    times = medians_ms([*calls.values()], runs, WARM_UP)
+    seconds = {key: ms / 1000 for key, ms in zip(calls, times, strict=True)}
+    for structure in STRUCTURES:
+        step, naive = seconds["plain", ""], seconds["naive", structure]
+        own, auto = seconds["ours", structure], seconds["auto", structure]
         again = _same(NAIVE[structure](model, target), ours[structure].targeted())
         yield {
-            "network": name, "structure": structure, "batch": batch, "plain": seconds[0], "naive": naive, "ours": own,
-            "auto": auto, "same_set": same[structure] and again, "ours_over_plain": own / seconds[0],
-            "ours_over_naive": own / naive, "auto_over_plain": auto / seconds[0],
+            "network": name, "structure": structure, "batch": batch, "plain": step, "naive": naive, "ours": own,
+            "auto": auto, "same_set": same[structure] and again, "ours_over_plain": own / step,
+            "ours_over_naive": own / naive, "auto_over_plain": auto / step,
             "target": target, "runs": runs, "threads": torch.get_num_threads(), "seed": seed,
         }  # fmt: skip
 

@@ -76,9 +76,7 @@ def run_demo(
     return report, certificate
 
 
-def train(
-    act: Scene, epochs: int, seed: int, progress: Progress, bounds: tuple[float, float] | None = None
-) -> SWD:  # fmt: skip
+def train(act: Scene, epochs: int, seed: int, progress: Progress, bounds: tuple[float, float] | None = None) -> SWD:
     """Train a scene's program with SWD, and return the SWD as it stands at the end.
 
     ``bounds`` are a_min and a_max; without them, ``a="auto"``.

@@ -55,10 +55,11 @@ def pieces(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
         yield from zip(*(torch.split(view, PIECE) for view in views), strict=True)
 
 
-def lines(tensors: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Yield the same pieces of pairs of tensors of one shape, to be read: small ones are joined, as copies."""
-    for pack in packs(tensors):
+def lines(*tensors: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield the same pieces of lists of tensors of the same shapes, to be read: small ones are joined, as copies."""
+    for pack in packs(tensors[0]):
+        held = [[own[number] for number in pack] for own in tensors]
         if len(pack) == 1:
-            yield from pieces(tensors[pack[0]], others[pack[0]])
+            yield from pieces(*(own[0] for own in held))
         else:
-            yield joined([tensors[number] for number in pack]), joined([others[number] for number in pack])
+            yield tuple(joined(own) for own in held)

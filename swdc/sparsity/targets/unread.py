@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from swdc.distributed import Together, local, whole
+from swdc.distributed import is_spread, whole
 from swdc.sparsity.lowest import not_finite
-from swdc.sparsity.pieces import joined, packs
+from swdc.sparsity.pieces import lines
 
 
 class Unread:
@@ -22,9 +22,10 @@ class Unread:
         """Raise ``PlanError`` with the name of one that holds NaN or infinity. Collective."""
         if not self._parameters:
             return
-        parts = [local(parameter.detach()) for parameter in self._parameters.values()]
-        lines = [parts[pack[0]] if len(pack) == 1 else joined([parts[n] for n in pack]) for pack in packs(parts)]
-        total = Together(self._parameters.values()).sum_(torch.stack([line.sum() for line in lines]).sum())
+        spread = [parameter.detach() for parameter in self._parameters.values() if is_spread(parameter)]
+        others = [parameter.detach() for parameter in self._parameters.values() if not is_spread(parameter)]
+        sums = [whole(part.sum()) for part in spread] + [line.sum() for (line,) in lines(others)]
+        total = torch.stack(sums).sum()
         if total.isfinite():
             return
         odd = [name for name, parameter in self._parameters.items() if whole((~parameter.isfinite()).sum())]
