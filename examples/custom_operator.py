@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import swdc
-from swdc.call import Call
 from swdc.channels import Channels
+from swdc.ir.call import Call
 
 
 @torch.library.custom_op("examples::scaled_softsign", mutates_args=())

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from swdc.call import Call, resolve, values_in
 from swdc.channels import Channels
 from swdc.contract import Pass, PassResult
-from swdc.groups import WRITES, ChannelGroup, Coupling, Frozen, Ids, Member, Reason
+from swdc.ir.call import Call, resolve, values_in
+from swdc.ir.graph import SHAPE
+from swdc.ir.groups import WRITES, ChannelGroup, Coupling, Frozen, Ids, Member, Reason
+from swdc.ir.program import Program
 from swdc.ops import calls
-from swdc.program import SHAPE, Program
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from swdc.arranging import arranged
 from swdc.contract import Pass, PassResult
 from swdc.count import totals
 from swdc.cutting import cut, cut_tensor
+from swdc.ir.plan import Plan
+from swdc.ir.program import Origin, Program
 from swdc.kept import Kept
-from swdc.plan import Plan
-from swdc.program import Origin, Program
 
 
 @dataclass(frozen=True)

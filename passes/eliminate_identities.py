@@ -9,8 +9,8 @@ from torch import fx
 
 from swdc.contract import Pass, PassResult
 from swdc.identities import Identities
+from swdc.ir.program import Program
 from swdc.mutation import is_view, overwrites
-from swdc.program import Program
 from swdc.surgery import revise
 
 _NEEDS_LAYOUT = (

@@ -10,10 +10,10 @@ from torch.fx.graph import _PyTreeCodeGen
 
 from swdc.contract import Pass, PassResult
 from swdc.errors import PassError
+from swdc.ir.program import Program
+from swdc.ir.results import narrowed
 from swdc.mutation import overwrites
 from swdc.onnx_signature import is_tensor, output_names
-from swdc.program import Program
-from swdc.results import narrowed
 from swdc.surgery import revise, still_standing
 
 

@@ -9,7 +9,8 @@ from torch import nn
 
 from swdc.contract import Pass, PassResult
 from swdc.errors import PassError
-from swdc.program import Program, need_values
+from swdc.ir.program import Program
+from swdc.ir.tensors import need_values
 from swdc.surgery import revise
 
 _BITS = {torch.float32: torch.int32, torch.float64: torch.int64, torch.bfloat16: torch.int16}

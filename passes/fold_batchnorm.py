@@ -20,13 +20,15 @@ from swdc.affine import (
     readers,
     reads_borders,
 )
-from swdc.call import Call, Ref
 from swdc.contract import Pass, PassResult
 from swdc.errors import PassError
+from swdc.ir.call import Call, Ref
+from swdc.ir.graph import DTYPE
+from swdc.ir.program import Program
+from swdc.ir.tensors import need_values
 from swdc.mutation import overwrites
 from swdc.ops import calls
 from swdc.ops.normalization import affine_in_evaluation
-from swdc.program import DTYPE, Program, need_values
 from swdc.surgery import name_of_new, revise
 
 NOTE = "batch norms were folded, so that it computes the same in evaluation only; do not train it"

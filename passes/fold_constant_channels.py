@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from swdc.contract import Pass, PassResult
 from swdc.count import totals
 from swdc.cutting import fold
-from swdc.plan import Plan
-from swdc.program import Origin, Program
+from swdc.ir.plan import Plan
+from swdc.ir.program import Origin, Program
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from torch import fx, nn
 
 from swdc.contract import Pass, PassResult
 from swdc.errors import PassError
-from swdc.naming import unused
-from swdc.program import DTYPE, SCOPE, SHAPE, Program, copy_graph
+from swdc.ir.graph import DTYPE, SCOPE, SHAPE, copy_graph, unused
+from swdc.ir.program import Program
 
 _SUMS = ("aten.add.Tensor",)
 _NORMS: dict[int, type[nn.Module]] = {2: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}

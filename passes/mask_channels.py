@@ -9,9 +9,9 @@ import torch
 
 from swdc.contract import Pass, PassResult
 from swdc.count import totals
-from swdc.groups import WRITES
-from swdc.plan import Plan
-from swdc.program import Origin, Program
+from swdc.ir.groups import WRITES
+from swdc.ir.plan import Plan
+from swdc.ir.program import Origin, Program
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from swdc.call import Call, Ref
 from swdc.constants import Carried, Constants
 from swdc.contract import Pass, PassResult, find_pass
 from swdc.cutting import cut, cut_tensor, fold
-from swdc.groups import Bools, Coupling
+from swdc.ir.call import Call, Ref
+from swdc.ir.graph import SHAPE, unused
+from swdc.ir.groups import Bools, Coupling
+from swdc.ir.program import Program
 from swdc.kept import Kept
-from swdc.naming import unused
 from swdc.ops import calls
-from swdc.program import SHAPE, Program
 from swdc.sums import CHANNELS, SUM
 from swdc.surgery import revise
 

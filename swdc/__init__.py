@@ -5,10 +5,10 @@ from swdc.checkpoint import Checkpoint
 from swdc.count import Count, count
 from swdc.deployment import deploy
 from swdc.errors import SwdcError
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
 from swdc.onnx import OnnxReport, export_onnx
 from swdc.ops import Operator, register
-from swdc.plan import Plan
-from swdc.program import Program
 from swdc.rewrite import insert_batchnorm, mask, relax_norms, slim
 from swdc.sparsity.planning import plan
 from swdc.sparsity.swd import SWD

@@ -14,13 +14,13 @@ from collections.abc import Mapping
 
 from torch import Tensor, fx
 
-from swdc.call import Call
+from swdc.ir.call import Call
+from swdc.ir.graph import SHAPE
 from swdc.ops import Operator
 from swdc.ops.convolution import Convolution, is_padded
 from swdc.ops.linear import Linear
 from swdc.ops.normalization import affine_in_evaluation
 from swdc.ops.transposed_convolution import TransposedConvolution
-from swdc.program import SHAPE
 
 _RESHAPES = (
     "aten.reshape.default", "aten.view.default", "aten.reshape_as.default", "aten.view_as.default",

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from swdc.call import Ref
-from swdc.groups import Bools, Coupling, Ids, labelled
+from swdc.ir.call import Ref
+from swdc.ir.groups import Bools, Coupling, Ids, labelled
+from swdc.ir.program import Program
 from swdc.ops import calls
-from swdc.program import Program
 from swdc.sums import CHANNELS, free_operands
 
 

@@ -16,8 +16,9 @@ from swdc.checkpoint import INDEX, Checkpoint
 from swdc.errors import ArtifactError
 from swdc.folders import MANIFEST, new_folder, read_json, read_manifest, readable, seal, verified, write_json
 from swdc.graph_json import decode_program, encode_program
-from swdc.plan import Plan
-from swdc.program import Origin, Program, need_values
+from swdc.ir.plan import Plan
+from swdc.ir.program import Origin, Program
+from swdc.ir.tensors import need_values
 from swdc.tensor_files import assemble, load_tensors, save_tensors, table_of
 from swdc.verify import Certificate, check_certificate
 

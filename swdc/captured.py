@@ -15,11 +15,7 @@ from torch.fx.graph import _PyTreeInfo
 from torch.utils import _pytree as pytree
 
 from swdc.errors import TraceError
-from swdc.sizes import Shape
-
-FOLLOW = "follow"
-EXPORT = "export"
-RECORD = "record"
+from swdc.ir.sizes import Shape
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _CASTS = ("aten.to.dtype", "aten.to.dtype_layout", "aten.to.other", "aten._to_copy.default", "aten.type_as.default")

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from swdc.call import Call, Ref, Value
 from swdc.channels import UNKNOWN, Channels, Dead, plain
-from swdc.groups import Ids
-from swdc.program import Program
+from swdc.ir.call import Call, Ref, Value
+from swdc.ir.groups import Ids
+from swdc.ir.program import Program
 
 Floats = npt.NDArray[np.float64]
 _CARRIES = "carries the constants of others: the borders of a padded convolution see less of them"

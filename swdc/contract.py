@@ -15,7 +15,7 @@ from swdc.errors import PassError
 if TYPE_CHECKING:
     import torch
 
-    from swdc.program import Program
+    from swdc.ir.program import Program
 
 ENTRY_POINTS = "swdc.passes"
 

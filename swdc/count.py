@@ -10,8 +10,9 @@ from typing import Any
 from torch import nn
 
 from swdc.errors import SwdcError
+from swdc.ir.graph import SCOPE
+from swdc.ir.program import Program
 from swdc.ops import calls, shapes_of
-from swdc.program import SCOPE, Program
 
 CONVENTIONS = ("paper", "reference", "macs")
 

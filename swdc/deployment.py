@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from swdc.captured import RECORD
 from swdc.contract import Pass, PassResult, find_pass
 from swdc.errors import PassError, VerificationError
+from swdc.ir.options import RECORD
+from swdc.ir.program import Program
+from swdc.ir.tensors import need_values
 from swdc.pipeline import run, run_to_fixpoint
-from swdc.program import Program, need_values
 from swdc.verify import TOLERANCE, difference
 
 DEPLOY_PIPELINE = (

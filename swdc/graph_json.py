@@ -12,8 +12,11 @@ from torch import fx, nn
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
 
-from swdc.call import Call, source_of
 from swdc.errors import ArtifactError
+from swdc.ir.call import Call, source_of
+from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
+from swdc.ir.program import Facts, Program
+from swdc.ir.sizes import parse
 from swdc.json_values import (
     decode,
     decode_structure,
@@ -23,8 +26,6 @@ from swdc.json_values import (
     encode_target,
 )
 from swdc.ops import Leaf, leaf_of, lookup
-from swdc.program import DTYPE, SCOPE, SHAPE, STACK_TRACE, Facts, Program
-from swdc.sizes import parse
 
 _OPS = ("placeholder", "get_attr", "call_function", "call_module", "output")
 _PATH = re.compile(r"[^\"'\\\x00-\x1f]+")

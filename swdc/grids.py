@@ -12,12 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swdc.groups import Bools, Ids, Reason
-
-HEADS = "heads"
-HEAD_DIM = "head_dim"
-FACTORS = (HEADS, HEAD_DIM)
-"""The factors of an attention's width that a user can choose from."""
+from swdc.ir.groups import Bools, Ids, Reason
 
 
 @dataclass(frozen=True)

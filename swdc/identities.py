@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import fx
 
-from swdc.call import Call, Ref
+from swdc.ir.call import Call, Ref
+from swdc.ir.graph import DTYPE, SHAPE
+from swdc.ir.program import Program
 from swdc.ops import calls
 from swdc.ops.normalization import affine_in_evaluation
-from swdc.program import DTYPE, SHAPE, Program
 
 _FORMATS = (None, torch.contiguous_format, torch.preserve_format)
 _NEUTRAL = {

@@ -13,8 +13,8 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from swdc.call import Ref
 from swdc.errors import ArtifactError
+from swdc.ir.call import Ref
 from swdc.ops.base import target_of
 
 _TORCH = "torch.ops."

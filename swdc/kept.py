@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from swdc.call import Ref, Value
-from swdc.groups import Bools, Coupling, Ids
-from swdc.program import SHAPE
-from swdc.sizes import simplify
+from swdc.ir.call import Ref, Value
+from swdc.ir.graph import SHAPE
+from swdc.ir.groups import Bools, Coupling, Ids
+from swdc.ir.sizes import simplify
 
 
 class Kept:

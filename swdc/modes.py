@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from types import CodeType
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from swdc.ir.tensors import modes_kept
 from swdc.recurrence import results_of
 
 _MODAL = {f: inspect.signature(f) for f in (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.batch_norm)}
@@ -104,17 +104,6 @@ def _trains(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     bound = _MODAL[func].bind(*args, **kwargs)
     bound.apply_defaults()
     return bool(bound.arguments["training"]) or bound.arguments.get("p") == 0
-
-
-@contextmanager
-def modes_kept(model: nn.Module) -> Iterator[None]:
-    """Put every module back into the mode, training or evaluation, that it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _record(

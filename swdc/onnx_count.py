@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from swdc.count import count
+from swdc.ir.graph import SHAPE
+from swdc.ir.program import Program
+from swdc.ir.sizes import evaluate
 from swdc.onnx_nodes import NodeCount, count_nodes, family
-from swdc.program import SHAPE, Program
-from swdc.sizes import evaluate
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 
 from swdc.errors import ExportError
+from swdc.ir.program import Program
+from swdc.ir.samples import sample_inputs
 from swdc.onnx_signature import dynamic_sizes, flattened, input_names, name_values, output_names
-from swdc.program import Program
-from swdc.samples import sample_inputs
 
 _CHATTY = ("torch", "onnxscript", "onnx_ir")
 

@@ -15,7 +15,7 @@ from typing import Any
 import onnx
 from onnx.inliner import inline_local_functions
 
-from swdc.sizes import Size, evaluate, parse
+from swdc.ir.sizes import Size, evaluate, parse
 
 Shapes = Mapping[str, tuple[int, ...]]
 

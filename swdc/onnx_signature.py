@@ -11,7 +11,8 @@ from torch import fx
 from torch.fx.graph import CodeGen, _PyTreeCodeGen
 
 from swdc.errors import ExportError
-from swdc.program import DTYPE, SHAPE, Program
+from swdc.ir.graph import DTYPE, SHAPE
+from swdc.ir.program import Program
 
 _ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from swdc.contract import Pass, PassResult, find_pass
 from swdc.errors import PassError, SwdcError
-from swdc.program import Program, check
+from swdc.ir.program import Program, check
 
 ROUNDS = 100
 """Passes that still modify a program after so many rounds undo each other's work."""

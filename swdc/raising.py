@@ -12,15 +12,18 @@ from torch.fx.graph import _PyTreeCodeGen
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
-from swdc.call import Call, Ref, bind, bind_arguments
-from swdc.captured import RECORD, Captured, Value
+from swdc.captured import Captured, Value
+from swdc.ir.call import Call, Ref, bind, bind_arguments
+from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
+from swdc.ir.options import RECORD
+from swdc.ir.program import Facts, Program
+from swdc.ir.sizes import simplify
+from swdc.ir.tensors import tensors_of
 from swdc.measuring import UNSEEN, measured
 from swdc.mutation import Memory, overwrites, without_side_effects
 from swdc.ops import Leaf, lookup
 from swdc.ops.base import name_of
 from swdc.ops.leaves import path_of
-from swdc.program import DTYPE, SCOPE, SHAPE, STACK_TRACE, Facts, Program, tensors_of
-from swdc.sizes import simplify
 
 _CHECKS = ("aten._assert_tensor_metadata.default", "aten._assert_scalar.default")
 _TENSOR_ARGUMENTS = ("weight", "bias", "running_mean", "running_var")

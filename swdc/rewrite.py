@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from swdc.contract import find_pass
 from swdc.errors import PlanError
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
+from swdc.ir.tensors import is_meta, need_whole
 from swdc.pipeline import apply, run
-from swdc.plan import Plan
-from swdc.program import Program, is_meta, need_whole
 
 SLIM_PIPELINE = ("fold-constant-channels", "eliminate-dead-channels")
 

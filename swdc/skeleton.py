@@ -12,7 +12,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from swdc.batching import on_meta
-from swdc.program import Program, tensors_of
+from swdc.ir.program import Program
+from swdc.ir.tensors import tensors_of
 from swdc.trace import Example, trace
 
 

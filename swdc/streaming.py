@@ -15,13 +15,13 @@ from torch.utils import _pytree as pytree
 
 from swdc.artifact import TRANSIENT, write
 from swdc.errors import PlanError
-from swdc.plan import Plan
-from swdc.program import Program
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
+from swdc.ir.values import Values
 from swdc.rewrite import slim
 from swdc.shards import SHARD_BYTES, Described, write_shards
 from swdc.tape import Tape
 from swdc.tensor_files import save_tensors
-from swdc.values import Values
 
 
 def slim_checkpoint(

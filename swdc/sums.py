@@ -8,8 +8,9 @@ from typing import Any
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from swdc.groups import FREE
-from swdc.program import SHAPE, Program
+from swdc.ir.graph import SHAPE
+from swdc.ir.options import FREE
+from swdc.ir.program import Program
 
 SUM = "aten.add.Tensor"
 CHANNELS = 1

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from swdc.errors import PassError
-from swdc.values import Values, part_rows
+from swdc.ir.values import Values, part_rows
 
 _SAME = ("aten.detach.default", "aten.clone.default", "aten.alias.default", "aten.contiguous.default")
 Key = tuple[Any, ...]

@@ -22,15 +22,15 @@ from swdc.collecting import collection_paused
 from swdc.errors import TraceError
 from swdc.exporting import export
 from swdc.following import follow
-from swdc.grids import FACTORS, HEADS
-from swdc.groups import POLICIES, TIED
-from swdc.modes import modes_kept, training_differences
+from swdc.ir.options import FACTORS, HEADS, POLICIES, TIED
+from swdc.ir.program import Program
+from swdc.ir.results import opaque, plain
+from swdc.ir.tensors import is_meta, modes_kept
+from swdc.modes import training_differences
 from swdc.probing import branches_on_findings
-from swdc.program import Program, is_meta
 from swdc.raising import Raising, shape_of_value
 from swdc.recording import record
 from swdc.restoring import PutBack, buffers_kept, restored
-from swdc.results import opaque, plain
 
 FIXED = "the sizes of all inputs are fixed to those of the example inputs, for the model's code depends on them"
 

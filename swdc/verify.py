@@ -13,14 +13,15 @@ from torch import fx, nn
 from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 
-from swdc.call import source_of
-from swdc.captured import RECORD
 from swdc.errors import SwdcError, VerificationError
-from swdc.groups import READS, WRITES
+from swdc.ir.call import source_of
+from swdc.ir.groups import READS, WRITES
+from swdc.ir.options import RECORD
+from swdc.ir.precision import default_dtype
+from swdc.ir.program import Program
+from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
+from swdc.ir.tensors import is_meta
 from swdc.kept import Kept
-from swdc.precision import default_dtype
-from swdc.program import Program, is_meta
-from swdc.samples import flat_outputs, relative_error, sample_inputs
 
 TOLERANCE = 1e-9
 """Largest relative error in float64 that counts as rounding."""

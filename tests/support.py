@@ -11,10 +11,11 @@ import torch
 from torch import fx, nn
 
 import swdc
-from swdc.groups import ChannelGroup, Frozen
-from swdc.plan import Plan
-from swdc.program import SHAPE, Program
-from swdc.samples import flat_outputs, relative_error
+from swdc.ir.graph import SHAPE
+from swdc.ir.groups import ChannelGroup, Frozen
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
+from swdc.ir.samples import flat_outputs, relative_error
 
 Module = TypeVar("Module", bound=nn.Module)
 

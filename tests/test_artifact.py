@@ -20,11 +20,11 @@ from torch.utils import _pytree as pytree
 
 import swdc
 from swdc.artifact import load_certificate
-from swdc.call import Ref
 from swdc.errors import ArtifactError
+from swdc.ir.call import Ref
+from swdc.ir.program import Program
+from swdc.ir.sizes import parse
 from swdc.json_values import decode, decode_structure, decode_target, encode, encode_structure, encode_target
-from swdc.program import Program
-from swdc.sizes import parse
 from tests.support import certified, image, random_plan, randomise, traced
 
 with warnings.catch_warnings():

@@ -12,7 +12,7 @@ from torch import nn
 import swdc
 from swdc.count import CONVENTIONS, totals
 from swdc.errors import SwdcError
-from swdc.program import Program
+from swdc.ir.program import Program
 from tests.support import conv, image, random_plan, traced
 
 with warnings.catch_warnings():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from swdc.explanation import Held
+from swdc.ir.explanation import Held
 from tests.support import Function, image, traced
 
 

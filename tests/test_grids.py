@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from swdc.grids import Grid, settle
-from swdc.groups import Reason
+from swdc.ir.groups import Reason
 
 WHOLE = np.arange(6).reshape(2, 3)
 GRID = Grid(WHOLE, (np.arange(6, 8), np.arange(8, 11)), Reason("other"))

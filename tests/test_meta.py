@@ -8,8 +8,8 @@ from torch import nn
 
 import swdc
 from swdc.errors import PlanError, VerificationError
-from swdc.program import Program
-from swdc.samples import sample_inputs
+from swdc.ir.program import Program
+from swdc.ir.samples import sample_inputs
 from tests.support import image, plan_of, traced
 
 

@@ -20,9 +20,9 @@ from torch.nn import functional
 
 import swdc
 from swdc.errors import ExportError
+from swdc.ir.program import Program
+from swdc.ir.samples import relative_error, sample_inputs
 from swdc.onnx import OnnxReport, latency_ms, run_onnx
-from swdc.program import Program
-from swdc.samples import relative_error, sample_inputs
 from tests.support import random_plan, randomise
 
 with warnings.catch_warnings():

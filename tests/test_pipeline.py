@@ -9,8 +9,8 @@ from torch import nn
 
 from swdc.contract import Pass, PassResult
 from swdc.errors import PassError
+from swdc.ir.program import Program
 from swdc.pipeline import run, run_to_fixpoint
-from swdc.program import Program
 from swdc.surgery import revise
 from tests.support import image, operators, traced
 

@@ -12,8 +12,8 @@ from torch import nn
 
 import swdc
 from swdc.errors import PlanError
-from swdc.plan import Plan
-from swdc.program import Program
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
 from tests.support import conv, plan_of, traced
 
 USES: dict[str, Callable[[Program, Plan], Any]] = {

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 import swdc
-from swdc.call import Call
 from swdc.channels import Channels
 from swdc.errors import InputError, PassError
+from swdc.ir.call import Call
+from swdc.ir.program import Program, check, operators_changed
 from swdc.ops import base
-from swdc.program import Program, check, operators_changed
 from tests.support import Function, assert_equal, certified, conv, image, random_plan, randomise, traced
 
 COPIES: dict[str, Callable[[Program], Program]] = {"clone": Program.clone, "deepcopy": copy.deepcopy}

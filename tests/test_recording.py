@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 
 import swdc
-from swdc.call import source_of
 from swdc.errors import ExportError, VerificationError
-from swdc.program import Program
-from swdc.samples import sample_inputs
+from swdc.ir.call import source_of
+from swdc.ir.program import Program
+from swdc.ir.samples import sample_inputs
 from tests.support import Function, assert_equal, conv, image, operators, random_plan, randomise
 
 pytestmark = [

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import swdc
-from swdc.program import Program
+from swdc.ir.program import Program
 from tests.support import assert_equal, assert_same, conv, image, plan_of, random_plan, traced
 
 

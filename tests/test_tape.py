@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from swdc import values
 from swdc.errors import PassError
+from swdc.ir import values
+from swdc.ir.values import Values
 from swdc.skeleton import trace_skeleton
 from swdc.tape import Tape
-from swdc.values import Values
 from tests.support import Function, image, traced
 
 Rewrite = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

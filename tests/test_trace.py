@@ -14,7 +14,7 @@ from torch import nn
 
 import swdc
 from swdc.errors import InputError, TraceError
-from swdc.program import Program
+from swdc.ir.program import Program
 from tests.support import Function, assert_equal, assert_same, conv, image, operators, randomise, traced
 
 

@@ -12,9 +12,9 @@ from torch import nn
 
 import swdc
 from swdc.errors import InputError, VerificationError
-from swdc.plan import Plan
-from swdc.program import Program
-from swdc.samples import relative_error
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
+from swdc.ir.samples import relative_error
 from swdc.verify import LEAST_EFFECT, TOLERANCE, Certificate
 from tests.support import Function, conv, image, plan_of, random_plan, randomise, traced
 

@@ -13,8 +13,8 @@ from torch import nn
 from swdc.bench.catalogue import entry
 from swdc.bench.pace import REPEATS, paired, total
 from swdc.contract import find_pass
+from swdc.ir.program import Program
 from swdc.packages import package
-from swdc.program import Program
 from swdc.threads import one_thread
 from swdc.timing import no_collection
 from swdc.trace import trace

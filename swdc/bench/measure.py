@@ -23,14 +23,15 @@ from swdc.bench.catalogue import entry
 from swdc.bench.entry import Entry, call
 from swdc.bench.randomise import random_network
 from swdc.bench.rows import KINDS
-from swdc.captured import RECORD
 from swdc.count import count
 from swdc.errors import ExportError, SwdcError, brief, portable
+from swdc.ir.options import RECORD
+from swdc.ir.precision import default_dtype
+from swdc.ir.program import Program
+from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
+from swdc.ir.tensors import tensors_of
 from swdc.onnx import export_onnx
-from swdc.precision import default_dtype
-from swdc.program import Program, tensors_of
 from swdc.rewrite import mask, slim
-from swdc.samples import flat_outputs, relative_error, sample_inputs
 from swdc.sparsity.budgets import Budget
 from swdc.sparsity.planning import plan
 from swdc.trace import trace

@@ -22,8 +22,8 @@ from swdc.bench.mirror import Mirror
 from swdc.bench.pace import paired
 from swdc.bench.randomise import random_network
 from swdc.errors import brief
+from swdc.ir.samples import flat_outputs, relative_error
 from swdc.packages import package
-from swdc.samples import flat_outputs, relative_error
 from swdc.verify import TOLERANCE
 
 SECONDS = 90.0

@@ -15,7 +15,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from swdc.program import Program
+from swdc.ir.program import Program
 from swdc.runtime import feed, open_session, run_session
 from swdc.timing import paired_ms
 

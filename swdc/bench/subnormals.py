@@ -14,9 +14,9 @@ from swdc.bench.catalogue import entry
 from swdc.bench.randomise import random_network
 from swdc.bench.rows import Row
 from swdc.bench.runtimes import Call, Setup, prepared, timed_ms
+from swdc.ir.program import Program
 from swdc.onnx import export_onnx
 from swdc.pipeline import apply
-from swdc.program import Program
 from swdc.threads import one_thread
 from swdc.trace import trace
 

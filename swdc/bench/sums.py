@@ -20,10 +20,10 @@ from swdc.bench.rows import Row
 from swdc.bench.runtimes import Setup, prepared, timed_ms
 from swdc.count import count
 from swdc.deployment import deploy
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
 from swdc.networks import resnet20, resnet50, resnet56
 from swdc.onnx import export_onnx
-from swdc.plan import Plan
-from swdc.program import Program
 from swdc.rewrite import mask, slim
 from swdc.sparsity.planning import plan
 from swdc.sums import free_operands

@@ -15,7 +15,7 @@ from swdc.bench.peer import magnitude_pruner
 from swdc.bench.randomise import random_network
 from swdc.count import count
 from swdc.deployment import deploy
-from swdc.program import Program
+from swdc.ir.program import Program
 from swdc.rewrite import slim
 from swdc.sparsity.planning import plan
 from swdc.trace import trace

@@ -21,7 +21,7 @@ from swdc.cli.options import (
 from swdc.cli.output import Output, reported
 from swdc.cli.titles import operations_title
 from swdc.count import CONVENTIONS, Count, count
-from swdc.program import Program
+from swdc.ir.program import Program
 
 ConventionOption = Annotated[
     ConventionName,

@@ -19,8 +19,8 @@ from swdc.cli.options import (
     WeightsOption,
 )
 from swdc.cli.output import Output, reported
-from swdc.explanation import Explanation, Held
-from swdc.groups import READS, WRITES, Frozen, Member
+from swdc.ir.explanation import Explanation, Held
+from swdc.ir.groups import READS, WRITES, Frozen, Member
 
 
 def register(app: typer.Typer) -> None:

@@ -22,7 +22,7 @@ from swdc.checkpoint import Checkpoint
 from swdc.cli.inputs import example_inputs
 from swdc.cli.weights import check_names, load_weights, open_checkpoint
 from swdc.errors import CommandError
-from swdc.program import Program
+from swdc.ir.program import Program
 from swdc.skeleton import trace_skeleton
 from swdc.trace import trace
 

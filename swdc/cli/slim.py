@@ -31,10 +31,10 @@ from swdc.cli.progress import progress_bar
 from swdc.cli.slimming import NOT_RUN, Slimming
 from swdc.cli.titles import operations_title
 from swdc.errors import CommandError
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
 from swdc.latency import MeasuredTable
 from swdc.onnx import export_onnx
-from swdc.plan import Plan
-from swdc.program import Program
 from swdc.rewrite import insert_batchnorm, mask
 from swdc.rewrite import slim as cut
 from swdc.sparsity.planning import plan

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from swdc.count import CONVENTIONS, count
-from swdc.plan import Plan
-from swdc.program import Program
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
 from swdc.verify import LEAST_EFFECT, Certificate
 
 _WIDTHS = ("out_channels", "out_features", "embedding_dim", "num_features")

@@ -12,7 +12,7 @@ from torch import nn
 
 from swdc.checkpoint import Checkpoint, is_sharded
 from swdc.errors import CommandError
-from swdc.program import Program
+from swdc.ir.program import Program
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 WRAPPERS = ("state_dict", "model")

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from swdc.errors import CommandError
-from swdc.program import Program
+from swdc.ir.program import Program
 
 
 def widths(program: Program) -> dict[str, int]:

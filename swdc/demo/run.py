@@ -15,11 +15,11 @@ from swdc.artifact import save
 from swdc.count import count
 from swdc.demo.picture import draw_widths
 from swdc.demo.scenes import Scene, scene
+from swdc.ir.program import Program
+from swdc.ir.samples import sample_inputs
 from swdc.onnx import export_onnx
-from swdc.program import Program
 from swdc.rewrite import mask, slim
 from swdc.runtime import latency_ms
-from swdc.samples import sample_inputs
 from swdc.sparsity.swd import SWD
 from swdc.threads import one_thread
 from swdc.verify import Certificate, verify

@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional
 
 from swdc.errors import CommandError
+from swdc.ir.program import Program
 from swdc.networks import resnet20
-from swdc.program import Program
 from swdc.rewrite import insert_batchnorm
 from swdc.trace import trace
 

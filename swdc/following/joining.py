@@ -11,10 +11,11 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from swdc.captured import FOLLOW, Captured, Value, frozen_reads, signature
+from swdc.captured import Captured, Value, frozen_reads, signature
 from swdc.following.runs import CannotFollow, Run, Slot, Step
-from swdc.program import tensors_of
-from swdc.sizes import Size
+from swdc.ir.options import FOLLOW
+from swdc.ir.sizes import Size
+from swdc.ir.tensors import tensors_of
 
 BATCH = "batch"
 """The symbol of the batch."""

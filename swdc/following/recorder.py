@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from swdc.captured import Value, user_line
 from swdc.following.runs import CannotFollow, Run, Slot, Step
-from swdc.program import tensors_of
+from swdc.ir.tensors import tensors_of
 
 _COUNTER = "num_batches_tracked"
 """Buffer of batch norms, those of a program too, that counts the batches of training."""

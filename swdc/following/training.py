@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from swdc.call import schema_names
 from swdc.following.runs import Run, Slot, Step
 from swdc.following.witness import bears_witness
+from swdc.ir.call import schema_names
 from swdc.modes import differing, is_torchs
 
 _MODES = ("train", "training", "use_input_stats")

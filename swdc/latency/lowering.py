@@ -9,14 +9,15 @@ from typing import Any
 
 from torch import fx
 
-from swdc.call import Call, Value
+from swdc.ir.call import Call, Value
+from swdc.ir.graph import SHAPE
+from swdc.ir.program import Program
 from swdc.latency.layers import Option
 from swdc.ops import Operator, calls
 from swdc.ops.base import ShapeOf
 from swdc.ops.convolution import Convolution, each
 from swdc.ops.linear import Linear
 from swdc.ops.transposed_convolution import TransposedConvolution
-from swdc.program import SHAPE, Program
 
 Dim = tuple[Value, int]
 Options = tuple[tuple[str, Option], ...]

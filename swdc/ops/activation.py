@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, Dead, product
-from swdc.groups import STATISTIC
+from swdc.ir.call import Call
+from swdc.ir.groups import STATISTIC
 from swdc.ops.base import Leaf, Operator, freeze_call, register
 from swdc.ops.elementwise import Pointwise
 from swdc.ops.leaves import adopt, bare, refs

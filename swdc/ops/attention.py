@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from swdc.call import Call, Ref, Value
 from swdc.channels import UNKNOWN, Channels, Dead, product
-from swdc.grids import HEAD_DIM, HEADS
-from swdc.groups import Ids
+from swdc.ir.call import Call, Ref, Value
+from swdc.ir.groups import Ids
+from swdc.ir.options import HEAD_DIM, HEADS
 from swdc.kept import Kept
 from swdc.ops.base import Operator, register
 

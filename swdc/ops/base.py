@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 import torch
 from torch import fx, nn
 
-from swdc.call import Call, Ref, Value, bind, resolve
 from swdc.channels import Channels
-from swdc.distributed import plain_class
+from swdc.ir.call import Call, Ref, Value, bind, resolve
+from swdc.ir.distributed import plain_class
+from swdc.ir.graph import SHAPE
+from swdc.ir.program import Program, operators_changed
+from swdc.ir.sizes import evaluate
 from swdc.kept import Kept
-from swdc.program import SHAPE, Program, operators_changed
-from swdc.sizes import evaluate
 
 ShapeOf = Callable[[Value], tuple[int, ...]]
 """Gives the concrete shape of a value for one sample."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, affine
-from swdc.groups import WRITES
+from swdc.ir.call import Call
+from swdc.ir.groups import WRITES
 from swdc.ops.base import Cost, Operator, ShapeOf, register
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, Dead
-from swdc.groups import Ids
+from swdc.ir.call import Call
+from swdc.ir.groups import Ids
 
 
 def merged(call: Call, channels: Channels, labels: Ids | None, size: int) -> Ids | None:

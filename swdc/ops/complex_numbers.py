@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from swdc.call import Call, Value
 from swdc.channels import Dead, plain
+from swdc.ir.call import Call, Value
 from swdc.ops.base import register
 from swdc.ops.elementwise import Pointwise, equal
 from swdc.ops.positions import AlongPositions

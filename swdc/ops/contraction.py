@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import fx
 
-from swdc.call import Call, Ref, Value
 from swdc.channels import UNKNOWN, Channels, Dead, product
-from swdc.grids import HEAD_DIM, HEADS
-from swdc.groups import READS, WRITES, Ids
+from swdc.ir.call import Call, Ref, Value
+from swdc.ir.groups import READS, WRITES, Ids
+from swdc.ir.options import HEAD_DIM, HEADS
 from swdc.ops.base import Cost, Operator, ShapeOf, register
 
 Term = tuple[Value, Sequence[int]]

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, Dead
-from swdc.groups import READS, WRITES, Ids
+from swdc.ir.call import Call
+from swdc.ir.graph import SHAPE
+from swdc.ir.groups import READS, WRITES, Ids
 from swdc.kept import Kept
 from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_call, register
 from swdc.ops.leaves import adopt, bare, refs
-from swdc.program import SHAPE
 
 
 @register

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from swdc.call import Call
 from swdc.channels import Channels
+from swdc.ir.call import Call
 from swdc.ops.base import register
 from swdc.ops.convolution import Convolution, grouped
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, Dead, plain
+from swdc.ir.call import Call
 from swdc.ops.base import Operator, register
 from swdc.ops.elementwise import couple_broadcast, equal
 from swdc.ops.pairing import couple_pair

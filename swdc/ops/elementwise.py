@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from swdc.call import Call, Value
 from swdc.channels import UNKNOWN, Channels, Dead, plain
-from swdc.groups import Bools, Ids
+from swdc.ir.call import Call, Value
+from swdc.ir.groups import Bools, Ids
 from swdc.ops.base import Operator, register, target_of
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels
-from swdc.groups import WRITES
+from swdc.ir.call import Call
+from swdc.ir.groups import WRITES
 from swdc.ops.activation import zero_only
 from swdc.ops.base import Leaf, Operator, register
 from swdc.ops.leaves import adopt, bare, refs

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from swdc.call import Call, Value
 from swdc.channels import UNKNOWN, Channels, Dead
+from swdc.ir.call import Call, Value
 from swdc.kept import Kept
 from swdc.ops.base import Operator, register
 from swdc.ops.pairing import agreeing, couple_pair

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from swdc.call import Call, Ref
+from swdc.ir.call import Call, Ref
 
 
 def refs(module: nn.Module, path: str, *names: str) -> dict[str, Any]:

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from swdc import statistics
-from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, affine
-from swdc.groups import WRITES, Ids
+from swdc.ir.call import Call
+from swdc.ir.groups import WRITES, Ids
 from swdc.kept import Kept
 from swdc.ops.activation import zero_only
 from swdc.ops.base import Leaf, register

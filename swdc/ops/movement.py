@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from swdc.call import Call, Value
 from swdc.channels import UNKNOWN, Channels, Dead
-from swdc.groups import Ids
+from swdc.ir.call import Call, Value
+from swdc.ir.groups import Ids
 from swdc.kept import Kept
 from swdc.ops.base import Operator, register
 from swdc.ops.pairing import agreeing, couple_pair

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from swdc import statistics
-from swdc.call import Call, Ref
 from swdc.channels import UNKNOWN, Channels, Dead, plain, product
-from swdc.groups import STATISTIC, WRITES, Ids
+from swdc.ir.call import Call, Ref
+from swdc.ir.groups import STATISTIC, WRITES, Ids
 from swdc.kept import Kept
 from swdc.ops.base import Cost, Leaf, ShapeOf, register
 from swdc.ops.leaves import adopt, bare, refs

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, Dead, at
-from swdc.groups import Bools
+from swdc.ir.call import Call
+from swdc.ir.groups import Bools
 from swdc.kept import Kept
 from swdc.ops.base import Operator, register
 

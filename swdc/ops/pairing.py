@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, Dead
-from swdc.groups import Ids
+from swdc.ir.call import Call
+from swdc.ir.groups import Ids
 
 
 def couple_pair(call: Call, channels: Channels, one: Ids | None, other: Ids | None) -> Ids | None:

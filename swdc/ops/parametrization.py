@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from swdc.call import Call, Ref
 from swdc.channels import Channels
-from swdc.groups import STATISTIC, WRITES
+from swdc.ir.call import Call, Ref
+from swdc.ir.groups import STATISTIC, WRITES
 from swdc.ops.base import Operator, freeze_call, register
 from swdc.ops.contraction import Matmul
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels
+from swdc.ir.call import Call
 from swdc.ops.activation import zero_only
 from swdc.ops.base import Operator, register
 from swdc.ops.convolution import is_padded

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from swdc.call import Call, Ref, Value
 from swdc.channels import UNKNOWN, Channels
-from swdc.groups import READS, WRITES, Ids
+from swdc.ir.call import Call, Ref, Value
+from swdc.ir.groups import READS, WRITES, Ids
 from swdc.ops.base import Cost, Operator, ShapeOf, freeze_call, register
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from swdc.call import Call
+from swdc.ir.call import Call
 from swdc.ops.base import register
 from swdc.ops.positions import AlongPositions
 from swdc.ops.sorting import Counting

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, Dead
-from swdc.groups import Ids
+from swdc.ir.call import Call
+from swdc.ir.groups import Ids
 from swdc.kept import Kept
 from swdc.ops.activation import zero_only
 from swdc.ops.base import Operator, register

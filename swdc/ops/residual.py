@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels
+from swdc.ir.call import Call
+from swdc.ir.graph import SHAPE
 from swdc.kept import Kept
 from swdc.ops.base import register
 from swdc.ops.elementwise import Pointwise, couple_broadcast
-from swdc.program import SHAPE
 from swdc.routing import Routed
 from swdc.sums import CHANNELS, SUM
 

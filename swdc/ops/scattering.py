@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from swdc.call import Call, Value, values_in
 from swdc.channels import UNKNOWN, Channels, Dead
-from swdc.groups import Ids
+from swdc.ir.call import Call, Value, values_in
+from swdc.ir.groups import Ids
 from swdc.ops.base import Operator, register
 from swdc.ops.indexing import freeze_indexed, freeze_indices, layout
 from swdc.ops.pairing import agreeing, couple_pair

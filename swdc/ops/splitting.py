@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import fx
 
-from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, at
-from swdc.groups import Bools, Ids
+from swdc.ir.call import Call
+from swdc.ir.groups import Bools, Ids
 from swdc.kept import Kept
 from swdc.ops.base import Operator, register
 from swdc.ops.pairing import agreeing, couple_pair

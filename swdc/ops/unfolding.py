@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels
+from swdc.ir.call import Call
 from swdc.ops.activation import zero_only
 from swdc.ops.base import Operator, register
 from swdc.ops.blocks import merged, merged_dead, spread, spread_dead

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from swdc.call import Call
 from swdc.channels import UNKNOWN, Channels, Dead
-from swdc.groups import Ids
+from swdc.ir.call import Call
+from swdc.ir.groups import Ids
 from swdc.kept import Kept
 from swdc.ops.base import Operator, freeze_call, register
 

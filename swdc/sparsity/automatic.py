@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from swdc.distributed import Together, local
+from swdc.ir.distributed import Together, local
 from swdc.sparsity.method import gradient_of
 from swdc.sparsity.ownership import rates_of
 from swdc.sparsity.pieces import lines

@@ -11,11 +11,11 @@ from typing import Protocol
 
 import numpy as np
 
-from swdc.call import Ref
 from swdc.errors import PlanError
-from swdc.groups import Ids
+from swdc.ir.call import Ref
+from swdc.ir.groups import Ids
+from swdc.ir.program import Program
 from swdc.ops import calls
-from swdc.program import Program
 from swdc.sparsity.dimensions import ONE, Dimensions
 
 BUDGETS = ("channels", "parameters", "operations", "macs")

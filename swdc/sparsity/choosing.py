@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from swdc.errors import PlanError
-from swdc.groups import ChannelGroup, Ids
-from swdc.plan import Plan
-from swdc.program import Program
+from swdc.ir.groups import ChannelGroup, Ids
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
 from swdc.sparsity.budgets import Costs
 from swdc.sparsity.criteria import Scores
 from swdc.sparsity.dimensions import Floats

@@ -14,11 +14,11 @@ import numpy.typing as npt
 import torch
 
 from swdc.errors import PlanError
-from swdc.groups import READS, WRITES, ChannelGroup
-from swdc.program import Program
+from swdc.ir.groups import READS, WRITES, ChannelGroup
+from swdc.ir.program import Program
+from swdc.ir.values import Values
 from swdc.sparsity import saliency
 from swdc.sparsity.gains import deciding_norms
-from swdc.values import Values
 
 Scores = list[npt.NDArray[np.float64] | None]
 Criterion = Callable[..., Scores]

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from swdc.call import Ref, Value
-from swdc.groups import Ids
+from swdc.ir.call import Ref, Value
+from swdc.ir.groups import Ids
+from swdc.ir.program import Program
 from swdc.ops import shapes_of
-from swdc.program import Program
 
 Floats = npt.NDArray[np.float64]
 ONE = 0

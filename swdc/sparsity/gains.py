@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx, nn
 
-from swdc.program import Program
+from swdc.ir.program import Program
 
 _SUMS = ("aten.add.Tensor", "aten.add_.Tensor")
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)

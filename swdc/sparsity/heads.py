@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from swdc.call import Call
-from swdc.groups import labelled
+from swdc.ir.call import Call
+from swdc.ir.groups import labelled
+from swdc.ir.program import Program
 from swdc.ops import calls
-from swdc.program import Program
 
 _ATTENTION = "aten.scaled_dot_product_attention.default"
 _SOFTMAX = ("aten.softmax.int", "aten._softmax.default")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from swdc.distributed import Together, is_spread, joined_like, local
 from swdc.errors import PlanError
+from swdc.ir.distributed import Together, is_spread, joined_like, local
 from swdc.sparsity import bitwise
 from swdc.sparsity.bracket import Array, Bracket
 from swdc.sparsity.pieces import PIECE, flat, joined, packs, parted

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from swdc.distributed import local, put_in_parts
 from swdc.errors import PlanError
-from swdc.plan import Plan
+from swdc.ir.distributed import local, put_in_parts
+from swdc.ir.plan import Plan
 from swdc.sparsity.checking import check_steps
 from swdc.sparsity.gap import Gap, Metric, gap_of
 from swdc.sparsity.ownership import Ownership

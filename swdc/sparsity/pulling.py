@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from swdc.distributed import is_spread, local
+from swdc.ir.distributed import is_spread, local
 from swdc.sparsity.method import gradient_of
 from swdc.sparsity.pieces import PIECE, joined, packs, parted, pieces
 from swdc.sparsity.selecting import where

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from swdc.errors import PlanError
-from swdc.groups import ChannelGroup, Ids
+from swdc.ir.groups import ChannelGroup, Ids
 
 RoundTo: TypeAlias = int | Mapping[str, int]
 """One number for all groups, or numbers by the name of a group or a shell pattern; 1 for groups that none names."""

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from swdc.errors import TransplantError
-from swdc.program import Program
-from swdc.samples import relative_error, sample_inputs
+from swdc.ir.program import Program
+from swdc.ir.samples import relative_error, sample_inputs
 from swdc.transplanting.path import is_recorded, masked_model
 from swdc.transplanting.watching import copied
 from swdc.transplanting.widening import Tensors, in_float64, wide_inputs, wide_program

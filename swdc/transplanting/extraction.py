@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from swdc.call import Call, Ref, unbind
 from swdc.errors import PassError
+from swdc.ir.call import Call, Ref, unbind
+from swdc.ir.graph import SCOPE, SHAPE
+from swdc.ir.program import Program
 from swdc.mutation import overwrites
 from swdc.ops import Leaf, Operator, calls
 from swdc.ops.base import is_overload, target_of
-from swdc.program import SCOPE, SHAPE, Program
 from swdc.transplanting.extracted import GIVEN, Extracted, Signature
 from swdc.transplanting.reference import IN, OUT, Nodes, Side
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from swdc.program import Program, tensors_of
+from swdc.ir.program import Program
+from swdc.ir.tensors import tensors_of
 from swdc.transplanting.extraction import put_module
 
 _STANDARD = "torch.nn.modules."

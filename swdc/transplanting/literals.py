@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import fx
 
-from swdc.program import SCOPE, SHAPE, Program
+from swdc.ir.graph import SCOPE, SHAPE
+from swdc.ir.program import Program
 
 Pairs = Mapping[int, tuple[int, ...]]
 """For each old number what it became, the most trusted first; itself among them where it also stayed."""

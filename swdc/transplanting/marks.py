@@ -9,9 +9,9 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from swdc.captured import RECORD
-from swdc.program import Program
-from swdc.samples import flat_outputs
+from swdc.ir.options import RECORD
+from swdc.ir.program import Program
+from swdc.ir.samples import flat_outputs
 from swdc.transplanting.widening import in_float64
 from swdc.verify import TOLERANCE
 

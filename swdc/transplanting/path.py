@@ -11,11 +11,12 @@ import torch
 from torch import nn
 from torch.fx.node import map_aggregate
 
-from swdc.captured import RECORD
 from swdc.errors import TransplantError
-from swdc.plan import Plan
-from swdc.precision import default_dtype
-from swdc.program import Program, tensors_of
+from swdc.ir.options import RECORD
+from swdc.ir.plan import Plan
+from swdc.ir.precision import default_dtype
+from swdc.ir.program import Program
+from swdc.ir.tensors import tensors_of
 from swdc.rewrite import mask, slim
 from swdc.trace import Example, trace_recorded
 from swdc.transplanting.installing import put_tensors

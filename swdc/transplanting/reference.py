@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from swdc.errors import TransplantError
-from swdc.program import Program
-from swdc.samples import relative_error
+from swdc.ir.program import Program
+from swdc.ir.samples import relative_error
 from swdc.transplanting.marks import Known, Mark, mark, marks_of
 from swdc.transplanting.watching import IN, OUT, Frame, Mismatch, Watch
 from swdc.transplanting.widening import wide_program

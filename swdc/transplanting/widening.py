@@ -13,8 +13,8 @@ from torch.fx.node import map_aggregate
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from swdc.precision import default_dtype
-from swdc.program import Program
+from swdc.ir.precision import default_dtype
+from swdc.ir.program import Program
 
 _NARROW = (torch.float16, torch.bfloat16, torch.float32)
 _CASTS: Any = {torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16}

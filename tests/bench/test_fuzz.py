@@ -17,8 +17,8 @@ from swdc.bench.fuzzing.network import STARTS, Spec, Step, build, draw_spec
 from swdc.bench.fuzzing.shrinking import shrink
 from swdc.cli import app
 from swdc.errors import CommandError
+from swdc.ir.samples import flat_outputs
 from swdc.ops.elementwise import Pointwise
-from swdc.samples import flat_outputs
 
 STEPS = (Step("dense_of_vector", 0), Step("perceptron", 2), Step("dropout", 1), Step("perceptron", 13))
 SIGMOIDS = Spec("vector", 5, STEPS)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from swdc.call import Call
 from swdc.channels import Channels
+from swdc.ir.call import Call
 from swdc.ops import base, calls, lookup
 from swdc.ops.base import Leaf, Operator, is_overload, name_of, register, target_of
 from tests.support import Function, assert_slims, certified, conv, frozen_at, image, reason_at, traced

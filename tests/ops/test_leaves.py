@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import fx, nn
 
-from swdc.call import Call, Ref
+from swdc.ir.call import Call, Ref
 from swdc.ops.leaves import adopt, path_of, refs
 from tests.support import assert_equal, conv, image, operators, randomise, traced
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import swdc
-from swdc.program import Program
+from swdc.ir.program import Program
 from tests.support import Function, assert_slims, certified, group_with, image, members, plan_of, reason_at, traced
 
 X = image(2, 3, 5)

@@ -12,10 +12,10 @@ from torch import nn
 import swdc
 from swdc.bench.sums import settle_
 from swdc.errors import PlanError, TraceError, TransplantError
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
+from swdc.ir.samples import relative_error
 from swdc.networks import ResNet, resnet20, resnet50, resnet56
-from swdc.plan import Plan
-from swdc.program import Program
-from swdc.samples import relative_error
 from tests.support import (
     Function,
     assert_same,

@@ -14,9 +14,9 @@ from torch import nn
 
 import swdc
 from passes.couple_channels import CoupleChannels
-from swdc.groups import READS, STATISTIC, WRITES
+from swdc.ir.groups import READS, STATISTIC, WRITES
+from swdc.ir.program import Program
 from swdc.pipeline import apply, run
-from swdc.program import Program
 from tests.support import Function, conv, image, text, traced
 
 

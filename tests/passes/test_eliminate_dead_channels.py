@@ -12,8 +12,8 @@ from torch import nn
 import swdc
 from passes.eliminate_dead_channels import EliminateDeadChannels
 from swdc.errors import PassError
+from swdc.ir.program import Program
 from swdc.pipeline import run
-from swdc.program import Program
 from tests.support import (
     Function,
     assert_equal,

@@ -11,8 +11,8 @@ from torch import nn
 import swdc
 from passes.flush_subnormals import FlushSubnormals
 from swdc.errors import PassError
+from swdc.ir.program import Program
 from swdc.pipeline import apply, run
-from swdc.program import Program
 from tests.support import Function, assert_equal, image, text, traced
 
 X = image(2, 3).float()

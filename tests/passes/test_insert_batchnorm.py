@@ -12,9 +12,9 @@ from torch import nn
 import swdc
 from passes.insert_batchnorm import InsertBatchnorm
 from swdc.errors import PassError
+from swdc.ir.program import Program
 from swdc.networks import resnet20
 from swdc.pipeline import apply, run
-from swdc.program import Program
 from tests.support import Function, assert_same, certified, conv, image, operators, text, traced
 
 

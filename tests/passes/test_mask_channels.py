@@ -11,8 +11,8 @@ from torch import nn
 import swdc
 from passes.mask_channels import MaskChannels
 from swdc.errors import PlanError
+from swdc.ir.program import Program
 from swdc.pipeline import run
-from swdc.program import Program
 from tests.support import assert_equal, conv, image, plan_of, text, traced
 
 

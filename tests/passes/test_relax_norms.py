@@ -14,9 +14,9 @@ from torch import nn
 import swdc
 from passes.relax_norms import RelaxNorms
 from swdc import statistics
+from swdc.ir.program import Program
+from swdc.ir.samples import relative_error
 from swdc.pipeline import run
-from swdc.program import Program
-from swdc.samples import relative_error
 from tests.support import Function, assert_same, certified, conv, image, operators, plan_of, text, traced
 
 KEPT = [0, 2, 3]

@@ -17,8 +17,8 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 import swdc
-from swdc.distributed import Together, whole
 from swdc.errors import PlanError
+from swdc.ir.distributed import Together, whole
 from swdc.sparsity.baselines import METHODS
 from swdc.sparsity.method import Method
 from tests.support import randomise

@@ -12,8 +12,8 @@ from torch import nn
 
 import swdc
 from swdc.errors import PlanError
+from swdc.ir.program import Program
 from swdc.networks import resnet20
-from swdc.program import Program
 from swdc.sparsity.automatic import POWER, course
 from tests.support import assert_same, image, traced
 

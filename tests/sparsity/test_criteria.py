@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 import swdc
-from swdc import values
 from swdc.errors import PlanError
-from swdc.groups import ChannelGroup
-from swdc.program import Program
+from swdc.ir import values
+from swdc.ir.groups import ChannelGroup
+from swdc.ir.program import Program
 from swdc.skeleton import trace_skeleton
 from swdc.sparsity.criteria import Criterion, Scores, find_criterion, gamma, gradient_weight, l1, l2
 from swdc.sparsity.gains import deciding_norms

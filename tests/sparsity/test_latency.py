@@ -12,11 +12,11 @@ from torch import nn
 
 import swdc
 from swdc.errors import PlanError
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
 from swdc.latency import LatencyTable
 from swdc.latency.layers import Layer, Sizes
 from swdc.networks import resnet20
-from swdc.plan import Plan
-from swdc.program import Program
 from swdc.sparsity.budgets import Budget
 from swdc.sparsity.criteria import Scores, l2
 from swdc.sparsity.latency import Latency

@@ -11,9 +11,9 @@ from torch import nn
 
 import swdc
 from swdc.errors import PlanError
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
 from swdc.networks import resnet20
-from swdc.plan import Plan
-from swdc.program import Program
 from swdc.sparsity.budgets import Budget
 from swdc.sparsity.choosing import Chooser
 from swdc.sparsity.criteria import Scores, l2

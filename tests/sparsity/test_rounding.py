@@ -10,7 +10,7 @@ from torch import nn
 
 import swdc
 from swdc.errors import PlanError
-from swdc.program import Program
+from swdc.ir.program import Program
 from swdc.sparsity.rounding import units_of
 from tests.support import Function, conv, image, traced
 

@@ -12,10 +12,10 @@ from torch import nn
 
 import swdc
 from swdc.errors import PlanError
-from swdc.groups import WRITES
+from swdc.ir.groups import WRITES
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
 from swdc.networks import resnet20
-from swdc.plan import Plan
-from swdc.program import Program
 from swdc.sparsity.criteria import gamma
 from swdc.sparsity.heads import head_groups
 from tests.support import Function, assert_same, certified, conv, image, randomise, traced

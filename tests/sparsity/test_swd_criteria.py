@@ -11,8 +11,8 @@ from torch import nn
 
 import swdc
 from swdc.errors import PlanError
+from swdc.ir.program import Program
 from swdc.networks import resnet20
-from swdc.program import Program
 from tests.support import conv, group_with, image, traced
 
 SETTINGS: dict[str, Any] = {"a_min": 1.0, "a_max": 10.0, "steps": 9}

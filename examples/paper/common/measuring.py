@@ -8,7 +8,7 @@ from torch import nn
 
 import swdc
 from common.tasks import Task, evaluate
-from swdc.program import Program
+from swdc.ir.program import Program
 from swdc.sparsity.method import Method
 
 Results = dict[str, Any]

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from common.recipes import Recipe
 from common.rows import Setting
-from swdc.plan import Plan
+from swdc.ir.plan import Plan
 from swdc.sparsity.baselines import METHODS as CLASSES
 from swdc.sparsity.method import Method
 from swdc.sparsity.targets import targets_of

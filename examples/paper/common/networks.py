@@ -15,7 +15,7 @@ from common.gcn import GCN
 from common.rows import Setting
 from common.tasks import GraphTask, ImageTask, Task
 from swdc import networks
-from swdc.program import Program
+from swdc.ir.program import Program
 
 CLASSES = {"mnist": 10, "cifar10": 10, "cifar100": 100}
 

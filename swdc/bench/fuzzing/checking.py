@@ -21,13 +21,14 @@ from swdc.bench.fuzzing.blocks import TABLE, Draw
 from swdc.bench.fuzzing.network import AGAIN, Spec, build
 from swdc.count import count
 from swdc.errors import PlanError, TransplantError
-from swdc.grids import FACTORS
+from swdc.ir.graph import SHAPE
+from swdc.ir.options import FACTORS
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
+from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
 from swdc.kept import Kept
 from swdc.ops import calls
-from swdc.plan import Plan
-from swdc.program import SHAPE, Program
 from swdc.rewrite import insert_batchnorm, mask, slim
-from swdc.samples import flat_outputs, relative_error, sample_inputs
 from swdc.sparsity.budgets import BUDGETS, Budget
 from swdc.sparsity.planning import plan
 from swdc.trace import trace

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from swdc.errors import PlanError
-from swdc.program import Program
+from swdc.ir.program import Program
 from swdc.sparsity.method import gradient_of
 from swdc.sparsity.norms import Norm, find_norm
 from swdc.sparsity.planning import ignored_groups

@@ -11,8 +11,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from swdc.errors import PlanError
-from swdc.groups import WRITES, ChannelGroup
-from swdc.program import Program
+from swdc.ir.groups import WRITES, ChannelGroup
+from swdc.ir.program import Program
 from swdc.sparsity.baselines.held import Held
 from swdc.sparsity.baselines.removing import Removing
 from swdc.sparsity.checking import check_count, check_positive, check_start, check_steps

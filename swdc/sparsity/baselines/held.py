@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.distributed import is_spread, local, spread_like
 from swdc.errors import PlanError
-from swdc.groups import WRITES
-from swdc.plan import Plan
-from swdc.program import Program, tensors_of
+from swdc.ir.distributed import is_spread, local, spread_like
+from swdc.ir.groups import WRITES
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
+from swdc.ir.tensors import tensors_of
 from swdc.sparsity.targets import Target
 
 

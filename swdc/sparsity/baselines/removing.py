@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from swdc.distributed import put_in_parts
-from swdc.groups import WRITES
-from swdc.plan import Plan
-from swdc.program import Program
+from swdc.ir.distributed import put_in_parts
+from swdc.ir.groups import WRITES
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
 from swdc.sparsity.baselines.held import Held, without_gone
 from swdc.sparsity.checking import check_optimizer
 from swdc.sparsity.method import Method

@@ -9,9 +9,10 @@ import torch
 
 from swdc.contract import find_pass
 from swdc.errors import PlanError
-from swdc.groups import TIED
+from swdc.ir.options import TIED
+from swdc.ir.program import Program
+from swdc.ir.tensors import need_values
 from swdc.pipeline import apply, run
-from swdc.program import Program, need_values
 from swdc.sparsity.planning import plan
 from swdc.sparsity.rounding import RoundTo
 

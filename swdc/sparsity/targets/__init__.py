@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from swdc.errors import PlanError
-from swdc.program import Program
+from swdc.ir.program import Program
 from swdc.sparsity.saliency import Saliency, find_saliency
 from swdc.sparsity.targets.base import Target, Targets
 from swdc.sparsity.targets.channels import ChannelTargets

@@ -9,8 +9,8 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from swdc.distributed import spread_like
-from swdc.plan import Plan
+from swdc.ir.distributed import spread_like
+from swdc.ir.plan import Plan
 from swdc.sparsity.targets.scoring import Scoring
 
 

@@ -8,9 +8,10 @@ import numpy as np
 from torch import nn
 
 from swdc.errors import PlanError
-from swdc.groups import FREE, Bools, Ids
-from swdc.plan import Plan
-from swdc.program import Program
+from swdc.ir.groups import Bools, Ids
+from swdc.ir.options import FREE
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
 from swdc.sparsity.choosing import Chooser
 from swdc.sparsity.dimensions import Floats
 from swdc.sparsity.planning import ignored_groups

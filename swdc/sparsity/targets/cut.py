@@ -6,7 +6,7 @@ from bisect import bisect_left
 
 import numpy as np
 
-from swdc.groups import Bools, Ids
+from swdc.ir.groups import Bools, Ids
 from swdc.sparsity.budgets import Costs
 from swdc.sparsity.dimensions import Floats
 

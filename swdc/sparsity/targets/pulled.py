@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.distributed import spread_like
-from swdc.groups import Bools, Ids
+from swdc.ir.distributed import spread_like
+from swdc.ir.groups import Bools, Ids
 from swdc.sparsity.targets.base import Target
 from swdc.sparsity.targets.segments import Place
 

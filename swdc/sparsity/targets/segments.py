@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from swdc.distributed import whole
-from swdc.groups import Ids, Member
-from swdc.program import Program
+from swdc.ir.distributed import whole
+from swdc.ir.groups import Ids, Member
+from swdc.ir.program import Program
 from swdc.sparsity.criteria import Scores
 from swdc.sparsity.dimensions import Floats
 from swdc.sparsity.lowest import not_finite

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from swdc.groups import Bools, Ids
+from swdc.ir.groups import Bools, Ids
 from swdc.sparsity.budgets import Costs
 from swdc.sparsity.targets.segments import Numbers
 

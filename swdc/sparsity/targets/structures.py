@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from swdc.errors import PlanError
-from swdc.grids import HEADS as WHOLE_HEADS
-from swdc.groups import WRITES, Ids, Member
-from swdc.program import Program
+from swdc.ir.groups import WRITES, Ids, Member
+from swdc.ir.options import HEADS as WHOLE_HEADS
+from swdc.ir.program import Program
 from swdc.sparsity.budgets import Budget, Costs
 from swdc.sparsity.gains import deciding_norms
 from swdc.sparsity.heads import head_groups

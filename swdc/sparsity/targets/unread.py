@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from swdc.distributed import is_spread, whole
+from swdc.ir.distributed import is_spread, whole
 from swdc.sparsity.lowest import not_finite
 from swdc.sparsity.pieces import lines
 

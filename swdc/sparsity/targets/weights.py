@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.distributed import whole
 from swdc.errors import PlanError
-from swdc.groups import WRITES
-from swdc.plan import Plan
-from swdc.program import Program
+from swdc.ir.distributed import whole
+from swdc.ir.groups import WRITES
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
 from swdc.sparsity.lowest import Lowest, Tensors
 from swdc.sparsity.planning import is_below, matching_names
 from swdc.sparsity.saliency import Saliency, magnitude

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from swdc.groups import Reason
-from swdc.program import SHAPE, STACK_TRACE
-from swdc.sizes import Shape
+from swdc.ir.graph import SHAPE, STACK_TRACE
+from swdc.ir.groups import Reason
+from swdc.ir.sizes import Shape
 
 
 class Ref(str):

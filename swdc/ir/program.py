@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -15,26 +14,20 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from swdc.contract import find_pass
-from swdc.distributed import is_spread, plain_name
-from swdc.errors import InputError, PassError, PlanError, SwdcError
-from swdc.explanation import Explanation, explain
-from swdc.grids import HEADS
-from swdc.groups import POLICIES, TIED, ChannelGroup, Coupling, Frozen
-from swdc.sizes import Shape
+from swdc.errors import InputError, PassError, PlanError
+from swdc.ir.distributed import plain_name
+from swdc.ir.explanation import Explanation, explain
+from swdc.ir.graph import SHAPE, copy_graph, describe
+from swdc.ir.groups import ChannelGroup, Coupling, Frozen
+from swdc.ir.options import HEADS, POLICIES, TIED
+from swdc.ir.tensors import tensors_of
 
 if TYPE_CHECKING:
-    from swdc.plan import Plan
+    from swdc.ir.plan import Plan
 
 T = TypeVar("T")
 
 _DEVICE = re.compile(r"device\(type='\w+'(, index=\d+)?\)")
-
-SHAPE = "shape"
-"""Key of a node's meta: its Shape, a tuple of Shapes where the operator returns several tensors."""
-DTYPE = "dtype"
-STACK_TRACE = "stack_trace"
-SCOPE = "scope"
-"""Key of a node's meta: the path of the innermost module of the user's that it was traced in."""
 
 
 @dataclass(frozen=True)
@@ -314,35 +307,6 @@ class Program(fx.GraphModule):
                 ) from error
 
 
-def need_values(program: Program, error: type[SwdcError], doing: str) -> None:
-    """Raise ``error`` if a program is on the meta device, and has no values for ``doing`` something with them.
-
-    Nor may its tensors lie in parts over processes.
-    """
-    need_whole(program, error, doing)
-    empty = [name for name, tensor in program.tensors.items() if tensor.is_meta]
-    if empty:
-        raise error(
-            f"expected tensors with values for {doing}, got {len(empty)} on the meta device ({', '.join(empty[:3])}); "
-            f"trace the model with its weights, or use swdc.slim_checkpoint, which reads them tensor by tensor"
-        )
-
-
-def need_whole(program: Program, error: type[SwdcError], doing: str) -> None:
-    """Raise ``error`` if tensors of a program lie in parts over processes, where ``doing`` something needs them all."""
-    name = next((name for name, tensor in program.tensors.items() if is_spread(tensor)), None)
-    if name is not None:
-        raise error(
-            f"expected whole tensors for {doing}, got {name} in parts over processes (DTensor); gather the weights "
-            f"(get_model_state_dict with full_state_dict=True) and load them into a program traced anew"
-        )
-
-
-def describe(shape: Shape | None) -> str:
-    """Return a shape as text; symbolic sizes by name."""
-    return "no tensor" if shape is None else "(" + ", ".join(str(size) for size in shape) + ")"
-
-
 def check(program: Program) -> None:
     """Verify the invariants of a program; ``PassError`` names the first that does not hold."""
     tensors = program.tensors
@@ -357,35 +321,9 @@ def check(program: Program) -> None:
         raise PassError(f"expected a well-formed graph: {error}") from error
 
 
-def copy_graph(graph: fx.Graph) -> fx.Graph:
-    """Return a copy of a graph with the same node names, meta data and calling convention."""
-    new = fx.Graph()
-    mapping: dict[fx.Node, fx.Node] = {}
-    for node in graph.nodes:
-        mapping[node] = new.node_copy(node, lambda n: mapping[n])
-        mapping[node].name = node.name
-    new.set_codegen(copy.copy(graph._codegen))
-    return new
-
-
 def _named(target: Any) -> str:
     """Return the name of a node's target; that of a Python function without its address."""
     return str(target) if isinstance(target, str | torch._ops.OpOverload) else str(getattr(target, "__name__", target))
-
-
-def tensors_of(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return all parameters and buffers of a model by name, in the order of its ``state_dict``."""
-    return {
-        f"{path}.{name}" if path else name: tensor
-        for path, module in model.named_modules(remove_duplicate=False)
-        for name, tensor in (*module._parameters.items(), *module._buffers.items())
-        if tensor is not None
-    }
-
-
-def is_meta(model: nn.Module) -> bool:
-    """Whether a model lives on the meta device: a tensor of it has no values."""
-    return any(tensor.is_meta for tensor in tensors_of(model).values())
 
 
 def _container(root: nn.Module, path: str) -> nn.Module:

@@ -10,7 +10,7 @@ import torch
 
 from swdc.checkpoint import Checkpoint, Rows
 from swdc.errors import PlanError
-from swdc.program import Program
+from swdc.ir.program import Program
 
 PART = 1 << 20
 """Elements that are read at a time."""

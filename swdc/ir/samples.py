@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from swdc.captured import RECORD
-from swdc.program import SHAPE, Program
-from swdc.results import plain
-from swdc.sizes import evaluate
+from swdc.ir.graph import SHAPE
+from swdc.ir.options import RECORD
+from swdc.ir.program import Program
+from swdc.ir.results import plain
+from swdc.ir.sizes import evaluate
 
 
 def sample_inputs(

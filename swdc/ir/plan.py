@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swdc.errors import PlanError
-from swdc.groups import FREE
-from swdc.program import Program
+from swdc.ir.options import FREE
+from swdc.ir.program import Program
 
 
 @dataclass(frozen=True)

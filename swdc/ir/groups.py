@@ -18,10 +18,6 @@ WRITES = "writes"
 READS = "reads"
 STATISTIC = "statistic"
 
-TIED, FREE = "tied", "free"
-POLICIES = (TIED, FREE)
-"""Whether the two sides of a residual sum keep the same channels, or each its own."""
-
 
 @dataclass(frozen=True)
 class Member:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from swdc.groups import READS, WRITES, ChannelGroup, Coupling, Frozen, Ids, Reason
+from swdc.ir.groups import READS, WRITES, ChannelGroup, Coupling, Frozen, Ids, Reason
 
 Shapes = Mapping[str, tuple[int, ...]]
 

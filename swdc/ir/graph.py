@@ -1,0 +1,47 @@
+"""Graphs of programs: what a node's meta data holds, and copies."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Container
+
+from torch import fx
+
+from swdc.ir.sizes import Shape
+
+SHAPE = "shape"
+"""Key of a node's meta: its Shape, a tuple of Shapes where the operator returns several tensors."""
+
+
+DTYPE = "dtype"
+
+
+STACK_TRACE = "stack_trace"
+
+
+SCOPE = "scope"
+"""Key of a node's meta: the path of the innermost module of the user's that it was traced in."""
+
+
+def describe(shape: Shape | None) -> str:
+    """Return a shape as text; symbolic sizes by name."""
+    return "no tensor" if shape is None else "(" + ", ".join(str(size) for size in shape) + ")"
+
+
+def copy_graph(graph: fx.Graph) -> fx.Graph:
+    """Return a copy of a graph with the same node names, meta data and calling convention."""
+    new = fx.Graph()
+    mapping: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        mapping[node] = new.node_copy(node, lambda n: mapping[n])
+        mapping[node].name = node.name
+    new.set_codegen(copy.copy(graph._codegen))
+    return new
+
+
+def unused(base: str, taken: Container[str]) -> str:
+    """Return ``base``, or with the first number from 2 on that makes it a name of its own."""
+    name, number = base, 2
+    while name in taken:
+        name, number = f"{base}_{number}", number + 1
+    return name

@@ -1,0 +1,62 @@
+"""The tensors of a module: by name, with values or without, in parts or whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from swdc.errors import SwdcError
+from swdc.ir.distributed import is_spread
+
+
+def need_values(model: nn.Module, error: type[SwdcError], doing: str) -> None:
+    """Raise ``error`` if a program is on the meta device, and has no values for ``doing`` something with them.
+
+    Nor may its tensors lie in parts over processes.
+    """
+    need_whole(model, error, doing)
+    empty = [name for name, tensor in tensors_of(model).items() if tensor.is_meta]
+    if empty:
+        raise error(
+            f"expected tensors with values for {doing}, got {len(empty)} on the meta device ({', '.join(empty[:3])}); "
+            f"trace the model with its weights, or use swdc.slim_checkpoint, which reads them tensor by tensor"
+        )
+
+
+def need_whole(model: nn.Module, error: type[SwdcError], doing: str) -> None:
+    """Raise ``error`` if tensors of a program lie in parts over processes, where ``doing`` something needs them all."""
+    name = next((name for name, tensor in tensors_of(model).items() if is_spread(tensor)), None)
+    if name is not None:
+        raise error(
+            f"expected whole tensors for {doing}, got {name} in parts over processes (DTensor); gather the weights "
+            f"(get_model_state_dict with full_state_dict=True) and load them into a program traced anew"
+        )
+
+
+def tensors_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return all parameters and buffers of a model by name, in the order of its ``state_dict``."""
+    return {
+        f"{path}.{name}" if path else name: tensor
+        for path, module in model.named_modules(remove_duplicate=False)
+        for name, tensor in (*module._parameters.items(), *module._buffers.items())
+        if tensor is not None
+    }
+
+
+def is_meta(model: nn.Module) -> bool:
+    """Whether a model lives on the meta device: a tensor of it has no values."""
+    return any(tensor.is_meta for tensor in tensors_of(model).values())
+
+
+@contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Put every module back into the mode, training or evaluation, that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
