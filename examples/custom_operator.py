@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import swdc
-from swdc.channels import Channels
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from swdc.channels import Channels
+from swdc.channels.labels import Channels
 from swdc.contract import Pass, PassResult
 from swdc.ir.call import Call, resolve, values_in
 from swdc.ir.graph import SHAPE

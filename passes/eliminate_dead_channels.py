@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from swdc.arranging import arranged
+from swdc.channels.kept import Kept
 from swdc.contract import Pass, PassResult
 from swdc.count import totals
 from swdc.cutting import cut, cut_tensor
 from swdc.ir.plan import Plan
 from swdc.ir.program import Origin, Program
-from swdc.kept import Kept
 
 
 @dataclass(frozen=True)

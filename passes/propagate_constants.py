@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from swdc.channels.kept import Kept
+from swdc.channels.residual import CHANNELS, SUM
 from swdc.constants import Carried, Constants
 from swdc.contract import Pass, PassResult, find_pass
 from swdc.cutting import cut, cut_tensor, fold
@@ -17,9 +19,7 @@ from swdc.ir.call import Call, Ref
 from swdc.ir.graph import SHAPE, unused
 from swdc.ir.groups import Bools, Coupling
 from swdc.ir.program import Program
-from swdc.kept import Kept
 from swdc.ops import calls
-from swdc.sums import CHANNELS, SUM
 from swdc.surgery import revise
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from swdc.channels import UNKNOWN, Channels, Dead, plain
+from swdc.channels.labels import UNKNOWN, Channels, Dead, plain
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import Ids
 from swdc.ir.program import Program

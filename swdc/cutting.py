@@ -11,13 +11,13 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 
+from swdc.channels.kept import Kept
 from swdc.errors import PassError
 from swdc.ir.call import Call, Ref
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import Bools, Coupling, Labelled
 from swdc.ir.program import Program
 from swdc.ir.sizes import Shape
-from swdc.kept import Kept
 from swdc.ops import Operator, calls
 from swdc.surgery import name_of_new, rebuild
 

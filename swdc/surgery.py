@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from swdc.channels.routing import PAD, SLICE, Routed, Step
 from swdc.errors import PassError
 from swdc.ir.call import Call, Ref, bind_arguments, unbind
 from swdc.ir.graph import SCOPE, SHAPE, unused
@@ -17,7 +18,6 @@ from swdc.ir.program import Origin, Program
 from swdc.ir.sizes import Shape
 from swdc.ops import Leaf, Operator, calls, lookup
 from swdc.ops.base import is_overload, target_of
-from swdc.routing import PAD, SLICE, Routed, Step
 
 Change = Callable[[Call, Operator], Mapping[str, Any]]
 """Returns the arguments of a call that change; ``operator`` among them replaces the operator itself.

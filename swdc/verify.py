@@ -13,6 +13,7 @@ from torch import fx, nn
 from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 
+from swdc.channels.kept import Kept
 from swdc.errors import SwdcError, VerificationError
 from swdc.ir.call import source_of
 from swdc.ir.groups import READS, WRITES
@@ -21,7 +22,6 @@ from swdc.ir.precision import default_dtype
 from swdc.ir.program import Program
 from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
 from swdc.ir.tensors import is_meta
-from swdc.kept import Kept
 
 TOLERANCE = 1e-9
 """Largest relative error in float64 that counts as rounding."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from swdc.grids import Grid, settle
+from swdc.channels.factors import Grid, settle
 from swdc.ir.groups import Reason
 
 WHOLE = np.arange(6).reshape(2, 3)

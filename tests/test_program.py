@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import swdc
-from swdc.channels import Channels
+from swdc.channels.labels import Channels
 from swdc.errors import InputError, PassError
 from swdc.ir.call import Call
 from swdc.ir.program import Program, check, operators_changed

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from swdc.channels import UNKNOWN, Channels, Dead, product
+from swdc.channels.kept import Kept
+from swdc.channels.labels import UNKNOWN, Channels, Dead, product
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import Ids
 from swdc.ir.options import HEAD_DIM, HEADS
-from swdc.kept import Kept
 from swdc.ops.base import Operator, register
 
 

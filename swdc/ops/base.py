@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 import torch
 from torch import fx, nn
 
-from swdc.channels import Channels
+from swdc.channels.kept import Kept
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref, Value, bind, resolve
 from swdc.ir.distributed import plain_class
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program, operators_changed
 from swdc.ir.sizes import evaluate
-from swdc.kept import Kept
 
 ShapeOf = Callable[[Value], tuple[int, ...]]
 """Gives the concrete shape of a value for one sample."""

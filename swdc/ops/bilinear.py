@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from swdc.channels import UNKNOWN, Channels, affine
+from swdc.channels.labels import UNKNOWN, Channels, affine
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES
 from swdc.ops.base import Cost, Operator, ShapeOf, register

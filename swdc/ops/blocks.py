@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from swdc.channels import UNKNOWN, Channels, Dead
+from swdc.channels.labels import UNKNOWN, Channels, Dead
 from swdc.ir.call import Call
 from swdc.ir.groups import Ids
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.channels import UNKNOWN, Channels, Dead
+from swdc.channels.kept import Kept
+from swdc.channels.labels import UNKNOWN, Channels, Dead
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import READS, WRITES, Ids
-from swdc.kept import Kept
 from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_call, register
 from swdc.ops.leaves import adopt, bare, refs
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from swdc.channels import UNKNOWN, Channels
+from swdc.channels.kept import Kept
+from swdc.channels.labels import UNKNOWN, Channels
 from swdc.ir.call import Call, Ref
-from swdc.kept import Kept
 from swdc.ops.base import Operator, register
 from swdc.ops.positions import each_result
 

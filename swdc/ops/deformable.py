@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from swdc.channels import Channels
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops.base import register
 from swdc.ops.convolution import Convolution, grouped

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from swdc.channels import UNKNOWN, Channels, Dead, plain
+from swdc.channels.labels import UNKNOWN, Channels, Dead, plain
 from swdc.ir.call import Call, Value
 from swdc.ir.groups import Bools, Ids
 from swdc.ops.base import Operator, register, target_of

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from swdc.channels import UNKNOWN, Channels
+from swdc.channels.labels import UNKNOWN, Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES
 from swdc.ops.activation import zero_only

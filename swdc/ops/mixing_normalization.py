@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from swdc import statistics
-from swdc.channels import UNKNOWN, Channels, affine
+from swdc.channels.kept import Kept
+from swdc.channels.labels import UNKNOWN, Channels, affine
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES, Ids
-from swdc.kept import Kept
 from swdc.ops.activation import zero_only
 from swdc.ops.base import Leaf, register
 from swdc.ops.leaves import adopt, bare, refs

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from swdc.channels import UNKNOWN, Channels, Dead
+from swdc.channels.kept import Kept
+from swdc.channels.labels import UNKNOWN, Channels, Dead
 from swdc.ir.call import Call, Value
 from swdc.ir.groups import Ids
-from swdc.kept import Kept
 from swdc.ops.base import Operator, register
 from swdc.ops.pairing import agreeing, couple_pair
 from swdc.ops.positions import AlongPositions

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from swdc import statistics
-from swdc.channels import UNKNOWN, Channels, Dead, plain, product
+from swdc.channels.kept import Kept
+from swdc.channels.labels import UNKNOWN, Channels, Dead, plain, product
 from swdc.ir.call import Call, Ref
 from swdc.ir.groups import STATISTIC, WRITES, Ids
-from swdc.kept import Kept
 from swdc.ops.base import Cost, Leaf, ShapeOf, register
 from swdc.ops.leaves import adopt, bare, refs
 

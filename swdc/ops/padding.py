@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from swdc.channels import UNKNOWN, Channels, Dead, at
+from swdc.channels.kept import Kept
+from swdc.channels.labels import UNKNOWN, Channels, Dead, at
 from swdc.ir.call import Call
 from swdc.ir.groups import Bools
-from swdc.kept import Kept
 from swdc.ops.base import Operator, register
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from swdc.channels import UNKNOWN, Channels, Dead
+from swdc.channels.labels import UNKNOWN, Channels, Dead
 from swdc.ir.call import Call
 from swdc.ir.groups import Ids
 

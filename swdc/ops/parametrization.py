@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swdc.channels import Channels
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref
 from swdc.ir.groups import STATISTIC, WRITES
 from swdc.ops.base import Operator, freeze_call, register

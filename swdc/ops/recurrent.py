@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from swdc.channels import UNKNOWN, Channels
+from swdc.channels.labels import UNKNOWN, Channels
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import READS, WRITES, Ids
 from swdc.ops.base import Cost, Operator, ShapeOf, freeze_call, register

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from swdc import statistics
-from swdc.channels import UNKNOWN, Channels, Dead
+from swdc.channels.kept import Kept
+from swdc.channels.labels import UNKNOWN, Channels, Dead
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import Ids
-from swdc.kept import Kept
 from swdc.ops.activation import zero_only
 from swdc.ops.base import Leaf, Operator, freeze_result, name_of, register
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from swdc.channels import UNKNOWN, Channels, Dead
+from swdc.channels.kept import Kept
+from swdc.channels.labels import UNKNOWN, Channels, Dead
 from swdc.ir.call import Call
 from swdc.ir.groups import Ids
-from swdc.kept import Kept
 from swdc.ops.activation import zero_only
 from swdc.ops.base import Operator, register
 from swdc.ops.blocks import merged, merged_dead, spread, spread_dead

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from swdc.channels import UNKNOWN, Channels
+from swdc.channels.kept import Kept
+from swdc.channels.labels import UNKNOWN, Channels
+from swdc.channels.residual import CHANNELS, SUM
+from swdc.channels.routing import Routed
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
-from swdc.kept import Kept
 from swdc.ops.base import register
 from swdc.ops.elementwise import Pointwise, couple_broadcast
-from swdc.routing import Routed
-from swdc.sums import CHANNELS, SUM
 
 
 @register

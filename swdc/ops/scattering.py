@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from swdc.channels import UNKNOWN, Channels, Dead
+from swdc.channels.labels import UNKNOWN, Channels, Dead
 from swdc.ir.call import Call, Value, values_in
 from swdc.ir.groups import Ids
 from swdc.ops.base import Operator, register

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from swdc.channels import UNKNOWN, Channels, Dead
+from swdc.channels.kept import Kept
+from swdc.channels.labels import UNKNOWN, Channels, Dead
 from swdc.ir.call import Call
-from swdc.kept import Kept
 from swdc.ops.base import Operator, freeze_result, register, target_of
 
 

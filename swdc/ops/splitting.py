@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import fx
 
-from swdc.channels import UNKNOWN, Channels, at
+from swdc.channels.kept import Kept
+from swdc.channels.labels import UNKNOWN, Channels, at
 from swdc.ir.call import Call
 from swdc.ir.groups import Bools, Ids
-from swdc.kept import Kept
 from swdc.ops.base import Operator, register
 from swdc.ops.pairing import agreeing, couple_pair
 from swdc.ops.positions import each_result

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.channels import UNKNOWN, Channels, Dead, affine, product
+from swdc.channels.kept import Kept
+from swdc.channels.labels import UNKNOWN, Channels, Dead, affine, product
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES, Ids
-from swdc.kept import Kept
 from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_call, register
 from swdc.ops.convolution import couple_groups, each
 from swdc.ops.leaves import adopt, bare, refs

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from swdc.channels import UNKNOWN, Channels, Dead
+from swdc.channels.kept import Kept
+from swdc.channels.labels import UNKNOWN, Channels, Dead
 from swdc.ir.call import Call
 from swdc.ir.groups import Ids
-from swdc.kept import Kept
 from swdc.ops.base import Operator, freeze_call, register
 
 _SIZES = {"view": "size", "_unsafe_view": "size", "reshape": "shape", "unflatten": "sizes"}

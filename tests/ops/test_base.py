@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from swdc.channels import Channels
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops import base, calls, lookup
 from swdc.ops.base import Leaf, Operator, is_overload, name_of, register, target_of

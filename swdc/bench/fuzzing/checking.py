@@ -19,6 +19,7 @@ from torch import fx
 from swdc.artifact import load, save
 from swdc.bench.fuzzing.blocks import TABLE, Draw
 from swdc.bench.fuzzing.network import AGAIN, Spec, build
+from swdc.channels.kept import Kept
 from swdc.count import count
 from swdc.errors import PlanError, TransplantError
 from swdc.ir.graph import SHAPE
@@ -26,7 +27,6 @@ from swdc.ir.options import FACTORS
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
-from swdc.kept import Kept
 from swdc.ops import calls
 from swdc.rewrite import insert_batchnorm, mask, slim
 from swdc.sparsity.budgets import BUDGETS, Budget

@@ -19,14 +19,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import fx
 
-from swdc.grids import Grid, settle
+from swdc.channels.factors import Grid, settle
+from swdc.channels.residual import free_operands
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.graph import DTYPE, SHAPE
 from swdc.ir.groups import READS, WRITES, Bools, Ids, Labelled, Reason
 from swdc.ir.program import Program
 from swdc.ir.sizes import evaluate, stand_ins
 from swdc.ir.tensors import tensors_of
-from swdc.sums import free_operands
 
 Dead = float | npt.NDArray[np.float64]
 """The value of dead channels along one dimension: one for all, or one per index; NaN where it is not a constant."""
