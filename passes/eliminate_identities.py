@@ -10,7 +10,7 @@ from torch import fx
 from swdc.contract import Pass, PassResult
 from swdc.identities import Identities
 from swdc.ir.program import Program
-from swdc.mutation import is_view, overwrites
+from swdc.ops.in_place import is_view, overwrites
 from swdc.surgery import revise
 
 _NEEDS_LAYOUT = (

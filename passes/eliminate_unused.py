@@ -12,8 +12,8 @@ from swdc.contract import Pass, PassResult
 from swdc.errors import PassError
 from swdc.ir.program import Program
 from swdc.ir.results import narrowed
-from swdc.mutation import overwrites
 from swdc.onnx_signature import is_tensor, output_names
+from swdc.ops.in_place import overwrites
 from swdc.surgery import revise, still_standing
 
 

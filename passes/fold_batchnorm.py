@@ -26,9 +26,9 @@ from swdc.ir.call import Call, Ref
 from swdc.ir.graph import DTYPE
 from swdc.ir.program import Program
 from swdc.ir.tensors import need_values
-from swdc.mutation import overwrites
 from swdc.ops import calls
-from swdc.ops.normalization import affine_in_evaluation
+from swdc.ops.in_place import overwrites
+from swdc.ops.norms_per_channel import affine_in_evaluation
 from swdc.surgery import name_of_new, revise
 
 NOTE = "batch norms were folded, so that it computes the same in evaluation only; do not train it"

@@ -19,7 +19,7 @@ from swdc.ir.graph import SHAPE
 from swdc.ops import Operator
 from swdc.ops.convolution import Convolution, is_padded
 from swdc.ops.linear import Linear
-from swdc.ops.normalization import affine_in_evaluation
+from swdc.ops.norms_per_channel import affine_in_evaluation
 from swdc.ops.transposed_convolution import TransposedConvolution
 
 _RESHAPES = (

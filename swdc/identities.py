@@ -13,7 +13,7 @@ from swdc.ir.call import Call, Ref
 from swdc.ir.graph import DTYPE, SHAPE
 from swdc.ir.program import Program
 from swdc.ops import calls
-from swdc.ops.normalization import affine_in_evaluation
+from swdc.ops.norms_per_channel import affine_in_evaluation
 
 _FORMATS = (None, torch.contiguous_format, torch.preserve_format)
 _NEUTRAL = {

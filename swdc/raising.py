@@ -20,9 +20,9 @@ from swdc.ir.program import Facts, Program
 from swdc.ir.sizes import simplify
 from swdc.ir.tensors import tensors_of
 from swdc.measuring import UNSEEN, measured
-from swdc.mutation import Memory, overwrites, without_side_effects
 from swdc.ops import Leaf, lookup
 from swdc.ops.base import name_of
+from swdc.ops.in_place import Memory, overwrites, without_side_effects
 from swdc.ops.leaves import path_of
 
 _CHECKS = ("aten._assert_tensor_metadata.default", "aten._assert_scalar.default")

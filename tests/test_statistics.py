@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import swdc
-from swdc import statistics
+from swdc.ops import statistics
 from tests.support import Function, assert_equal, certified, conv, image, operators, random_plan, traced
 
 KEPT = [0, 3, 4]

@@ -14,9 +14,7 @@ from swdc.ops import (
     embedding,
     indexing,
     linear,
-    mixing_normalization,
     movement,
-    normalization,
     padding,
     parametrization,
     pooling,
@@ -34,6 +32,8 @@ from swdc.ops import (
     unfolding,
     views,
 )
+from swdc.ops import norms_over_channels as mixing_normalization
+from swdc.ops import norms_per_channel as normalization
 from swdc.ops.base import Cost, Leaf, Operator, calls, leaf_of, lookup, register, shapes_of
 
 __all__ = [

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc import statistics
 from swdc.channels.kept import Kept
 from swdc.channels.labels import UNKNOWN, Channels, Dead
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import Ids
+from swdc.ops import statistics
 from swdc.ops.activation import zero_only
 from swdc.ops.base import Leaf, Operator, freeze_result, name_of, register
 

@@ -13,9 +13,9 @@ from swdc.errors import PassError
 from swdc.ir.call import Call, Ref, unbind
 from swdc.ir.graph import SCOPE, SHAPE
 from swdc.ir.program import Program
-from swdc.mutation import overwrites
 from swdc.ops import Leaf, Operator, calls
 from swdc.ops.base import is_overload, target_of
+from swdc.ops.in_place import overwrites
 from swdc.transplanting.extracted import GIVEN, Extracted, Signature
 from swdc.transplanting.reference import IN, OUT, Nodes, Side
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from swdc import statistics
+from swdc.ops import statistics
 from tests.support import (
     Function,
     assert_exact,

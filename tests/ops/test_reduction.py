@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from swdc import statistics
+from swdc.ops import statistics
 from tests.support import (
     Function,
     assert_exact,

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc import statistics
 from swdc.channels.kept import Kept
 from swdc.channels.labels import UNKNOWN, Channels, Dead, plain, product
 from swdc.ir.call import Call, Ref
 from swdc.ir.groups import STATISTIC, WRITES, Ids
+from swdc.ops import statistics
 from swdc.ops.base import Cost, Leaf, ShapeOf, register
 from swdc.ops.leaves import adopt, bare, refs
 

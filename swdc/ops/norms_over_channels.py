@@ -12,15 +12,15 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from swdc import statistics
 from swdc.channels.kept import Kept
 from swdc.channels.labels import UNKNOWN, Channels, affine
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES, Ids
+from swdc.ops import statistics
 from swdc.ops.activation import zero_only
 from swdc.ops.base import Leaf, register
 from swdc.ops.leaves import adopt, bare, refs
-from swdc.ops.normalization import gained
+from swdc.ops.norms_per_channel import gained
 from swdc.ops.reduction import needs_zero
 
 EXACT_LAYER_NORM = "swdc.layer_norm"
