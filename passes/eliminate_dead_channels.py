@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swdc.arranging import arranged
+from swdc.analysis.order import arranged
 from swdc.channels.kept import Kept
 from swdc.contract import Pass, PassResult
 from swdc.count import totals

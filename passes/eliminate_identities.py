@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
+from swdc.analysis.identities import Identities
 from swdc.contract import Pass, PassResult
-from swdc.identities import Identities
 from swdc.ir.program import Program
 from swdc.ops.in_place import is_view, overwrites
 from swdc.surgery import revise

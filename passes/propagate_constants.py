@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from swdc.analysis.constants import Carried, Constants
 from swdc.channels.kept import Kept
 from swdc.channels.residual import CHANNELS, SUM
-from swdc.constants import Carried, Constants
 from swdc.contract import Pass, PassResult, find_pass
 from swdc.cutting import cut, cut_tensor, fold
 from swdc.ir.call import Call, Ref

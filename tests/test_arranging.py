@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import fx
 
-from swdc.arranging import in_rows
+from swdc.analysis.order import in_rows
 from swdc.channels.routing import Routed
 
 SETS = st.lists(st.frozensets(st.integers(0, 11), min_size=1), min_size=2, max_size=7)
