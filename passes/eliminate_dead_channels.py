@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from swdc.analysis.order import arranged
 from swdc.channels.kept import Kept
 from swdc.contract import Pass, PassResult
-from swdc.count import totals
+from swdc.costs.count import totals
 from swdc.cutting import cut, cut_tensor
 from swdc.ir.plan import Plan
 from swdc.ir.program import Origin, Program

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from swdc.contract import Pass, PassResult
-from swdc.count import totals
+from swdc.costs.count import totals
 from swdc.cutting import fold
 from swdc.ir.plan import Plan
 from swdc.ir.program import Origin, Program

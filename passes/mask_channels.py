@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from swdc.contract import Pass, PassResult
-from swdc.count import totals
+from swdc.costs.count import totals
 from swdc.ir.groups import WRITES
 from swdc.ir.plan import Plan
 from swdc.ir.program import Origin, Program

@@ -2,7 +2,7 @@
 
 from swdc.artifact import load, save
 from swdc.checkpoint import Checkpoint
-from swdc.count import Count, count
+from swdc.costs.count import Count, count
 from swdc.deployment import deploy
 from swdc.errors import SwdcError
 from swdc.ir.plan import Plan

@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 import torch
 
-from swdc.count import totals
+from swdc.costs.count import totals
 from swdc.deployment import deploy as deployed_program
 from swdc.errors import ExportError
 from swdc.ir.options import RECORD

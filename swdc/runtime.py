@@ -14,8 +14,8 @@ import onnxruntime
 import torch
 from torch.utils import _pytree as pytree
 
+from swdc.costs.clock import medians_ms
 from swdc.errors import ExportError
-from swdc.timing import medians_ms
 
 Array = npt.NDArray[Any]
 _STOP_SPINNING = "session.force_spinning_stop"

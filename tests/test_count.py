@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import swdc
-from swdc.count import CONVENTIONS, totals
+from swdc.costs.count import CONVENTIONS, totals
 from swdc.errors import SwdcError
 from swdc.ir.program import Program
 from tests.support import conv, image, random_plan, traced

@@ -1,6 +1,6 @@
 """Paired times."""
 
-from swdc.timing import medians_ms, paired_ms
+from swdc.costs.clock import medians_ms, paired_ms
 
 
 def test_calls_take_turns_and_the_warm_up_does_not_count() -> None:

@@ -13,7 +13,7 @@ import torchvision
 import swdc
 from swdc.bench.entry import Entry
 from swdc.bench.randomise import random_network
-from swdc.latency import MeasuredTable
+from swdc.costs.latency import MeasuredTable
 from swdc.runtime import latencies_ms
 from swdc.sparsity.criteria import l2
 from swdc.sparsity.latency import Latency

@@ -15,8 +15,8 @@ from swdc.bench.fuzzing.blocks import TABLE
 from swdc.bench.fuzzing.checking import Outcome, check, families_of
 from swdc.bench.fuzzing.network import draw_spec
 from swdc.bench.fuzzing.shrinking import reproduction, shrink
+from swdc.costs.clock import one_thread
 from swdc.errors import CommandError
-from swdc.threads import one_thread
 
 SHRUNK = 3
 """Failures of one kind that are made small and kept whole; of the others only the seeds."""

@@ -20,11 +20,11 @@ from swdc.bench.profiling import compared
 from swdc.bench.rows import Row
 from swdc.bench.runtimes import SETUPS, Call, Setup, prepared, private_cache, timed_ms
 from swdc.bench.variants import Variant, dense_and_ours, peers
+from swdc.costs.clock import one_thread
 from swdc.errors import brief
 from swdc.networks import resnet20
 from swdc.onnx import export_onnx
 from swdc.packages import package
-from swdc.threads import one_thread
 
 BATCHES = (1, 16)
 METHODS = ("ours", "peer")

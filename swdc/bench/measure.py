@@ -23,7 +23,7 @@ from swdc.bench.catalogue import entry
 from swdc.bench.entry import Entry, call
 from swdc.bench.randomise import random_network
 from swdc.bench.rows import KINDS
-from swdc.count import count
+from swdc.costs.count import count
 from swdc.errors import ExportError, SwdcError, brief, portable
 from swdc.ir.options import RECORD
 from swdc.ir.precision import default_dtype

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import nn
 
+from swdc.costs.clock import no_collection
 from swdc.rewrite import slim
 from swdc.sparsity.planning import plan
-from swdc.timing import no_collection
 from swdc.trace import trace
 
 OURS = ("capture", "analysis", "plan", "slim")

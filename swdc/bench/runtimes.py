@@ -15,9 +15,9 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from swdc.costs.clock import paired_ms
 from swdc.ir.program import Program
 from swdc.runtime import feed, open_session, run_session
-from swdc.timing import paired_ms
 
 SECONDS = 120.0
 """After about so many no further round is begun."""

@@ -12,7 +12,7 @@ from torch import nn
 
 from swdc.bench.decoder import Decoder
 from swdc.bench.process import peak_of_torch, run
-from swdc.count import count
+from swdc.costs.count import count
 from swdc.errors import CommandError
 from swdc.rewrite import slim
 from swdc.sparsity.planning import plan

@@ -19,7 +19,7 @@ from swdc.bench.randomise import STATISTICS, calibrate_, randomise_
 from swdc.bench.rows import Row
 from swdc.bench.runtimes import Setup, prepared, timed_ms
 from swdc.channels.residual import free_operands
-from swdc.count import count
+from swdc.costs.count import count
 from swdc.deployment import deploy
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program

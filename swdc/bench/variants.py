@@ -13,7 +13,7 @@ from torch import nn
 from swdc.bench.entry import Entry, call
 from swdc.bench.peer import magnitude_pruner
 from swdc.bench.randomise import random_network
-from swdc.count import count
+from swdc.costs.count import count
 from swdc.deployment import deploy
 from swdc.ir.program import Program
 from swdc.rewrite import slim

@@ -20,7 +20,7 @@ from swdc.cli.options import (
 )
 from swdc.cli.output import Output, reported
 from swdc.cli.titles import operations_title
-from swdc.count import CONVENTIONS, Count, count
+from swdc.costs.count import CONVENTIONS, Count, count
 from swdc.ir.program import Program
 
 ConventionOption = Annotated[

@@ -30,10 +30,10 @@ from swdc.cli.paths import check_file, check_folder
 from swdc.cli.progress import progress_bar
 from swdc.cli.slimming import NOT_RUN, Slimming
 from swdc.cli.titles import operations_title
+from swdc.costs.latency import MeasuredTable
 from swdc.errors import CommandError
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.latency import MeasuredTable
 from swdc.onnx import export_onnx
 from swdc.rewrite import insert_batchnorm, mask
 from swdc.rewrite import slim as cut

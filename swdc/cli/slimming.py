@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from swdc.count import CONVENTIONS, count
+from swdc.costs.count import CONVENTIONS, count
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.verify import LEAST_EFFECT, Certificate

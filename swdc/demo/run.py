@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from swdc.artifact import save
-from swdc.count import count
+from swdc.costs.clock import one_thread
+from swdc.costs.count import count
 from swdc.demo.picture import draw_widths
 from swdc.demo.scenes import Scene, scene
 from swdc.ir.program import Program
@@ -21,7 +22,6 @@ from swdc.onnx import export_onnx
 from swdc.rewrite import mask, slim
 from swdc.runtime import latency_ms
 from swdc.sparsity.swd import SWD
-from swdc.threads import one_thread
 from swdc.verify import Certificate, verify
 
 Progress = Callable[[str, int, int], None]

@@ -8,11 +8,11 @@ from math import prod
 
 import numpy as np
 
+from swdc.costs.latency.layers import Layer, Sizes
+from swdc.costs.latency.lowering import Quotient, Use, uses
+from swdc.costs.latency.table import LatencyTable
 from swdc.ir.groups import Ids
 from swdc.ir.program import Program
-from swdc.latency.layers import Layer, Sizes
-from swdc.latency.lowering import Quotient, Use, uses
-from swdc.latency.table import LatencyTable
 from swdc.sparsity.choosing import Chooser
 from swdc.sparsity.dimensions import Dimensions, Floats
 

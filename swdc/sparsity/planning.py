@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from swdc.costs.latency import LatencyTable, MeasuredTable
 from swdc.errors import PlanError
 from swdc.ir.groups import WRITES, ChannelGroup, Ids
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.tensors import need_whole
-from swdc.latency import LatencyTable, MeasuredTable
 from swdc.sparsity.budgets import BUDGETS, Budget, Costs
 from swdc.sparsity.choosing import Chooser
 from swdc.sparsity.criteria import Criterion, Scores, find_criterion

@@ -35,10 +35,10 @@ EXPERIMENTS: dict[str, Callable[..., Results]] = {"resnet20": resnet20, "gcn": g
 
 
 def _scene(name: str, a_min: float, a_max: float, target: float, seed: int, epochs: int | None) -> Results:
+    from swdc.costs.clock import one_thread
     from swdc.demo.run import train
     from swdc.demo.scenes import scene
     from swdc.rewrite import mask
-    from swdc.threads import one_thread
 
     with one_thread():
         act = scene(name, seed)

@@ -12,7 +12,7 @@ from swdc.bench.profiling import compared, operators_ms
 from swdc.bench.runtimes import SETUPS, Setup, timed_ms
 from swdc.bench.variants import CLOSE, dense_and_ours, peers
 from swdc.cli import app
-from swdc.count import count
+from swdc.costs.count import count
 from swdc.onnx import export_onnx
 from swdc.trace import trace
 

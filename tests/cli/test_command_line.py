@@ -10,7 +10,7 @@ from typer.main import get_command
 import swdc
 from swdc.cli import COMMANDS, app, main
 from swdc.cli.options import BudgetName, ConventionName, CriterionName, ScopeName
-from swdc.count import CONVENTIONS
+from swdc.costs.count import CONVENTIONS
 from swdc.sparsity.criteria import CRITERIA
 from swdc.sparsity.planning import BUDGET_NAMES, SCOPES
 from tests.cli.support_cli import run

@@ -18,8 +18,8 @@ import swdc
 from swdc.artifact import load
 from swdc.cli.latency import latency_rows
 from swdc.cli.slimming import why_not_exact
-from swdc.latency import MeasuredTable
-from swdc.latency.timing import Probe
+from swdc.costs.latency import MeasuredTable
+from swdc.costs.latency.measuring import Probe
 from tests.cli import small_models
 from tests.cli.support_cli import run, run_error, run_json
 

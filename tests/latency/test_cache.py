@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from swdc.latency.cache import Cache, Times, cache_folder, machine
+from swdc.costs.latency.cache import Cache, Times, cache_folder, machine
 
 TIMES: Times = {"Gemm()": {(1, 8, 16): 0.25, (1, 8, 24): 0.5}, "Add()": {(256,): 0.001}}
 
@@ -36,7 +36,7 @@ def test_threads_machine_and_version_have_files_of_their_own(tmp_path: Path, mon
     cache.add(TIMES)
     paths = {cache.path, Cache(2, tmp_path).path}
     with monkeypatch.context() as patched:
-        patched.setattr("swdc.latency.cache.machine", lambda: "another")
+        patched.setattr("swdc.costs.latency.cache.machine", lambda: "another")
         paths.add(Cache(1, tmp_path).path)
         assert Cache(1, tmp_path).load() == {}
     with monkeypatch.context() as patched:

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import swdc
+from swdc.costs.latency import LatencyTable
+from swdc.costs.latency.lowering import Quotient, uses
 from swdc.ir.program import Program
-from swdc.latency import LatencyTable
-from swdc.latency.lowering import Quotient, uses
 from swdc.ops import shapes_of
 from swdc.sparsity.latency import Latency
 from tests.support import Function, conv, image, random_plan, traced

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from swdc.latency import LatencyTable, MeasuredTable
-from swdc.latency.cache import Cache
-from swdc.latency.layers import Layer
-from swdc.latency.timing import Probe
+from swdc.costs.latency import LatencyTable, MeasuredTable
+from swdc.costs.latency.cache import Cache
+from swdc.costs.latency.layers import Layer
+from swdc.costs.latency.measuring import Probe
 
 LAYER = Layer("Gemm", (), (1, 32, 40), (1, 8, 8))
 

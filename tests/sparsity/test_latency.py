@@ -11,11 +11,11 @@ import pytest
 from torch import nn
 
 import swdc
+from swdc.costs.latency import LatencyTable
+from swdc.costs.latency.layers import Layer, Sizes
 from swdc.errors import PlanError
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.latency import LatencyTable
-from swdc.latency.layers import Layer, Sizes
 from swdc.networks import resnet20
 from swdc.sparsity.budgets import Budget
 from swdc.sparsity.criteria import Scores, l2

@@ -20,7 +20,7 @@ from swdc.artifact import load, save
 from swdc.bench.fuzzing.blocks import TABLE, Draw
 from swdc.bench.fuzzing.network import AGAIN, Spec, build
 from swdc.channels.kept import Kept
-from swdc.count import count
+from swdc.costs.count import count
 from swdc.errors import PlanError, TransplantError
 from swdc.ir.graph import SHAPE
 from swdc.ir.options import FACTORS

@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
-from swdc.latency.layers import Layer, Node, Sizes, node_of
+from swdc.costs.latency.layers import Layer, Node, Sizes, node_of
 
 Probe = tuple[Layer, Sizes]
 Announce = Callable[[str, int, int], None]

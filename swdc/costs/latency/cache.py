@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import onnxruntime
 
-from swdc.latency.layers import Sizes
+from swdc.costs.latency.layers import Sizes
 
 Times = dict[str, dict[Sizes, float]]
 """Milliseconds by the signature of a layer and its sizes."""

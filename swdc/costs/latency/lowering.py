@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import fx
 
+from swdc.costs.latency.layers import Option
 from swdc.ir.call import Call, Value
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
-from swdc.latency.layers import Option
 from swdc.ops import Operator, calls
 from swdc.ops.base import ShapeOf
 from swdc.ops.convolution import Convolution, each

@@ -1,0 +1,1 @@
+"""What a program costs: parameters, operations, milliseconds."""
