@@ -1,6 +1,7 @@
 """swdc: a model-surgery compiler for PyTorch in which pruning is dead-code elimination."""
 
 from swdc.artifact import load, save
+from swdc.capture.trace import trace
 from swdc.checkpoint import Checkpoint
 from swdc.costs.count import Count, count
 from swdc.deployment import deploy
@@ -13,7 +14,6 @@ from swdc.rewrite import insert_batchnorm, mask, relax_norms, slim
 from swdc.sparsity.planning import plan
 from swdc.sparsity.swd import SWD
 from swdc.streaming import slim_checkpoint
-from swdc.trace import trace
 from swdc.transplanting import transplant
 from swdc.verify import Certificate, verify
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import swdc
-from swdc.following import CannotFollow, follow
+from swdc.capture.follow import CannotFollow, follow
 from tests.support import Function, assert_same, conv, image, randomise, traced
 
 

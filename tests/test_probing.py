@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import swdc
-from swdc.probing import branches_on_findings
-from swdc.restoring import restored
+from swdc.capture.probe import branches_on_findings
+from swdc.capture.restore import restored
 from tests.support import certified, image, randomise
 from tests.test_recording import Detector, pictures
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
-from swdc.recurrence import results_of, shapes_alone
+from swdc.capture.recurrent_shapes import results_of, shapes_alone
 from tests.support import Function, assert_equal, image, randomise, traced
 
 OPTIONS: list[dict[str, Any]] = [

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import swdc
-from swdc.restoring import restored
+from swdc.capture.restore import restored
 from tests.support import conv, image, randomise
 
 

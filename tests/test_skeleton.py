@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import swdc
+from swdc.capture.meta_model import trace_skeleton
 from swdc.errors import ArtifactError, ExportError
-from swdc.skeleton import trace_skeleton
 
 
 class Tied(nn.Module):

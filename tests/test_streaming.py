@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import swdc
+from swdc.capture.meta_model import trace_skeleton
 from swdc.errors import ArtifactError, PlanError
 from swdc.ir import values
-from swdc.skeleton import trace_skeleton
 from tests.support import assert_equal, image, randomise
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from swdc.capture.meta_model import trace_skeleton
 from swdc.errors import PassError
 from swdc.ir import values
 from swdc.ir.values import Values
-from swdc.skeleton import trace_skeleton
 from swdc.tape import Tape
 from tests.support import Function, image, traced
 

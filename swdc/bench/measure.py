@@ -23,6 +23,7 @@ from swdc.bench.catalogue import entry
 from swdc.bench.entry import Entry, call
 from swdc.bench.randomise import random_network
 from swdc.bench.rows import KINDS
+from swdc.capture.trace import trace
 from swdc.costs.count import count
 from swdc.errors import ExportError, SwdcError, brief, portable
 from swdc.ir.options import RECORD
@@ -34,7 +35,6 @@ from swdc.onnx import export_onnx
 from swdc.rewrite import mask, slim
 from swdc.sparsity.budgets import Budget
 from swdc.sparsity.planning import plan
-from swdc.trace import trace
 from swdc.transplanting import transplant
 from swdc.verify import LEAST_EFFECT, TOLERANCE, verify
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import nn
 
+from swdc.capture.trace import trace
 from swdc.costs.clock import no_collection
 from swdc.rewrite import slim
 from swdc.sparsity.planning import plan
-from swdc.trace import trace
 
 OURS = ("capture", "analysis", "plan", "slim")
 PEERS = ("build", "prune")

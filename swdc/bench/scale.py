@@ -12,11 +12,11 @@ from torch import nn
 
 from swdc.bench.decoder import Decoder
 from swdc.bench.process import peak_of_torch, run
+from swdc.capture.trace import trace
 from swdc.costs.count import count
 from swdc.errors import CommandError
 from swdc.rewrite import slim
 from swdc.sparsity.planning import plan
-from swdc.trace import trace
 
 TOKENS = 16
 

@@ -14,11 +14,11 @@ from swdc.bench.catalogue import entry
 from swdc.bench.randomise import random_network
 from swdc.bench.rows import Row
 from swdc.bench.runtimes import Call, Setup, prepared, timed_ms
+from swdc.capture.trace import trace
 from swdc.costs.clock import one_thread
 from swdc.ir.program import Program
 from swdc.onnx import export_onnx
 from swdc.pipeline import apply
-from swdc.trace import trace
 
 DECAYED = 1e-40
 """What a weight has decayed to; the smallest normal number of float32 is 1.2e-38."""

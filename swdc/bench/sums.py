@@ -18,6 +18,7 @@ from swdc.bench.entry import known
 from swdc.bench.randomise import STATISTICS, calibrate_, randomise_
 from swdc.bench.rows import Row
 from swdc.bench.runtimes import Setup, prepared, timed_ms
+from swdc.capture.trace import trace
 from swdc.channels.residual import free_operands
 from swdc.costs.count import count
 from swdc.deployment import deploy
@@ -27,7 +28,6 @@ from swdc.networks import resnet20, resnet50, resnet56
 from swdc.onnx import export_onnx
 from swdc.rewrite import mask, slim
 from swdc.sparsity.planning import plan
-from swdc.trace import trace
 from swdc.verify import verify
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {

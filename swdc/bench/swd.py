@@ -16,12 +16,12 @@ from swdc.bench.entry import known
 from swdc.bench.naive_swd import Masks
 from swdc.bench.rows import Row
 from swdc.bench.swd_networks import NETWORKS, Trainee
+from swdc.capture.trace import trace
 from swdc.costs.clock import medians_ms
 from swdc.ir.options import FREE
 from swdc.ir.program import Program
 from swdc.sparsity.swd import SWD
 from swdc.sparsity.targets import Target
-from swdc.trace import trace
 
 STRUCTURES = ("weights", "channels")
 NAIVE: dict[str, Callable[[nn.Module, float], Masks]] = {

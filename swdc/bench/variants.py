@@ -13,12 +13,12 @@ from torch import nn
 from swdc.bench.entry import Entry, call
 from swdc.bench.peer import magnitude_pruner
 from swdc.bench.randomise import random_network
+from swdc.capture.trace import trace
 from swdc.costs.count import count
 from swdc.deployment import deploy
 from swdc.ir.program import Program
 from swdc.rewrite import slim
 from swdc.sparsity.planning import plan
-from swdc.trace import trace
 
 BUDGET = "macs"
 """What the share that is left is one of."""

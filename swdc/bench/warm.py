@@ -14,9 +14,9 @@ import warnings
 import torch
 from torch import nn
 
+from swdc.capture.trace import trace
 from swdc.rewrite import mask, slim
 from swdc.sparsity.planning import plan
-from swdc.trace import trace
 
 
 def _exercise() -> None:

@@ -18,13 +18,13 @@ import torch
 from torch import nn
 
 from swdc.artifact import load
+from swdc.capture.meta_model import trace_skeleton
+from swdc.capture.trace import trace
 from swdc.checkpoint import Checkpoint
 from swdc.cli.inputs import example_inputs
 from swdc.cli.weights import check_names, load_weights, open_checkpoint
 from swdc.errors import CommandError
 from swdc.ir.program import Program
-from swdc.skeleton import trace_skeleton
-from swdc.trace import trace
 
 EXTRAS = {
     "torchvision": "vision",

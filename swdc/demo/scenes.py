@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import torch
 from torch.nn import functional
 
+from swdc.capture.trace import trace
 from swdc.errors import CommandError
 from swdc.ir.program import Program
 from swdc.networks import resnet20
 from swdc.rewrite import insert_batchnorm
-from swdc.trace import trace
 
 
 class Scene(Protocol):

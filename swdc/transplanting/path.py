@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.fx.node import map_aggregate
 
+from swdc.capture.trace import Example, trace_recorded
 from swdc.errors import TransplantError
 from swdc.ir.options import RECORD
 from swdc.ir.plan import Plan
@@ -18,7 +19,6 @@ from swdc.ir.precision import default_dtype
 from swdc.ir.program import Program
 from swdc.ir.tensors import tensors_of
 from swdc.rewrite import mask, slim
-from swdc.trace import Example, trace_recorded
 from swdc.transplanting.installing import put_tensors
 from swdc.transplanting.widening import Tensors, wide_inputs
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from torch import nn
 
+from swdc.capture.trace import trace, trace_recorded
 from swdc.channels.residual import SUM
 from swdc.errors import PassError, TransplantError
 from swdc.ir.call import source_of
 from swdc.ir.graph import SCOPE
 from swdc.ir.program import Program
 from swdc.ir.tensors import tensors_of
-from swdc.trace import trace, trace_recorded
 from swdc.transplanting.comparing import Comparison
 from swdc.transplanting.extraction import extract
 from swdc.transplanting.installing import install

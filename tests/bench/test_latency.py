@@ -11,10 +11,10 @@ from swdc.bench.latency import Network, Settings, key, latency
 from swdc.bench.profiling import compared, operators_ms
 from swdc.bench.runtimes import SETUPS, Setup, timed_ms
 from swdc.bench.variants import CLOSE, dense_and_ours, peers
+from swdc.capture.trace import trace
 from swdc.cli import app
 from swdc.costs.count import count
 from swdc.onnx import export_onnx
-from swdc.trace import trace
 
 SHAPE = (3, 8, 8)
 

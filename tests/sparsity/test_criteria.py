@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 import swdc
+from swdc.capture.meta_model import trace_skeleton
 from swdc.errors import PlanError
 from swdc.ir import values
 from swdc.ir.groups import ChannelGroup
 from swdc.ir.program import Program
-from swdc.skeleton import trace_skeleton
 from swdc.sparsity.criteria import Criterion, Scores, find_criterion, gamma, gradient_weight, l1, l2
 from swdc.sparsity.gains import deciding_norms
 from tests.support import Function, conv, group_with, image, traced

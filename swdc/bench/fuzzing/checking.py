@@ -19,6 +19,7 @@ from torch import fx
 from swdc.artifact import load, save
 from swdc.bench.fuzzing.blocks import TABLE, Draw
 from swdc.bench.fuzzing.network import AGAIN, Spec, build
+from swdc.capture.trace import trace
 from swdc.channels.kept import Kept
 from swdc.costs.count import count
 from swdc.errors import PlanError, TransplantError
@@ -31,7 +32,6 @@ from swdc.ops import calls
 from swdc.rewrite import insert_batchnorm, mask, slim
 from swdc.sparsity.budgets import BUDGETS, Budget
 from swdc.sparsity.planning import plan
-from swdc.trace import trace
 from swdc.transplanting import transplant
 from swdc.verify import LEAST_EFFECT, TOLERANCE, verify
 

@@ -12,11 +12,11 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx.graph import _PyTreeInfo
 
-from swdc.captured import Captured, frozen_reads
+from swdc.capture.captured import Captured, frozen_reads
+from swdc.capture.inlining import inlined
+from swdc.capture.recurrent_shapes import shapes_alone
 from swdc.errors import TraceError
-from swdc.inlining import inlined
 from swdc.ir.options import EXPORT
-from swdc.recurrence import shapes_alone
 
 _OF_THE_MODEL = (InputKind.PARAMETER, InputKind.BUFFER)
 

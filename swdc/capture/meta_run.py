@@ -12,10 +12,9 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch._export.utils import _compiling_state_context
 from torch.utils import _pytree as pytree
 
-from swdc.following.forms import Forms
-from swdc.following.recorder import MOST_CALLS, Recorder
-from swdc.following.runs import CannotFollow, Run, Slot
-from swdc.recurrence import results_of
+from swdc.capture.meta_cache import Forms
+from swdc.capture.recorder import MOST_CALLS, CannotFollow, Recorder, Run, Slot
+from swdc.capture.recurrent_shapes import results_of
 
 _POINTWISE = frozenset(
     f"aten.{name}.default"

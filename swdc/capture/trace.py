@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import warnings
@@ -16,21 +17,21 @@ from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
-from swdc.batching import dynamic_dims, on_meta, shared_batch, tensors_in, with_batch
-from swdc.captured import Captured, without_gradients
-from swdc.collecting import collection_paused
+from swdc.capture.batch import dynamic_dims, on_meta, shared_batch, tensors_in, with_batch
+from swdc.capture.captured import Captured, without_gradients
+from swdc.capture.export import export
+from swdc.capture.follow import follow
+from swdc.capture.probe import branches_on_findings
+from swdc.capture.raising import Raising, shape_of_value
+from swdc.capture.record import record
+from swdc.capture.restore import PutBack, buffers_kept, restored
+from swdc.capture.trace import collection_paused
+from swdc.capture.training_differences import training_differences
 from swdc.errors import TraceError
-from swdc.exporting import export
-from swdc.following import follow
 from swdc.ir.options import FACTORS, HEADS, POLICIES, TIED
 from swdc.ir.program import Program
 from swdc.ir.results import opaque, plain
 from swdc.ir.tensors import is_meta, modes_kept
-from swdc.modes import training_differences
-from swdc.probing import branches_on_findings
-from swdc.raising import Raising, shape_of_value
-from swdc.recording import record
-from swdc.restoring import PutBack, buffers_kept, restored
 
 FIXED = "the sizes of all inputs are fixed to those of the example inputs, for the model's code depends on them"
 
@@ -257,3 +258,15 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """Collect no garbage meanwhile: each pass over all objects of torch and its libraries takes a tenth of a second."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from swdc.captured import check_autocast
+from swdc.capture.captured import check_autocast
 from swdc.errors import TraceError
 
 _GRADIENT = "wrap_with_set_grad_enabled"

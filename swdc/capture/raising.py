@@ -12,14 +12,14 @@ from torch.fx.graph import _PyTreeCodeGen
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
-from swdc.captured import Captured, Value
+from swdc.capture.captured import Captured, Value
+from swdc.capture.unseen_sizes import UNSEEN, measured
 from swdc.ir.call import Call, Ref, bind, bind_arguments
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
 from swdc.ir.options import RECORD
 from swdc.ir.program import Facts, Program
 from swdc.ir.sizes import simplify
 from swdc.ir.tensors import tensors_of
-from swdc.measuring import UNSEEN, measured
 from swdc.ops import Leaf, lookup
 from swdc.ops.base import name_of
 from swdc.ops.in_place import Memory, overwrites, without_side_effects

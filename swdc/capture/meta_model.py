@@ -11,10 +11,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from swdc.batching import on_meta
+from swdc.capture.batch import on_meta
+from swdc.capture.trace import Example, trace
 from swdc.ir.program import Program
 from swdc.ir.tensors import tensors_of
-from swdc.trace import Example, trace
 
 
 class _EmptyOnMeta(TorchFunctionMode):

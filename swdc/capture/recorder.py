@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +14,8 @@ from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from swdc.captured import Value, user_line
-from swdc.following.runs import CannotFollow, Run, Slot, Step
+from swdc.capture.captured import Value, user_line
+from swdc.capture.recorder import CannotFollow, Run, Slot, Step
 from swdc.ir.tensors import tensors_of
 
 _COUNTER = "num_batches_tracked"
@@ -187,3 +187,40 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
     def _computed(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Return what comes of an operator."""
         return func(*args, **kwargs)
+
+
+class CannotFollow(Exception):  # noqa: N818
+    """What a model does cannot be told from running it without values."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A tensor that a call reads: ``kind`` is input, tensor (of the model), constant, or call; ``key`` which one."""
+
+    kind: str
+    key: Any
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of an operator, with a ``Slot`` in the place of each tensor."""
+
+    target: Any
+    args: Any
+    kwargs: Any
+    results: tuple[Value | None, ...]
+    single: bool
+    scope: tuple[str, str]
+    line: str
+    learns: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """All calls of one run, and what it returned."""
+
+    batch: int
+    steps: list[Step]
+    outputs: list[Any]
+    structure: pytree.TreeSpec
+    constants: Mapping[str, torch.Tensor]

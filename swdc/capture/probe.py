@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from swdc.captured import without_gradients
-from swdc.following.shapes import as_export_does
+from swdc.capture.captured import without_gradients
+from swdc.capture.meta_run import as_export_does
+from swdc.capture.record import OnValues
+from swdc.capture.restore import PutBack, buffers_kept
 from swdc.ops.base import name_of
-from swdc.recording import OnValues
-from swdc.restoring import PutBack, buffers_kept
 
 _CONDITIONS = {
     "aten.nonzero.default": 0, "aten.nonzero_numpy.default": 0, "aten.argwhere.default": 0, "aten.where.default": 0,

@@ -17,17 +17,14 @@ from typing import Any
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from swdc.batching import shared_batch
-from swdc.captured import Captured
-from swdc.following.forms import Forms
-from swdc.following.joining import Joining, named_leaves
-from swdc.following.recorder import MOST_CALLS
-from swdc.following.runs import CannotFollow, Run
-from swdc.following.shapes import run
-from swdc.following.training import differences, trains_alike
-from swdc.following.witness import check_witness
-from swdc.modes import reads_mode
-from swdc.restoring import PutBack
+from swdc.capture.batch import shared_batch
+from swdc.capture.captured import Captured
+from swdc.capture.graph_of_runs import Joining, check_witness, named_leaves
+from swdc.capture.meta_cache import Forms
+from swdc.capture.meta_run import run
+from swdc.capture.recorder import MOST_CALLS, CannotFollow, Run
+from swdc.capture.restore import PutBack
+from swdc.capture.training_differences import differences, reads_mode, trains_alike
 
 __all__ = ["CannotFollow", "follow"]
 

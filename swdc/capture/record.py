@@ -12,13 +12,12 @@ from torch import nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch.utils import _pytree as pytree
 
-from swdc.captured import Captured, check_cast, without_gradients
+from swdc.capture.captured import Captured, check_cast, without_gradients
+from swdc.capture.graph_of_runs import Joining, named_leaves
+from swdc.capture.recorder import CannotFollow, Recorder, Slot
+from swdc.capture.restore import buffers_kept
 from swdc.errors import TraceError
-from swdc.following.joining import Joining, named_leaves
-from swdc.following.recorder import Recorder
-from swdc.following.runs import CannotFollow, Slot
 from swdc.ir.options import RECORD
-from swdc.restoring import buffers_kept
 
 NOTE = (
     "recorded on the example inputs, for the model's code depends on their values: the program stands for these "

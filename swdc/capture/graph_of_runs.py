@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import sympy
@@ -11,8 +12,8 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from swdc.captured import Captured, Value, frozen_reads, signature
-from swdc.following.runs import CannotFollow, Run, Slot, Step
+from swdc.capture.captured import Captured, Value, frozen_reads, signature
+from swdc.capture.recorder import CannotFollow, Run, Slot, Step
 from swdc.ir.options import FOLLOW
 from swdc.ir.sizes import Size
 from swdc.ir.tensors import tensors_of
@@ -151,3 +152,33 @@ class Joining:
     def _notes(self) -> tuple[str, ...]:
         still = [leaf for s in self.one.steps if not s.learns for leaf in pytree.tree_leaves((s.args, s.kwargs))]
         return frozen_reads(self.model, [s.key for s in still if isinstance(s, Slot) and s.kind == "tensor"])
+
+
+def check_witness(one: Run, other: Run, witness: Run) -> None:
+    """Raise ``CannotFollow`` unless a run did what the two others tell of its batch."""
+    if not bears_witness(one, other, witness, lambda step: (step.args, step.kwargs)):
+        raise CannotFollow(f"the model does something else for a batch of {witness.batch}")
+
+
+def bears_witness(one: Run, other: Run, witness: Run, said: Callable[[Step], Any]) -> bool:
+    """Whether a run did what the two others tell of its batch; ``said`` gives what counts of a step's arguments."""
+
+    def told(a: Any, b: Any) -> Any:
+        return a + (b - a) // (other.batch - one.batch) * (witness.batch - one.batch)
+
+    def agree(a: Any, b: Any, c: Any) -> bool:
+        if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+            return isinstance(c, list | tuple) and len(a) == len(b) == len(c) and all(map(agree, a, b, c))
+        if isinstance(a, dict):
+            return a.keys() == b.keys() == c.keys() and all(agree(a[k], b[k], c[k]) for k in a)
+        if isinstance(a, Value):
+            return isinstance(b, Value) and isinstance(c, Value) and agree(a.shape, b.shape, c.shape)
+        if type(a) is int and type(b) is int and a != b:
+            return bool(c == told(a, b))
+        return bool(a == c or (a != a and c != c))
+
+    def all_of(run: Run) -> Any:
+        return [run.outputs, *((said(step), step.results) for step in run.steps)]
+
+    same = one.structure == witness.structure and [s.target for s in one.steps] == [s.target for s in witness.steps]
+    return same and agree(all_of(one), all_of(other), all_of(witness))
