@@ -9,12 +9,12 @@ import numpy as np
 from torch import fx
 
 from swdc.channels.labels import Channels
-from swdc.contract import Pass, PassResult
 from swdc.ir.call import Call, resolve, values_in
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import WRITES, ChannelGroup, Coupling, Frozen, Ids, Member, Reason
 from swdc.ir.program import Program
 from swdc.ops import calls
+from swdc.rewriting.contract import Pass, PassResult
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from swdc.analysis.order import arranged
 from swdc.channels.kept import Kept
-from swdc.contract import Pass, PassResult
 from swdc.costs.count import totals
-from swdc.cutting import cut, cut_tensor
 from swdc.ir.plan import Plan
 from swdc.ir.program import Origin, Program
+from swdc.rewriting.contract import Pass, PassResult
+from swdc.rewriting.cutting import cut, cut_tensor
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import torch
 from torch import fx
 
 from swdc.analysis.identities import Identities
-from swdc.contract import Pass, PassResult
 from swdc.ir.program import Program
 from swdc.ops.in_place import is_view, overwrites
-from swdc.surgery import revise
+from swdc.rewriting.contract import Pass, PassResult
+from swdc.rewriting.surgery import revise
 
 _NEEDS_LAYOUT = (
     "aten.as_strided.default", "aten.view.default", "aten.view.dtype", "aten.view_as_complex.default",

@@ -8,13 +8,13 @@ from typing import Any
 from torch import fx
 from torch.fx.graph import _PyTreeCodeGen
 
-from swdc.contract import Pass, PassResult
 from swdc.errors import PassError
 from swdc.ir.program import Program
 from swdc.ir.results import narrowed
 from swdc.onnx_signature import is_tensor, output_names
 from swdc.ops.in_place import overwrites
-from swdc.surgery import revise, still_standing
+from swdc.rewriting.contract import Pass, PassResult
+from swdc.rewriting.surgery import revise, still_standing
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from swdc.contract import Pass, PassResult
 from swdc.errors import PassError
 from swdc.ir.program import Program
 from swdc.ir.tensors import need_values
-from swdc.surgery import revise
+from swdc.rewriting.contract import Pass, PassResult
+from swdc.rewriting.surgery import revise
 
 _BITS = {torch.float32: torch.int32, torch.float64: torch.int64, torch.bfloat16: torch.int16}
 """Integers as wide as each type. What is stored as float16 is not among them: CPUs compute with it in float32, where

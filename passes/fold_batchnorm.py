@@ -10,7 +10,15 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from swdc.affine import (
+from swdc.errors import PassError
+from swdc.ir.call import Call, Ref
+from swdc.ir.graph import DTYPE
+from swdc.ir.program import Program
+from swdc.ir.tensors import need_values
+from swdc.ops import calls
+from swdc.ops.in_place import overwrites
+from swdc.ops.norms_per_channel import affine_in_evaluation
+from swdc.rewriting.affine import (
     Affine,
     affine_then_layer,
     affine_then_norm,
@@ -20,16 +28,8 @@ from swdc.affine import (
     readers,
     reads_borders,
 )
-from swdc.contract import Pass, PassResult
-from swdc.errors import PassError
-from swdc.ir.call import Call, Ref
-from swdc.ir.graph import DTYPE
-from swdc.ir.program import Program
-from swdc.ir.tensors import need_values
-from swdc.ops import calls
-from swdc.ops.in_place import overwrites
-from swdc.ops.norms_per_channel import affine_in_evaluation
-from swdc.surgery import name_of_new, revise
+from swdc.rewriting.contract import Pass, PassResult
+from swdc.rewriting.surgery import name_of_new, revise
 
 NOTE = "batch norms were folded, so that it computes the same in evaluation only; do not train it"
 

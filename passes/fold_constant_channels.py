@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swdc.contract import Pass, PassResult
 from swdc.costs.count import totals
-from swdc.cutting import fold
 from swdc.ir.plan import Plan
 from swdc.ir.program import Origin, Program
+from swdc.rewriting.contract import Pass, PassResult
+from swdc.rewriting.cutting import fold
 
 
 @dataclass(frozen=True)

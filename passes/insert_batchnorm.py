@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from swdc.contract import Pass, PassResult
 from swdc.errors import PassError
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, copy_graph, unused
 from swdc.ir.program import Program
+from swdc.rewriting.contract import Pass, PassResult
 
 _SUMS = ("aten.add.Tensor",)
 _NORMS: dict[int, type[nn.Module]] = {2: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}

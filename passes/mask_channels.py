@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from swdc.contract import Pass, PassResult
 from swdc.costs.count import totals
 from swdc.ir.groups import WRITES
 from swdc.ir.plan import Plan
 from swdc.ir.program import Origin, Program
+from swdc.rewriting.contract import Pass, PassResult
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from torch import fx, nn
 from swdc.analysis.constants import Carried, Constants
 from swdc.channels.kept import Kept
 from swdc.channels.residual import CHANNELS, SUM
-from swdc.contract import Pass, PassResult, find_pass
-from swdc.cutting import cut, cut_tensor, fold
 from swdc.ir.call import Call, Ref
 from swdc.ir.graph import SHAPE, unused
 from swdc.ir.groups import Bools, Coupling
 from swdc.ir.program import Program
 from swdc.ops import calls
-from swdc.surgery import revise
+from swdc.rewriting.contract import Pass, PassResult, find_pass
+from swdc.rewriting.cutting import cut, cut_tensor, fold
+from swdc.rewriting.surgery import revise
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from swdc.contract import Pass, PassResult
 from swdc.errors import PassError
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.ir.samples import relative_error, sample_inputs
 from swdc.ops import Leaf, Operator, calls
-from swdc.surgery import rebuild
+from swdc.rewriting.contract import Pass, PassResult
+from swdc.rewriting.surgery import rebuild
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,18 @@ from swdc.artifact import load, save
 from swdc.capture.trace import trace
 from swdc.checkpoint import Checkpoint
 from swdc.costs.count import Count, count
-from swdc.deployment import deploy
 from swdc.errors import SwdcError
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.onnx import OnnxReport, export_onnx
 from swdc.ops import Operator, register
-from swdc.rewrite import insert_batchnorm, mask, relax_norms, slim
+from swdc.rewriting.deploy import deploy
+from swdc.rewriting.rewrites import insert_batchnorm, mask, relax_norms, slim
+from swdc.rewriting.verify import Certificate, verify
 from swdc.sparsity.planning import plan
 from swdc.sparsity.swd import SWD
 from swdc.streaming import slim_checkpoint
 from swdc.transplanting import transplant
-from swdc.verify import Certificate, verify
 
 __version__ = "0.1.0"
 

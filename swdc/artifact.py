@@ -19,8 +19,8 @@ from swdc.graph_json import decode_program, encode_program
 from swdc.ir.plan import Plan
 from swdc.ir.program import Origin, Program
 from swdc.ir.tensors import need_values
+from swdc.rewriting.verify import Certificate, check_certificate
 from swdc.tensor_files import assemble, load_tensors, save_tensors, table_of
-from swdc.verify import Certificate, check_certificate
 
 GRAPH = "graph.json"
 WEIGHTS = "weights.safetensors"

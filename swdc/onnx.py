@@ -14,7 +14,6 @@ import onnx
 import torch
 
 from swdc.costs.count import totals
-from swdc.deployment import deploy as deployed_program
 from swdc.errors import ExportError
 from swdc.ir.options import RECORD
 from swdc.ir.program import Program
@@ -22,8 +21,9 @@ from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
 from swdc.ir.tensors import need_values
 from swdc.onnx_count import MacsCheck, check_macs
 from swdc.onnx_exporter import exported, in_float32, innermost, optimize, save
+from swdc.rewriting.deploy import deploy as deployed_program
+from swdc.rewriting.verify import Certificate, check_certificate
 from swdc.runtime import feed, latencies_ms, latency_ms, open_session, run_onnx, run_session
-from swdc.verify import Certificate, check_certificate
 
 __all__ = ["OnnxReport", "Stage", "export_onnx", "latency_ms", "run_onnx"]
 

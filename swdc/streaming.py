@@ -18,7 +18,7 @@ from swdc.errors import PlanError
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.values import Values
-from swdc.rewrite import slim
+from swdc.rewriting.rewrites import slim
 from swdc.shards import SHARD_BYTES, Described, write_shards
 from swdc.tape import Tape
 from swdc.tensor_files import save_tensors

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import swdc
-from swdc.contract import ENTRY_POINTS, Pass, find_pass, pass_names
 from swdc.errors import SwdcError
+from swdc.rewriting.contract import ENTRY_POINTS, Pass, find_pass, pass_names
 
 ROOT = Path(__file__).parent.parent
 PASSES = sorted(p for p in (ROOT / "passes").glob("*.py") if p.stem != "__init__")

@@ -13,13 +13,14 @@ from torch import nn
 
 import swdc
 from passes.fold_batchnorm import NOTE
-from swdc import contract, deployment
-from swdc.contract import Pass, PassResult
 from swdc.errors import PassError, VerificationError
 from swdc.ir.options import RECORD
 from swdc.ir.program import Program
 from swdc.ir.samples import flat_outputs
-from swdc.surgery import revise
+from swdc.rewriting import contract
+from swdc.rewriting import deploy as deployment
+from swdc.rewriting.contract import Pass, PassResult
+from swdc.rewriting.surgery import revise
 from tests.support import Function, assert_equal, assert_same, conv, image, operators, randomise, text, traced
 
 

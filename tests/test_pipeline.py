@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import pytest
 from torch import nn
 
-from swdc.contract import Pass, PassResult
 from swdc.errors import PassError
 from swdc.ir.program import Program
-from swdc.pipeline import run, run_to_fixpoint
-from swdc.surgery import revise
+from swdc.rewriting.contract import Pass, PassResult
+from swdc.rewriting.pipeline import run, run_to_fixpoint
+from swdc.rewriting.surgery import revise
 from tests.support import image, operators, traced
 
 

@@ -15,8 +15,9 @@ import swdc
 from swdc.channels.labels import Channels
 from swdc.errors import InputError, PassError
 from swdc.ir.call import Call
-from swdc.ir.program import Program, check, operators_changed
+from swdc.ir.program import Program, operators_changed
 from swdc.ops import base
+from swdc.rewriting.pipeline import check
 from tests.support import Function, assert_equal, certified, conv, image, random_plan, randomise, traced
 
 COPIES: dict[str, Callable[[Program], Program]] = {"clone": Program.clone, "deepcopy": copy.deepcopy}

@@ -13,10 +13,10 @@ from torch import nn
 from swdc.bench.catalogue import entry
 from swdc.bench.pace import REPEATS, paired, total
 from swdc.capture.trace import trace
-from swdc.contract import find_pass
 from swdc.costs.clock import no_collection, one_thread
 from swdc.ir.program import Program
 from swdc.packages import package
+from swdc.rewriting.contract import find_pass
 
 NETWORKS = ("resnet50", "densenet121", "mobilenet_v2", "efficientnet_b0")
 SIDE = 224

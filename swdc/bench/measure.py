@@ -32,11 +32,11 @@ from swdc.ir.program import Program
 from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
 from swdc.ir.tensors import tensors_of
 from swdc.onnx import export_onnx
-from swdc.rewrite import mask, slim
+from swdc.rewriting.rewrites import mask, slim
+from swdc.rewriting.verify import LEAST_EFFECT, TOLERANCE, verify
 from swdc.sparsity.budgets import Budget
 from swdc.sparsity.planning import plan
 from swdc.transplanting import transplant
-from swdc.verify import LEAST_EFFECT, TOLERANCE, verify
 
 BATCHES = (1, 2, 5)
 FLOAT32_TOLERANCE = 1e-3

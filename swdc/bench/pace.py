@@ -14,7 +14,7 @@ from torch import nn
 
 from swdc.capture.trace import trace
 from swdc.costs.clock import no_collection
-from swdc.rewrite import slim
+from swdc.rewriting.rewrites import slim
 from swdc.sparsity.planning import plan
 
 OURS = ("capture", "analysis", "plan", "slim")

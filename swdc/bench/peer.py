@@ -24,7 +24,7 @@ from swdc.bench.randomise import random_network
 from swdc.errors import brief
 from swdc.ir.samples import flat_outputs, relative_error
 from swdc.packages import package
-from swdc.verify import TOLERANCE
+from swdc.rewriting.verify import TOLERANCE
 
 SECONDS = 90.0
 """What the peer may take to build and prune."""

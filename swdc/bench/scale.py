@@ -15,7 +15,7 @@ from swdc.bench.process import peak_of_torch, run
 from swdc.capture.trace import trace
 from swdc.costs.count import count
 from swdc.errors import CommandError
-from swdc.rewrite import slim
+from swdc.rewriting.rewrites import slim
 from swdc.sparsity.planning import plan
 
 TOKENS = 16

@@ -18,7 +18,7 @@ from swdc.capture.trace import trace
 from swdc.costs.clock import one_thread
 from swdc.ir.program import Program
 from swdc.onnx import export_onnx
-from swdc.pipeline import apply
+from swdc.rewriting.pipeline import apply
 
 DECAYED = 1e-40
 """What a weight has decayed to; the smallest normal number of float32 is 1.2e-38."""

@@ -15,9 +15,9 @@ from swdc.bench.peer import magnitude_pruner
 from swdc.bench.randomise import random_network
 from swdc.capture.trace import trace
 from swdc.costs.count import count
-from swdc.deployment import deploy
 from swdc.ir.program import Program
-from swdc.rewrite import slim
+from swdc.rewriting.deploy import deploy
+from swdc.rewriting.rewrites import slim
 from swdc.sparsity.planning import plan
 
 BUDGET = "macs"

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from swdc.capture.trace import trace
-from swdc.rewrite import mask, slim
+from swdc.rewriting.rewrites import mask, slim
 from swdc.sparsity.planning import plan
 
 

@@ -12,7 +12,7 @@ from swdc.cli.options import JsonOption, SeedOption, TracebackOption
 from swdc.cli.output import NOT_AS_ASKED, Output, reported
 from swdc.cli.progress import progress_bar
 from swdc.demo.run import run_demo
-from swdc.verify import Certificate
+from swdc.rewriting.verify import Certificate
 
 OutOption = Annotated[
     Path,

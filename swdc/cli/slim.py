@@ -35,11 +35,11 @@ from swdc.errors import CommandError
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.onnx import export_onnx
-from swdc.rewrite import insert_batchnorm, mask
-from swdc.rewrite import slim as cut
+from swdc.rewriting.rewrites import insert_batchnorm, mask
+from swdc.rewriting.rewrites import slim as cut
+from swdc.rewriting.verify import verify
 from swdc.sparsity.planning import plan
 from swdc.streaming import slim_checkpoint
-from swdc.verify import verify
 
 PLAN_PANEL = "What goes"
 """Where ``--help`` lists the options that make the plan."""

@@ -19,10 +19,10 @@ from swdc.demo.scenes import Scene, scene
 from swdc.ir.program import Program
 from swdc.ir.samples import sample_inputs
 from swdc.onnx import export_onnx
-from swdc.rewrite import mask, slim
+from swdc.rewriting.rewrites import mask, slim
+from swdc.rewriting.verify import Certificate, verify
 from swdc.runtime import latency_ms
 from swdc.sparsity.swd import SWD
-from swdc.verify import Certificate, verify
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""

@@ -13,7 +13,7 @@ from swdc.capture.trace import trace
 from swdc.errors import CommandError
 from swdc.ir.program import Program
 from swdc.networks import resnet20
-from swdc.rewrite import insert_batchnorm
+from swdc.rewriting.rewrites import insert_batchnorm
 
 
 class Scene(Protocol):

@@ -13,14 +13,14 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from swdc.contract import find_pass
-from swdc.errors import InputError, PassError, PlanError
+from swdc.errors import InputError, PlanError
 from swdc.ir.distributed import plain_name
 from swdc.ir.explanation import Explanation, explain
 from swdc.ir.graph import SHAPE, copy_graph, describe
 from swdc.ir.groups import ChannelGroup, Coupling, Frozen
 from swdc.ir.options import HEADS, POLICIES, TIED
 from swdc.ir.tensors import tensors_of
+from swdc.rewriting.contract import find_pass
 
 if TYPE_CHECKING:
     from swdc.ir.plan import Plan
@@ -305,20 +305,6 @@ class Program(fx.GraphModule):
                     f"expected {node.name} of shape {describe(shape)}, got {tuple(value.shape)}; give inputs of that "
                     f"shape, or trace the model again with these"
                 ) from error
-
-
-def check(program: Program) -> None:
-    """Verify the invariants of a program; ``PassError`` names the first that does not hold."""
-    tensors = program.tensors
-    for node in program.graph.nodes:
-        if node.op == "get_attr" and str(node.target) not in tensors:
-            raise PassError(f"expected a tensor {node.target!r} for node {node.name}, the program has none")
-        if node.op in ("call_function", "call_module") and SHAPE not in node.meta:
-            raise PassError(f"expected a shape on node {node.name} ({node.target}); set node.meta['{SHAPE}']")
-    try:
-        program.graph.lint()
-    except (RuntimeError, ValueError) as error:
-        raise PassError(f"expected a well-formed graph: {error}") from error
 
 
 def _named(target: Any) -> str:

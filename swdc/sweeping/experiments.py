@@ -38,7 +38,7 @@ def _scene(name: str, a_min: float, a_max: float, target: float, seed: int, epoc
     from swdc.costs.clock import one_thread
     from swdc.demo.run import train
     from swdc.demo.scenes import scene
-    from swdc.rewrite import mask
+    from swdc.rewriting.rewrites import mask
 
     with one_thread():
         act = scene(name, seed)

@@ -18,7 +18,7 @@ from swdc.ir.plan import Plan
 from swdc.ir.precision import default_dtype
 from swdc.ir.program import Program
 from swdc.ir.tensors import tensors_of
-from swdc.rewrite import mask, slim
+from swdc.rewriting.rewrites import mask, slim
 from swdc.transplanting.installing import put_tensors
 from swdc.transplanting.widening import Tensors, wide_inputs
 

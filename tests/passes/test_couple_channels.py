@@ -16,7 +16,7 @@ import swdc
 from passes.couple_channels import CoupleChannels
 from swdc.ir.groups import READS, STATISTIC, WRITES
 from swdc.ir.program import Program
-from swdc.pipeline import apply, run
+from swdc.rewriting.pipeline import apply, run
 from tests.support import Function, conv, image, text, traced
 
 

@@ -13,7 +13,7 @@ import swdc
 from passes.eliminate_dead_channels import EliminateDeadChannels
 from swdc.errors import PassError
 from swdc.ir.program import Program
-from swdc.pipeline import run
+from swdc.rewriting.pipeline import run
 from tests.support import (
     Function,
     assert_equal,

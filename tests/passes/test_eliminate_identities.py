@@ -12,9 +12,9 @@ from torch import nn
 
 import swdc
 from passes.eliminate_identities import EliminateIdentities
-from swdc.contract import PassResult
 from swdc.ir.program import Program
-from swdc.pipeline import apply, run
+from swdc.rewriting.contract import PassResult
+from swdc.rewriting.pipeline import apply, run
 from tests.support import Function, assert_equal, conv, image, operators, text, traced
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* keeps its evaluation mode in training:UserWarning")

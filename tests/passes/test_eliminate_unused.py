@@ -12,11 +12,11 @@ from torch import nn
 
 import swdc
 from passes.eliminate_unused import EliminateUnused
-from swdc.contract import PassResult
 from swdc.errors import PassError
 from swdc.ir.program import Program
 from swdc.ir.samples import flat_outputs
-from swdc.pipeline import apply, run
+from swdc.rewriting.contract import PassResult
+from swdc.rewriting.pipeline import apply, run
 from tests.support import Function, assert_equal, conv, image, operators, text, traced
 
 X = image(2, 3, 8, 8)

@@ -12,7 +12,7 @@ import swdc
 from passes.flush_subnormals import FlushSubnormals
 from swdc.errors import PassError
 from swdc.ir.program import Program
-from swdc.pipeline import apply, run
+from swdc.rewriting.pipeline import apply, run
 from tests.support import Function, assert_equal, image, text, traced
 
 X = image(2, 3).float()

@@ -12,10 +12,10 @@ from torch import nn
 
 import swdc
 from passes.fold_batchnorm import NOTE, FoldBatchnorm
-from swdc.contract import PassResult
 from swdc.errors import PassError
 from swdc.ir.program import Program
-from swdc.pipeline import apply, run
+from swdc.rewriting.contract import PassResult
+from swdc.rewriting.pipeline import apply, run
 from tests.support import Function, assert_equal, assert_same, conv, image, operators, randomise, text, traced
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* keeps its evaluation mode in training:UserWarning")

@@ -12,7 +12,7 @@ import swdc
 from passes.eliminate_dead_channels import EliminateDeadChannels
 from passes.fold_constant_channels import FoldConstantChannels
 from swdc.errors import PassError
-from swdc.pipeline import run
+from swdc.rewriting.pipeline import run
 from tests.support import Function, assert_same, certified, conv, image, plan_of, text, traced
 
 X = image(2, 5)

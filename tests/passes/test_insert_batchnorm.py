@@ -14,7 +14,7 @@ from passes.insert_batchnorm import InsertBatchnorm
 from swdc.errors import PassError
 from swdc.ir.program import Program
 from swdc.networks import resnet20
-from swdc.pipeline import apply, run
+from swdc.rewriting.pipeline import apply, run
 from tests.support import Function, assert_same, certified, conv, image, operators, text, traced
 
 

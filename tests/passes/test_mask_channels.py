@@ -12,7 +12,7 @@ import swdc
 from passes.mask_channels import MaskChannels
 from swdc.errors import PlanError
 from swdc.ir.program import Program
-from swdc.pipeline import run
+from swdc.rewriting.pipeline import run
 from tests.support import assert_equal, conv, image, plan_of, text, traced
 
 

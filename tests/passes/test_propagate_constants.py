@@ -17,7 +17,7 @@ from passes.propagate_constants import PropagateConstants
 from swdc.bench.randomise import calibrate_
 from swdc.ir.program import Program
 from swdc.networks import resnet20
-from swdc.pipeline import run, run_to_fixpoint
+from swdc.rewriting.pipeline import run, run_to_fixpoint
 from tests.support import Function, assert_same, conv, image, operators, randomise, text, traced
 
 

@@ -16,7 +16,7 @@ from passes.relax_norms import RelaxNorms
 from swdc.ir.program import Program
 from swdc.ir.samples import relative_error
 from swdc.ops import statistics
-from swdc.pipeline import run
+from swdc.rewriting.pipeline import run
 from tests.support import Function, assert_same, certified, conv, image, operators, plan_of, text, traced
 
 KEPT = [0, 2, 3]

@@ -29,11 +29,11 @@ from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
 from swdc.ops import calls
-from swdc.rewrite import insert_batchnorm, mask, slim
+from swdc.rewriting.rewrites import insert_batchnorm, mask, slim
+from swdc.rewriting.verify import LEAST_EFFECT, TOLERANCE, verify
 from swdc.sparsity.budgets import BUDGETS, Budget
 from swdc.sparsity.planning import plan
 from swdc.transplanting import transplant
-from swdc.verify import LEAST_EFFECT, TOLERANCE, verify
 
 CAPTURED_ALIKE = 1e-12
 """The largest relative error between a model and its program in float64."""

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import torch
 
-from swdc.contract import find_pass
 from swdc.errors import PlanError
 from swdc.ir.options import TIED
 from swdc.ir.program import Program
 from swdc.ir.tensors import need_values
-from swdc.pipeline import apply, run
+from swdc.rewriting.contract import find_pass
+from swdc.rewriting.pipeline import apply, run
 from swdc.sparsity.planning import plan
 from swdc.sparsity.rounding import RoundTo
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 
-from swdc.contract import find_pass
 from swdc.errors import PlanError
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.tensors import is_meta, need_whole
-from swdc.pipeline import apply, run
+from swdc.rewriting.contract import find_pass
+from swdc.rewriting.pipeline import apply, run
 
 SLIM_PIPELINE = ("fold-constant-channels", "eliminate-dead-channels")
 

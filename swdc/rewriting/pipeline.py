@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from swdc.contract import Pass, PassResult, find_pass
 from swdc.errors import PassError, SwdcError
-from swdc.ir.program import Program, check
+from swdc.ir.graph import SHAPE
+from swdc.ir.program import Program
+from swdc.rewriting.contract import Pass, PassResult, find_pass
+from swdc.rewriting.pipeline import check
 
 ROUNDS = 100
 """Passes that still modify a program after so many rounds undo each other's work."""
@@ -74,3 +76,17 @@ def _check_order(passes: Sequence[Pass]) -> None:
 def apply(program: Program, name: str, **options: object) -> Program:
     """Apply one installed pass by name, and return the program."""
     return run(program, [find_pass(name)(**options)]).program
+
+
+def check(program: Program) -> None:
+    """Verify the invariants of a program; ``PassError`` names the first that does not hold."""
+    tensors = program.tensors
+    for node in program.graph.nodes:
+        if node.op == "get_attr" and str(node.target) not in tensors:
+            raise PassError(f"expected a tensor {node.target!r} for node {node.name}, the program has none")
+        if node.op in ("call_function", "call_module") and SHAPE not in node.meta:
+            raise PassError(f"expected a shape on node {node.name} ({node.target}); set node.meta['{SHAPE}']")
+    try:
+        program.graph.lint()
+    except (RuntimeError, ValueError) as error:
+        raise PassError(f"expected a well-formed graph: {error}") from error
