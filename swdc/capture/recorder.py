@@ -15,7 +15,6 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from swdc.capture.captured import Value, user_line
-from swdc.capture.recorder import CannotFollow, Run, Slot, Step
 from swdc.ir.tensors import tensors_of
 
 _COUNTER = "num_batches_tracked"

@@ -25,7 +25,6 @@ from swdc.capture.probe import branches_on_findings
 from swdc.capture.raising import Raising, shape_of_value
 from swdc.capture.record import record
 from swdc.capture.restore import PutBack, buffers_kept, restored
-from swdc.capture.trace import collection_paused
 from swdc.capture.training_differences import training_differences
 from swdc.errors import TraceError
 from swdc.ir.options import FACTORS, HEADS, POLICIES, TIED

@@ -8,7 +8,6 @@ from swdc.errors import PassError, SwdcError
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.rewriting.contract import Pass, PassResult, find_pass
-from swdc.rewriting.pipeline import check
 
 ROUNDS = 100
 """Passes that still modify a program after so many rounds undo each other's work."""
