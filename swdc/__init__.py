@@ -12,7 +12,7 @@ from swdc.ops import Operator, register
 from swdc.rewriting.deploy import deploy
 from swdc.rewriting.rewrites import insert_batchnorm, mask, relax_norms, slim
 from swdc.rewriting.verify import Certificate, verify
-from swdc.sparsity.planning import plan
+from swdc.sparsity.planning.plan import plan
 from swdc.sparsity.swd import SWD
 from swdc.streaming import slim_checkpoint
 from swdc.transplanting import transplant

@@ -15,8 +15,8 @@ from swdc.bench.entry import Entry
 from swdc.bench.randomise import random_network
 from swdc.costs.latency import MeasuredTable
 from swdc.runtime import latencies_ms
-from swdc.sparsity.criteria import l2
-from swdc.sparsity.latency import Latency
+from swdc.sparsity.planning.criteria import l2
+from swdc.sparsity.planning.latency import Latency
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--network", default="resnet50", help="one of torchvision.models")

@@ -34,8 +34,8 @@ from swdc.ir.tensors import tensors_of
 from swdc.onnx import export_onnx
 from swdc.rewriting.rewrites import mask, slim
 from swdc.rewriting.verify import LEAST_EFFECT, TOLERANCE, verify
-from swdc.sparsity.budgets import Budget
-from swdc.sparsity.planning import plan
+from swdc.sparsity.planning.budgets import Budget
+from swdc.sparsity.planning.plan import plan
 from swdc.transplanting import transplant
 
 BATCHES = (1, 2, 5)

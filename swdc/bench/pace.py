@@ -15,7 +15,7 @@ from torch import nn
 from swdc.capture.trace import trace
 from swdc.costs.clock import no_collection
 from swdc.rewriting.rewrites import slim
-from swdc.sparsity.planning import plan
+from swdc.sparsity.planning.plan import plan
 
 OURS = ("capture", "analysis", "plan", "slim")
 PEERS = ("build", "prune")

@@ -16,7 +16,7 @@ from swdc.capture.trace import trace
 from swdc.costs.count import count
 from swdc.errors import CommandError
 from swdc.rewriting.rewrites import slim
-from swdc.sparsity.planning import plan
+from swdc.sparsity.planning.plan import plan
 
 TOKENS = 16
 

@@ -28,7 +28,7 @@ from swdc.onnx import export_onnx
 from swdc.rewriting.deploy import deploy
 from swdc.rewriting.rewrites import mask, slim
 from swdc.rewriting.verify import verify
-from swdc.sparsity.planning import plan
+from swdc.sparsity.planning.plan import plan
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "resnet20-64": partial(resnet20, width=64),

@@ -18,7 +18,7 @@ from swdc.costs.count import count
 from swdc.ir.program import Program
 from swdc.rewriting.deploy import deploy
 from swdc.rewriting.rewrites import slim
-from swdc.sparsity.planning import plan
+from swdc.sparsity.planning.plan import plan
 
 BUDGET = "macs"
 """What the share that is left is one of."""

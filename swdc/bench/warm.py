@@ -16,7 +16,7 @@ from torch import nn
 
 from swdc.capture.trace import trace
 from swdc.rewriting.rewrites import mask, slim
-from swdc.sparsity.planning import plan
+from swdc.sparsity.planning.plan import plan
 
 
 def _exercise() -> None:

@@ -38,7 +38,7 @@ from swdc.onnx import export_onnx
 from swdc.rewriting.rewrites import insert_batchnorm, mask
 from swdc.rewriting.rewrites import slim as cut
 from swdc.rewriting.verify import verify
-from swdc.sparsity.planning import plan
+from swdc.sparsity.planning.plan import plan
 from swdc.streaming import slim_checkpoint
 
 PLAN_PANEL = "What goes"

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from swdc.errors import PlanError
 from swdc.ir.distributed import local, put_in_parts
 from swdc.ir.plan import Plan
-from swdc.sparsity.checking import check_steps
+from swdc.sparsity.arguments import check_steps
 from swdc.sparsity.gap import Gap, Metric, gap_of
 from swdc.sparsity.ownership import Ownership
 from swdc.sparsity.targets import Target, Targets

@@ -11,13 +11,13 @@ from torch import nn
 from torch.optim import Optimizer
 
 from swdc.errors import PlanError
-from swdc.sparsity.automatic import AUTO, AutomaticPenalty, course
-from swdc.sparsity.checking import check_count, check_optimizer, check_positive
+from swdc.sparsity.arguments import check_count, check_optimizer, check_positive
 from swdc.sparsity.method import Method
-from swdc.sparsity.norms import L2, Norm, find_norm
-from swdc.sparsity.penalties import GRADIENT, Penalty, penalty_of
+from swdc.sparsity.penalties.automatic import AUTO, AutomaticPenalty, course
+from swdc.sparsity.penalties.norms import L2, Norm, find_norm
+from swdc.sparsity.penalties.penalties import GRADIENT, Penalty, penalty_of
+from swdc.sparsity.penalties.schedules import SCHEDULES, Schedule, constant, exponential, find_schedule
 from swdc.sparsity.saliency import Saliency
-from swdc.sparsity.schedules import SCHEDULES, Schedule, constant, exponential, find_schedule
 from swdc.sparsity.targets import Target, targets_of
 from swdc.sparsity.targets.weights import ids_in_norms
 

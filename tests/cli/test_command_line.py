@@ -11,8 +11,8 @@ import swdc
 from swdc.cli import COMMANDS, app, main
 from swdc.cli.options import BudgetName, ConventionName, CriterionName, ScopeName
 from swdc.costs.count import CONVENTIONS
-from swdc.sparsity.criteria import CRITERIA
-from swdc.sparsity.planning import BUDGET_NAMES, SCOPES
+from swdc.sparsity.planning.criteria import CRITERIA
+from swdc.sparsity.planning.plan import BUDGET_NAMES, SCOPES
 from tests.cli.support_cli import run
 
 NAMES = ("inspect", "count", "slim", "export")

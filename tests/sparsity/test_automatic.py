@@ -14,7 +14,7 @@ import swdc
 from swdc.errors import PlanError
 from swdc.ir.program import Program
 from swdc.networks import resnet20
-from swdc.sparsity.automatic import POWER, course
+from swdc.sparsity.penalties.automatic import POWER, course
 from tests.support import assert_same, image, traced
 
 Optimizers = dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]]

@@ -12,7 +12,7 @@ from torch import nn
 import swdc
 from swdc.errors import PlanError
 from swdc.ir.program import Program
-from swdc.sparsity.budgets import BUDGETS, Budget
+from swdc.sparsity.planning.budgets import BUDGETS, Budget
 from tests.support import Function, conv, image, random_plan, traced
 
 

@@ -17,9 +17,9 @@ from swdc.errors import PlanError
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.networks import resnet20
-from swdc.sparsity.budgets import Budget
-from swdc.sparsity.criteria import Scores, l2
-from swdc.sparsity.latency import Latency
+from swdc.sparsity.planning.budgets import Budget
+from swdc.sparsity.planning.criteria import Scores, l2
+from swdc.sparsity.planning.latency import Latency
 from tests.support import conv, image, traced
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from swdc.errors import PlanError
-from swdc.sparsity.norms import L1, L2, NORMS, SMOOTH_L1, Norm, find_norm
+from swdc.sparsity.penalties.norms import L1, L2, NORMS, SMOOTH_L1, Norm, find_norm
 
 WEIGHTS = torch.tensor([-7.0, -2.1, -1.4, -0.9, -1e-3, 0.0, 1e-9, 0.5, 0.999, 1.3, 1.6, 30.0], dtype=torch.float64)
 

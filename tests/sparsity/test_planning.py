@@ -14,9 +14,9 @@ from swdc.errors import PlanError
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.networks import resnet20
-from swdc.sparsity.budgets import Budget
-from swdc.sparsity.choosing import Chooser
-from swdc.sparsity.criteria import Scores, l2
+from swdc.sparsity.planning.budgets import Budget
+from swdc.sparsity.planning.chooser import Chooser
+from swdc.sparsity.planning.criteria import Scores, l2
 from tests.support import Function, conv, group_with, image, random_plan, traced
 
 WIDTHS = (8, 4, 16)

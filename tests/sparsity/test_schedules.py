@@ -7,7 +7,7 @@ import math
 import pytest
 
 from swdc.errors import PlanError
-from swdc.sparsity.schedules import SCHEDULES, constant, cosine, exponential, find_schedule, linear
+from swdc.sparsity.penalties.schedules import SCHEDULES, constant, cosine, exponential, find_schedule, linear
 
 
 def test_by_hand() -> None:

@@ -31,8 +31,8 @@ from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
 from swdc.ops import calls
 from swdc.rewriting.rewrites import insert_batchnorm, mask, slim
 from swdc.rewriting.verify import LEAST_EFFECT, TOLERANCE, verify
-from swdc.sparsity.budgets import BUDGETS, Budget
-from swdc.sparsity.planning import plan
+from swdc.sparsity.planning.budgets import BUDGETS, Budget
+from swdc.sparsity.planning.plan import plan
 from swdc.transplanting import transplant
 
 CAPTURED_ALIKE = 1e-12

@@ -8,8 +8,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from swdc.errors import PlanError
+from swdc.sparsity.arguments import check_count, check_start, check_steps
 from swdc.sparsity.baselines.removing import Removing
-from swdc.sparsity.checking import check_count, check_start, check_steps
 
 
 class MagnitudePruning(Removing):

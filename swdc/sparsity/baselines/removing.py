@@ -13,11 +13,11 @@ from swdc.ir.distributed import put_in_parts
 from swdc.ir.groups import WRITES
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
+from swdc.sparsity.arguments import check_optimizer
 from swdc.sparsity.baselines.held import Held, without_gone
-from swdc.sparsity.checking import check_optimizer
 from swdc.sparsity.method import Method
 from swdc.sparsity.ownership import Ownership
-from swdc.sparsity.planning import ignored_groups
+from swdc.sparsity.planning.plan import ignored_groups
 from swdc.sparsity.targets import Target, WeightTargets, targets_of
 
 

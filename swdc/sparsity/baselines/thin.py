@@ -13,8 +13,8 @@ from swdc.ir.program import Program
 from swdc.ir.tensors import need_values
 from swdc.rewriting.contract import find_pass
 from swdc.rewriting.pipeline import apply, run
-from swdc.sparsity.planning import plan
-from swdc.sparsity.rounding import RoundTo
+from swdc.sparsity.planning.plan import plan
+from swdc.sparsity.planning.rounding import RoundTo
 
 
 def thin(

@@ -12,9 +12,9 @@ from swdc.ir.groups import Bools, Ids
 from swdc.ir.options import FREE
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.sparsity.choosing import Chooser
-from swdc.sparsity.dimensions import Floats
-from swdc.sparsity.planning import ignored_groups
+from swdc.sparsity.planning.chooser import Chooser
+from swdc.sparsity.planning.dimensions import Floats
+from swdc.sparsity.planning.plan import ignored_groups
 from swdc.sparsity.saliency import Saliency, magnitude
 from swdc.sparsity.targets.base import Target
 from swdc.sparsity.targets.cut import Cut

@@ -7,8 +7,8 @@ from bisect import bisect_left
 import numpy as np
 
 from swdc.ir.groups import Bools, Ids
-from swdc.sparsity.budgets import Costs
-from swdc.sparsity.dimensions import Floats
+from swdc.sparsity.planning.budgets import Costs
+from swdc.sparsity.planning.dimensions import Floats
 
 _LEAST, _ROOM = 2.0**-7, 4
 """The least half width of the bracket as a share of the threshold, and the channels that should fit in it."""

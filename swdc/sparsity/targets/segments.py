@@ -13,10 +13,10 @@ from torch import nn
 from swdc.ir.distributed import whole
 from swdc.ir.groups import Ids, Member
 from swdc.ir.program import Program
-from swdc.sparsity.criteria import Scores
-from swdc.sparsity.dimensions import Floats
-from swdc.sparsity.lowest import not_finite
+from swdc.sparsity.planning.criteria import Scores
+from swdc.sparsity.planning.dimensions import Floats
 from swdc.sparsity.saliency import Saliency, magnitude
+from swdc.sparsity.selection.lowest import not_finite
 from swdc.sparsity.targets.scoring import Scoring
 from swdc.sparsity.targets.structures import Part
 

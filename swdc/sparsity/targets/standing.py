@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from swdc.ir.groups import Bools, Ids
-from swdc.sparsity.budgets import Costs
+from swdc.sparsity.planning.budgets import Costs
 from swdc.sparsity.targets.segments import Numbers
 
 _LARGEST = float(np.finfo(np.float64).max)

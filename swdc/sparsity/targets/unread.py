@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from swdc.ir.distributed import is_spread, whole
-from swdc.sparsity.lowest import not_finite
-from swdc.sparsity.pieces import lines
+from swdc.sparsity.selection.lowest import not_finite
+from swdc.sparsity.selection.pieces import lines
 
 
 class Unread:

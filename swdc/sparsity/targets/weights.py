@@ -13,9 +13,9 @@ from swdc.ir.distributed import whole
 from swdc.ir.groups import WRITES
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.sparsity.lowest import Lowest, Tensors
-from swdc.sparsity.planning import is_below, matching_names
+from swdc.sparsity.planning.plan import is_below, matching_names
 from swdc.sparsity.saliency import Saliency, magnitude
+from swdc.sparsity.selection.lowest import Lowest, Tensors
 from swdc.sparsity.targets.base import Target
 from swdc.sparsity.targets.scoring import Scoring
 

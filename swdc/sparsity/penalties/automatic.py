@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 from swdc.ir.distributed import Together, local
 from swdc.sparsity.method import gradient_of
 from swdc.sparsity.ownership import rates_of
-from swdc.sparsity.pieces import lines
-from swdc.sparsity.pulling import change_all_, fade_all_
-from swdc.sparsity.selecting import without
+from swdc.sparsity.penalties.pulling import change_all_, fade_all_
+from swdc.sparsity.selection.pieces import lines
+from swdc.sparsity.selection.where import without
 from swdc.sparsity.targets import Target
 
 AUTO = "auto"

@@ -12,9 +12,9 @@ import torch
 
 from swdc.errors import PlanError
 from swdc.ir.distributed import Together, is_spread, joined_like, local
-from swdc.sparsity import bitwise
-from swdc.sparsity.bracket import Array, Bracket
-from swdc.sparsity.pieces import PIECE, flat, joined, packs, parted
+from swdc.sparsity.selection import bitwise
+from swdc.sparsity.selection.bracket import Array, Bracket
+from swdc.sparsity.selection.pieces import PIECE, flat, joined, packs, parted
 
 Tensors = Mapping[str, torch.Tensor]
 FEW = 32768

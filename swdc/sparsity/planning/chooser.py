@@ -12,9 +12,9 @@ from swdc.errors import PlanError
 from swdc.ir.groups import ChannelGroup, Ids
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.sparsity.budgets import Costs
-from swdc.sparsity.criteria import Scores
-from swdc.sparsity.dimensions import Floats
+from swdc.sparsity.planning.budgets import Costs
+from swdc.sparsity.planning.criteria import Scores
+from swdc.sparsity.planning.dimensions import Floats
 
 
 class Chooser:

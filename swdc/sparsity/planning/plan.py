@@ -15,11 +15,11 @@ from swdc.ir.groups import WRITES, ChannelGroup, Ids
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.tensors import need_whole
-from swdc.sparsity.budgets import BUDGETS, Budget, Costs
-from swdc.sparsity.choosing import Chooser
-from swdc.sparsity.criteria import Criterion, Scores, find_criterion
-from swdc.sparsity.latency import LATENCY, Latency, fastest
-from swdc.sparsity.rounding import RoundTo, units_of
+from swdc.sparsity.planning.budgets import BUDGETS, Budget, Costs
+from swdc.sparsity.planning.chooser import Chooser
+from swdc.sparsity.planning.criteria import Criterion, Scores, find_criterion
+from swdc.sparsity.planning.latency import LATENCY, Latency, fastest
+from swdc.sparsity.planning.rounding import RoundTo, units_of
 
 SCOPES = ("global", "group")
 BUDGET_NAMES = (*BUDGETS, LATENCY)

@@ -13,8 +13,8 @@ from swdc.costs.latency.lowering import Quotient, Use, uses
 from swdc.costs.latency.table import LatencyTable
 from swdc.ir.groups import Ids
 from swdc.ir.program import Program
-from swdc.sparsity.choosing import Chooser
-from swdc.sparsity.dimensions import Dimensions, Floats
+from swdc.sparsity.planning.chooser import Chooser
+from swdc.sparsity.planning.dimensions import Dimensions, Floats
 
 LATENCY = "latency"
 _LOOK_AHEAD = 32

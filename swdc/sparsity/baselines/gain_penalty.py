@@ -10,9 +10,9 @@ from torch import nn
 from swdc.errors import PlanError
 from swdc.ir.program import Program
 from swdc.sparsity.method import gradient_of
-from swdc.sparsity.norms import Norm, find_norm
-from swdc.sparsity.planning import ignored_groups
-from swdc.sparsity.pulling import pull_
+from swdc.sparsity.penalties.norms import Norm, find_norm
+from swdc.sparsity.penalties.pulling import pull_
+from swdc.sparsity.planning.plan import ignored_groups
 from swdc.sparsity.targets import Target
 from swdc.sparsity.targets.structures import CHANNELS, parts_of
 

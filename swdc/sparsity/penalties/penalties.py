@@ -10,10 +10,10 @@ import torch
 from torch.optim import ASGD, SGD, Optimizer
 
 from swdc.errors import PlanError
-from swdc.sparsity.checking import check_optimizer
-from swdc.sparsity.norms import Norm
+from swdc.sparsity.arguments import check_optimizer
 from swdc.sparsity.ownership import rates_of
-from swdc.sparsity.pulling import Pull, change_all_
+from swdc.sparsity.penalties.norms import Norm
+from swdc.sparsity.penalties.pulling import Pull, change_all_
 from swdc.sparsity.targets import Target
 
 GRADIENT, PROXIMAL = "gradient", "proximal"

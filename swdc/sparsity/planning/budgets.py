@@ -16,7 +16,7 @@ from swdc.ir.call import Ref
 from swdc.ir.groups import Ids
 from swdc.ir.program import Program
 from swdc.ops import calls
-from swdc.sparsity.dimensions import ONE, Dimensions
+from swdc.sparsity.planning.dimensions import ONE, Dimensions
 
 BUDGETS = ("channels", "parameters", "operations", "macs")
 Term = tuple[int, list[int]]

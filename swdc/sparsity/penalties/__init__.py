@@ -1,0 +1,1 @@
+"""What pulls: the penalties of SWD, their norms and schedules."""

@@ -1,0 +1,1 @@
+"""Plans: which channels stay, by a criterion and a budget."""

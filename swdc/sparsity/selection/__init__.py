@@ -1,0 +1,1 @@
+"""The k-th smallest of many numbers."""
