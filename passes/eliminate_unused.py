@@ -10,8 +10,7 @@ from torch.fx.graph import _PyTreeCodeGen
 
 from swdc.errors import PassError
 from swdc.ir.program import Program
-from swdc.ir.results import narrowed
-from swdc.onnx_signature import is_tensor, output_names
+from swdc.ir.results import is_tensor, narrowed, output_names
 from swdc.ops.in_place import overwrites
 from swdc.rewriting.contract import Pass, PassResult
 from swdc.rewriting.surgery import revise, still_standing

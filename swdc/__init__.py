@@ -1,21 +1,21 @@
 """swdc: a model-surgery compiler for PyTorch in which pruning is dead-code elimination."""
 
-from swdc.artifact import load, save
 from swdc.capture.trace import trace
-from swdc.checkpoint import Checkpoint
 from swdc.costs.count import Count, count
 from swdc.errors import SwdcError
+from swdc.export.folder.save import load, save
+from swdc.export.onnx.export import OnnxReport, export_onnx
+from swdc.export.storage.reading import Checkpoint
+from swdc.export.streaming.slim_checkpoint import slim_checkpoint
+from swdc.export.transplanting import transplant
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.onnx import OnnxReport, export_onnx
 from swdc.ops import Operator, register
 from swdc.rewriting.deploy import deploy
 from swdc.rewriting.rewrites import insert_batchnorm, mask, relax_norms, slim
 from swdc.rewriting.verify import Certificate, verify
 from swdc.sparsity.planning.plan import plan
 from swdc.sparsity.swd import SWD
-from swdc.streaming import slim_checkpoint
-from swdc.transplanting import transplant
 
 __version__ = "0.1.0"
 

@@ -19,12 +19,19 @@ from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 import swdc
-from swdc.artifact import load_certificate
 from swdc.errors import ArtifactError
+from swdc.export.folder.json_values import (
+    decode,
+    decode_structure,
+    decode_target,
+    encode,
+    encode_structure,
+    encode_target,
+)
+from swdc.export.folder.save import load_certificate
 from swdc.ir.call import Ref
 from swdc.ir.program import Program
 from swdc.ir.sizes import parse
-from swdc.json_values import decode, decode_structure, decode_target, encode, encode_structure, encode_target
 from tests.support import certified, image, random_plan, randomise, traced
 
 with warnings.catch_warnings():
@@ -392,7 +399,9 @@ def test_other_files_are_never_lost(program: Program, folder: Path, tmp_path: Pa
     assert [file.name for file in tmp_path.iterdir()] == ["saved"]
 
 
-@pytest.mark.parametrize("step", ["swdc.artifact.save_tensors", "swdc.artifact.seal", "swdc.folders._replace"])
+@pytest.mark.parametrize(
+    "step", ["swdc.export.folder.save.save_tensors", "swdc.artifact.seal", "swdc.folders._replace"]
+)
 def test_a_failed_save_leaves_the_old_folder(
     step: str, program: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -416,7 +425,7 @@ def test_a_failed_move_brings_the_old_folder_back(
             raise OSError("busy")
         rename(source, target)
 
-    monkeypatch.setattr("swdc.folders.os.rename", fail_once)
+    monkeypatch.setattr("swdc.export.storage.folders.os.rename", fail_once)
     with pytest.raises(OSError, match="busy"):
         swdc.save(swdc.slim(program, random_plan(program)), folder)
     assert_same(program, swdc.load(folder))

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import swdc
-from swdc.checkpoint import DTYPES, INDEX, is_sharded
 from swdc.errors import ArtifactError
-from swdc.shards import Described, write_shards
+from swdc.export.storage.reading import DTYPES, INDEX, is_sharded
+from swdc.export.storage.writing import Described, write_shards
 
 
 def tensors() -> dict[str, torch.Tensor]:

@@ -20,9 +20,9 @@ from torch.nn import functional
 
 import swdc
 from swdc.errors import ExportError
+from swdc.export.onnx.export import OnnxReport, latency_ms, run_onnx
 from swdc.ir.program import Program
 from swdc.ir.samples import relative_error, sample_inputs
-from swdc.onnx import OnnxReport, latency_ms, run_onnx
 from tests.support import random_plan, randomise
 
 with warnings.catch_warnings():
@@ -288,7 +288,7 @@ def _fail(made: Any, program: Program) -> None:
 def test_what_the_optimizer_breaks_is_not_kept(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: Any, reason: str
 ) -> None:
-    monkeypatch.setattr("swdc.onnx.optimize", optimizer)
+    monkeypatch.setattr("swdc.export.onnx.export.optimize", optimizer)
     report = swdc.export_onnx(program, tmp_path / "net.onnx", deploy=True)
     exported, optimized = report.stages
     assert (exported.kept, optimized.kept) == (True, False)
@@ -304,7 +304,7 @@ def test_a_deployment_that_differs_leaves_no_file(
     other = traced(convnet(), torch.randn(1, 3, 8, 8)).clone()
     with torch.no_grad():
         next(other.parameters()).mul_(2)
-    monkeypatch.setattr("swdc.onnx.deployed_program", lambda program: other)
+    monkeypatch.setattr("swdc.export.onnx.export.deployed_program", lambda program: other)
     with pytest.raises(ExportError, match="within a relative error"):
         swdc.export_onnx(program, tmp_path / "net.onnx", deploy=True)
     assert not list(tmp_path.iterdir())
@@ -356,7 +356,7 @@ def test_a_difference_is_an_error_and_leaves_the_earlier_file(
 ) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(b"earlier")
-    monkeypatch.setattr("swdc.onnx.feed", _other_inputs)
+    monkeypatch.setattr("swdc.export.onnx.export.feed", _other_inputs)
     with pytest.raises(ExportError, match=r"within a relative error of 1\.0e-04 in onnxruntime, got .* at batch 2"):
         swdc.export_onnx(program, path, batches=(2,))
     assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper
 from torch import nn
 
 import swdc
-from swdc.onnx_count import MacsCheck, check_macs
-from swdc.onnx_nodes import count_nodes
+from swdc.export.onnx.count import MacsCheck, check_macs
+from swdc.export.onnx.nodes import count_nodes
 from tests.support import randomise
 
 

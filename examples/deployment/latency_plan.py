@@ -14,7 +14,7 @@ import swdc
 from swdc.bench.entry import Entry
 from swdc.bench.randomise import random_network
 from swdc.costs.latency import MeasuredTable
-from swdc.runtime import latencies_ms
+from swdc.export.onnx.runtime import latencies_ms
 from swdc.sparsity.planning.criteria import l2
 from swdc.sparsity.planning.latency import Latency
 

@@ -22,8 +22,8 @@ from swdc.bench.runtimes import SETUPS, Call, Setup, prepared, private_cache, ti
 from swdc.bench.variants import Variant, dense_and_ours, peers
 from swdc.costs.clock import one_thread
 from swdc.errors import brief
+from swdc.export.onnx.export import export_onnx
 from swdc.networks import resnet20
-from swdc.onnx import export_onnx
 from swdc.packages import package
 
 BATCHES = (1, 16)

@@ -26,17 +26,17 @@ from swdc.bench.rows import KINDS
 from swdc.capture.trace import trace
 from swdc.costs.count import count
 from swdc.errors import ExportError, SwdcError, brief, portable
+from swdc.export.onnx.export import export_onnx
+from swdc.export.transplanting import transplant
 from swdc.ir.options import RECORD
 from swdc.ir.precision import default_dtype
 from swdc.ir.program import Program
 from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
 from swdc.ir.tensors import tensors_of
-from swdc.onnx import export_onnx
 from swdc.rewriting.rewrites import mask, slim
 from swdc.rewriting.verify import LEAST_EFFECT, TOLERANCE, verify
 from swdc.sparsity.planning.budgets import Budget
 from swdc.sparsity.planning.plan import plan
-from swdc.transplanting import transplant
 
 BATCHES = (1, 2, 5)
 FLOAT32_TOLERANCE = 1e-3

@@ -12,8 +12,8 @@ import torch
 
 from swdc.bench.decoder import Decoder
 from swdc.bench.process import MEGABYTE, peak_of_torch, run
+from swdc.export.storage.writing import Described, write_shards
 from swdc.ir.values import part_rows
-from swdc.shards import Described, write_shards
 
 WIDTH, INNER, HEADS, SHARED, WORDS = 1536, 4096, 16, 4, 32000
 SHARD_BYTES = 500 * 10**6

@@ -16,8 +16,8 @@ from swdc.bench.rows import Row
 from swdc.bench.runtimes import Call, Setup, prepared, timed_ms
 from swdc.capture.trace import trace
 from swdc.costs.clock import one_thread
+from swdc.export.onnx.export import export_onnx
 from swdc.ir.program import Program
-from swdc.onnx import export_onnx
 from swdc.rewriting.pipeline import apply
 
 DECAYED = 1e-40

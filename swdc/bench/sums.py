@@ -21,10 +21,10 @@ from swdc.bench.runtimes import Setup, prepared, timed_ms
 from swdc.capture.trace import trace
 from swdc.channels.residual import free_operands
 from swdc.costs.count import count
+from swdc.export.onnx.export import export_onnx
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.networks import resnet20, resnet50, resnet56
-from swdc.onnx import export_onnx
 from swdc.rewriting.deploy import deploy
 from swdc.rewriting.rewrites import mask, slim
 from swdc.rewriting.verify import verify

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from swdc.artifact import load_certificate
 from swdc.cli.help import help_of
 from swdc.cli.models import Source, is_folder, load_program
 from swdc.cli.options import (
@@ -21,7 +20,8 @@ from swdc.cli.options import (
 )
 from swdc.cli.output import reported
 from swdc.cli.paths import check_file
-from swdc.onnx import Stage, export_onnx
+from swdc.export.folder.save import load_certificate
+from swdc.export.onnx.export import Stage, export_onnx
 
 OnnxFileOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="ONNX file to write.")]
 DeployOption = Annotated[

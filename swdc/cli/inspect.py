@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import typer
 
-from swdc.artifact import load_certificate
 from swdc.cli.help import help_of
 from swdc.cli.models import Source, is_folder, load_program
 from swdc.cli.options import (
@@ -19,6 +18,7 @@ from swdc.cli.options import (
     WeightsOption,
 )
 from swdc.cli.output import Output, reported
+from swdc.export.folder.save import load_certificate
 from swdc.ir.explanation import Explanation, Held
 from swdc.ir.groups import READS, WRITES, Frozen, Member
 

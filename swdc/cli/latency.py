@@ -11,10 +11,10 @@ import torch
 
 from swdc.cli.slimming import NOT_RUN, Slimming
 from swdc.errors import ExportError
+from swdc.export.onnx.export import export_onnx
+from swdc.export.onnx.runtime import latencies_ms
 from swdc.ir.program import Program
 from swdc.ir.samples import sample_inputs
-from swdc.onnx import export_onnx
-from swdc.runtime import latencies_ms
 
 _THREADS = 1
 _RUNS = 50

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from swdc.artifact import load
 from swdc.capture.meta_model import trace_skeleton
 from swdc.capture.trace import trace
-from swdc.checkpoint import Checkpoint
 from swdc.cli.inputs import example_inputs
 from swdc.cli.weights import check_names, load_weights, open_checkpoint
 from swdc.errors import CommandError
+from swdc.export.folder.save import load
+from swdc.export.storage.reading import Checkpoint
 from swdc.ir.program import Program
 
 EXTRAS = {

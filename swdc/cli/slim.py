@@ -7,8 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from swdc.artifact import save
-from swdc.checkpoint import Checkpoint, is_sharded
 from swdc.cli.help import help_of
 from swdc.cli.latency import latency_report, latency_rows
 from swdc.cli.models import Source, load_program, load_skeleton
@@ -32,14 +30,16 @@ from swdc.cli.slimming import NOT_RUN, Slimming
 from swdc.cli.titles import operations_title
 from swdc.costs.latency import MeasuredTable
 from swdc.errors import CommandError
+from swdc.export.folder.save import save
+from swdc.export.onnx.export import export_onnx
+from swdc.export.storage.reading import Checkpoint, is_sharded
+from swdc.export.streaming.slim_checkpoint import slim_checkpoint
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.onnx import export_onnx
 from swdc.rewriting.rewrites import insert_batchnorm, mask
 from swdc.rewriting.rewrites import slim as cut
 from swdc.rewriting.verify import verify
 from swdc.sparsity.planning.plan import plan
-from swdc.streaming import slim_checkpoint
 
 PLAN_PANEL = "What goes"
 """Where ``--help`` lists the options that make the plan."""

@@ -11,17 +11,17 @@ from typing import Any
 
 import torch
 
-from swdc.artifact import save
 from swdc.costs.clock import one_thread
 from swdc.costs.count import count
 from swdc.demo.picture import draw_widths
 from swdc.demo.scenes import Scene, scene
+from swdc.export.folder.save import save
+from swdc.export.onnx.export import export_onnx
+from swdc.export.onnx.runtime import latency_ms
 from swdc.ir.program import Program
 from swdc.ir.samples import sample_inputs
-from swdc.onnx import export_onnx
 from swdc.rewriting.rewrites import mask, slim
 from swdc.rewriting.verify import Certificate, verify
-from swdc.runtime import latency_ms
 from swdc.sparsity.swd import SWD
 
 Progress = Callable[[str, int, int], None]

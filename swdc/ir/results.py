@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import fx
+from torch.fx.graph import _PyTreeCodeGen
 from torch.utils import _pytree as pytree
+
+from swdc.errors import ExportError
+from swdc.ir.graph import DTYPE
+from swdc.ir.program import Program
 
 _GONE = object()
 """Stands for a part of a result of which nothing is left."""
@@ -75,3 +82,51 @@ def _narrowed(spec: Any, keep: Iterator[bool]) -> Any:
 
 def _holds_tensors(value: Any) -> bool:
     return any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(value))
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether something that a program returns is a tensor."""
+    return isinstance(value, fx.Node) and (value.op == "get_attr" or value.meta.get(DTYPE) is not None)
+
+
+def input_names(program: Program) -> list[str]:
+    """Return the names of the inputs that are tensors, in order."""
+    inputs = program.graph.find_nodes(op="placeholder")
+    return [node.name for node in inputs if node.meta.get(DTYPE) is not None or node.users]
+
+
+def output_names(program: Program) -> list[str]:
+    """Return a distinct name for each tensor that the program returns, after its place in the result.
+
+    Raises ``ExportError`` if it returns none.
+    """
+    codegen = program.graph._codegen
+    assert isinstance(codegen, _PyTreeCodeGen)
+    values: Any = next(n for n in program.graph.nodes if n.op == "output").args[0]
+    taken = {n.name for n in program.graph.nodes if n.op == "placeholder"}
+    names = []
+    for place, value in zip(_places(codegen.pytree_info.out_spec), values, strict=True):
+        if not is_tensor(value):
+            continue
+        name = re.sub(r"\W+", "_", "_".join(place))
+        name = name if name and not name[0].isdigit() else f"output_{name}".rstrip("_")
+        while name in taken:
+            name += "_out"
+        taken.add(name)
+        names.append(name)
+    if not names:
+        raise ExportError("expected a program that returns a tensor, got one that returns none; return what to export")
+    return names
+
+
+def _places(spec: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield for each leaf of a nested result the keys and positions that lead to it."""
+    if spec.is_leaf():
+        yield place
+        return
+    children = spec.children()
+    keys = getattr(spec.context, "_fields", spec.context)  # of a named tuple, of a dict
+    if not isinstance(keys, list | tuple) or len(keys) != len(children):
+        keys = range(len(children))
+    for key, child in zip(keys, children, strict=True):
+        yield from _places(child, (*place, str(key)))

@@ -8,8 +8,8 @@ from math import prod
 import numpy as np
 import torch
 
-from swdc.checkpoint import Checkpoint, Rows
 from swdc.errors import PlanError
+from swdc.export.storage.reading import Checkpoint, Rows
 from swdc.ir.program import Program
 
 PART = 1 << 20

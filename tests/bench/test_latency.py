@@ -14,7 +14,7 @@ from swdc.bench.variants import CLOSE, dense_and_ours, peers
 from swdc.capture.trace import trace
 from swdc.cli import app
 from swdc.costs.count import count
-from swdc.onnx import export_onnx
+from swdc.export.onnx.export import export_onnx
 
 SHAPE = (3, 8, 8)
 

@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 import swdc
-from swdc.artifact import load
 from swdc.cli.latency import latency_rows
 from swdc.cli.slimming import why_not_exact
 from swdc.costs.latency import MeasuredTable
 from swdc.costs.latency.measuring import Probe
+from swdc.export.folder.save import load
 from tests.cli import small_models
 from tests.cli.support_cli import run, run_error, run_json
 

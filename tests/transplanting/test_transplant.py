@@ -13,8 +13,8 @@ from torch import nn
 
 import swdc
 from swdc.errors import TransplantError
+from swdc.export.transplanting.extracted import Extracted
 from swdc.ops.statistics import LayerNorm
-from swdc.transplanting.extracted import Extracted
 from tests.support import assert_same, conv, image, plan_of, random_plan, randomise
 from tests.test_recording import Detector, pictures
 from tests.transplanting.models import (

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import fx
 
-from swdc.artifact import load, save
 from swdc.bench.fuzzing.blocks import TABLE, Draw
 from swdc.bench.fuzzing.network import AGAIN, Spec, build
 from swdc.capture.trace import trace
 from swdc.channels.kept import Kept
 from swdc.costs.count import count
 from swdc.errors import PlanError, TransplantError
+from swdc.export.folder.save import load, save
+from swdc.export.transplanting import transplant
 from swdc.ir.graph import SHAPE
 from swdc.ir.options import FACTORS
 from swdc.ir.plan import Plan
@@ -33,7 +34,6 @@ from swdc.rewriting.rewrites import insert_batchnorm, mask, slim
 from swdc.rewriting.verify import LEAST_EFFECT, TOLERANCE, verify
 from swdc.sparsity.planning.budgets import BUDGETS, Budget
 from swdc.sparsity.planning.plan import plan
-from swdc.transplanting import transplant
 
 CAPTURED_ALIKE = 1e-12
 """The largest relative error between a model and its program in float64."""

@@ -15,9 +15,10 @@ from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 
 from swdc.errors import ExportError
+from swdc.export.onnx.signature import dynamic_sizes, flattened, name_values
 from swdc.ir.program import Program
+from swdc.ir.results import input_names, output_names
 from swdc.ir.samples import sample_inputs
-from swdc.onnx_signature import dynamic_sizes, flattened, input_names, name_values, output_names
 
 _CHATTY = ("torch", "onnxscript", "onnx_ir")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from swdc.checkpoint import DTYPES, INDEX
 from swdc.errors import ArtifactError
-from swdc.folders import write_json
+from swdc.export.storage.folders import write_json
+from swdc.export.storage.reading import DTYPES, INDEX
 
 SHARD_BYTES = 5 * 10**9
 """A file holds this much at most, unless a single tensor is larger."""

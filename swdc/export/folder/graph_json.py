@@ -13,11 +13,7 @@ from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
 
 from swdc.errors import ArtifactError
-from swdc.ir.call import Call, source_of
-from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
-from swdc.ir.program import Facts, Program
-from swdc.ir.sizes import parse
-from swdc.json_values import (
+from swdc.export.folder.json_values import (
     decode,
     decode_structure,
     decode_target,
@@ -25,6 +21,10 @@ from swdc.json_values import (
     encode_structure,
     encode_target,
 )
+from swdc.ir.call import Call, source_of
+from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
+from swdc.ir.program import Facts, Program
+from swdc.ir.sizes import parse
 from swdc.ops import Leaf, leaf_of, lookup
 
 _OPS = ("placeholder", "get_attr", "call_function", "call_module", "output")

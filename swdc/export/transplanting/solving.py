@@ -8,10 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from swdc.transplanting.literals import Pairs
-from swdc.transplanting.reference import Reference
-from swdc.transplanting.slots import Keys, integers, names_read, put
-from swdc.transplanting.watching import Failure, Frame, Watch
+from swdc.export.transplanting.reference import Reference
+from swdc.export.transplanting.slots import Keys, Pairs, integers, names_read, put
+from swdc.export.transplanting.watching import Failure, Frame, Watch
 
 Values = dict[Keys, int]
 

@@ -13,15 +13,15 @@ from torch import nn
 from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 
-from swdc.artifact import TRANSIENT, write
 from swdc.errors import PlanError
+from swdc.export.folder.save import TRANSIENT, write
+from swdc.export.storage.tensor_files import save_tensors
+from swdc.export.storage.writing import SHARD_BYTES, Described, write_shards
+from swdc.export.streaming.tape import Tape
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.values import Values
 from swdc.rewriting.rewrites import slim
-from swdc.shards import SHARD_BYTES, Described, write_shards
-from swdc.tape import Tape
-from swdc.tensor_files import save_tensors
 
 
 def slim_checkpoint(

@@ -13,14 +13,14 @@ from torch.fx.node import map_aggregate
 
 from swdc.capture.trace import Example, trace_recorded
 from swdc.errors import TransplantError
+from swdc.export.transplanting.installing import put_tensors
+from swdc.export.transplanting.widening import Tensors, wide_inputs
 from swdc.ir.options import RECORD
 from swdc.ir.plan import Plan
 from swdc.ir.precision import default_dtype
 from swdc.ir.program import Program
 from swdc.ir.tensors import tensors_of
 from swdc.rewriting.rewrites import mask, slim
-from swdc.transplanting.installing import put_tensors
-from swdc.transplanting.widening import Tensors, wide_inputs
 
 
 def is_recorded(program: Program) -> bool:

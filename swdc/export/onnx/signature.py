@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import fx
-from torch.fx.graph import CodeGen, _PyTreeCodeGen
+from torch.fx.graph import CodeGen
 
-from swdc.errors import ExportError
-from swdc.ir.graph import DTYPE, SHAPE
+from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
+from swdc.ir.results import input_names, is_tensor
 
 _ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 
@@ -52,17 +51,6 @@ def _lay_out(node: fx.Node) -> None:
         reader.replace_input_with(node, copy)
 
 
-def is_tensor(value: Any) -> bool:
-    """Whether something that a program returns is a tensor."""
-    return isinstance(value, fx.Node) and (value.op == "get_attr" or value.meta.get(DTYPE) is not None)
-
-
-def input_names(program: Program) -> list[str]:
-    """Return the names of the inputs that are tensors, in order."""
-    inputs = program.graph.find_nodes(op="placeholder")
-    return [node.name for node in inputs if node.meta.get(DTYPE) is not None or node.users]
-
-
 def dynamic_sizes(program: Program, placeholders: Sequence[fx.Node]) -> tuple[dict[int, str] | None, ...]:
     """Return for each input the names of its dynamic dimensions; equal sizes have equal names."""
     names = {program.facts.batch: "batch"}
@@ -72,43 +60,6 @@ def dynamic_sizes(program: Program, placeholders: Sequence[fx.Node]) -> tuple[di
         named = {dim: names.setdefault(size, f"{node.name}_dim{dim}") for dim, size in sizes.items()}
         dynamic.append(named or None)
     return tuple(dynamic)
-
-
-def output_names(program: Program) -> list[str]:
-    """Return a distinct name for each tensor that the program returns, after its place in the result.
-
-    Raises ``ExportError`` if it returns none.
-    """
-    codegen = program.graph._codegen
-    assert isinstance(codegen, _PyTreeCodeGen)
-    values: Any = next(n for n in program.graph.nodes if n.op == "output").args[0]
-    taken = {n.name for n in program.graph.nodes if n.op == "placeholder"}
-    names = []
-    for place, value in zip(_places(codegen.pytree_info.out_spec), values, strict=True):
-        if not is_tensor(value):
-            continue
-        name = re.sub(r"\W+", "_", "_".join(place))
-        name = name if name and not name[0].isdigit() else f"output_{name}".rstrip("_")
-        while name in taken:
-            name += "_out"
-        taken.add(name)
-        names.append(name)
-    if not names:
-        raise ExportError("expected a program that returns a tensor, got one that returns none; return what to export")
-    return names
-
-
-def _places(spec: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield for each leaf of a nested result the keys and positions that lead to it."""
-    if spec.is_leaf():
-        yield place
-        return
-    children = spec.children()
-    keys = getattr(spec.context, "_fields", spec.context)  # of a named tuple, of a dict
-    if not isinstance(keys, list | tuple) or len(keys) != len(children):
-        keys = range(len(children))
-    for key, child in zip(keys, children, strict=True):
-        yield from _places(child, (*place, str(key)))
 
 
 def name_values(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:

@@ -10,12 +10,12 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from swdc.errors import TransplantError
+from swdc.export.transplanting.marks import Known, Mark, mark, marks_of
+from swdc.export.transplanting.watching import IN, OUT, Frame, Mismatch, Watch
+from swdc.export.transplanting.widening import wide_program
 from swdc.ir.program import Program
 from swdc.ir.samples import relative_error
 from swdc.rewriting.verify import TOLERANCE
-from swdc.transplanting.marks import Known, Mark, mark, marks_of
-from swdc.transplanting.watching import IN, OUT, Frame, Mismatch, Watch
-from swdc.transplanting.widening import wide_program
 
 Names = tuple[str, ...]
 

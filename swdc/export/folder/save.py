@@ -12,15 +12,24 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from swdc.checkpoint import INDEX, Checkpoint
 from swdc.errors import ArtifactError
-from swdc.folders import MANIFEST, new_folder, read_json, read_manifest, readable, seal, verified, write_json
-from swdc.graph_json import decode_program, encode_program
+from swdc.export.folder.graph_json import decode_program, encode_program
+from swdc.export.storage.folders import (
+    MANIFEST,
+    new_folder,
+    read_json,
+    read_manifest,
+    readable,
+    seal,
+    verified,
+    write_json,
+)
+from swdc.export.storage.reading import INDEX, Checkpoint
+from swdc.export.storage.tensor_files import assemble, load_tensors, save_tensors, table_of
 from swdc.ir.plan import Plan
 from swdc.ir.program import Origin, Program
 from swdc.ir.tensors import need_values
 from swdc.rewriting.verify import Certificate, check_certificate
-from swdc.tensor_files import assemble, load_tensors, save_tensors, table_of
 
 GRAPH = "graph.json"
 WEIGHTS = "weights.safetensors"

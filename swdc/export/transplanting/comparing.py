@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from swdc.errors import TransplantError
+from swdc.export.transplanting.masked_model import is_recorded, masked_model
+from swdc.export.transplanting.watching import copied
+from swdc.export.transplanting.widening import Tensors, in_float64, wide_inputs, wide_program
 from swdc.ir.program import Program
 from swdc.ir.samples import relative_error, sample_inputs
 from swdc.rewriting.verify import TOLERANCE
-from swdc.transplanting.path import is_recorded, masked_model
-from swdc.transplanting.watching import copied
-from swdc.transplanting.widening import Tensors, in_float64, wide_inputs, wide_program
 
 BATCHES = (1, 3)
 _AS_CALLED = 1e-3

@@ -13,20 +13,19 @@ from torch import nn
 from swdc.capture.trace import trace, trace_recorded
 from swdc.channels.residual import SUM
 from swdc.errors import PassError, TransplantError
+from swdc.export.transplanting.comparing import Comparison
+from swdc.export.transplanting.extraction import extract
+from swdc.export.transplanting.installing import Leftovers, install
+from swdc.export.transplanting.masked_model import example_of, is_recorded, masked_path
+from swdc.export.transplanting.reference import Reference, observe
+from swdc.export.transplanting.slots import changed_numbers
+from swdc.export.transplanting.solving import Solver
+from swdc.export.transplanting.watching import Failure, Frame
+from swdc.export.transplanting.widening import Tensors
 from swdc.ir.call import source_of
 from swdc.ir.graph import SCOPE
 from swdc.ir.program import Program
 from swdc.ir.tensors import tensors_of
-from swdc.transplanting.comparing import Comparison
-from swdc.transplanting.extraction import extract
-from swdc.transplanting.installing import install
-from swdc.transplanting.leftovers import Leftovers
-from swdc.transplanting.literals import changed_numbers
-from swdc.transplanting.path import example_of, is_recorded, masked_path
-from swdc.transplanting.reference import Reference, observe
-from swdc.transplanting.solving import Solver
-from swdc.transplanting.watching import Failure, Frame
-from swdc.transplanting.widening import Tensors
 
 _BATCH = 2
 """Batch size of the runs that solve for integers."""

@@ -10,14 +10,14 @@ import torch
 from torch import fx, nn
 
 from swdc.errors import PassError
+from swdc.export.transplanting.extracted import GIVEN, Extracted, Signature
+from swdc.export.transplanting.reference import IN, OUT, Nodes, Side
 from swdc.ir.call import Call, Ref, unbind
 from swdc.ir.graph import SCOPE, SHAPE
 from swdc.ir.program import Program
 from swdc.ops import Leaf, Operator, calls
 from swdc.ops.base import is_overload, target_of
 from swdc.ops.in_place import overwrites
-from swdc.transplanting.extracted import GIVEN, Extracted, Signature
-from swdc.transplanting.reference import IN, OUT, Nodes, Side
 
 _SIZE = "aten.sym_size.int"
 _ARITHMETIC = (operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.neg, operator.pow)

@@ -8,7 +8,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from swdc.errors import InputError
-from swdc.graph_json import decode_graph, encode_graph
+from swdc.export.folder.graph_json import decode_graph, encode_graph
 
 GIVEN = "given"
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from swdc.costs.count import count
+from swdc.export.onnx.nodes import NodeCount, count_nodes, family
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.ir.sizes import evaluate
-from swdc.onnx_nodes import NodeCount, count_nodes, family
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,15 @@ import torch
 
 from swdc.costs.count import totals
 from swdc.errors import ExportError
+from swdc.export.onnx.count import MacsCheck, check_macs
+from swdc.export.onnx.exporter import exported, in_float32, innermost, optimize, save
+from swdc.export.onnx.runtime import feed, latencies_ms, latency_ms, open_session, run_onnx, run_session
 from swdc.ir.options import RECORD
 from swdc.ir.program import Program
 from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
 from swdc.ir.tensors import need_values
-from swdc.onnx_count import MacsCheck, check_macs
-from swdc.onnx_exporter import exported, in_float32, innermost, optimize, save
 from swdc.rewriting.deploy import deploy as deployed_program
 from swdc.rewriting.verify import Certificate, check_certificate
-from swdc.runtime import feed, latencies_ms, latency_ms, open_session, run_onnx, run_session
 
 __all__ = ["OnnxReport", "Stage", "export_onnx", "latency_ms", "run_onnx"]
 

@@ -1,0 +1,1 @@
+"""How programs leave and come back."""

@@ -1,0 +1,1 @@
+"""Programs as folders of safetensors and JSON."""

@@ -1,0 +1,1 @@
+"""Files of tensors and folders, written whole or not at all."""

@@ -1,0 +1,1 @@
+"""Checkpoints slimmed tensor by tensor."""
