@@ -11,8 +11,11 @@ from typing import Annotated
 import typer
 
 import swdc
-from swdc.cli import bench, count, demo, export, inspect, slim, sweep
-from swdc.cli.help import help_of
+from swdc.cli import bench, count, export, inspect
+from swdc.cli.demo import command as demo
+from swdc.cli.slim import command as slim
+from swdc.cli.sweep import command as sweep
+from swdc.cli.terminal.help import help_of
 
 COMMANDS = (demo, inspect, count, slim, export, sweep, bench)
 """Modules whose ``register(app)`` adds a command, in the order of the help. A new command is added here."""

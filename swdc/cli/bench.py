@@ -23,10 +23,10 @@ from swdc.cli.bench_options import AgainOption, FileOption, RepeatsOption
 from swdc.cli.bench_sums import bench_sums
 from swdc.cli.bench_swd import bench_swd
 from swdc.cli.fuzz import bench_fuzz
-from swdc.cli.help import help_of
-from swdc.cli.options import SeedOption, TracebackOption
-from swdc.cli.output import NOT_AS_ASKED, Output, reported
-from swdc.cli.progress import progress_bar
+from swdc.cli.terminal.help import help_of
+from swdc.cli.terminal.options import SeedOption, TracebackOption
+from swdc.cli.terminal.output import NOT_AS_ASKED, Output, reported
+from swdc.cli.terminal.progress import progress_bar
 
 Row = dict[str, Any]
 

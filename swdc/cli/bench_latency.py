@@ -10,9 +10,9 @@ from swdc.bench.latency import BATCHES, METHODS, NETWORKS, Settings, key, latenc
 from swdc.bench.rows import Row, read_rows, write_rows
 from swdc.bench.runtimes import SETUPS
 from swdc.cli.bench_options import AgainOption, BatchOption, FileOption, RepeatsOption, network_option
-from swdc.cli.options import SeedOption, TracebackOption
-from swdc.cli.output import Output, reported
-from swdc.cli.progress import progress_bar
+from swdc.cli.terminal.options import SeedOption, TracebackOption
+from swdc.cli.terminal.output import Output, reported
+from swdc.cli.terminal.progress import progress_bar
 
 NetworkOption = Annotated[list[str] | None, network_option(NETWORKS)]
 ShareOption = Annotated[float, typer.Option("--share", min=0.01, max=0.99, help="Share of the multiply-adds left.")]

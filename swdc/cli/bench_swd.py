@@ -10,9 +10,9 @@ from swdc.bench.rows import Row, write_rows
 from swdc.bench.swd import bench
 from swdc.bench.swd_networks import NETWORKS
 from swdc.cli.bench_options import FileOption, RepeatsOption, network_option
-from swdc.cli.options import SeedOption, TracebackOption
-from swdc.cli.output import reported
-from swdc.cli.progress import progress_bar
+from swdc.cli.terminal.options import SeedOption, TracebackOption
+from swdc.cli.terminal.output import reported
+from swdc.cli.terminal.progress import progress_bar
 
 NetworkOption = Annotated[list[str] | None, network_option(NETWORKS)]
 BatchOption = Annotated[

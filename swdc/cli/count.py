@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from swdc.cli.help import help_of
-from swdc.cli.models import Source, load_program
-from swdc.cli.options import (
+from swdc.cli.terminal.help import help_of
+from swdc.cli.terminal.models import Source, load_program
+from swdc.cli.terminal.options import (
     ArgumentOption,
     ConventionName,
     InputOption,
@@ -18,8 +18,7 @@ from swdc.cli.options import (
     TracebackOption,
     WeightsOption,
 )
-from swdc.cli.output import Output, reported
-from swdc.cli.titles import operations_title
+from swdc.cli.terminal.output import Output, operations_title, reported
 from swdc.costs.count import CONVENTIONS, Count, count
 from swdc.ir.program import Program
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from swdc.cli.help import help_of
-from swdc.cli.models import Source, is_folder, load_program
-from swdc.cli.options import (
+from swdc.cli.terminal.help import help_of
+from swdc.cli.terminal.models import Source, is_folder, load_program
+from swdc.cli.terminal.options import (
     ArgumentOption,
     InputOption,
     JsonOption,
@@ -18,8 +18,7 @@ from swdc.cli.options import (
     TracebackOption,
     WeightsOption,
 )
-from swdc.cli.output import reported
-from swdc.cli.paths import check_file
+from swdc.cli.terminal.output import check_file, reported
 from swdc.export.folder.save import load_certificate
 from swdc.export.onnx.export import Stage, export_onnx
 

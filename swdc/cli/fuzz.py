@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from swdc.bench.fuzz import Report, fuzz, summary
-from swdc.cli.options import SeedOption, TracebackOption
-from swdc.cli.output import NOT_AS_ASKED, Output, reported
-from swdc.cli.progress import progress_bar
+from swdc.cli.terminal.options import SeedOption, TracebackOption
+from swdc.cli.terminal.output import NOT_AS_ASKED, Output, reported
+from swdc.cli.terminal.progress import progress_bar
 
 NumberOption = Annotated[int, typer.Option("--n", min=1, help="How many networks.")]
 ReportOption = Annotated[

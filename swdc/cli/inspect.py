@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import typer
 
-from swdc.cli.help import help_of
-from swdc.cli.models import Source, is_folder, load_program
-from swdc.cli.options import (
+from swdc.cli.terminal.help import help_of
+from swdc.cli.terminal.models import Source, is_folder, load_program
+from swdc.cli.terminal.options import (
     ArgumentOption,
     InputOption,
     JsonOption,
@@ -17,7 +17,7 @@ from swdc.cli.options import (
     TracebackOption,
     WeightsOption,
 )
-from swdc.cli.output import Output, reported
+from swdc.cli.terminal.output import Output, reported
 from swdc.export.folder.save import load_certificate
 from swdc.ir.explanation import Explanation, Held
 from swdc.ir.groups import READS, WRITES, Frozen, Member

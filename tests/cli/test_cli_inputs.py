@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from swdc.cli.inputs import InputSpec, example_inputs, parse_input
+from swdc.cli.terminal.inputs import InputSpec, example_inputs, parse_input
 from swdc.errors import CommandError
 
 

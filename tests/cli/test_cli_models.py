@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from swdc.cli.models import Source, find_callable, load_program, make_model, parse_arguments
+from swdc.cli.terminal.models import Source, find_callable, load_program, make_model, parse_arguments
 from swdc.errors import CommandError
 from tests.cli import small_models
 

@@ -9,7 +9,7 @@ import warnings
 import pytest
 import typer
 
-from swdc.cli.output import Output, reported
+from swdc.cli.terminal.output import Output, reported
 from swdc.errors import PlanError
 
 

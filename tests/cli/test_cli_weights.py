@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from swdc.cli.weights import load_weights, read_weights
+from swdc.cli.terminal.weights import load_weights, read_weights
 from swdc.errors import CommandError
 from tests.cli import small_models
 

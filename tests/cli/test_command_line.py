@@ -9,7 +9,7 @@ from typer.main import get_command
 
 import swdc
 from swdc.cli import COMMANDS, app, main
-from swdc.cli.options import BudgetName, ConventionName, CriterionName, ScopeName
+from swdc.cli.terminal.options import BudgetName, ConventionName, CriterionName, ScopeName
 from swdc.costs.count import CONVENTIONS
 from swdc.sparsity.planning.criteria import CRITERIA
 from swdc.sparsity.planning.plan import BUDGET_NAMES, SCOPES

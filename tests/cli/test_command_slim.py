@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import swdc
-from swdc.cli.latency import latency_rows
-from swdc.cli.slimming import why_not_exact
+from swdc.cli.slim.latency import latency_rows
+from swdc.cli.slim.report import why_not_exact
 from swdc.costs.latency import MeasuredTable
 from swdc.costs.latency.measuring import Probe
 from swdc.export.folder.save import load
@@ -37,7 +37,7 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return [prod(sizes) / 1000 for _, sizes in probes]
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("swdc.cli.slim.MeasuredTable", partial(MeasuredTable, measure=microseconds))
+    monkeypatch.setattr("swdc.cli.slim.command.MeasuredTable", partial(MeasuredTable, measure=microseconds))
     return tmp_path / "cache" / "swdc" / "latency"
 
 

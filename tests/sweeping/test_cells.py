@@ -2,8 +2,8 @@
 
 import pytest
 
+from swdc.cli.sweep import Cell, Space, parse_values
 from swdc.errors import CommandError
-from swdc.sweeping import Cell, Space, parse_values
 
 
 def test_values_are_a_list_or_the_powers_of_ten_of_a_range():

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 import swdc
+from swdc.cli.sweep import EXPERIMENTS, Cell, Experiment
 from swdc.errors import CommandError
-from swdc.sweeping import EXPERIMENTS, Cell, Experiment
 
 CELL = Cell(target=0.9, a_max=1e4, a_min=0.1, seed=3)
 
@@ -81,7 +81,7 @@ def test_ours_return_accuracies_around_the_removal(
             super().__init__(*args, **options)
             made.append(self)
 
-    monkeypatch.setattr("swdc.demo.run.SWD", Noted)
+    monkeypatch.setattr("swdc.cli.demo.run.SWD", Noted)
     experiment = Experiment("gcn", arguments={"epochs": 3})
     results = experiment.results(EXPERIMENTS["gcn"], Cell(target=0.5, a_max=10.0, a_min=1.0, seed=0))
     (swd,) = made

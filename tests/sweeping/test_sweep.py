@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from swdc.cli.sweep import Cell, Experiment, Space, Study, open_study, sweep
+from swdc.cli.sweep.workers import Here, workers
 from swdc.errors import CommandError
-from swdc.sweeping import Cell, Experiment, Space, Study, open_study, sweep
-from swdc.sweeping.workers import Here, workers
 
 TRAIN = Experiment("train.py:run")
 SPACE = Space((0.1, 1.0), (10.0, 100.0), (0.9,))

@@ -11,7 +11,7 @@ from common.rows import Row
 from common.running import run
 from common.settings import base, grid
 from common.tradeoff import STRUCTURES
-from swdc.sweeping import Cell, draw_heat_maps, parse_values
+from swdc.cli.sweep import Cell, draw_heat_maps, parse_values
 
 FILE = "grids.json"
 

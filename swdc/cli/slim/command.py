@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from swdc.cli.help import help_of
-from swdc.cli.latency import latency_report, latency_rows
-from swdc.cli.models import Source, load_program, load_skeleton
-from swdc.cli.options import (
+from swdc.cli.slim.latency import latency_report, latency_rows
+from swdc.cli.slim.report import NOT_RUN, Slimming
+from swdc.cli.terminal.help import help_of
+from swdc.cli.terminal.models import Source, load_program, load_skeleton
+from swdc.cli.terminal.options import (
     ArgumentOption,
     BudgetName,
     CriterionName,
@@ -23,11 +24,8 @@ from swdc.cli.options import (
     TracebackOption,
     WeightsOption,
 )
-from swdc.cli.output import NOT_AS_ASKED, Output, reported
-from swdc.cli.paths import check_file, check_folder
-from swdc.cli.progress import progress_bar
-from swdc.cli.slimming import NOT_RUN, Slimming
-from swdc.cli.titles import operations_title
+from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_file, check_folder, operations_title, reported
+from swdc.cli.terminal.progress import progress_bar
 from swdc.costs.latency import MeasuredTable
 from swdc.errors import CommandError
 from swdc.export.folder.save import save

@@ -10,9 +10,9 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
+from swdc.cli.sweep.cells import Cell
+from swdc.cli.sweep.experiments import Experiment, Results
 from swdc.errors import CommandError, brief
-from swdc.sweeping.cells import Cell
-from swdc.sweeping.experiments import Experiment, Results
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Elsewhere:
         experiment.function()  # fails here rather than in every process
         self._experiment, self._count = experiment.elsewhere(), count
         self._context = get_context("forkserver")
-        self._context.set_forkserver_preload(["swdc.sweeping.workers"])
+        self._context.set_forkserver_preload(["swdc.cli.sweep.workers"])
         self._workers = [self._new() for _ in range(count)]
 
     def _new(self) -> _Worker:

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from swdc.cli.demo.picture import draw_widths
+from swdc.cli.demo.scenes import Scene, scene
 from swdc.costs.clock import one_thread
 from swdc.costs.count import count
-from swdc.demo.picture import draw_widths
-from swdc.demo.scenes import Scene, scene
 from swdc.export.folder.save import save
 from swdc.export.onnx.export import export_onnx
 from swdc.export.onnx.runtime import latency_ms

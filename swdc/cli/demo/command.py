@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from swdc.cli.help import help_of
-from swdc.cli.options import JsonOption, SeedOption, TracebackOption
-from swdc.cli.output import NOT_AS_ASKED, Output, reported
-from swdc.cli.progress import progress_bar
-from swdc.demo.run import run_demo
+from swdc.cli.demo.run import run_demo
+from swdc.cli.terminal.help import help_of
+from swdc.cli.terminal.options import JsonOption, SeedOption, TracebackOption
+from swdc.cli.terminal.output import NOT_AS_ASKED, Output, reported
+from swdc.cli.terminal.progress import progress_bar
 from swdc.rewriting.verify import Certificate
 
 OutOption = Annotated[

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from swdc.cli.sweep.cells import Cell
 from swdc.errors import CommandError, SwdcError
-from swdc.sweeping.cells import Cell
 
 ACCURACY = "accuracy"
 VALUE = "value"
@@ -35,9 +35,9 @@ EXPERIMENTS: dict[str, Callable[..., Results]] = {"resnet20": resnet20, "gcn": g
 
 
 def _scene(name: str, a_min: float, a_max: float, target: float, seed: int, epochs: int | None) -> Results:
+    from swdc.cli.demo.run import train
+    from swdc.cli.demo.scenes import scene
     from swdc.costs.clock import one_thread
-    from swdc.demo.run import train
-    from swdc.demo.scenes import scene
     from swdc.rewriting.rewrites import mask
 
     with one_thread():

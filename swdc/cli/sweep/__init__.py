@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from swdc.sweeping.cells import Cell, Space, parse_values
-from swdc.sweeping.experiments import EXPERIMENTS, Experiment
-from swdc.sweeping.picture import draw_heat_maps
-from swdc.sweeping.studies import Study, open_study
-from swdc.sweeping.sweep import Progress, sweep
+from swdc.cli.sweep.cells import Cell, Space, parse_values
+from swdc.cli.sweep.experiments import EXPERIMENTS, Experiment
+from swdc.cli.sweep.picture import draw_heat_maps
+from swdc.cli.sweep.studies import Study, open_study
+from swdc.cli.sweep.sweep import Progress, sweep
 
 __all__ = [
     "EXPERIMENTS",

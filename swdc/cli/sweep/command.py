@@ -12,16 +12,15 @@ from typing import Annotated, Any
 
 import typer
 
-from swdc.cli.help import help_of
-from swdc.cli.models import parse_arguments
-from swdc.cli.options import JsonOption, TracebackOption
-from swdc.cli.output import NOT_AS_ASKED, Output, reported
-from swdc.cli.paths import check_file
-from swdc.cli.progress import progress_bar
+from swdc.cli.sweep import EXPERIMENTS, Experiment, Space, Study, draw_heat_maps, open_study, parse_values, sweep
+from swdc.cli.sweep.studies import Best, Row
+from swdc.cli.sweep.workers import workers
+from swdc.cli.terminal.help import help_of
+from swdc.cli.terminal.models import parse_arguments
+from swdc.cli.terminal.options import JsonOption, TracebackOption
+from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_file, reported
+from swdc.cli.terminal.progress import progress_bar
 from swdc.packages import package
-from swdc.sweeping import EXPERIMENTS, Experiment, Space, Study, draw_heat_maps, open_study, parse_values, sweep
-from swdc.sweeping.studies import Best, Row
-from swdc.sweeping.workers import workers
 
 INTERRUPTED = 130
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from swdc.cli.sweep.cells import Cell, Space
+from swdc.cli.sweep.experiments import Experiment, Results
 from swdc.errors import CommandError, brief
 from swdc.packages import package
-from swdc.sweeping.cells import Cell, Space
-from swdc.sweeping.experiments import Experiment, Results
 
 ALIVE, OWNER, RESULTS, REASON, DESCRIPTION = "alive", "owner", "results", "reason", "swdc"
 """Names of the attributes of trials, and of the study."""

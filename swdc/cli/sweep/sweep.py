@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
-from swdc.sweeping.studies import SILENCE, Study
-from swdc.sweeping.workers import Workers
+from swdc.cli.sweep.studies import SILENCE, Study
+from swdc.cli.sweep.workers import Workers
 
 Progress = Callable[[str, int, int], None]
 """Called with what was found last, how many cells are finished, and how many there are."""

@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -19,7 +20,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from swdc.errors import SwdcError
+from swdc.errors import CommandError, SwdcError
 
 NOT_AS_ASKED = 1
 UNUSABLE = 2
@@ -131,3 +132,20 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
+
+
+def check_folder(path: Path, option: str) -> None:
+    """Raise ``CommandError`` if ``path`` is a file, where a folder is to be written."""
+    if path.exists() and not path.is_dir():
+        raise CommandError(f"expected {option} to name a folder, got the file {path}; name another, or move the file")
+
+
+def check_file(path: Path | None, option: str) -> None:
+    """Raise ``CommandError`` if ``path`` is a folder, where a file is to be written."""
+    if path is not None and path.is_dir():
+        raise CommandError(f"expected {option} to name a file, got the folder {path}; add a file name")
+
+
+def operations_title(convention: str) -> str:
+    """Return what a table calls the operations of a convention."""
+    return "multiply-adds (macs)" if convention == "macs" else f"operations ({convention})"

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from swdc.cli.sweep.cells import Cell
 from swdc.packages import package
-from swdc.sweeping.cells import Cell
 
 MOST_VALUES = 16
 """A sweep over more values of a bound than this is drawn as points."""

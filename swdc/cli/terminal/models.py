@@ -19,8 +19,8 @@ from torch import nn
 
 from swdc.capture.meta_model import trace_skeleton
 from swdc.capture.trace import trace
-from swdc.cli.inputs import example_inputs
-from swdc.cli.weights import check_names, load_weights, open_checkpoint
+from swdc.cli.terminal.inputs import example_inputs
+from swdc.cli.terminal.weights import check_names, load_weights, open_checkpoint
 from swdc.errors import CommandError
 from swdc.export.folder.save import load
 from swdc.export.storage.reading import Checkpoint

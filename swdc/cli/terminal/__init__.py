@@ -1,0 +1,1 @@
+"""What the commands share: models, inputs, weights, options, output."""
