@@ -351,7 +351,7 @@ def test_another_process_needs_no_class_of_the_users(program: Program, folder: P
     code = (
         "import sys, torch, swdc; from safetensors.torch import save_file; torch.set_num_threads(1);"
         "p = swdc.load(sys.argv[1]).eval(); args, kwargs = p.facts.example;"
-        "assert 'tests.test_artifact' not in sys.modules;"
+        "assert 'tests.export.folder.test_save' not in sys.modules;"
         "save_file({'y': p(*args, **kwargs).detach()}, sys.argv[2]); print(p.hash())"
     )
     result = tmp_path / "result.safetensors"

@@ -9,8 +9,8 @@ from torch import nn
 import swdc
 from swdc.capture.probe import branches_on_findings
 from swdc.capture.restore import restored
+from tests.capture.test_record import Detector, pictures
 from tests.support import certified, image, randomise
-from tests.test_recording import Detector, pictures
 
 
 class Mixture(nn.Module):

@@ -15,9 +15,8 @@ import swdc
 from swdc.errors import TransplantError
 from swdc.export.transplanting.extracted import Extracted
 from swdc.ops.statistics import LayerNorm
-from tests.support import assert_same, conv, image, plan_of, random_plan, randomise
-from tests.test_recording import Detector, pictures
-from tests.transplanting.models import (
+from tests.capture.test_record import Detector, pictures
+from tests.export.transplanting.models import (  # fmt: skip
     Attention,
     Auxiliary,
     ChannelsInTuple,
@@ -30,7 +29,8 @@ from tests.transplanting.models import (
     Shuffle,
     SqueezeExcitation,
     Tied,
-)  # fmt: skip
+)
+from tests.support import assert_same, conv, image, plan_of, random_plan, randomise
 
 
 def slim_of(model, example, seed=0):
