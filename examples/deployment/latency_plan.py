@@ -11,8 +11,8 @@ import torch
 import torchvision
 
 import swdc
-from swdc.bench.entry import Entry
-from swdc.bench.randomise import random_network
+from examples.bench.networks.entry import Entry
+from examples.bench.networks.randomise import random_network
 from swdc.costs.latency import MeasuredTable
 from swdc.export.onnx.runtime import latencies_ms
 from swdc.sparsity.planning.criteria import l2

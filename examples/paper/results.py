@@ -16,7 +16,7 @@ from common.rows import Row
 from common.running import guarded
 from common.tradeoff import LABELS, STRUCTURES
 
-from swdc.bench.rows import read_rows
+from examples.bench.running.row_files import read_rows
 
 HERE = Path(__file__).parent
 PAPER = json.loads((HERE / "paper.json").read_text())

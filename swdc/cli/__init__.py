@@ -1,4 +1,4 @@
-"""The command line: ``swdc demo``, ``inspect``, ``count``, ``slim``, ``export``, ``sweep`` and ``bench``.
+"""The command line: ``swdc demo``, ``inspect``, ``count``, ``slim``, ``export`` and ``sweep``.
 
 Exit codes of all commands: 0 fine; 1 the result is not what was asked for (no exact certificate); 2 bad
 usage, or input that swdc cannot use; 3 a defect of swdc itself.
@@ -11,13 +11,13 @@ from typing import Annotated
 import typer
 
 import swdc
-from swdc.cli import bench, count, export, inspect
+from swdc.cli import count, export, inspect
 from swdc.cli.demo import command as demo
 from swdc.cli.slim import command as slim
 from swdc.cli.sweep import command as sweep
 from swdc.cli.terminal.help import help_of
 
-COMMANDS = (demo, inspect, count, slim, export, sweep, bench)
+COMMANDS = (demo, inspect, count, slim, export, sweep)
 """Modules whose ``register(app)`` adds a command, in the order of the help. A new command is added here."""
 
 

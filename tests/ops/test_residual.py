@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import swdc
-from swdc.bench.sums import settle_
+from examples.bench.measurements.sums import settle_
 from swdc.errors import PlanError, TraceError, TransplantError
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program

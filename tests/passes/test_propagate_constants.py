@@ -12,9 +12,9 @@ from torch.nn.modules.conv import _ConvNd
 from torchvision import models
 
 import swdc
+from examples.bench.networks.randomise import calibrate_
 from passes.eliminate_unused import EliminateUnused
 from passes.propagate_constants import PropagateConstants
-from swdc.bench.randomise import calibrate_
 from swdc.ir.program import Program
 from swdc.networks import resnet20
 from swdc.rewriting.pipeline import run, run_to_fixpoint

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from swdc.bench.rows import read_rows, write_rows
+from examples.bench.running.row_files import read_rows, write_rows
 
 Row = dict[str, Any]
 

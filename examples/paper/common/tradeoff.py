@@ -11,7 +11,7 @@ from common.pictures import curve, draw_curves
 from common.rows import Row, Setting
 from common.running import run
 from common.settings import DENSE, base, points
-from swdc.bench.rows import read_rows
+from examples.bench.running.row_files import read_rows
 
 FILE = "tradeoff.json"
 TARGETS = (

@@ -20,7 +20,7 @@ from swdc.cli.terminal.models import parse_arguments
 from swdc.cli.terminal.options import JsonOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_file, reported
 from swdc.cli.terminal.progress import progress_bar
-from swdc.packages import package
+from swdc.cli.terminal.packages import package
 
 INTERRUPTED = 130
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from swdc.cli.sweep.cells import Cell
-from swdc.packages import package
+from swdc.cli.terminal.packages import package
 
 MOST_VALUES = 16
 """A sweep over more values of a bound than this is drawn as points."""

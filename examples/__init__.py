@@ -1,0 +1,1 @@
+"""Uses of swdc, the experiments of the paper, and measurements."""

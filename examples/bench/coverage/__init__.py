@@ -1,0 +1,1 @@
+"""The zoo: which networks can be slimmed, and how exactly."""

@@ -1,0 +1,1 @@
+"""Torch-Pruning in its documented use, for comparison."""

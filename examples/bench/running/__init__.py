@@ -1,0 +1,1 @@
+"""Running measurements: apart, in turns, resuming from rows on disk."""

@@ -1,0 +1,50 @@
+"""``swdc bench sums``: residual sums whose sides keep channels of their own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from examples.bench.measurements.sums import NETWORKS, WAYS, sums
+from examples.bench.options import FileOption, RepeatsOption, network_option
+from examples.bench.running.row_files import Row, write_rows
+from swdc.cli.terminal.options import SeedOption, TracebackOption
+from swdc.cli.terminal.output import reported
+from swdc.cli.terminal.progress import progress_bar
+
+NetworkOption = Annotated[list[str] | None, network_option(NETWORKS)]
+
+
+def bench_sums(
+    network: NetworkOption = None,
+    repeats: RepeatsOption = 30,
+    json_file: FileOption = None,
+    seed: SeedOption = 0,
+    show_traceback: TracebackOption = False,
+) -> None:
+    """Zero the inserted batch norms of each block at random by 50 to 95 %: how do the sums come out, and how fast?
+
+    Beside it stands a network of tied sums with as many parameters. In onnxruntime, one thread, one image, paired runs.
+
+    $ swdc bench sums --json sums.json
+    $ swdc bench sums --network resnet20-64
+    """
+    with reported(show_traceback=show_traceback) as output:
+        names, rows = network or list(NETWORKS), list[Row]()
+        with progress_bar() as bar:
+            for row in sums(names, repeats, seed, lambda name: bar.show(name, len(rows), len(names))):
+                rows.append(row)
+                write_rows(json_file, rows)
+        columns = [
+            "network", "exact", "ONNX error", *WAYS, "parameters", "free", "tied", "dense ms", "free ms", "tied ms",
+            "free / tied",
+        ]  # fmt: skip
+        output.table("residual sums with sets of their own", columns, [_cells(row) for row in rows])
+
+
+def _cells(row: Row) -> list[str | int]:
+    return [
+        row["network"], f"{row['max_relative_error']:.1e}" if row["exact"] else "no",
+        f"{row['onnx_max_relative_error']:.1e}", *(row["sums"][way] for way in WAYS), f"{row['parameters']:,}",
+        f"{row['free_parameters']:,}", f"{row['tied_parameters']:,}",
+        *(f"{row[f'{each}_ms']:.2f}" for each in ("dense", "free", "tied")), f"{row['free_over_tied']:.2f}",
+    ]  # fmt: skip

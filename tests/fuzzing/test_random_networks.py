@@ -1,0 +1,47 @@
+"""Random small networks of all kinds, random plans: whatever is built, slim computes what masked computes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzzing.checking import check
+from tests.fuzzing.network import STARTS, Spec, draw_spec
+from tests.fuzzing.shrinking import reproduction, shrink
+
+EACH = 28
+"""Networks of each kind; more than three hundred in all."""
+PROFILE = settings(
+    max_examples=EACH, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate],  # networks are made smaller block by block instead
+)  # fmt: skip
+
+FOUND: dict[str, dict[str, object]] = {}
+"""Networks that once failed, by what was wrong."""
+
+
+def assert_holds(spec: Spec) -> None:
+    outcome = check(spec)
+    assert outcome.result != "failed", json.dumps(reproduction(shrink(outcome)), indent=1)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_slim_computes_what_masked_computes(start: str) -> None:
+    @PROFILE
+    @given(st.integers(0, 2**32 - 1))
+    def networks(seed: int) -> None:
+        assert_holds(draw_spec(seed, most=4, start=start))
+
+    networks()
+
+
+def test_there_are_three_hundred_of_them() -> None:
+    assert EACH * len(STARTS) >= 300
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_once_wrong(name: str) -> None:
+    assert_holds(Spec.from_dict(FOUND[name]))
