@@ -8,7 +8,8 @@ from swdc.analysis.order import arranged
 from swdc.channels.kept import Kept
 from swdc.costs.count import totals
 from swdc.ir.plan import Plan
-from swdc.ir.program import Origin, Program
+from swdc.ir.program import Program
+from swdc.ir.provenance import Origin
 from swdc.rewriting.contract import Pass, PassResult
 from swdc.rewriting.cutting import cut, cut_tensor
 
@@ -36,7 +37,6 @@ class EliminateDeadChannels(Pass):
         origin = program.facts.origin
         before = totals(program) if origin is None else origin.before
         folded = {} if origin is None else origin.folded
-        slim.with_origin(
-            Origin(self.plan, before, folded={name: cut_tensor(t, name, kept) for name, t in folded.items()})
-        )
+        carried = {name: cut_tensor(t, name, kept) for name, t in folded.items()}
+        slim = slim.with_facts(origin=Origin(self.plan, before, folded=carried))
         return PassResult(slim, modified=self.plan.removed_channels > 0)

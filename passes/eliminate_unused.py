@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import fx
@@ -58,10 +58,8 @@ class EliminateUnused(Pass):
         leaves = copy.leaves
         for module in leaves.values():
             module._modules.clear()  # what stands below a leaf in the tree of names is attached anew
-        result = Program(copy.graph, tensors, leaves, program.facts, program.transient)
-        result = result.follow_modes(program)
-        origin = still_standing(program, tensors)
-        return PassResult(result if origin is None else result.with_origin(origin), modified=True)
+        facts = replace(program.facts, origin=still_standing(program, tensors))
+        return PassResult(program.rebuilt(graph=copy.graph, tensors=tensors, leaves=leaves, facts=facts), modified=True)
 
     def kept(self, program: Program) -> list[int]:
         """Return which of the tensors that a program returns are kept, by position, in their order.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -68,7 +68,7 @@ class FoldBatchnorm(Pass):
             current = revise(current, {**current.tensors, **found.tensors}, found.arguments, found.instead)
         if current is program:
             return PassResult(program, modified=False)
-        current.facts = replace(current.facts, notes=tuple(dict.fromkeys((*current.facts.notes, NOTE))))
+        current = current.with_facts(notes=tuple(dict.fromkeys((*current.facts.notes, NOTE))))
         read = current.read_tensors()  # a norm that did the work of two may be gone by now
         return PassResult(current, modified=True, exact={name: value for name, value in exact.items() if name in read})
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from swdc.costs.count import totals
 from swdc.ir.plan import Plan
-from swdc.ir.program import Origin, Program
+from swdc.ir.program import Program
+from swdc.ir.provenance import Origin
 from swdc.rewriting.contract import Pass, PassResult
 from swdc.rewriting.cutting import fold
 
@@ -33,5 +34,5 @@ class FoldConstantChannels(Pass):
             return PassResult(program, modified=False)
         origin = program.facts.origin
         before = totals(program) if origin is None else origin.before
-        folded.with_origin(Origin(self.plan, before, folded=exact))
+        folded = folded.with_facts(origin=Origin(self.plan, before, folded=exact))
         return PassResult(folded, modified=True)

@@ -54,8 +54,7 @@ class InsertBatchnorm(Pass):
                 norm = graph.call_module(path, (node,))
             norm.meta = copy.copy(node.meta)
             node.replace_all_uses_with(norm, delete_user_cb=lambda user, norm=norm: user is not norm)
-        result = Program(graph, tensors, leaves, program.facts, program.transient)
-        return PassResult(result.follow_modes(program), modified=True)
+        return PassResult(program.rebuilt(graph=graph, tensors=tensors, leaves=leaves), modified=True)
 
     def ensures(self, program: Program) -> None:
         """No sum is left without a batch norm."""

@@ -10,7 +10,8 @@ import torch
 from swdc.costs.count import totals
 from swdc.ir.groups import WRITES
 from swdc.ir.plan import Plan
-from swdc.ir.program import Origin, Program
+from swdc.ir.program import Program
+from swdc.ir.provenance import Origin
 from swdc.rewriting.contract import Pass, PassResult
 
 
@@ -40,5 +41,5 @@ class MaskChannels(Pass):
                     tensor = tensors[member.tensor]
                     indices = torch.from_numpy(member.indices[removed].ravel()).to(tensor.device)
                     tensor.index_fill_(member.dim, indices, 0)
-        masked.with_origin(Origin(self.plan, totals(program), dense=program))
+        masked = masked.with_facts(origin=Origin(self.plan, totals(program), dense=program))
         return PassResult(masked, modified=self.plan.removed_channels > 0)

@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from swdc.analysis.constants import Carried, Constants
+from swdc.analysis.coupling import couple
 from swdc.channels.kept import Kept
 from swdc.channels.residual import CHANNELS, SUM
 from swdc.ir.call import Call, Ref
@@ -18,7 +19,7 @@ from swdc.ir.graph import SHAPE, unused
 from swdc.ir.groups import Bools, Coupling
 from swdc.ir.program import Program
 from swdc.ops import calls
-from swdc.rewriting.contract import Pass, PassResult, find_pass
+from swdc.rewriting.contract import Pass, PassResult
 from swdc.rewriting.cutting import cut, cut_tensor, fold
 from swdc.rewriting.surgery import revise
 
@@ -58,16 +59,14 @@ class PropagateConstants(Pass):
         if origin is not None:
             standing = {name: t for name, t in origin.folded.items() if name in result.tensors and name not in changed}
             folded = {name: cut_tensor(t, name, kept) for name, t in standing.items()}
-            result.with_origin(replace(origin, folded=folded))
+            result = result.with_facts(origin=replace(origin, folded=folded))
         return PassResult(result, modified=True, exact=changed)
 
 
 def _constants(program: Program) -> tuple[Constants, Coupling]:
     """Return what is constant in a program, and which channels could go."""
     channels = Constants(program)
-    analysis: Any = find_pass("couple-channels")()
-    coupling: Coupling = analysis.analyse(program, channels)
-    return channels, coupling
+    return channels, couple(program, channels)
 
 
 def _needed(coupling: Coupling) -> Bools:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -45,10 +45,9 @@ class RelaxNorms(Pass):
             return operator.relax(call) if isinstance(operator, Leaf) else {}
 
         own = program.clone()
-        result = rebuild(own, own.tensors, change, lambda node: node.meta.get(SHAPE, ()), own.transient)
+        result = rebuild(own, own.tensors, change, lambda node: node.meta.get(SHAPE, ()))
         note = f"{len(relaxed)} norms and statistics were relaxed, {self._effect(program, result)}"
-        result.facts = replace(result.facts, notes=(*result.facts.notes, note))
-        return PassResult(result, modified=True)
+        return PassResult(result.with_facts(notes=(*result.facts.notes, note)), modified=True)
 
     def ensures(self, program: Program) -> None:
         """No statistic over channels that are gone is left."""

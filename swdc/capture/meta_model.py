@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -44,8 +43,7 @@ def trace_skeleton(make: Callable[[], nn.Module], example: Example, types: Mappi
         program.get_submodule(path)._buffers[attribute] = value
     structure = pytree.tree_structure(program.facts.example)
     inputs = pytree.tree_unflatten(pytree.tree_leaves(example), structure)
-    program.facts = replace(program.facts, example=inputs)
-    return program
+    return program.with_facts(example=inputs)
 
 
 def _move(model: nn.Module, types: Mapping[str, torch.dtype]) -> None:

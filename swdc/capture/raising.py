@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,12 +11,14 @@ from torch.fx.graph import _PyTreeCodeGen
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
+from swdc.analysis.coupling import coupling_of
 from swdc.capture.captured import Captured, Value
 from swdc.capture.unseen_sizes import UNSEEN, measured
 from swdc.ir.call import Call, Ref, bind, bind_arguments
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
 from swdc.ir.options import RECORD
-from swdc.ir.program import Facts, Program
+from swdc.ir.program import Program
+from swdc.ir.provenance import Facts
 from swdc.ir.sizes import simplify
 from swdc.ir.tensors import tensors_of
 from swdc.ops import Leaf, lookup
@@ -92,9 +93,8 @@ class Raising:
         self._note_symbols()
         notes = tuple(dict.fromkeys([*self.notes, *self._fixed_modes()]))
         facts = Facts(self.symbols, self.batch, self.example, notes=notes, captured_by=self.captured.by)
-        program = Program(self.graph, self.tensors, self.leaves, facts, self.transient)
-        program.facts = replace(facts, symbols=measured(program))
-        return program
+        program = Program(self.graph, self.tensors, self.leaves, facts, self.transient, analyse=coupling_of)
+        return program.with_facts(symbols=measured(program))
 
     # -- nodes --------------------------------------------------------------------------------------------------
 

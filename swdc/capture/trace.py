@@ -67,7 +67,7 @@ def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS, pol
     if policy not in POLICIES:
         raise TraceError(f"expected policy as one of {list(POLICIES)}, got {policy!r}")
     program = _program(model, _normalised(example_inputs), attention, _capture)
-    program.facts = replace(program.facts, policy=policy)
+    program = program.with_facts(policy=policy)
     for note in program.facts.notes:
         warnings.warn(note, stacklevel=2)
     return program
@@ -102,8 +102,7 @@ def _program(
             captured, notes=(*captured.notes, f"{', '.join(replaced)} comes back as a dict of its tensors")
         )
     program = Raising(model, captured, batched, inputs, differences).program()
-    program.facts = replace(program.facts, attention=attention)
-    return program.follow_modes(model)
+    return program.with_facts(attention=attention).follow_modes(model)
 
 
 def _normalised(example: Example) -> Inputs:

@@ -140,7 +140,12 @@ _MODES = ("train", "training", "use_input_stats")
 """Arguments that say in which mode an operator is; leaf modules have one of their own."""
 
 
-_MODAL = ("aten.dropout.default", "aten.dropout_.default", "aten.feature_dropout.default", "aten.batch_norm.default")
+_MODAL_OPERATORS = (
+    "aten.dropout.default",
+    "aten.dropout_.default",
+    "aten.feature_dropout.default",
+    "aten.batch_norm.default",
+)
 """Operators that become leaf modules, which train."""
 
 
@@ -172,7 +177,7 @@ def _told(run: Run, torchs: set[str], training: bool) -> dict[str, list[Any]]:
 
 def _keeps_still(step: Step) -> bool:
     """Whether a dropout or a batch norm is in evaluation mode where the model trains."""
-    if str(step.target) not in _MODAL:
+    if str(step.target) not in _MODAL_OPERATORS:
         return False
     bound = dict(zip((name for name, _ in schema_names(step.target)), step.args, strict=False)) | step.kwargs
     return bound.get("p") != 0 and any(bound.get(mode) is False for mode in _MODES)

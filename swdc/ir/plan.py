@@ -8,10 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from swdc.errors import PlanError
-from swdc.ir.options import FREE
-from swdc.ir.program import Program
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -42,25 +38,6 @@ class Plan:
     def removed_channels(self) -> int:
         """Number of channels that go."""
         return sum(self.widths[name] - len(kept) for name, kept in self.kept.items())
-
-    def check(self, program: Program) -> None:
-        """Raise ``PlanError`` if the plan was made for another program or does not fit its groups."""
-        if program.hash() != self.program_hash:
-            raise PlanError(
-                f"expected a plan of this program (graph hash {program.hash()[:12]}), got one of another "
-                f"({self.program_hash[:12]}); make the plan from the program that it is applied to"
-            )
-        widths = {group.name: group.width for group in program.groups}
-        least = 0 if program.facts.policy == FREE else 1
-        for name, kept in self.kept.items():
-            if name not in widths:
-                raise PlanError(f"expected groups of this program, got {name!r}; program.groups lists them")
-            unfit = len(kept) < least or len(set(kept)) != len(kept) or not set(kept) <= set(range(widths[name]))
-            if unfit:
-                raise PlanError(
-                    f"expected between {least} and {widths[name]} distinct channels of group {name!r} to be kept, "
-                    f"got {len(kept)} in {min(kept, default=None)}..{max(kept, default=None)}"
-                )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data, ready for JSON."""

@@ -46,6 +46,15 @@ def tensors_of(model: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
+def transient_of(model: nn.Module) -> set[str]:
+    """Return the names of the buffers that ``state_dict`` leaves out."""
+    return {
+        f"{path}.{name}" if path else name
+        for path, module in model.named_modules(remove_duplicate=False)
+        for name in module._non_persistent_buffers_set
+    }
+
+
 def is_meta(model: nn.Module) -> bool:
     """Whether a model lives on the meta device: a tensor of it has no values."""
     return any(tensor.is_meta for tensor in tensors_of(model).values())

@@ -14,7 +14,7 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref, Value, bind, resolve
 from swdc.ir.distributed import plain_class
 from swdc.ir.graph import SHAPE
-from swdc.ir.program import Program, operators_changed
+from swdc.ir.program import Program
 from swdc.ir.sizes import evaluate
 
 ShapeOf = Callable[[Value], tuple[int, ...]]
@@ -94,20 +94,30 @@ class Leaf(Operator):
         return {}
 
 
-_OPERATORS: dict[str, Operator] = {}
-_LEAVES: dict[type[nn.Module], Leaf] = {}
+class OperatorTable:
+    """What is known of operators by name, and of leaf modules by class; ``version`` counts the changes."""
+
+    def __init__(self) -> None:
+        self.operators: dict[str, Operator] = {}
+        self.leaves: dict[type[nn.Module], Leaf] = {}
+        self.version = 0
+
+    def add(self, cls: type[Operator]) -> None:
+        """Add an operator class; it replaces what was known of its names and modules."""
+        operator = cls()
+        self.version += 1
+        self.operators.update(dict.fromkeys(cls.names, operator))
+        if isinstance(operator, Leaf):
+            self.leaves.update(dict.fromkeys(operator.modules, operator))
+
+
+OPERATORS = OperatorTable()
 _UNKNOWN = Operator()
 
 
 def register(cls: type[Operator]) -> type[Operator]:
     """Add an operator class to the table (usable as a decorator); a later one replaces an earlier one."""
-    operator = cls()
-    operators_changed()
-    for name in cls.names:
-        _OPERATORS[name] = operator
-    if isinstance(operator, Leaf):
-        for module in operator.modules:
-            _LEAVES[module] = operator
+    OPERATORS.add(cls)
     return cls
 
 
@@ -131,17 +141,17 @@ def target_of(name: str) -> Any:
 
 def lookup(name: str) -> Operator:
     """Return what is known of an operator by its name."""
-    return _OPERATORS.get(name, _UNKNOWN)
+    return OPERATORS.operators.get(name, _UNKNOWN)
 
 
 def leaf_of(module: nn.Module) -> Leaf:
     """Return what is known of a leaf module."""
-    return _LEAVES[plain_class(module)]
+    return OPERATORS.leaves[plain_class(module)]
 
 
 def calls(program: Program) -> dict[fx.Node, tuple[Operator, Call]]:
     """Return what each ``call_function`` and ``call_module`` node calls, in the order of the graph."""
-    return program.derived("calls", lambda: _calls(program))
+    return program.derived("calls", lambda: _calls(program), OPERATORS.version)
 
 
 def _calls(program: Program) -> dict[fx.Node, tuple[Operator, Call]]:

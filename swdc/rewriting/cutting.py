@@ -52,7 +52,7 @@ def fold(program: Program, coupling: Coupling, stays: Bools) -> tuple[Program, C
     def change(call: Call, operator: Operator) -> Mapping[str, Any]:
         return {"bias": biases[call.node.name]} if call.node.name in biases else {}
 
-    folded = rebuild(program, tensors, change, lambda node: node.meta.get(SHAPE, ()), program.transient)
+    folded = rebuild(program, tensors, change, lambda node: node.meta.get(SHAPE, ()))
     return folded, replace(coupling, tensors={**written, **coupling.tensors}), exact
 
 
@@ -85,7 +85,7 @@ def cut(program: Program, kept: Kept) -> Program:
             return kept.outputs(node, shape)
         return kept.resized(node, shape)
 
-    return rebuild(program, _cut_tensors(program, kept), change, reshape, program.transient)
+    return rebuild(program, _cut_tensors(program, kept), change, reshape)
 
 
 def _cut_tensors(program: Program, kept: Kept) -> dict[str, torch.Tensor]:

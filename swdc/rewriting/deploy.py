@@ -58,7 +58,7 @@ def deploy(program: Program, outputs: Sequence[int | str] | None = None) -> Prog
     if folded:
         error = difference(chosen, deployed, on_example=True)
         note = f"the rounding of folded weights changes the output for the example inputs by {error:.1e}"
-        deployed.facts = replace(deployed.facts, notes=(*deployed.facts.notes, note))
+        deployed = deployed.with_facts(notes=(*deployed.facts.notes, note))
     return deployed
 
 
@@ -66,7 +66,7 @@ def _in_evaluation(program: Program) -> Program:
     """Return a copy whose weights are what they are stored as, and that no longer stands for a masked program."""
     copy = program.clone().eval()
     origin = copy.facts.origin
-    return copy if origin is None else copy.with_origin(replace(origin, dense=None, folded={}))
+    return copy if origin is None else copy.with_facts(origin=replace(origin, dense=None, folded={}))
 
 
 def _with_outputs(program: Program, outputs: Sequence[int | str]) -> Program:

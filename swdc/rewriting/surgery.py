@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,8 @@ from swdc.channels.routing import PAD, SLICE, Routed, Step
 from swdc.errors import PassError
 from swdc.ir.call import Call, Ref, bind_arguments, unbind
 from swdc.ir.graph import SCOPE, SHAPE, unused
-from swdc.ir.program import Origin, Program
+from swdc.ir.program import Program
+from swdc.ir.provenance import Origin
 from swdc.ir.sizes import Shape
 from swdc.ops import Leaf, Operator, calls, lookup
 from swdc.ops.base import is_overload, target_of
@@ -32,14 +33,13 @@ def rebuild(
     tensors: Mapping[str, torch.Tensor],
     change: Change,
     reshape: Callable[[fx.Node], Shape],
-    transient: Iterable[str] = (),
 ) -> Program:
     """Return a program of the same nodes with the given tensors, and with arguments and shapes as ``change`` and
     ``reshape`` say. Leaf modules are built anew from their arguments, so that no attribute is left stale.
 
     Tensors that only calls read which another value stands for are fetched no longer.
     """  # fmt: skip
-    return _Rebuilding(program, tensors, change, reshape).program(transient)
+    return _Rebuilding(program, tensors, change, reshape).program()
 
 
 def revise(
@@ -61,9 +61,8 @@ def revise(
         return (arguments or {}).get(call.node.name, {})
 
     held = program.tensors if tensors is None else tensors
-    result = rebuild(program, held, change, lambda node: node.meta.get(SHAPE, ()), program.transient)
-    result.facts = replace(program.facts, origin=still_standing(program, held))
-    return result
+    result = rebuild(program, held, change, lambda node: node.meta.get(SHAPE, ()))
+    return result.with_facts(origin=still_standing(program, held))
 
 
 def still_standing(program: Program, tensors: Mapping[str, torch.Tensor]) -> Origin | None:
@@ -92,7 +91,7 @@ class _Rebuilding:
         self.occupied = _paths(program)
         self.names = {node.name for node in program.graph.nodes}
 
-    def program(self, transient: Iterable[str]) -> Program:
+    def program(self) -> Program:
         for node in self.old.graph.nodes:
             if node.op not in ("call_function", "call_module"):
                 self.made[node] = self.graph.node_copy(node, lambda n: self.made[n])
@@ -112,8 +111,7 @@ class _Rebuilding:
                 self.graph.erase_node(self.made[node])
         self.graph.set_codegen(copy.copy(self.old.graph._codegen))
         facts = replace(self.old.facts, origin=None)
-        program = Program(self.graph, self.tensors, self.leaves, facts, transient)
-        return program.follow_modes(self.old)
+        return self.old.rebuilt(graph=self.graph, tensors=self.tensors, leaves=self.leaves, facts=facts)
 
     def _call(self, node: fx.Node, operator: Operator, call: Call, changes: dict[str, Any]) -> fx.Node:
         name = changes.pop("operator", call.operator)

@@ -200,7 +200,7 @@ def _compared(
 def _check(masked: Program, slim: Program) -> Program:
     """Return the dense program; raise ``VerificationError`` where the two cannot be compared."""
     origin = masked.facts.origin
-    if origin is None or origin.dense is None:
+    if origin is None or not isinstance(origin.dense, Program):
         raise VerificationError("expected a masked program as made by swdc.mask, got another; mask it with the plan")
     if slim.facts.origin is not None and slim.facts.origin.dense is not None:
         raise VerificationError("expected a slim program as made by swdc.slim, got a masked one; slim it with the plan")

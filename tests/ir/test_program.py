@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,8 +14,8 @@ import swdc
 from swdc.channels.labels import Channels
 from swdc.errors import InputError, PassError
 from swdc.ir.call import Call
-from swdc.ir.program import Program, operators_changed
-from swdc.ops import base
+from swdc.ir.program import Program
+from swdc.ops.base import OPERATORS
 from swdc.rewriting.pipeline import check
 from tests.support import Function, assert_equal, certified, conv, image, random_plan, randomise, traced
 
@@ -172,11 +171,11 @@ def test_the_hash_sees_the_architecture() -> None:
 
 @pytest.fixture
 def _table() -> Iterator[None]:
-    before = dict(base._OPERATORS)
+    before = dict(OPERATORS.operators)
     yield
-    base._OPERATORS.clear()
-    base._OPERATORS.update(before)
-    operators_changed()
+    OPERATORS.operators.clear()
+    OPERATORS.operators.update(before)
+    OPERATORS.version += 1
 
 
 @pytest.mark.usefixtures("_table")
@@ -230,7 +229,7 @@ def test_the_coupling_graph_is_bipartite_with_widths() -> None:
 def test_explain_tells_groups_reasons_and_notes() -> None:
     program = small()
     assert "note:" not in program.explain()
-    program.facts = replace(program.facts, notes=("it is raining", "and cold"))
+    program = program.with_facts(notes=("it is raining", "and cold"))
     lines = program.explain().splitlines()
     assert lines[0] == program.explanation.summary()
     assert lines[1] == "1 groups of channels that can be removed"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -108,8 +107,7 @@ def test_heads_go_as_a_whole(name: str) -> None:
 @pytest.mark.parametrize("name", ["fused", "by_hand", "heads_in_the_batch", "einsum"])
 def test_or_positions_within_the_heads(name: str) -> None:
     program = traced(network(WAYS[name]), image(2, 6, 8))
-    program.facts = replace(program.facts, attention="head_dim")
-    program.recompile()
+    program = program.with_facts(attention="head_dim")
     assert {g.width for g in program.groups} == {WIDTH, WIDTH // HEADS}
     for seed in range(3):
         certified(program, seed=seed)
@@ -128,8 +126,7 @@ def test_the_choice_is_an_option_of_trace() -> None:
 
 def test_rotary_embeddings_keep_the_positions_within_heads() -> None:
     program = traced(network(rotated), image(2, 6, 8))
-    program.facts = replace(program.facts, attention="head_dim")
-    program.recompile()
+    program = program.with_facts(attention="head_dim")
     certified(program)
     assert any(g.width == HEADS for g in program.groups), "constant sines are not cut, so heads go"
 
@@ -185,8 +182,7 @@ def test_one_head_of_keys_for_all_queries_keeps_the_heads() -> None:
 
 def test_the_scale_stays_that_of_the_original_head() -> None:
     program = traced(network(fused), image(2, 6, 8))
-    program.facts = replace(program.facts, attention="head_dim")
-    program.recompile()
+    program = program.with_facts(attention="head_dim")
     _, slim = certified(program, plan_of(program, {"qkv": [0, 3, 5]}))
     node = next(n for n in slim.graph.nodes if "scaled_dot_product" in str(n.target))
     assert node.kwargs["scale"] == pytest.approx(8**-0.5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +171,7 @@ def test_what_cannot_be_deployed() -> None:
         swdc.deploy(program, ("other",))
     with pytest.raises(PassError, match="expected tensors with values for a deployment"):
         swdc.deploy(program.clone().to("meta"))
-    program.facts = replace(program.facts, captured_by=RECORD)
+    program = program.with_facts(captured_by=RECORD)
     with pytest.raises(PassError, match=r"recorded on its example inputs; deploy the model that swdc.transplant"):
         swdc.deploy(program)
 

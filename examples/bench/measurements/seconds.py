@@ -12,11 +12,11 @@ from torch import nn
 
 from examples.bench.networks.catalogue import entry
 from examples.bench.peer.pace import REPEATS, paired, total
+from swdc.analysis.coupling import couple
 from swdc.capture.trace import trace
+from swdc.cli.terminal.packages import package
 from swdc.costs.clock import no_collection, one_thread
 from swdc.ir.program import Program
-from swdc.cli.terminal.packages import package
-from swdc.rewriting.contract import find_pass
 
 NETWORKS = ("resnet50", "densenet121", "mobilenet_v2", "efficientnet_b0")
 SIDE = 224
@@ -84,9 +84,7 @@ def scaling(blocks: tuple[int, ...] = (100, 1000), repeats: int = 5) -> Iterator
 
 
 def _analysis(program: Program) -> float:
-    analysis: Any = find_pass("couple-channels")()
-    program.recompile()  # forgets what was derived from the graph
     with no_collection():
         start = time.perf_counter()
-        analysis.analyse(program)
+        couple(program)
         return time.perf_counter() - start

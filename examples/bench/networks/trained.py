@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from swdc.cli.terminal.packages import package
 from swdc.networks import ResNet, resnet20
 from swdc.networks.resnet import Bottleneck
-from swdc.cli.terminal.packages import package
 
 NODES, EDGES, FEATURES, HIDDEN, CLASSES = 2708, 10_556, 1433, 16, 7
 """Those of Cora, and of the GCN that Tessier et al. (2022) train on it."""

@@ -19,8 +19,8 @@ from swdc.cli.terminal.help import help_of
 from swdc.cli.terminal.models import parse_arguments
 from swdc.cli.terminal.options import JsonOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_file, reported
-from swdc.cli.terminal.progress import progress_bar
 from swdc.cli.terminal.packages import package
+from swdc.cli.terminal.progress import progress_bar
 
 INTERRUPTED = 130
 

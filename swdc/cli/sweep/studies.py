@@ -14,8 +14,8 @@ from typing import Any
 
 from swdc.cli.sweep.cells import Cell, Space
 from swdc.cli.sweep.experiments import Experiment, Results
-from swdc.errors import CommandError, brief
 from swdc.cli.terminal.packages import package
+from swdc.errors import CommandError, brief
 
 ALIVE, OWNER, RESULTS, REASON, DESCRIPTION = "alive", "owner", "results", "reason", "swdc"
 """Names of the attributes of trials, and of the study."""

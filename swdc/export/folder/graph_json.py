@@ -12,6 +12,7 @@ from torch import fx, nn
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
 
+from swdc.analysis.coupling import coupling_of
 from swdc.errors import ArtifactError
 from swdc.export.folder.json_values import (
     decode,
@@ -23,7 +24,8 @@ from swdc.export.folder.json_values import (
 )
 from swdc.ir.call import Call, source_of
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
-from swdc.ir.program import Facts, Program
+from swdc.ir.program import Program
+from swdc.ir.provenance import Facts
 from swdc.ir.sizes import parse
 from swdc.ops import Leaf, leaf_of, lookup
 
@@ -141,7 +143,7 @@ def decode_program(
         captured_by=facts["captured_by"],
         policy=facts["policy"],
     )
-    program = Program(graph, tensors, leaves, known, transient)
+    program = Program(graph, tensors, leaves, known, transient, analyse=coupling_of)
     for path, training in data["modes"].items():
         program.get_submodule(path).training = bool(training)
     return program

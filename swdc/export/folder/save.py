@@ -27,7 +27,8 @@ from swdc.export.storage.folders import (
 from swdc.export.storage.reading import INDEX, Checkpoint
 from swdc.export.storage.tensor_files import assemble, load_tensors, save_tensors, table_of
 from swdc.ir.plan import Plan
-from swdc.ir.program import Origin, Program
+from swdc.ir.program import Program
+from swdc.ir.provenance import Origin
 from swdc.ir.tensors import need_values
 from swdc.rewriting.verify import Certificate, check_certificate
 
@@ -148,7 +149,7 @@ def _read(folder: Path, files: set[str]) -> Program:
     if PLAN not in files:
         return program
     folded = load_tensors(folder / FOLDED) if FOLDED in files else {}
-    return program.with_origin(Origin(Plan.from_dict(read_json(folder / PLAN)), graph["before"], folded=folded))
+    return program.with_facts(origin=Origin(Plan.from_dict(read_json(folder / PLAN)), graph["before"], folded=folded))
 
 
 def _stored(folder: Path, files: set[str]) -> dict[str, torch.Tensor]:

@@ -47,11 +47,11 @@ def slim_checkpoint(
     _check_without_values(program, weights)
     with Tape(program.tensors, values) as tape:
         made = slim(program, plan)
-    _to_cpu(made)
+    made = _to_cpu(made)
     origin = made.facts.origin
     assert origin is not None
     folded = {name: tape.whole(tensor) for name, tensor in origin.folded.items()}
-    made.with_origin(replace(origin, folded=folded))
+    made = made.with_facts(origin=replace(origin, folded=folded))
 
     def store(program: Program, names: Sequence[str], folder: Path) -> None:
         tensors = program.tensors
@@ -92,8 +92,8 @@ def _check_without_values(program: Program, weights: Mapping[str, torch.Tensor])
         )
 
 
-def _to_cpu(program: Program) -> None:
-    """Let a program that was traced on the meta device make its tensors on the CPU."""
+def _to_cpu(program: Program) -> Program:
+    """Return a program that was traced on the meta device, changed so that it makes its tensors on the CPU."""
 
     def moved(argument: Any) -> Any:
         return torch.device("cpu") if isinstance(argument, torch.device) and argument.type == "meta" else argument
@@ -105,4 +105,4 @@ def _to_cpu(program: Program) -> None:
         lambda leaf: torch.zeros_like(leaf, device="cpu") if isinstance(leaf, torch.Tensor) and leaf.is_meta else leaf,
         program.facts.example,
     )
-    program.facts = replace(program.facts, example=example)
+    return program.with_facts(example=example)

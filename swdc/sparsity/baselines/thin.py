@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import torch
 
@@ -40,7 +39,7 @@ def thin(
     # nothing is folded into biases: what the weights were is forgotten
     cut = run(program, [find_pass("eliminate-dead-channels")(plan=uniform)]).program  # type: ignore[call-arg]
     result = apply(cut, "relax-norms")
-    result.facts = replace(result.facts, origin=None, notes=program.facts.notes)
+    result = result.with_facts(origin=None, notes=program.facts.notes)
     _initialise(result, program, seed)
     return result
 

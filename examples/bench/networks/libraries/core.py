@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from examples.bench.networks.entry import Entry
+from swdc.cli.terminal.packages import package
 from swdc.errors import CommandError
 from swdc.networks import LeNet5, resnet20, resnet50
-from swdc.cli.terminal.packages import package
 
 FAMILIES = (
     "vgg", "resnet", "resnext", "wide_resnet", "regnet", "densenet", "mobilenet", "efficientnet", "mnasnet",

@@ -1,0 +1,180 @@
+"""The dependency analysis: which channels go together, and which must stay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from swdc.channels.labels import Channels
+from swdc.ir.call import Call, resolve, values_in
+from swdc.ir.graph import SHAPE
+from swdc.ir.groups import WRITES, ChannelGroup, Coupling, Frozen, Ids, Member, Reason
+from swdc.ir.program import Program
+from swdc.ops.base import OPERATORS, calls
+
+
+def coupling_of(program: Program) -> Coupling:
+    """Return the groups, the frozen channels and the labels of every value of a program; computed once."""
+    return program.derived("coupling", lambda: couple(program), OPERATORS.version)
+
+
+def couple(program: Program, channels: Channels | None = None) -> Coupling:
+    """Label every channel, join the labels that must go together, and collect what is left free into groups.
+
+    ``channels`` says what a dead channel is; without it, one that a mask sets to zero. Near linear in the number of
+    labels.
+    """
+    channels = Channels(program) if channels is None else channels
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            _label_input(node, channels)
+        elif node.op == "output":
+            for value in values_in(resolve(list(node.args))):
+                channels.freeze_value(value, Reason("is the model's output"))
+        elif node.op in ("call_function", "call_module"):
+            operator, call = calls(program)[node]
+            if not operator.repeats:
+                _hold_repeated(call, channels)
+            operator.couple(call, channels)
+            operator.fold(call, channels)
+            channels.finish(call)
+    channels.settle(program.facts.attention)
+    return _collect(channels)
+
+
+def _hold_repeated(call: Call, channels: Channels) -> None:
+    """Freeze channels that repeat along a dimension, for an operator that knows nothing of such."""
+    for value in call.tensors():
+        channels.hold_repeated(value, call.reason("channels merged with a dimension of symbolic size"))
+
+
+def _label_input(node: fx.Node, channels: Channels) -> None:
+    shape = node.meta.get(SHAPE)
+    if shape is None:
+        return
+    labels = [channels.fresh(size) if isinstance(size, int) and size > 1 else None for size in shape]
+    for ids in labels:
+        channels.freeze(ids, Reason(f"is the model's input {node.name}"))
+    channels.set_input(node, labels)
+
+
+def _collect(channels: Channels) -> Coupling:
+    """Turn joined labels into groups: sets of coupled labels with the same members, one channel each."""
+    count, ids = channels.components()
+    first_reason, reasons = channels.frozen(count, ids)
+    table = channels.tensors()
+    slots = [
+        (name, dim, labels) for name, dims in table.items() for dim, labels in enumerate(dims) if labels is not None
+    ]
+    distinct = {
+        id(labels): ids[labels] for _, _, labels in slots
+    }  # one array serves a filter, its norm and its readers
+    parts = [ids[labels] for labels in channels.parts()]
+    group_of, channel_of, order = _partition(count, first_reason < 0, list(distinct.values()), parts)
+    rows = {key: _rows(sets, group_of, channel_of) for key, sets in distinct.items()}
+    held = {key: _held(sets, first_reason) for key, sets in distinct.items()}
+    members: list[list[Member]] = [[] for _ in order]
+    frozen: list[Frozen] = []
+    for name, dim, labels in slots:
+        roles = channels.roles(name, dim)
+        for group, indices in rows[id(labels)]:
+            members[group].append(Member(name, dim, indices, roles))
+        frozen += [Frozen(name, dim, indices, reasons[number]) for number, indices in held[id(labels)]]
+    groups = tuple(
+        ChannelGroup(name, len(channel), tuple(m))
+        for name, channel, m in zip(_names(members), order, members, strict=True)
+    )
+    return Coupling(
+        groups,
+        tuple(frozen),
+        nodes={name: _through(labels, ids) for name, labels in channels.nodes().items()},
+        tensors={name: _through(table[first], ids) for name, first in channels.canonical().items() if first in table},
+        constants={
+            name: np.broadcast_to(np.asarray(dead, dtype=np.float64), labels.shape)
+            for name, (labels, dead) in channels.constants().items()
+        },
+        group_of=group_of,
+        channel_of=channel_of,
+    )
+
+
+def _held(sets: Ids, first_reason: Ids) -> list[tuple[int, Ids]]:
+    """Return the positions along a dimension that are frozen, by the number of their reason."""
+    numbers = first_reason[sets]
+    return [(int(number), np.flatnonzero(numbers == number)) for number in np.unique(numbers[numbers >= 0])]
+
+
+def _through(labels: Any, ids: Ids) -> Any:
+    """Replace labels by the numbers of their sets, in nested tuples of arrays."""
+    if labels is None:
+        return None
+    if isinstance(labels, np.ndarray):
+        return ids[labels]
+    return tuple(_through(item, ids) for item in labels)
+
+
+def _partition(count: int, free: Any, slots: list[Ids], parts: list[Ids]) -> tuple[Ids, Ids, list[Ids]]:
+    """Divide the free sets that occur in a slot into classes that occur alike in every slot and every part.
+
+    Returns for each set its class (-1 if it has none) and its position there, and the sets of each class, both in
+    the order of first occurrence. Each slot refines the classes found so far, so the cost is that of the labels.
+    """
+    klass = np.full(count, -1, dtype=np.int64)
+    seen = np.full(count, np.iinfo(np.int64).max, dtype=np.int64)
+    position, classes = 0, 0
+    for number, slot in enumerate([*slots, *parts]):
+        present, first, times = np.unique(slot, return_index=True, return_counts=True)
+        usable = free[present] if number < len(slots) else klass[present] >= 0
+        present, first, times = present[usable], first[usable], times[usable]
+        seen[present] = np.minimum(seen[present], position + first)
+        position += len(slot)
+        if len(present) == 0:
+            continue
+        keys = (klass[present] + 1) * (int(times.max()) + 1) + times
+        _, fresh = np.unique(keys, return_inverse=True)
+        klass[present] = classes + fresh
+        classes += int(fresh.max()) + 1
+    members = np.flatnonzero(klass >= 0)
+    members = members[np.argsort(seen[members], kind="stable")]
+    group_of = np.full(count, -1, dtype=np.int64)
+    channel_of = np.full(count, -1, dtype=np.int64)
+    if len(members) == 0:
+        return group_of, channel_of, []
+    _, first, inverse = np.unique(klass[members], return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first))
+    group_of[members] = rank[inverse]
+    by_group = members[np.argsort(group_of[members], kind="stable")]
+    bounds = np.cumsum(np.bincount(group_of[by_group]))
+    order = np.split(by_group, bounds[:-1])
+    for sets in order:
+        channel_of[sets] = np.arange(len(sets))
+    return group_of, channel_of, order
+
+
+def _rows(sets: Ids, group_of: Ids, channel_of: Ids) -> list[tuple[int, Ids]]:
+    """Return for each group in a slot the positions of its channels, shape (width, multiplicity)."""
+    positions = np.flatnonzero(group_of[sets] >= 0)
+    if len(positions) == 0:
+        return []
+    groups, channels = group_of[sets[positions]], channel_of[sets[positions]]
+    order = np.lexsort((channels, groups))
+    positions, groups, channels = positions[order], groups[order], channels[order]
+    starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
+    return [
+        (int(groups[start]), positions[start:end].reshape(int(channels[end - 1]) + 1, -1))
+        for start, end in zip(starts, [*starts[1:], len(groups)], strict=True)
+    ]
+
+
+def _names(members: list[list[Member]]) -> list[str]:
+    """Name each group after the first tensor that writes its channels; number those that share it."""
+    names: dict[str, None] = {}
+    times: dict[str, int] = {}
+    for slots in members:
+        writing = [m for m in slots if WRITES in m.roles] or slots
+        base = writing[0].tensor.removesuffix(".weight") + (f"[{writing[0].dim}]" if writing[0].dim else "")
+        times[base] = times.get(base, 0) + 1
+        names[base if times[base] == 1 else f"{base}#{times[base]}"] = None
+    return list(names)

@@ -1,0 +1,35 @@
+"""The hash of a program, which ties plans and saved folders to the graph that they were made for."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from swdc.ir.distributed import plain_name
+from swdc.ir.graph import SHAPE
+
+_DEVICE = re.compile(r"device\(type='\w+'(, index=\d+)?\)")
+
+
+def fingerprint(
+    graph: fx.Graph, leaves: Mapping[str, nn.Module], tensors: Mapping[str, torch.Tensor], choices: str
+) -> str:
+    """Return a SHA-256 of a graph, its leaf modules, all shapes and the user's choices.
+
+    The values of tensors and the devices that they are on do not enter.
+    """
+    lines = [f"{n.op} {n.name} {_named(n.target)} {n.args} {n.kwargs} {n.meta.get(SHAPE)}" for n in graph.nodes]
+    lines += [f"{path} {plain_name(module)}" for path, module in leaves.items()]
+    lines.append(choices)
+    lines += [f"{name} {tuple(t.shape)}" for name, t in sorted(tensors.items())]
+    return hashlib.sha256(_DEVICE.sub("device", "\n".join(lines)).encode()).hexdigest()
+
+
+def _named(target: Any) -> str:
+    """Return the name of a node's target; that of a Python function without its address."""
+    return str(target) if isinstance(target, str | torch._ops.OpOverload) else str(getattr(target, "__name__", target))

@@ -1,0 +1,52 @@
+"""What is known of a program besides its graph: what tracing found out, and which plan a rewrite came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx
+
+from swdc.ir.options import EXPORT, HEADS, TIED
+from swdc.ir.plan import Plan
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a rewritten program comes from: the plan, and the counts of the program that the plan was made for.
+
+    ``dense`` is that program, kept by a masked one. ``folded`` holds biases that a rewrite computed, in float64:
+    what they were before they were rounded to the type of the weights.
+    """
+
+    plan: Plan
+    before: Mapping[str, int]
+    dense: fx.GraphModule | None = None
+    folded: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What tracing found out about a model besides its graph.
+
+    ``symbols`` gives each symbolic size its value in the example inputs; ``batch`` names the symbol of the batch, or
+    is ``None`` where the inputs have no common leading dimension (a graph network). ``example`` holds positional and
+    keyword example inputs. ``attention`` says what attentions lose, ``heads`` or ``head_dim``; ``policy`` whether the
+    sides of a residual sum are ``tied`` or ``free``. ``captured_by`` names the way of capture; a program captured by
+    ``"record"`` stands for the example inputs only.
+    """
+
+    symbols: Mapping[str, int]
+    batch: str | None
+    example: tuple[tuple[Any, ...], dict[str, Any]] = field(repr=False)
+    origin: Origin | None = None
+    notes: tuple[str, ...] = ()
+    attention: str = HEADS
+    captured_by: str = EXPORT
+    policy: str = TIED
+
+    def sizes(self, batch: int = 1) -> dict[str, int]:
+        """Return a value for each symbol, with the given batch size."""
+        return {name: batch if name == self.batch else value for name, value in self.symbols.items()}
