@@ -11,9 +11,10 @@ from swdc.export.transplanting import transplant
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ops import Operator, register
+from swdc.rewriting.certificate import Certificate
 from swdc.rewriting.deploy import deploy
 from swdc.rewriting.rewrites import insert_batchnorm, mask, relax_norms, slim
-from swdc.rewriting.verify import Certificate, verify
+from swdc.rewriting.verify import verify
 from swdc.sparsity.planning.plan import plan
 from swdc.sparsity.swd import SWD
 

@@ -10,9 +10,10 @@ from swdc.errors import PassError, VerificationError
 from swdc.ir.options import RECORD
 from swdc.ir.program import Program
 from swdc.ir.tensors import need_values
+from swdc.rewriting.certificate import TOLERANCE
 from swdc.rewriting.contract import Pass, PassResult, find_pass
 from swdc.rewriting.pipeline import run, run_to_fixpoint
-from swdc.rewriting.verify import TOLERANCE, difference
+from swdc.rewriting.verify import difference
 
 DEPLOY_PIPELINE = (
     "eliminate-identities", "flush-subnormals", "fold-batchnorm", "propagate-constants", "eliminate-unused",

@@ -28,8 +28,9 @@ from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
 from swdc.ops import calls
+from swdc.rewriting.certificate import LEAST_EFFECT, TOLERANCE
 from swdc.rewriting.rewrites import insert_batchnorm, mask, slim
-from swdc.rewriting.verify import LEAST_EFFECT, TOLERANCE, verify
+from swdc.rewriting.verify import verify
 from swdc.sparsity.planning.budgets import BUDGETS, Budget
 from swdc.sparsity.planning.plan import plan
 from tests.fuzzing.blocks import TABLE, Draw

@@ -15,7 +15,7 @@ from swdc.errors import InputError, VerificationError
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.samples import relative_error
-from swdc.rewriting.verify import LEAST_EFFECT, TOLERANCE, Certificate
+from swdc.rewriting.certificate import LEAST_EFFECT, TOLERANCE, Certificate
 from tests.support import Function, conv, image, plan_of, random_plan, randomise, traced
 
 

@@ -33,8 +33,9 @@ from swdc.ir.precision import default_dtype
 from swdc.ir.program import Program
 from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
 from swdc.ir.tensors import tensors_of
+from swdc.rewriting.certificate import LEAST_EFFECT, TOLERANCE
 from swdc.rewriting.rewrites import mask, slim
-from swdc.rewriting.verify import LEAST_EFFECT, TOLERANCE, verify
+from swdc.rewriting.verify import verify
 from swdc.sparsity.planning.budgets import Budget
 from swdc.sparsity.planning.plan import plan
 

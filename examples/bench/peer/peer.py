@@ -24,7 +24,7 @@ from examples.bench.running.apart import Report
 from swdc.cli.terminal.packages import package
 from swdc.errors import brief
 from swdc.ir.samples import flat_outputs, relative_error
-from swdc.rewriting.verify import TOLERANCE
+from swdc.rewriting.certificate import TOLERANCE
 
 SECONDS = 90.0
 """What the peer may take to build and prune."""

@@ -12,7 +12,7 @@ from swdc.cli.terminal.help import help_of
 from swdc.cli.terminal.options import JsonOption, SeedOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, reported
 from swdc.cli.terminal.progress import progress_bar
-from swdc.rewriting.verify import Certificate
+from swdc.rewriting.certificate import Certificate
 
 OutOption = Annotated[
     Path,

@@ -20,8 +20,9 @@ from swdc.export.onnx.export import export_onnx
 from swdc.export.onnx.runtime import latency_ms
 from swdc.ir.program import Program
 from swdc.ir.samples import sample_inputs
+from swdc.rewriting.certificate import Certificate
 from swdc.rewriting.rewrites import mask, slim
-from swdc.rewriting.verify import Certificate, verify
+from swdc.rewriting.verify import verify
 from swdc.sparsity.swd import SWD
 
 Progress = Callable[[str, int, int], None]

@@ -10,7 +10,7 @@ from torch import nn
 from swdc.costs.count import CONVENTIONS, count
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.rewriting.verify import LEAST_EFFECT, Certificate
+from swdc.rewriting.certificate import LEAST_EFFECT, Certificate
 
 _WIDTHS = ("out_channels", "out_features", "embedding_dim", "num_features")
 """Attributes that give the number of channels that a leaf module writes."""

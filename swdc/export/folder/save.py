@@ -30,7 +30,7 @@ from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.provenance import Origin
 from swdc.ir.tensors import need_values
-from swdc.rewriting.verify import Certificate, check_certificate
+from swdc.rewriting.certificate import Certificate, check_certificate
 
 GRAPH = "graph.json"
 WEIGHTS = "weights.safetensors"

@@ -22,8 +22,8 @@ from swdc.ir.options import RECORD
 from swdc.ir.program import Program
 from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
 from swdc.ir.tensors import need_values
+from swdc.rewriting.certificate import Certificate, check_certificate
 from swdc.rewriting.deploy import deploy as deployed_program
-from swdc.rewriting.verify import Certificate, check_certificate
 
 __all__ = ["OnnxReport", "Stage", "export_onnx", "latency_ms", "run_onnx"]
 

@@ -14,7 +14,7 @@ from swdc.export.transplanting.watching import copied
 from swdc.export.transplanting.widening import Tensors, in_float64, wide_inputs, wide_program
 from swdc.ir.program import Program
 from swdc.ir.samples import relative_error, sample_inputs
-from swdc.rewriting.verify import TOLERANCE
+from swdc.rewriting.certificate import TOLERANCE
 
 BATCHES = (1, 3)
 _AS_CALLED = 1e-3

@@ -13,7 +13,7 @@ from swdc.export.transplanting.widening import in_float64
 from swdc.ir.options import RECORD
 from swdc.ir.program import Program
 from swdc.ir.samples import flat_outputs
-from swdc.rewriting.verify import TOLERANCE
+from swdc.rewriting.certificate import TOLERANCE
 
 _LARGEST = 1e6
 _weights_kept = [torch.empty(0, dtype=torch.float64)]

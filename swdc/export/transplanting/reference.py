@@ -15,7 +15,7 @@ from swdc.export.transplanting.watching import IN, OUT, Frame, Mismatch, Watch
 from swdc.export.transplanting.widening import wide_program
 from swdc.ir.program import Program
 from swdc.ir.samples import relative_error
-from swdc.rewriting.verify import TOLERANCE
+from swdc.rewriting.certificate import TOLERANCE
 
 Names = tuple[str, ...]
 

@@ -1,0 +1,99 @@
+"""Runs of programs in a dtype of choice: on copies, and the same for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.fx.node import map_aggregate
+from torch.utils import _pytree as pytree
+
+from swdc.errors import VerificationError
+from swdc.ir.options import RECORD
+from swdc.ir.precision import default_dtype
+from swdc.ir.program import Program
+from swdc.ir.samples import sample_inputs
+
+
+@contextmanager
+def copies_in(*programs: Program, dtype: torch.dtype) -> Iterator[list[Program]]:
+    """Give copies of programs that compute in ``dtype``, and their memory back at the end.
+
+    Graphs refer to themselves, so that Python would keep copies until it collects garbage: gigabytes of a large model.
+    """
+    copies = [copy_in(program, dtype) for program in programs]
+    try:
+        yield copies
+    finally:
+        for tensor in (tensor for copy in copies for tensor in copy.tensors.values()):
+            tensor.data = tensor.new_empty(0)
+
+
+def copy_in(program: Program, dtype: torch.dtype) -> Program:
+    """Return a copy of a program that computes in ``dtype`` throughout and drops nothing in training."""
+    copy = program.clone(dtype)
+
+    def cast(argument: Any) -> Any:
+        return dtype if argument in (torch.float32, torch.float64) and isinstance(argument, torch.dtype) else argument
+
+    for node in copy.graph.nodes:
+        if node.op == "call_function":
+            node.args = map_aggregate(node.args, cast)
+            node.kwargs = map_aggregate(node.kwargs, cast)
+    copy.recompile()
+    if dtype == torch.float64:
+        _unround(program, copy)
+    for module in copy.modules():
+        if isinstance(module, nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d):
+            module.p = 0.0
+    return copy
+
+
+def _unround(program: Program, copy: Program) -> None:
+    """Give biases that a rewrite computed the value that they had before they were rounded for storage."""
+    origin = program.facts.origin
+    stored, tensors = program.tensors, copy.tensors
+    with torch.no_grad():
+        for name, value in origin.folded.items() if origin is not None else ():
+            if torch.equal(value.to(stored[name].dtype), stored[name].detach()):
+                tensors[name].copy_(value)
+
+
+def run_in(program: Program, mode: str, batch: int, seed: int, dtype: torch.dtype, inputs: Any) -> Any:
+    """Return what a program that computes in ``dtype`` returns in ``"train"`` or ``"eval"`` mode.
+
+    ``inputs`` are its positional inputs; ``None`` draws random ones.
+    """
+    return called(program.train(mode == "train"), inputs_in(program, batch, seed, dtype, inputs), seed, dtype)
+
+
+def called(program: Program, inputs: Any, seed: int, dtype: torch.dtype) -> Any:
+    """Return what a program computes from positional and keyword inputs, whatever it draws drawn by a seed."""
+    args, kwargs = inputs
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), default_dtype(dtype):
+        torch.manual_seed(seed)
+        try:
+            return pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, program(*args, **kwargs))
+        except (RuntimeError, IndexError, ValueError) as error:
+            if program.facts.captured_by != RECORD:
+                raise
+            raise VerificationError(
+                f"expected a recorded program to run with other weights, but its sizes depend on the values that it "
+                f"computes ({str(error).splitlines()[0]}); slim and compare the model itself with swdc.transplant"
+            ) from error
+
+
+def inputs_in(program: Program, batch: int, seed: int, dtype: torch.dtype, inputs: Any) -> Any:
+    """Return positional and keyword inputs in ``dtype``: the given ones, or random ones where they are ``None``."""
+    if inputs is None:
+        return sample_inputs(program, batch, seed, dtype)
+    given = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
+    return floats_in(given, dtype), {}
+
+
+def floats_in(inputs: Any, dtype: torch.dtype) -> Any:
+    """Return nested inputs whose floating-point tensors have the given type."""
+    return pytree.tree_map_only(torch.Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, inputs)
