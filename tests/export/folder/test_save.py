@@ -400,7 +400,7 @@ def test_other_files_are_never_lost(program: Program, folder: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "step", ["swdc.export.folder.save.save_tensors", "swdc.artifact.seal", "swdc.folders._replace"]
+    "step", ["swdc.export.folder.save.save_tensors", "swdc.export.folder.save.seal", "swdc.export.storage.folders._replace"]
 )
 def test_a_failed_save_leaves_the_old_folder(
     step: str, program: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -418,7 +418,7 @@ def test_a_failed_save_leaves_the_old_folder(
 def test_a_failed_move_brings_the_old_folder_back(
     program: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rename, moves = swdc.folders.os.rename, iter([False, True, False])
+    rename, moves = swdc.export.storage.folders.os.rename, iter([False, True, False])
 
     def fail_once(source: Path, target: Path) -> None:
         if next(moves):
