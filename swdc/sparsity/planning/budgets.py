@@ -7,6 +7,8 @@ Nothing of the model is touched to evaluate them, so that a threshold is found b
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +20,6 @@ from swdc.ir.program import Program
 from swdc.ops import calls
 from swdc.sparsity.planning.dimensions import ONE, Dimensions
 
-BUDGETS = ("channels", "parameters", "operations", "macs")
 Term = tuple[int, list[int]]
 """A coefficient, and the numbers of the dimensions that it is multiplied by."""
 
@@ -40,16 +41,13 @@ class Budget:
     """The cost of a program as a function of the widths of its groups."""
 
     def __init__(self, program: Program, kind: str) -> None:
-        """``kind`` is ``channels``, ``parameters``, ``operations`` (section 4.5 of the paper) or ``macs``.
-
-        Operations and multiply-adds are those of ``swdc.count`` for one sample.
-        """
+        """``kind`` is one of ``BUDGETS``; ``PlanError`` if it is not."""
         if kind not in BUDGETS:
             raise PlanError(f"expected a budget of {list(BUDGETS)}, got {kind!r}")
         self.kind = kind
         self._dimensions = Dimensions(program)
         self._widths = self._dimensions.widths
-        found = self._terms(program)
+        found = BUDGETS[kind](program, self._dimensions)
         longest = max((len(slots) for _, slots in found), default=1)
         factors = np.array([slots + [ONE] * (longest - len(slots)) for _, slots in found], dtype=np.int64)
         self._factors = np.ascontiguousarray(factors.T)
@@ -69,20 +67,6 @@ class Budget:
         """The cost with all channels."""
         return self.cost(self._widths)
 
-    def _terms(self, program: Program) -> list[Term]:
-        if self.kind == "channels":
-            return self._channels()
-        if self.kind == "parameters":
-            return self._parameters(program)
-        return self._operations(program, "paper" if self.kind == "operations" else self.kind)
-
-    def _channels(self) -> list[Term]:
-        return [(1, [self._dimensions.add(0, np.array([group]), np.ones(1))]) for group in range(len(self._widths))]
-
-    def _parameters(self, program: Program) -> list[Term]:
-        parameters = program.read_parameters().items()
-        return [(1, [self._dimensions.slot(Ref(name), d) for d in range(tensor.dim())]) for name, tensor in parameters]
-
     def _folding(self, program: Program) -> list[tuple[Ids, int]]:
         """Return, for each layer that would be given a bias, the groups that ask for it when cut, and its slot."""
         coupling, found = program.coupling, []
@@ -96,10 +80,32 @@ class Budget:
             found.append((groups[groups >= 0], self._dimensions.slot(call["weight"], 0)))
         return found
 
-    def _operations(self, program: Program, convention: str) -> list[Term]:
-        terms = []
-        for operator, call in calls(program).values():
-            for cost in operator.cost(call, self._dimensions.shape_of):
-                slots = [self._dimensions.slot(value, dim) for value, dim in cost.dims]
-                terms.append((int(getattr(cost, convention)), slots))
-        return terms
+
+def _channels(program: Program, dimensions: Dimensions) -> list[Term]:
+    return [(1, [dimensions.add(0, np.array([group]), np.ones(1))]) for group in range(len(program.groups))]
+
+
+def _parameters(program: Program, dimensions: Dimensions) -> list[Term]:
+    parameters = program.read_parameters().items()
+    return [(1, [dimensions.slot(Ref(name), d) for d in range(tensor.dim())]) for name, tensor in parameters]
+
+
+def _counted(program: Program, dimensions: Dimensions, convention: str) -> list[Term]:
+    terms = []
+    for operator, call in calls(program).values():
+        for cost in operator.cost(call, dimensions.shape_of):
+            slots = [dimensions.slot(value, dim) for value, dim in cost.dims]
+            terms.append((int(getattr(cost, convention)), slots))
+    return terms
+
+
+BUDGETS: dict[str, Callable[[Program, Dimensions], list[Term]]] = {
+    "channels": _channels,
+    "parameters": _parameters,
+    "operations": partial(_counted, convention="paper"),
+    "macs": partial(_counted, convention="macs"),
+}
+"""The terms of which each budget is the sum.
+
+Operations (section 4.5 of Tessier et al. 2022) and multiply-adds are those of ``swdc.count`` for one sample.
+"""
