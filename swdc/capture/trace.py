@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import logging
 import warnings
@@ -27,6 +26,7 @@ from swdc.capture.record import record
 from swdc.capture.restore import PutBack, buffers_kept, restored
 from swdc.capture.training_differences import training_differences
 from swdc.errors import TraceError
+from swdc.ir.garbage import collection_paused
 from swdc.ir.options import FACTORS, HEADS, POLICIES, TIED
 from swdc.ir.program import Program
 from swdc.ir.results import opaque, plain
@@ -256,15 +256,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-@contextmanager
-def collection_paused() -> Iterator[None]:
-    """Collect no garbage meanwhile: each pass over all objects of torch and its libraries takes a tenth of a second."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -10,6 +10,8 @@ from statistics import median
 
 import torch
 
+from swdc.ir.garbage import collection_paused
+
 WARM_UP = 5
 
 
@@ -38,11 +40,8 @@ def paired_ms(
 def no_collection() -> Iterator[None]:
     """Collect no garbage in what is timed, as ``timeit`` does: a pass over torch's heap takes as long as a rewrite."""
     gc.collect()
-    gc.disable()
-    try:
+    with collection_paused():
         yield
-    finally:
-        gc.enable()
 
 
 def medians_ms(calls: Sequence[Callable[[], object]], runs: int, warm_up: int = WARM_UP) -> list[float]:
