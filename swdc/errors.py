@@ -10,7 +10,12 @@ class SwdcError(Exception):
 
 
 class TraceError(SwdcError):
-    """A model could not be captured, or example inputs do not fit it."""
+    """A model could not be captured, or example inputs do not fit it.
+
+    ``attempts`` names the ways of capture that were tried, in order, each with why it could not.
+    """
+
+    attempts: tuple[tuple[str, str], ...] = ()
 
 
 class InputError(SwdcError):

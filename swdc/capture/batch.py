@@ -31,6 +31,11 @@ def with_batch(inputs: Any, batch: int) -> Any:
     return pytree.tree_map(rows, inputs)
 
 
+def at_least_two(inputs: Any) -> Any:
+    """Return nested inputs with a batch of at least two, for a size of one cannot be captured as dynamic."""
+    return with_batch(inputs, 2) if shared_batch(inputs) == 1 else inputs
+
+
 def on_meta(inputs: Any) -> Any:
     """Return nested inputs with every tensor replaced by one on the meta device."""
     return pytree.tree_map(lambda leaf: leaf.to("meta") if isinstance(leaf, torch.Tensor) else leaf, inputs)

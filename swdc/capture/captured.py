@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TypeGuard
 
@@ -15,7 +15,7 @@ from torch.fx.graph import _PyTreeInfo
 from torch.utils import _pytree as pytree
 
 from swdc.errors import TraceError
-from swdc.ir.sizes import Shape
+from swdc.ir.sizes import Shape, simplify
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _CASTS = ("aten.to.dtype", "aten.to.dtype_layout", "aten.to.other", "aten._to_copy.default", "aten.type_as.default")
@@ -35,18 +35,38 @@ class Captured:
 
     ``tensors`` names, for nodes that stand for a tensor of the model (placeholders and ``get_attr`` alike), that
     tensor; those that the model does not own are in ``constants``. The remaining placeholders are the inputs, one for
-    each leaf of the arguments, and the output node holds the leaves of the result. ``by`` is ``"follow"``,
-    ``"export"`` or ``"record"``. ``differences`` are the modules that do something else in training than in
-    evaluation, ``None`` where that was not looked at.
+    each leaf of the arguments, and the output node holds the leaves of the result. ``differences`` are the modules
+    that do something else in training than in evaluation, ``None`` where that was not looked at.
+
+    ``by`` names the way of capture, and ``attempts`` those that were tried before it, each with why it could not. A way
+    leaves both open; ``swdc.capture.ways`` fills them in.
     """
 
     graph: fx.Graph
     tensors: Mapping[str, str]
     constants: Mapping[str, torch.Tensor]
     signature: _PyTreeInfo
-    by: str
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     differences: tuple[str, ...] | None = None
+    by: str = ""
+    attempts: tuple[tuple[str, str], ...] = ()
+
+    def input_shapes(self) -> list[Shape]:
+        """Return the shapes of the inputs, in order; an empty one for an input that is not a tensor."""
+        placeholders = self.graph.find_nodes(op="placeholder")
+        return [shape_of_value(n.meta.get("val")) for n in placeholders if n.name not in self.tensors]
+
+
+def shape_of_value(value: Any) -> Any:
+    """Return the Shape of a traced tensor, a tuple of Shapes for several, an empty one for anything else."""
+    if isinstance(value, Value):
+        return value.shape
+    if isinstance(value, torch.Tensor):
+        sizes: list[Any] = list(value.shape)
+        return tuple(simplify(s.node.expr) if isinstance(s, torch.SymInt) else int(s) for s in sizes)
+    if isinstance(value, list | tuple):
+        return tuple(shape_of_value(v) for v in value)
+    return ()
 
 
 def signature(model: nn.Module, inputs: pytree.TreeSpec, outputs: pytree.TreeSpec) -> _PyTreeInfo:

@@ -9,24 +9,21 @@ at every operator.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
-from torch import nn
 from torch.utils import _pytree as pytree
 
 from swdc.capture.batch import shared_batch
 from swdc.capture.captured import Captured
+from swdc.capture.contract import CannotCapture, Subject, Way
 from swdc.capture.graph_of_runs import Joining, check_witness, named_leaves
 from swdc.capture.meta_cache import Forms
 from swdc.capture.meta_run import run
-from swdc.capture.recorder import MOST_CALLS, CannotFollow, Run
-from swdc.capture.restore import PutBack
+from swdc.capture.recorder import MOST_CALLS, Run
 from swdc.capture.training_differences import differences, reads_mode, trains_alike
-
-__all__ = ["CannotFollow", "follow"]
+from swdc.ir.options import FOLLOW
 
 BATCHES = (10007, 10009)
 """Primes beyond any width in use, so that a size tells what it is made of."""
@@ -36,38 +33,38 @@ SPARE = 100
 """Calls that a model may make beyond twice those for the small batch; one that loops over a batch makes more."""
 
 
-def follow(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], put_back: PutBack) -> Captured:
-    """Return the graph of a model whose inputs share a batch, with the batch dynamic.
+class Follow(Way):
+    """Follows a model whose inputs share a batch; in its graph the batch is dynamic."""
 
-    ``put_back`` makes the model what it was before: what a run keeps in it must not reach the next.
+    name = FOLLOW
 
-    Raises ``CannotFollow``, or whatever the model raises on tensors without values.
-    """
-    if shared_batch((args, dict(kwargs))) is None:
-        raise CannotFollow("the inputs share no batch")
-    inputs = (tuple(args), dict(kwargs))
-    forms = Forms()
+    def capture(self, subject: Subject) -> Captured:
+        """Return the graph; raises ``CannotCapture``, or whatever the model raises on tensors without values."""
+        model, inputs = subject.model, subject.inputs
+        if shared_batch(inputs) is None:
+            raise CannotCapture("the inputs share no batch")
+        forms = Forms()
 
-    def ran(batch: int, training: bool = False, most: int = MOST_CALLS) -> Run:
-        put_back()
-        if training:
-            model.train()
-        return run(model, inputs, batch, forms, most)
+        def ran(batch: int, training: bool = False, most: int = MOST_CALLS) -> Run:
+            subject.put_back()
+            if training:
+                model.train()
+            return run(model, inputs, batch, forms, most)
 
-    learns = reads_mode(model)
-    trained = _trained(partial(ran, WITNESS, training=True)) if learns else None
-    small = trained or ran(WITNESS)
-    one, other = (ran(batch, most=2 * len(small.steps) + SPARE) for batch in BATCHES)
-    captured = Joining(model, named_leaves(model, inputs), one, other).captured(pytree.tree_structure(inputs))
-    found: tuple[str, ...] | None = () if trained or not learns else None
-    if trained is None or not trains_alike(one, other, trained):
-        witness = ran(WITNESS) if trained else small
-        check_witness(one, other, witness)
-        found = differences(model, witness, trained) if trained else found
-    example = shared_batch(inputs) or WITNESS
-    if example not in (1, WITNESS):
-        check_witness(one, other, ran(example))
-    return replace(captured, differences=found)
+        learns = reads_mode(model)
+        trained = _trained(partial(ran, WITNESS, training=True)) if learns else None
+        small = trained or ran(WITNESS)
+        one, other = (ran(batch, most=2 * len(small.steps) + SPARE) for batch in BATCHES)
+        captured = Joining(model, named_leaves(model, inputs), one, other).captured(pytree.tree_structure(inputs))
+        found: tuple[str, ...] | None = () if trained or not learns else None
+        if trained is None or not trains_alike(one, other, trained):
+            witness = ran(WITNESS) if trained else small
+            check_witness(one, other, witness)
+            found = differences(model, witness, trained) if trained else found
+        example = shared_batch(inputs) or WITNESS
+        if example not in (1, WITNESS):
+            check_witness(one, other, ran(example))
+        return replace(captured, differences=found)
 
 
 def _trained(run_in_training: Callable[[], Run]) -> Run | None:

@@ -13,8 +13,8 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from swdc.capture.captured import Captured, Value, frozen_reads, signature
-from swdc.capture.recorder import CannotFollow, Run, Slot, Step
-from swdc.ir.options import FOLLOW
+from swdc.capture.contract import CannotCapture
+from swdc.capture.recorder import Run, Slot, Step
 from swdc.ir.sizes import Size
 from swdc.ir.tensors import tensors_of
 
@@ -54,12 +54,12 @@ class Joining:
         """Return the graph, given the structure of the inputs."""
         one, other = self.one, self.other
         if len(one.steps) != len(other.steps) or one.structure != other.structure:
-            raise CannotFollow("the model calls other operators for another batch")
+            raise CannotCapture("the model calls other operators for another batch")
         for number, (step, twin) in enumerate(zip(one.steps, other.steps, strict=True)):
             self._call(number, step, twin)
         self.graph.output(tuple(self._both(a, b) for a, b in zip(one.outputs, other.outputs, strict=True)))
         called = signature(self.model, inputs, one.structure)
-        return Captured(self.graph, self.tensors, one.constants, called, FOLLOW, self._notes())
+        return Captured(self.graph, self.tensors, one.constants, called, self._notes())
 
     def _placeholder(self, leaf: Any, name: str) -> fx.Node:
         node = self.graph.placeholder(name)
@@ -70,7 +70,7 @@ class Joining:
 
     def _call(self, number: int, step: Step, twin: Step) -> None:
         if step.target is not twin.target or len(step.results) != len(twin.results):
-            raise CannotFollow("the model calls other operators for another batch")
+            raise CannotCapture("the model calls other operators for another batch")
         args, kwargs = self._both(step.args, twin.args), self._both(step.kwargs, twin.kwargs)
         values = [self._value(a, b) for a, b in zip(step.results, twin.results, strict=True)]
         node = self._node(step.target, tuple(args), kwargs, values[0] if step.single else values, step)
@@ -90,7 +90,7 @@ class Joining:
         if one is None or other is None:
             return None
         if len(one.shape) != len(other.shape) or one.dtype != other.dtype:
-            raise CannotFollow("the rank of a tensor depends on the batch")
+            raise CannotCapture("the rank of a tensor depends on the batch")
         return Value(tuple(self._size(a, b) for a, b in zip(one.shape, other.shape, strict=True)), one.dtype)
 
     def _size(self, one: Any, other: Any) -> Size:
@@ -104,14 +104,14 @@ class Joining:
         times, rest = divmod(other - one, self.other.batch - self.one.batch)
         plus = one - times * self.one.batch
         if rest or (times and abs(plus) > _LARGEST_CONSTANT):
-            raise CannotFollow("a number depends on the batch, and not as a multiple of it")
+            raise CannotCapture("a number depends on the batch, and not as a multiple of it")
         return times, plus
 
     def _both(self, one: Any, other: Any) -> Any:
         """Return what an argument of both runs is in the graph."""
         if isinstance(one, Slot):
             if one != other:
-                raise CannotFollow("the model reads other tensors for another batch")
+                raise CannotCapture("the model reads other tensors for another batch")
             return self._read(one)
         if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
             return [self._both(a, b) for a, b in zip(one, other, strict=True)]
@@ -120,7 +120,7 @@ class Joining:
         if type(one) is int and type(other) is int and one != other:
             return self._number(*self._linear(one, other))
         if one != other and not (one != one and other != other):  # nan is nan
-            raise CannotFollow("a number depends on the batch")
+            raise CannotCapture("a number depends on the batch")
         return one
 
     def _read(self, slot: Slot) -> fx.Node:
@@ -155,9 +155,9 @@ class Joining:
 
 
 def check_witness(one: Run, other: Run, witness: Run) -> None:
-    """Raise ``CannotFollow`` unless a run did what the two others tell of its batch."""
+    """Raise ``CannotCapture`` unless a run did what the two others tell of its batch."""
     if not bears_witness(one, other, witness, lambda step: (step.args, step.kwargs)):
-        raise CannotFollow(f"the model does something else for a batch of {witness.batch}")
+        raise CannotCapture(f"the model does something else for a batch of {witness.batch}")
 
 
 def bears_witness(one: Run, other: Run, witness: Run, said: Callable[[Step], Any]) -> bool:

@@ -12,8 +12,9 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch._export.utils import _compiling_state_context
 from torch.utils import _pytree as pytree
 
+from swdc.capture.contract import CannotCapture
 from swdc.capture.meta_cache import Forms
-from swdc.capture.recorder import MOST_CALLS, CannotFollow, Recorder, Run, Slot
+from swdc.capture.recorder import MOST_CALLS, Recorder, Run, Slot
 from swdc.capture.recurrent_shapes import results_of
 
 _POINTWISE = frozenset(
@@ -36,7 +37,7 @@ _FITS: dict[str, Callable[..., bool]] = {
 def run(model: nn.Module, inputs: Any, batch: int, forms: Forms, most: int = MOST_CALLS) -> Run:
     """Run a model on tensors without values that have the form of its inputs, but for the batch.
 
-    Raises ``CannotFollow`` where it calls more than ``most`` operators, and whatever the model raises.
+    Raises ``CannotCapture`` where it calls more than ``most`` operators, and whatever the model raises.
     """
     leaves, structure = pytree.tree_flatten(inputs)
     with as_export_does():
@@ -80,7 +81,7 @@ class _OnShapes(Recorder):  # type: ignore[no-untyped-call]
 
     def _check_modes(self) -> None:
         if any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")):
-            raise CannotFollow("autocast changes types")
+            raise CannotCapture("autocast changes types")
 
     def _know(self, tensor: torch.Tensor, slot: Slot) -> None:
         self._slots[id(tensor)] = slot
@@ -95,15 +96,15 @@ class _OnShapes(Recorder):  # type: ignore[no-untyped-call]
             self._know(tensor, self._fresh[memory][0])  # torch hands out another tensor than the one that it made
             return self._fresh[memory][0]
         if tensor.device.type == "meta" or memory in self._memory:
-            raise CannotFollow("a tensor was made behind the back of the dispatcher")
+            raise CannotCapture("a tensor was made behind the back of the dispatcher")
         return self._constant(tensor)
 
     def _check_memory(self, func: Any, known: list[Any]) -> None:
         first = known[0] if known and isinstance(known[0], Slot) else None
         if func._schema.is_mutable and first is not None and first.kind == "constant":
-            raise CannotFollow("the model overwrites a tensor that it does not own")
+            raise CannotCapture("the model overwrites a tensor that it does not own")
         if first in self._laid_out and (func._schema.is_mutable or func is torch.ops.aten.as_strided.default):
-            raise CannotFollow("what the model computes depends on how a tensor lies in memory")
+            raise CannotCapture("what the model computes depends on how a tensor lies in memory")
 
     def _is_passed_over(self, func: Any, known: list[Any], result: Any) -> bool:
         """Pass over copies into another layout: some models ask for them in large batches only."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils import _pytree as pytree
 
 from swdc.capture.captured import without_gradients
+from swdc.capture.contract import Subject
 from swdc.capture.meta_run import as_export_does
 from swdc.capture.record import OnValues
-from swdc.capture.restore import PutBack, buffers_kept
+from swdc.capture.restore import buffers_kept
 from swdc.ops.base import name_of
 
 _CONDITIONS = {
@@ -24,16 +23,17 @@ _SURVIVORS = frozenset({"torchvision.nms.default"})
 """Operators that give the rows that they do not suppress."""
 
 
-def branches_on_findings(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], put_back: PutBack) -> bool:
+def branches_on_findings(subject: Subject) -> bool:
     """Whether a model calls other operators where no condition that it looks for is true.
 
     It runs twice on the inputs, as it does when it is exported; the second time it finds nothing. False where a run
-    fails, for that tells nothing. ``put_back`` makes the model what it was before.
+    fails, for that tells nothing. The model is left as it was.
     """
-    leaves, structure = pytree.tree_flatten((tuple(args), dict(kwargs)))
+    model = subject.model
+    leaves, structure = pytree.tree_flatten(subject.inputs)
 
     def calls(kind: type[OnValues]) -> list[Any]:
-        put_back()
+        subject.put_back()
         given = [leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
         with as_export_does(), without_gradients(), buffers_kept(model):
             return [step.target for step in kind(model, given).run(model, structure, batch=0).steps]
@@ -45,7 +45,7 @@ def branches_on_findings(model: nn.Module, args: tuple[Any, ...], kwargs: Mappin
     except Exception:  # whatever a model raises that finds nothing
         return False
     finally:
-        put_back()
+        subject.put_back()
 
 
 class _FindingNothing(OnValues):  # type: ignore[no-untyped-call]

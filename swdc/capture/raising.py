@@ -12,14 +12,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from swdc.analysis.coupling import coupling_of
-from swdc.capture.captured import Captured, Value
+from swdc.capture.captured import Captured, shape_of_value
 from swdc.capture.unseen_sizes import UNSEEN, measured
 from swdc.ir.call import Call, Ref, bind, bind_arguments
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
 from swdc.ir.options import RECORD
 from swdc.ir.program import Program
 from swdc.ir.provenance import Facts
-from swdc.ir.sizes import simplify
 from swdc.ir.tensors import tensors_of
 from swdc.ops import Leaf, lookup
 from swdc.ops.base import name_of
@@ -92,7 +91,8 @@ class Raising:
         self.graph.set_codegen(_PyTreeCodeGen(self.captured.signature))
         self._note_symbols()
         notes = tuple(dict.fromkeys([*self.notes, *self._fixed_modes()]))
-        facts = Facts(self.symbols, self.batch, self.example, notes=notes, captured_by=self.captured.by)
+        by, attempts = self.captured.by, self.captured.attempts
+        facts = Facts(self.symbols, self.batch, self.example, notes=notes, captured_by=by, attempts=attempts)
         program = Program(self.graph, self.tensors, self.leaves, facts, self.transient, analyse=coupling_of)
         return program.with_facts(symbols=measured(program))
 
@@ -255,8 +255,7 @@ class Raising:
 
         An input that the model does not relate to the others (or never reads) comes with a symbol of its own.
         """
-        placeholders = self.captured.graph.find_nodes(op="placeholder")
-        shapes = [shape_of_value(n.meta.get("val")) for n in placeholders if n.name not in self.captured.tensors]
+        shapes = self.captured.input_shapes()
         leading = [shape[0] for shape in shapes if shape and getattr(shape[0], "is_symbol", False)]
         if not self.batched or not leading:
             return None, {}
@@ -272,7 +271,7 @@ class Raising:
                 if getattr(size, "is_symbol", False):
                     self.symbols.setdefault(str(size), int(actual))
         for node in self.graph.nodes:
-            for size in flat_sizes(node.meta.get(SHAPE)):
+            for size in _flat_sizes(node.meta.get(SHAPE)):
                 for symbol in () if isinstance(size, int) else size.free_symbols:
                     self.symbols.setdefault(str(symbol), UNSEEN)
 
@@ -283,22 +282,10 @@ def _substituted(shape: Any, symbols: Mapping[Any, Any]) -> Any:
     return shape if isinstance(shape, int) else shape.xreplace(symbols)
 
 
-def shape_of_value(value: Any) -> Any:
-    """Return the Shape of a traced tensor, a tuple of Shapes for several, an empty one for anything else."""
-    if isinstance(value, Value):
-        return value.shape
-    if isinstance(value, torch.Tensor):
-        sizes: list[Any] = list(value.shape)
-        return tuple(simplify(s.node.expr) if isinstance(s, torch.SymInt) else int(s) for s in sizes)
-    if isinstance(value, list | tuple):
-        return tuple(shape_of_value(v) for v in value)
-    return ()
-
-
-def flat_sizes(shape: Any) -> list[Any]:
+def _flat_sizes(shape: Any) -> list[Any]:
     """Return the sizes in nested shapes, in order."""
     if isinstance(shape, tuple):
-        return [size for item in shape for size in flat_sizes(item)]
+        return [size for item in shape for size in _flat_sizes(item)]
     return [] if shape is None else [shape]
 
 

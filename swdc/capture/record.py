@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +12,9 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch.utils import _pytree as pytree
 
 from swdc.capture.captured import Captured, check_cast, without_gradients
+from swdc.capture.contract import CannotCapture, Subject, Way
 from swdc.capture.graph_of_runs import Joining, named_leaves
-from swdc.capture.recorder import CannotFollow, Recorder, Slot
+from swdc.capture.recorder import Recorder, Slot
 from swdc.capture.restore import buffers_kept
 from swdc.errors import TraceError
 from swdc.ir.options import RECORD
@@ -25,23 +25,26 @@ NOTE = (
 )
 
 
-def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Captured:
-    """Return the graph of what a model does with these inputs, every size and every Python number as it is there.
+class Record(Way):
+    """Records what a model does with the inputs, every size and every Python number as it is there.
 
     Tensors of the model are recognised by identity. The model, its buffers and the inputs stay as they are.
-
-    Raises ``TraceError`` for control flow of torch's own, and where autocast changes types.
     """
-    inputs = (tuple(args), dict(kwargs))
-    leaves, structure = pytree.tree_flatten(inputs)
-    given = [leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-    with buffers_kept(model), without_gradients(), enable_python_dispatcher():
-        try:
-            ran = OnValues(model, given).run(model, structure, batch=0)
-        except CannotFollow as reason:
-            raise TraceError(f"expected a plain graph, but {reason}; write it with ordinary operators") from reason
-    captured = Joining(model, named_leaves(model, inputs), ran, ran).captured(structure)
-    return replace(captured, by=RECORD, notes=(NOTE,))
+
+    name = RECORD
+
+    def capture(self, subject: Subject) -> Captured:
+        """Return the graph; raises ``TraceError`` for torch's own control flow, and where autocast changes types."""
+        model, inputs = subject.model, subject.inputs
+        leaves, structure = pytree.tree_flatten(inputs)
+        given = [leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        with buffers_kept(model), without_gradients(), enable_python_dispatcher():
+            try:
+                ran = OnValues(model, given).run(model, structure, batch=0)
+            except CannotCapture as reason:
+                raise TraceError(f"expected a plain graph, but {reason}; write it with ordinary operators") from reason
+        captured = Joining(model, named_leaves(model, inputs), ran, ran).captured(structure)
+        return replace(captured, notes=(NOTE,))
 
 
 class OnValues(Recorder):  # type: ignore[no-untyped-call]

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from swdc.capture.captured import Value, user_line
+from swdc.capture.contract import CannotCapture
 from swdc.ir.tensors import tensors_of
 
 _COUNTER = "num_batches_tracked"
@@ -84,9 +85,9 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if isinstance(func, torch._ops.HigherOrderOperator):
-            raise CannotFollow(f"{func} is more than one operator")
+            raise CannotCapture(f"{func} is more than one operator")
         if len(self.steps) > self.most:
-            raise CannotFollow(f"the model calls more than {self.most} operators")
+            raise CannotCapture(f"the model calls more than {self.most} operators")
         self._check_modes()
         found = Found()
         known, positional = self._told(list(args), found)
@@ -159,10 +160,10 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         """Take notice of a tensor that was made of none."""
 
     def _check_modes(self) -> None:
-        """Raise ``CannotFollow`` where a mode of torch changes what operators do."""
+        """Raise ``CannotCapture`` where a mode of torch changes what operators do."""
 
     def _check_memory(self, func: Any, known: list[Any]) -> None:
-        """Raise ``CannotFollow`` where an operator does to the memory of its first argument what may not be done."""
+        """Raise ``CannotCapture`` where an operator does to the memory of its first argument what may not be done."""
 
     def _is_passed_over(self, func: Any, known: list[Any], result: Any) -> bool:
         """Whether a call is of no consequence, so that it is not noted."""
@@ -186,10 +187,6 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
     def _computed(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Return what comes of an operator."""
         return func(*args, **kwargs)
-
-
-class CannotFollow(Exception):  # noqa: N818
-    """What a model does cannot be told from running it without values."""
 
 
 @dataclass(frozen=True)

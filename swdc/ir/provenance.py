@@ -35,7 +35,8 @@ class Facts:
     is ``None`` where the inputs have no common leading dimension (a graph network). ``example`` holds positional and
     keyword example inputs. ``attention`` says what attentions lose, ``heads`` or ``head_dim``; ``policy`` whether the
     sides of a residual sum are ``tied`` or ``free``. ``captured_by`` names the way of capture; a program captured by
-    ``"record"`` stands for the example inputs only.
+    ``"record"`` stands for the example inputs only. ``attempts`` names the ways that were tried before, each with why
+    it could not; a saved program does not keep them.
     """
 
     symbols: Mapping[str, int]
@@ -46,6 +47,7 @@ class Facts:
     attention: str = HEADS
     captured_by: str = EXPORT
     policy: str = TIED
+    attempts: tuple[tuple[str, str], ...] = ()
 
     def sizes(self, batch: int = 1) -> dict[str, int]:
         """Return a value for each symbol, with the given batch size."""

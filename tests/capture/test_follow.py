@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 import swdc
-from swdc.capture.follow import CannotFollow, follow
+from swdc.capture.contract import CannotCapture, Subject
+from swdc.capture.follow import Follow
 from tests.support import Function, assert_same, conv, image, randomise, traced
 
 
@@ -68,14 +69,15 @@ REFUSED: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
 def test_what_cannot_be_told_is_left_to_export(name: str) -> None:
     model = randomise(Function(REFUSED[name], c=conv(3, 6))).eval()
     model.__dict__["count"] = torch.zeros(1)
-    with pytest.raises((CannotFollow, RuntimeError)):
-        follow(model, (image(2, 3, 8, 8),), {}, lambda: None)
+    with pytest.raises((CannotCapture, RuntimeError)):
+        Follow().capture(Subject(model, ((image(2, 3, 8, 8),), {}), lambda: None))
     assert float(model.count) == 0
 
 
 def test_inputs_without_a_batch_are_left_to_export() -> None:
-    with pytest.raises(CannotFollow, match="share no batch"):
-        follow(nn.Bilinear(3, 4, 5), (torch.rand(2, 3), torch.rand(7, 4)), {}, lambda: None)
+    inputs = (torch.rand(2, 3), torch.rand(7, 4))
+    with pytest.raises(CannotCapture, match="share no batch"):
+        Follow().capture(Subject(nn.Bilinear(3, 4, 5), (inputs, {}), lambda: None))
 
 
 def test_scopes_lines_and_parameters_are_those_of_the_model() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import swdc
+from swdc.capture.contract import Subject
 from swdc.capture.probe import branches_on_findings
 from swdc.capture.restore import restored
 from tests.capture.test_record import Detector, pictures
@@ -40,7 +41,7 @@ class Fails(nn.Module):
 
 def probed(model: nn.Module, *args: object) -> bool:
     with restored(model) as put_back:
-        return branches_on_findings(model.eval(), args, {}, put_back)
+        return branches_on_findings(Subject(model.eval(), (args, {}), put_back))
 
 
 def test_what_branches_is_told_from_what_does_not() -> None:

@@ -1,0 +1,46 @@
+"""What a way of capture is: it tries to return the graph of a model, or says why it cannot."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import nn
+
+from swdc.capture.captured import Captured
+from swdc.capture.restore import PutBack
+
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+"""Positional and keyword arguments of a model."""
+
+
+class CannotCapture(Exception):  # noqa: N818
+    """A way of capture cannot tell what a model does; the message says why."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to capture, in evaluation, and the inputs to capture it on.
+
+    ``put_back`` makes the model what it was before: what a run keeps in the model must not reach the next run.
+    """
+
+    model: nn.Module
+    inputs: Inputs
+    put_back: PutBack
+
+
+class Way(ABC):
+    """Base of all ways of capture. A subclass has a name and stands in the list ``swdc.capture.ways.WAYS``."""
+
+    name: ClassVar[str]
+    """What ``program.facts.captured_by`` says of programs captured this way."""
+
+    @abstractmethod
+    def capture(self, subject: Subject) -> Captured:
+        """Return the graph of a model.
+
+        Raises ``CannotCapture`` with the reason, or whatever the model or torch raises, where another way may do
+        better; ``TraceError`` where none would, with a message that tells the user what to change.
+        """

@@ -1,0 +1,98 @@
+"""The ways of capture, in the order in which they are tried."""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
+
+from torch import nn
+
+from swdc.capture.captured import Captured
+from swdc.capture.contract import CannotCapture, Subject, Way
+from swdc.capture.export import Export
+from swdc.capture.follow import Follow
+from swdc.capture.record import Record
+from swdc.errors import TraceError, brief
+
+WAYS: tuple[Way, ...] = (
+    Follow(),
+    Export(),
+    Record(),
+)
+"""From the fastest, which asks most of a model, to the one that asks least. A new way is a file and a line here."""
+
+_log = logging.getLogger("swdc")
+
+
+def capture(subject: Subject, ways: Iterable[Way]) -> Captured:
+    """Return the graph of a model by the first way that works. The model is left as it was.
+
+    Raises ``TraceError`` if no way works, or if one says that no other would.
+    """
+    failures: dict[str, Exception] = {}
+    for way in ways:
+        found = _tried(way, subject, failures)
+        if found is not None:
+            return replace(found, by=way.name, attempts=_reasons(failures))
+    raise _refusal(subject.model, failures)
+
+
+def _tried(way: Way, subject: Subject, failures: dict[str, Exception]) -> Captured | None:
+    """Return the graph of a model, or add why there is none to ``failures``."""
+    began = time.perf_counter()
+    try:
+        with _quiet():
+            found = way.capture(subject)
+    except Exception as error:  # models and torch raise errors of many kinds; all of them mean the same here
+        failures[way.name] = error
+        _log.info("%s: cannot, because %s (%.2f s)", way.name, _reason(error), time.perf_counter() - began)
+        if not isinstance(error, TraceError):
+            return None
+        error.attempts = _reasons(failures)
+        raise
+    finally:
+        subject.put_back()
+    _log.debug("%s: captured (%.2f s)", way.name, time.perf_counter() - began)
+    return found
+
+
+def _reasons(failures: Mapping[str, Exception]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, _reason(error)) for name, error in failures.items())
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, CannotCapture | TraceError) else brief(error)
+
+
+def _refusal(model: nn.Module, failures: Mapping[str, Exception]) -> TraceError:
+    """Return the error with all reasons. The first way asks most of a model, so its reason tells least and is last."""
+    first, *later = failures.items()
+    (name, error), *others = (*later, first)
+    lines = (
+        f"expected a model that can be captured, got {type(model).__name__}, of which {name} says: {_reason(error)}; "
+        f"make its control flow and shapes independent of the values of its inputs (the full report is the cause of "
+        f"this)",
+        *(f"{other} says: {_reason(failure)}" for other, failure in others),
+    )
+    refusal = TraceError("\n".join(lines))
+    refusal.attempts, refusal.__cause__ = _reasons(failures), error.__cause__ or error
+    return refusal
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence warnings and logs of capture: what matters to the user is raised."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # a failing export prints its graph
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
