@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 
 from swdc.errors import VerificationError
 from swdc.ir.options import RECORD
-from swdc.ir.precision import default_dtype
+from swdc.ir.precision import cast_literals, default_dtype
 from swdc.ir.program import Program
 from swdc.ir.samples import sample_inputs
 
@@ -35,15 +34,7 @@ def copies_in(*programs: Program, dtype: torch.dtype) -> Iterator[list[Program]]
 def copy_in(program: Program, dtype: torch.dtype) -> Program:
     """Return a copy of a program that computes in ``dtype`` throughout and drops nothing in training."""
     copy = program.clone(dtype)
-
-    def cast(argument: Any) -> Any:
-        return dtype if argument in (torch.float32, torch.float64) and isinstance(argument, torch.dtype) else argument
-
-    for node in copy.graph.nodes:
-        if node.op == "call_function":
-            node.args = map_aggregate(node.args, cast)
-            node.kwargs = map_aggregate(node.kwargs, cast)
-    copy.recompile()
+    cast_literals(copy, (torch.float32, torch.float64), dtype)
     if dtype == torch.float64:
         _unround(program, copy)
     for module in copy.modules():

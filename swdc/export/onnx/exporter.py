@@ -11,11 +11,11 @@ from typing import Any
 
 import onnx
 import torch
-from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 
 from swdc.errors import ExportError
 from swdc.export.onnx.signature import dynamic_sizes, flattened, name_values
+from swdc.ir.precision import cast_literals
 from swdc.ir.program import Program
 from swdc.ir.results import input_names, output_names
 from swdc.ir.samples import sample_inputs
@@ -29,14 +29,7 @@ def in_float32(program: Program) -> Program:
     others = {t.dtype for t in copy.tensors.values() if t.is_floating_point()} - {torch.float32}
     if not others:
         return copy
-
-    def cast(argument: Any) -> Any:
-        return torch.float32 if isinstance(argument, torch.dtype) and argument in others else argument
-
-    for node in copy.graph.nodes:
-        if node.op == "call_function":
-            node.args, node.kwargs = map_aggregate(node.args, cast), map_aggregate(node.kwargs, cast)
-    copy.recompile()
+    cast_literals(copy, others, torch.float32)
     return copy.to(torch.float32)
 
 

@@ -6,11 +6,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
-from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 
 from swdc.errors import PlanError
@@ -19,6 +17,7 @@ from swdc.export.storage.tensor_files import save_tensors
 from swdc.export.storage.writing import SHARD_BYTES, Described, write_shards
 from swdc.export.streaming.tape import Tape
 from swdc.ir.plan import Plan
+from swdc.ir.precision import move_literals_to_cpu
 from swdc.ir.program import Program
 from swdc.ir.values import Values
 from swdc.rewriting.rewrites import slim
@@ -94,13 +93,7 @@ def _check_without_values(program: Program, weights: Mapping[str, torch.Tensor])
 
 def _to_cpu(program: Program) -> Program:
     """Return a program that was traced on the meta device, changed so that it makes its tensors on the CPU."""
-
-    def moved(argument: Any) -> Any:
-        return torch.device("cpu") if isinstance(argument, torch.device) and argument.type == "meta" else argument
-
-    for node in program.graph.nodes:
-        node.args, node.kwargs = map_aggregate((node.args, node.kwargs), moved)
-    program.recompile()
+    move_literals_to_cpu(program)
     example = pytree.tree_map(
         lambda leaf: torch.zeros_like(leaf, device="cpu") if isinstance(leaf, torch.Tensor) and leaf.is_meta else leaf,
         program.facts.example,

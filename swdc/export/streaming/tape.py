@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from swdc.errors import PassError
+from swdc.ir.precision import on_cpu
 from swdc.ir.values import Values, part_rows
 
 _SAME = ("aten.detach.default", "aten.clone.default", "aten.alias.default", "aten.contiguous.default")
@@ -85,9 +86,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._made[key]
 
     def _valued(self, argument: Any) -> Any:
-        if isinstance(argument, torch.Tensor):
-            return self.whole(argument)
-        return torch.device("cpu") if isinstance(argument, torch.device) and argument.type == "meta" else argument
+        return self.whole(argument) if isinstance(argument, torch.Tensor) else on_cpu(argument)
 
     def _is_cut(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is one of the program's, or a selection of its indices."""

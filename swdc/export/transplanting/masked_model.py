@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import nn
-from torch.fx.node import map_aggregate
 
 from swdc.capture.trace import Example, trace_recorded
 from swdc.errors import TransplantError
@@ -17,7 +15,7 @@ from swdc.export.transplanting.installing import put_tensors
 from swdc.export.transplanting.widening import Tensors, wide_inputs
 from swdc.ir.options import RECORD
 from swdc.ir.plan import Plan
-from swdc.ir.precision import default_dtype
+from swdc.ir.precision import cast_literals, default_dtype
 from swdc.ir.program import Program
 from swdc.ir.tensors import tensors_of
 from swdc.rewriting.rewrites import mask, slim
@@ -72,11 +70,4 @@ def _fill(program: Program, source: Program, owned: Collection[str]) -> None:
     if torch.float64 in floats or len(floats) != 1:
         return
     (dtype,) = floats
-
-    def narrowed(value: Any) -> Any:
-        return dtype if value is torch.float64 else value
-
-    for node in program.graph.nodes:
-        if node.op == "call_function":
-            node.args, node.kwargs = map_aggregate(node.args, narrowed), map_aggregate(node.kwargs, narrowed)
-    program.recompile()
+    cast_literals(program, (torch.float64,), dtype)

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.fx.node import map_aggregate
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from swdc.ir.precision import default_dtype
+from swdc.ir.precision import cast_literals, default_dtype
 from swdc.ir.program import Program
 
 _NARROW = (torch.float16, torch.bfloat16, torch.float32)
@@ -97,10 +96,7 @@ def wide_program(program: Program) -> Program:
     """Return a copy of a program that computes in float64 throughout."""
     copy = program.clone()
     Tensors().widen(copy)
-    for node in copy.graph.nodes:
-        if node.op == "call_function":
-            node.args, node.kwargs = map_aggregate(node.args, widened), map_aggregate(node.kwargs, widened)
-    copy.recompile()
+    cast_literals(copy, _NARROW, torch.float64)
     return copy
 
 
