@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import fx, nn
 
+from swdc.analysis.residual import is_batchnorm, residual_sums, sums
 from swdc.errors import PassError
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, copy_graph, unused
 from swdc.ir.program import Program
 from swdc.rewriting.contract import Pass, PassResult
 
-_SUMS = ("aten.add.Tensor",)
 _NORMS: dict[int, type[nn.Module]] = {2: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 
 
@@ -38,14 +37,13 @@ class InsertBatchnorm(Pass):
 
     def apply(self, program: Program) -> PassResult:
         """Return the program with norms inserted, or the given one where it has no such sum."""
-        if not any(_is_open_sum(n, program) for n in program.graph.nodes):
+        open_sums = _open_sums(program)
+        if not open_sums:
             return PassResult(program, modified=False)
         graph = copy_graph(program.graph)
         tensors, leaves = dict(program.tensors), dict(program.leaves)
         taken = {path for path, _ in program.named_modules()}
-        for node in list(graph.nodes):
-            if not _is_open_sum(node, program):
-                continue
+        for node in [n for n in graph.nodes if n.name in open_sums]:
             path = _free_path(node, taken)
             taken.add(path)
             leaves[path] = self._norm(int(node.meta[SHAPE][1]), len(node.meta[SHAPE]), program)
@@ -58,7 +56,7 @@ class InsertBatchnorm(Pass):
 
     def ensures(self, program: Program) -> None:
         """No sum is left without a batch norm."""
-        left = [n.name for n in program.graph.nodes if _is_open_sum(n, program)]
+        left = _open_sums(program)
         if left:
             raise PassError(f"expected a batch norm after every sum, {left} have none")
 
@@ -74,26 +72,16 @@ def _own_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def _is_open_sum(node: fx.Node, program: Program) -> bool:
-    """Whether a node is the last sum of feature maps before anything but a batch norm."""
-    if str(node.target) not in _SUMS or not node.users:
-        return False
-    shape: Any = node.meta.get(SHAPE, ())
-    if len(shape) not in _NORMS or not isinstance(shape[1], int) or not _is_floating(node):
-        return False
-    operands = [a for a in node.args if isinstance(a, fx.Node) and a.op != "get_attr"]
-    if len(operands) != 2 or any(o.meta.get(SHAPE) != shape for o in operands):
-        return False
-    return not all(_is_norm(user, program) or str(user.target) in _SUMS for user in node.users)
+def _open_sums(program: Program) -> list[str]:
+    """Return the names of the residual sums that something else reads than batch norms and further sums."""
+    closed = {n for n in program.graph.nodes if is_batchnorm(n, program)}.union(sums(program))
+    found = residual_sums(program)
+    return [node.name for node in found if _can_be_normalised(node) and not closed.issuperset(node.users)]
 
 
-def _is_floating(node: fx.Node) -> bool:
+def _can_be_normalised(node: fx.Node) -> bool:
     dtype = node.meta.get(DTYPE)
-    return isinstance(dtype, torch.dtype) and dtype.is_floating_point
-
-
-def _is_norm(node: fx.Node, program: Program) -> bool:
-    return node.op == "call_module" and isinstance(program.get_submodule(str(node.target)), tuple(_NORMS.values()))
+    return len(node.meta[SHAPE]) in _NORMS and isinstance(dtype, torch.dtype) and dtype.is_floating_point
 
 
 def _free_path(node: fx.Node, taken: set[str]) -> str:

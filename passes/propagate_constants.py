@@ -13,12 +13,12 @@ from torch import fx, nn
 from swdc.analysis.constants import Carried, Constants
 from swdc.analysis.coupling import couple
 from swdc.channels.kept import Kept
-from swdc.channels.residual import CHANNELS, SUM
 from swdc.ir.call import Call, Ref
 from swdc.ir.graph import SHAPE, unused
 from swdc.ir.groups import Bools, Coupling
 from swdc.ir.program import Program
 from swdc.ops import calls
+from swdc.ops.residual import CHANNELS
 from swdc.rewriting.contract import Pass, PassResult
 from swdc.rewriting.cutting import cut, cut_tensor, fold
 from swdc.rewriting.surgery import revise
@@ -88,8 +88,8 @@ def _without_constant_sides(program: Program, channels: Constants) -> tuple[Prog
     instead: dict[fx.Node, fx.Node] = {}
     arguments: dict[str, dict[str, Any]] = {}
     exact: dict[str, torch.Tensor] = {}
-    for node, (_, call) in calls(program).items():
-        found = _constant_side(call, channels) if call.operator == SUM else None
+    for node, (operator, call) in calls(program).items():
+        found = _constant_side(call, channels) if operator.adds else None
         if found is None:
             continue
         name, values = found

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from swdc.analysis.residual import free_operands
 from swdc.channels.labels import UNKNOWN, Channels, Dead, plain
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import Ids
@@ -37,7 +38,7 @@ class Constants(Channels):
     masked = False
 
     def __init__(self, program: Program) -> None:
-        super().__init__(program)
+        super().__init__(program, free_operands(program))
         self._values = program.tensors
         self._slices: dict[str, list[Dead]] = {}
         self.carried: dict[str, Carried] = {}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
+from swdc.analysis.residual import free_operands
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, resolve, values_in
 from swdc.ir.graph import SHAPE
@@ -26,7 +27,7 @@ def couple(program: Program, channels: Channels | None = None) -> Coupling:
     ``channels`` says what a dead channel is; without it, one that a mask sets to zero. Near linear in the number of
     labels.
     """
-    channels = Channels(program) if channels is None else channels
+    channels = Channels(program, free_operands(program)) if channels is None else channels
     for node in program.graph.nodes:
         if node.op == "placeholder":
             _label_input(node, channels)

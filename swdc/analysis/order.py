@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from swdc.channels.residual import CHANNELS, free_operands
+from swdc.analysis.residual import free_operands
 from swdc.ir.call import Ref
 from swdc.ir.groups import Bools, Coupling, Ids, labelled
 from swdc.ir.program import Program
 from swdc.ops import calls
+from swdc.ops.residual import CHANNELS
 
 
 def arranged(program: Program, coupling: Coupling, stays: Bools) -> Ids | None:

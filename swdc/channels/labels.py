@@ -20,7 +20,6 @@ from scipy.sparse.csgraph import connected_components
 from torch import fx
 
 from swdc.channels.factors import Grid, settle
-from swdc.channels.residual import free_operands
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.graph import DTYPE, SHAPE
 from swdc.ir.groups import READS, WRITES, Bools, Ids, Labelled, Reason
@@ -40,14 +39,15 @@ class Channels:
     masked: ClassVar[bool] = True
     """Whether a dead channel is one that a mask sets to zero, in everything that writes it."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, free: Mapping[fx.Node, tuple[fx.Node, ...]]) -> None:
+        """Prepare for a program; ``free`` gives the operands of residual sums that keep channels of their own."""
         tensors = program.tensors
         first: dict[int, str] = {}
         self._canonical = {name: first.setdefault(id(t), name) for name, t in tensors.items()}
         self._tensor_shapes = {name: tuple(t.shape) for name, t in tensors.items()}
         self._tensor_dtypes = {name: t.dtype for name, t in tensors.items()}
         self._readers = _readers(program, self._canonical)
-        self._free = free_operands(program)
+        self._free = free
         self._stand_ins = stand_ins(sorted(program.facts.symbols))
         self._node_labels: dict[Any, tuple[Ids | None, ...]] = {}
         self._node_dead: dict[Any, tuple[Dead, ...]] = {}
@@ -111,8 +111,8 @@ class Channels:
         return list(self._node_dead.get(value, (UNKNOWN,) * len(value.meta.get(SHAPE) or ())))
 
     def free(self, call: Call) -> tuple[fx.Node, ...]:
-        """Return the operands of a sum that keep channels of their own (``swdc.sums``)."""
-        return tuple(self._free.get(call.node, ()))
+        """Return the operands of a sum that keep channels of their own."""
+        return self._free.get(call.node, ())
 
     def written(self, call: Call, arriving: Dead, folds: bool) -> Dead:
         """Return the dead value of what a layer writes that reads ``arriving``: the bias where its filter is zero.

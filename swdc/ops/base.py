@@ -49,6 +49,8 @@ class Operator:
 
     any_order: ClassVar[bool] = False
     """Whether channels may be put in another order, the same in all that a call reads and writes."""
+    adds: ClassVar[bool] = False
+    """Whether a call adds its argument ``other``, ``alpha`` times, to its argument ``self``."""
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Say which labels the result carries, and join or freeze those of the inputs."""

@@ -9,19 +9,22 @@ from torch import fx
 
 from swdc.channels.kept import Kept
 from swdc.channels.labels import UNKNOWN, Channels
-from swdc.channels.residual import CHANNELS, SUM
 from swdc.channels.routing import Routed
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ops.base import register
 from swdc.ops.elementwise import Pointwise, couple_broadcast
 
+CHANNELS = 1
+"""The dimension of a feature map that holds its channels."""
+
 
 @register
 class Sum(Pointwise):
     """A sum; where the policy is ``free`` and a batch norm decides over it, a shortcut is not joined with it."""
 
-    names = (SUM,)
+    adds = True
+    names = ("aten.add.Tensor",)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Join what broadcasts together, but for the channels of free operands: dead ones must add nothing."""

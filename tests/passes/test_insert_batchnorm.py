@@ -103,6 +103,7 @@ CLOSED: dict[str, Callable[..., Any]] = {
     "pooled": lambda m, x: m.d(m.a(x) + m.a(x).mean((2, 3), keepdim=True)),
     "a parameter": lambda m, x: m.d(torch.relu(m.a(x) + m.b.bias[:, None, None])),
     "a difference": lambda m, x: m.d(torch.relu(m.a(x) - m.b(m.a(x)))),
+    "a map and itself": lambda m, x: m.d((lambda y: y + y)(m.a(x))),
 }
 
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 import swdc
+from swdc.analysis.residual import deciding_norms
 from swdc.errors import PlanError
 from swdc.networks import LeNet5
 from swdc.sparsity.baselines import GrowingL2, LRRewinding, MagnitudePruning, NetworkSlimming, UniformDecay
 from swdc.sparsity.baselines.growing import filter_l1
-from swdc.sparsity.gains import deciding_norms
 from tests.sparsity.test_baselines import loss_of, network, train, weights_outside_norms
 from tests.support import randomise
 

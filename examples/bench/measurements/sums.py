@@ -18,8 +18,8 @@ from examples.bench.networks.entry import known
 from examples.bench.networks.randomise import STATISTICS, calibrate_, randomise_
 from examples.bench.running.row_files import Row
 from examples.bench.running.runtimes import Setup, prepared, timed_ms
+from swdc.analysis.residual import free_operands
 from swdc.capture.trace import trace
-from swdc.channels.residual import free_operands
 from swdc.costs.count import count
 from swdc.export.onnx.export import export_onnx
 from swdc.ir.plan import Plan

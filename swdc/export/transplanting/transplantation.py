@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
+from swdc.analysis.residual import sums
 from swdc.capture.trace import trace, trace_recorded
-from swdc.channels.residual import SUM
 from swdc.errors import PassError, TransplantError
 from swdc.export.transplanting.comparing import Comparison
 from swdc.export.transplanting.extraction import extract
@@ -52,8 +52,7 @@ def transplant(slim: Program, model: nn.Module) -> nn.Module:
 def _check_sums(slim: Program, dense: Program) -> None:
     """Raise ``TransplantError`` where the sides of a residual sum do not keep the same channels."""
     read = {node.name: [n.name for n in node.all_input_nodes] for node in slim.graph.nodes}
-    sums = [node for node in dense.graph.nodes if str(node.target) == SUM]
-    routed = [node.name for node in sums if read.get(node.name) != [n.name for n in node.all_input_nodes]]
+    routed = [node.name for node in sums(dense) if read.get(node.name) != [n.name for n in node.all_input_nodes]]
     if routed:
         raise TransplantError(
             f"expected residual sums whose sides keep the same channels, for the class adds them as they are, got "

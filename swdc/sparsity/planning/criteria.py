@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from swdc.analysis.residual import deciding_norms
 from swdc.errors import PlanError
 from swdc.ir.groups import READS, WRITES, ChannelGroup
 from swdc.ir.program import Program
 from swdc.ir.values import Values
 from swdc.sparsity import saliency
-from swdc.sparsity.gains import deciding_norms
 
 Scores = list[npt.NDArray[np.float64] | None]
 Criterion = Callable[..., Scores]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from swdc.analysis.residual import deciding_norms
 from swdc.errors import PlanError
 from swdc.ir.groups import WRITES, Ids, Member
 from swdc.ir.options import HEADS as WHOLE_HEADS
 from swdc.ir.program import Program
-from swdc.sparsity.gains import deciding_norms
 from swdc.sparsity.heads import head_groups
 from swdc.sparsity.planning.budgets import Budget, Costs
 
