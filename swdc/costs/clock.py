@@ -1,4 +1,4 @@
-"""Times of calls that take turns, so that what else the machine does falls on all of them alike."""
+"""Timing: calls that take turns, calls that repeat for a while, and the number of threads that compute meanwhile."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ import torch
 from swdc.ir.garbage import collection_paused
 
 WARM_UP = 5
+_SECONDS, _SECONDS_DISTURBED = 0.2, 1.0
+"""What repeated calls take together, and what they take where other processes want the processor, too."""
+_UNDISTURBED = 0.9
+"""The share of the time that a thread has the processor for when nothing else wants it."""
 
 
 def paired_ms(
@@ -49,12 +53,32 @@ def medians_ms(calls: Sequence[Callable[[], object]], runs: int, warm_up: int = 
     return [median(found) for found in paired_ms(calls, runs, warm_up)]
 
 
+def repeat(call: Callable[[], object], least: int) -> None:
+    """Make a call for 0.2 seconds, or a second where other processes want the processor; ``least`` times or more."""
+    runs, start, busy = 0, time.perf_counter(), time.thread_time()
+    while runs < least or _goes_on(time.perf_counter() - start, time.thread_time() - busy):
+        call()
+        runs += 1
+
+
+def _goes_on(passed: float, busy: float) -> bool:
+    """Whether there is to be another run, after so many seconds, and so many that the processor worked for us."""
+    return passed < (_SECONDS if busy > _UNDISTURBED * passed else _SECONDS_DISTURBED)
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute on one thread: repeatable, and for small networks faster than threads that wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    with on_threads(1):
+        yield
+
+
+@contextmanager
+def on_threads(number: int) -> Iterator[None]:
+    """Let torch compute on so many threads of the CPU, and on as many as before at the end."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)

@@ -147,11 +147,15 @@ def workers(experiment: Experiment, count: int) -> Workers:
 
 
 def _serve(pipe: Connection, experiment: Experiment, count: int) -> None:
-    """Run cells until the other side closes."""
-    import torch
+    """Run cells, on a share of the cores, until the other side closes."""
+    from swdc.costs.clock import on_threads
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that reads the keyboard ends this one
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
+    with on_threads(max(1, (os.cpu_count() or 1) // count)):
+        _run_cells(pipe, experiment)
+
+
+def _run_cells(pipe: Connection, experiment: Experiment) -> None:
     function = experiment.function()
     while True:
         try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
+from swdc.costs.clock import repeat
 from swdc.costs.latency.layers import Layer, Node, Sizes, node_of
 
 Probe = tuple[Layer, Sizes]
@@ -22,10 +23,6 @@ Announce = Callable[[str, int, int], None]
 """Is told what is being done, how much of it is done, and of how much."""
 
 _WARM_UP, _LEAST_RUNS = 2, 8
-_SECONDS, _SECONDS_DISTURBED = 0.2, 1.0
-"""What the runs of one model take together, and what they take where other processes want the processor, too."""
-_UNDISTURBED = 0.9
-"""The share of the time that a thread has the processor for when nothing else wants it."""
 _ELEMENTS, _NODES = 16 << 20, 96
 """Bounds of one model: as large as the weights of a network, so that these are as far from the processor as there."""
 _OPSET, _IR = 17, 8
@@ -70,16 +67,8 @@ def _measured(nodes: Sequence[Node], threads: int, folder: Path) -> list[float]:
     }
     for _ in range(_WARM_UP):
         session.run(None, feeds)
-    runs, start, busy = 0, time.perf_counter(), time.thread_time()
-    while runs < _LEAST_RUNS or _goes_on(time.perf_counter() - start, time.thread_time() - busy):
-        session.run(None, feeds)
-        runs += 1
+    repeat(partial(session.run, None, feeds), _LEAST_RUNS)
     return _least(json.loads(Path(session.end_profiling()).read_text()), len(nodes))
-
-
-def _goes_on(passed: float, busy: float) -> bool:
-    """Whether there is to be another run, after so many seconds, and so many that the processor worked for us."""
-    return passed < (_SECONDS if busy > _UNDISTURBED * passed else _SECONDS_DISTURBED)
 
 
 def _least(events: Sequence[dict[str, Any]], number: int) -> list[float]:

@@ -400,7 +400,8 @@ def test_other_files_are_never_lost(program: Program, folder: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "step", ["swdc.export.folder.save.save_tensors", "swdc.export.folder.save.seal", "swdc.export.storage.folders._replace"]
+    "step",
+    ["swdc.export.folder.save.save_tensors", "swdc.export.folder.save.seal", "swdc.export.storage.folders._replace"],
 )
 def test_a_failed_save_leaves_the_old_folder(
     step: str, program: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
