@@ -16,8 +16,8 @@ from swdc.ir.groups import WRITES
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.networks import resnet20
-from swdc.sparsity.heads import head_groups
 from swdc.sparsity.planning.criteria import gamma
+from swdc.sparsity.targets.structures import head_groups
 from tests.support import Function, assert_same, certified, conv, image, randomise, traced
 
 

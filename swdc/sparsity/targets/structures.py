@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
+import numpy as np
+from torch import fx, nn
 
 from swdc.analysis.residual import deciding_norms
 from swdc.errors import PlanError
-from swdc.ir.groups import WRITES, Ids, Member
+from swdc.ir.call import Call
+from swdc.ir.groups import WRITES, Ids, Member, labelled
 from swdc.ir.options import HEADS as WHOLE_HEADS
 from swdc.ir.program import Program
-from swdc.sparsity.heads import head_groups
+from swdc.ops import calls
 from swdc.sparsity.planning.budgets import Budget, Costs
 
 CHANNELS, FILTERS, HEADS = "channels", "filters", "heads"
+_ATTENTION = "aten.scaled_dot_product_attention.default"
+_SOFTMAX = ("aten.softmax.int", "aten._softmax.default")
+_PRODUCTS = ("aten.matmul.default", "aten.bmm.default", "aten.einsum.default")
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,47 @@ class Number:
     def cost(self, widths: Ids) -> float:
         """Return how many are left when group ``k`` keeps ``widths[k]`` channels."""
         return float(widths[self._numbers].sum())
+
+
+def head_groups(program: Program) -> set[str]:
+    """Return the names of the groups whose channels are whole heads.
+
+    Heads are what queries, keys, values and the result of an attention all have: the leading dimensions of a fused
+    attention, or of the product of a softmax with another activation if the attention is written out.
+    """
+    found: set[int] = set()
+    for node, (_, call) in calls(program).items():
+        if call.operator == _ATTENTION:
+            labels = program.coupling.nodes.get(node.name, ())
+            found |= _groups_of(program, labels[:-2])
+        elif call.operator in _PRODUCTS and any(_is_softmax(value, program) for value in call.tensors()):
+            found |= _groups_of_product(program, call)
+    return {program.groups[number].name for number in found}
+
+
+def _groups_of_product(program: Program, call: Call) -> set[int]:
+    """Return the groups that both factors of a product and its result hold."""
+    values = [call.node, *(value for value in call.tensors() if isinstance(value, fx.Node))]
+    held = [_groups_of(program, program.coupling.nodes.get(value.name, ())) for value in values]
+    return set.intersection(*held) if len(held) == 3 else set()
+
+
+def _groups_of(program: Program, labels: Any) -> set[int]:
+    """Return the numbers of the groups that some dimensions hold."""
+    numbers = [program.coupling.group_of[ids] for ids in labelled(labels)]
+    return {int(n) for n in np.unique(np.concatenate(numbers)) if n >= 0} if numbers else set()
+
+
+def _is_softmax(value: Any, program: Program) -> bool:
+    """Whether a value is the result of a softmax, or what dropout, a cast or a change of shape makes of it."""
+    while isinstance(value, fx.Node):
+        if str(value.target) in _SOFTMAX:
+            return True
+        reads = [n for n in value.all_input_nodes if n.op != "get_attr"]
+        if value.op == "placeholder" or len(reads) != 1 or len(value.all_input_nodes) != 1:
+            return False
+        value = reads[0]
+    return False
 
 
 def _nothing(program: Program, structure: str) -> str:
