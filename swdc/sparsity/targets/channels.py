@@ -13,16 +13,13 @@ from swdc.ir.options import FREE
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.sparsity.planning.chooser import Chooser
-from swdc.sparsity.planning.dimensions import Floats
 from swdc.sparsity.planning.plan import ignored_groups
 from swdc.sparsity.saliency import Saliency, magnitude
 from swdc.sparsity.targets.base import Target
-from swdc.sparsity.targets.cut import Cut
 from swdc.sparsity.targets.pulled import Pulled
 from swdc.sparsity.targets.segments import Segments
-from swdc.sparsity.targets.standing import Standing
 from swdc.sparsity.targets.structures import CHANNELS, costs_of, parts_of
-from swdc.sparsity.targets.unread import Unread
+from swdc.sparsity.targets.threshold import Threshold
 
 
 class ChannelTargets:
@@ -43,50 +40,41 @@ class ChannelTargets:
                 f"swdc.trace first (training the program trains the model), and wrap that where it is wrapped"
             )
         self.model: nn.Module = program
-        self._program = program
-        self._share, self._structure = target, structure
+        self._program, self._share, self._structure = program, target, structure
+        self._emptying = program.facts.policy == FREE
         self._parts = parts_of(program, structure, ignored_groups(program, ignore))
         self._costs = costs_of(program, structure, self._parts)
-        self._segments = Segments(program, self._parts, saliency)
-        self.scoring = self._segments.scoring
-        pulls, deciding = self._segments.pulls(), self._segments.deciding
-        self._pulled = Pulled(pulls)
-        self._unread = Unread({name: parameter for name, (parameter, _) in pulls.items() if name not in deciding})
-        self._full, self._emptying = self._costs.full, program.facts.policy == FREE
+        self._full = self._costs.full
+        parameters = dict(program.named_parameters(remove_duplicate=False))
+        self._segments = Segments(parameters, self._parts, saliency)
+        self._channels, self.scoring = self._segments.channels, self._segments.scoring
+        places = self._channels.places(part.pulled for part in self._parts)
+        self._pulled = Pulled(parameters, places, deciding={m.tensor for part in self._parts for m in part.deciding})
         widths = np.array([group.width for group in program.groups])
-        self._cut = Cut(self._segments.groups, self._segments.starts, widths, self._costs, self._emptying)
-        self._standing = Standing(self._segments.groups, widths, self._costs, self._budget(target))
-        self._choose(target)  # fails now rather than at the first step where the budget cannot be met
+        self._threshold = Threshold(self._channels, widths, self._costs, self._budget(target), self._emptying)
+        self._choose(target)  # fails now rather than at the first step if the budget cannot be met
 
     def find(self, share: float | None = None) -> Sequence[Target]:
         """Return the gains and shifts, or all that writes, of the channels that would go."""
         if share is not None and share != self._share:
             return self._pulled.targets(self._gone(share))
-        values = self._segments.unchecked()
-        self._unread.check()
-        gone = self._standing.find(values)
+        scores = self._segments.values()
+        self._pulled.check()
+        gone = self._threshold.find(scores)
         if gone is None:
-            gone = self._found(self._segments.checked(values))
-            self._standing.remember(values, gone)
+            gone = self._gone(self._share)
+            self._threshold.remember(scores, gone)
         return self._pulled.targets(gone)
 
     def candidates(self) -> Sequence[Target]:
         """Return the gains and shifts, or all that writes, of all channels."""
-        return self._pulled.targets(np.ones(self._segments.total, dtype=bool))
-
-    def _found(self, values: Floats) -> Bools:
-        """Return which channels go, near the last threshold if they are there."""
-        gone = self._cut.find(values, self._budget(self._share))
-        if gone is None:
-            gone = self._gone(self._share)
-            self._cut.remember(float(values[gone].max(initial=0)))
-        return gone
+        return self._pulled.targets(np.ones(len(self._channels), dtype=bool))
 
     def _gone(self, share: float) -> Bools:
-        """Return which channels go, by the order of all."""
+        """Return which channels go, by the order of all; ``PlanError`` if a score is NaN or infinity."""
         chooser, widths = self._choose(share)
-        gone = np.zeros(self._segments.total, dtype=bool)
-        for part, start in zip(self._parts, self._segments.starts, strict=True):
+        gone = np.zeros(len(self._channels), dtype=bool)
+        for part, start in zip(self._parts, self._channels.starts, strict=True):
             gone[start + chooser.order(part.number)[int(widths[part.number]) :]] = True
         return gone
 

@@ -2,148 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from swdc.ir.distributed import whole
-from swdc.ir.groups import Ids, Member
-from swdc.ir.program import Program
 from swdc.sparsity.planning.criteria import Scores
 from swdc.sparsity.planning.dimensions import Floats
 from swdc.sparsity.saliency import Saliency, magnitude
 from swdc.sparsity.selection.lowest import not_finite
 from swdc.sparsity.targets.scoring import Scoring
 from swdc.sparsity.targets.structures import Part
-
-Numbers = npt.NDArray[np.floating[Any]]
-Place = tuple[int, Ids, Ids]
-"""A dimension of a tensor, positions along it, and the number of the channel that each belongs to."""
+from swdc.sparsity.targets.tables import Channels, Numbers, Readings
 
 
 class Segments:
-    """The channels of some groups, numbered through, and their scores.
+    """The channels of the groups that may lose some, and their scores.
 
-    By magnitude the score is the mean of the gains |gamma| that decide, or the Euclidean norm of what writes a
-    channel, divided by the mean over the group. By any other saliency it is the sum over the weights that decide.
+    By magnitude the score is the mean of the gains |gamma| that decide. Without such gains it is the Euclidean norm of
+    all that writes a channel, divided by the mean over the group. By any other saliency it is the sum over the weights
+    that decide.
 
-    Every tensor that decides is reduced to one number for each index of a dimension. Where all channels have as many
-    of these, in the same order, they are the rows of one table; elsewhere they are looked up one by one.
+    Every tensor that decides is reduced to one number for each index of a dimension. These numbers form a line. If all
+    channels have as many of them, in the same order, the line is a matrix whose columns are the channels. Otherwise
+    the numbers of each channel are looked up (``Readings``).
     """
 
-    def __init__(self, program: Program, parts: list[Part], saliency: Saliency) -> None:
-        self._parts, self._tensors = parts, program.tensors
-        widths = np.array([part.width for part in parts], dtype=np.int64)
-        self.starts, self.total = np.cumsum(widths) - widths, int(widths.sum())
-        self._widths, self._segments = widths, np.repeat(np.arange(len(parts)), widths)
-        self.groups = np.repeat([part.number for part in parts], widths)
-        self._by_norm = saliency is magnitude
-        self._gains = {m.tensor for part in parts if part.by_gain for m in part.deciding}
-        deciding = self._placed(_by_rank(self.starts, parts))
-        self.deciding = frozenset(deciding)
-        self.scoring = Scoring(saliency, {name: parameter for name, (parameter, _) in deciding.items()})
-        sums = [(parameter, name, dim) for name, (parameter, places) in deciding.items() for dim, _, _ in places]
-        self._sums = [(name, [d for d in range(parameter.dim()) if d != dim]) for parameter, name, dim in sums]
-        lengths = [parameter.shape[dim] for parameter, _, dim in sums]
-        offsets = np.cumsum(lengths) - lengths
-        places = [place for _, found in deciding.values() for place in found]
-        self._positions = np.concatenate([o + positions for o, (_, positions, _) in zip(offsets, places, strict=True)])
-        self._channels = np.concatenate([channels for _, _, channels in places])
-        self._counts = np.bincount(self._channels, minlength=self.total)
-        self._of_gains = np.repeat([part.by_gain for part in parts], widths)
-        self._is_table = self._of_gains.all() == self._of_gains.any() and _is_table(
-            self._positions, self._channels, sum(lengths), self.total
-        )
-        relative = np.array([self._by_norm and not part.by_gain for part in parts])
-        several = len(parts) > 1  # in one group alone it changes no order
-        self._relative = relative if several and relative.any() else None
-
-    def pulls(self) -> dict[str, tuple[nn.Parameter, list[Place]]]:
-        """Return the parameters that are pulled, with the places of the channels in them."""
-        return self._placed((start, part.pulled) for start, part in zip(self.starts, self._parts, strict=True))
+    def __init__(self, parameters: Mapping[str, nn.Parameter], parts: list[Part], saliency: Saliency) -> None:
+        self._parameters, self._parts, self._by_magnitude = parameters, parts, saliency is magnitude
+        self.channels = Channels.of(parts)
+        places = self.channels.places((part.deciding for part in parts), by_rank=True)
+        self.scoring = Scoring(saliency, {name: parameters[name] for name in places})
+        named = [(name, place.dim) for name, own in places.items() for place in own]
+        self._reduced = [(name, _others(parameters[name], dim)) for name, dim in named]
+        self._readings = Readings.of(places, parameters)
+        kinds = {part.by_gain for part in parts}
+        self._by_gain = kinds == {True}
+        self._is_matrix = len(kinds) == 1 and self._readings.are_columns(len(self.channels))
+        several = len(parts) > 1  # the mean over one group alone changes no order
+        self._relative = self._by_magnitude and not self._by_gain and several
 
     def scores(self, groups: int) -> Scores:
-        """Return scores for each of a number of groups, ``None`` for those that are not among the parts."""
+        """Return float64 scores for each of a number of groups, ``None`` for those that are not among the parts.
+
+        Raises ``PlanError`` with the name of a tensor if a score is NaN or infinity.
+        """
+        values = self.values()
+        if not np.isfinite(values).all():
+            raise not_finite(self._odd())
+        owned = np.split(values.astype(np.float64, copy=False), self.channels.starts[1:])
         found: Scores = [None] * groups
-        for part, own in zip(self._parts, np.split(self.values(), self.starts[1:]), strict=True):
+        for part, own in zip(self._parts, owned, strict=True):
             found[part.number] = own
         return found
 
-    def values(self) -> Floats:
-        """Return the score of every channel; ``PlanError`` where one is no finite number."""
-        return self.checked(self.unchecked())
+    def values(self) -> Numbers:
+        """Return the score of every channel in the type of the weights, NaN and infinity among them."""
+        numbers = [self._numbers(name, others) for name, others in self._reduced]
+        line = (torch.cat(numbers) if len(numbers) > 1 else numbers[0]).cpu()
+        values = self._of_matrix(line) if self._is_matrix else self._of_readings(line)
+        return self._over_mean(values) if self._relative else values
 
-    def checked(self, values: Numbers) -> Floats:
-        """Return scores in float64; ``PlanError`` with the name of a tensor if there is NaN or infinity among them."""
-        if not np.isfinite(values).all():
-            odd = (n for n, _ in self._sums if whole((~self.scoring.of(n).isfinite()).sum()))
-            raise not_finite(next(odd, "the scores"))
-        return values.astype(np.float64, copy=False)
+    def _numbers(self, name: str, others: list[int]) -> torch.Tensor:
+        """Return sums of scores over the other dimensions, or by magnitude norms of weights.
 
-    def unchecked(self) -> Numbers:
-        """Return the score of every channel, in the type of the weights, whatever they are."""
-        reduced = [self._reduced(name, others) for name, others in self._sums]
-        line = (torch.cat(reduced) if len(reduced) > 1 else reduced[0]).cpu()
-        values: Numbers
-        if self._is_table:
-            values = self._of_table(line.view(-1, self.total)).numpy()
-        else:
-            values = self._looked_up(line.double().numpy()[self._positions])
-        if self._relative is not None:
-            means = np.add.reduceat(values, self.starts) / self._widths
-            values = values / np.where(self._relative, np.maximum(means, np.finfo(np.float64).tiny), 1)[self._segments]
-        return values
-
-    def _of_table(self, table: torch.Tensor) -> torch.Tensor:
-        """Return the scores of channels that are the columns of a table."""
-        if not self._by_norm:
-            return table.sum(0)
-        norms: torch.Tensor = torch.linalg.vector_norm(table, 1 if self._gains else 2, 0)
-        return norms / len(table) if self._gains else norms
-
-    def _looked_up(self, numbers: Floats) -> Floats:
-        """Return the scores of channels from numbers of which ``_channels`` says whose they are."""
-        if self._by_norm:
-            numbers = np.where(self._of_gains[self._channels], np.abs(numbers), np.square(numbers))
-        summed: Floats = np.bincount(self._channels, weights=numbers, minlength=self.total).astype(np.float64)
-        return np.where(self._of_gains, summed / self._counts, np.sqrt(summed)) if self._by_norm else summed
-
-    def _reduced(self, name: str, others: list[int]) -> torch.Tensor:
-        """Return sums of scores over some dimensions, or norms of weights (of single ones, these themselves)."""
-        scores = self._tensors[name].detach() if self._by_norm else self.scoring.of(name)
+        Without other dimensions these are the scores, or by magnitude the weights.
+        """
+        scores = self._parameters[name].detach() if self._by_magnitude else self.scoring.of(name)
         wide = scores.float() if scores.element_size() < 4 else scores
         if not others:
             return whole(wide)
-        return whole(torch.linalg.vector_norm(wide, 2, others) if self._by_norm else wide.sum(others))
+        return whole(torch.linalg.vector_norm(wide, 2, others) if self._by_magnitude else wide.sum(others))
 
-    def _placed(self, found: Iterable[tuple[int, tuple[Member, ...]]]) -> dict[str, tuple[nn.Parameter, list[Place]]]:
-        """Collect members by their tensor and dimension."""
-        slots: dict[str, dict[int, list[tuple[Ids, Ids]]]] = {}
-        for start, members in found:
-            for m in members:
-                channels = np.repeat(np.arange(start, start + len(m.indices)), m.multiplicity)
-                slots.setdefault(m.tensor, {}).setdefault(m.dim, []).append((m.indices.ravel(), channels))
-        placed: dict[str, tuple[nn.Parameter, list[Place]]] = {}
-        for name, dims in slots.items():
-            parameter = self._tensors[name]
-            assert isinstance(parameter, nn.Parameter)
-            joined = [(dim, [np.concatenate(x) for x in zip(*held, strict=True)]) for dim, held in dims.items()]
-            placed[name] = (parameter, [(dim, positions, channels) for dim, (positions, channels) in joined])
-        return placed
+    def _of_matrix(self, line: torch.Tensor) -> Numbers:
+        """Return the scores of channels that are the columns of a matrix."""
+        matrix = line.view(-1, len(self.channels))
+        if not self._by_magnitude:
+            found = matrix.sum(0)
+        elif self._by_gain:
+            found = torch.linalg.vector_norm(matrix, 1, 0) / len(matrix)
+        else:
+            found = torch.linalg.vector_norm(matrix, 2, 0)
+        values: Numbers = found.numpy()
+        return values
+
+    def _of_readings(self, line: torch.Tensor) -> Floats:
+        """Return the scores of channels whose numbers are looked up."""
+        numbers: Floats = line.double().numpy()[self._readings.position]
+        if not self._by_magnitude:
+            return self._readings.sums(numbers)
+        by_gain = self.channels.by_gain
+        sums = self._readings.sums(np.where(by_gain[self._readings.channel], np.abs(numbers), np.square(numbers)))
+        return np.where(by_gain, sums / self._readings.counts, np.sqrt(sums))
+
+    def _over_mean(self, values: Numbers) -> Floats:
+        """Return scores with norms divided by their mean over the group."""
+        means = np.add.reduceat(values, self.channels.starts) / self.channels.widths
+        divisors = np.maximum(means, np.finfo(np.float64).tiny)[self.channels.segment]
+        over: Floats = values / np.where(self.channels.by_gain, 1, divisors)
+        return over
+
+    def _odd(self) -> str:
+        """Return the name of a tensor that decides and holds NaN or infinity. Collective."""
+        odd = (name for name, _ in self._reduced if whole((~self.scoring.of(name).isfinite()).sum()))
+        return next(odd, "the scores")
 
 
-def _by_rank(starts: Ids, parts: list[Part]) -> Iterator[tuple[int, tuple[Member, ...]]]:
-    """Yield the first member that decides of every part, then the second of every part, and so on."""
-    for rank in range(max(len(part.deciding) for part in parts)):
-        for start, part in zip(starts, parts, strict=True):
-            yield int(start), part.deciding[rank : rank + 1]
-
-
-def _is_table(positions: Ids, channels: Ids, length: int, total: int) -> bool:
-    """Whether the numbers of a line of this length are, in their order, those of all channels again and again."""
-    whole_line = np.array_equal(positions, np.arange(length))
-    return whole_line and length % total == 0 and np.array_equal(channels, np.arange(length) % total)
+def _others(tensor: torch.Tensor, dim: int) -> list[int]:
+    """Return the dimensions of a tensor but one."""
+    return [other for other in range(tensor.dim()) if other != dim]

@@ -1,4 +1,4 @@
-"""The threshold over channels: near the last one, but always what the full order takes away."""
+"""The threshold over channels: where it was last time or near it, but always what the full order takes away."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import nn
 import swdc
 from swdc.networks import resnet20
 from swdc.sparsity.targets import ChannelTargets
-from swdc.sparsity.targets.standing import Standing
+from swdc.sparsity.targets.tables import Channels
+from swdc.sparsity.targets.threshold import Threshold
 from tests.support import image
 
 
@@ -79,14 +80,14 @@ def test_equal_gains_are_spread_as_in_a_plan(policy):
 def test_what_stands_is_found_with_one_look_and_never_stands_too_long(policy, monkeypatch):
     program = traced(policy)
     targets = ChannelTargets(program, 0.5, ())
-    searches, stood, found = 0, 0, targets._found
+    searches, stood, search = 0, 0, targets._threshold._search
 
-    def searched(values):
+    def searched(scores):
         nonlocal searches
         searches += 1
-        return found(values)
+        return search(scores)
 
-    monkeypatch.setattr(targets, "_found", searched)
+    monkeypatch.setattr(targets._threshold, "_search", searched)
     noise = np.random.default_rng(0)
     for size in [1e-7] * 20 + [1e-2] * 20:
         before = searches
@@ -100,11 +101,12 @@ def test_what_stands_is_found_with_one_look_and_never_stands_too_long(policy, mo
     assert searches > 5
 
 
-def standing(widths, scores, gone, cost, target):
-    """Return what stands of channels in two groups once their scores are remembered."""
+def remembered(widths, scores, gone, cost, budget):
+    """Return the threshold over channels of some groups once their scores are remembered."""
     groups = np.repeat(np.arange(len(widths)), widths)
-    found = Standing(groups, np.array(widths), SimpleNamespace(kind="", full=0.0, cost=cost), target)
-    found.remember(np.array(scores), np.array(gone))
+    channels = Channels(group=groups, segment=groups, by_gain=np.zeros(len(groups), dtype=bool))
+    found = Threshold(channels, np.array(widths), SimpleNamespace(kind="", full=0.0, cost=cost), budget, emptying=False)
+    found.remember(np.array(scores), gone)
     return found
 
 
@@ -115,8 +117,8 @@ def weighted(widths):
 
 def test_the_same_channels_do_not_stand_where_fewer_would_do():
     gone = np.array([True, False, True, False])
-    found = standing([2, 2], [1.0, 5.0, 0.5, 6.0], gone, weighted, 12.0)
-    assert found.find(np.array([1.1, 5.0, 0.5, 6.0])) is not None  # without the first group's channel 21 would be left
+    found = remembered([2, 2], [1.0, 5.0, 0.5, 6.0], gone, weighted, 12.0)
+    assert found.find(np.array([1.1, 5.0, 0.5, 6.0])) is gone  # without the first group's channel 21 would be left
     assert found.find(np.array([0.4, 5.0, 0.5, 6.0])) is None  # that of the second may stay: 12 are left without it
     assert found.find(np.array([0.5, 5.0, 0.5, 6.0])) is None  # nor where both are the highest that go
 
@@ -124,8 +126,22 @@ def test_the_same_channels_do_not_stand_where_fewer_would_do():
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("where", [0, 1])
 def test_nothing_stands_among_numbers_that_are_none(odd, where):
-    found = standing([2], [1.0, 2.0], [True, False], lambda widths: float(widths.sum()), 1.0)
-    scores = np.array([1.0, 2.0])
-    assert found.find(scores) is not None
+    gone, scores = np.array([True, False]), np.array([1.0, 2.0])
+    found = remembered([2], scores, gone, lambda widths: float(widths.sum()), 1.0)
+    assert found.find(scores) is gone
     scores[where] = odd
     assert found.find(scores) is None
+
+
+def test_a_threshold_that_moved_a_little_is_found_again_without_the_full_order():
+    gone, moved = np.array([True, False, True, False]), np.array([1.0, 5.0, 1.001, 6.0])
+    found = remembered([2, 2], [1.0, 5.0, 0.5, 6.0], gone, weighted, 12.0)
+    assert found.find(moved).tolist() == [True, False, False, False]  # the one of the second group may stay
+    assert found.find(moved) is found.find(moved)
+
+
+def test_nothing_is_found_before_a_threshold_is_remembered():
+    groups = np.zeros(2, dtype=np.int64)
+    channels = Channels(group=groups, segment=groups, by_gain=groups == 0)
+    costs = SimpleNamespace(kind="", full=2.0, cost=lambda widths: float(widths.sum()))
+    assert Threshold(channels, np.array([2]), costs, 1.0, emptying=False).find(np.array([1.0, 2.0])) is None
