@@ -1,4 +1,4 @@
-"""Fold batch norms into the layers beside them; the algebra stands in ``swdc.affine``."""
+"""Fold batch norms into the layers beside them; the algebra stands in ``swdc.rewriting.affine``."""
 
 from __future__ import annotations
 

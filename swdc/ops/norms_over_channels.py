@@ -1,7 +1,7 @@
 """Normalisation over channels: layer, RMS and group norm.
 
 Their statistics run over the channels, dead ones among them, which are zeros. Where channels go, what is left is
-normalised by the statistic over all original ones (``swdc.statistics``).
+normalised by the statistic over all original ones (``swdc.ops.statistics``).
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class ExactLayerNorm(LayerNorm):
     modules = (statistics.LayerNorm,)
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
-        """Return a ``swdc.statistics.LayerNorm``."""
+        """Return a ``swdc.ops.statistics.LayerNorm``."""
         module = statistics.LayerNorm(call["normalized_shape"], call["eps"])
         return adopt(module, call, tensors, "weight", "bias")
 
@@ -143,7 +143,7 @@ class ExactRMSNorm(RMSNorm):
     modules = (statistics.RMSNorm,)
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
-        """Return a ``swdc.statistics.RMSNorm``."""
+        """Return a ``swdc.ops.statistics.RMSNorm``."""
         return adopt(statistics.RMSNorm(call["normalized_shape"], call["eps"]), call, tensors, "weight")
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
@@ -225,7 +225,7 @@ class ExactGroupNorm(GroupNorm):
     modules = (statistics.GroupNorm,)
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
-        """Return a ``swdc.statistics.GroupNorm``."""
+        """Return a ``swdc.ops.statistics.GroupNorm``."""
         module = statistics.GroupNorm(call["num_groups"], call["group_width"], call["eps"])
         return adopt(module, call, tensors, "weight", "bias")
 

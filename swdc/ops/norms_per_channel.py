@@ -158,7 +158,7 @@ class ExactBatchNorm(BatchNorm):
         return True
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
-        """Return a ``swdc.statistics.BatchNorm``."""
+        """Return a ``swdc.ops.statistics.BatchNorm``."""
         return adopt(statistics.BatchNorm(call["widths"], call["eps"]), call, tensors, "weight", "bias")
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:

@@ -116,7 +116,7 @@ class _Exact(Leaf):
     data = "self"
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
-        """Return the statistic of ``swdc.statistics``."""
+        """Return the statistic of ``swdc.ops.statistics``."""
         return self.statistic(call["dim"], call["keepdim"], call["widths"], **{n: call[n] for n in self.options})
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:

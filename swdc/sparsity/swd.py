@@ -58,12 +58,12 @@ class SWD(Method):
         swd = SWD(program, target=0.9, a="auto", steps=epochs * len(loader), optimizer=optimizer)
 
     After each of its steps the magnitudes of what is targeted all lose the same amount, such that their share of the
-    norm of all that can be targeted follows a set course to zero (``swdc.sparsity.automatic``); their gradients fade
+    norm of all that can be targeted follows a set course to zero (``swdc.sparsity.penalties.automatic``); their gradients fade
     along it, those of norms apart. At the last step they are exactly zero: the removal changes nothing. ``penalty``,
     ``norm``, ``schedule`` and ``mu`` play no part then.
 
     ``criterion`` scores single weights (``swdc.sparsity.saliency``), ``norm`` is what is pulled on
-    (``swdc.sparsity.norms``), and ``schedule`` how ``a`` grows (``swdc.sparsity.schedules``).
+    (``swdc.sparsity.penalties.norms``), and ``schedule`` how ``a`` grows (``swdc.sparsity.penalties.schedules``).
 
     Call ``step`` once for each step of the optimizer, after gradients are accumulated, unscaled and clipped, so that
     the pull is neither scaled nor clipped. Save the state after the optimizer's step.

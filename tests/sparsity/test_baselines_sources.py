@@ -101,7 +101,7 @@ def test_every_round_for_channels_meets_its_budget_to_one_channel():
     optimizer = sgd(program, rate=0.0)  # moves nothing, so that the scores at the removal are known
     used = MagnitudePruning(program, 0.7, "channels", steps=6, start=2, rounds=3, every=1, optimizer=optimizer)
     for s in range(4):
-        scores = swdc.sparsity.criteria.gamma(program, program.groups)
+        scores = swdc.sparsity.planning.criteria.gamma(program, program.groups)
         train(program, optimizer, used, first=s, last=s + 1)
         if s > 0:
             assert_met_to_one_channel(program, used._held.plan, used.removals[s - 1][1], scores)
@@ -147,7 +147,7 @@ def test_slimming_removes_once_by_one_threshold_and_fine_tunes_without_the_penal
     program = network()
     optimizer = sgd(program, rate=0.0)
     used = NetworkSlimming(program, 0.6, steps=4, start=2, penalty=0.03, optimizer=optimizer)
-    scores = swdc.sparsity.criteria.gamma(program, program.groups)
+    scores = swdc.sparsity.planning.criteria.gamma(program, program.groups)
     train(program, optimizer, used, last=1)
     assert not used.removed()
     train(program, optimizer, used, first=1, last=2)

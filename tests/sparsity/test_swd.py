@@ -82,7 +82,7 @@ def test_channels_meet_the_parameter_budget_to_one_channel():
     plan = swd.plan()
     before, after = swdc.count(program).parameters, swdc.count(swdc.slim(program, plan)).parameters
     assert after <= 0.2 * before
-    gains = swdc.sparsity.criteria.gamma(program, program.groups)
+    gains = swdc.sparsity.planning.criteria.gamma(program, program.groups)
     lowest_removed = []
     for group, scores in zip(program.groups, gains, strict=True):
         removed = np.setdiff1d(np.arange(group.width), plan.kept[group.name])

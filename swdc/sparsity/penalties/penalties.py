@@ -41,7 +41,7 @@ def penalty_of(name: str, norm: Norm, optimizer: Optimizer | None) -> Penalty:
     if norm.proximal is None:
         raise PlanError(
             f"expected a norm with a proximal map for penalty='proximal', but {norm.name} has none; give a "
-            f"swdc.sparsity.norms.Norm that does, or take penalty='gradient'"
+            f"swdc.sparsity.penalties.norms.Norm that does, or take penalty='gradient'"
         )
     return ProximalPenalty(norm.proximal, optimizer)
 

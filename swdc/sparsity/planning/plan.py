@@ -44,7 +44,7 @@ def plan(
     ``operations`` (the paper's, for one sample), ``macs`` (multiply-adds, for one sample), or ``latency``: the time
     in onnxruntime on one thread, for a batch as in the example inputs. The plan removes the fewest channels that meet
     the budget. ``criterion`` scores channels (``l2``, ``l1``, ``gamma``, ``gradient_weight``, ``uniform`` or
-    a function; see ``swdc.sparsity.criteria``). ``weights`` gives the values to score, tensor by tensor, of a program
+    a function; see ``swdc.sparsity.planning.criteria``). ``weights`` gives the values to score, tensor by tensor, of a program
     that has none itself (on the meta device) or has others: a ``swdc.Checkpoint``, or tensors by name.
     ``scope="global"`` compares all channels; ``"group"`` takes the same share of every group, which is ``sparsity``
     itself when the budget is in channels.
