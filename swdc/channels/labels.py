@@ -228,7 +228,7 @@ class Channels:
         return whole
 
     def mark(self, labels: Ids | None, kind: str) -> None:
-        """Say that these are heads of an attention, or positions within its heads (``swdc.grids``)."""
+        """Say that these are heads of an attention, or positions within its heads (``swdc.channels.factors``)."""
         if labels is not None:
             self._marks.setdefault(kind, []).append(labels)
 

@@ -58,8 +58,8 @@ class SWD(Method):
         swd = SWD(program, target=0.9, a="auto", steps=epochs * len(loader), optimizer=optimizer)
 
     After each of its steps the magnitudes of what is targeted all lose the same amount, such that their share of the
-    norm of all that can be targeted follows a set course to zero (``swdc.sparsity.penalties.automatic``); their gradients fade
-    along it, those of norms apart. At the last step they are exactly zero: the removal changes nothing. ``penalty``,
+    norm of all that can be targeted follows a set course to zero (``swdc.sparsity.penalties.automatic``); their
+    gradients fade along it, except those of norms. At the last step they are exactly zero: the removal changes nothing. ``penalty``,
     ``norm``, ``schedule`` and ``mu`` play no part then.
 
     ``criterion`` scores single weights (``swdc.sparsity.saliency``), ``norm`` is what is pulled on

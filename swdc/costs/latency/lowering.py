@@ -34,7 +34,7 @@ class Quotient:
 
 @dataclass(frozen=True)
 class Use:
-    """One run of an operator, with its options and sizes as ``swdc.latency.layers.KINDS`` has them."""
+    """One run of an operator, with its options and sizes as ``swdc.costs.latency.layers.KINDS`` has them."""
 
     operator: str
     options: Options

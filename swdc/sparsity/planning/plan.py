@@ -44,8 +44,8 @@ def plan(
     ``operations`` (the paper's, for one sample), ``macs`` (multiply-adds, for one sample), or ``latency``: the time
     in onnxruntime on one thread, for a batch as in the example inputs. The plan removes the fewest channels that meet
     the budget. ``criterion`` scores channels (``l2``, ``l1``, ``gamma``, ``gradient_weight``, ``uniform`` or
-    a function; see ``swdc.sparsity.planning.criteria``). ``weights`` gives the values to score, tensor by tensor, of a program
-    that has none itself (on the meta device) or has others: a ``swdc.Checkpoint``, or tensors by name.
+    a function; see ``swdc.sparsity.planning.criteria``). ``weights`` gives the values to score, tensor by tensor, if
+    the program has none itself (on the meta device) or has others: a ``swdc.Checkpoint``, or tensors by name.
     ``scope="global"`` compares all channels; ``"group"`` takes the same share of every group, which is ``sparsity``
     itself when the budget is in channels.
     ``round_to`` keeps the sizes of tensors at multiples of a number, where a group is wide enough: one for all groups,
