@@ -47,11 +47,11 @@ class ArtifactError(SwdcError):
 
 
 class CommandError(SwdcError):
-    """The command line was given something it cannot use."""
+    """The command line was given something that it cannot use."""
 
 
 class PackageError(SwdcError, ImportError):
-    """A package is missing that an extra of swdc installs."""
+    """A package is missing; an extra of swdc installs it."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"expected {package} to be installed; install it with pip install 'swdc[{extra}]'")
@@ -64,5 +64,5 @@ def brief(error: BaseException) -> str:
 
 
 def portable(text: str) -> str:
-    """Return a text that names files of packages without the folder that packages lie in here."""
+    """Return a text in which paths of installed packages start at the name of the package."""
     return re.sub(r"\S*/site-packages/", "", text)

@@ -1,4 +1,4 @@
-"""One operator call of a program, with its arguments bound by name whether it stands as a function or as a module."""
+"""One operator call of a program, its arguments bound by name, for a function node and a module node alike."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Call:
 
     @property
     def shape(self) -> Shape:
-        """The shape of the result (of a tuple, use ``node.meta``)."""
+        """The shape of the result; if the result is a tuple, read ``node.meta`` instead."""
         shape: Shape = self.node.meta[SHAPE]
         return shape
 
     def tensors(self) -> list[Value]:
-        """Return the nodes and tensors among the arguments, those in lists included."""
+        """Return the nodes and tensor names among the arguments, including those in lists."""
         return values_in(self.arguments.values())
 
     def reason(self, text: str, edit: str = "") -> Reason:
@@ -75,7 +75,7 @@ def schema_names(target: Any) -> tuple[tuple[str, Any], ...]:
 
 
 def bind(node: fx.Node) -> dict[str, Any]:
-    """Bind the arguments of a ``call_function`` node by name; those of a Python builtin by position."""
+    """Bind the arguments of a ``call_function`` node by name, or by position if it calls a Python builtin."""
     keywords = {k: resolve(v) for k, v in node.kwargs.items()}
     return bind_arguments(node.target, [resolve(a) for a in node.args], keywords)
 
@@ -92,7 +92,7 @@ def bind_arguments(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) 
 
 
 def resolve(argument: Any) -> Any:
-    """Return an argument with every node that fetches a tensor replaced by that tensor's name."""
+    """Return an argument in which every node that fetches a tensor is replaced by the name of that tensor."""
     if isinstance(argument, fx.Node):
         return Ref(argument.target) if argument.op == "get_attr" else argument
     if isinstance(argument, list | tuple):

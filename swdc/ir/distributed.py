@@ -1,6 +1,6 @@
-"""Tensors that lie in parts over processes (DTensor, which FSDP2 makes of parameters): all that is known of them.
+"""Tensors that lie in parts over processes: DTensor, into which FSDP2 turns parameters.
 
-What is named *collective* has to be called by all processes alike.
+All processes must call a function that is called *collective* here.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ _DTENSOR = f"{_ABOUT}tensor"
 
 def is_spread(tensor: torch.Tensor) -> TypeGuard[DTensor]:
     """Whether a tensor lies in parts over processes."""
-    module = sys.modules.get(_DTENSOR)  # slow to import, and without it there are none
+    module = sys.modules.get(_DTENSOR)  # slow to import; if nobody has imported it, no tensor is spread
     return module is not None and isinstance(tensor, module.DTensor)
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the part of a tensor in this process, which shares its memory; all of one that is not spread."""
+    """Return the part of a tensor in this process, which shares its memory; the whole tensor if it is not spread."""
     return tensor.to_local() if is_spread(tensor) else tensor
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Return all of a tensor, gathered where it is spread; collective."""
+    """Return the whole tensor, gathered if it is spread; collective."""
     return tensor.full_tensor() if is_spread(tensor) else tensor
 
 
 def spread_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Return a tensor that every process holds all of in parts as those of ``like``, without communication."""
+    """Return a tensor, of which every process holds the whole, in parts like those of ``like``. No communication."""
     if not is_spread(like):
         return tensor
     from torch.distributed.tensor import DTensor, Replicate
@@ -51,7 +51,7 @@ def spread_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 def joined_like(part: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Return the tensor of which ``part``, shaped as the part of ``like`` in this process, is this process's."""
+    """Return the spread tensor whose part in this process is ``part``, which has the shape of that of ``like``."""
     if not is_spread(like):
         return part
     from torch.distributed.tensor import DTensor
@@ -61,9 +61,9 @@ def joined_like(part: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 class Together:
-    """Sums and maxima over processes that hold tensors in parts, every number once however often it is held.
+    """Sums and maxima over processes that hold tensors in parts. Each number counts once, however many hold it.
 
-    Where no tensor is spread, what each process has is all, and nothing is communicated.
+    If no tensor is spread, each process holds everything, and nothing is communicated.
     """
 
     def __init__(self, tensors: Iterable[torch.Tensor]) -> None:
@@ -76,7 +76,7 @@ class Together:
             )
 
     def own(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return, in one dimension, the part of a tensor that this process counts: none of what another counts."""
+        """Return, in one dimension, the part of a tensor that this process counts; no other process counts it."""
         part = local(tensor.detach()).reshape(-1)
         return part if self.counts(tensor) else part[:0]
 
@@ -87,13 +87,13 @@ class Together:
         return numbers
 
     def max_(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Replace numbers by the largest that a process has, and return them; collective."""
+        """Replace numbers by the largest over the processes, and return them; collective."""
         if self._mesh is not None:
             torch.distributed.all_reduce(numbers, torch.distributed.ReduceOp.MAX, group=self._group())
         return numbers
 
     def counts(self, tensor: torch.Tensor) -> bool:
-        """Whether this process counts its part of a tensor, rather than another that holds the same."""
+        """Whether this process counts its part of a tensor; otherwise another process that holds the same part does."""
         place = None if self._mesh is None else self._mesh.get_coordinate()
         if place is None:
             return True
@@ -103,11 +103,11 @@ class Together:
 
     def _group(self) -> ProcessGroup | None:
         assert self._mesh is not None
-        return self._mesh.get_group() if self._mesh.ndim == 1 else None  # more dimensions: those of all processes
+        return self._mesh.get_group() if self._mesh.ndim == 1 else None  # a mesh of more dimensions spans all processes
 
 
 def put_in_parts(model: nn.Module) -> None:
-    """Let go of the whole parameters that FSDP2 keeps after a forward without backward, which would hide changes."""
+    """Free the gathered parameters that FSDP2 keeps after a forward without backward; they would hide changes."""
     for module in model.modules():
         reshard = getattr(module, "reshard", None)
         if plain_class(module) is not type(module) and callable(reshard):
@@ -115,10 +115,10 @@ def put_in_parts(model: nn.Module) -> None:
 
 
 def plain_class(module: nn.Module) -> type[nn.Module]:
-    """Return the class of a module without what distribution has put over it in place (``fully_shard`` does)."""
+    """Return the class that a module had before distribution replaced it, as ``fully_shard`` does."""
     return next(cls for cls in type(module).__mro__ if not cls.__module__.startswith(_ABOUT))
 
 
 def plain_name(module: nn.Module) -> str:
-    """Return what a module prints as, by the name of its plain class."""
+    """Return the text that a module prints as, under the name of its plain class."""
     return plain_class(module).__name__ + str(module).removeprefix(type(module).__name__)

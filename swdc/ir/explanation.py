@@ -1,4 +1,4 @@
-"""What of a program can be removed, and what holds the rest: an account for people and for programs."""
+"""An account of a program: what can be removed, and what freezes the rest."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Held:
-    """What one reason holds, at all calls that one line of the user's makes.
+    """The channels that one reason freezes, at all calls made by one line of the user's code.
 
-    ``reason`` names the first of these. ``parameters`` is the number of those that could go besides, were these
-    channels free and all others as they are.
+    ``reason`` is that of the first call. ``parameters`` counts the parameters that could also be removed if these
+    channels were free and all others stayed as they are.
     """
 
     reason: Reason
@@ -28,15 +28,15 @@ class Held:
 
     @property
     def channels(self) -> int:
-        """Indices held, over all dimensions of tensors."""
+        """The number of frozen indices, over all dimensions of tensors."""
         return sum(len(entry.indices) for entry in self.frozen)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """How many of the parameters of a program can go, in which groups, and what holds the others.
+    """How many of the parameters of a program can be removed, in which groups, and what freezes the others.
 
-    ``prunable`` parameters go when every group keeps one channel; ``held`` lists those reasons first that hold most.
+    ``prunable`` parameters go if every group keeps one channel. ``held`` lists the reasons that freeze most first.
     """
 
     parameters: int
@@ -47,7 +47,7 @@ class Explanation:
 
     @property
     def share(self) -> float:
-        """The share of the parameters that can go, 0 for a program without any."""
+        """The share of the parameters that can be removed; 0 if the program has no parameters."""
         return self.prunable / max(self.parameters, 1)
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Explanation:
         return "\n".join([self.summary(), *_told_groups(self.groups), *_told_reasons(self.held), *self._told_notes()])
 
     def summary(self) -> str:
-        """Return in a sentence how much can go."""
+        """Return one sentence that says how much can be removed."""
         return (
             f"{self.prunable:,} of {self.parameters:,} parameters ({self.share:.2%}) can go at most, "
             f"when every group keeps one channel."
@@ -77,7 +77,10 @@ class Explanation:
 
 
 def explain(coupling: Coupling, shapes: Shapes, notes: Iterable[str] = ()) -> Explanation:
-    """Explain an analysis. ``shapes`` are those of the parameters that the program reads, each tied one once."""
+    """Return the account of an analysis.
+
+    ``shapes`` gives the shape of every parameter that the program reads; a tied parameter stands there once.
+    """
     least = {name: _least(coupling, name, shape) for name, shape in shapes.items()}
     total = sum(map(prod, shapes.values()))
     alike: dict[tuple[str, ...], list[Frozen]] = {}
@@ -102,7 +105,7 @@ def _least_size(groups: Ids, channels: Ids) -> int:
 
 
 def _freed(coupling: Coupling, frozen: Iterable[Frozen], least: Shapes) -> int:
-    """Return how much smaller the least tensors were, if of each frozen dimension one channel had to stay."""
+    """Return how many parameters fewer there would be if each of these frozen dimensions kept one channel."""
     freed: dict[str, list[int]] = {}
     for entry in frozen:
         if entry.tensor in least:
