@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 def count_model(
     model: ModelArgument,
     inputs: InputOption = None,
-    convention: ConventionOption = ConventionName.paper,
+    convention: ConventionOption = ConventionName["paper"],
     arguments: ArgumentOption = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,

@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 
 import pytest
@@ -9,8 +10,10 @@ from typer.main import get_command
 
 import swdc
 from swdc.cli import COMMANDS, app, main
-from swdc.cli.terminal.options import BudgetName, ConventionName, CriterionName, ScopeName
+from swdc.cli.demo.scenes import SCENES
+from swdc.cli.sweep.studies import SAMPLERS
 from swdc.costs.count import CONVENTIONS
+from swdc.ir.options import POLICIES
 from swdc.sparsity.planning.criteria import CRITERIA
 from swdc.sparsity.planning.plan import BUDGET_NAMES, SCOPES
 from tests.cli.support_cli import run
@@ -41,7 +44,7 @@ def test_every_option_is_explained(name: str) -> None:
 
 def test_every_command_registers_itself() -> None:
     registered = set(get_command(app).commands)  # type: ignore[attr-defined]
-    assert registered == {module.__name__.rpartition(".")[2] for module in COMMANDS}
+    assert registered == {module.__name__.removeprefix("swdc.cli.").removesuffix(".command") for module in COMMANDS}
     assert set(NAMES) <= registered
 
 
@@ -73,16 +76,21 @@ WITHOUT_GRADIENTS = [name for name in CRITERIA if name != "gradient_weight"]  # 
 
 
 @pytest.mark.parametrize(
-    ("choices", "known"),
+    ("command", "option", "known"),
     [
-        (BudgetName, BUDGET_NAMES),
-        (CriterionName, WITHOUT_GRADIENTS),
-        (ScopeName, SCOPES),
-        (ConventionName, CONVENTIONS),
+        ("slim model --out folder", "--budget", BUDGET_NAMES),
+        ("slim model --out folder", "--criterion", WITHOUT_GRADIENTS),
+        ("slim model --out folder", "--scope", SCOPES),
+        ("slim model --out folder", "--policy", POLICIES),
+        ("count model", "--convention", CONVENTIONS),
+        ("sweep resnet20", "--sampler", SAMPLERS),
+        ("demo", "--network", SCENES),
     ],
 )
-def test_choices_are_those_of_the_library(choices: type[BudgetName], known: tuple[str, ...]) -> None:
-    assert [choice.value for choice in choices] == list(known)
+def test_choices_are_those_of_the_library(command: str, option: str, known: Sequence[str]) -> None:
+    result = run(*command.split(), option, "none-of-them")
+    assert result.exit_code == 2
+    assert f"'none-of-them' is not one of {', '.join(map(repr, known))}." in result.stderr
 
 
 def test_python_m_swdc_is_the_same(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

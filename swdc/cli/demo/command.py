@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from swdc.cli.demo.run import run_demo
+from swdc.cli.demo.scenes import SCENES
 from swdc.cli.terminal.help import help_of
 from swdc.cli.terminal.options import JsonOption, SeedOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, reported
@@ -22,13 +24,16 @@ OutOption = Annotated[
         help="Folder for the ONNX files, the saved program, the report and the picture.",
     ),
 ]
+NetworkName = StrEnum("NetworkName", {name: name for name in SCENES})  # type: ignore[misc]
+"""What is trained."""
 NetworkOption = Annotated[
-    str,
-    typer.Option("--network", help="resnet20 (on handwritten digits) or gcn (on the karate club)."),
+    NetworkName,
+    typer.Option("--network", help="; ".join(f"{name}: {made.title}" for name, made in SCENES.items()) + "."),
 ]
+_EPOCHS = ", ".join(f"{made.epochs} for {name}" for name, made in SCENES.items())
 EpochsOption = Annotated[
     int | None,
-    typer.Option("--epochs", min=1, show_default=False, help="Epochs of training; 40 for resnet20, 400 for gcn."),
+    typer.Option("--epochs", min=1, show_default=False, help=f"Epochs of training; {_EPOCHS}."),
 ]
 
 
@@ -39,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     out: OutOption = Path("demo"),
-    network: NetworkOption = "resnet20",
+    network: NetworkOption = NetworkName["resnet20"],
     epochs: EpochsOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -55,7 +60,7 @@ def demo(
     """
     with reported(as_json, show_traceback) as output:
         with progress_bar(hidden=as_json) as bar:
-            report, certificate = run_demo(out, network, seed, epochs, bar.show)
+            report, certificate = run_demo(out, network.value, seed, epochs, bar.show)
         output.document({**report, "certificate": certificate.to_dict()})
         _print(output, report, certificate, out)
         if not certificate.exact:

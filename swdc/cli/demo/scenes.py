@@ -117,15 +117,14 @@ class KarateClub:
         return float((guesses == self._data.y)[held_out].float().mean())
 
 
-SCENES = {"resnet20": Digits, "gcn": KarateClub}
+SCENES: dict[str, type[Digits] | type[KarateClub]] = {"resnet20": Digits, "gcn": KarateClub}
 
 
 def scene(name: str, seed: int) -> Scene:
     """Return a scene by the name of its network."""
     if name not in SCENES:
         raise CommandError(f"expected a network of {sorted(SCENES)}, got {name!r}")
-    made: Scene = SCENES[name](seed)
-    return made
+    return SCENES[name](seed)
 
 
 def _digits(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -32,11 +32,13 @@ from swdc.export.folder.save import save
 from swdc.export.onnx.export import export_onnx
 from swdc.export.storage.reading import Checkpoint, is_sharded
 from swdc.export.streaming.slim_checkpoint import slim_checkpoint
+from swdc.ir.options import TIED
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.rewriting.rewrites import insert_batchnorm, mask
 from swdc.rewriting.rewrites import slim as cut
 from swdc.rewriting.verify import verify
+from swdc.sparsity.planning.latency import LATENCY
 from swdc.sparsity.planning.plan import plan
 
 PLAN_PANEL = "What goes"
@@ -133,12 +135,12 @@ def slim(
     out: OutOption,
     inputs: InputOption = None,
     sparsity: SparsityOption = 0.5,
-    budget: BudgetOption = BudgetName.channels,
-    criterion: CriterionOption = CriterionName.l2,
-    scope: ScopeOption = ScopeName.everything,
+    budget: BudgetOption = BudgetName["channels"],
+    criterion: CriterionOption = CriterionName["l2"],
+    scope: ScopeOption = ScopeName["global"],
     round_to: RoundOption = 1,
     ignore: IgnoreOption = None,
-    policy: PolicyOption = PolicyName.tied,
+    policy: PolicyOption = PolicyName[TIED],
     insert: InsertOption = False,
     onnx: OnnxOption = None,
     stream: StreamOption = False,
@@ -185,7 +187,7 @@ def slim(
         report["latency"] = None
         if done.exact:
             report |= _written(output, done, out, onnx)
-        if budget is BudgetName.latency:
+        if budget == LATENCY:
             with output.step("exporting both programs and timing them in onnxruntime"):
                 report["latency"] = latency_report(done)
         output.document(report)

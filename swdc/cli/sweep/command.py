@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from swdc.cli.sweep import EXPERIMENTS, Experiment, Space, Study, draw_heat_maps, open_study, parse_values, sweep
-from swdc.cli.sweep.studies import Best, Row
+from swdc.cli.sweep.studies import SAMPLERS, Best, Row
 from swdc.cli.sweep.workers import workers
 from swdc.cli.terminal.help import help_of
 from swdc.cli.terminal.models import parse_arguments
@@ -25,12 +25,8 @@ from swdc.cli.terminal.progress import progress_bar
 INTERRUPTED = 130
 
 
-class SamplerName(StrEnum):
-    """Which cells are run."""
-
-    grid = "grid"
-    tpe = "tpe"
-
+SamplerName = StrEnum("SamplerName", {name: name for name in SAMPLERS})  # type: ignore[misc]
+"""Which cells are run."""
 
 ExperimentArgument = Annotated[
     str,
@@ -89,7 +85,7 @@ def sweep_bounds(
     a_max: HighOption = "1e1:1e4",
     target: TargetOption = "0.9",
     seeds: SeedsOption = 1,
-    sampler: SamplerOption = SamplerName.grid,
+    sampler: SamplerOption = SamplerName["grid"],
     trials: TrialsOption = 30,
     argument: ArgumentOption = None,
     metric: MetricOption = None,

@@ -8,47 +8,21 @@ from typing import Annotated
 
 import typer
 
+from swdc.costs.count import CONVENTIONS
+from swdc.ir.options import POLICIES
+from swdc.sparsity.planning.criteria import WITHOUT_GRADIENTS
+from swdc.sparsity.planning.plan import BUDGET_NAMES, SCOPES
 
-class BudgetName(StrEnum):
-    """What ``--sparsity`` is a share of."""
-
-    channels = "channels"
-    parameters = "parameters"
-    operations = "operations"
-    macs = "macs"
-    latency = "latency"
-
-
-class CriterionName(StrEnum):
-    """How channels are scored."""
-
-    l2 = "l2"
-    l1 = "l1"
-    gamma = "gamma"
-    uniform = "uniform"
-
-
-class ScopeName(StrEnum):
-    """What channels are compared with."""
-
-    everything = "global"
-    group = "group"
-
-
-class PolicyName(StrEnum):
-    """Whether the sides of residual sums keep the same channels."""
-
-    tied = "tied"
-    free = "free"
-
-
-class ConventionName(StrEnum):
-    """How operations are counted."""
-
-    paper = "paper"
-    reference = "reference"
-    macs = "macs"
-
+BudgetName = StrEnum("BudgetName", {name: name for name in BUDGET_NAMES})  # type: ignore[misc]
+"""What ``--sparsity`` is a share of."""
+CriterionName = StrEnum("CriterionName", {name: name for name in WITHOUT_GRADIENTS})  # type: ignore[misc]
+"""How channels are scored: a command runs no loss."""
+ScopeName = StrEnum("ScopeName", {name: name for name in SCOPES})  # type: ignore[misc]
+"""What channels are compared with."""
+PolicyName = StrEnum("PolicyName", {name: name for name in POLICIES})  # type: ignore[misc]
+"""Whether the sides of residual sums keep the same channels."""
+ConventionName = StrEnum("ConventionName", {name: name for name in CONVENTIONS})  # type: ignore[misc]
+"""How operations are counted."""
 
 MODEL_PANEL = "The model"
 """Where ``--help`` lists the options that make the model and its inputs."""

@@ -84,6 +84,8 @@ CRITERIA: dict[str, Criterion] = {
     "gradient_weight": gradient_weight,
     "uniform": uniform,
 }
+WITHOUT_GRADIENTS = tuple(name for name in CRITERIA if name != "gradient_weight")
+"""The criteria that need no run of a loss before."""
 
 
 def find_criterion(criterion: str | Criterion) -> Criterion:
