@@ -12,12 +12,12 @@ import typer
 
 import swdc
 from swdc.cli import count, export, inspect
-from swdc.cli.demo import command as demo
-from swdc.cli.slim import command as slim
-from swdc.cli.sweep import command as sweep
+from swdc.cli.demo import command as demo_command
+from swdc.cli.slim import command as slim_command
+from swdc.cli.sweep import command as sweep_command
 from swdc.cli.terminal.help import help_of
 
-COMMANDS = (demo, inspect, count, slim, export, sweep)
+COMMANDS = (demo_command, inspect, count, slim_command, export, sweep_command)
 """Modules whose ``register(app)`` adds a command, in the order of the help. A new command is added here."""
 
 
