@@ -19,8 +19,8 @@ from swdc.sparsity.targets.tables import Place, Places
 class Pulled:
     """Says for any channels that go which parts of which parameters are theirs.
 
-    Parameters of which channels are rows, such as gains and filters, are looked up all together; of others the places
-    are looked up one by one.
+    All parameters whose rows are channels, such as gains and filters, are looked up together; the others are looked up
+    one by one.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], places: Places, deciding: Collection[str]) -> None:

@@ -26,7 +26,10 @@ class Threshold:
     """
 
     def __init__(self, channels: Channels, widths: Ids, costs: Costs, budget: float, emptying: bool) -> None:
-        """``widths`` has the width of every group of the program; ``emptying`` lets a group lose its best channel."""
+        """``widths`` has the width of every group of the program, and ``budget`` is the highest cost that may be left.
+
+        ``emptying`` lets a group lose its best channel.
+        """
         self._channels, self._widths, self._emptying = channels, widths, emptying
         self._costs, self._budget = costs, budget
         self._last, self._reach = math.nan, 0.0  # there is no last threshold yet, and nothing near it
@@ -73,7 +76,7 @@ class Threshold:
         return len(self._channels.starts) == 1 or self._is_least(scores, self._gone)
 
     def _is_least(self, scores: Numbers, gone: Bools) -> bool:
-        """Whether the budget is missed if any one of those that go stays that have the highest score."""
+        """Whether the budget is missed if the highest of those that go stays, whichever of several equal ones it is."""
         highest = scores[gone].max(initial=-np.inf)
         return all(map(self._is_needed, set(self._channels.group[gone & (scores == highest)].tolist())))
 
