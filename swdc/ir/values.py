@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import prod
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from swdc.errors import PlanError
-from swdc.export.storage.reading import Checkpoint, Rows
 from swdc.ir.program import Program
 
+Rows = npt.NDArray[np.int64]
 PART = 1 << 20
 """Elements that are read at a time."""
+
+
+@runtime_checkable
+class InParts(Protocol):
+    """Weights that can be read in parts, as those in the files of a ``swdc.Checkpoint``."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor."""
+
+    def rows(self, name: str, rows: Rows) -> torch.Tensor:
+        """Return some indices, in ascending order, of the first dimension of a tensor."""
 
 
 def part_rows(shape: tuple[int, ...]) -> int:
@@ -30,6 +43,7 @@ class Values:
     def __init__(self, program: Program, weights: Mapping[str, torch.Tensor] | None = None) -> None:
         self._tensors = program.tensors
         self._weights = {} if weights is None else weights
+        self._in_parts: InParts | None = weights if isinstance(weights, InParts) else None
         names: dict[int, list[str]] = {}
         for name, tensor in self._tensors.items():
             names.setdefault(id(tensor), []).append(name)
@@ -47,8 +61,8 @@ class Values:
     def rows(self, name: str, rows: Rows) -> torch.Tensor:
         """Return some indices, in ascending order, of the first dimension of a tensor."""
         source = self._source(name)
-        if source is not None and isinstance(self._weights, Checkpoint):
-            found = self._weights.rows(source, rows)
+        if source is not None and self._in_parts is not None:
+            found = self._in_parts.rows(source, rows)
         else:
             whole = self._tensors[name] if source is None else self._weights[source]
             found = whole.detach()[int(rows[0]) : int(rows[-1]) + 1] if _is_run(rows) else whole.detach()[rows]
@@ -88,9 +102,7 @@ class Values:
         return source
 
     def _shape_of(self, source: str) -> tuple[int, ...]:
-        if isinstance(self._weights, Checkpoint):
-            return self._weights.entry(source).shape
-        return tuple(self._weights[source].shape)
+        return tuple(self._weights[source].shape) if self._in_parts is None else self._in_parts.shape(source)
 
 
 def _is_run(rows: Rows) -> bool:

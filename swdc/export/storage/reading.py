@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from swdc.errors import ArtifactError
+from swdc.ir.values import Rows
 
 INDEX = "model.safetensors.index.json"
 """The file that says, for a checkpoint in several files, which tensor is in which."""
@@ -27,8 +27,6 @@ DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
 }  # fmt: skip
 """The types that a safetensors file can hold, by the names it gives them."""
-
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,10 @@ class Checkpoint(Mapping[str, torch.Tensor]):
     def entry(self, name: str) -> Entry:
         """Return where a tensor lies, and its shape and type."""
         return self._entries[name]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor."""
+        return self._entries[name].shape
 
     def rows(self, name: str, rows: Rows) -> torch.Tensor:
         """Return some indices, in ascending order, of the first dimension of a tensor."""

@@ -41,7 +41,7 @@ def test_tensors_are_read_as_they_were_written(file: Path) -> None:
     for name, tensor in tensors().items():
         assert checkpoint[name].dtype == tensor.dtype
         assert torch.equal(checkpoint[name], tensor)
-        assert checkpoint.entry(name).shape == tuple(tensor.shape)
+        assert checkpoint.entry(name).shape == checkpoint.shape(name) == tuple(tensor.shape)
 
 
 def test_some_rows_are_read_without_the_others(file: Path) -> None:
