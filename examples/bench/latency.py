@@ -1,4 +1,4 @@
-"""``swdc bench latency``: how much faster the slim network runs than the dense one."""
+"""``python -m examples.bench latency``: how much faster the slim network runs than the dense one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from examples.bench.measurements.latency import BATCHES, METHODS, NETWORKS, Settings, key, latency
-from examples.bench.options import AgainOption, BatchOption, FileOption, RepeatsOption, network_option
+from examples.bench.options import AgainOption, FileOption, RepeatsOption, batch_option, network_option
 from examples.bench.running.row_files import Row, read_rows, write_rows
 from examples.bench.running.runtimes import SETUPS
 from swdc.cli.terminal.options import SeedOption, TracebackOption
@@ -15,6 +15,7 @@ from swdc.cli.terminal.output import Output, reported
 from swdc.cli.terminal.progress import progress_bar
 
 NetworkOption = Annotated[list[str] | None, network_option(NETWORKS)]
+BatchOption = Annotated[list[int] | None, batch_option(BATCHES)]
 ShareOption = Annotated[float, typer.Option("--share", min=0.01, max=0.99, help="Share of the multiply-adds left.")]
 RoundOption = Annotated[int, typer.Option("--round-to", min=1, metavar="N", help="Widths are multiples of this.")]
 
@@ -35,8 +36,8 @@ def bench_latency(
     In onnxruntime (one and two threads), and in PyTorch eager and compiled (one thread), in paired runs. All are
     deployed first, batch norms folded. A file that has rows of the same settings and versions is gone on with.
 
-    $ swdc bench latency --network resnet50 --batch 1 --json resnet50.json
-    $ swdc bench latency --json latency.json
+    $ python -m examples.bench latency --network resnet50 --batch 1 --json resnet50.json
+    $ python -m examples.bench latency --json latency.json
     """
     with reported(show_traceback=show_traceback) as output:
         settings = Settings(share, round_to, repeats, seed)

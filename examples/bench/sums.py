@@ -1,4 +1,4 @@
-"""``swdc bench sums``: residual sums whose sides keep channels of their own."""
+"""``python -m examples.bench sums``: residual sums whose sides keep channels of their own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Annotated
 
 from examples.bench.measurements.sums import NETWORKS, WAYS, sums
 from examples.bench.options import FileOption, RepeatsOption, network_option
-from examples.bench.running.row_files import Row, write_rows
+from examples.bench.running.collect import collect
+from examples.bench.running.row_files import Row
 from swdc.cli.terminal.options import SeedOption, TracebackOption
 from swdc.cli.terminal.output import reported
-from swdc.cli.terminal.progress import progress_bar
 
 NetworkOption = Annotated[list[str] | None, network_option(NETWORKS)]
 
@@ -25,15 +25,12 @@ def bench_sums(
 
     Beside it stands a network of tied sums with as many parameters. In onnxruntime, one thread, one image, paired runs.
 
-    $ swdc bench sums --json sums.json
-    $ swdc bench sums --network resnet20-64
+    $ python -m examples.bench sums --json sums.json
+    $ python -m examples.bench sums --network resnet20-64
     """
     with reported(show_traceback=show_traceback) as output:
-        names, rows = network or list(NETWORKS), list[Row]()
-        with progress_bar() as bar:
-            for row in sums(names, repeats, seed, lambda name: bar.show(name, len(rows), len(names))):
-                rows.append(row)
-                write_rows(json_file, rows)
+        names = network or list(NETWORKS)
+        rows = collect(lambda announce: sums(names, repeats, seed, announce), len(names), json_file)
         columns = [
             "network", "exact", "ONNX error", *WAYS, "parameters", "free", "tied", "dense ms", "free ms", "tied ms",
             "free / tied",

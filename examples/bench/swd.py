@@ -1,4 +1,4 @@
-"""``swdc bench swd``: what a step of Selective Weight Decay costs."""
+"""``python -m examples.bench swd``: what a step of Selective Weight Decay costs."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ from typing import Annotated
 
 import typer
 
-from examples.bench.measurements.swd_step import bench
+from examples.bench.measurements.swd_step import STRUCTURES, steps
 from examples.bench.networks.trained import NETWORKS
-from examples.bench.options import FileOption, RepeatsOption, network_option
-from examples.bench.running.row_files import Row, write_rows
+from examples.bench.options import FileOption, RepeatsOption, batch_option, network_option
+from examples.bench.running.collect import collect
+from examples.bench.running.row_files import Row
 from swdc.cli.terminal.options import SeedOption, TracebackOption
 from swdc.cli.terminal.output import reported
-from swdc.cli.terminal.progress import progress_bar
 
-NetworkOption = Annotated[list[str] | None, network_option(NETWORKS)]
-BatchOption = Annotated[
-    list[int] | None,
-    typer.Option("--batch", min=2, metavar="N", show_default=False, help="Batch size; may be repeated. 16 and 128."),
-]
-TargetOption = Annotated[float, typer.Option("--target", metavar="SHARE", help="The share that is targeted.")]
 BATCHES = (16, 128)
+NetworkOption = Annotated[list[str] | None, network_option(NETWORKS)]
+BatchOption = Annotated[list[int] | None, batch_option(BATCHES, least=2)]
+TargetOption = Annotated[float, typer.Option("--target", metavar="SHARE", help="The share that is targeted.")]
 
 
 def bench_swd(
@@ -38,17 +35,13 @@ def bench_swd(
     of SWD is timed alone, in runs that take turns with the others, with bounds and with a="auto"; the sets have to be
     the same. A graph network trains on its whole graph, whatever the batch. Long steps have fewer runs, at least five.
 
-    $ swdc bench swd --json swd.json
-    $ swdc bench swd --network resnet20-64 --batch 128
+    $ python -m examples.bench swd --json swd.json
+    $ python -m examples.bench swd --network resnet20-64 --batch 128
     """
     with reported(show_traceback=show_traceback) as output:
-        names, batches, rows = network or list(NETWORKS), batch or BATCHES, list[Row]()
-        with progress_bar() as bar:
-            count = 2 * len(names) * len(batches)
-            announce = lambda name, size: bar.show(f"{name}, batch {size}", len(rows), count)  # noqa: E731
-            for row in bench(names, batches, target, repeats, seed, announce):
-                rows.append(row)
-                write_rows(json_file, rows)
+        names, batches = network or list(NETWORKS), batch or BATCHES
+        total = len(STRUCTURES) * len(names) * len(batches)
+        rows = collect(lambda announce: steps(names, batches, target, repeats, seed, announce), total, json_file)
         columns = [
             "network", "structure", "batch", "same set", "plain ms", "naive ms", "ours ms", "auto ms", "ours / plain",
             "naive / ours", "auto / plain",

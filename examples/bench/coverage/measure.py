@@ -23,21 +23,14 @@ from examples.bench.networks.entry import Entry, call
 from examples.bench.networks.randomise import random_network
 from examples.bench.running.apart import Report, out_of_memory
 from examples.bench.running.row_files import KINDS
-from swdc.capture.trace import trace
-from swdc.costs.count import count
+from swdc import Program, count, export_onnx, mask, plan, slim, trace, transplant, verify
 from swdc.errors import ExportError, SwdcError, brief, portable
-from swdc.export.onnx.export import export_onnx
-from swdc.export.transplanting import transplant
 from swdc.ir.options import RECORD
 from swdc.ir.precision import default_dtype
-from swdc.ir.program import Program
 from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
 from swdc.ir.tensors import tensors_of
 from swdc.rewriting.certificate import LEAST_EFFECT, TOLERANCE
-from swdc.rewriting.rewrites import mask, slim
-from swdc.rewriting.verify import verify
 from swdc.sparsity.planning.budgets import Budget
-from swdc.sparsity.planning.plan import plan
 
 BATCHES = (1, 2, 5)
 FLOAT32_TOLERANCE = 1e-3

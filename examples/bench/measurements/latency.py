@@ -20,10 +20,10 @@ from examples.bench.peer.variants import Variant, dense_and_ours, peers
 from examples.bench.running.profiling import compared
 from examples.bench.running.row_files import Row
 from examples.bench.running.runtimes import SETUPS, Call, Setup, prepared, private_cache, timed_ms
+from swdc import export_onnx
 from swdc.cli.terminal.packages import package
 from swdc.costs.clock import one_thread
 from swdc.errors import brief
-from swdc.export.onnx.export import export_onnx
 from swdc.networks import resnet20
 
 BATCHES = (1, 16)

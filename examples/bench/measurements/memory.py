@@ -6,19 +6,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from examples.bench.networks.decoder import Decoder
 from examples.bench.running.process import MEGABYTE, peak_of_torch, run
+from examples.bench.running.row_files import Row
 from swdc.export.storage.writing import Described, write_shards
 from swdc.ir.values import part_rows
 
 WIDTH, INNER, HEADS, SHARED, WORDS = 1536, 4096, 16, 4, 32000
 SHARD_BYTES = 500 * 10**6
-
-Row = dict[str, Any]
 
 
 def stream(
@@ -63,16 +61,8 @@ def write_random(gigabytes: float, folder: Path) -> dict[str, int]:
 def command(options: dict[str, int], dense: Path, small: Path) -> list[str]:
     """Return the arguments of ``swdc`` that slim such a checkpoint."""
     arguments = [item for name, value in options.items() for item in ("--arg", f"{name}={value}")]
-    given = [
-        "slim",
-        "examples.bench.networks.decoder:Decoder",
-        "--input",
-        "1x16:int64",
-        "--weights",
-        str(dense),
-        "--out",
-        str(small),
-    ]
+    model = f"{Decoder.__module__}:{Decoder.__name__}"
+    given = ["slim", model, "--input", "1x16:int64", "--weights", str(dense), "--out", str(small)]
     return [*given, *arguments, "--budget", "parameters"]
 
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import nn
 
 from examples.bench.networks.decoder import Decoder
+from examples.bench.running.clock import Clock
 from examples.bench.running.process import peak_of_torch, run
-from swdc.capture.trace import trace
-from swdc.costs.count import count
-from swdc.errors import CommandError
-from swdc.rewriting.rewrites import slim
-from swdc.sparsity.planning.plan import plan
+from examples.bench.running.row_files import Row
+from swdc import count, plan, slim, trace
+from swdc.errors import CommandError, PackageError
 
 TOKENS = 16
-
-Row = dict[str, Any]
 
 
 def _decoder() -> nn.Module:
@@ -31,7 +26,7 @@ def _llama() -> nn.Module:
     try:
         from transformers import LlamaConfig, LlamaForCausalLM
     except ImportError as error:
-        raise CommandError("expected transformers for llama; install it with pip install 'swdc[bench]'") from error
+        raise PackageError("transformers", "bench") from error
     return LlamaForCausalLM(
         LlamaConfig(
             hidden_size=8192, num_hidden_layers=80, intermediate_size=28672, num_attention_heads=64,
@@ -61,36 +56,21 @@ def scale(names: list[str], announce: Callable[[str], None] = lambda name: None)
 
 def measure(name: str) -> Row:
     """Trace, analyse, plan, count and slim one of the models on the meta device."""
-    clock = _Clock()
+    clock = Clock()
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = MODELS[name]().eval()
-        clock.stop("build")
+        clock.note("build")
         program = trace(model, torch.zeros(1, TOKENS, dtype=torch.long))
-    clock.stop("capture")
+    clock.note("capture")
     explanation = program.explanation
-    clock.stop("analysis")
+    clock.note("analysis")
     chosen = plan(program, 0.5, budget="parameters", criterion="uniform")
-    clock.stop("plan")
+    clock.note("plan")
     before = count(program)
-    clock.stop("count")
+    clock.note("count")
     after = count(slim(program, chosen))
-    clock.stop("slim")
+    clock.note("slim")
     numbers = {"parameters": before.parameters, "parameters_after": after.parameters, "prunable": explanation.share}
     spent = {"seconds": sum(clock.seconds.values()), "cpu_seconds": clock.cpu()}
     return {**clock.seconds, **spent, **numbers, "groups": len(program.groups)}
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last, self._cpu = time.perf_counter(), time.process_time()
-
-    def stop(self, name: str) -> None:
-        """Note the seconds since the last stop."""
-        now = time.perf_counter()
-        self.seconds[name], self._last = now - self._last, now
-
-    def cpu(self) -> float:
-        """Return the seconds that the processor has worked for this process since the start."""
-        return time.process_time() - self._cpu

@@ -12,16 +12,14 @@ from torch import nn
 
 from examples.bench.networks.catalogue import entry
 from examples.bench.peer.pace import REPEATS, paired, total
+from examples.bench.running.row_files import Row
+from swdc import Program, trace
 from swdc.analysis.coupling import couple
-from swdc.capture.trace import trace
 from swdc.cli.terminal.packages import package
 from swdc.costs.clock import no_collection, one_thread
-from swdc.ir.program import Program
 
 NETWORKS = ("resnet50", "densenet121", "mobilenet_v2", "efficientnet_b0")
 SIDE = 224
-
-Row = dict[str, Any]
 
 
 def compare(repeats: int = REPEATS, announce: Callable[[str], None] = lambda name: None) -> Iterator[Row]:

@@ -14,10 +14,8 @@ from examples.bench.networks.catalogue import entry
 from examples.bench.networks.randomise import random_network
 from examples.bench.running.row_files import Row
 from examples.bench.running.runtimes import Call, Setup, prepared, timed_ms
-from swdc.capture.trace import trace
+from swdc import Program, export_onnx, trace
 from swdc.costs.clock import one_thread
-from swdc.export.onnx.export import export_onnx
-from swdc.ir.program import Program
 from swdc.rewriting.pipeline import apply
 
 DECAYED = 1e-40

@@ -18,17 +18,9 @@ from examples.bench.networks.entry import known
 from examples.bench.networks.randomise import STATISTICS, calibrate_, randomise_
 from examples.bench.running.row_files import Row
 from examples.bench.running.runtimes import Setup, prepared, timed_ms
+from swdc import Plan, Program, count, deploy, export_onnx, mask, plan, slim, trace, verify
 from swdc.analysis.residual import free_operands
-from swdc.capture.trace import trace
-from swdc.costs.count import count
-from swdc.export.onnx.export import export_onnx
-from swdc.ir.plan import Plan
-from swdc.ir.program import Program
 from swdc.networks import resnet20, resnet50, resnet56
-from swdc.rewriting.deploy import deploy
-from swdc.rewriting.rewrites import mask, slim
-from swdc.rewriting.verify import verify
-from swdc.sparsity.planning.plan import plan
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "resnet20-64": partial(resnet20, width=64),

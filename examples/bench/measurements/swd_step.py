@@ -16,11 +16,9 @@ from examples.bench.measurements.naive_swd import Masks
 from examples.bench.networks.entry import known
 from examples.bench.networks.trained import NETWORKS, Trainee
 from examples.bench.running.row_files import Row
-from swdc.capture.trace import trace
+from swdc import SWD, Program, trace
 from swdc.costs.clock import medians_ms
 from swdc.ir.options import FREE
-from swdc.ir.program import Program
-from swdc.sparsity.swd import SWD
 from swdc.sparsity.targets import Target
 
 STRUCTURES = ("weights", "channels")
@@ -36,9 +34,9 @@ LIMIT = 60.0
 WARM_UP, LEAST_RUNS = 2, 5
 
 
-def bench(
+def steps(
     names: Iterable[str], batches: Iterable[int], target: float = 0.9, repeats: int = 30, seed: int = 0,
-    announce: Callable[[str, int], None] = lambda name, batch: None,
+    announce: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Row]:  # fmt: skip
     """Yield for each network, batch size and structure the seconds of a step: medians of runs that take turns.
 
@@ -50,7 +48,7 @@ def bench(
     chosen, sizes = [known(name, NETWORKS) for name in names], list(batches)
     for name in chosen:
         for batch in sizes:
-            announce(name, batch)
+            announce(f"{name}, batch {batch}")
             yield from _rows(name, batch, target, repeats, seed)
 
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from examples.bench.networks import libraries
 from examples.bench.networks.entry import Entry
 from swdc.errors import CommandError
 
@@ -46,4 +47,4 @@ def versions(library: str) -> dict[str, str]:
 def _module(library: str) -> Any:
     if library not in LIBRARIES:
         raise CommandError(f"expected a library of {', '.join(LIBRARIES)}, got {library!r}")
-    return import_module(f"swdc.bench.libraries.{library}")
+    return import_module(f"{libraries.__name__}.{library}")

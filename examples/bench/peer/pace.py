@@ -12,10 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from swdc.capture.trace import trace
+from examples.bench.running.clock import Clock
+from swdc import plan, slim, trace
 from swdc.costs.clock import no_collection
-from swdc.rewriting.rewrites import slim
-from swdc.sparsity.planning.plan import plan
 
 OURS = ("capture", "analysis", "plan", "slim")
 PEERS = ("build", "prune")
@@ -50,7 +49,7 @@ def paired(
 
 def our_seconds(model: nn.Module, inputs: Any) -> Seconds:
     """Return what each phase takes until half of each group's channels are gone."""
-    clock = _Clock()
+    clock = Clock()
     program = trace(model, inputs)
     clock.note("capture")
     assert program.coupling is not None
@@ -64,22 +63,12 @@ def our_seconds(model: nn.Module, inputs: Any) -> Seconds:
 
 def peer_seconds(model: nn.Module, pruner: Callable[[nn.Module], Any]) -> Seconds:
     """Return what the peer takes to build its graph and to prune."""
-    clock = _Clock()
+    clock = Clock()
     made = pruner(model)
     clock.note("build")
     made.step()
     clock.note("prune")
     return clock.seconds
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.seconds: Seconds = {}
-        self.last = time.perf_counter()
-
-    def note(self, phase: str) -> None:
-        now = time.perf_counter()
-        self.seconds[phase], self.last = now - self.last, now
 
 
 def _medians(runs: list[Seconds]) -> Seconds:

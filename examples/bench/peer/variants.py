@@ -13,12 +13,7 @@ from torch import nn
 from examples.bench.networks.entry import Entry, call
 from examples.bench.networks.randomise import random_network
 from examples.bench.peer.peer import magnitude_pruner
-from swdc.capture.trace import trace
-from swdc.costs.count import count
-from swdc.ir.program import Program
-from swdc.rewriting.deploy import deploy
-from swdc.rewriting.rewrites import slim
-from swdc.sparsity.planning.plan import plan
+from swdc import Program, count, deploy, plan, slim, trace
 
 BUDGET = "macs"
 """What the share that is left is one of."""

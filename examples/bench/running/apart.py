@@ -10,8 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
+from threading import Lock
 from typing import Any
+from unittest import mock
 
+from examples.bench.running.process import same_modules
 from swdc.errors import brief
 
 Report = Callable[[Mapping[str, Any]], None]
@@ -19,6 +24,7 @@ Task = Callable[..., None]
 """A function of a module: called with a ``Report`` and the arguments, in the other process."""
 
 _OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "bad allocation")
+_STARTING = Lock()
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,7 @@ def run_apart(task: Task, arguments: Sequence[Any], limits: Limits, preload: Seq
     ``preload`` are modules that are imported once for all processes (by the first call of this process only).
     ``kind`` is empty, ``time-out``, ``memory``, ``crash`` (a signal) or ``error`` (an exception that it did not catch).
     """
-    context = get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
+    context = _forkserver(preload)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_serve, args=(sender, task, tuple(arguments), limits.gigabytes), daemon=True)
     process.start()
@@ -62,6 +67,15 @@ def run_apart(task: Task, arguments: Sequence[Any], limits: Limits, preload: Seq
     if not finished:
         return Outcome(found, "time-out", f"not done after {limits.seconds:g} s")
     return Outcome(found, *_ending(found.pop("exception", None), process.exitcode or 0))
+
+
+def _forkserver(preload: Sequence[str]) -> ForkServerContext:
+    """Return what starts processes; the process that all are forked from runs, and finds the modules of this one."""
+    context = get_context("forkserver")
+    with _STARTING, mock.patch.dict(os.environ, same_modules()):
+        context.set_forkserver_preload(list(preload))
+        ensure_running()
+    return context
 
 
 def _collect(receiver: Connection, found: dict[str, Any], end: float) -> bool:

@@ -20,17 +20,22 @@ def run(function: str, *arguments: Any) -> tuple[Any, float]:
 
     Arguments and result are plain data. Raises ``CommandError`` with the last line of its messages if it fails.
     """
-    code = "from swdc.bench.process import main; main()" if function else "import torch; print('null')"
+    code = f"from {__name__} import main; main()" if function else "import torch; print('null')"
     tail = "\nprint(*[line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')])"
     done = subprocess.run(
         [sys.executable, "-c", code + tail, function, json.dumps(arguments)],
-        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False, env={**os.environ, **same_modules(), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
         raise CommandError(f"expected {function}{arguments} to run in a process of its own, but it fails: {lines[-1]}")
     result, peak = done.stdout.strip().splitlines()[-2:]
     return json.loads(result), int(peak) * 1024 / MEGABYTE
+
+
+def same_modules() -> dict[str, str]:
+    """Return the environment variable by which a new process finds the modules that this one finds."""
+    return {"PYTHONPATH": os.pathsep.join(place or os.getcwd() for place in sys.path)}
 
 
 def peak_of_torch() -> float:

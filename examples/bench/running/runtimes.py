@@ -15,9 +15,9 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from swdc import Program
 from swdc.costs.clock import paired_ms
 from swdc.export.onnx.runtime import feed, open_session, run_session
-from swdc.ir.program import Program
 
 SECONDS = 120.0
 """After about so many no further round is begun."""

@@ -14,9 +14,7 @@ import warnings
 import torch
 from torch import nn
 
-from swdc.capture.trace import trace
-from swdc.rewriting.rewrites import mask, slim
-from swdc.sparsity.planning.plan import plan
+from swdc import mask, plan, slim, trace
 
 
 def _exercise() -> None:

@@ -27,7 +27,7 @@ def test_the_decoder_can_be_cut_in_every_width() -> None:
 
 
 def test_a_function_runs_apart_and_its_memory_is_told() -> None:
-    found, peak = run("tests.bench.test_large:touched", 300)
+    found, peak = run("tests.examples.bench.test_large:touched", 300)
     assert 250 < peak - found["before"] < 400
     with pytest.raises(CommandError, match="fails: ValueError: no such size"):
         run("tests.cli.small_models:broken")

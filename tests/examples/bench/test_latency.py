@@ -3,7 +3,6 @@ import json
 import pytest
 import torch
 from torch import nn
-from typer.testing import CliRunner
 
 from examples.bench.measurements import latency as bench
 from examples.bench.measurements.latency import Network, Settings, key, latency
@@ -12,9 +11,9 @@ from examples.bench.peer.variants import CLOSE, dense_and_ours, peers
 from examples.bench.running.profiling import compared, operators_ms
 from examples.bench.running.runtimes import SETUPS, Setup, timed_ms
 from swdc.capture.trace import trace
-from swdc.cli import app
 from swdc.costs.count import count
 from swdc.export.onnx.export import export_onnx
+from tests.examples.bench.support_bench import run_bench
 
 SHAPE = (3, 8, 8)
 
@@ -28,7 +27,7 @@ def small(width=32):
 
 
 def run(*arguments):
-    return CliRunner(env={"COLUMNS": "250"}).invoke(app, ["bench", "latency", *map(str, arguments)])
+    return run_bench("latency", *arguments)
 
 
 @pytest.fixture

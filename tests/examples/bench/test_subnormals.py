@@ -2,13 +2,12 @@ import json
 
 import torch
 from torch import nn
-from typer.testing import CliRunner
 
 import swdc
 from examples.bench.measurements import subnormals
 from examples.bench.measurements.subnormals import DECAYED, compared, decay_
 from examples.bench.networks.entry import Entry
-from swdc.cli import app
+from tests.examples.bench.support_bench import run_bench
 
 
 def test_a_share_of_every_layer_decays_and_keeps_its_sign():
@@ -42,8 +41,7 @@ def test_the_command_writes_rows_of_both_runtimes(tmp_path, monkeypatch):
     inputs = lambda: torch.randn(2, 3, 16, 16)  # noqa: E731
     monkeypatch.setattr(subnormals, "entry", lambda name, library: Entry(name, tiny, inputs))
     file = tmp_path / "rows.json"
-    arguments = ["bench", "subnormals", "--network", "tiny", "--side", "16", "--repeats", "1", "--json", str(file)]
-    result = CliRunner().invoke(app, arguments)
+    result = run_bench("subnormals", "--network", "tiny", "--side", 16, "--repeats", 1, "--json", file)
     assert result.exit_code == 0, result.output
     rows = json.loads(file.read_text())
     assert [row["runtime"] for row in rows] == ["onnxruntime", "eager"]

@@ -12,7 +12,7 @@ import swdc
 from examples.bench.measurements import sums as bench
 from examples.bench.measurements.sums import ways, zeroed
 from swdc.networks import resnet20
-from tests.cli.support_cli import run
+from tests.examples.bench.support_bench import run_bench
 from tests.support import image, plan_of, randomise
 
 
@@ -23,7 +23,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_row_tells_how_the_sums_came_out(tmp_path: Path) -> None:
-    result = run("bench", "sums", "--network", "small", "--repeats", 2, "--json", tmp_path / "sums.json")
+    result = run_bench("sums", "--network", "small", "--repeats", 2, "--json", tmp_path / "sums.json")
     assert result.exit_code == 0, result.output
     (row,) = json.loads((tmp_path / "sums.json").read_text())
     assert row["exact"]
@@ -49,7 +49,7 @@ def _half(width: int, number: int) -> tuple[int, ...]:
 
 
 def test_unknown_networks_are_refused() -> None:
-    result = run("bench", "sums", "--network", "resnet5")
+    result = run_bench("sums", "--network", "resnet5")
     assert result.exit_code == 2
     assert "expected networks of small, got 'resnet5'" in result.output
 

@@ -18,7 +18,7 @@ from examples.bench.networks import trained as networks
 from examples.bench.networks.trained import NETWORKS, StemmedResNet, Trainee
 from swdc.networks import resnet20
 from swdc.networks.resnet import Bottleneck
-from tests.cli.support_cli import run
+from tests.examples.bench.support_bench import run_bench
 
 SMALL = {
     "basic": Trainee(partial(resnet20, width=8), partial(networks._images, 16), partial(networks._classes, 10)),
@@ -41,7 +41,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_row_for_each_structure(name: str, tmp_path: Path) -> None:
     file = tmp_path / "swd.json"
     options = ("--network", name, "--batch", 4, "--repeats", 1, "--json", file)
-    result = run("bench", "swd", *options)
+    result = run_bench("swd", *options)
     assert result.exit_code == 0, result.output
     rows = json.loads(file.read_text())
     assert [(row["network"], row["structure"], row["batch"]) for row in rows] == [

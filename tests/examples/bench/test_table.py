@@ -1,8 +1,6 @@
-from typer.testing import CliRunner
-
 from examples.bench.coverage.table import markdown, tables
 from examples.bench.running.row_files import blank, write_rows
-from swdc.cli import app
+from tests.examples.bench.support_bench import run_bench
 
 
 def measured(name, capture, **found):
@@ -80,7 +78,7 @@ def test_cells_cannot_break_a_table():
 
 def test_the_command_prints_the_tables_of_files(tmp_path):
     write_rows(tmp_path / "timm.json", ROWS)
-    result = CliRunner().invoke(app, ["bench", "zoo-table", str(tmp_path / "timm.json")])
+    result = run_bench("zoo-table", tmp_path / "timm.json")
     assert result.exit_code == 0, result.output
     assert "## timm" in result.output
     assert "| `second` |" in result.output

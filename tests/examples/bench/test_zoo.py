@@ -1,22 +1,17 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
 from examples.bench.coverage.rows import Settings, zoo
 from examples.bench.running.apart import Limits
 from examples.bench.running.row_files import blank, read_rows, summary, write_rows
-from swdc.cli import app
 from swdc.errors import CommandError
-
-
-def bench(*arguments):
-    return CliRunner().invoke(app, ["bench", "zoo", *arguments])
+from tests.examples.bench.support_bench import run_bench
 
 
 def test_the_command_writes_a_row_for_each_network_and_goes_on_where_it_stopped(tmp_path):
     path = tmp_path / "rows" / "zoo.json"
-    result = bench("--only", "mlp", "--json", str(path))
+    result = run_bench("zoo", "--only", "mlp", "--json", path)
     (first,) = json.loads(path.read_text())
     assert set(first) >= set(blank("core", "mlp")) | {"seed", "versions", "time_limit"}
     assert first["exact"]
@@ -25,14 +20,14 @@ def test_the_command_writes_a_row_for_each_network_and_goes_on_where_it_stopped(
     assert result.exit_code == (1 if first["kind"] else 0), result.output
     assert "1 of 1 exact" in result.output
 
-    bench("--only", "lenet5,mlp", "--peer", "--json", str(path))
+    run_bench("zoo", "--only", "lenet5,mlp", "--peer", "--json", path)
     mlp, lenet = json.loads(path.read_text())
     assert [mlp["name"], lenet["name"]] == ["mlp", "lenet5"]
     assert mlp["seconds"] == first["seconds"], "measured again, though only the peer was missing"
     assert (mlp["peer"]["passes"], mlp["peer"]["exact"]) == (True, False)
     assert (lenet["peer"]["passes"], lenet["peer"]["exact"]) == (True, True)
 
-    bench("--only", "mlp", "--again", "--json", str(path))
+    run_bench("zoo", "--only", "mlp", "--again", "--json", path)
     again, kept = json.loads(path.read_text())
     assert again["seconds"] != first["seconds"]
     assert kept == lenet
@@ -74,6 +69,6 @@ def test_rows_are_kept_in_a_file(tmp_path):
 
 
 def test_unknown_networks_are_refused():
-    result = bench("--only", "alexnot")
+    result = run_bench("zoo", "--only", "alexnot")
     assert result.exit_code == 2
     assert "got 'alexnot'" in result.output
