@@ -1,1 +1,1 @@
-"""Random networks for the fuzz bench: blocks of many kinds, composed at random, each rebuilt from plain numbers."""
+"""Random networks to check the compiler on: blocks of many kinds, each network rebuilt from plain numbers."""

@@ -1,4 +1,4 @@
-"""``swdc bench fuzz``: random networks under random plans."""
+"""``python -m tests.fuzzing``: random networks under random plans."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from swdc.cli.terminal.help import help_of
 from swdc.cli.terminal.options import SeedOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, reported
 from swdc.cli.terminal.progress import progress_bar
@@ -19,7 +20,7 @@ ReportOption = Annotated[
 ]
 
 
-def bench_fuzz(
+def fuzz_networks(
     number: NumberOption = 1000,
     seed: SeedOption = 0,
     json_file: ReportOption = None,
@@ -29,7 +30,7 @@ def bench_fuzz(
 
     Network k comes of the seed plus k. What fails is made small and printed; then the exit code is 1.
 
-    $ swdc bench fuzz --n 10000 --seed 0 --json fuzz.json
+    $ python -m tests.fuzzing --n 10000 --seed 0 --json fuzz.json
     """
     with reported(show_traceback=show_traceback) as output:
         with progress_bar() as bar:
@@ -52,3 +53,13 @@ def _print_failure(output: Output, failure: dict[str, Any]) -> None:
     output.line(f"  kept channels: {failure['kept']}")
     for line in failure["graph"]:
         output.line(f"    {line}")
+
+
+app = typer.Typer(
+    rich_markup_mode="rich", add_completion=False, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+app.command(help=help_of(fuzz_networks))(fuzz_networks)
+
+if __name__ == "__main__":
+    app()

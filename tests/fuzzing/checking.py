@@ -16,23 +16,15 @@ import numpy as np
 import torch
 from torch import fx
 
-from swdc.capture.trace import trace
+from swdc import Plan, Program, count, insert_batchnorm, load, mask, plan, save, slim, trace, transplant, verify
 from swdc.channels.kept import Kept
-from swdc.costs.count import count
 from swdc.errors import PlanError, TransplantError
-from swdc.export.folder.save import load, save
-from swdc.export.transplanting import transplant
 from swdc.ir.graph import SHAPE
 from swdc.ir.options import FACTORS
-from swdc.ir.plan import Plan
-from swdc.ir.program import Program
 from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
 from swdc.ops import calls
 from swdc.rewriting.certificate import LEAST_EFFECT, TOLERANCE
-from swdc.rewriting.rewrites import insert_batchnorm, mask, slim
-from swdc.rewriting.verify import verify
 from swdc.sparsity.planning.budgets import BUDGETS, Budget
-from swdc.sparsity.planning.plan import plan
 from tests.fuzzing.blocks import TABLE, Draw
 from tests.fuzzing.network import AGAIN, Spec, build
 

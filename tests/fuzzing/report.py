@@ -121,7 +121,7 @@ def _begun(path: Path | None, seed: int) -> Report:
         report = Report.from_dict(json.loads(path.read_text()))
     except (ValueError, TypeError, AttributeError) as error:
         raise CommandError(
-            f"expected a report of swdc bench fuzz in {path}, got another file; name a new one"
+            f"expected a report of python -m tests.fuzzing in {path}, got another file; name a new one"
         ) from error
     if (report.seed, report.blocks) != (seed, len(TABLE)):
         raise CommandError(
