@@ -59,8 +59,8 @@ class SWD(Method):
 
     After each of its steps the magnitudes of what is targeted all lose the same amount, such that their share of the
     norm of all that can be targeted follows a set course to zero (``swdc.sparsity.penalties.automatic``); their
-    gradients fade along it, except those of norms. At the last step they are exactly zero: the removal changes nothing. ``penalty``,
-    ``norm``, ``schedule`` and ``mu`` play no part then.
+    gradients fade along it, except those of norms. At the last step they are exactly zero: the removal changes
+    nothing. ``penalty``, ``norm``, ``schedule`` and ``mu`` play no part then.
 
     ``criterion`` scores single weights (``swdc.sparsity.saliency``), ``norm`` is what is pulled on
     (``swdc.sparsity.penalties.norms``), and ``schedule`` how ``a`` grows (``swdc.sparsity.penalties.schedules``).

@@ -9,7 +9,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from swdc.export.transplanting.widening import in_float64
+from swdc.export.transplanting.float64 import in_float64
 from swdc.ir.options import RECORD
 from swdc.ir.program import Program
 from swdc.ir.samples import flat_outputs

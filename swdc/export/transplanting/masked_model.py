@@ -11,8 +11,8 @@ from torch import nn
 
 from swdc.capture.trace import Example, trace_recorded
 from swdc.errors import TransplantError
-from swdc.export.transplanting.installing import put_tensors
-from swdc.export.transplanting.widening import Tensors, wide_inputs
+from swdc.export.transplanting.float64 import Tensors, wide_inputs
+from swdc.export.transplanting.install import put_tensors
 from swdc.ir.options import RECORD
 from swdc.ir.plan import Plan
 from swdc.ir.precision import cast_literals, default_dtype

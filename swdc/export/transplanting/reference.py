@@ -10,9 +10,9 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from swdc.errors import TransplantError
+from swdc.export.transplanting.float64 import wide_program
 from swdc.export.transplanting.marks import Known, Mark, mark, marks_of
-from swdc.export.transplanting.watching import IN, OUT, Frame, Mismatch, Watch
-from swdc.export.transplanting.widening import wide_program
+from swdc.export.transplanting.watch import IN, OUT, Frame, Mismatch, Watch
 from swdc.ir.program import Program
 from swdc.ir.samples import relative_error
 from swdc.rewriting.certificate import TOLERANCE

@@ -13,15 +13,15 @@ from torch import nn
 from swdc.analysis.residual import sums
 from swdc.capture.trace import trace, trace_recorded
 from swdc.errors import PassError, TransplantError
-from swdc.export.transplanting.comparing import Comparison
+from swdc.export.transplanting.comparison import Comparison
 from swdc.export.transplanting.extraction import extract
-from swdc.export.transplanting.installing import Leftovers, install
+from swdc.export.transplanting.float64 import Tensors
+from swdc.export.transplanting.install import Leftovers, install
 from swdc.export.transplanting.masked_model import example_of, is_recorded, masked_path
 from swdc.export.transplanting.reference import Reference, observe
 from swdc.export.transplanting.slots import changed_numbers
-from swdc.export.transplanting.solving import Solver
-from swdc.export.transplanting.watching import Failure, Frame
-from swdc.export.transplanting.widening import Tensors
+from swdc.export.transplanting.solver import Solver
+from swdc.export.transplanting.watch import Failure, Frame
 from swdc.ir.call import source_of
 from swdc.ir.graph import SCOPE
 from swdc.ir.program import Program

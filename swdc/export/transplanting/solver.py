@@ -10,7 +10,7 @@ from torch import nn
 
 from swdc.export.transplanting.reference import Reference
 from swdc.export.transplanting.slots import Keys, Pairs, integers, names_read, put
-from swdc.export.transplanting.watching import Failure, Frame, Watch
+from swdc.export.transplanting.watch import Failure, Frame, Watch
 
 Values = dict[Keys, int]
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from swdc.export.transplanting.widening import in_float64
+from swdc.export.transplanting.float64 import in_float64
 
 IN, OUT = "inputs", "result"
 
