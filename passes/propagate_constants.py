@@ -43,15 +43,15 @@ class PropagateConstants(Pass):
 
     def apply(self, program: Program) -> PassResult:
         """Return a program without the channels that are constant, or the given one where there is nothing to do."""
-        channels, coupling = _constants(program)
-        lighter, sides = _without_constant_sides(program, channels)
+        constants, coupling = _constants(program)
+        lighter, sides = _without_constant_sides(program, constants)
         if lighter is not program:
-            channels, coupling = _constants(lighter)
+            constants, coupling = _constants(lighter)
         stays = _needed(coupling)
         if stays.all() and lighter is program:
             return PassResult(program, modified=False)
         biased, coupling, exact = fold(lighter, coupling, stays)
-        carried, weights = _carried(biased, channels.carried, coupling, stays)
+        carried, weights = _carried(biased, constants.carried, coupling, stays)
         kept = Kept(coupling, stays)
         result = cut(carried, kept)
         changed = {name: cut_tensor(value, name, kept) for name, value in {**sides, **exact, **weights}.items()}
@@ -65,8 +65,8 @@ class PropagateConstants(Pass):
 
 def _constants(program: Program) -> tuple[Constants, Coupling]:
     """Return what is constant in a program, and which channels could go."""
-    channels = Constants(program)
-    return channels, couple(program, channels)
+    constants = Constants(program.tensors)
+    return constants, couple(program, constants)
 
 
 def _needed(coupling: Coupling) -> Bools:
@@ -78,7 +78,7 @@ def _needed(coupling: Coupling) -> Bools:
     return stays
 
 
-def _without_constant_sides(program: Program, channels: Constants) -> tuple[Program, dict[str, torch.Tensor]]:
+def _without_constant_sides(program: Program, constants: Constants) -> tuple[Program, dict[str, torch.Tensor]]:
     """Return a program whose sums have constants in the place of operands that are constant throughout.
 
     Also return these constants in float64, by the names of the buffers that hold them.
@@ -89,7 +89,7 @@ def _without_constant_sides(program: Program, channels: Constants) -> tuple[Prog
     arguments: dict[str, dict[str, Any]] = {}
     exact: dict[str, torch.Tensor] = {}
     for node, (operator, call) in calls(program).items():
-        found = _constant_side(call, channels) if operator.adds else None
+        found = _constant_side(call, constants) if operator.adds else None
         if found is None:
             continue
         name, values = found
@@ -106,7 +106,7 @@ def _without_constant_sides(program: Program, channels: Constants) -> tuple[Prog
     return (revise(program, tensors, arguments, instead) if instead or arguments else program), exact
 
 
-def _constant_side(call: Call, channels: Constants) -> tuple[str, Any] | None:
+def _constant_side(call: Call, constants: Constants) -> tuple[str, Any] | None:
     """Return the operand of a sum that is the same for every input, with its channels; zeros rather than others."""
     found = []
     for name, other in (("other", "self"), ("self", "other")):
@@ -114,7 +114,7 @@ def _constant_side(call: Call, channels: Constants) -> tuple[str, Any] | None:
         if not (isinstance(operand, fx.Node) and isinstance(call[other], fx.Node) and len(call.shape) > CHANNELS):
             continue
         same = operand.meta[SHAPE] == call.shape
-        values = np.asarray(channels.dead(operand)[CHANNELS] if same else np.nan)
+        values = np.asarray(constants(operand)[CHANNELS] if same else np.nan)
         whole = np.shape(values) == (call.shape[CHANNELS],) and np.isfinite(values).all()
         if whole and call[other].meta[SHAPE] == call.shape and (call["alpha"] == 1 or name == "other"):
             found.append((name, values))

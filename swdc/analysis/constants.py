@@ -7,20 +7,17 @@ to all that sum over it, or adds nothing there.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from swdc.analysis.residual import free_operands
-from swdc.channels.labels import UNKNOWN, Channels, Dead, plain
+from swdc.channels.dead import UNKNOWN, Dead, DeadValues, Floats, plain
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import Ids
-from swdc.ir.program import Program
 
-Floats = npt.NDArray[np.float64]
 _CARRIES = "carries the constants of others: the borders of a padded convolution see less of them"
 
 
@@ -32,38 +29,46 @@ class Carried:
     carrier: int
 
 
-class Constants(Channels):
-    """Labels of a program in evaluation, and beside them the values of the channels that are constant."""
+class Constants(DeadValues):
+    """Dead values of a program in evaluation: a channel is dead where its weights make a constant of it."""
 
-    masked = False
-
-    def __init__(self, program: Program) -> None:
-        super().__init__(program, free_operands(program))
-        self._values = program.tensors
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        super().__init__(tensors)
         self._slices: dict[str, list[Dead]] = {}
         self.carried: dict[str, Carried] = {}
         """What padded convolutions read that is constant and not zero, by their nodes."""
 
-    def dead(self, value: Value) -> list[Dead]:
-        """Return the constants along each dimension; of a tensor, what its slices hold where that is one number."""
-        if not isinstance(value, Ref):
-            return super().dead(value)
-        if value not in self._slices:
-            tensor = self._values[value].detach()
+    def of_tensor(self, name: Ref) -> list[Dead]:
+        """Return what the slices of a tensor hold along each dimension, where that is one number."""
+        if name not in self._slices:
+            tensor = self.tensors[name].detach()
             real = not tensor.is_complex() and not tensor.is_meta
-            self._slices[value] = [_slices(tensor, d) if real else UNKNOWN for d in range(tensor.dim())]
-        return self._slices[value]
+            self._slices[name] = [_slices(tensor, d) if real else UNKNOWN for d in range(tensor.dim())]
+        return self._slices[name]
 
     def arriving(self, value: Value, dim: int, weight: Ref, weight_dim: int) -> Dead:
         """Return the constants along a dimension as a weight reads them: zero where it is zero itself."""
-        return plain(np.where(np.asarray(self.dead(weight)[weight_dim]) == 0, 0.0, self.dead(value)[dim]))
+        return plain(np.where(np.asarray(self(weight)[weight_dim]) == 0, 0.0, self(value)[dim]))
+
+    def centred(self, dead: Dead, mean: Value, variance: Value, eps: float) -> Dead:
+        """Return the constants, less the mean and over the deviation seen in training."""
+        scale: Floats = np.sqrt(np.asarray(self(variance)[0]) + eps)
+        return (dead - self(mean)[0]) / scale
+
+    def follows(self, labels: Ids | None) -> bool:
+        """Any channel can be constant, a single one too."""
+        return True
+
+    def zeroed(self, otherwise: Dead = UNKNOWN) -> Dead:
+        """Return ``otherwise``: a constant need not come from zeros."""
+        return otherwise
 
     def written(self, call: Call, arriving: Dead, folds: bool) -> Dead:
         """Return what a layer makes of the constants that it reads, where it reads nothing else."""
         weight, bias = call["weight"], call["bias"]
-        if not isinstance(weight, Ref) or self._values[weight].is_meta:
+        if not isinstance(weight, Ref) or self.tensors[weight].is_meta:
             return UNKNOWN
-        filters = self._values[weight].detach().cpu()
+        filters = self.tensors[weight].detach().cpu()
         groups = int(call.arguments.get("groups", 1))
         filters = filters.reshape(groups, -1, filters.shape[1], prod(filters.shape[2:]))  # group, written, read, kernel
         inputs = np.broadcast_to(np.asarray(arriving, dtype=np.float64), groups * filters.shape[2]).reshape(groups, -1)
@@ -74,24 +79,19 @@ class Constants(Channels):
         adds = np.flatnonzero((known & (inputs != 0)).any(0))
         sums = filters[:, :, torch.from_numpy(adds)].sum(3, dtype=torch.float64).numpy()
         total = (sums * np.where(known, inputs, 0.0)[:, None, adds]).sum(2).ravel()
-        shift = 0.0 if bias is None else self.dead(bias)[0]
+        shift = 0.0 if bias is None else self(bias)[0]
         return np.where(unknown.any(2).ravel(), UNKNOWN, total + shift)
 
-    def absorb(self, call: Call, labels: Ids | None, dead: Dead, folds: bool) -> None:
-        """Let one channel carry the constants of the others into a padded convolution."""
-        if labels is not None and not folds and self._may_carry(call):
-            values = np.broadcast_to(np.asarray(dead, dtype=np.float64), labels.shape)
-            constant = np.isfinite(values) & (values != 0)
-            if constant.sum() > 1:
-                carrier = int(np.argmax(np.where(constant, np.abs(values), 0.0)))
-                self.carried[call.node.name] = Carried(np.where(constant, values, 0.0), carrier)
-                self.freeze(labels[[carrier]], call.reason(_CARRIES))
-                dead = np.where(constant, 0.0, values)
-        super().absorb(call, labels, dead, folds)
-
-    def _may_carry(self, call: Call) -> bool:
-        ungrouped = call.operator.startswith("aten.conv") and call.arguments.get("groups") == 1
-        return ungrouped and isinstance(call["weight"], Ref) and self.reads_alone(call["weight"])
+    def absorb(self, call: Call, labels: Ids, dead: Dead, folds: bool, carries: bool) -> list[tuple[Ids, str]]:
+        """Let one channel carry the constants of the others where no bias can take them over."""
+        values = np.broadcast_to(np.asarray(dead, dtype=np.float64), labels.shape)
+        constant = np.isfinite(values) & (values != 0)
+        if folds or not carries or constant.sum() <= 1:
+            return super().absorb(call, labels, dead, folds, carries)
+        carrier = int(np.argmax(np.where(constant, np.abs(values), 0.0)))
+        self.carried[call.node.name] = Carried(np.where(constant, values, 0.0), carrier)
+        left = super().absorb(call, labels, np.where(constant, 0.0, values), folds, carries)
+        return [(labels[[carrier]], _CARRIES), *left]
 
 
 def _slices(tensor: torch.Tensor, dim: int) -> Dead:

@@ -8,8 +8,9 @@ import numpy as np
 from torch import fx
 
 from swdc.analysis.residual import free_operands
+from swdc.channels.dead import DeadValues, Floats, Masked
 from swdc.channels.labels import Channels
-from swdc.ir.call import Call, resolve, values_in
+from swdc.ir.call import resolve, values_in
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import WRITES, ChannelGroup, Coupling, Frozen, Ids, Member, Reason
 from swdc.ir.program import Program
@@ -21,13 +22,12 @@ def coupling_of(program: Program) -> Coupling:
     return program.derived("coupling", lambda: couple(program), OPERATORS.version)
 
 
-def couple(program: Program, channels: Channels | None = None) -> Coupling:
+def couple(program: Program, dead: DeadValues | None = None) -> Coupling:
     """Label every channel, join the labels that must go together, and collect what is left free into groups.
 
-    ``channels`` says what a dead channel is; without it, one that a mask sets to zero. Near linear in the number of
-    labels.
+    ``dead`` says what a channel dies of; without it, of a plan's mask. Near linear in the number of labels.
     """
-    channels = Channels(program, free_operands(program)) if channels is None else channels
+    channels = Channels(program, free_operands(program), Masked(program.tensors) if dead is None else dead)
     for node in program.graph.nodes:
         if node.op == "placeholder":
             _label_input(node, channels)
@@ -37,18 +37,12 @@ def couple(program: Program, channels: Channels | None = None) -> Coupling:
         elif node.op in ("call_function", "call_module"):
             operator, call = calls(program)[node]
             if not operator.repeats:
-                _hold_repeated(call, channels)
+                channels.hold_repeated(call)
             operator.couple(call, channels)
             operator.fold(call, channels)
-            channels.finish(call)
+            channels.slots.finish(call)
     channels.settle(program.facts.attention)
     return _collect(channels)
-
-
-def _hold_repeated(call: Call, channels: Channels) -> None:
-    """Freeze channels that repeat along a dimension, for an operator that knows nothing of such."""
-    for value in call.tensors():
-        channels.hold_repeated(value, call.reason("channels merged with a dimension of symbolic size"))
 
 
 def _label_input(node: fx.Node, channels: Channels) -> None:
@@ -58,28 +52,28 @@ def _label_input(node: fx.Node, channels: Channels) -> None:
     labels = [channels.fresh(size) if isinstance(size, int) and size > 1 else None for size in shape]
     for ids in labels:
         channels.freeze(ids, Reason(f"is the model's input {node.name}"))
-    channels.set_input(node, labels)
+    channels.nodes[node] = labels
 
 
 def _collect(channels: Channels) -> Coupling:
     """Turn joined labels into groups: sets of coupled labels with the same members, one channel each."""
     count, ids = channels.components()
     first_reason, reasons = channels.frozen(count, ids)
-    table = channels.tensors()
+    table = channels.slots.labels
     slots = [
         (name, dim, labels) for name, dims in table.items() for dim, labels in enumerate(dims) if labels is not None
     ]
     distinct = {
         id(labels): ids[labels] for _, _, labels in slots
     }  # one array serves a filter, its norm and its readers
-    parts = [ids[labels] for labels in channels.parts()]
+    parts = [ids[labels] for labels in channels.parts]
     group_of, channel_of, order = _partition(count, first_reason < 0, list(distinct.values()), parts)
     rows = {key: _rows(sets, group_of, channel_of) for key, sets in distinct.items()}
     held = {key: _held(sets, first_reason) for key, sets in distinct.items()}
     members: list[list[Member]] = [[] for _ in order]
     frozen: list[Frozen] = []
     for name, dim, labels in slots:
-        roles = channels.roles(name, dim)
+        roles = channels.slots.roles(name, dim)
         for group, indices in rows[id(labels)]:
             members[group].append(Member(name, dim, indices, roles))
         frozen += [Frozen(name, dim, indices, reasons[number]) for number, indices in held[id(labels)]]
@@ -90,15 +84,23 @@ def _collect(channels: Channels) -> Coupling:
     return Coupling(
         groups,
         tuple(frozen),
-        nodes={name: _through(labels, ids) for name, labels in channels.nodes().items()},
-        tensors={name: _through(table[first], ids) for name, first in channels.canonical().items() if first in table},
-        constants={
-            name: np.broadcast_to(np.asarray(dead, dtype=np.float64), labels.shape)
-            for name, (labels, dead) in channels.constants().items()
+        nodes={node.name: _through(labels, ids) for node, labels in channels.nodes.items()},
+        tensors={
+            name: _through(table[first], ids) for name, first in channels.slots.first_names.items() if first in table
         },
+        constants=_constants(channels),
         group_of=group_of,
         channel_of=channel_of,
     )
+
+
+def _constants(channels: Channels) -> dict[str, Floats]:
+    """Return for each node that must fold constants their values, one for each channel that it reads.
+
+    A weight that also writes these channels (a tied embedding) is masked itself, and then adds nothing.
+    """
+    folded = channels.dead.folded.items()
+    return {node: found.values for node, found in folded if WRITES not in channels.slots.roles(found.weight, 1)}
 
 
 def _held(sets: Ids, first_reason: Ids) -> list[tuple[int, Ids]]:

@@ -1,4 +1,4 @@
-"""Which indices of which dimensions stay when a plan is carried out."""
+"""Kept: which indices along each dimension stay when a plan is carried out."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Kept:
         return None if mask is None else int(mask.sum())
 
     def sizes(self, value: fx.Node, sizes: Sequence[Any], first: int = 0) -> list[Any]:
-        """Return what the sizes in the arguments of ``value`` become, which are those from dimension ``first`` on.
+        """Return what ``sizes``, which are those of ``value`` from dimension ``first`` on, become in its arguments.
 
         A symbolic size that counts repeated channels is left to be inferred, and then no other one is.
         """

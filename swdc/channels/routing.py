@@ -1,4 +1,4 @@
-"""Bringing a value with some channels to a value with others: the cheapest operators that do it."""
+"""Routing: the cheapest operators that bring a value with some channels to the channels of another value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ SLICE, GATHER, PAD = "slice", "gather", "pad"
 
 @dataclass(frozen=True)
 class Step:
-    """One operator: ``slice`` from ``first`` to ``last``, ``gather`` of ``indices``, ``pad`` by so many zeros."""
+    """One operator: ``slice`` from ``first`` to ``last``, ``gather`` of ``indices``, or ``pad`` with zeros.
+
+    A pad puts ``first`` zeros before the channels and ``last`` zeros after them.
+    """
 
     kind: str
     first: int = 0
@@ -29,9 +32,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Routed:
-    """A value whose channels along ``dim`` are taken from others.
+    """A value whose channels along ``dim`` are to be those of another value.
 
-    ``take`` gives, for each channel, the index among the ``width`` channels of ``value`` that it has, or -1 for zeros.
+    ``take`` gives, for each of these, its index among the ``width`` channels that ``value`` has, or -1 for zeros.
     """
 
     value: fx.Node

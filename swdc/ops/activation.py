@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.channels.labels import UNKNOWN, Channels, Dead, product
+from swdc.channels.dead import UNKNOWN, Dead, product
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import STATISTIC
 from swdc.ops.base import Leaf, Operator, freeze_call, register

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from swdc.channels.dead import UNKNOWN, Dead, product
 from swdc.channels.kept import Kept
-from swdc.channels.labels import UNKNOWN, Channels, Dead, product
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import Ids
 from swdc.ir.options import HEAD_DIM, HEADS

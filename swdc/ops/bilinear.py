@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from swdc.channels.labels import UNKNOWN, Channels, affine
+from swdc.channels.dead import UNKNOWN, affine
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES
 from swdc.ops.base import Cost, Operator, ShapeOf, register

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from swdc.channels.labels import Dead, plain
+from swdc.channels.dead import Dead, plain
 from swdc.ir.call import Call, Value
 from swdc.ops.base import register
 from swdc.ops.elementwise import Pointwise, equal

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import fx
 
-from swdc.channels.labels import UNKNOWN, Channels, Dead, product
+from swdc.channels.dead import UNKNOWN, Dead, product
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import READS, WRITES, Ids
 from swdc.ir.options import HEAD_DIM, HEADS

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from swdc.channels.dead import UNKNOWN, Dead
 from swdc.channels.kept import Kept
-from swdc.channels.labels import UNKNOWN, Channels, Dead
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import READS, WRITES, Ids
@@ -39,7 +40,7 @@ class Convolution(Leaf):
         dim = len(call.shape) - len(channels.sizes(weight)) + 1  # 1 with a batch, 0 without
         out = channels.channels(weight, 0)
         if groups == 1:
-            channels.contract(call, x, dim, weight, 1, folds=self.folds(call))
+            channels.contract(call, x, dim, weight, 1, folds=self.folds(call), carries=True)
         else:
             self._couple_groups(call, channels, dim, out)
         channels.bind(weight, 0, out, WRITES, call)
@@ -60,7 +61,7 @@ class Convolution(Leaf):
     def fold(self, call: Call, channels: Channels) -> None:
         """A dead filter with its bias gone gives zero."""
         dim = len(call.shape) - len(channels.sizes(call["weight"])) + 1
-        dead = channels.written(call, channels.dead(call["input"])[dim], self.folds(call))
+        dead = channels.dead.written(call, channels.dead(call["input"])[dim], self.folds(call))
         channels.set_dead(call, [dead] * len(call.shape))
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from swdc.channels.dead import UNKNOWN
 from swdc.channels.kept import Kept
-from swdc.channels.labels import UNKNOWN, Channels
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref
 from swdc.ops.base import Operator, register
 from swdc.ops.positions import each_result

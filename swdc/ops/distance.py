@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from swdc.channels.labels import UNKNOWN, Channels, Dead, plain
+from swdc.channels.dead import UNKNOWN, Dead, plain
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops.base import Operator, register
 from swdc.ops.elementwise import couple_broadcast, equal

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from swdc.channels.labels import UNKNOWN, Channels, Dead, plain
+from swdc.channels.dead import UNKNOWN, Dead, plain
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Value
 from swdc.ir.groups import Bools, Ids
 from swdc.ops.base import Operator, register, target_of
@@ -100,8 +101,7 @@ class Pointwise(Operator):
         values: list[Dead] = []
         for dim, ids in enumerate(channels.labels(call.node)):
             dead = dead_operands(len(call.shape), channels, operands, dim)
-            followed = ids is not None or not channels.masked  # a single channel has no label
-            value = self.combine(call, operands, dead, dtypes) if followed else UNKNOWN
+            value = self.combine(call, operands, dead, dtypes) if channels.dead.follows(ids) else UNKNOWN
             values.append(freeze_infinite(call, channels, ids, value))
         channels.set_dead(call, values)
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from swdc.channels.labels import UNKNOWN, Channels
+from swdc.channels.dead import UNKNOWN
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES
 from swdc.ops.activation import zero_only

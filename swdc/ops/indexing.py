@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from swdc.channels.dead import UNKNOWN, Dead
 from swdc.channels.kept import Kept
-from swdc.channels.labels import UNKNOWN, Channels, Dead
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Value
 from swdc.ops.base import Operator, register
 from swdc.ops.pairing import agreeing, couple_pair

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from swdc.channels.labels import UNKNOWN, Channels
+from swdc.channels.dead import UNKNOWN
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES
 from swdc.ops.base import Cost, Leaf, ShapeOf, register
@@ -35,7 +36,7 @@ class Linear(Leaf):
 
     def fold(self, call: Call, channels: Channels) -> None:
         """A dead row of the weight with its bias gone gives zero."""
-        dead = channels.written(call, channels.dead(call["input"])[-1], folds=True)
+        dead = channels.dead.written(call, channels.dead(call["input"])[-1], folds=True)
         channels.set_dead(call, [UNKNOWN] * (len(call.shape) - 1) + [dead])
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from swdc.channels.dead import UNKNOWN, Dead
 from swdc.channels.kept import Kept
-from swdc.channels.labels import UNKNOWN, Channels, Dead
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Value
 from swdc.ir.groups import Ids
 from swdc.ops.base import Operator, register

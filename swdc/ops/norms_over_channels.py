@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from swdc.channels.dead import UNKNOWN, affine
 from swdc.channels.kept import Kept
-from swdc.channels.labels import UNKNOWN, Channels, affine
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES, Ids
 from swdc.ops import statistics

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from swdc.channels.dead import UNKNOWN, Dead, plain, product
 from swdc.channels.kept import Kept
-from swdc.channels.labels import UNKNOWN, Channels, Dead, plain, product
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref
 from swdc.ir.groups import STATISTIC, WRITES, Ids
 from swdc.ops import statistics
@@ -69,11 +70,8 @@ class _ChannelNorm(Leaf):
         dead = channels.dead(call["input"])[1]
         if self.own_statistics(call):
             centred: Dead = np.where(np.isnan(dead), UNKNOWN, 0.0)
-        elif channels.masked:
-            centred = UNKNOWN
         else:
-            mean, variance = (channels.dead(call[name])[0] for name in ("running_mean", "running_var"))
-            centred = (dead - mean) / np.sqrt(np.asarray(variance) + call["eps"])
+            centred = channels.dead.centred(dead, call["running_mean"], call["running_var"], call["eps"])
         channels.set_dead(call, [gained(call, channels, centred)] * len(call.shape))
 
 

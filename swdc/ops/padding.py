@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from swdc.channels.dead import UNKNOWN, Dead, at
 from swdc.channels.kept import Kept
-from swdc.channels.labels import UNKNOWN, Channels, Dead, at
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import Bools
 from swdc.ops.base import Operator, register

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from swdc.channels.labels import UNKNOWN, Channels, Dead
+from swdc.channels.dead import UNKNOWN, Dead
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import Ids
 

@@ -34,8 +34,8 @@ class WeightNorm(Operator):
 
     def fold(self, call: Call, channels: Channels) -> None:
         """What is masked is zero."""
-        if channels.masked and isinstance(call["v"], Ref) and isinstance(call["g"], Ref):
-            channels.set_dead(call, [0.0] * len(call.shape))
+        if isinstance(call["v"], Ref) and isinstance(call["g"], Ref):
+            channels.set_dead(call, [channels.dead.zeroed()] * len(call.shape))
 
 
 @register

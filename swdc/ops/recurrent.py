@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from swdc.channels.labels import UNKNOWN, Channels
+from swdc.channels.dead import UNKNOWN
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import READS, WRITES, Ids
 from swdc.ops.base import Cost, Operator, ShapeOf, freeze_call, register
@@ -75,7 +76,7 @@ class _Recurrent(Operator):
     def fold(self, call: Call, channels: Channels) -> None:
         """A unit that is dead is zero at every step."""
         shapes: Any = call.shape if _has_several(call) else [call.shape]
-        dead = [[*[UNKNOWN] * (len(shape) - 1), 0.0 if channels.masked else UNKNOWN] for shape in shapes]
+        dead = [[*[UNKNOWN] * (len(shape) - 1), channels.dead.zeroed()] for shape in shapes]
         channels.set_dead(call, dead if _has_several(call) else dead[0])
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:

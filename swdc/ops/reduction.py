@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from swdc.channels.dead import UNKNOWN, Dead
 from swdc.channels.kept import Kept
-from swdc.channels.labels import UNKNOWN, Channels, Dead
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import Ids

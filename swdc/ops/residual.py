@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from torch import fx
 
+from swdc.channels.dead import UNKNOWN
 from swdc.channels.kept import Kept
-from swdc.channels.labels import UNKNOWN, Channels
+from swdc.channels.labels import Channels
 from swdc.channels.routing import Routed
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE

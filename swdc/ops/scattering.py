@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from swdc.channels.labels import UNKNOWN, Channels, Dead
+from swdc.channels.dead import UNKNOWN, Dead
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Value, values_in
 from swdc.ir.groups import Ids
 from swdc.ops.base import Operator, register

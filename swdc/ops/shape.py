@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from swdc.channels.dead import UNKNOWN, Dead
 from swdc.channels.kept import Kept
-from swdc.channels.labels import UNKNOWN, Channels, Dead
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops.base import Operator, freeze_result, register, target_of
 

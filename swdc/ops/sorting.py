@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from swdc.channels.labels import UNKNOWN, Channels
+from swdc.channels.dead import UNKNOWN
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref
 from swdc.ops.base import Operator, register
 from swdc.ops.positions import AlongPositions, is_several

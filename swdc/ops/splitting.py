@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import fx
 
+from swdc.channels.dead import UNKNOWN, at
 from swdc.channels.kept import Kept
-from swdc.channels.labels import UNKNOWN, Channels, at
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import Bools, Ids
 from swdc.ops.base import Operator, register

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from swdc.channels.dead import UNKNOWN, Dead, affine, product
 from swdc.channels.kept import Kept
-from swdc.channels.labels import UNKNOWN, Channels, Dead, affine, product
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES, Ids
 from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_call, register
@@ -64,8 +65,9 @@ class TransposedConvolution(Leaf):
     def fold(self, call: Call, channels: Channels) -> None:
         """Dead filters with their bias gone give zero; so does a dead group, whose inputs add nothing."""
         weight, bias = call["weight"], call["bias"]
-        alone = channels.masked and channels.sizes(weight)[1] == 1
-        written: Dead = 0.0 if alone else channels.dead(weight)[1]
+        written: Dead = channels.dead(weight)[1]
+        if channels.sizes(weight)[1] == 1:
+            written = channels.dead.zeroed(written)
         if call["groups"] > 1:
             written = 0.0 if np.all(np.asarray(written) == 0.0) else UNKNOWN
         dead = affine(written, 0.0 if bias is None else channels.dead(bias)[0])

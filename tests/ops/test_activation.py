@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from swdc.channels.labels import UNKNOWN
+from swdc.channels.dead import UNKNOWN
 from swdc.ops.activation import zero_only
 from tests.support import Function, assert_slims, certified, conv, image, members, operators, plan_of, reason_at, traced
 

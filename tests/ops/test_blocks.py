@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from swdc.channels.labels import UNKNOWN
+from swdc.channels.dead import UNKNOWN
 from swdc.ops.blocks import merged_dead, spread, spread_dead
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from swdc.channels.labels import UNKNOWN
+from swdc.channels.dead import UNKNOWN
 from swdc.ops.pairing import agreeing, either
 
 
