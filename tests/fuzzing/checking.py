@@ -222,7 +222,7 @@ def _copies(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _planned(program: Program, draw: Draw) -> Plan | None:
-    budget, scope = draw.choice(BUDGETS), draw.one_of("global", "group")
+    budget, scope = draw.choice(list(BUDGETS)), draw.one_of("global", "group")
     try:
         return plan(program, draw.uniform(0.1, 0.6), budget=budget, scope=scope, criterion=draw.one_of("l1", "l2"))
     except PlanError:
