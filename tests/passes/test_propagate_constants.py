@@ -98,6 +98,19 @@ def test_one_constant_carries_the_others_into_a_padded_convolution() -> None:
         assert_same(model(x), propagated(swdc.trace(model, x))(x), 1e-12)
 
 
+@pytest.mark.parametrize("outputs", [4, 5])
+def test_no_constant_is_carried_into_a_transposed_convolution(outputs: int) -> None:
+    model = randomise(
+        nn.Sequential(conv(3, 4), nn.BatchNorm2d(4), nn.ReLU(), nn.ConvTranspose2d(4, outputs, 3, stride=2))
+    )
+    with torch.no_grad():
+        model[1].weight[1:3], model[1].bias[1:3] = 0, torch.tensor([0.7, 1.3])
+    program = swdc.trace(model.eval(), image(2, 3, 8, 8))
+    result = propagated(program)
+    assert result.get_parameter("3.weight").shape == (4, outputs, 3, 3)
+    assert_same_function(program, result, 8)
+
+
 def test_what_nothing_reads_goes() -> None:
     model = randomise(nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3)))
     with torch.no_grad():
