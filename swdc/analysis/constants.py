@@ -44,7 +44,7 @@ class Constants(DeadValues):
             tensor = self.tensors[name].detach()
             real = not tensor.is_complex() and not tensor.is_meta
             self._slices[name] = [_slices(tensor, d) if real else UNKNOWN for d in range(tensor.dim())]
-        return self._slices[name]
+        return list(self._slices[name])
 
     def arriving(self, value: Value, dim: int, weight: Ref, weight_dim: int) -> Dead:
         """Return the constants along a dimension as a weight reads them: zero where it is zero itself."""

@@ -62,7 +62,7 @@ class Convolution(Leaf):
         """A dead filter with its bias gone gives zero."""
         dim = len(call.shape) - len(channels.sizes(call["weight"])) + 1
         dead = channels.dead.written(call, channels.dead(call["input"])[dim], self.folds(call))
-        channels.set_dead(call, [dead] * len(call.shape))
+        channels.set_dead(call, [dead if d == dim else UNKNOWN for d in range(len(call.shape))])
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """Whole groups that go lower the number of groups."""

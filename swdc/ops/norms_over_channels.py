@@ -192,7 +192,8 @@ class GroupNorm(Leaf):
         ids = channels.labels(call["input"])[1]
         whole = ids is not None and _whole_groups(ids, call["num_groups"])
         dead = zero_only(channels.dead(call["input"])[1]) if whole else UNKNOWN
-        channels.set_dead(call, [gained(call, channels, dead)] * len(call.shape))
+        dead = gained(call, channels, dead)
+        channels.set_dead(call, [dead if d == 1 else UNKNOWN for d in range(len(call.shape))])
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """Groups that go lower their number; channels that go from every group stay in the divisor."""

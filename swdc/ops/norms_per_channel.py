@@ -72,7 +72,8 @@ class _ChannelNorm(Leaf):
             centred: Dead = np.where(np.isnan(dead), UNKNOWN, 0.0)
         else:
             centred = channels.dead.centred(dead, call["running_mean"], call["running_var"], call["eps"])
-        channels.set_dead(call, [gained(call, channels, centred)] * len(call.shape))
+        dead = gained(call, channels, centred)
+        channels.set_dead(call, [dead if d == 1 else UNKNOWN for d in range(len(call.shape))])
 
 
 @register
@@ -95,12 +96,6 @@ class BatchNorm(_ChannelNorm):
         labels: Ids | None = channels.labels(x)[dim]
         channels.absorb(call, labels, channels.dead(x)[dim], folds=False)
         return labels
-
-    def fold(self, call: Call, channels: Channels) -> None:
-        """Along the dimensions that the statistics run over, a dead channel is as far from the mean as any zero."""
-        super().fold(call, channels)
-        dead = channels.dead(call.node)[1]
-        channels.set_dead(call, [dead if d == 1 else UNKNOWN for d in range(len(call.shape))])
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """Statistics over what is left keep the original divisor."""

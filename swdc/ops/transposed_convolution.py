@@ -71,7 +71,8 @@ class TransposedConvolution(Leaf):
         if call["groups"] > 1:
             written = 0.0 if np.all(np.asarray(written) == 0.0) else UNKNOWN
         dead = affine(written, 0.0 if bias is None else channels.dead(bias)[0])
-        channels.set_dead(call, [dead] * len(call.shape))
+        dim = len(call.shape) - (len(channels.sizes(weight)) - 1)
+        channels.set_dead(call, [dead if d == dim else UNKNOWN for d in range(len(call.shape))])
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """Whole groups that go lower the number of groups."""

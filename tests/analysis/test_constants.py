@@ -29,6 +29,12 @@ def test_a_slice_that_holds_one_number_is_constant() -> None:
     np.testing.assert_equal(constants(Ref("c")), [UNKNOWN])
 
 
+def test_a_rule_may_change_what_it_is_given() -> None:
+    constants = Constants({"w": torch.zeros(2, 3)})
+    constants(Ref("w")).pop()
+    assert len(constants(Ref("w"))) == 2
+
+
 def test_statistics_from_training_are_known() -> None:
     constants = Constants({"mean": torch.tensor([1.0, 2.0]), "variance": torch.tensor([4.0, 1.0])})
     centred = constants.centred(np.array([3.0, UNKNOWN]), Ref("mean"), Ref("variance"), 0.0)

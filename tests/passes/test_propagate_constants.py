@@ -111,6 +111,24 @@ def test_no_constant_is_carried_into_a_transposed_convolution(outputs: int) -> N
     assert_same_function(program, result, 8)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Conv1d(3, 6, 1), nn.ConvTranspose1d(3, 6, 1), nn.Sequential(nn.Conv1d(3, 6, 1), nn.GroupNorm(2, 6))],
+    ids=["convolution", "transposed", "group-norm"],
+)
+def test_constants_stand_along_the_channels_only(layer: nn.Module) -> None:
+    def forward(own: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return own.head(own.layer(x[..., :4]) + own.other(x).transpose(1, 2))
+
+    model = randomise(Function(forward, layer=layer, other=nn.Conv1d(3, 4, 1), head=nn.Conv1d(6, 2, 1)))
+    last = layer[-1] if isinstance(layer, nn.Sequential) else layer
+    with torch.no_grad():
+        model.other.weight[0] = 0
+        last.weight[(slice(None), 0) if isinstance(last, nn.ConvTranspose1d) else 0] = 0
+    program = swdc.trace(model.eval(), image(2, 3, 6))
+    assert_same(program(image(3, 3, 6)), propagated(program)(image(3, 3, 6)), 1e-12)
+
+
 def test_what_nothing_reads_goes() -> None:
     model = randomise(nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3)))
     with torch.no_grad():
