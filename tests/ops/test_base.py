@@ -56,10 +56,10 @@ def test_unknown_operators_with_several_results() -> None:
 
 @pytest.fixture
 def _table() -> Iterator[None]:
-    before = dict(base._OPERATORS)
+    before = dict(base.OPERATORS.operators)
     yield
-    base._OPERATORS.clear()
-    base._OPERATORS.update(before)
+    base.OPERATORS.operators.clear()
+    base.OPERATORS.operators.update(before)
 
 
 @pytest.mark.usefixtures("_table")
@@ -89,7 +89,7 @@ def test_names_and_targets_are_inverse() -> None:
 
 def test_every_name_in_the_table_is_an_overload_of_this_torch() -> None:
     missing = []
-    for name in base._OPERATORS:
+    for name in base.OPERATORS.operators:
         if not name.startswith("aten.") or not is_overload(name):
             continue  # operators of other libraries are known by name, and need not be installed
         try:
@@ -100,7 +100,7 @@ def test_every_name_in_the_table_is_an_overload_of_this_torch() -> None:
 
 
 def test_every_leaf_is_known_by_its_modules_and_names_its_data() -> None:
-    for module, leaf in base._LEAVES.items():
+    for module, leaf in base.OPERATORS.leaves.items():
         assert isinstance(leaf, Leaf)
         assert issubclass(module, nn.Module)
         for name in leaf.names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from swdc.ops.base import _OPERATORS, lookup, target_of
+from swdc.ops.base import OPERATORS, lookup, target_of
 
 USED = """
     aten.add.Tensor aten.cat.default aten.mul.Tensor aten.relu.default aten.gelu.default aten.select.int
@@ -32,13 +32,13 @@ USED = """
 
 @pytest.mark.parametrize("name", USED)
 def test_an_operator_that_models_use_has_a_rule(name: str) -> None:
-    assert name in _OPERATORS
+    assert name in OPERATORS.operators
     assert type(lookup(name)).couple is not type(lookup("nothing.of.this")).couple
 
 
 def test_every_rule_names_an_operator_that_exists() -> None:
     pytest.importorskip("torchvision")
-    ours = [name for name in _OPERATORS if name.startswith(("aten.", "torchvision."))]
+    ours = [name for name in OPERATORS.operators if name.startswith(("aten.", "torchvision."))]
     missing = []
     for name in ours:
         try:
