@@ -1,4 +1,4 @@
-"""Sums, means and extrema over dimensions."""
+"""Sums, means, variances and other statistics over dimensions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from swdc.ir.graph import SHAPE
 from swdc.ir.groups import Ids
 from swdc.ops import statistics
 from swdc.ops.activation import zero_only
-from swdc.ops.base import Leaf, Operator, freeze_result, name_of, register
+from swdc.ops.base import Leaf, Operator, register
 
 
 def reduced(call: Call, rank: int) -> set[int]:
@@ -109,7 +109,7 @@ def exactly(call: Call, kept: Kept, operator: str) -> dict[str, Any]:
     }
 
 
-class _Exact(Leaf):
+class Exact(Leaf):
     """A statistic with the divisor of the sizes in ``widths``, however many of them are left."""
 
     statistic: ClassVar[type[statistics.Statistic]]
@@ -168,7 +168,7 @@ class Mean(Reduction):
 
 
 @register
-class ExactMean(_Exact, Mean):
+class ExactMean(Exact, Mean):
     """The mean with its original divisor."""
 
     names = ("swdc.mean",)
@@ -196,7 +196,7 @@ class Variance(Reduction):
 
 
 @register
-class ExactVariance(_Exact, Variance):
+class ExactVariance(Exact, Variance):
     """The variance or standard deviation with its original divisor."""
 
     names = ("swdc.variance",)
@@ -224,7 +224,7 @@ class VarianceAndMean(Variance):
 
 
 @register
-class ExactVarianceAndMean(_Exact, VarianceAndMean):
+class ExactVarianceAndMean(Exact, VarianceAndMean):
     """Both with their original divisor."""
 
     names = ("swdc.variance_and_mean",)
@@ -249,69 +249,6 @@ def _is_root(call: Call) -> bool:
     return bool(call.arguments.get("root", "aten.std" in call.operator))
 
 
-@register
-class Extremum(Reduction):
-    """The largest or smallest value: where channels go, zero is among the values still."""
-
-    names: ClassVar[tuple[str, ...]] = tuple(f"aten.{kind}.default" for kind in ("amax", "amin", "max", "min"))
-    exact: ClassVar[str] = "swdc.extremum"
-
-    def constants(self, dead: list[Dead], results: int) -> list[Any]:
-        """The extremum of a constant is that constant."""
-        return dead
-
-    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Which of the two it is, in one form."""
-        changes = super().resize(call, kept)
-        return {**changes, "largest": call.arguments.get("largest", "max" in call.operator)} if changes else {}
-
-
-@register
-class ExactExtremum(_Exact, Extremum):
-    """The largest or smallest of what is left and zero."""
-
-    names = ("swdc.extremum",)
-    modules = (statistics.Extremum,)
-    statistic = statistics.Extremum
-    options = ("largest",)
-
-    def relax(self, call: Call) -> dict[str, Any]:
-        """Return the extremum of what is left."""
-        return {"operator": "aten.amax.default" if call["largest"] else "aten.amin.default", "dim": call["dim"] or []}
-
-
-@register
-class ExtremumAndPlace(Extremum):
-    """The largest or smallest value, and where it stands: that holds the channels if it is read."""
-
-    names: ClassVar[tuple[str, ...]] = ("aten.max.dim", "aten.min.dim")
-    exact: ClassVar[str] = "swdc.extremum_and_place"
-
-    def couple(self, call: Call, channels: Channels) -> None:
-        """Places are numbers of channels."""
-        if not all(name_of(user.target) == "operator.getitem" and user.args[1] == 0 for user in call.node.users):
-            hold_over(call, channels)
-        super().couple(call, channels)
-
-    def constants(self, dead: list[Dead], results: int) -> list[Any]:
-        """Nothing is known of the place."""
-        return [dead, [UNKNOWN] * len(dead)]
-
-
-@register
-class ExactExtremumAndPlace(_Exact, ExtremumAndPlace):
-    """The largest or smallest of what is left and zero; the place is that among what is left."""
-
-    names = ("swdc.extremum_and_place",)
-    modules = (statistics.ExtremumAndPlace,)
-    statistic = statistics.ExtremumAndPlace
-    options = ("largest",)
-
-    def relax(self, call: Call) -> dict[str, Any]:
-        """Return the extremum of what is left, and its place."""
-        return {"operator": "aten.max.dim" if call["largest"] else "aten.min.dim", "dim": call["dim"][0]}
-
-
 def hold_over(call: Call, channels: Channels) -> None:
     """Freeze the channels that a statistic runs over."""
     labels = channels.labels(call["self"])
@@ -327,7 +264,7 @@ class Choice(Reduction):
         f"aten.{name}"
         for name in (
             "argmax.default argmin.default median.default median.dim nanmedian.default nanmedian.dim mode.default "
-            "kthvalue.default nanmean.default prod.default prod.dim_int "
+            "nanmean.default prod.default prod.dim_int "
             "logsumexp.default all.default all.dim all.dims aminmax.default"
         ).split()
     )
@@ -341,44 +278,3 @@ class Choice(Reduction):
         """Nothing is known."""
         own: list[Dead] = [UNKNOWN] * len(dead)
         return [own] * results if results else own
-
-
-@register
-class Order(Operator):
-    """Sorting and running products along one dimension, which keeps its channels; the others pass."""
-
-    names = tuple(
-        f"aten.{name}"
-        for name in "sort.default sort.stable argsort.default argsort.stable msort.default topk.default "
-        "cummax.default cummin.default cumprod.default logcumsumexp.default".split()
-    )
-
-    def couple(self, call: Call, channels: Channels) -> None:
-        """Freeze what is ordered."""
-        labels, reason = channels.labels(call["self"]), call.reason("depends on the order of the channels")
-        dim = call.arguments.get("dim", 0)  # msort has none
-        if labels and labels[dim] is not None:
-            channels.freeze(labels[dim], reason)
-            labels[dim] = freeze_result(call, channels, reason)[0][dim] if has_several(call) else labels[dim]
-        channels.set(call, [labels] * len(call.shape) if has_several(call) else labels)
-
-
-@register
-class CumulativeSum(Operator):
-    """Running sums: a zero adds nothing, but is no zero after it."""
-
-    names = ("aten.cumsum.default",)
-
-    def couple(self, call: Call, channels: Channels) -> None:
-        """A channel may go where it is zero when dead."""
-        labels, dead = channels.labels(call["self"]), channels.dead(call["self"])
-        if labels:
-            needs_zero(call, channels, labels[call["dim"]], dead[call["dim"]])
-        channels.set(call, labels)
-
-    def fold(self, call: Call, channels: Channels) -> None:
-        """Along the dimension it is the sum of those before it; along the others, zero stays zero."""
-        dead = [zero_only(d) for d in channels.dead(call["self"])]
-        if dead:
-            dead[call["dim"]] = UNKNOWN
-        channels.set_dead(call, dead)

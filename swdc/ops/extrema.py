@@ -1,0 +1,75 @@
+"""The largest or smallest value over dimensions, and where it stands."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from swdc.channels.kept import Kept
+from swdc.channels.labels import UNKNOWN, Channels, Dead
+from swdc.ir.call import Call
+from swdc.ops import statistics
+from swdc.ops.base import name_of, register
+from swdc.ops.reduction import Exact, Reduction, hold_over
+
+
+@register
+class Extremum(Reduction):
+    """The largest or smallest value: where channels go, zero is among the values still."""
+
+    names: ClassVar[tuple[str, ...]] = tuple(f"aten.{kind}.default" for kind in ("amax", "amin", "max", "min"))
+    exact: ClassVar[str] = "swdc.extremum"
+
+    def constants(self, dead: list[Dead], results: int) -> list[Any]:
+        """The extremum of a constant is that constant."""
+        return dead
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """Which of the two it is, in one form."""
+        changes = super().resize(call, kept)
+        return {**changes, "largest": call.arguments.get("largest", "max" in call.operator)} if changes else {}
+
+
+@register
+class ExactExtremum(Exact, Extremum):
+    """The largest or smallest of what is left and zero."""
+
+    names = ("swdc.extremum",)
+    modules = (statistics.Extremum,)
+    statistic = statistics.Extremum
+    options = ("largest",)
+
+    def relax(self, call: Call) -> dict[str, Any]:
+        """Return the extremum of what is left."""
+        return {"operator": "aten.amax.default" if call["largest"] else "aten.amin.default", "dim": call["dim"] or []}
+
+
+@register
+class ExtremumAndPlace(Extremum):
+    """The largest or smallest value, and where it stands: that holds the channels if it is read."""
+
+    names: ClassVar[tuple[str, ...]] = ("aten.max.dim", "aten.min.dim")
+    exact: ClassVar[str] = "swdc.extremum_and_place"
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Places are numbers of channels."""
+        if not all(name_of(user.target) == "operator.getitem" and user.args[1] == 0 for user in call.node.users):
+            hold_over(call, channels)
+        super().couple(call, channels)
+
+    def constants(self, dead: list[Dead], results: int) -> list[Any]:
+        """Nothing is known of the place."""
+        return [dead, [UNKNOWN] * len(dead)]
+
+
+@register
+class ExactExtremumAndPlace(Exact, ExtremumAndPlace):
+    """The largest or smallest of what is left and zero; the place is that among what is left."""
+
+    names = ("swdc.extremum_and_place",)
+    modules = (statistics.ExtremumAndPlace,)
+    statistic = statistics.ExtremumAndPlace
+    options = ("largest",)
+
+    def relax(self, call: Call) -> dict[str, Any]:
+        """Return the extremum of what is left, and its place."""
+        return {"operator": "aten.max.dim" if call["largest"] else "aten.min.dim", "dim": call["dim"][0]}
