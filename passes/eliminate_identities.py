@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import fx
 
 from swdc.analysis.identities import Identities
 from swdc.ir.program import Program
-from swdc.ops.in_place import is_view, overwrites
+from swdc.ops.in_place import depends_on_memory, is_view
 from swdc.rewriting.contract import Pass, PassResult
 from swdc.rewriting.surgery import revise
-
-_NEEDS_LAYOUT = (
-    "aten.as_strided.default", "aten.view.default", "aten.view.dtype", "aten.view_as_complex.default",
-    "aten.view_as_real.default",
-)  # fmt: skip
-"""Operators whose result, or whose working, depends on how what they read lies in memory."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +46,10 @@ class EliminateIdentities(Pass):
 class _Elimination:
     def __init__(self, program: Program) -> None:
         self.nodes = list(program.graph.nodes)
-        self.identities = Identities(program)
         self.instead: dict[fx.Node, fx.Node] = {}
+        self.identities = Identities(program, self.instead)
         self.readers = {node: set(node.users) for node in self.nodes}
-        self.memory_matters = any(map(_depends_on_memory, self.nodes))
+        self.memory_matters = any(map(depends_on_memory, self.nodes))
 
     def found(self) -> dict[fx.Node, fx.Node]:
         """Return for each node that can go the one that stands for it."""
@@ -65,7 +58,7 @@ class _Elimination:
         return self.instead
 
     def _eliminate(self, node: fx.Node) -> bool:
-        identity = self.identities.of(node, self.instead)
+        identity = self.identities.of(node)
         if identity is None:
             return False
         source = self.instead.get(identity.source, identity.source)
@@ -85,9 +78,3 @@ class _Elimination:
 
     def _is_handed_out(self, node: fx.Node) -> bool:
         return any(user.op == "output" or (is_view(user) and self._is_handed_out(user)) for user in self.readers[node])
-
-
-def _depends_on_memory(node: fx.Node) -> bool:
-    if not isinstance(node.target, torch._ops.OpOverload):
-        return False
-    return overwrites(node) or node.target.namespace != "aten" or str(node.target) in _NEEDS_LAYOUT

@@ -1,4 +1,4 @@
-"""Fold batch norms into the layers beside them; the algebra stands in ``swdc.rewriting.affine``."""
+"""Fold batch norms into the layers beside them; the algebra stands in ``swdc.ops.layers``."""
 
 from __future__ import annotations
 
@@ -16,18 +16,8 @@ from swdc.ir.graph import DTYPE
 from swdc.ir.program import Program
 from swdc.ir.tensors import need_values
 from swdc.ops import calls
+from swdc.ops.base import Affine
 from swdc.ops.in_place import overwrites
-from swdc.ops.norms_per_channel import affine_in_evaluation
-from swdc.rewriting.affine import (
-    Affine,
-    affine_then_layer,
-    affine_then_norm,
-    is_layer,
-    laid_out_from,
-    layer_then_affine,
-    readers,
-    reads_borders,
-)
 from swdc.rewriting.contract import Pass, PassResult
 from swdc.rewriting.surgery import name_of_new, revise
 
@@ -98,8 +88,8 @@ class _Folding:
 
     def found(self) -> _Found | None:
         """Return what to fold, ``None`` where there is nothing."""
-        for norm, (_, call) in self.calls.items():
-            affine, x = affine_in_evaluation(call, self.tensors), call.arguments.get("input")
+        for norm, (operator, call) in self.calls.items():
+            affine, x = operator.affine(call, self.tensors), call.arguments.get("input")
             if affine is None or not isinstance(x, fx.Node) or norm in self.taken:
                 continue
             if x.meta.get(DTYPE) != norm.meta.get(DTYPE):
@@ -115,11 +105,12 @@ class _Folding:
     def _before(self, norm: fx.Node, x: fx.Node, affine: Affine) -> list[tuple[Call, Affine]] | None:
         """Return what the layer before the norm becomes, be its result laid out anew in between."""
         reader, dim = norm, 1
-        while readers(x) == [reader] and x in self.calls and x not in self.taken:
+        while self._readers(x) == [reader] and x in self.calls and x not in self.taken:
             operator, call = self.calls[x]
-            if is_layer(operator, call, self.stored, dim):
-                return [(call, layer_then_affine(call, self.tensors, affine))] if self._is_free(call, norm) else None
-            found = laid_out_from(call, dim)
+            both = operator.then_affine(call, self.tensors, affine, dim)
+            if both is not None:
+                return [(call, both)] if self._is_free(call, norm) else None
+            found = operator.laid_out_from(call, dim)
             if found is None:
                 return None
             reader, (x, dim) = x, found
@@ -128,17 +119,25 @@ class _Folding:
     def _after(self, norm: fx.Node, affine: Affine) -> list[tuple[Call, Affine]] | None:
         """Return what all that reads the norm becomes."""
         changes: list[tuple[Call, Affine]] = []
-        for user in readers(norm):
+        for user in self._readers(norm):
             operator, call = self.calls.get(user, (None, None))
             if operator is None or call is None or call.tensors().count(norm) != 1 or not self._is_free(call, norm):
                 return None
-            if affine_in_evaluation(call, self.tensors) is not None:
-                changes.append((call, affine_then_norm(call, self.tensors, affine)))
-            elif not is_layer(operator, call, self.stored) or (bool(affine[1].any()) and reads_borders(operator, call)):
+            both = operator.after_affine(call, self.tensors, affine)
+            if both is None:
                 return None
-            else:
-                changes.append((call, affine_then_layer(call, self.tensors, affine)))
+            changes.append((call, both))
         return changes
+
+    def _readers(self, value: fx.Node) -> list[fx.Node]:
+        """Return what reads a value, and not its sizes alone."""
+        return [user for user in value.users if not self._asks_sizes(user, value)]
+
+    def _asks_sizes(self, user: fx.Node, value: fx.Node) -> bool:
+        if user not in self.calls:
+            return False
+        operator, call = self.calls[user]
+        return operator.asks_sizes(call, value)
 
     def _is_free(self, call: Call, norm: fx.Node) -> bool:
         """Whether nothing but a call, which has the type of the norm, reads its weight and its bias."""

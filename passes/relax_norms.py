@@ -25,7 +25,7 @@ class RelaxNorms(Pass):
     With 32 of 64 channels left::
 
         x -> swdc.layer_norm(normalized_shape=[64]) -> swdc.mean(dim=[1], widths=[None, 64])
-        x -> LayerNorm(32) -> aten.mean.dim(dim=[1])
+        x -> LayerNorm(32) -> mean(dim=[1])
 
     The function changes, so that this is never a part of slimming, and the result has no plan that it could be
     certified against. By how much, relative to the output, is measured in evaluation on ``batch`` random samples, and

@@ -11,11 +11,15 @@ import torch
 from torch import fx, nn
 
 import swdc
+from swdc.analysis.identities import Identities
+from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import ChannelGroup, Frozen
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.samples import flat_outputs, relative_error
+from swdc.ops import Operator, calls
+from swdc.ops.identity import Identity
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -166,6 +170,18 @@ def operators(program: Program) -> list[str]:
         for n in program.graph.nodes
         if n.op in ("call_function", "call_module")
     ]
+
+
+def call_of(program: Program, name: str) -> tuple[Operator, Call]:
+    """Return the one call of an operator, and what is known of that operator."""
+    found = [(operator, call) for operator, call in calls(program).values() if call.operator == name]
+    assert len(found) == 1, f"{name} is called {len(found)} times by\n{text(program)}"
+    return found[0]
+
+
+def identity_of(program: Program, name: str) -> Identity | None:
+    """Return what the one call of an operator gives back, ``None`` where it computes something."""
+    return Identities(program, {}).of(call_of(program, name)[1].node)
 
 
 def text(program: Program) -> str:

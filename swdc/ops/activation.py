@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from swdc.ir.call import Call
 from swdc.ir.groups import STATISTIC
 from swdc.ops.base import Leaf, Operator, freeze_call, register
 from swdc.ops.elementwise import Pointwise
+from swdc.ops.identity import Evaluation, Identity, alias_of
 from swdc.ops.leaves import adopt, bare, refs
 
 
@@ -34,6 +35,15 @@ class Dropout(Leaf):
     def fold(self, call: Call, channels: Channels) -> None:
         """Only zero is a constant under dropout."""
         channels.set_dead(call, [zero_only(d) for d in channels.dead(call["input"])])
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """In evaluation nothing is dropped."""
+        return alias_of(call["input"]) if _drops_nothing(call) else None
+
+    def drop_nothing(self, module: nn.Module) -> None:
+        """Set the share that is dropped to zero."""
+        assert isinstance(module, self.modules)
+        module.p = 0.0
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return a dropout module, unless the call drops in evaluation, too."""
@@ -64,6 +74,14 @@ class AlphaDropout(Operator):
         """What it puts in the place of a channel that it drops is not zero."""
         if not call["train"]:
             channels.set_dead(call, channels.dead(call["input"]))
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """In evaluation nothing is dropped."""
+        return alias_of(call["input"]) if _drops_nothing(call) else None
+
+
+def _drops_nothing(call: Call) -> bool:
+    return not call["train"] or call["p"] == 0
 
 
 @register
@@ -142,10 +160,10 @@ class PReLU(Leaf):
 
 
 @register
-class Softmax(Operator):
-    """Softmax along one dimension, which keeps all its channels; the others pass."""
+class LogSoftmax(Operator):
+    """The logarithm of a softmax along one dimension, which keeps all its channels; the others pass."""
 
-    names = ("aten.softmax.int", "aten.log_softmax.int", "aten._softmax.default", "aten._log_softmax.default")
+    names: ClassVar[tuple[str, ...]] = ("aten.log_softmax.int", "aten._log_softmax.default")
     repeats = True
 
     def couple(self, call: Call, channels: Channels) -> None:
@@ -154,6 +172,15 @@ class Softmax(Operator):
         text = "normalises over the channels, so that none can go"
         channels.freeze(labels[call["dim"]], call.reason(text, edit="weigh each channel on its own, with a sigmoid"))
         channels.set(call, labels)
+
+
+@register
+class Softmax(LogSoftmax):
+    """Softmax along one dimension."""
+
+    names = ("aten.softmax.int", "aten._softmax.default")
+    attention = "softmax"
+    not_negative = True
 
 
 def zero_only(dead: Dead) -> Dead:

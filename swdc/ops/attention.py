@@ -25,6 +25,7 @@ class Attention(Operator):
     """
 
     names = ("aten.scaled_dot_product_attention.default",)
+    attention = "whole"
     repeats = True
 
     def couple(self, call: Call, channels: Channels) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import fx, nn
@@ -16,9 +16,14 @@ from swdc.ir.distributed import plain_class
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.ir.sizes import evaluate
+from swdc.ops.identity import Evaluation, Identity
 
 ShapeOf = Callable[[Value], tuple[int, ...]]
 """Gives the concrete shape of a value for one sample."""
+
+Tensors = Mapping[str, torch.Tensor]
+Affine = tuple[torch.Tensor, torch.Tensor]
+"""An affine map y = scale x + shift of channels: scale and shift in float64, one of each for each channel."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,15 @@ class Operator:
     adds: ClassVar[bool] = False
     """Whether a call adds its argument ``other``, ``alpha`` times, to its argument ``self``."""
 
+    attention: ClassVar[Literal["", "whole", "softmax", "product"]] = ""
+    """What the operator is in an attention: all of it, or where it is written out its softmax or its products."""
+
+    needs_layout: ClassVar[bool] = False
+    """Whether what the operator returns, or whether it works, depends on how what it reads lies in memory."""
+
+    not_negative: ClassVar[bool] = False
+    """Whether no number in the result is negative."""
+
     def couple(self, call: Call, channels: Channels) -> None:
         """Say which labels the result carries, and join or freeze those of the inputs."""
         edit = f"give {call.operator} a rule with swdc.register"
@@ -71,6 +85,50 @@ class Operator:
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """Return the operations of a call; none unless said."""
         return ()
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """Return what a call gives back unchanged in evaluation; ``None``, unless said, because it computes something.
+
+        Whoever asks compares shape and type of the result with those of what is given back; this need not.
+        """
+        return None
+
+    def item_identity(self, call: Call, index: int) -> Identity | None:
+        """Return what one of the several results of a call gives back, by its index; otherwise as ``identity``."""
+        return None
+
+    def asks_sizes(self, call: Call, value: fx.Node) -> bool:
+        """Whether a call reads nothing of ``value`` but its sizes."""
+        return False
+
+    def laid_out_from(self, call: Call, dim: int) -> tuple[fx.Node, int] | None:
+        """Return the value that a call only lays out anew, and which of its dimensions is ``dim`` of the result.
+
+        ``None``, unless said, because the call does something else, or because several dimensions make up ``dim``.
+        """
+        return None
+
+    def affine(self, call: Call, tensors: Tensors) -> Affine | None:
+        """Return the affine map of the channels along dimension 1 that a call is in evaluation; ``None`` unless said.
+
+        ``tensors`` are those of the program, by name, here and below.
+        """
+        return None
+
+    def then_affine(self, call: Call, tensors: Tensors, affine: Affine, dim: int) -> Affine | None:
+        """Return weight and bias with which a call does its work, and that of an affine map of its result after it.
+
+        The channels of the result stand along ``dim``. Both are in float64. ``None``, unless said, because no weight
+        and bias do.
+        """
+        return None
+
+    def after_affine(self, call: Call, tensors: Tensors, affine: Affine) -> Affine | None:
+        """Return weight and bias with which a call does the work of an affine map of what it reads, and its own.
+
+        The channels of what it reads stand along dimension 1. Otherwise as ``then_affine``.
+        """
+        return None
 
 
 class Leaf(Operator):
@@ -94,6 +152,9 @@ class Leaf(Operator):
         ``operator`` among them is the operator of torch that computes it; none for all that is no such statistic.
         """
         return {}
+
+    def drop_nothing(self, module: nn.Module) -> None:
+        """Keep a module from dropping anything in training; nothing to do unless said."""
 
 
 class OperatorTable:

@@ -20,6 +20,7 @@ class ComplexView(AlongPositions):
     """Pairs of reals along the last dimension, seen as complex numbers."""
 
     names = ("aten.view_as_complex.default", "aten.view_as_complex_copy.default")
+    needs_layout = True
 
     def along(self, call: Call, rank: int) -> Iterable[int]:
         """The pairs."""
@@ -35,6 +36,7 @@ class RealView(AlongPositions):
     """Complex numbers, seen as pairs of reals along a new last dimension."""
 
     names = ("aten.view_as_real.default", "aten.view_as_real_copy.default")
+    needs_layout = True
 
     def along(self, call: Call, rank: int) -> Iterable[int]:
         """No dimension of the input."""

@@ -112,15 +112,9 @@ def _dead(channels: Channels, slots: list[tuple[Value, int]]) -> Dead:
 
 @register
 class Matmul(_Product):
-    """Matrix products with broadcast leading dimensions."""
+    """Products of matrices and vectors, with broadcast leading dimensions."""
 
-    names: ClassVar[tuple[str, ...]] = (
-        "aten.matmul.default",
-        "aten.bmm.default",
-        "aten.mm.default",
-        "aten.mv.default",
-        "aten.dot.default",
-    )
+    names: ClassVar[tuple[str, ...]] = ("aten.mm.default", "aten.mv.default", "aten.dot.default")
 
     def terms(self, call: Call, ranks: Sequence[int]) -> tuple[list[Sequence[int]], Sequence[int]]:
         """(..., n, k) x (..., k, m) -> (..., n, m); vectors lack n or m."""
@@ -131,6 +125,14 @@ class Matmul(_Product):
         right = [*range(batch - max(other - 2, 0), batch), summed, *([columns] if other > 1 else [])]
         result = [*range(batch), *([rows] if one > 1 else []), *([columns] if other > 1 else [])]
         return [left, right], result
+
+
+@register
+class BatchedMatmul(Matmul):
+    """Products of as many matrices as the leading dimensions have: heads, it may be."""
+
+    names = ("aten.matmul.default", "aten.bmm.default")
+    attention = "product"
 
 
 @register
@@ -179,6 +181,7 @@ class Einsum(_Product):
     """Products written with one letter for each dimension."""
 
     names = ("aten.einsum.default",)
+    attention = "product"
 
     def operands(self, call: Call) -> list[Value]:
         """Return the factors."""

@@ -16,12 +16,13 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import READS, WRITES, Ids
-from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_call, register
+from swdc.ops.base import Cost, ShapeOf, freeze_call, register, target_of
+from swdc.ops.layers import Layer
 from swdc.ops.leaves import adopt, bare, refs
 
 
 @register
-class Convolution(Leaf):
+class Convolution(Layer):
     """A convolution sums over input channels and writes output channels.
 
     Of a grouped convolution either whole groups are removed (depthwise ones among them), or the same channels of
@@ -75,8 +76,8 @@ class Convolution(Leaf):
 
     def orderless(self, call: Call) -> bool:
         """Without groups, or with one channel in each: that of the result goes with that of the input."""
-        spatial = int(call.operator.removeprefix("aten.conv")[0])
-        widths = [shape[-spatial - 1] for shape in (call["input"].meta[SHAPE], call.shape)]
+        dim = -spatial_rank(call) - 1
+        widths = [shape[dim] for shape in (call["input"].meta[SHAPE], call.shape)]
         return call["groups"] == 1 or widths == [call["groups"]] * 2
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
@@ -149,6 +150,12 @@ def _same_in_each(call: Call, channels: Channels, groups: int, labels: Ids | Non
     for row in rows[1:]:
         channels.join(first, row, call)
     return first
+
+
+def spatial_rank(call: Call) -> int:
+    """Return over how many trailing dimensions a call works: that is how long its options are (``int[2] stride``)."""
+    lengths: list[int | None] = [argument.N for argument in target_of(call.operator)._schema.arguments]
+    return next(length for length in lengths if length is not None)
 
 
 def is_padded(call: Call) -> bool:

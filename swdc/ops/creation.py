@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import fx
+
 from swdc.channels.dead import UNKNOWN
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
@@ -100,3 +102,7 @@ class Size(Operator):
     def couple(self, call: Call, channels: Channels) -> None:
         """Nothing is read but the size of positions: that of a dimension with channels is a literal."""
         channels.set(call, [])
+
+    def asks_sizes(self, call: Call, value: fx.Node) -> bool:
+        """It does."""
+        return True

@@ -40,6 +40,10 @@ class DeformableConvolution(Convolution):
         """No constant is the same everywhere: a mask scales it, and there are zeros outside of the image."""
         return False
 
+    def orderless(self, call: Call) -> bool:
+        """Each group of offsets has channels of its own."""
+        return False
+
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """No module of torch.nn computes it."""
         return None

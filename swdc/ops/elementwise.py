@@ -1,4 +1,4 @@
-"""Operators that work element by element: activations, arithmetic with broadcasting, copies and casts.
+"""Operators that work element by element, with broadcasting: activations, comparisons, choices.
 
 A channel of the result is the same channel of every operand. What a dead channel becomes is found by computing the
 operator itself on the dead values of its operands, in float64: relu(0) = 0, sigmoid(0) = 0.5.
@@ -10,12 +10,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import fx
 
 from swdc.channels.dead import UNKNOWN, Dead, plain
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Value
 from swdc.ir.groups import Bools, Ids
-from swdc.ops.base import Operator, register, target_of
+from swdc.ops.base import Operator, lookup, register, target_of
+from swdc.ops.identity import Evaluation, Identity, copy_of
 
 
 def couple_broadcast(call: Call, channels: Channels, operands: list[Value], skip: int | None = None) -> list[Any]:
@@ -51,21 +53,21 @@ def dead_operands(rank: int, channels: Channels, operands: list[Value], dim: int
 
 
 _UNARY = """
-    relu relu6 hardtanh silu gelu hardswish mish hardsigmoid sigmoid tanh elu selu celu leaky_relu softplus hardshrink
-    softshrink threshold log_sigmoid logit special_logit special_expit exp exp2 special_exp2 expm1 special_expm1 log
-    log2 log10 log1p special_log1p sqrt rsqrt square abs absolute neg negative sign sgn signbit reciprocal
+    silu gelu hardswish mish tanh elu selu celu leaky_relu softplus hardshrink softshrink threshold log_sigmoid logit
+    special_logit special_expit exp2 special_exp2 expm1 special_expm1 log log2 log10 log1p special_log1p sqrt rsqrt
+    square absolute neg negative sgn signbit reciprocal
     sin cos tan asin acos atan arcsin arccos arctan sinh cosh asinh acosh atanh arcsinh arccosh arctanh sinc
     special_sinc deg2rad rad2deg erf erfc erfinv special_erf special_erfc special_erfinv special_erfcx special_ndtr
     special_ndtri special_entr lgamma digamma special_gammaln special_digamma i0 special_i0 special_i0e special_i1
-    floor ceil round trunc fix frac angle clamp clip clamp_min clamp_max nan_to_num isnan isinf isfinite isposinf
-    isneginf isreal logical_not bitwise_not
+    fix frac angle clip clamp_min clamp_max nan_to_num isnan isinf isfinite isposinf isneginf isreal logical_not
+    bitwise_not
 """.split()
 _BINARY = """
     maximum minimum fmax fmin atan2 arctan2 hypot heaviside nextafter logaddexp logaddexp2 logical_or logical_xor
     isclose
 """.split()
 _WITH_SCALAR = """
-    eq ne lt le gt ge not_equal less less_equal greater greater_equal add sub subtract rsub bitwise_or bitwise_xor
+    eq ne lt le gt ge not_equal less less_equal greater greater_equal subtract rsub bitwise_or bitwise_xor
     __or__ __xor__ __lshift__ __rshift__ copysign
 """.split()
 _OTHERS = """
@@ -154,58 +156,50 @@ def _exact(argument: Any) -> Any:
 
 
 @register
-class Product(Pointwise):
-    """Products: zero where any factor is zero, whatever the others are."""
+class Positive(Pointwise):
+    """Functions that are never negative."""
 
-    names = tuple(
-        f"aten.{name}"
-        for name in (
-            "mul.Tensor mul.Scalar multiply.Tensor multiply.Scalar logical_and.default bitwise_and.Tensor "
-            "bitwise_and.Scalar bitwise_and.Scalar_Tensor __and__.Tensor __and__.Scalar"
-        ).split()
-    )
-
-    def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
-        """A zero factor decides."""
-        value = super().combine(call, operands, dead, dtypes)
-        return plain(np.where(equal(dead[0], 0.0) | equal(dead[1], 0.0), 0.0, value)) if len(dead) == 2 else value
+    names = ("aten.sigmoid.default", "aten.hardsigmoid.default", "aten.exp.default")
+    not_negative = True
 
 
 @register
-class Quotient(Pointwise):
-    """Quotients and remainders: zero where the dividend is zero, for a divisor that is not zero itself."""
+class Idempotent(Pointwise):
+    """Functions that change nothing when they are applied once more."""
 
-    names = tuple(
-        f"aten.{name}"
-        for name in (
-            "div.Tensor div.Scalar div.Tensor_mode div.Scalar_mode divide.Tensor divide.Scalar divide.Tensor_mode "
-            "divide.Scalar_mode true_divide.Tensor true_divide.Scalar floor_divide.default floor_divide.Scalar "
-            "fmod.Tensor fmod.Scalar remainder.Tensor remainder.Scalar remainder.Scalar_Tensor"
-        ).split()
+    names: ClassVar[tuple[str, ...]] = tuple(
+        f"aten.{name}.default" for name in "sign ceil floor round trunc hardtanh clamp".split()
     )
 
-    def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
-        """A zero dividend decides, a zero divisor is not defined."""
-        if len(dead) == 1:
-            return super().combine(call, operands, dead, dtypes)
-        value = super().combine(call, operands, dead, dtypes)
-        divided = np.where(equal(dead[0], 0.0), 0.0, value)
-        return plain(np.where(equal(dead[1], 0.0), np.inf, divided))
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """What is read may be a result of the same function, with the same options."""
+        x = call["self"]
+        before = evaluation.maker(x) if isinstance(x, fx.Node) else None
+        return None if before is None or not self.keeps(call, before) else copy_of(x)
+
+    def keeps(self, call: Call, before: Call) -> bool:
+        """Whether a call gives back the result of the call before it."""
+        options, others = (list(one.arguments.values())[1:] for one in (call, before))
+        return call.operator == before.operator and options == others
 
 
 @register
-class ScaledProduct(Pointwise):
-    """A value plus a scaled product or quotient of two others."""
+class Rectifier(Idempotent):
+    """Functions that also are never negative."""
 
-    names = ("aten.addcmul.default", "aten.addcdiv.default")
+    names = ("aten.relu6.default", "aten.abs.default")
+    not_negative = True
 
-    def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
-        """A zero factor, or dividend, leaves the value alone."""
-        own, one, other = dead
-        value = super().combine(call, operands, dead, dtypes)
-        if call.operator == "aten.addcdiv.default":
-            return plain(np.where(equal(other, 0.0), np.inf, np.where(equal(one, 0.0), own, value)))
-        return plain(np.where(equal(one, 0.0) | equal(other, 0.0), own, value))
+
+@register
+class ReLU(Idempotent):
+    """A ReLU: it keeps what cannot be negative."""
+
+    names = ("aten.relu.default",)
+
+    def keeps(self, call: Call, before: Call) -> bool:
+        """Whether what is read is a result of a ReLU, or of what is never negative."""
+        return super().keeps(call, before) or lookup(before.operator).not_negative
 
 
 @register
@@ -240,59 +234,6 @@ class Choice(Pointwise):
 
 
 @register
-class Copy(Operator):
-    """The same values, it may be in another type."""
-
-    any_order = True
-    names = tuple(
-        f"aten.{name}"
-        for name in (
-            "contiguous.default clone.default alias.default alias_copy.default detach.default detach_copy.default "
-            "lift.default lift_fresh.default lift_fresh_copy.default positive.default conj.default _conj.default "
-            "conj_physical.default resolve_conj.default resolve_neg.default real.default to.dtype to.dtype_layout "
-            "to.device to.other _to_copy.default type_as.default"
-        ).split()
-    )
-    repeats = True
-
-    def couple(self, call: Call, channels: Channels) -> None:
-        """Labels pass; another tensor only says which type is meant."""
-        channels.set(call, channels.labels(call["self"]))
-
-    def fold(self, call: Call, channels: Channels) -> None:
-        """Integers drop what is behind the point."""
-        kind = channels.dtype(call.node)
-        channels.set_dead(call, [in_type(d, kind) for d in channels.dead(call["self"])])
-
-
-@register
-class Overwriting(Pointwise):
-    """A tensor of the shape of the first, with the values of the second."""
-
-    names = ("aten.copy.default", "aten.fill.Scalar", "aten.fill.Tensor", "aten.zero.default")
-
-    def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
-        """What was there does not matter."""
-        value = call.arguments.get("value", 0.0)
-        written = dead[1] if len(dead) > 1 else float(value) if isinstance(value, int | float) else UNKNOWN
-        return in_type(written, dtypes[0])
-
-
-@register
-class Noise(Pointwise):
-    """Random changes in training, none, or one that is fixed, in evaluation."""
-
-    names = ("aten.alpha_dropout.default", "aten.feature_alpha_dropout.default", "aten.rrelu.default")
-
-    def couple(self, call: Call, channels: Channels) -> None:
-        """Nothing is known of random changes."""
-        if call.arguments.get("train", call.arguments.get("training")):
-            Operator.couple(self, call, channels)
-        else:
-            super().couple(call, channels)
-
-
-@register
 class BroadcastTensors(Operator):
     """Several tensors expanded to the shape that they have together."""
 
@@ -313,12 +254,3 @@ class BroadcastTensors(Operator):
 def equal(dead: Dead, value: Dead) -> Bools:
     """Return where dead values are known to equal a value."""
     return np.asarray(np.asarray(dead, dtype=np.float64) == np.asarray(value, dtype=np.float64))
-
-
-def in_type(dead: Dead, dtype: torch.dtype) -> Dead:
-    """Return dead values as they are after a cast; those that are unknown stay so."""
-    if dtype.is_floating_point or dtype.is_complex:
-        return dead
-    values = np.asarray(dead, dtype=np.float64)
-    cast = values != 0 if dtype == torch.bool else np.trunc(values)
-    return plain(np.where(np.isnan(values), UNKNOWN, cast))

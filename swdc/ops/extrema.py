@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from swdc.channels.dead import UNKNOWN, Dead
 from swdc.channels.kept import Kept
-from swdc.channels.labels import UNKNOWN, Channels, Dead
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops import statistics
 from swdc.ops.base import name_of, register

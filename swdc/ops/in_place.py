@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import fx
 
+from swdc.ops.base import lookup, name_of
+
 _RETURN_THEIR_INPUT = (
     "aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default",
     "aten.feature_alpha_dropout.default", "aten.type_as.default",
@@ -30,6 +32,16 @@ def without_side_effects(target: Any) -> Any:
 def overwrites(node: fx.Node) -> bool:
     """Whether a node changes one of its inputs."""
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+def depends_on_memory(node: fx.Node) -> bool:
+    """Whether a node overwrites something, depends on how what it reads lies in memory, or calls what is not torch's.
+
+    What other libraries do with memory is not known.
+    """
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    return overwrites(node) or node.target.namespace != "aten" or lookup(name_of(node.target)).needs_layout
 
 
 class Memory:

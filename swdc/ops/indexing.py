@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import fx
 
 from swdc.channels.dead import UNKNOWN, Dead
 from swdc.channels.kept import Kept
@@ -197,3 +198,8 @@ def _renumbered(call: Call, kept: Kept) -> dict[str, Any]:
     if mask is None or mask.all():
         return {}
     return {"index": int(mask[: call["index"] % len(mask)].sum())}
+
+
+def gather_call(dim: int, indices: fx.Node) -> tuple[Any, tuple[Any, ...]]:
+    """Return the operator that takes the indices in a tensor along a dimension, and its arguments after the value."""
+    return torch.ops.aten.index_select.default, (dim, indices)

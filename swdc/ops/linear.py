@@ -12,12 +12,13 @@ from swdc.channels.dead import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES
-from swdc.ops.base import Cost, Leaf, ShapeOf, register
+from swdc.ops.base import Cost, ShapeOf, register
+from swdc.ops.layers import Layer
 from swdc.ops.leaves import adopt, bare, refs
 
 
 @register
-class Linear(Leaf):
+class Linear(Layer):
     """A dense layer sums over the last dimension of its input and writes the last of its result."""
 
     any_order = True
@@ -38,6 +39,14 @@ class Linear(Leaf):
         """A dead row of the weight with its bias gone gives zero."""
         dead = channels.dead.written(call, channels.dead(call["input"])[-1], folds=True)
         channels.set_dead(call, [UNKNOWN] * (len(call.shape) - 1) + [dead])
+
+    def folds(self, call: Call) -> bool:
+        """There are no borders."""
+        return True
+
+    def channels_along(self, call: Call, weight: torch.Tensor) -> int | None:
+        """The last one."""
+        return len(call.shape) - 1
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """f_in x f_out + f_out, at every position that the layer is applied to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Value
 from swdc.ir.groups import Ids
 from swdc.ops.base import Operator, register
+from swdc.ops.identity import Evaluation, Identity, copy_of
 from swdc.ops.pairing import agreeing, couple_pair
 from swdc.ops.positions import AlongPositions
 
@@ -31,8 +32,8 @@ def _tensors(call: Call, channels: Channels) -> list[Value]:
 class Concatenation(Operator):
     """Concatenation puts labels one after another; along the other dimensions the inputs go together."""
 
-    names = tuple(
-        f"aten.{name}.default" for name in "cat concat concatenate hstack vstack row_stack dstack column_stack".split()
+    names: ClassVar[tuple[str, ...]] = tuple(
+        f"aten.{name}.default" for name in "concatenate hstack vstack row_stack dstack column_stack".split()
     )
 
     def couple(self, call: Call, channels: Channels) -> None:
@@ -72,6 +73,18 @@ class Concatenation(Operator):
             sizes = [_promoted(call, list(channels.sizes(v)), 1)[dim] for v in values]
             result[dim] = np.concatenate([_full(x[dim], size) for x, size in zip(dead, sizes, strict=True)])
         channels.set_dead(call, result)
+
+
+@register
+class Cat(Concatenation):
+    """Concatenation that gives back a single tensor as it is."""
+
+    names = ("aten.cat.default", "aten.concat.default")
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """There may be one tensor only."""
+        values = call["tensors"]
+        return copy_of(values[0]) if len(values) == 1 else None
 
 
 _STACKS = {"hstack": (1, 1), "vstack": (0, 2), "row_stack": (0, 2), "dstack": (2, 3), "column_stack": (1, 2)}

@@ -15,11 +15,14 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref
 from swdc.ir.groups import STATISTIC, WRITES, Ids
 from swdc.ops import statistics
-from swdc.ops.base import Cost, Leaf, ShapeOf, register
+from swdc.ops.base import Affine, Cost, Leaf, ShapeOf, Tensors, register
+from swdc.ops.identity import Evaluation, Identity, copy_of
 from swdc.ops.leaves import adopt, bare, refs
 
 EXACT_BATCH_NORM = "swdc.batch_norm"
 _ROLES = {"weight": WRITES, "bias": WRITES, "running_mean": STATISTIC, "running_var": STATISTIC}
+_ROUNDING = 1e-12
+"""By how much the scale of an identity may differ from 1."""
 
 
 def gained(call: Call, channels: Channels, dead: Dead) -> Dead:
@@ -27,23 +30,6 @@ def gained(call: Call, channels: Channels, dead: Dead) -> Dead:
     weight, bias = call.arguments.get("weight"), call.arguments.get("bias")
     scaled = dead if weight is None else product(dead, channels.dead(weight)[0])
     return plain(np.add(scaled, 0.0 if bias is None else channels.dead(bias)[0]))
-
-
-def affine_in_evaluation(call: Call, tensors: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Return by what a batch norm multiplies each channel and what it adds, in float64.
-
-    ``None`` for any other call, for a norm by the statistics of what it reads, and for one whose tensors are computed.
-    """
-    names = [call.arguments.get(name) for name in ("running_mean", "running_var", "weight", "bias")]
-    computed = any(not isinstance(name, Ref) for name in names if name is not None)
-    if call.operator != BatchNorm.names[0] or call["training"] or None in names[:2] or computed:
-        return None
-    mean, variance, gain, shift = (None if name is None else tensors[name].detach().double() for name in names)
-    assert mean is not None
-    assert variance is not None
-    scale = (variance + call["eps"]).rsqrt()
-    scale = scale if gain is None else scale * gain
-    return scale, -mean * scale if shift is None else shift - mean * scale
 
 
 class _ChannelNorm(Leaf):
@@ -111,6 +97,36 @@ class BatchNorm(_ChannelNorm):
         """f x positions x 2; no multiply-adds, for a batch norm folds into the layer before it."""
         x = call["input"]
         return (Cost(tuple((x, dim) for dim in range(len(shape_of(x)))), 2, 2, 0),)
+
+    def affine(self, call: Call, tensors: Tensors) -> Affine | None:
+        """By the statistics of training it is one, if its tensors are those of the program."""
+        names = [call.arguments.get(name) for name in ("running_mean", "running_var", "weight", "bias")]
+        computed = any(not isinstance(name, Ref) for name in names if name is not None)
+        if self.own_statistics(call) or None in names[:2] or computed:
+            return None
+        mean, variance, gain, shift = (None if name is None else tensors[name].detach().double() for name in names)
+        assert mean is not None
+        assert variance is not None
+        scale = (variance + call["eps"]).rsqrt()
+        scale = scale if gain is None else scale * gain
+        return scale, -mean * scale if shift is None else shift - mean * scale
+
+    def after_affine(self, call: Call, tensors: Tensors, affine: Affine) -> Affine | None:
+        """The map, then the norm's own:  s' (s x + t) + t' = s' s x + (s' t + t').  The statistics stay as they are."""
+        own = self.affine(call, tensors)
+        if own is None:
+            return None
+        mean, variance = (tensors[call[name]].double() for name in ("running_mean", "running_var"))
+        scale, shift = own[0] * affine[0], own[0] * affine[1] + own[1]
+        return scale * (variance + call["eps"]).sqrt(), shift + mean * scale
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """The map may have scale 1 and shift 0."""
+        affine = self.affine(call, evaluation.tensors)
+        if affine is None or affine[0].is_meta:
+            return None
+        unit = bool(((affine[0] - 1).abs() <= _ROUNDING).all()) and not bool(affine[1].any())
+        return copy_of(call["input"]) if unit else None
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return a ``torch.nn.BatchNormNd``, unless the call fixes the mode to one that no module has."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 from swdc.channels.dead import UNKNOWN, Dead, at
 from swdc.channels.kept import Kept
@@ -12,6 +13,7 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import Bools
 from swdc.ops.base import Operator, register
+from swdc.ops.identity import Evaluation, Identity, copy_of
 
 
 @register
@@ -62,6 +64,12 @@ class Padding(Operator):
         kept = at(np.broadcast_to(dead, (size,)), _inside(before, after, size))
         return np.concatenate([np.full(max(before, 0), value), kept, np.full(max(after, 0), value)])
 
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """All amounts may be zero."""
+        amounts = call["pad"] if "pad" in call.arguments else call["padding"]
+        nothing = all(isinstance(amount, int) and amount == 0 for amount in amounts)
+        return copy_of(call.tensors()[0]) if nothing else None
+
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """An amount is the number of channels left among those that are put beside, or cut off."""
         name = "pad" if "pad" in call.arguments else "padding"
@@ -110,3 +118,8 @@ def _only(dead: Dead, value: float) -> Dead:
     """Return dead values with all but ``value`` unknown."""
     known = np.where(np.asarray(dead) == value, dead, UNKNOWN)
     return float(known) if known.ndim == 0 else known
+
+
+def pad_call(rank: int, dim: int, before: int, after: int) -> tuple[Any, tuple[Any, ...]]:
+    """Return the operator that puts zeros beside a dimension of a value, and its arguments after the value."""
+    return torch.ops.aten.constant_pad_nd.default, ([0, 0] * (rank - 1 - dim) + [before, after],)

@@ -2,40 +2,62 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from swdc.channels.dead import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops.activation import zero_only
 from swdc.ops.base import Operator, register
-from swdc.ops.convolution import is_padded
+from swdc.ops.convolution import is_padded, spatial_rank
 from swdc.ops.elementwise import couple_broadcast
+from swdc.ops.identity import Evaluation, Identity, copy_of
 
 
-def _spatial(call: Call) -> int:
-    """Return over how many trailing dimensions an operator such as ``aten.max_pool2d.default`` works."""
-    return int(next(c for c in call.operator.split(".")[1] if c.isdigit()))
-
-
-@register
-class Pooling(Operator):
+class OverPositions(Operator):
     """Averages and maxima over the trailing dimensions: a constant feature map stays what it is."""
 
     any_order = True
-    names = (
-        *(f"aten.max_pool{n}d.default" for n in (1, 2, 3)),
-        *(f"aten.adaptive_avg_pool{n}d.default" for n in (1, 2, 3)),
-    )
+
+    def spatial(self, call: Call) -> int:
+        """Return over how many trailing dimensions a call works."""
+        return spatial_rank(call)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Channels pass; positions hold none."""
         x = call.tensors()[0]
-        spatial, labels = _spatial(call), channels.labels(x)
+        spatial, labels = self.spatial(call), channels.labels(x)
         channels.hold(x, range(len(labels) - spatial, len(labels)), call)
         channels.set(call, [*labels[:-spatial], *[None] * spatial])
 
     def fold(self, call: Call, channels: Channels) -> None:
         """What is the same everywhere stays so."""
         channels.set_dead(call, channels.dead(call.tensors()[0]))
+
+
+@register
+class AdaptiveAverage(OverPositions):
+    """Averages to a size that is given."""
+
+    names = tuple(f"aten.adaptive_avg_pool{n}d.default" for n in (1, 2, 3))
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """An average to the same size is one of single elements."""
+        return copy_of(call["self"])
+
+
+@register
+class Pooling(OverPositions):
+    """Maxima of windows."""
+
+    names: ClassVar[tuple[str, ...]] = tuple(f"aten.max_pool{n}d.default" for n in (1, 2, 3))
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """A window may be one element."""
+        sizes = [call["kernel_size"], call["padding"]]
+        kernel, padding = ({size} if isinstance(size, int) else set(size) for size in sizes)
+        single = kernel == {1} and padding <= {0} and call.arguments.get("divisor_override") in (None, 1)
+        return copy_of(call["self"]) if single else None
 
 
 @register
@@ -53,13 +75,10 @@ class AveragePooling(Pooling):
 
 
 @register
-class IndexedPooling(Pooling):
+class IndexedPooling(OverPositions):
     """Maxima and the positions where they are."""
 
-    names = (
-        *(f"aten.adaptive_max_pool{n}d.default" for n in (1, 2, 3)),
-        *(f"aten.max_pool{n}d_with_indices.default" for n in (1, 2, 3)),
-    )
+    names: ClassVar[tuple[str, ...]] = tuple(f"aten.max_pool{n}d_with_indices.default" for n in (1, 2, 3))
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Channels pass, in both results."""
@@ -74,6 +93,17 @@ class IndexedPooling(Pooling):
 
 
 @register
+class AdaptiveMaximum(IndexedPooling):
+    """Maxima, to a size that is given, and the positions where they are."""
+
+    names = tuple(f"aten.adaptive_max_pool{n}d.default" for n in (1, 2, 3))
+
+    def item_identity(self, call: Call, index: int) -> Identity | None:
+        """Maxima to the same size are those of single elements."""
+        return copy_of(call["self"]) if index == 0 else None
+
+
+@register
 class Unpooling(Operator):
     """Maxima put back where they were, among zeros."""
 
@@ -81,7 +111,7 @@ class Unpooling(Operator):
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple the values with their positions."""
-        x, spatial = call["self"], _spatial(call)
+        x, spatial = call["self"], spatial_rank(call)
         labels = couple_broadcast(call, channels, [x, call["indices"]])
         channels.hold(x, range(len(labels) - spatial, len(labels)), call)
         channels.set(call, [*labels[:-spatial], *[None] * spatial])

@@ -12,7 +12,7 @@ from swdc.ir.groups import Ids
 from swdc.ops.activation import zero_only
 from swdc.ops.base import Operator, register
 from swdc.ops.blocks import merged, merged_dead, spread, spread_dead
-from swdc.ops.pooling import Pooling
+from swdc.ops.pooling import OverPositions
 
 _KINDS = (
     *(f"{kind}{n}d" for kind in ("upsample_nearest", "_upsample_nearest_exact") for n in (1, 2, 3)),
@@ -22,10 +22,14 @@ _KINDS = (
 
 
 @register
-class Interpolation(Pooling):
+class Interpolation(OverPositions):
     """Interpolation: weights that sum to one, so that a constant feature map stays what it is."""
 
     names = tuple(f"aten.{kind}.{overload}" for kind in _KINDS for overload in ("vec", "default"))
+
+    def spatial(self, call: Call) -> int:
+        """It works over all dimensions behind the batch and the channels."""
+        return len(call.shape) - 2
 
 
 @register

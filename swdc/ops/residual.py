@@ -13,15 +13,16 @@ from swdc.channels.labels import Channels
 from swdc.channels.routing import Routed
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
+from swdc.ops.arithmetic import Addition
 from swdc.ops.base import register
-from swdc.ops.elementwise import Pointwise, couple_broadcast
+from swdc.ops.elementwise import couple_broadcast
 
 CHANNELS = 1
 """The dimension of a feature map that holds its channels."""
 
 
 @register
-class Sum(Pointwise):
+class Sum(Addition):
     """A sum; where the policy is ``free`` and a batch norm decides over it, a shortcut is not joined with it."""
 
     adds = True

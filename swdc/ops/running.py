@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from swdc.channels.labels import UNKNOWN, Channels
+from swdc.channels.dead import UNKNOWN
+from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops.activation import zero_only
 from swdc.ops.base import Operator, freeze_result, register

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import fx
 
 from swdc.channels.dead import UNKNOWN, Dead
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops.base import Operator, freeze_result, register, target_of
+from swdc.ops.identity import Evaluation, Identity, alias_of, copy_of
 
 
 @register
 class Permutation(Operator):
     """A new order of the dimensions."""
 
-    names = (
-        "aten.permute.default", "aten.transpose.int", "aten.t.default", "aten.swapaxes.default", "aten.mT.default",
-        "aten.unsqueeze.default", "aten.squeeze.dim", "aten.squeeze.dims", "aten.squeeze.default",
-        "aten.movedim.int", "aten.moveaxis.int", "aten.swapdims.default", "aten.numpy_T.default",
-        "aten.adjoint.default", "aten.movedim.intlist", "aten.moveaxis.intlist", "aten.mH.default",
+    names: ClassVar[tuple[str, ...]] = (
+        "aten.t.default", "aten.mT.default", "aten.mH.default", "aten.numpy_T.default", "aten.adjoint.default",
+        "aten.unsqueeze.default",
     )  # fmt: skip
     repeats = True
 
@@ -47,6 +47,63 @@ class Permutation(Operator):
         """So do dead values."""
         x = call["self"]
         channels.set_dead(call, self._move(call, channels.dead(x), channels.sizes(x), UNKNOWN))
+
+
+@register
+class Permute(Permutation):
+    """All dimensions in an order that is given."""
+
+    names = ("aten.permute.default",)
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """The order may be that of the input."""
+        rank = len(call.shape)
+        return alias_of(call["self"]) if [d % rank for d in call["dims"]] == list(range(rank)) else None
+
+    def laid_out_from(self, call: Call, dim: int) -> tuple[fx.Node, int] | None:
+        """Each dimension is one of the input's."""
+        source = call["self"]
+        return (source, call["dims"][dim] % len(call.shape)) if isinstance(source, fx.Node) else None
+
+
+@register
+class MovedDimensions(Permutation):
+    """Some dimensions at other places, or two exchanged."""
+
+    names: ClassVar[tuple[str, ...]] = (
+        "aten.swapaxes.default", "aten.swapdims.default", "aten.movedim.int", "aten.movedim.intlist",
+        "aten.moveaxis.int", "aten.moveaxis.intlist",
+    )  # fmt: skip
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """The places may be the old ones."""
+        (one, other), rank = list(call.arguments.values())[1:3], max(len(call.shape), 1)
+        ones, others = ([d % rank for d in (dims if isinstance(dims, list) else [dims])] for dims in (one, other))
+        return alias_of(call["self"]) if ones == others else None
+
+
+@register
+class Transpose(MovedDimensions):
+    """Two dimensions exchanged."""
+
+    names = ("aten.transpose.int",)
+
+    def laid_out_from(self, call: Call, dim: int) -> tuple[fx.Node, int] | None:
+        """Either of the two is the other of the input."""
+        source = call["self"]
+        one, other = (call[name] % len(call.shape) for name in ("dim0", "dim1"))
+        return (source, {one: other, other: one}.get(dim, dim)) if isinstance(source, fx.Node) else None
+
+
+@register
+class Squeeze(Permutation):
+    """Dimensions of size one left out."""
+
+    names = ("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims")
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """There may be none."""
+        return alias_of(call["self"])
 
 
 @register
@@ -84,6 +141,25 @@ class Expansion(Operator):
         if "other" in call.arguments:
             return {}
         return {"size": kept.sizes(call.node, call["size"])}
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """There may be nothing to repeat."""
+        return alias_of(call["self"])
+
+    def asks_sizes(self, call: Call, value: fx.Node) -> bool:
+        """The shape may be that of another value."""
+        return "other" in call.arguments and call["self"] is not value
+
+
+@register
+class Broadcast(Operator):
+    """An expansion without a rule for its channels, which are frozen."""
+
+    names = ("aten.broadcast_to.default",)
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """There may be nothing to repeat."""
+        return alias_of(call["self"])
 
 
 def _copies(channels: Channels, size: Any) -> Any:
@@ -138,3 +214,7 @@ class Repetition(Operator):
         counts = kept.sizes(call.node, call[name], missing)
         copies = [r == call.shape[missing + d] for d, r in enumerate(call[name])]
         return {name: [count if of else r for r, count, of in zip(call[name], counts, copies, strict=True)]}
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """Each dimension may be repeated once."""
+        return copy_of(call["self"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import fx
 
 from swdc.channels.dead import UNKNOWN, at
@@ -12,7 +13,8 @@ from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import Bools, Ids
-from swdc.ops.base import Operator, register
+from swdc.ops.base import Operator, lookup, register
+from swdc.ops.identity import Evaluation, Identity, alias_of, copy_of
 from swdc.ops.pairing import agreeing, couple_pair
 from swdc.ops.positions import each_result
 
@@ -23,13 +25,12 @@ _END = 2**62
 class Split(Operator):
     """Splitting along a dimension hands each part its own labels."""
 
-    names = tuple(
+    names: ClassVar[tuple[str, ...]] = tuple(
         f"aten.{name}"
         for name in (
-            "split_with_sizes.default split_with_sizes_copy.default split.Tensor split.sizes split.default "
-            "split_copy.Tensor unsafe_split.Tensor unsafe_split_with_sizes.default chunk.default unsafe_chunk.default "
-            "tensor_split.sections tensor_split.indices hsplit.int hsplit.array vsplit.int vsplit.array "
-            "dsplit.int dsplit.array"
+            "split_with_sizes_copy.default split.default split_copy.Tensor unsafe_split.Tensor "
+            "unsafe_split_with_sizes.default unsafe_chunk.default tensor_split.sections tensor_split.indices "
+            "hsplit.int hsplit.array vsplit.int vsplit.array dsplit.int dsplit.array"
         ).split()
     )
     _NAMED = {"hsplit": 1, "vsplit": 0, "dsplit": 2}  # noqa: RUF012
@@ -77,6 +78,17 @@ class Split(Operator):
 
 
 @register
+class Parts(Split):
+    """Parts that share the memory of the whole."""
+
+    names = ("aten.split.Tensor", "aten.split.sizes", "aten.split_with_sizes.default", "aten.chunk.default")
+
+    def item_identity(self, call: Call, index: int) -> Identity | None:
+        """There may be one part only."""
+        return alias_of(call["self"])
+
+
+@register
 class Unbind(Operator):
     """Every index of a dimension on its own: each of its channels is read by its number."""
 
@@ -113,6 +125,11 @@ class Item(Operator):
         items: Any = channels.dead(call["0"])
         item = items[call["1"]] if call["1"] < len(items) else UNKNOWN
         channels.set_dead(call, item if isinstance(item, list | tuple) else [UNKNOWN] * len(call.shape))
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """What the operator with several results says of that one."""
+        made = evaluation.maker(call["0"])
+        return None if made is None else lookup(made.operator).item_identity(made, call["1"])
 
 
 class _Range(Operator):
@@ -153,16 +170,8 @@ class _Range(Operator):
         return {"start": start, "length": end - start} if "length" in call.arguments else {"start": start, "end": end}
 
 
-@register
-class Slice(_Range):
+class _Cutout(_Range):
     """A range of indices along a dimension."""
-
-    names: ClassVar[tuple[str, ...]] = (
-        "aten.slice.Tensor",
-        "aten.slice_copy.Tensor",
-        "aten.narrow.default",
-        "aten.narrow_copy.default",
-    )
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Cut the labels where the tensor is cut."""
@@ -192,7 +201,29 @@ class Slice(_Range):
 
 
 @register
-class NarrowFromTensor(Slice):
+class Slice(_Cutout):
+    """A range of indices, in the memory of what it is taken from."""
+
+    names = ("aten.slice.Tensor", "aten.narrow.default")
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """The range may be all that there is."""
+        return alias_of(call["self"])
+
+
+@register
+class SliceCopy(_Cutout):
+    """A range of indices in memory of its own."""
+
+    names = ("aten.slice_copy.Tensor", "aten.narrow_copy.default")
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """The range may be all that there is."""
+        return copy_of(call["self"])
+
+
+@register
+class NarrowFromTensor(_Cutout):
     """A range that starts where the data says."""
 
     names = ("aten.narrow.Tensor",)
@@ -237,3 +268,8 @@ class SliceScatter(_Range):
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """The bounds are those of the kept indices."""
         return self._resized(call, kept.mask(call["self"], call["dim"]))
+
+
+def slice_call(dim: int, first: int, last: int) -> tuple[Any, tuple[Any, ...]]:
+    """Return the operator that takes the indices from ``first`` up to ``last``, and its arguments after the value."""
+    return torch.ops.aten.slice.Tensor, (dim, first, last)

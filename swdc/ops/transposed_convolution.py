@@ -15,15 +15,16 @@ from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES, Ids
-from swdc.ops.base import Cost, Leaf, ShapeOf, freeze_call, register
+from swdc.ops.base import Cost, ShapeOf, freeze_call, register
 from swdc.ops.convolution import couple_groups, each
+from swdc.ops.layers import Layer
 from swdc.ops.leaves import adopt, bare, refs
 
 _OPTIONS = ("stride", "padding", "output_padding", "groups", "dilation")
 
 
 @register
-class TransposedConvolution(Leaf):
+class TransposedConvolution(Layer):
     """A transposed convolution: its weight has the input channels first, then the output channels of one group.
 
     No constant is folded: how many positions of the input reach one of the output differs at the borders and with
@@ -32,6 +33,7 @@ class TransposedConvolution(Leaf):
 
     names = ("aten.conv_transpose1d.default", "aten.conv_transpose2d.input", "aten.conv_transpose3d.input")
     modules = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    inputs_first = True
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple the input with the weight's first dimension, and the result with its second in each group."""
@@ -73,6 +75,10 @@ class TransposedConvolution(Leaf):
         dead = affine(written, 0.0 if bias is None else channels.dead(bias)[0])
         dim = len(call.shape) - (len(channels.sizes(weight)) - 1)
         channels.set_dead(call, [dead if d == dim else UNKNOWN for d in range(len(call.shape))])
+
+    def folds(self, call: Call) -> bool:
+        """A constant adds less at the borders, and between the steps of a stride."""
+        return False
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """Whole groups that go lower the number of groups."""

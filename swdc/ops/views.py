@@ -7,16 +7,19 @@ dimension. A dimension that is split keeps its channels along one factor; along 
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from torch import fx
 
 from swdc.channels.dead import UNKNOWN, Dead
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
+from swdc.ir.graph import SHAPE
 from swdc.ir.groups import Ids
 from swdc.ops.base import Operator, freeze_call, register
+from swdc.ops.identity import Evaluation, Identity, alias_of
 
 _SIZES = {"view": "size", "_unsafe_view": "size", "reshape": "shape", "unflatten": "sizes"}
 """The argument that gives the shape, by operator."""
@@ -56,9 +59,9 @@ class View(Operator):
     """A change of shape that keeps the order of elements."""
 
     any_order = True
-    names = (
-        "aten.view.default", "aten.reshape.default", "aten._unsafe_view.default", "aten.flatten.using_ints",
-        "aten.unflatten.int", "aten.view_as.default", "aten.reshape_as.default",
+    names: ClassVar[tuple[str, ...]] = (
+        "aten.reshape.default", "aten._unsafe_view.default", "aten.flatten.using_ints", "aten.unflatten.int",
+        "aten.view_as.default", "aten.reshape_as.default",
     )  # fmt: skip
     repeats = True
 
@@ -158,6 +161,38 @@ class View(Operator):
         if name == "sizes":
             start = call["dim"] % (len(call.shape) - len(call["sizes"]) + 1)
         return {name: kept.sizes(call.node, call[name], start)}
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """The shape may be the same."""
+        return alias_of(call["self"])
+
+    def asks_sizes(self, call: Call, value: fx.Node) -> bool:
+        """The shape may be that of another value."""
+        return "other" in call.arguments and call["self"] is not value
+
+    def laid_out_from(self, call: Call, dim: int) -> tuple[fx.Node, int] | None:
+        """The last dimension stays what it is where its size is the same."""
+        source, shape = call["self"], call.shape
+        if not isinstance(source, fx.Node) or dim != len(shape) - 1:
+            return None
+        before = source.meta[SHAPE]
+        return (source, len(before) - 1) if len(before) > 0 and before[-1] == shape[-1] else None
+
+
+@register
+class StrictView(View):
+    """A change of shape that needs no copy of what it reads."""
+
+    names = ("aten.view.default",)
+    needs_layout = True
+
+
+@register
+class Reinterpretation(Operator):
+    """Memory read with other strides, or as another type: nothing is known of its channels."""
+
+    names = ("aten.as_strided.default", "aten.view.dtype")
+    needs_layout = True
 
 
 def _inner(dims: list[int], static: list[bool], labels: list[Ids | None]) -> list[int]:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils import _pytree as pytree
 
 from swdc.errors import VerificationError
@@ -15,6 +14,7 @@ from swdc.ir.options import RECORD
 from swdc.ir.precision import cast_literals, default_dtype
 from swdc.ir.program import Program
 from swdc.ir.samples import sample_inputs
+from swdc.ops import leaf_of
 
 
 @contextmanager
@@ -37,9 +37,8 @@ def copy_in(program: Program, dtype: torch.dtype) -> Program:
     cast_literals(copy, (torch.float32, torch.float64), dtype)
     if dtype == torch.float64:
         _unround(program, copy)
-    for module in copy.modules():
-        if isinstance(module, nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d):
-            module.p = 0.0
+    for module in copy.leaves.values():
+        leaf_of(module).drop_nothing(module)
     return copy
 
 

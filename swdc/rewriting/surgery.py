@@ -19,6 +19,9 @@ from swdc.ir.provenance import Origin
 from swdc.ir.sizes import Shape
 from swdc.ops import Leaf, Operator, calls, lookup
 from swdc.ops.base import is_overload, target_of
+from swdc.ops.indexing import gather_call
+from swdc.ops.padding import pad_call
+from swdc.ops.splitting import slice_call
 
 Change = Callable[[Call, Operator], Mapping[str, Any]]
 """Returns the arguments of a call that change; ``operator`` among them replaces the operator itself.
@@ -201,12 +204,10 @@ class _Rebuilding:
     def _operator(self, step: Step, routed: Routed, rank: int) -> tuple[Any, tuple[Any, ...]]:
         """Return the operator of a step, and its arguments but for the value."""
         if step.kind == SLICE:
-            return torch.ops.aten.slice.Tensor, (routed.dim, step.first, step.last)
+            return slice_call(routed.dim, step.first, step.last)
         if step.kind == PAD:
-            sides = [0, 0] * (rank - 1 - routed.dim) + [step.first, step.last]
-            return torch.ops.aten.constant_pad_nd.default, (sides,)
-        indices = self._constant(f"{routed.value.name}_channels", step.indices)
-        return torch.ops.aten.index_select.default, (routed.dim, indices)
+            return pad_call(rank, routed.dim, step.first, step.last)
+        return gather_call(routed.dim, self._constant(f"{routed.value.name}_channels", step.indices))
 
     def _constant(self, base: str, indices: Sequence[int]) -> fx.Node:
         """Return a node that fetches a new buffer."""

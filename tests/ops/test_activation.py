@@ -11,8 +11,21 @@ import torch.nn.functional as F
 from torch import nn
 
 from swdc.channels.dead import UNKNOWN
+from swdc.ops import leaf_of, lookup
 from swdc.ops.activation import zero_only
-from tests.support import Function, assert_slims, certified, conv, image, members, operators, plan_of, reason_at, traced
+from tests.support import (
+    Function,
+    assert_slims,
+    certified,
+    conv,
+    identity_of,
+    image,
+    members,
+    operators,
+    plan_of,
+    reason_at,
+    traced,
+)
 
 
 @pytest.mark.parametrize("drop", [nn.Dropout(0.5), nn.Dropout2d(0.5)])
@@ -113,3 +126,29 @@ def test_zero_only() -> None:
     assert zero_only(0.0) == 0.0
     assert np.isnan(zero_only(0.5))
     assert np.array_equal(zero_only(np.array([0.0, 0.5])), [0.0, UNKNOWN], equal_nan=True)
+
+
+@pytest.mark.parametrize("drop", [nn.Dropout(0.5), nn.Dropout1d(0.5), nn.Dropout2d(0.5), nn.Dropout3d(0.5)])
+def test_a_dropout_can_be_kept_from_dropping(drop: nn.Module) -> None:
+    leaf_of(drop).drop_nothing(drop)
+    x = image(2, 3, *[4] * {nn.Dropout3d: 3, nn.Dropout2d: 2}.get(type(drop), 1))
+    assert torch.equal(drop.train()(x), x)
+
+
+def test_other_leaves_drop_nothing() -> None:
+    norm = nn.BatchNorm2d(3)
+    before = {name: tensor.clone() for name, tensor in norm.state_dict().items()}
+    leaf_of(norm).drop_nothing(norm)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in norm.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore:aten.*keeps its evaluation mode in training")
+def test_a_dropout_gives_back_what_it_reads_unless_it_drops_in_evaluation_too() -> None:
+    for always, share, given_back in ((False, 0.5, True), (True, 0.0, True), (True, 0.5, False)):
+        model = Function(lambda m, x, a=always, p=share: F.alpha_dropout(m.c(x), p, a), c=conv(3, 6))
+        assert (identity_of(traced(model), "aten.alpha_dropout.default") is not None) is given_back
+
+
+def test_a_softmax_is_never_negative_but_its_logarithm_is() -> None:
+    assert lookup("aten.softmax.int").not_negative
+    assert not lookup("aten.log_softmax.int").not_negative

@@ -12,6 +12,7 @@ from torch import nn
 
 import swdc
 from swdc.errors import TraceError
+from swdc.ops import lookup
 from tests.support import Function, assert_slims, certified, group_with, image, plan_of, reason_at, traced
 
 HEADS, WIDTH = 4, 32
@@ -207,3 +208,12 @@ def test_positions_with_learnt_values_stay() -> None:
     program = traced(Function(forward, e=nn.Parameter(torch.randn(3, 6)), out=nn.Linear(8, 4)), image(2, 6, 8))
     assert program.groups == ()
     assert "position by position" in reason_at(program, "e", 0)
+
+
+def test_what_an_operator_is_in_an_attention() -> None:
+    parts = {
+        "aten.scaled_dot_product_attention.default": "whole", "aten.softmax.int": "softmax",
+        "aten.matmul.default": "product", "aten.bmm.default": "product", "aten.einsum.default": "product",
+        "aten.mm.default": "", "aten.log_softmax.int": "", "aten.linear.default": "", "aten.relu.default": "",
+    }  # fmt: skip
+    assert {name: lookup(name).attention for name in parts} == parts

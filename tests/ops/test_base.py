@@ -114,3 +114,29 @@ def test_calls_bind_every_argument_of_modules_and_functions_alike() -> None:
     for _, call in calls(program).values():
         named = {argument.name for argument in target_of(call.operator)._schema.arguments}
         assert set(call.arguments) == named, call.operator
+
+
+def test_no_operator_is_described_twice() -> None:
+    names = [name for cls in described(Operator) if "swdc.ops" in cls.__module__ for name in vars(cls).get("names", ())]
+    assert len(names) == len(set(names))
+
+
+def described(cls: type[Operator]) -> list[type[Operator]]:
+    """Return a class of operators and all that are made of it."""
+    return list(dict.fromkeys([cls, *(below for one in cls.__subclasses__() for below in described(one))]))
+
+
+def test_an_unknown_operator_gives_nothing_back_and_takes_nothing_over() -> None:
+    program = traced(nn.Sequential(conv(3, 6), Spectrum(), conv(6, 2)))
+    operator, call = next(pair for pair in calls(program).values() if "bessel" in pair[1].operator)
+    value, one = call["self"], torch.ones(6)
+    assert type(operator) is Operator
+    assert operator.item_identity(call, 0) is None
+    assert not operator.asks_sizes(call, value)
+    assert operator.laid_out_from(call, 1) is None
+    assert operator.affine(call, program.tensors) is None
+    assert operator.then_affine(call, program.tensors, (one, one), 1) is None
+    assert operator.after_affine(call, program.tensors, (one, one)) is None
+    assert not operator.needs_layout
+    assert not operator.not_negative
+    assert operator.attention == ""

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import swdc
+from swdc.ops import calls
+from swdc.ops.convolution import spatial_rank
 from tests.support import (
     Function,
     assert_slims,
@@ -194,3 +196,17 @@ def test_costs_by_hand() -> None:
     assert swdc.count(program, "paper").operations == 3 * 8 * 9 * 64 + 8 * 2 * 9 * 16
     assert swdc.count(program, "reference").operations == 3 * 8 * 9 * 16 + 8 * 2 * 9 * 16
     assert swdc.count(program, "macs").operations == 3 * 8 * 9 * 16 + 8 * 2 * 9 * 16
+
+
+@pytest.mark.filterwarnings("ignore:the sizes of all inputs are fixed:UserWarning")
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_over_how_many_dimensions_a_convolution_works(rank: int) -> None:
+    layer = getattr(nn, f"Conv{rank}d")
+    for padding in (0, "same"):
+        program = traced(nn.Sequential(layer(4, 4, 1, padding=padding, groups=2)), image(2, 4, *[3] * rank))
+        ((operator, call),) = calls(program).values()
+        assert spatial_rank(call) == rank
+        assert not operator.orderless(call)
+    ((operator, call),) = calls(traced(nn.Sequential(layer(4, 4, 1, groups=4)), image(4, *[3] * rank))).values()
+    assert spatial_rank(call) == rank
+    assert operator.orderless(call)

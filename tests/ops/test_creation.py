@@ -8,7 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from tests.support import Function, assert_slims, certified, image, members, operators, reason_at, traced
+from tests.support import (
+    Function,
+    assert_slims,
+    call_of,
+    certified,
+    image,
+    members,
+    operators,
+    reason_at,
+    traced,
+)
 
 
 @pytest.mark.parametrize(
@@ -82,3 +92,11 @@ def test_sizes_are_computed_from_sizes() -> None:
 
     program = assert_slims(Function(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 2)), image(4, 5))
     assert members(program) == [{"a.weight[0]", "a.bias[0]", "b.weight[1]"}]
+
+
+def test_the_size_of_a_dimension_reads_nothing_else() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.a(x).reshape(x.shape[0], 2, 3)
+
+    operator, call = call_of(traced(Function(forward, a=nn.Linear(5, 6)), image(2, 5)), "aten.sym_size.int")
+    assert operator.asks_sizes(call, call["self"])

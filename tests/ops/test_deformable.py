@@ -10,7 +10,18 @@ from torch import nn
 from torchvision.ops import DeformConv2d
 
 import swdc
-from tests.support import Function, assert_slims, certified, conv, members, plan_of, reason_at, traced
+from tests.support import (
+    Function,
+    assert_slims,
+    certified,
+    conv,
+    image,
+    members,
+    plan_of,
+    randomise,
+    reason_at,
+    traced,
+)
 
 
 def model(groups: int = 1, offsets: int = 1, masked: bool = True, activation: Any = torch.relu) -> nn.Module:
@@ -56,3 +67,16 @@ def test_costs_by_hand() -> None:
     program = traced(model(groups=2, masked=False))
     others = 3 * 12 * 9 + 12 * 18 * 9 + 8 * 2 * 9
     assert swdc.count(program, "macs").operations == 64 * (others + 6 * 8 * 9)
+
+
+def test_channels_keep_their_order_beside_a_sum_of_free_sides() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(m.n(m.c(x)))
+        z = m.r(y, m.o(y))
+        return m.d(torch.relu(m.s(z + y)))
+
+    parts = {"c": conv(3, 8), "n": nn.BatchNorm2d(8), "o": conv(8, 18), "s": nn.BatchNorm2d(8), "d": conv(8, 2)}
+    network = Function(forward, r=DeformConv2d(8, 8, 3, padding=1), **parts)
+    program = swdc.trace(randomise(network).eval(), image(2, 3, 6, 6), policy="free")
+    assert len(program.groups) > 1
+    certified(program)

@@ -8,15 +8,20 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import fx, nn
 
+from swdc.analysis.identities import Identities
+from swdc.ir.program import Program
+from swdc.ops import calls, lookup
 from swdc.ops.elementwise import Pointwise
+from swdc.ops.identity import Evaluation, Identity
 from tests.support import (
     Function,
     assert_slims,
     certified,
     conv,
     group_with,
+    identity_of,
     image,
     members,
     plan_of,
@@ -192,24 +197,6 @@ def test_squeeze_and_excitation() -> None:
     assert group_with(program, "down.weight[0]").width == 4
 
 
-def test_layer_scales_and_biases_of_their_own() -> None:
-    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        return m.d(m.c(x) * m.scale + m.shift)
-
-    parts = {"scale": nn.Parameter(torch.ones(6, 1, 1)), "shift": nn.Parameter(torch.zeros(1, 6, 1, 1))}
-    program = assert_slims(Function(forward, c=conv(3, 6), d=conv(6, 2), **parts))
-    assert members(program) == [{"c.weight[0]", "c.bias[0]", "scale[0]", "shift[1]", "d.weight[1]"}]
-
-
-def test_a_division_by_a_parameter_is_frozen() -> None:
-    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        return m.d(m.n(m.c(x) / m.scale))
-
-    parts = {"c": conv(3, 6), "n": nn.BatchNorm2d(6), "d": conv(6, 2), "scale": nn.Parameter(torch.ones(6, 1, 1))}
-    program = traced(Function(forward, **parts))
-    assert "is not defined for a dead channel" in reason_at(program, "scale", 0)
-
-
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float64])
 def test_buffers_of_any_kind_are_cut_along(dtype: torch.dtype) -> None:
     keep = torch.tensor([1, 0, 1, 1, 1, 1, 0, 1]).view(8, 1, 1).to(dtype)
@@ -333,15 +320,6 @@ def test_choices_that_are_not_certain(function: Callable[..., torch.Tensor]) -> 
             certified(program, seed=seed)
 
 
-def test_a_cast_does_not_couple_with_what_gives_the_type() -> None:
-    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        return m.b(torch.relu(m.a(x)).type_as(m.d(x)) * m.d(x).sum(1, keepdim=True))
-
-    program = assert_slims(Function(forward, a=nn.Linear(5, 8), d=nn.Linear(5, 3), b=nn.Linear(8, 2)), image(3, 5))
-    assert group_with(program, "a.weight[0]").width == 8
-    assert group_with(program, "d.weight[0]").width == 3
-
-
 def test_one_channel_broadcast_to_all_others() -> None:
     def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
         y = torch.relu(m.a(x))
@@ -386,3 +364,38 @@ def test_noise_is_none_in_evaluation() -> None:
 def test_noise_in_evaluation_is_not_known() -> None:
     program = traced(vectors(lambda y, z: F.rrelu(z, training=True) + y), image(3, 5))
     assert "draws random numbers" in reason_at(program, "a.weight", 0)
+
+
+@pytest.mark.parametrize("function", [F.relu, torch.sign, torch.round, lambda x: x.clamp(-0.5, 0.5)])
+def test_a_function_that_is_applied_twice_gives_back_its_result(function: Activation) -> None:
+    program = traced(Function(lambda m, x: function(function(m.c(x)).detach()), c=conv(3, 6)))
+    first, _, second = list(calls(program))[1:]
+    name = str(second.target)
+    assert lookup(name).identity(calls(program)[first][1], evaluation(program)) is None
+    assert lookup(name).identity(calls(program)[second][1], evaluation(program)) is None  # it reads another value
+    known = evaluation(program, {first.next: first})
+    assert lookup(name).identity(calls(program)[second][1], known) == Identity(first.next, copies=True)
+
+
+def test_a_clamp_of_other_bounds_computes_something() -> None:
+    program = traced(Function(lambda m, x: m.c(x).clamp(-1, 1).clamp(-1, 2), c=conv(3, 6)))
+    assert all(Identities(program, {}).of(node) is None for node in calls(program))
+
+
+@pytest.mark.parametrize("function", [torch.sigmoid, F.hardsigmoid, torch.exp, F.relu6, torch.abs])
+def test_a_relu_gives_back_what_is_never_negative(function: Activation) -> None:
+    program = traced(Function(lambda m, x: function(m.c(x)).relu(), c=conv(3, 6)))
+    identity = identity_of(program, "aten.relu.default")
+    assert identity is not None
+    assert identity.copies
+
+
+@pytest.mark.parametrize("function", [torch.tanh, F.gelu, F.elu, torch.sin, torch.floor])
+def test_a_relu_of_what_may_be_negative_computes_something(function: Activation) -> None:
+    program = traced(Function(lambda m, x: function(m.c(x)).relu(), c=conv(3, 6)))
+    assert identity_of(program, "aten.relu.default") is None
+
+
+def evaluation(program: Program, instead: dict[fx.Node, fx.Node] | None = None) -> Evaluation:
+    """Return what operators may ask of a program; ``instead`` names what stands for some nodes."""
+    return Evaluation(calls(program), program.tensors, frozenset(), True, instead or {})

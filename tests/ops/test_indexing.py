@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
+from swdc.ops.indexing import gather_call
 from tests.support import (
     Function,
     assert_slims,
@@ -175,3 +176,10 @@ def test_a_scalar_may_be_picked_from_a_scalar() -> None:
         return m.a(x).sum(1) * total.index_select(0, torch.zeros(1, dtype=torch.long)).reshape(())
 
     assert_slims(Function(forward, a=nn.Linear(5, 8)), image(3, 5))
+
+
+def test_the_call_that_takes_channels_by_their_numbers() -> None:
+    x, graph = image(2, 5, 4), fx.Graph()
+    target, (dim, indices) = gather_call(1, graph.placeholder("channels"))
+    assert indices.name == "channels"
+    assert torch.equal(target(x, dim, torch.tensor([3, 0, 3])), x[:, [3, 0, 3]])

@@ -13,6 +13,7 @@ from tests.support import (
     assert_slims,
     certified,
     conv,
+    identity_of,
     image,
     members,
     plan_of,
@@ -174,3 +175,12 @@ def test_channels_repeated_by_a_tensor_are_frozen() -> None:
     times = torch.tensor([2, 1, 3, 1, 1, 2, 1, 1])
     program = traced(vector_net(lambda y: y.repeat_interleave(times, 1, output_size=12), 12), image(3, 5))
     assert "works along this dimension" in reason_at(program, "a.weight", 0)
+
+
+def test_a_single_tensor_is_given_back() -> None:
+    program = traced(Function(lambda m, x: torch.cat([m.c(x)], 1), c=conv(3, 6)))
+    identity = identity_of(program, "aten.cat.default")
+    assert identity is not None
+    assert identity.copies
+    program = traced(Function(lambda m, x: torch.cat([m.c(x), m.c(x)], 1), c=conv(3, 6)))
+    assert identity_of(program, "aten.cat.default") is None

@@ -10,12 +10,15 @@ import torch.nn.functional as F
 from torch import nn
 
 import swdc
+from swdc.ops import calls
 from tests.support import (
     Function,
     assert_exact,
+    assert_same,
     assert_slims,
     certified,
     conv,
+    identity_of,
     image,
     members,
     plan_of,
@@ -123,3 +126,52 @@ def test_a_batch_norm_over_processes_counts_as_one_and_deploys_as_one_of_a_singl
     _, slim = certified(program, swd.plan())
     assert type(slim.get_submodule("1")) is nn.BatchNorm2d
     assert swdc.count(slim).parameters <= 0.5 * swdc.count(program).parameters
+
+
+def map_of(norm: nn.Module) -> tuple[Any, Any, dict[str, torch.Tensor]]:
+    program = traced(nn.Sequential(norm), image(2, 6, 4, 4))
+    ((operator, call),) = calls(program).values()
+    return operator, call, program.tensors
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_in_evaluation_a_batch_norm_is_an_affine_map(affine: bool) -> None:
+    norm, x = nn.BatchNorm2d(6, affine=affine), image(2, 6, 4, 4)
+    operator, call, tensors = map_of(norm)
+    scale, shift = operator.affine(call, tensors)
+    assert_same(norm(x), scale[:, None, None] * x + shift[:, None, None])
+
+
+def test_a_map_then_a_batch_norm_is_a_batch_norm_of_the_same_statistics() -> None:
+    norm, x = nn.BatchNorm2d(6), image(2, 6, 4, 4)
+    operator, call, tensors = map_of(norm)
+    scale, shift = image(2, 6, seed=3).unbind()
+    expected = norm(scale[:, None, None] * x + shift[:, None, None])
+    weight, bias = operator.after_affine(call, tensors, (scale, shift))
+    with torch.no_grad():
+        norm.weight.copy_(weight)
+        norm.bias.copy_(bias)
+    assert_same(expected, norm(x))
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.BatchNorm2d(6, track_running_stats=False), nn.InstanceNorm2d(6, affine=True), nn.GroupNorm(2, 6)]
+)
+def test_by_the_statistics_of_what_it_reads_a_norm_is_no_map(norm: nn.Module) -> None:
+    operator, call, tensors = map_of(norm)
+    one = torch.ones(6, dtype=torch.float64)
+    assert operator.affine(call, tensors) is None
+    assert operator.after_affine(call, tensors, (one, one)) is None
+
+
+def test_a_batch_norm_of_scale_one_and_shift_zero_gives_back_what_it_reads() -> None:
+    norm = nn.BatchNorm2d(6, eps=0.0)
+    program = traced(nn.Sequential(conv(3, 6), norm))
+    assert identity_of(program, "aten.batch_norm.default") is None
+    for name, tensor in {**dict(norm.named_parameters()), **dict(norm.named_buffers())}.items():
+        nn.init.constant_(tensor, float(name in ("weight", "running_var")))
+    identity = identity_of(
+        swdc.trace(nn.Sequential(conv(3, 6), norm).double().eval(), image()), "aten.batch_norm.default"
+    )
+    assert identity is not None
+    assert identity.copies

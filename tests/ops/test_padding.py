@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from swdc.ops.padding import pad_call
 from tests.support import (
     Function,
     assert_slims,
     certified,
     conv,
     group_with,
+    identity_of,
     image,
     members,
     operators,
@@ -112,3 +114,15 @@ def test_channels_padded_with_each_other_are_held() -> None:
     assert "aten.pad.default" in operators(program)
     assert "works along this dimension" in reason_at(program, "c.weight", 0)
     assert "holds no removable channels" in reason_at(program, "d.weight", 1)
+
+
+def test_the_call_that_puts_zeros_beside_a_dimension() -> None:
+    x = image(2, 3, 4, 5)
+    target, arguments = pad_call(4, 1, 2, 1)
+    assert torch.equal(target(x, *arguments), torch.cat([x.new_zeros(2, 2, 4, 5), x, x.new_zeros(2, 1, 4, 5)], 1))
+
+
+@pytest.mark.parametrize(("amounts", "given_back"), [((0, 0), True), ((1, -1), False), ((0, 0, 0, 0), True)])
+def test_padding_by_nothing_gives_back_what_it_reads(amounts: tuple[int, ...], given_back: bool) -> None:
+    program = traced(padded(*amounts))
+    assert (identity_of(program, "aten.pad.default") is not None) is given_back

@@ -10,7 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.support import Function, assert_slims, certified, conv, image, reason_at, traced
+import swdc
+from swdc.ops.pooling import OverPositions
+from tests.support import (
+    Function,
+    assert_slims,
+    call_of,
+    certified,
+    conv,
+    identity_of,
+    image,
+    reason_at,
+    traced,
+)
 
 Pool = Callable[[torch.Tensor], torch.Tensor]
 
@@ -70,3 +82,36 @@ def test_pooling_over_features_is_frozen() -> None:
     model = Function(lambda m, x: m.b(F.avg_pool1d(torch.relu(m.a(x)), 2)), a=nn.Linear(6, 8), b=nn.Linear(4, 3))
     program = traced(model, image(2, 5, 6))
     assert "works along this dimension" in reason_at(program, "a.weight", 0)
+
+
+@pytest.mark.filterwarnings("ignore:the sizes of all inputs are fixed:UserWarning")
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_over_how_many_dimensions_a_pool_works(rank: int) -> None:
+    pool, layer = (getattr(nn, f"{name}{rank}d") for name in ("AdaptiveAvgPool", "Conv"))
+    for example in (image(1, 3, *[4] * rank), image(3, *[4] * rank)):  # with a batch, and without
+        program = swdc.trace(nn.Sequential(layer(3, 6, 1), pool(2)).double().eval(), example)
+        operator, call = call_of(program, f"aten.adaptive_avg_pool{rank}d.default")
+        assert isinstance(operator, OverPositions)
+        assert operator.spatial(call) == rank
+
+
+@pytest.mark.parametrize(
+    ("name", "pool", "given_back"),
+    [
+        ("aten.max_pool2d.default", lambda y: F.max_pool2d(y, 1, 1), True),
+        ("aten.max_pool2d.default", lambda y: F.max_pool2d(y, 3, 1, 1), False),
+        ("aten.avg_pool2d.default", lambda y: F.avg_pool2d(y, 1), True),
+        ("aten.avg_pool2d.default", lambda y: F.avg_pool2d(y, 1, divisor_override=2), False),
+        ("aten.adaptive_avg_pool2d.default", lambda y: F.adaptive_avg_pool2d(y, 8), True),
+        ("aten.adaptive_avg_pool2d.default", lambda y: F.adaptive_avg_pool2d(y, 4), False),
+        ("operator.getitem", lambda y: F.adaptive_max_pool2d(y, 8), True),
+        ("operator.getitem", lambda y: F.adaptive_max_pool2d(y, 4), False),
+        ("operator.getitem", lambda y: F.adaptive_max_pool2d(y, 8, return_indices=True)[1].double(), False),
+        ("aten.upsample_nearest2d.vec", lambda y: F.interpolate(y, scale_factor=1.0), False),
+    ],
+)
+def test_pools_of_single_elements_give_back_what_they_read(name: str, pool: Pool, given_back: bool) -> None:
+    program = traced(Function(lambda m, x: m.d(pool(m.c(x))), c=conv(3, 6), d=conv(6, 2)))
+    identity = identity_of(program, name)
+    assert (identity is not None) is given_back
+    assert identity is None or identity.copies

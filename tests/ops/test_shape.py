@@ -10,7 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.support import Function, assert_slims, conv, group_with, members, traced
+from tests.support import (
+    Function,
+    assert_slims,
+    call_of,
+    conv,
+    group_with,
+    identity_of,
+    members,
+    reason_at,
+    traced,
+)
 
 
 @pytest.mark.parametrize(
@@ -55,3 +65,43 @@ def test_repeated_channels() -> None:
     program = assert_slims(model)
     group = group_with(program, "c.weight[0]")
     assert group.members[-1].indices.tolist() == [[k, k + 6, k + 12] for k in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "found"),
+    [
+        ("aten.permute.default", lambda y: y.permute(0, 2, -1, 1), [0, 2, 3, 1]),
+        ("aten.transpose.int", lambda y: y.transpose(1, -1), [0, 3, 2, 1]),
+        ("aten.transpose.int", lambda y: y.transpose(2, 2), [0, 1, 2, 3]),
+    ],
+)
+def test_each_dimension_is_one_of_the_input(name: str, function: Any, found: list[int]) -> None:
+    operator, call = call_of(traced(Function(lambda m, x: function(m.c(x)), c=conv(3, 6))), name)
+    assert [operator.laid_out_from(call, dim) for dim in range(4)] == [(call["self"], dim) for dim in found]
+
+
+GIVEN_BACK: dict[str, tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]] = {
+    "aten.permute.default": (lambda y: y.permute(0, 1, 2, -1), lambda y: y.permute(0, 1, 3, 2)),
+    "aten.transpose.int": (lambda y: y.transpose(-1, 3), lambda y: y.transpose(2, 3)),
+    "aten.movedim.intlist": (lambda y: y.movedim((1, 2), (1, -2)), lambda y: y.movedim((2, 3), (3, 2))),
+    "aten.swapaxes.default": (lambda y: y.swapaxes(1, 1), lambda y: y.swapaxes(2, 3)),
+    "aten.expand.default": (lambda y: y.expand(-1, 6, 8, 8), lambda y: y[:, :1].expand(-1, 6, 8, 8)),
+    "aten.repeat.default": (lambda y: y.repeat(1, 1, 1, 1), lambda y: y.repeat(1, 1, 1, 2)),
+    "aten.squeeze.dim": (lambda y: y.squeeze(1), lambda y: y[:, :1].squeeze(1)),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN_BACK)
+def test_what_gives_back_what_it_reads(name: str) -> None:
+    same, other = (traced(Function(lambda m, x, f=f: f(m.c(x)), c=conv(3, 6))) for f in GIVEN_BACK[name])
+    identity = identity_of(same, name)
+    assert identity is not None
+    assert identity.copies is (name == "aten.repeat.default")
+    assert identity_of(other, name) is None
+
+
+def test_an_expansion_without_a_rule_may_give_back_what_it_reads() -> None:
+    model = Function(lambda m, x: m.d(torch.broadcast_to(m.c(x), (x.shape[0], 6, 8, 8))), c=conv(3, 6), d=conv(6, 2))
+    program = traced(model)
+    assert identity_of(program, "aten.broadcast_to.default") is not None
+    assert "no rule for this operator" in reason_at(program, "c.weight", 0)

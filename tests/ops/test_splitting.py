@@ -9,12 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from swdc.analysis.identities import Identities
+from swdc.ops.splitting import slice_call
 from tests.support import (
     Function,
     assert_slims,
     certified,
     conv,
     group_with,
+    identity_of,
     image,
     members,
     operators,
@@ -199,3 +202,34 @@ def test_writing_over_what_holds_no_channels_freezes() -> None:
 
     program = traced(Function(forward, a=nn.Linear(5, 4), b=nn.Linear(8, 2)), image(3, 5))
     assert "writes over indices that are not known" in reason_at(program, "a.weight", 0)
+
+
+def test_the_call_that_takes_a_row_of_channels() -> None:
+    x = image(2, 5, 4)
+    target, arguments = slice_call(1, 1, 3)
+    assert torch.equal(target(x, *arguments), x[:, 1:3])
+
+
+@pytest.mark.parametrize(
+    ("function", "given_back"),
+    [
+        (lambda y: y.split(6, 1)[0], True),
+        (lambda y: y.chunk(1, 1)[0], True),
+        (lambda y: y.split([6], 1)[0], True),
+        (lambda y: y.split(4, 1)[0], False),
+        (lambda y: y.frexp()[0], False),
+    ],
+)
+def test_a_part_that_is_the_whole(function: Any, given_back: bool) -> None:
+    program = traced(Function(lambda m, x: m.d(function(m.c(x)).tile(1, 2)[:, :4]), c=conv(3, 6), d=conv(4, 2)))
+    identity = identity_of(program, "operator.getitem")
+    assert (identity is not None) is given_back
+    assert identity is None or not identity.copies
+
+
+def test_a_slice_of_everything_gives_back_what_it_reads_and_a_copy_does_so_in_its_own_memory() -> None:
+    aten = torch.ops.aten
+    model = Function(lambda m, x: aten.narrow_copy(m.c(x)[:, 0:6], 1, 0, 6)[:, 1:5], c=conv(3, 6))
+    program = traced(model)
+    found = [Identities(program, {}).of(node) for node in program.graph.nodes if node.op == "call_function"]
+    assert [identity and identity.copies for identity in found] == [False, True, None]

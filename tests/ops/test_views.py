@@ -10,13 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from swdc.ops import lookup
 from swdc.ops.views import factors
 from tests.support import (
     Function,
     assert_slims,
+    call_of,
     certified,
     conv,
     group_with,
+    identity_of,
     image,
     members,
     plan_of,
@@ -147,3 +150,43 @@ def test_a_view_without_elements_is_frozen() -> None:
 
     program = traced(Function(forward, a=nn.Linear(5, 6), b=nn.Linear(6, 2)), image(2, 3, 5))
     assert "has no elements" in reason_at(program, "a.weight", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "found"),
+    [
+        ("aten.reshape.default", lambda y: y.reshape(-1, 6), {1: 2}),
+        ("aten.flatten.using_ints", lambda y: y.flatten(0, 1), {1: 2}),
+        ("aten.flatten.using_ints", lambda y: y.flatten(1), {}),
+        ("aten.unflatten.int", lambda y: y.unflatten(1, (2, 2)), {3: 2}),
+        ("aten.view_as.default", lambda y: y.view_as(y.sin()), {2: 2}),
+    ],
+)
+def test_the_last_dimension_is_laid_out_anew(name: str, function: Any, found: dict[int, int]) -> None:
+    program = traced(Function(lambda m, x: function(m.a(x)), a=nn.Linear(5, 6)), image(2, 4, 5))
+    operator, call = call_of(program, name)
+    places = {dim: operator.laid_out_from(call, dim) for dim in range(len(call.shape))}
+    assert {dim: place[1] for dim, place in places.items() if place is not None} == found
+    assert {place[0] for place in places.values() if place is not None} <= {call["self"]}
+
+
+def test_of_another_value_a_view_asks_the_sizes_only() -> None:
+    program = traced(Function(lambda m, x: m.a(x).view_as(m.b(x)), a=nn.Linear(5, 6), b=nn.Linear(5, 6)), image(2, 5))
+    operator, call = call_of(program, "aten.view_as.default")
+    assert operator.asks_sizes(call, call["other"])
+    assert not operator.asks_sizes(call, call["self"])
+    program = traced(Function(lambda m, x: m.a(x).reshape(-1, 3, 2), a=nn.Linear(5, 6)), image(2, 5))
+    operator, call = call_of(program, "aten.reshape.default")
+    assert not operator.asks_sizes(call, call["self"])
+
+
+def test_which_changes_of_shape_depend_on_how_a_value_lies_in_memory() -> None:
+    strict = ("aten.view.default", "aten.as_strided.default", "aten.view.dtype")
+    assert all(lookup(name).needs_layout for name in strict)
+    assert not any(lookup(name).needs_layout for name in ("aten.reshape.default", "aten.flatten.using_ints"))
+
+
+def test_a_change_to_the_same_shape_gives_back_what_it_reads() -> None:
+    for shape, given_back in (((-1, 6), True), ((-1, 3, 2), False)):
+        program = traced(Function(lambda m, x, s=shape: m.a(x).reshape(s), a=nn.Linear(5, 6)), image(2, 5))
+        assert (identity_of(program, "aten.reshape.default") is not None) is given_back

@@ -19,9 +19,6 @@ from swdc.ops import calls
 from swdc.sparsity.planning.budgets import Budget, Costs
 
 CHANNELS, FILTERS, HEADS = "channels", "filters", "heads"
-_ATTENTION = "aten.scaled_dot_product_attention.default"
-_SOFTMAX = ("aten.softmax.int", "aten._softmax.default")
-_PRODUCTS = ("aten.matmul.default", "aten.bmm.default", "aten.einsum.default")
 
 
 @dataclass(frozen=True)
@@ -96,11 +93,11 @@ def head_groups(program: Program) -> set[str]:
     attention, or of the product of a softmax with another activation if the attention is written out.
     """
     found: set[int] = set()
-    for node, (_, call) in calls(program).items():
-        if call.operator == _ATTENTION:
+    for node, (operator, call) in calls(program).items():
+        if operator.attention == "whole":
             labels = program.coupling.nodes.get(node.name, ())
             found |= _groups_of(program, labels[:-2])
-        elif call.operator in _PRODUCTS and any(_is_softmax(value, program) for value in call.tensors()):
+        elif operator.attention == "product" and any(_is_softmax(value, program) for value in call.tensors()):
             found |= _groups_of_product(program, call)
     return {program.groups[number].name for number in found}
 
@@ -120,8 +117,9 @@ def _groups_of(program: Program, labels: Any) -> set[int]:
 
 def _is_softmax(value: Any, program: Program) -> bool:
     """Whether a value is the result of a softmax, or what dropout, a cast or a change of shape makes of it."""
+    known = calls(program)
     while isinstance(value, fx.Node):
-        if str(value.target) in _SOFTMAX:
+        if value in known and known[value][0].attention == "softmax":
             return True
         reads = [n for n in value.all_input_nodes if n.op != "get_attr"]
         if value.op == "placeholder" or len(reads) != 1 or len(value.all_input_nodes) != 1:

@@ -1,0 +1,110 @@
+"""The values of another tensor: in the same memory or in their own, in their type or in another."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from swdc.channels.dead import UNKNOWN, Dead, plain
+from swdc.channels.labels import Channels
+from swdc.ir.call import Call, Value
+from swdc.ops.base import Operator, register
+from swdc.ops.elementwise import Pointwise
+from swdc.ops.identity import FORMATS, Evaluation, Identity, alias_of, copy_of
+
+
+@register
+class Copy(Operator):
+    """The same values, it may be in another type."""
+
+    any_order = True
+    names: ClassVar[tuple[str, ...]] = tuple(
+        f"aten.{name}.default"
+        for name in (
+            "alias_copy detach_copy lift lift_fresh positive conj _conj conj_physical resolve_conj resolve_neg real"
+        ).split()
+    )
+    repeats = True
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Labels pass; another tensor only says which type is meant."""
+        channels.set(call, channels.labels(call["self"]))
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Integers drop what is behind the point."""
+        kind = channels.dtype(call.node)
+        channels.set_dead(call, [in_type(d, kind) for d in channels.dead(call["self"])])
+
+
+@register
+class Alias(Copy):
+    """The same memory under another name."""
+
+    names = ("aten.alias.default", "aten.detach.default")
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """It is."""
+        return alias_of(call["self"])
+
+
+@register
+class FreshCopy(Copy):
+    """A copy of a constant of the model."""
+
+    names = ("aten.lift_fresh_copy.default",)
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """It is one."""
+        return copy_of(call["self"])
+
+
+@register
+class Clone(Copy):
+    """A copy that may lie in memory in another way."""
+
+    names = ("aten.clone.default", "aten.contiguous.default")
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """It may lie as usual."""
+        return copy_of(call["self"]) if call["memory_format"] in FORMATS else None
+
+
+@register
+class Cast(Copy):
+    """A copy of a type and on a device that are given."""
+
+    names = (
+        "aten.to.dtype", "aten.to.dtype_layout", "aten.to.device", "aten.to.other", "aten._to_copy.default",
+        "aten.type_as.default",
+    )  # fmt: skip
+
+    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
+        """Type and device may be those that are there."""
+        here = call.arguments.get("device") is None or evaluation.devices == {torch.device(call["device"])}
+        if not (evaluation.has_traced_types and here and call.arguments.get("memory_format") in FORMATS):
+            return None
+        return copy_of(call["self"]) if call.arguments.get("copy", True) else alias_of(call["self"])
+
+
+@register
+class Overwriting(Pointwise):
+    """A tensor of the shape of the first, with the values of the second."""
+
+    names = ("aten.copy.default", "aten.fill.Scalar", "aten.fill.Tensor", "aten.zero.default")
+
+    def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
+        """What was there does not matter."""
+        value = call.arguments.get("value", 0.0)
+        written = dead[1] if len(dead) > 1 else float(value) if isinstance(value, int | float) else UNKNOWN
+        return in_type(written, dtypes[0])
+
+
+def in_type(dead: Dead, dtype: torch.dtype) -> Dead:
+    """Return dead values as they are after a cast; those that are unknown stay so."""
+    if dtype.is_floating_point or dtype.is_complex:
+        return dead
+    values = np.asarray(dead, dtype=np.float64)
+    cast = values != 0 if dtype == torch.bool else np.trunc(values)
+    return plain(np.where(np.isnan(values), UNKNOWN, cast))
