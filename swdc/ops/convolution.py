@@ -31,6 +31,8 @@ class Convolution(Layer):
 
     names = tuple(f"aten.conv{n}d.{overload}" for n in (1, 2, 3) for overload in ("default", "padding"))
     modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    carries: ClassVar[bool] = True
+    """Whether one constant channel can take over the others: all of them are read at the same positions."""
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple the input with the weight's second dimension, and the result with its first."""
@@ -41,7 +43,7 @@ class Convolution(Layer):
         dim = len(call.shape) - len(channels.sizes(weight)) + 1  # 1 with a batch, 0 without
         out = channels.channels(weight, 0)
         if groups == 1:
-            channels.contract(call, x, dim, weight, 1, folds=self.folds(call), carries=True)
+            channels.contract(call, x, dim, weight, 1, folds=self.folds(call), carries=self.carries)
         else:
             self._couple_groups(call, channels, dim, out)
         channels.bind(weight, 0, out, WRITES, call)

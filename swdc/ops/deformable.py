@@ -23,6 +23,7 @@ class DeformableConvolution(Convolution):
 
     names = ("torchvision.deform_conv2d.default",)
     modules = ()
+    carries = False  # each group of offsets reads its channels at positions of its own
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple as a convolution does; keep every group of offsets."""

@@ -12,6 +12,7 @@ from torchvision.ops import DeformConv2d
 import swdc
 from tests.support import (
     Function,
+    assert_same,
     assert_slims,
     certified,
     conv,
@@ -80,3 +81,24 @@ def test_channels_keep_their_order_beside_a_sum_of_free_sides() -> None:
     program = swdc.trace(randomise(network).eval(), image(2, 3, 6, 6), policy="free")
     assert len(program.groups) > 1
     certified(program)
+
+
+@pytest.mark.parametrize("offsets", [1, 2])
+def test_constants_that_it_reads_are_carried_by_none(offsets: int) -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(m.n(m.c(x)))
+        return m.d(m.r(y, m.o(x), torch.sigmoid(m.k(x))))
+
+    network = Function(
+        forward, c=conv(3, 8), n=nn.BatchNorm2d(8), o=conv(3, 18 * offsets), k=conv(3, 9 * offsets),
+        r=DeformConv2d(8, 6, 3, padding=1), d=conv(6, 2),
+    )  # fmt: skip
+    norm = randomise(network).eval().n
+    with torch.no_grad():
+        norm.weight[2:7] = 0
+        norm.bias[2:7] = torch.tensor([0.5, 0.3, 0.2, 0.7, -1.0])  # one is zero after the ReLU
+    program = swdc.trace(network, image(2, 3, 6, 6))
+    deployed = swdc.deploy(program)
+    assert deployed.get_parameter("c.weight").shape[0] == (7 if offsets == 1 else 8)
+    x = image(3, 3, 6, 6, seed=2)
+    assert_same(program(x), deployed(x))
