@@ -16,9 +16,9 @@ from torch.utils import _pytree as pytree
 
 from swdc.errors import TraceError
 from swdc.ir.sizes import Shape, simplify
+from swdc.ops.in_place import operator_of
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_CASTS = ("aten.to.dtype", "aten.to.dtype_layout", "aten.to.other", "aten._to_copy.default", "aten.type_as.default")
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def check_autocast(nodes: Iterable[fx.Node], device: str) -> None:
 
 def check_cast(target: Any, name: str, values: Iterable[Any], device: str) -> None:
     """Raise ``TraceError`` where autocast changes the dtype of an operator; ``values`` are what it reads and gives."""
-    if str(target) not in _CASTS and len({v.dtype for v in values if _floats(v, device)}) > 1:
+    if not operator_of(target).casts and len({v.dtype for v in values if _floats(v, device)}) > 1:
         raise TraceError(
             f"expected a model that computes in the dtype of its weights, but autocast changes that of {target} "
             f"({name}); switch it off in the model's forward: torch.autocast({device!r}, enabled=False)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,8 @@ from swdc.capture.contract import CannotCapture
 from swdc.capture.recorder import Run, Slot, Step
 from swdc.ir.sizes import Size
 from swdc.ir.tensors import tensors_of
+from swdc.ops.creation import product_of, size_of, sum_of
+from swdc.ops.splitting import item_of
 
 BATCH = "batch"
 """The symbol of the batch."""
@@ -79,10 +80,12 @@ class Joining:
             return
         for index, value in enumerate(values):
             if value is not None:
-                self.made[number, index] = self._node(operator.getitem, (node, index), {}, value, step)
+                self.made[number, index] = self._noted(item_of(node, index), value, step)
 
     def _node(self, target: Any, args: Any, kwargs: Any, value: Any, step: Step) -> fx.Node:
-        node = self.graph.call_function(target, args, kwargs)
+        return self._noted(self.graph.call_function(target, args, kwargs), value, step)
+
+    def _noted(self, node: fx.Node, value: Any, step: Step) -> fx.Node:
         node.meta.update(val=value, stack_trace=step.line, nn_module_stack={"": step.scope} if step.scope[1] else {})
         return node
 
@@ -140,11 +143,11 @@ class Joining:
         if (times, plus) not in self.batch:
             if (times, plus) == (1, 0):
                 first = next(node for node in self.inputs if getattr(node.meta.get("val"), "shape", ()))
-                node = self.graph.call_function(torch.ops.aten.sym_size.int, (first, 0))
+                node = size_of(first, 0)
             elif plus:
-                node = self.graph.call_function(operator.add, (self._number(times, 0), plus))
+                node = sum_of(self._number(times, 0), plus)
             else:
-                node = self.graph.call_function(operator.mul, (self._number(1, 0), times))
+                node = product_of(self._number(1, 0), times)
             node.meta["val"] = Value((), torch.int64)
             self.batch[times, plus] = node
         return self.batch[times, plus]

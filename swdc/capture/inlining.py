@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import fx
 
 from swdc.capture.captured import check_autocast
 from swdc.errors import TraceError
+from swdc.ops.splitting import is_item
 
 _GRADIENT = "wrap_with_set_grad_enabled"
 _AUTOCAST = "wrap_with_autocast"
@@ -61,7 +62,7 @@ class _Inlining:
     def _value(self, node: fx.Node, made: dict[fx.Node, Any]) -> Any:
         if isinstance(node.target, torch._ops.HigherOrderOperator):
             return self._wrapped(node, made)
-        source = made.get(node.args[0]) if node.target is operator.getitem else None  # type: ignore[arg-type]
+        source = made.get(node.args[0]) if is_item(node) else None  # type: ignore[arg-type]
         if isinstance(source, list | tuple):  # what a wrapped graph has returned
             return source[node.args[1]]  # type: ignore[index]
         return self.graph.node_copy(node, lambda n: made[n])
@@ -86,4 +87,4 @@ class _Inlining:
 
 
 def _attribute(module: fx.GraphModule, node: fx.Node) -> Any:
-    return operator.attrgetter(str(node.target))(module)
+    return attrgetter(str(node.target))(module)

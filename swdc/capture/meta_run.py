@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -15,23 +15,7 @@ from torch.utils import _pytree as pytree
 from swdc.capture.contract import CannotCapture
 from swdc.capture.meta_cache import Forms
 from swdc.capture.recorder import MOST_CALLS, Recorder, Run, Slot
-from swdc.capture.recurrent_shapes import results_of
-
-_POINTWISE = frozenset(
-    f"aten.{name}.default"
-    for name in "relu relu_ relu6 relu6_ hardtanh hardtanh_ silu silu_ gelu hardswish hardswish_ hardsigmoid "
-    "hardsigmoid_ sigmoid sigmoid_ tanh dropout dropout_".split()
-)
-"""Operators whose result has the form of what they read: there is no need to have torch find it out."""
-_FITS: dict[str, Callable[..., bool]] = {
-    "aten.linear.default": lambda x, weight, *_: x.dim() > 0 and x.shape[-1] == weight.shape[-1],
-    "aten.batch_norm.default": lambda x, *tensors: (
-        x.dim() > 1 and all(t is None or len(t) == x.shape[1] for t in tensors[:4])
-    ),
-    "aten.layer_norm.default": lambda x, shape, *_: list(x.shape[x.dim() - len(shape) :]) == list(shape),
-    "aten.group_norm.default": lambda x, groups, *_: x.dim() > 1 and x.shape[1] % groups == 0,
-}
-"""The same of operators that take inputs of some shapes only; the result of a linear layer has its own last size."""
+from swdc.ops.in_place import operator_of
 
 
 def run(model: nn.Module, inputs: Any, batch: int, forms: Forms, most: int = MOST_CALLS) -> Run:
@@ -103,12 +87,12 @@ class _OnShapes(Recorder):  # type: ignore[no-untyped-call]
         first = known[0] if known and isinstance(known[0], Slot) else None
         if func._schema.is_mutable and first is not None and first.kind == "constant":
             raise CannotCapture("the model overwrites a tensor that it does not own")
-        if first in self._laid_out and (func._schema.is_mutable or func is torch.ops.aten.as_strided.default):
+        if first in self._laid_out and (func._schema.is_mutable or operator_of(func).layout == "read"):
             raise CannotCapture("what the model computes depends on how a tensor lies in memory")
 
     def _is_passed_over(self, func: Any, known: list[Any], result: Any) -> bool:
         """Pass over copies into another layout: some models ask for them in large batches only."""
-        if func is not torch.ops.aten.contiguous.default:
+        if operator_of(func).layout != "given":
             return False
         self._know(result, known[0])
         self._laid_out.add(known[0])
@@ -133,15 +117,5 @@ class _OnShapes(Recorder):  # type: ignore[no-untyped-call]
 
     def _computed(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         with torch._C._DisablePythonDispatcher():  # what torch has in C++ takes it a fiftieth of the time
-            name = str(func)
-            if name in _POINTWISE and args[0].is_floating_point():
-                return args[0] if func._schema.is_mutable else torch.empty_like(args[0])
-            if name in _FITS and args[0].is_floating_point() and _FITS[name](*args):
-                linear = name == "aten.linear.default"
-                return (
-                    args[0].new_empty((*args[0].shape[:-1], *args[1].shape[:-1]))
-                    if linear
-                    else torch.empty_like(args[0])
-                )
-            empty = results_of(func, args)
+            empty = operator_of(func).empty_result(func, args)
             return self._forms.call(func, args, kwargs) if empty is None else empty

@@ -22,22 +22,10 @@ from swdc.ir.provenance import Facts
 from swdc.ir.tensors import tensors_of
 from swdc.ops import Leaf, lookup
 from swdc.ops.base import name_of
-from swdc.ops.in_place import Memory, overwrites, without_side_effects
+from swdc.ops.in_place import Memory, operator_of, overwrites, without_side_effects
 from swdc.ops.leaves import path_of
 
-_CHECKS = ("aten._assert_tensor_metadata.default", "aten._assert_scalar.default")
 _TENSOR_ARGUMENTS = ("weight", "bias", "running_mean", "running_var")
-
-_STEERING = (
-    "aten.item.default", "aten._local_scalar_dense.default", "aten.equal.default", "aten.allclose.default",
-    "aten.is_nonzero.default", "aten.nonzero.default", "aten.masked_select.default",
-)  # fmt: skip
-"""Operators whose result is a Python value, or of a size, that the user's code may branch on."""
-_INDIFFERENT_TO_STRIDES: dict[Any, Any] = {
-    torch.ops.aten.view.default: torch.ops.aten.reshape.default,
-    torch.ops.aten._unsafe_view.default: torch.ops.aten.reshape.default,
-}
-"""How a tensor lies in memory depends on the device and on the kernels chosen there, so a view may fail elsewhere."""
 
 
 class Raising:
@@ -83,7 +71,7 @@ class Raising:
         for node in self.captured.graph.nodes:
             if node.op in ("placeholder", "get_attr"):
                 self._place(node)
-            elif node.op == "call_function" and name_of(node.target) not in _CHECKS:
+            elif node.op == "call_function" and not operator_of(node.target).checks:
                 self.values[node] = self._call(node)
             elif node.op == "output":
                 self.graph.output(tuple(self._fetched(self._mapped(node.args[0]))))
@@ -125,7 +113,7 @@ class Raising:
 
     def _functional(self, node: fx.Node) -> tuple[Any, fx.Node | None]:
         """Return the operator without side effects that an in-place one stands for, and the input it overwrites."""
-        target = _INDIFFERENT_TO_STRIDES.get(node.target, node.target)
+        target = operator_of(node.target).anywhere(node.target)
         if not isinstance(target, torch._ops.OpOverload) or not target._schema.is_mutable:
             return target, None
         x = node.args[0]
@@ -248,7 +236,7 @@ class Raising:
 
     def _steers(self, node: fx.Node) -> bool:
         """Whether recorded code goes where the values of a node send it, so that its layers are not unused."""
-        return self.captured.by == RECORD and node.op == "call_function" and name_of(node.target) in _STEERING
+        return self.captured.by == RECORD and node.op == "call_function" and operator_of(node.target).steers
 
     def _batch(self) -> tuple[str | None, dict[Any, Any]]:
         """Return the symbol of the batch, and that symbol for each that stands for the same size.

@@ -18,6 +18,7 @@ from swdc.capture.recorder import Run, Slot, Step
 from swdc.capture.recurrent_shapes import results_of
 from swdc.ir.call import schema_names
 from swdc.ir.tensors import modes_kept
+from swdc.ops.in_place import operator_of
 
 _MODAL = {f: inspect.signature(f) for f in (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.batch_norm)}
 """Functions that become modules of a program, which train."""
@@ -140,15 +141,6 @@ _MODES = ("train", "training", "use_input_stats")
 """Arguments that say in which mode an operator is; leaf modules have one of their own."""
 
 
-_MODAL_OPERATORS = (
-    "aten.dropout.default",
-    "aten.dropout_.default",
-    "aten.feature_dropout.default",
-    "aten.batch_norm.default",
-)
-"""Operators that become leaf modules, which train."""
-
-
 def trains_alike(one: Run, other: Run, trained: Run) -> bool:
     """Whether a run in training did what two in evaluation tell of its batch, but for what leaf modules do, too."""
     return not any(map(_keeps_still, trained.steps)) and bears_witness(one, other, trained, _without_mode)
@@ -177,7 +169,7 @@ def _told(run: Run, torchs: set[str], training: bool) -> dict[str, list[Any]]:
 
 def _keeps_still(step: Step) -> bool:
     """Whether a dropout or a batch norm is in evaluation mode where the model trains."""
-    if str(step.target) not in _MODAL_OPERATORS:
+    if not operator_of(step.target).trains:
         return False
     bound = dict(zip((name for name, _ in schema_names(step.target)), step.args, strict=False)) | step.kwargs
     return bound.get("p") != 0 and any(bound.get(mode) is False for mode in _MODES)

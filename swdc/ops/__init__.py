@@ -3,7 +3,8 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from swdc.ops.base import Cost, Leaf, Operator, calls, leaf_of, lookup, register, shapes_of
+from swdc.ops.base import Leaf, Operator, calls, leaf_of, lookup, register, shapes_of
+from swdc.ops.work import Cost
 
 for _family in iter_modules(__path__):
     import_module(f"{__name__}.{_family.name}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +13,8 @@ from swdc.channels.dead import UNKNOWN, Dead, product
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import STATISTIC
-from swdc.ops.base import Leaf, Operator, freeze_call, register
+from swdc.ops.base import Leaf, Operator, freeze_call, name_of, register
+from swdc.ops.dispatched import like_input
 from swdc.ops.elementwise import Pointwise
 from swdc.ops.identity import Evaluation, Identity, alias_of
 from swdc.ops.leaves import adopt, bare, refs
@@ -27,6 +28,8 @@ class Dropout(Leaf):
     names = ("aten.dropout.default", "aten.feature_dropout.default")
     modules = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
     repeats = True
+    trains = True
+    timed_as = ""
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Channels pass through."""
@@ -35,6 +38,10 @@ class Dropout(Leaf):
     def fold(self, call: Call, channels: Channels) -> None:
         """Only zero is a constant under dropout."""
         channels.set_dead(call, [zero_only(d) for d in channels.dead(call["input"])])
+
+    def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
+        """Elements are dropped in place of others; where channels are, torch is asked."""
+        return like_input(target, args) if name_of(target) in (self.names[0], "aten.dropout_.default") else None
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """In evaluation nothing is dropped."""
@@ -65,6 +72,8 @@ class AlphaDropout(Operator):
     """Dropout that keeps mean and variance: nothing in evaluation, no constant in training."""
 
     names = ("aten.alpha_dropout.default", "aten.feature_alpha_dropout.default")
+    timed_as = ""
+    unmeasured = ("feature_alpha_dropout",)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Channels pass through."""
@@ -165,6 +174,8 @@ class LogSoftmax(Operator):
 
     names: ClassVar[tuple[str, ...]] = ("aten.log_softmax.int", "aten._log_softmax.default")
     repeats = True
+    timed_as = "Softmax"
+    unmeasured = ("_log_softmax",)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Freeze what the sum runs over."""

@@ -14,6 +14,7 @@ from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import Ids
 from swdc.ir.options import HEAD_DIM, HEADS
 from swdc.ops.base import Operator, register
+from swdc.ops.work import Quotient, ShapeOf, Use
 
 
 @register
@@ -27,6 +28,7 @@ class Attention(Operator):
     names = ("aten.scaled_dot_product_attention.default",)
     attention = "whole"
     repeats = True
+    layout = "chosen"
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple heads, and the head_dim of queries and keys; positions hold no channels."""
@@ -96,6 +98,18 @@ class Attention(Operator):
         if call["scale"] is not None or mask is None or mask.all():
             return {}
         return {"scale": 1 / sqrt(len(mask))}
+
+    def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
+        """Scores, their softmax, and means of the values."""
+        query, key, value = call["query"], call["key"], call["value"]
+        rank = len(shape_of(query))
+        leading = tuple((query, d) for d in range(rank - 2))
+        rows, inner, columns, out = (query, rank - 2), (query, rank - 1), (key, rank - 2), (value, rank - 1)
+        return (
+            Use("MatMul", (), (Quotient(leading), Quotient((rows,)), Quotient((inner,)), Quotient((columns,)))),
+            Use("Softmax", (), (Quotient((*leading, rows, columns)),)),
+            Use("MatMul", (), (Quotient(leading), Quotient((rows,)), Quotient((columns,)), Quotient((out,)))),
+        )
 
 
 def _channels(channels: Channels, value: Value, dim: int) -> Ids | None:

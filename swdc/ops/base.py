@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,32 +16,16 @@ from swdc.ir.distributed import plain_class
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.ir.sizes import evaluate
+from swdc.ops.dispatched import Dispatched
 from swdc.ops.identity import Evaluation, Identity
-
-ShapeOf = Callable[[Value], tuple[int, ...]]
-"""Gives the concrete shape of a value for one sample."""
+from swdc.ops.work import ShapeOf, Work
 
 Tensors = Mapping[str, torch.Tensor]
 Affine = tuple[torch.Tensor, torch.Tensor]
 """An affine map y = scale x + shift of channels: scale and shift in float64, one of each for each channel."""
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Operations of one call for one sample, as a monomial: a coefficient times the sizes of channel dimensions.
-
-    ``dims`` names these dimensions by value and index. The coefficient is given by each convention: ``paper`` and
-    ``reference`` count as section 4.5 of Tessier et al. 2022 does, with the positions that the layer reads or writes;
-    ``macs`` counts multiply-adds.
-    """
-
-    dims: tuple[tuple[Value, int], ...]
-    paper: int
-    reference: int
-    macs: int
-
-
-class Operator:
+class Operator(Dispatched, Work):
     """What the compiler knows of an operator. Subclass, set ``names``, and pass the class to ``register``.
 
     The base class is an operator that it knows nothing of: what goes in and what comes out is frozen.
@@ -81,10 +65,6 @@ class Operator:
     def orderless(self, call: Call) -> bool:
         """Whether this call takes channels in any order; as ``any_order`` says, unless said."""
         return self.any_order
-
-    def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
-        """Return the operations of a call; none unless said."""
-        return ()
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """Return what a call gives back unchanged in evaluation; ``None``, unless said, because it computes something.
@@ -184,6 +164,7 @@ def register(cls: type[Operator]) -> type[Operator]:
     return cls
 
 
+@cache
 def name_of(target: Any) -> str:
     """Return the name of a node's target in the table: ``aten.relu.default``, ``operator.getitem``."""
     if isinstance(target, torch._ops.OpOverload):
@@ -205,6 +186,11 @@ def target_of(name: str) -> Any:
 def lookup(name: str) -> Operator:
     """Return what is known of an operator by its name."""
     return OPERATORS.operators.get(name, _UNKNOWN)
+
+
+def family_of(name: str) -> str:
+    """Return how reports call an operator."""
+    return lookup(name).family or name.split(".")[1]
 
 
 def leaf_of(module: nn.Module) -> Leaf:

@@ -8,7 +8,8 @@ from swdc.channels.dead import UNKNOWN, affine
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES
-from swdc.ops.base import Cost, Operator, ShapeOf, register
+from swdc.ops.base import Operator, register
+from swdc.ops.work import Cost, ShapeOf
 
 
 @register

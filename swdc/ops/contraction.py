@@ -7,6 +7,7 @@ a letter that the result lacks is summed over, and a dead channel along it must 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +18,8 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import READS, WRITES, Ids
 from swdc.ir.options import HEAD_DIM, HEADS
-from swdc.ops.base import Cost, Operator, ShapeOf, register
+from swdc.ops.base import Operator, register
+from swdc.ops.work import Cost, Quotient, ShapeOf, Use, elements
 
 Term = tuple[Value, Sequence[int]]
 """An operand, and for each of its dimensions the number of its letter."""
@@ -133,6 +135,24 @@ class BatchedMatmul(Matmul):
 
     names = ("aten.matmul.default", "aten.bmm.default")
     attention = "product"
+
+    def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
+        """Matrices, rows, what is summed over, and columns; a factor that is a parameter makes a dense layer."""
+        if not all(isinstance(value, fx.Node) for value in call.tensors()):
+            return super().lower(call, shape_of)
+        one, other = call.tensors()
+        return (_matrices(one, other, shape_of),)
+
+
+def _matrices(one: Value, other: Value, shape_of: ShapeOf) -> Use:
+    """Return a product of matrices; leading dimensions are those of the larger operand."""
+    last, before = len(shape_of(one)) - 1, len(shape_of(other)) - 2
+    if last < 1 or before < 0:
+        return elements("Add", max((one, other), key=lambda value: prod(shape_of(value))), shape_of)
+    leading = max((one, last - 1), (other, before), key=lambda pair: prod(shape_of(pair[0])[: pair[1]]))
+    batch = Quotient(tuple((leading[0], d) for d in range(leading[1])))
+    sizes = ((one, last - 1),), ((one, last),), ((other, before + 1),)
+    return Use("MatMul", (), (batch, *map(Quotient, sizes)))
 
 
 @register

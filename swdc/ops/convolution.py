@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, ClassVar
 
@@ -16,9 +16,10 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import READS, WRITES, Ids
-from swdc.ops.base import Cost, ShapeOf, freeze_call, register, target_of
+from swdc.ops.base import freeze_call, register, target_of
 from swdc.ops.layers import Layer
 from swdc.ops.leaves import adopt, bare, refs
+from swdc.ops.work import Cost, Options, Quotient, ShapeOf, Use
 
 
 @register
@@ -31,6 +32,7 @@ class Convolution(Layer):
 
     names = tuple(f"aten.conv{n}d.{overload}" for n in (1, 2, 3) for overload in ("default", "padding"))
     modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    family: ClassVar[str] = "convolution"
     carries: ClassVar[bool] = True
     """Whether one constant channel can take over the others: all of them are read at the same positions."""
 
@@ -89,6 +91,16 @@ class Convolution(Layer):
         shapes = (shape_of(value) for value in (call["input"], call.node))
         read, written = (prod(shape) // shape[-rank - 1] for shape in shapes)  # all but the channels: batch too
         return (Cost(((weight, 0), (weight, 1)), kernel * read, kernel * written, kernel * written),)
+
+    def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
+        """Groups, channels that each reads, and that it writes; of a depthwise convolution the channels alone."""
+        x, weight = call["input"], call["weight"]
+        options, channels = geometry(call, shape_of)
+        written, read, whole = (weight, 0), (weight, 1), (x, channels)
+        if shape_of(weight)[1] == 1 and shape_of(weight)[0] == shape_of(x)[channels] > 1:
+            return (Use("DepthwiseConv", options, (Quotient((written,)),)),)
+        groups = Quotient((whole,), (read,))
+        return (Use("Conv", options, (groups, Quotient((read,)), Quotient((written, read), (whole,)))),)
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return a ``torch.nn.ConvNd``."""
@@ -174,3 +186,29 @@ def each(option: Any, rank: int) -> Any:
         return option
     values = tuple(option) if isinstance(option, list | tuple) else (option,)
     return values * rank if len(values) == 1 else values
+
+
+def geometry(call: Call, shape_of: ShapeOf) -> tuple[Options, int]:
+    """Return the options of a convolution as ONNX has them, and the dimension of the channels that it reads."""
+    shape, weight = shape_of(call["input"]), shape_of(call["weight"])
+    rank, kernel = len(weight) - 2, weight[2:]
+    strides, dilations = each(call["stride"], rank), each(call["dilation"], rank)
+    around = _around(each(call["padding"], rank), kernel, dilations)
+    options = windows(shape, kernel, strides, around)
+    return (*options, ("dilations", tuple(dilations))), len(shape) - rank - 1
+
+
+def windows(shape: Sequence[int], kernel: Sequence[int], strides: Sequence[int], around: Sequence[int]) -> Options:
+    """Return the options of windows over the last dimensions of a shape, padded before and behind each of them."""
+    rank = len(kernel)
+    batch, size = prod(shape[: len(shape) - rank - 1]), tuple(shape[-rank:])
+    placed = ("kernel", tuple(kernel)), ("strides", tuple(strides)), ("pads", tuple(around))
+    return (("batch", batch), ("size", size), *placed)
+
+
+def _around(padding: Any, kernel: Sequence[int], dilations: Sequence[int]) -> tuple[int, ...]:
+    """Return what is padded before every dimension, then behind every dimension, as ONNX has it."""
+    if padding == "same":
+        sums = [dilation * (size - 1) for size, dilation in zip(kernel, dilations, strict=True)]
+        return (*(total // 2 for total in sums), *(total - total // 2 for total in sums))
+    return (0,) * (2 * len(kernel)) if padding == "valid" else (*padding, *padding)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import fx
 
 from swdc.channels.dead import UNKNOWN, Dead, plain
 from swdc.channels.labels import Channels
@@ -38,8 +40,18 @@ class Copy(Operator):
         channels.set_dead(call, [in_type(d, kind) for d in channels.dead(call["self"])])
 
 
+class _Same(Copy):
+    """The same values, all of them and in their type."""
+
+    timed_as = ""
+
+    def taken(self, target: Any, args: Sequence[Any]) -> tuple[int, torch.Tensor | None] | None:
+        """Everything is taken."""
+        return 0, None
+
+
 @register
-class Alias(Copy):
+class Alias(_Same):
     """The same memory under another name."""
 
     names = ("aten.alias.default", "aten.detach.default")
@@ -54,6 +66,7 @@ class FreshCopy(Copy):
     """A copy of a constant of the model."""
 
     names = ("aten.lift_fresh_copy.default",)
+    timed_as = ""
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """It is one."""
@@ -61,14 +74,22 @@ class FreshCopy(Copy):
 
 
 @register
-class Clone(Copy):
+class Clone(_Same):
     """A copy that may lie in memory in another way."""
 
-    names = ("aten.clone.default", "aten.contiguous.default")
+    names: ClassVar[tuple[str, ...]] = ("aten.clone.default",)
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """It may lie as usual."""
         return copy_of(call["self"]) if call["memory_format"] in FORMATS else None
+
+
+@register
+class Contiguous(Clone):
+    """A copy that lies in memory in a way that is given, unless the input does."""
+
+    names = ("aten.contiguous.default",)
+    layout = "given"
 
 
 @register
@@ -79,6 +100,9 @@ class Cast(Copy):
         "aten.to.dtype", "aten.to.dtype_layout", "aten.to.device", "aten.to.other", "aten._to_copy.default",
         "aten.type_as.default",
     )  # fmt: skip
+    casts = True
+    timed_as = ""
+    unmeasured = ("type_as",)
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """Type and device may be those that are there."""
@@ -99,6 +123,11 @@ class Overwriting(Pointwise):
         value = call.arguments.get("value", 0.0)
         written = dead[1] if len(dead) > 1 else float(value) if isinstance(value, int | float) else UNKNOWN
         return in_type(written, dtypes[0])
+
+
+def contiguous_copy(value: fx.Node) -> fx.Node:
+    """Return a new node of the same graph, with the values of ``value`` in the usual layout."""
+    return value.graph.call_function(torch.ops.aten.clone.default, (value,), {"memory_format": torch.contiguous_format})
 
 
 def in_type(dead: Dead, dtype: torch.dtype) -> Dead:

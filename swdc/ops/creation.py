@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import operator
+from typing import Any, ClassVar
 
+import torch
 from torch import fx
 
 from swdc.channels.dead import UNKNOWN
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref
-from swdc.ops.base import Operator, register
+from swdc.ops.base import OPERATORS, Operator, lookup, name_of, register
 from swdc.ops.positions import each_result
 
 _FILLED = (
@@ -62,7 +64,7 @@ _POSITIONS = (
     "sym_numel.default sym_stride.int sym_stride.default sym_storage_offset.default"
 )
 _PYTHON = (
-    "add sub mul floordiv truediv neg pos mod pow eq ne lt le gt ge and_ or_ xor not_ inv invert lshift rshift abs "
+    "truediv pos eq ne lt le gt ge and_ or_ xor not_ inv invert lshift rshift abs "
     "index min max round floor ceil trunc sym_min sym_max sym_not sym_ite sym_sum sym_float sym_int sym_sqrt "
     "_sym_sqrt is_ is_not"
 )
@@ -72,7 +74,7 @@ _PYTHON = (
 class Positions(Operator):
     """Index arithmetic and random draws: what they look at is fixed, and the result holds no channels."""
 
-    names = (
+    names: ClassVar[tuple[str, ...]] = (
         *(f"aten.{name}" for name in _POSITIONS.split()),
         *(f"operator.{name}" for name in _PYTHON.split()),
     )
@@ -87,6 +89,13 @@ class Positions(Operator):
         channels.set(call, each_result(call, [None] * rank_of(call)))
 
 
+@register
+class Arithmetic(Positions):
+    """Sums, products and their like, of sizes: exporters put these anywhere."""
+
+    names = tuple(f"operator.{name}" for name in "add sub mul floordiv mod neg pow".split())
+
+
 def rank_of(call: Call) -> int:
     """Return the number of dimensions of a call's result, or of each of its results."""
     shape: Any = call.shape or ()
@@ -98,6 +107,7 @@ class Size(Operator):
     """The size of a dimension, asked for at run time: that of the slim value is the one that is meant."""
 
     names = ("aten.sym_size.int", "aten.sym_size.default")
+    timed_as = ""
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Nothing is read but the size of positions: that of a dimension with channels is a literal."""
@@ -106,3 +116,39 @@ class Size(Operator):
     def asks_sizes(self, call: Call, value: fx.Node) -> bool:
         """It does."""
         return True
+
+
+def size_of(value: fx.Node, dim: int) -> fx.Node:
+    """Return a new node of the same graph that asks for the size of a dimension of ``value``."""
+    return value.graph.call_function(torch.ops.aten.sym_size.int, (value, dim))
+
+
+def sum_of(number: fx.Node, other: int) -> fx.Node:
+    """Return a new node of the same graph with a number added."""
+    return number.graph.call_function(operator.add, (number, other))
+
+
+def product_of(number: fx.Node, other: int) -> fx.Node:
+    """Return a new node of the same graph with a number multiplied."""
+    return number.graph.call_function(operator.mul, (number, other))
+
+
+def asked_size(node: fx.Node) -> tuple[fx.Node, int] | None:
+    """Return the value, and its dimension, whose size a node asks for; ``None`` where it does something else."""
+    if node.target is not torch.ops.aten.sym_size.int:
+        return None
+    value, dim = node.args
+    assert isinstance(value, fx.Node)
+    assert isinstance(dim, int)
+    return value, dim
+
+
+def computes_sizes(node: fx.Node) -> bool:
+    """Whether a node asks for a size, or computes with sizes."""
+    return node.op == "call_function" and isinstance(lookup(name_of(node.target)), Size | Arithmetic)
+
+
+def function_of(name: str) -> Any:
+    """Return the function of Python's ``operator`` module that a name of the table stands for; ``None`` if none."""
+    module, _, function = name.partition(".")
+    return getattr(operator, function, None) if module == "operator" and name in OPERATORS.operators else None

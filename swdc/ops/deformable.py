@@ -12,6 +12,7 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops.base import register
 from swdc.ops.convolution import Convolution, grouped
+from swdc.ops.work import ShapeOf, Use, Work
 
 
 @register
@@ -23,6 +24,7 @@ class DeformableConvolution(Convolution):
 
     names = ("torchvision.deform_conv2d.default",)
     modules = ()
+    family = "deform_conv2d"
     carries = False  # each group of offsets reads its channels at positions of its own
 
     def couple(self, call: Call, channels: Channels) -> None:
@@ -44,6 +46,10 @@ class DeformableConvolution(Convolution):
     def orderless(self, call: Call) -> bool:
         """Each group of offsets has channels of its own."""
         return False
+
+    def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
+        """A dense layer at every position that it writes."""
+        return Work.lower(self, call, shape_of)
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """No module of torch.nn computes it."""

@@ -6,6 +6,7 @@ operator itself on the dead values of its operands, in float64: relu(0) = 0, sig
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,8 +17,10 @@ from swdc.channels.dead import UNKNOWN, Dead, plain
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Value
 from swdc.ir.groups import Bools, Ids
-from swdc.ops.base import Operator, lookup, register, target_of
+from swdc.ops.base import Operator, lookup, name_of, register, target_of
+from swdc.ops.dispatched import like_input
 from swdc.ops.identity import Evaluation, Identity, copy_of
+from swdc.ops.work import ShapeOf, Use, kind_of, largest
 
 
 def couple_broadcast(call: Call, channels: Channels, operands: list[Value], skip: int | None = None) -> list[Any]:
@@ -78,6 +81,17 @@ _OTHERS = """
     xlogy.Scalar_Other xlogy.Scalar_Self special_xlogy.default special_xlog1py.default
 """.split()
 
+_ABSORBED = frozenset("add relu relu6 hardtanh clamp clamp_min sigmoid tanh leaky_relu hardsigmoid".split())
+"""What onnxruntime computes within the convolution or dense layer before it."""
+_COSTLY = frozenset("sigmoid silu gelu tanh mish elu selu celu softplus hardswish exp erf log log_sigmoid".split())
+"""What takes an exponential or a logarithm of each element."""
+_EVERYDAY = frozenset(
+    f"aten.{name}{mark}.default"
+    for name in "relu relu6 hardtanh silu gelu hardswish hardsigmoid sigmoid tanh".split()
+    for mark in ("", "_")
+)
+"""Activations that networks call so often that asking torch for the form of their results would take a while."""
+
 
 @register
 class Pointwise(Operator):
@@ -121,6 +135,18 @@ class Pointwise(Operator):
         for tensor in given:
             values = torch.where(tensor.isnan(), torch.nan, values)
         return float(values) if values.dim() == 0 else values.numpy()
+
+    def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
+        """An activation gives what has the form of its input."""
+        return like_input(target, args) if name_of(target) in _EVERYDAY else None
+
+    def is_absorbed(self, call: Call) -> bool:
+        """Sums are, and activations that onnxruntime fuses."""
+        return kind_of(call) in _ABSORBED
+
+    def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
+        """What takes an exponential or a logarithm costs as much as a sigmoid."""
+        return largest("Sigmoid" if kind_of(call) in _COSTLY else self.timed_as, call, shape_of)
 
 
 def freeze_infinite(call: Call, channels: Channels, labels: Ids | None, dead: Dead) -> Dead:

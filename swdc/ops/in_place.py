@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
 from torch import fx
 
-from swdc.ops.base import lookup, name_of
+from swdc.ops.base import Operator, lookup, name_of
 
 _RETURN_THEIR_INPUT = (
     "aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default",
@@ -27,6 +28,18 @@ def without_side_effects(target: Any) -> Any:
         if found[1:] == wanted[1:] and found[0][1] == "Tensor":
             return candidate
     return None
+
+
+def operator_of(target: Any) -> Operator:
+    """Return what is known of a node's target; one that works in place is known as its twin."""
+    return lookup(_functional_name(target))
+
+
+@cache
+def _functional_name(target: Any) -> str:
+    mutable = isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
+    twin = without_side_effects(target) if mutable else None
+    return name_of(target if twin is None else twin)
 
 
 def overwrites(node: fx.Node) -> bool:

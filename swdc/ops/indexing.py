@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ class Select(Operator):
     """One index of a dimension: that dimension disappears, and the channel that is named stays."""
 
     names = ("aten.select.int", "aten.select_copy.int")
+    timed_as = ""
+    unmeasured = ("select_copy",)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Freeze the one channel that is read by its number."""
@@ -94,12 +97,25 @@ class IndexSelect(Operator):
         """Picking rows changes no constant."""
         channels.set_dead(call, channels.dead(call["self"]))
 
+    def taken(self, target: Any, args: Sequence[Any]) -> tuple[int, torch.Tensor | None] | None:
+        """The indices say."""
+        return args[1], args[2]
+
 
 @register
 class Index(Operator):
     """Advanced indexing by any number of index tensors and masks."""
 
     names = ("aten.index.Tensor", "aten._unsafe_index.Tensor")
+    finds = True
+    timed_as = "Transpose"
+    unmeasured = ("_unsafe_index",)
+
+    def found_nowhere(self, args: Sequence[Any]) -> list[Any]:
+        """Masks are true nowhere; indices that are no masks stay as they are."""
+        x, indices, *rest = args
+        none = [i if i is None or i.dtype != torch.bool else torch.zeros_like(i) for i in indices]
+        return [x, none, *rest]
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Channels along the dimensions that are not indexed pass."""
@@ -158,6 +174,8 @@ class Gather(Operator):
     """Values picked along one dimension by an index for each place of the result."""
 
     names = ("aten.gather.default", "aten.take_along_dim.default")
+    timed_as = "Transpose"
+    unmeasured = ("take_along_dim",)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple values and indices along the other dimensions."""

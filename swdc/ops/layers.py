@@ -20,6 +20,7 @@ from swdc.ops.base import Affine, Leaf, Tensors
 class Layer(Leaf):
     """A layer with a weight and, it may be, a bias: a convolution, a transposed one, or a dense layer."""
 
+    absorbs = True
     inputs_first: ClassVar[bool] = False
     """Whether the first dimension of the weight is of the channels that are read, not of those that are written."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +12,10 @@ from swdc.channels.dead import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES
-from swdc.ops.base import Cost, ShapeOf, register
+from swdc.ops.base import register
 from swdc.ops.layers import Layer
 from swdc.ops.leaves import adopt, bare, refs
+from swdc.ops.work import Cost, ShapeOf
 
 
 @register
@@ -47,6 +48,13 @@ class Linear(Layer):
     def channels_along(self, call: Call, weight: torch.Tensor) -> int | None:
         """The last one."""
         return len(call.shape) - 1
+
+    def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
+        """The last size is that of the outputs."""
+        x, weight = args[:2]
+        if not (x.is_floating_point() and x.dim() > 0 and x.shape[-1] == weight.shape[-1]):
+            return None
+        return x.new_empty((*x.shape[:-1], *weight.shape[:-1]))
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """f_in x f_out + f_out, at every position that the layer is applied to."""

@@ -80,6 +80,8 @@ class Cat(Concatenation):
     """Concatenation that gives back a single tensor as it is."""
 
     names = ("aten.cat.default", "aten.concat.default")
+    timed_as = "Transpose"
+    unmeasured = ("concat",)
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """There may be one tensor only."""
@@ -113,6 +115,7 @@ class Stack(Operator):
     """Stacking along a new dimension, which holds no channels; along the others the inputs go together."""
 
     names = ("aten.stack.default",)
+    timed_as = "Transpose"
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple the inputs dimension by dimension."""
@@ -170,6 +173,8 @@ class Flip(_Movement):
     """The indices of some dimensions in reverse order."""
 
     names = ("aten.flip.default", "aten.fliplr.default", "aten.flipud.default")
+    timed_as = "Transpose"
+    unmeasured = ("fliplr", "flipud")
 
     def move(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
         """Reverse them."""
@@ -199,6 +204,7 @@ class Roll(_Movement):
     """A cyclic shift: what leaves at one end comes back at the other."""
 
     names = ("aten.roll.default",)
+    timed_as = "Transpose"
 
     def _shifts(self, call: Call, rank: int) -> Iterator[tuple[int, Any]]:
         return ((d % rank, shift) for d, shift in zip(call["dims"], call["shifts"], strict=True))

@@ -6,7 +6,7 @@ normalised by the statistic over all original ones (``swdc.ops.statistics``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +19,8 @@ from swdc.ir.call import Call
 from swdc.ir.groups import WRITES, Ids
 from swdc.ops import statistics
 from swdc.ops.activation import zero_only
-from swdc.ops.base import Leaf, register
+from swdc.ops.base import Leaf, Operator, register
+from swdc.ops.dispatched import like_input
 from swdc.ops.leaves import adopt, bare, refs
 from swdc.ops.norms_per_channel import gained
 from swdc.ops.reduction import needs_zero
@@ -35,6 +36,7 @@ class _TrailingNorm(Leaf):
     exact: ClassVar[str]
     """The norm that keeps its divisor."""
     repeats = True
+    timed_as = "LayerNormalization"
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Gain and shift go with the channels that are normalised; a dead one has to be zero."""
@@ -71,6 +73,11 @@ class LayerNorm(_TrailingNorm):
         gains = [UNKNOWN] * (rank - first) if weight is None else channels.dead(weight)
         shifts = [0.0] * (rank - first) if bias is None else channels.dead(bias)
         channels.set_dead(call, [*before, *map(affine, gains, shifts)])
+
+    def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
+        """What is normalised has the form of its input, if the sizes agree."""
+        x, shape = args[0], list(args[1])
+        return like_input(target, args) if list(x.shape[x.dim() - len(shape) :]) == shape else None
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return a ``torch.nn.LayerNorm``."""
@@ -168,6 +175,7 @@ class GroupNorm(Leaf):
 
     names: ClassVar[tuple[str, ...]] = ("aten.group_norm.default",)
     modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.GroupNorm,)
+    timed_as = "LayerNormalization"
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Gain and shift go with the channels; in a group that stays, a dead channel has to be zero."""
@@ -194,6 +202,11 @@ class GroupNorm(Leaf):
         dead = zero_only(channels.dead(call["input"])[1]) if whole else UNKNOWN
         dead = gained(call, channels, dead)
         channels.set_dead(call, [dead if d == 1 else UNKNOWN for d in range(len(call.shape))])
+
+    def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
+        """What is normalised has the form of its input, if its channels fall into groups."""
+        x, groups = args[:2]
+        return like_input(target, args) if x.dim() > 1 and x.shape[1] % groups == 0 else None
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """Groups that go lower their number; channels that go from every group stay in the divisor."""
@@ -240,6 +253,14 @@ class ExactGroupNorm(GroupNorm):
     def relax(self, call: Call) -> dict[str, Any]:
         """Return the norm over what is left."""
         return {"operator": GroupNorm.names[0]}
+
+
+@register
+class NativeNorm(Operator):
+    """Norms with the statistics that they took, which no module of torch.nn calls: nothing is known of channels."""
+
+    names = ("aten.native_layer_norm.default", "aten.native_group_norm.default")
+    timed_as = "LayerNormalization"
 
 
 def _first_normalised(call: Call) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,10 +15,14 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref
 from swdc.ir.groups import STATISTIC, WRITES, Ids
 from swdc.ops import statistics
-from swdc.ops.base import Affine, Cost, Leaf, ShapeOf, Tensors, register
+from swdc.ops.base import Affine, Leaf, Operator, Tensors, register
+from swdc.ops.dispatched import like_input
 from swdc.ops.identity import Evaluation, Identity, copy_of
 from swdc.ops.leaves import adopt, bare, refs
+from swdc.ops.work import Cost, ShapeOf
 
+_FOLDED = "linear"
+"""Batch norms have no multiply-adds of their own: the optimizer of a file folds them into the layer before."""
 EXACT_BATCH_NORM = "swdc.batch_norm"
 _ROLES = {"weight": WRITES, "bias": WRITES, "running_mean": STATISTIC, "running_var": STATISTIC}
 _ROUNDING = 1e-12
@@ -69,6 +73,8 @@ class BatchNorm(_ChannelNorm):
     any_order = True
     names: ClassVar[tuple[str, ...]] = ("aten.batch_norm.default",)
     modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    trains = True
+    family = _FOLDED
 
     def own_statistics(self, call: Call) -> bool:
         """Whether a channel is normalised by what is read now, rather than by what was seen in training."""
@@ -82,6 +88,16 @@ class BatchNorm(_ChannelNorm):
         labels: Ids | None = channels.labels(x)[dim]
         channels.absorb(call, labels, channels.dead(x)[dim], folds=False)
         return labels
+
+    def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
+        """What is normalised has the form of its input, if there is a statistic for each channel."""
+        x, *tensors = args[:5]
+        fits = x.dim() > 1 and all(t is None or len(t) == x.shape[1] for t in tensors)
+        return like_input(target, args) if fits else None
+
+    def is_absorbed(self, call: Call) -> bool:
+        """It is folded into a convolution."""
+        return True
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """Statistics over what is left keep the original divisor."""
@@ -188,6 +204,7 @@ class InstanceNorm(_ChannelNorm):
 
     names = ("aten.instance_norm.default",)
     modules = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+    timed_as = "LayerNormalization"
 
     def own_statistics(self, call: Call) -> bool:
         """Whether a channel is normalised by what is read now, rather than by what was seen in training."""
@@ -210,3 +227,14 @@ class InstanceNorm(_ChannelNorm):
         return "aten.instance_norm.default", {
             **refs(module, path, "weight", "bias"), "running_mean": None, "running_var": None, **options
         }  # fmt: skip
+
+
+@register
+class NativeBatchNorm(Operator):
+    """Batch norms as the exporter of torch writes them: no program has them, but the nodes of files name them."""
+
+    names = (
+        "aten.native_batch_norm.default", "aten._native_batch_norm_legit_no_training.default",
+        "aten._batch_norm_no_update.default",
+    )  # fmt: skip
+    family = _FOLDED

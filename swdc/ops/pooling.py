@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import ClassVar
 
 from swdc.channels.dead import UNKNOWN
@@ -9,9 +11,10 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops.activation import zero_only
 from swdc.ops.base import Operator, register
-from swdc.ops.convolution import is_padded, spatial_rank
+from swdc.ops.convolution import each, is_padded, spatial_rank, windows
 from swdc.ops.elementwise import couple_broadcast
 from swdc.ops.identity import Evaluation, Identity, copy_of
+from swdc.ops.work import Quotient, ShapeOf, Use
 
 
 class OverPositions(Operator):
@@ -45,9 +48,42 @@ class AdaptiveAverage(OverPositions):
         """An average to the same size is one of single elements."""
         return copy_of(call["self"])
 
+    def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
+        """The mean of a whole image, or averages of windows that lie side by side."""
+        if spatial_rank(call) != 2:
+            return super().lower(call, shape_of)
+        shape, made = shape_of(call["self"]), shape_of(call.node)
+        steps = tuple(max(1, size // out) for size, out in zip(shape[-2:], made[-2:], strict=True))
+        if steps == shape[-2:]:
+            options = ("batch", prod(shape[:-3])), ("size", shape[-2:])
+            return (Use("GlobalAveragePool", options, (Quotient(((call["self"], len(shape) - 3),)),)),)
+        return (_pool("AveragePool", call, shape_of, steps, steps, (0, 0)),)
+
+
+class _Windows(OverPositions):
+    """Averages or maxima of windows of a size that is given."""
+
+    pool: ClassVar[str] = "MaxPool"
+    """The operator of ONNX that computes it."""
+
+    def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
+        """A pool over two dimensions; others cost what they read."""
+        if spatial_rank(call) != 2:
+            return super().lower(call, shape_of)
+        kernel, padding = each(call["kernel_size"], 2), each(call["padding"], 2)
+        return (_pool(self.pool, call, shape_of, kernel, each(call["stride"] or kernel, 2), padding),)
+
+
+def _pool(
+    operator: str, call: Call, shape_of: ShapeOf, kernel: Sequence[int], strides: Sequence[int], padding: Sequence[int]
+) -> Use:
+    shape = shape_of(call["self"])
+    options = windows(shape, kernel, strides, (*padding, *padding))
+    return Use(operator, options, (Quotient(((call["self"], len(shape) - 3),)),))
+
 
 @register
-class Pooling(OverPositions):
+class Pooling(_Windows):
     """Maxima of windows."""
 
     names: ClassVar[tuple[str, ...]] = tuple(f"aten.max_pool{n}d.default" for n in (1, 2, 3))
@@ -65,6 +101,7 @@ class AveragePooling(Pooling):
     """Averages that may count the zeros of the padding, or divide by another number than they sum."""
 
     names = ("aten.avg_pool1d.default", "aten.avg_pool2d.default", "aten.avg_pool3d.default")
+    pool = "AveragePool"
 
     def fold(self, call: Call, channels: Channels) -> None:
         """Zero stays zero; other constants stay what they are where no zeros are counted."""
@@ -74,11 +111,8 @@ class AveragePooling(Pooling):
         channels.set_dead(call, dead if plain else [zero_only(d) for d in dead])
 
 
-@register
-class IndexedPooling(OverPositions):
+class _Indexed(OverPositions):
     """Maxima and the positions where they are."""
-
-    names: ClassVar[tuple[str, ...]] = tuple(f"aten.max_pool{n}d_with_indices.default" for n in (1, 2, 3))
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Channels pass, in both results."""
@@ -93,7 +127,14 @@ class IndexedPooling(OverPositions):
 
 
 @register
-class AdaptiveMaximum(IndexedPooling):
+class IndexedPooling(_Indexed, _Windows):
+    """Maxima of windows, and the positions where they are."""
+
+    names = tuple(f"aten.max_pool{n}d_with_indices.default" for n in (1, 2, 3))
+
+
+@register
+class AdaptiveMaximum(_Indexed):
     """Maxima, to a size that is given, and the positions where they are."""
 
     names = tuple(f"aten.adaptive_max_pool{n}d.default" for n in (1, 2, 3))

@@ -7,16 +7,21 @@ GRU h' = tanh(0) / 2 + h / 2. All layers and directions share one tensor of stat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from swdc.channels.dead import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import READS, WRITES, Ids
-from swdc.ops.base import Cost, Operator, ShapeOf, freeze_call, register
+from swdc.ops.base import Operator, freeze_call, register, target_of
+from swdc.ops.work import Cost, ShapeOf
+
+_KINDS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class _Recurrent(Operator):
 class RecurrentLayers(_Recurrent):
     """Layers over a sequence, time or batch first."""
 
-    names = tuple(f"aten.{kind}.input" for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu"))
+    names = tuple(f"aten.{kind}.input" for kind in _KINDS)
 
     def layers(self, call: Call) -> list[list[Gates]]:
         """Return the tensors of each layer, in each direction, out of one list."""
@@ -107,12 +112,40 @@ class RecurrentLayers(_Recurrent):
         """Outputs of both directions stand beside each other."""
         return [[None, None, outputs], *states]
 
+    def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
+        """Outputs, and the states after them; of packed sequences torch has to find out."""
+        return None if len(args) > 3 and not isinstance(args[3], bool) else _empty(*args)
+
 
 @register
 class RecurrentCell(_Recurrent):
     """One step of one layer."""
 
     names = tuple(f"aten.{kind}.default" for kind in ("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"))
+
+
+LAYERS: tuple[Any, ...] = tuple(map(target_of, RecurrentLayers.names))
+"""The overloads of recurrent layers, which torch takes apart step by step."""
+FUNCTIONS: dict[Any, Any] = {getattr(torch, kind): layer for kind, layer in zip(_KINDS, LAYERS, strict=True)}
+"""The functions of torch that call them."""
+
+
+def _empty(
+    x: torch.Tensor,
+    hx: Any,
+    params: Any,
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[torch.Tensor, ...]:
+    states = list(hx) if isinstance(hx, list | tuple) else [hx]
+    first, second = (1, 0) if batch_first else (0, 1)
+    width = states[0].shape[-1] * (2 if bidirectional else 1)
+    outputs = x.new_empty(x.shape[first], x.shape[second], width)
+    return (outputs.transpose(0, 1) if batch_first else outputs, *(torch.empty_like(state) for state in states))
 
 
 def _states(call: Call) -> list[Value]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from swdc.ir.call import Call
 from swdc.ops.base import register
@@ -24,6 +25,19 @@ class RegionPooling(AlongPositions):
 
 @register
 class WholeRegions(Counting):
-    """Boxes that are left after suppressing those that overlap; pooling where each position has channels of its own."""
+    """Pooling where each position has channels of its own."""
 
-    names = ("torchvision.nms.default", "torchvision.ps_roi_align.default", "torchvision.ps_roi_pool.default")
+    names = ("torchvision.ps_roi_align.default", "torchvision.ps_roi_pool.default")
+
+
+@register
+class Suppression(Counting):
+    """The boxes that are left after suppressing those that overlap, as many as there are."""
+
+    names = ("torchvision.nms.default",)
+    finds = True
+
+    def found_nowhere(self, args: Sequence[Any]) -> list[Any]:
+        """There are no boxes."""
+        boxes, scores, *rest = args
+        return [boxes[:0], scores[:0], *rest]

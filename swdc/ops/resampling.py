@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from swdc.channels.dead import UNKNOWN, Dead
 from swdc.channels.kept import Kept
@@ -69,6 +69,7 @@ class PixelShuffle(Operator):
     """Blocks of r x r channels become positions; the channels of a block go together."""
 
     names = ("aten.pixel_shuffle.default",)
+    timed_as: ClassVar[str] = "Transpose"
     factor = "upscale_factor"
 
     def size(self, call: Call) -> int:
@@ -102,6 +103,7 @@ class PixelUnshuffle(PixelShuffle):
     """Blocks of r x r positions become channels, which go together."""
 
     names = ("aten.pixel_unshuffle.default",)
+    timed_as = "Add"
     factor = "downscale_factor"
 
     def move(self, call: Call, channels: Channels, labels: Ids | None) -> Ids | None:

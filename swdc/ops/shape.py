@@ -22,15 +22,13 @@ class Permutation(Operator):
 
     names: ClassVar[tuple[str, ...]] = (
         "aten.t.default", "aten.mT.default", "aten.mH.default", "aten.numpy_T.default", "aten.adjoint.default",
-        "aten.unsqueeze.default",
     )  # fmt: skip
     repeats = True
+    timed_as = "Transpose"
+    unmeasured = ("mT", "mH", "numpy_T", "adjoint", "swapaxes", "swapdims", "moveaxis")
 
     def _move(self, call: Call, values: list[Any], sizes: tuple[int, ...], fill: Any) -> list[Any]:
         """Return what is known along each dimension in the new order; ``fill`` along a new one."""
-        if call.operator == "aten.unsqueeze.default":
-            position = call["dim"] % (len(values) + 1)
-            return [*values[:position], fill, *values[position:]]
         probe = torch.empty_strided(
             sizes, tuple(range(len(sizes))), device="meta"
         )  # strides tell where a dimension went
@@ -100,10 +98,23 @@ class Squeeze(Permutation):
     """Dimensions of size one left out."""
 
     names = ("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims")
+    timed_as = ""
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """There may be none."""
         return alias_of(call["self"])
+
+
+@register
+class Unsqueeze(Permutation):
+    """A new dimension of size one."""
+
+    names = ("aten.unsqueeze.default",)
+    timed_as = ""
+
+    def _move(self, call: Call, values: list[Any], sizes: tuple[int, ...], fill: Any) -> list[Any]:
+        position = call["dim"] % (len(values) + 1)
+        return [*values[:position], fill, *values[position:]]
 
 
 @register
@@ -112,6 +123,8 @@ class Expansion(Operator):
 
     names = ("aten.expand.default", "aten.expand_as.default")
     repeats = True
+    timed_as = ""
+    unmeasured = ("expand_as",)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Labels pass; a dimension that is expanded to the size of another value's takes that one's."""
@@ -172,6 +185,8 @@ class Repetition(Operator):
     """Tiling: labels repeat with the values; what is repeated along a new dimension, or one of size one, is copies."""
 
     names = ("aten.repeat.default", "aten.tile.default")
+    timed_as = "Transpose"
+    unmeasured = ("tile",)
 
     def _repeats(self, call: Call, rank: int) -> list[Any]:
         repeats = list(call["repeats"] if "repeats" in call.arguments else call["dims"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import torch
 
 from swdc.channels.dead import UNKNOWN
 from swdc.channels.labels import Channels
@@ -47,16 +49,14 @@ class Sorting(AlongPositions):
 class Counting(Operator):
     """Counts, searches and draws over all that they are given: nothing of it may go, and the result has no channels."""
 
-    names = tuple(
+    names: ClassVar[tuple[str, ...]] = tuple(
         f"aten.{name}"
         for name in (
-            "nonzero.default nonzero_numpy.default argwhere.default where.default bincount.default histc.default "
-            "unique_dim.default unique_consecutive.default _unique.default _unique2.default "
-            "unique_dim_consecutive.default searchsorted.Tensor searchsorted.Scalar bucketize.Tensor bucketize.Scalar "
-            "multinomial.default one_hot.default masked_select.default isin.Tensor_Tensor isin.Tensor_Scalar "
-            "isin.Scalar_Tensor item.default _local_scalar_dense.default equal.default allclose.default "
-            "is_nonzero.default repeat_interleave.Tensor _assert_async.default _assert_async.msg "
-            "_functional_assert_async.msg _assert_tensor_metadata.default _assert_scalar.default"
+            "bincount.default histc.default unique_dim.default unique_consecutive.default _unique.default "
+            "_unique2.default unique_dim_consecutive.default searchsorted.Tensor searchsorted.Scalar bucketize.Tensor "
+            "bucketize.Scalar multinomial.default one_hot.default isin.Tensor_Tensor isin.Tensor_Scalar "
+            "isin.Scalar_Tensor repeat_interleave.Tensor _assert_async.default _assert_async.msg "
+            "_functional_assert_async.msg"
         ).split()
     )
 
@@ -70,3 +70,52 @@ class Counting(Operator):
         shapes: Any = call.shape if is_several(call) else [call.shape]
         labels = [[None] * len(shape or ()) for shape in shapes]
         channels.set(call, labels if is_several(call) else labels[0])
+
+
+@register
+class Condition(Counting):
+    """The places where a condition is true, as many as there are."""
+
+    names: ClassVar[tuple[str, ...]] = ("aten.nonzero_numpy.default", "aten.argwhere.default", "aten.where.default")
+    finds = True
+
+    def found_nowhere(self, args: Sequence[Any]) -> list[Any]:
+        """It is true nowhere."""
+        return [torch.zeros_like(args[0]), *args[1:]]
+
+
+@register
+class Nonzero(Condition):
+    """The places that are not zero; how many there are steers Python code."""
+
+    names = ("aten.nonzero.default",)
+    steers = True
+
+
+@register
+class MaskedSelection(Counting):
+    """The values where a mask is true; how many there are steers Python code."""
+
+    names = ("aten.masked_select.default",)
+    finds = steers = True
+
+    def found_nowhere(self, args: Sequence[Any]) -> list[Any]:
+        """It is true nowhere."""
+        x, mask, *rest = args
+        return [x, torch.zeros_like(mask), *rest]
+
+
+@register
+class PythonValue(Counting):
+    """A number or a truth value for Python code."""
+
+    names = tuple(f"aten.{name}.default" for name in "item _local_scalar_dense equal allclose is_nonzero".split())
+    steers = True
+
+
+@register
+class Assertion(Counting):
+    """What export notes of sizes and types that it took for granted."""
+
+    names = ("aten._assert_tensor_metadata.default", "aten._assert_scalar.default")
+    checks = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,6 +34,11 @@ class Split(Operator):
             "hsplit.int hsplit.array vsplit.int vsplit.array dsplit.int dsplit.array"
         ).split()
     )
+    timed_as = "Transpose"
+    unmeasured = (
+        "split_with_sizes_copy", "split_copy", "unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk",
+        "tensor_split", "hsplit", "vsplit", "dsplit",
+    )  # fmt: skip
     _NAMED = {"hsplit": 1, "vsplit": 0, "dsplit": 2}  # noqa: RUF012
 
     def _dim(self, call: Call, rank: int) -> int:
@@ -93,6 +99,8 @@ class Unbind(Operator):
     """Every index of a dimension on its own: each of its channels is read by its number."""
 
     names = ("aten.unbind.int", "aten.unbind_copy.int")
+    timed_as = "Transpose"
+    unmeasured = ("unbind_copy",)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Freeze the dimension that is taken apart; the others pass."""
@@ -130,6 +138,16 @@ class Item(Operator):
         """What the operator with several results says of that one."""
         made = evaluation.maker(call["0"])
         return None if made is None else lookup(made.operator).item_identity(made, call["1"])
+
+
+def item_of(several: fx.Node, index: int) -> fx.Node:
+    """Return a new node of the same graph that takes one result of several."""
+    return several.graph.call_function(operator.getitem, (several, index))
+
+
+def is_item(node: fx.Node) -> bool:
+    """Whether a node takes one result of several."""
+    return node.target is operator.getitem
 
 
 class _Range(Operator):
@@ -205,6 +223,8 @@ class Slice(_Cutout):
     """A range of indices, in the memory of what it is taken from."""
 
     names = ("aten.slice.Tensor", "aten.narrow.default")
+    timed_as = ""
+    unmeasured = ("narrow",)
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """The range may be all that there is."""

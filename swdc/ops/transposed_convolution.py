@@ -15,10 +15,11 @@ from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES, Ids
-from swdc.ops.base import Cost, ShapeOf, freeze_call, register
-from swdc.ops.convolution import couple_groups, each
+from swdc.ops.base import freeze_call, register
+from swdc.ops.convolution import couple_groups, each, geometry
 from swdc.ops.layers import Layer
 from swdc.ops.leaves import adopt, bare, refs
+from swdc.ops.work import Cost, Quotient, ShapeOf, Use
 
 _OPTIONS = ("stride", "padding", "output_padding", "groups", "dilation")
 
@@ -33,6 +34,7 @@ class TransposedConvolution(Layer):
 
     names = ("aten.conv_transpose1d.default", "aten.conv_transpose2d.input", "aten.conv_transpose3d.input")
     modules = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    family = "convolution"
     inputs_first = True
 
     def couple(self, call: Call, channels: Channels) -> None:
@@ -94,6 +96,15 @@ class TransposedConvolution(Layer):
         shapes = (shape_of(value) for value in (call["input"], call.node))
         read, written = (prod(shape) // shape[-rank - 1] for shape in shapes)  # all but the channels: batch too
         return (Cost(((weight, 0), (weight, 1)), kernel * read, kernel * written, kernel * read),)
+
+    def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
+        """Groups, channels that each reads, and that it writes."""
+        weight = call["weight"]
+        options, channels = geometry(call, shape_of)
+        options = (*options, ("output_padding", each(call["output_padding"], len(shape_of(weight)) - 2)))
+        read, written, whole = (weight, 0), (weight, 1), (call.node, channels)
+        groups = Quotient((whole,), (written,))
+        return (Use("ConvTranspose", options, (groups, Quotient((read, written), (whole,)), Quotient((written,)))),)
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return a ``torch.nn.ConvTransposeNd``."""

@@ -18,11 +18,14 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import Ids
-from swdc.ops.base import Operator, freeze_call, register
+from swdc.ops.base import Operator, freeze_call, name_of, register, target_of
 from swdc.ops.identity import Evaluation, Identity, alias_of
 
 _SIZES = {"view": "size", "_unsafe_view": "size", "reshape": "shape", "unflatten": "sizes"}
 """The argument that gives the shape, by operator."""
+
+_STRICT = ("aten.view.default", "aten._unsafe_view.default")
+"""Views that fail where a tensor lies in memory in another way, as it may on another device."""
 
 
 def factors(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
@@ -64,6 +67,8 @@ class View(Operator):
         "aten.view_as.default", "aten.reshape_as.default",
     )  # fmt: skip
     repeats = True
+    timed_as = ""
+    unmeasured = ("view_as", "reshape_as")
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Follow each run of dimensions that is regrouped."""
@@ -178,6 +183,10 @@ class View(Operator):
         before = source.meta[SHAPE]
         return (source, len(before) - 1) if len(before) > 0 and before[-1] == shape[-1] else None
 
+    def anywhere(self, target: Any) -> Any:
+        """A reshape copies where a view fails."""
+        return target_of("aten.reshape.default") if name_of(target) in _STRICT else target
+
 
 @register
 class StrictView(View):
@@ -188,11 +197,21 @@ class StrictView(View):
 
 
 @register
-class Reinterpretation(Operator):
-    """Memory read with other strides, or as another type: nothing is known of its channels."""
+class Strides(Operator):
+    """Memory read with other strides: nothing is known of its channels."""
 
-    names = ("aten.as_strided.default", "aten.view.dtype")
+    names = ("aten.as_strided.default",)
     needs_layout = True
+    layout = "read"
+
+
+@register
+class Reinterpretation(Operator):
+    """Memory read as another type: nothing is known of its channels."""
+
+    names = ("aten.view.dtype",)
+    needs_layout = True
+    timed_as = ""
 
 
 def _inner(dims: list[int], static: list[bool], labels: list[Ids | None]) -> list[int]:

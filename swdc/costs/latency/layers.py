@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, TypeAlias
 
-Option: TypeAlias = int | tuple[int, ...]
+from swdc.ops.work import Option
+
 Sizes: TypeAlias = tuple[int, ...]
 
 CHANNELS, COUNT, ELEMENTS = "channels", "count", "elements"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from math import isfinite
@@ -15,19 +14,10 @@ from torch.utils import _pytree as pytree
 
 from swdc.errors import ArtifactError
 from swdc.ir.call import Ref
-from swdc.ops.base import target_of
+from swdc.ops.base import name_of, target_of
+from swdc.ops.creation import function_of
 
 _TORCH = "torch.ops."
-_FUNCTIONS: dict[str, Any] = {
-    f"operator.{function.__name__}": function
-    for function in (
-        operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv, operator.truediv,
-        operator.mod, operator.pow, operator.neg, operator.pos, operator.abs, operator.and_, operator.or_,
-        operator.not_, operator.xor, operator.eq, operator.ne, operator.lt, operator.le, operator.gt,
-        operator.ge,
-    )
-}  # fmt: skip
-_NAMES: dict[Any, str] = {function: name for name, function in _FUNCTIONS.items()}
 _KINDS: dict[str, type] = {
     "dtype": torch.dtype,
     "memory_format": torch.memory_format,
@@ -99,8 +89,8 @@ def encode_target(target: Any) -> str:
     """Return the full name of an operator. ``ArtifactError`` for a function that may not be saved."""
     if isinstance(target, torch._ops.OpOverload):
         return f"{_TORCH}{target}"
-    if target in _NAMES:
-        return _NAMES[target]
+    if hasattr(target, "__name__") and function_of(name_of(target)) is target:
+        return name_of(target)
     name = f"{getattr(target, '__module__', '')}.{getattr(target, '__name__', target)}"
     raise ArtifactError(
         f"expected operators of torch.ops or of Python's operator module, got the function {name}, which "
@@ -113,8 +103,9 @@ def decode_target(name: str) -> Any:
 
     Raises ``ArtifactError`` for anything else, and for operators that read or write files.
     """
-    if name in _FUNCTIONS:
-        return _FUNCTIONS[name]
+    function = function_of(name)
+    if function is not None:
+        return function
     target = None
     if name.startswith(_TORCH) and name.count(".") == 4:
         with suppress(AttributeError):

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from swdc.costs.count import count
-from swdc.export.onnx.nodes import NodeCount, count_nodes, family
+from swdc.export.onnx.nodes import NodeCount, count_nodes
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.ir.sizes import evaluate
+from swdc.ops.base import family_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def check_macs(program: Program, path: str | os.PathLike[str]) -> MacsCheck:
     counted = count(program, "macs")
     ours: dict[str, int] = {}
     for layer in counted.layers:
-        name = family(layer.operator)
+        name = family_of(layer.operator)
         ours[name] = ours.get(name, 0) + layer.operations
     total = sum(node.macs or 0 for node in nodes)
     return MacsCheck(total, total - counted.macs, tuple(_explain(nodes, ours)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import os
-import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import onnx
 from onnx.inliner import inline_local_functions
 
 from swdc.ir.sizes import Size, evaluate, parse
+from swdc.ops.base import family_of, is_overload
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -39,12 +39,6 @@ class NodeCount:
     origin: str
     macs: int | None
     activations: bool
-
-
-def family(operator: str) -> str:
-    """Return an operator of torch without overload; the convolutions, which have many names, share one."""
-    name = operator.removeprefix("aten.").partition(".")[0]
-    return "convolution" if re.fullmatch(r"_?conv(_transpose)?\dd|_?convolution", name) else name
 
 
 def count_nodes(path: str | os.PathLike[str], inputs: Shapes) -> list[NodeCount]:
@@ -118,14 +112,15 @@ def _size(dim: onnx.TensorShapeProto.Dimension) -> Size:
 
 
 def _origin(node: onnx.NodeProto) -> str:
-    """Return the family of the operator of torch that a node was exported from."""
+    """Return the family of the operator of torch that a node was exported from.
+
+    Operators that the optimizer folded into a layer hide it: a convolution tells itself.
+    """
     if node.op_type in ("Conv", "ConvTranspose"):
         return "convolution"
     noted = {entry.key: entry.value for entry in node.metadata_props}.get(_HIERARCHY)
     last = ast.literal_eval(noted)[-1] if noted else ""
-    if "batch_norm" in last:  # the optimizer folded one into the layer before
-        return "linear"
-    return family(last) if last.startswith("aten.") else node.op_type
+    return family_of(last) if is_overload(last) else node.op_type
 
 
 def _macs(node: onnx.NodeProto, shapes: Shapes) -> int | None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import fx
 from torch.fx.graph import CodeGen
 
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.ir.results import input_names, is_tensor
-
-_ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
+from swdc.ops.copies import contiguous_copy
+from swdc.ops.in_place import operator_of
 
 
 def flattened(program: Program) -> fx.GraphModule:
@@ -29,24 +28,24 @@ def flattened(program: Program) -> fx.GraphModule:
             flat.graph.erase_node(node)
     output = next(n for n in flat.graph.nodes if n.op == "output")
     output.args = (tuple(value for value in output.args[0] if is_tensor(value)),)
-    for node in flat.graph.find_nodes(op="call_function", target=_ATTENTION):
-        _lay_out(node)
+    called = [node for node in flat.graph.nodes if node.op == "call_function"]
+    for node in called:
+        if operator_of(node.target).layout == "chosen":
+            _lay_out(node)
     flat.graph.set_codegen(CodeGen())
     flat.recompile()
     return flat.eval()
 
 
 def _lay_out(node: fx.Node) -> None:
-    """Copy what an attention gives into the usual layout.
+    """Copy the result of an attention, or of another operator like it, into the usual layout.
 
     How it lies in memory depends on the kernel, and the exporter chooses another when it takes operators apart than
     when it decided which reshapes are views. The copy is an identity in ONNX.
     """
     readers = list(node.users)
     with node.graph.inserting_after(node):
-        copy = node.graph.call_function(
-            torch.ops.aten.clone.default, (node,), {"memory_format": torch.contiguous_format}
-        )
+        copy = contiguous_copy(node)
     for reader in readers:
         reader.replace_input_with(node, copy)
 

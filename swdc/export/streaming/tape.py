@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from swdc.errors import PassError
 from swdc.ir.precision import on_cpu
 from swdc.ir.values import Values, part_rows
+from swdc.ops.in_place import operator_of
 
-_SAME = ("aten.detach.default", "aten.clone.default", "aten.alias.default", "aten.contiguous.default")
 Key = tuple[Any, ...]
 
 
@@ -33,6 +33,11 @@ class _Made:
     kwargs: dict[str, Any]
     number: int
     result: torch.Tensor
+
+    @property
+    def taken(self) -> tuple[int, torch.Tensor | None] | None:
+        """The dimension, and its indices, that the result takes of the first argument; ``None`` where it is more."""
+        return operator_of(self.function).taken(self.function, self.args)
 
 
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -92,7 +97,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Whether a tensor is one of the program's, or a selection of its indices."""
         while _key(tensor) not in self._given:
             made = self._call(_key(tensor))
-            if str(made.function) not in (*_SAME, "aten.index_select.default"):
+            if made.taken is None:
                 return False
             tensor = made.args[0]
         return True
@@ -103,9 +108,10 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if key in self._given:
             return self._values.rows(self._given[key], rows)
         made = self._call(key)
-        if str(made.function) in _SAME:
-            return self._rows(made.args[0], rows)
-        source, dim, index = made.args
+        assert made.taken is not None
+        (dim, index), source = made.taken, made.args[0]
+        if index is None:
+            return self._rows(source, rows)
         indices = self.whole(index)
         if dim == 0:
             return self._rows(source, indices.numpy()[rows])

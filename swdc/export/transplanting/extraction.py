@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Collection
 from typing import Any
 
@@ -17,10 +16,9 @@ from swdc.ir.graph import SCOPE, SHAPE
 from swdc.ir.program import Program
 from swdc.ops import Leaf, Operator, calls
 from swdc.ops.base import is_overload, target_of
+from swdc.ops.creation import asked_size, computes_sizes, size_of
 from swdc.ops.in_place import overwrites
 
-_SIZE = "aten.sym_size.int"
-_ARITHMETIC = (operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.neg, operator.pow)
 _CONSTANTS = (type(None), bool, int, float, str)
 
 
@@ -124,7 +122,7 @@ class _Extraction:
         return sorted(found | wanted, key=lambda node: self.order[node])
 
     def _check(self, node: fx.Node) -> None:
-        if not self._inside(node.name) and not _is_size(node):
+        if not self._inside(node.name) and not computes_sizes(node):
             raise PassError(f"it reads {node.name}, which is computed outside of it and not given to it")
 
     def _inside(self, name: str) -> bool:
@@ -134,12 +132,12 @@ class _Extraction:
 
     def _size_of_input(self, node: fx.Node) -> tuple[str, int] | None:
         """Return the given value, and its dimension, that has the size which a node takes of another value."""
-        if str(node.target) != _SIZE:
+        asked = asked_size(node)
+        if asked is None:
             return None
-        value, dim = node.args
-        assert isinstance(value, fx.Node)
+        value, dim = asked
         if value.name in self.given:
-            return value.name, int(dim)  # type: ignore[arg-type]
+            return value.name, dim
         wanted = value.meta[SHAPE][dim]
         for name in self.given:
             shape = self.by_name[name].meta.get(SHAPE) if name in self.by_name else None
@@ -156,7 +154,7 @@ class _Extraction:
             return self._call(node)
         size = self._size_of_input(node)
         if size is not None:
-            return self.graph.call_function(node.target, (self.made[self.by_name[size[0]]], size[1]))  # type: ignore[arg-type]
+            return size_of(self.made[self.by_name[size[0]]], size[1])
         return self.graph.node_copy(node, lambda n: self.made[n])
 
     def _own(self, name: str) -> str:
@@ -229,11 +227,6 @@ class _Extraction:
             else:
                 module.register_buffer(name, tensor, persistent=False)
         return module
-
-
-def _is_size(node: fx.Node) -> bool:
-    """Whether a node computes with sizes: exporters put these anywhere."""
-    return str(node.target) == _SIZE or (callable(node.target) and node.target in _ARITHMETIC)
 
 
 def put_module(root: nn.Module, path: str, module: nn.Module) -> None:

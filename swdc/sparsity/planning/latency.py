@@ -9,10 +9,11 @@ from math import prod
 import numpy as np
 
 from swdc.costs.latency.layers import Layer, Sizes
-from swdc.costs.latency.lowering import Quotient, Use, uses
+from swdc.costs.latency.lowering import uses
 from swdc.costs.latency.table import LatencyTable
 from swdc.ir.groups import Ids
 from swdc.ir.program import Program
+from swdc.ops.work import Quotient, Use
 from swdc.sparsity.planning.chooser import Chooser
 from swdc.sparsity.planning.dimensions import Dimensions, Floats
 

@@ -12,9 +12,10 @@ from torch import nn
 
 import swdc
 from swdc.costs.latency import LatencyTable
-from swdc.costs.latency.lowering import Quotient, uses
+from swdc.costs.latency.lowering import uses
 from swdc.ir.program import Program
 from swdc.ops import shapes_of
+from swdc.ops.work import Quotient
 from swdc.sparsity.planning.latency import Latency
 from tests.support import Function, conv, image, random_plan, traced
 
