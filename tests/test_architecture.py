@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 import tomllib
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 import swdc
+from swdc import ops
 from swdc.errors import SwdcError
+from swdc.ops.base import OPERATORS, Operator
 from swdc.rewriting.contract import ENTRY_POINTS, Pass, find_pass, pass_names
 
 ROOT = Path(__file__).parent.parent
@@ -185,3 +189,83 @@ def test_all_errors_are_of_one_family():
     raised = [value for value in vars(errors).values() if isinstance(value, type)]
     assert len(raised) > 5
     assert all(issubclass(error, SwdcError) for error in raised)
+
+
+OUTSIDE = [path for path in SOURCES if not path.is_relative_to(ROOT / "swdc" / "ops")]
+OVERLOADS = OPERATORS.operators
+PACKETS = {name.split(".")[1] for name in OVERLOADS}
+QUALIFIED = {".".join(name.split(".")[:2]) for name in OVERLOADS}
+
+
+def names_operators(text: str) -> bool:
+    """Whether a text names an operator with its namespace, or is nothing but bare names of operators.
+
+    A single bare word counts only where it is no word of other code, because it has an underscore or a digit.
+    """
+    if "aten." in text or not QUALIFIED.isdisjoint(re.findall(r"\w+\.\w+", text)):
+        return True
+    words = [word.removesuffix("_") for word in text.split()]
+    bare = bool(words) and all(word in PACKETS for word in words)
+    return bare and (len(words) > 1 or bool(re.search(r"[_\d]", words[0])))
+
+
+def operators_named_in(path: Path) -> list[str]:
+    """Return where a file names operators: in texts that are no docstrings, as attributes, and by importing them.
+
+    The functions of Python's module ``operator`` are operators where a file works with graphs.
+    """
+    tree = ast.parse(path.read_text())
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    imported = {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
+    functions = {name for name in OVERLOADS if name.startswith("operator.")} if "torch.fx" in imported else set()
+    found = [name for name in imported if name in functions or is_family_class(name)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            found += [f"{node.lineno}: {node.value!r}"] if names_operators(node.value) else []
+        elif isinstance(node, ast.Attribute):
+            name = ast.unparse(node)
+            found += [f"{node.lineno}: {name}"] if name.startswith("torch.ops.") or name in functions else []
+    return found
+
+
+def is_family_class(name: str) -> bool:
+    """Whether a dotted name is that of an operator's class, rather than of a base class or of a function."""
+    module, _, attribute = name.rpartition(".")
+    if not module.startswith("swdc.ops."):
+        return False
+    found = getattr(import_module(module), attribute, None)
+    return isinstance(found, type) and issubclass(found, Operator) and bool(found.names)
+
+
+@pytest.mark.parametrize("path", OUTSIDE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_operators_are_named_in_their_families_alone(path):
+    assert operators_named_in(path) == [], "ask the operator, in a method of swdc.ops.base.Operator"
+
+
+def test_what_names_operators_is_told_from_what_does_not(tmp_path):
+    named = ("aten.conv", "torchvision.nms.default", "relu relu_ tanh", "batch_norm", "is aten.relu.default")
+    for text in named:
+        assert names_operators(text), text
+    for text in ("torchvision.models:resnet18", "torch.ops.", "select a slice", "view", "operator", "", "swdc.slim"):
+        assert not names_operators(text), text
+    file = tmp_path / "file.py"
+    file.write_text(
+        '"""Draws aten.relu."""\nimport operator\nfrom torch import fx\nfrom swdc.ops.linear import Linear\n'
+        "torch.ops.aten.relu.default, operator.getitem, operator.attrgetter\n"
+    )
+    found = operators_named_in(file)
+    assert "swdc.ops.linear.Linear" in found
+    assert "5: torch.ops.aten.relu.default" in found
+    assert "5: operator.getitem" in found
+    assert not any("attrgetter" in name or name.startswith("1:") for name in found)
+
+
+def test_families_of_operators_are_found_and_not_listed():
+    families = {path.stem for path in (ROOT / "swdc" / "ops").glob("[a-z]*.py")}
+    assert all(f"swdc.ops.{family}" in sys.modules for family in families)
+    assert set(ops.__all__) == {
+        "Cost", "Leaf", "Operator", "calls", "leaf_of", "lookup", "register", "shapes_of"
+    }  # fmt: skip
+    text = (ROOT / "swdc" / "ops" / "__init__.py").read_text()
+    assert not [family for family in families - {"base", "work"} if re.search(rf"\b{family}\b", text)]
