@@ -1,1 +1,1 @@
-"""The Program, and what its graph says."""
+"""The Program (the traced model) and what describes it: its graph, its groups of channels, its plans."""

@@ -1,4 +1,4 @@
-"""Copies of tensors and leaf modules that share nothing with the originals; what is tied stays tied."""
+"""Copies of tensors and leaf modules that share nothing with the originals. Tied tensors stay tied."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 class Cloning:
-    """Copies tensors, each once, however many names it has, and modules with such copies in them."""
+    """Copies tensors and leaf modules. A tensor is copied once, however many names it has."""
 
     def __init__(self, dtype: torch.dtype | None = None) -> None:
         """``dtype`` is the type of the copies of floating-point tensors; ``None`` keeps their own."""
@@ -15,7 +15,7 @@ class Cloning:
         self._copies: dict[int, torch.Tensor] = {}
 
     def tensor(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the copy of a tensor, a parameter if it is one."""
+        """Return the copy of a tensor; the copy of a parameter is a parameter."""
         if id(tensor) not in self._copies:
             data = tensor.detach().to(self._dtype if tensor.is_floating_point() else None, copy=True)
             is_parameter = isinstance(tensor, nn.Parameter)
@@ -23,7 +23,7 @@ class Cloning:
         return self._copies[id(tensor)]
 
     def module(self, module: nn.Module) -> nn.Module:
-        """Return a copy of a leaf module, without what stands below it, that holds copies of its tensors."""
+        """Return a copy of a leaf module, without its submodules, that holds copies of its tensors."""
         new = module.__new__(type(module))
         new.__dict__ = {k: v.copy() if isinstance(v, dict | set) else v for k, v in module.__dict__.items()}
         new._modules = {}

@@ -1,4 +1,4 @@
-"""Results that follow from a program's graph, each computed once."""
+"""Results computed from a program's graph, each computed once."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ T = TypeVar("T")
 
 
 class Derived:
-    """Results by name, each with what it was computed from; a result of anything else is computed anew."""
+    """Results by name. A result is stored with the source that it was computed from, and holds for this source only."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[Hashable, Any]] = {}
 
     def get(self, name: str, source: Hashable, make: Callable[[], T]) -> T:
-        """Return what ``make`` returns; called once, until ``source`` (compared by ``==``) is another."""
+        """Return the result of ``make``, which is called again only if ``source`` (compared by ``==``) has changed."""
         if name not in self._found or self._found[name][0] != source:
             self._found[name] = (source, make())
         value: T = self._found[name][1]
         return value
 
     def copy(self) -> Derived:
-        """Return a store of the same results, to which others can be added."""
+        """Return an independent store of the same results."""
         new = Derived()
         new._found = dict(self._found)
         return new

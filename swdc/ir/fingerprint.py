@@ -21,7 +21,7 @@ def fingerprint(
 ) -> str:
     """Return a SHA-256 of a graph, its leaf modules, all shapes and the user's choices.
 
-    The values of tensors and the devices that they are on do not enter.
+    The hash depends neither on the values of tensors nor on their devices.
     """
     lines = [f"{n.op} {n.name} {_named(n.target)} {n.args} {n.kwargs} {n.meta.get(SHAPE)}" for n in graph.nodes]
     lines += [f"{path} {plain_name(module)}" for path, module in leaves.items()]
@@ -31,5 +31,5 @@ def fingerprint(
 
 
 def _named(target: Any) -> str:
-    """Return the name of a node's target; that of a Python function without its address."""
+    """Return the name of a node's target; for a Python function, its name without its address."""
     return str(target) if isinstance(target, str | torch._ops.OpOverload) else str(getattr(target, "__name__", target))

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Collect no garbage meanwhile: each pass over all objects of torch and its libraries takes a tenth of a second.
+    """Pause the garbage collector: each of its passes over all objects of torch takes a tenth of a second.
 
-    The collector is left as it was: one that was off stays off.
+    Afterwards the collector is on or off, as it was before.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -1,4 +1,4 @@
-"""Graphs of programs: what a node's meta data holds, and copies."""
+"""Graphs of programs: the keys of a node's meta data, copies of graphs, and names that are not taken."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import fx
 from swdc.ir.sizes import Shape
 
 SHAPE = "shape"
-"""Key of a node's meta: its Shape, a tuple of Shapes where the operator returns several tensors."""
+"""Key of a node's meta: its Shape, or a tuple of Shapes if the operator returns several tensors."""
 
 
 DTYPE = "dtype"
@@ -20,7 +20,7 @@ STACK_TRACE = "stack_trace"
 
 
 SCOPE = "scope"
-"""Key of a node's meta: the path of the innermost module of the user's that it was traced in."""
+"""Key of a node's meta: the path of the innermost module of the user's model that it was traced in."""
 
 
 def describe(shape: Shape | None) -> str:
@@ -40,7 +40,7 @@ def copy_graph(graph: fx.Graph) -> fx.Graph:
 
 
 def unused(base: str, taken: Container[str]) -> str:
-    """Return ``base``, or with the first number from 2 on that makes it a name of its own."""
+    """Return ``base`` if it is not taken, otherwise the first of ``base_2``, ``base_3`` and so on that is not taken."""
     name, number = base, 2
     while name in taken:
         name, number = f"{base}_{number}", number + 1

@@ -1,4 +1,4 @@
-"""What the dependency analysis finds: groups of channels that go together, and frozen channels with their reasons."""
+"""The result of the dependency analysis: groups of coupled channels, and frozen channels with their reasons."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ STATISTIC = "statistic"
 class Member:
     """One dimension of one tensor in a group.
 
-    ``indices`` has shape ``(width, multiplicity)``: row ``k`` holds the positions along ``dim`` that belong to
-    channel ``k`` (more than one where a feature map was flattened). ``roles`` says what the tensor does with the
-    channel: ``writes`` (a filter, a bias, a gain), ``reads`` (the input side of a weight) or ``statistic`` (a
-    running mean: cut, but not set to zero by a mask).
+    ``indices`` has shape ``(width, multiplicity)``: row ``k`` holds the positions along ``dim`` that belong to channel
+    ``k`` (more than one if a feature map was flattened). ``roles`` says what the tensor does with the channel:
+    ``writes`` (a filter, a bias, a gain), ``reads`` (the input side of a weight) or ``statistic`` (a running mean,
+    which is cut but which a mask does not set to zero).
     """
 
     tensor: str
@@ -36,13 +36,13 @@ class Member:
 
     @property
     def multiplicity(self) -> int:
-        """Positions along the dimension for each channel."""
+        """The number of positions along the dimension for each channel."""
         return int(self.indices.shape[1])
 
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels of several tensors that stand or fall together, index by index."""
+    """Coupled channels: channel ``k`` is kept or removed in all members at once."""
 
     name: str
     width: int
@@ -55,9 +55,9 @@ class ChannelGroup:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why channels may not be removed: what holds them, the operator and node, and the user's source line.
+    """Why channels may not be removed: the reason as text, the operator and node, and the user's source line.
 
-    ``edit`` says what to change in the model to free them, where there is such a change.
+    ``edit`` says which change of the model would free the channels; it is empty if no such change is known.
     """
 
     text: str
@@ -86,8 +86,10 @@ class Coupling:
     """The result of the dependency analysis of one program.
 
     Coupled channels share one id. ``nodes`` and ``tensors`` give, for each value, the ids along each dimension, or
-    ``None`` for a dimension that holds no channels (batch, positions). ``constants`` holds, for each node that
-    contracts over channels whose dead value is not zero, that value for each channel it reads.
+    ``None`` for a dimension that holds no channels (batch, positions). A removed channel may leave a constant that is
+    not zero: ``constants`` gives, for each node that contracts over such channels, the constant of each channel that
+    the node reads. ``group_of`` and ``channel_of`` give, for each id, the number of its group and its channel in the
+    group.
     """
 
     groups: tuple[ChannelGroup, ...]

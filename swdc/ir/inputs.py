@@ -1,4 +1,4 @@
-"""Inputs of a program, held against those that it was traced with."""
+"""A check of the inputs of a program against the shapes that it was traced with."""
 
 from __future__ import annotations
 

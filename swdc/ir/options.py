@@ -1,4 +1,4 @@
-"""The choices that a user has when a model is traced, and the names of the ways of capture."""
+"""The options of tracing, and the names of the ways of capture."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ HEAD_DIM = "head_dim"
 
 
 FACTORS = (HEADS, HEAD_DIM)
-"""The factors of an attention's width that a user can choose from."""
+"""The two factors of an attention's width; the user chooses the one that loses channels."""
 
 
 TIED, FREE = "tied", "free"
 
 
 POLICIES = (TIED, FREE)
-"""Whether the two sides of a residual sum keep the same channels, or each its own."""
+"""The two sides of a residual sum keep the same channels (``tied``), or each side its own (``free``)."""
 
 
 FOLLOW = "follow"

@@ -13,10 +13,10 @@ from typing import Any
 class Plan:
     """For each group of a program, the channels that are kept, in ascending order.
 
-    With free residual sums a group may lose all of them. Then one channel of zeros stays in its place, for a layer
-    needs one; ``swdc.deploy`` takes such branches out.
-    ``widths`` gives the number of channels of each group before; ``program_hash`` ties the plan to the graph that it
-    was made for; ``settings`` says how it was made.
+    With free residual sums a group may lose all of its channels. Then one channel of zeros stays in the slim program,
+    because a layer needs at least one; ``swdc.deploy`` removes such branches.
+    ``widths`` gives the number of channels of each group before the removal; ``program_hash`` ties the plan to the
+    graph that it was made for; ``settings`` says how the plan was made.
     """
 
     kept: Mapping[str, tuple[int, ...]]
@@ -26,17 +26,17 @@ class Plan:
 
     @property
     def policy(self) -> str | None:
-        """The policy for residual sums that this plan is for; ``None`` where it is the program's, whichever that is."""
+        """The policy for residual sums that the plan was made for; ``None`` if the plan leaves it to the program."""
         return self.settings.get("policy")
 
     @property
     def emptied(self) -> tuple[str, ...]:
-        """Names of the groups of which nothing is kept."""
+        """The names of the groups that keep no channel."""
         return tuple(name for name, kept in self.kept.items() if not kept)
 
     @property
     def removed_channels(self) -> int:
-        """Number of channels that go."""
+        """The number of removed channels, over all groups."""
         return sum(self.widths[name] - len(kept) for name, kept in self.kept.items())
 
     def to_dict(self) -> dict[str, Any]:

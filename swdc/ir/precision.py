@@ -1,4 +1,4 @@
-"""The type and the device of what a program makes itself: where none is named, and where its graph names one."""
+"""The types and devices of the tensors that a program creates: the default type, and those that its graph names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from swdc.ir.program import Program
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Make new tensors of ``dtype``: a program that is run in another type makes its own in that, too."""
+    """Create new tensors in ``dtype``, so that a program run in this type creates its own tensors in it, too."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -24,17 +24,17 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def cast_literals(program: Program, types: Collection[torch.dtype], dtype: torch.dtype) -> None:
-    """Name ``dtype`` in a program's graph wherever it names one of ``types``. The tensors stay as they are."""
+    """Replace each of ``types`` in a program's graph by ``dtype``. The tensors of the program stay as they are."""
     _change_literals(program, lambda value: dtype if isinstance(value, torch.dtype) and value in types else value)
 
 
 def move_literals_to_cpu(program: Program) -> None:
-    """Name the CPU in a program's graph wherever it names the meta device. The tensors stay where they are."""
+    """Replace the meta device in a program's graph by the CPU. The tensors of the program stay where they are."""
     _change_literals(program, on_cpu)
 
 
 def on_cpu(value: Any) -> Any:
-    """Return the CPU for the meta device, anything else as it is."""
+    """Return the CPU for the meta device; return any other value unchanged."""
     return torch.device("cpu") if isinstance(value, torch.device) and value.type == "meta" else value
 
 

@@ -25,7 +25,7 @@ from swdc.ir.tensors import tensors_of, transient_of
 T = TypeVar("T")
 
 Analyse = Callable[["Program"], Coupling]
-"""The dependency analysis that a program is born with."""
+"""The dependency analysis that a program is made with."""
 
 
 class Program(fx.GraphModule):
@@ -46,9 +46,9 @@ class Program(fx.GraphModule):
     ) -> None:
         """Assemble a program.
 
-        ``tensors`` are all parameters and buffers by name, in order; those below a path in ``leaves`` belong to
-        that module and are attached with it. ``transient`` names buffers that ``state_dict`` leaves out. ``analyse``
-        answers ``coupling``.
+        ``tensors`` are all parameters and buffers by name, in order. A tensor that belongs to a module in ``leaves`` is
+        attached with that module. ``transient`` names buffers that ``state_dict`` leaves out. ``analyse`` computes
+        ``coupling``.
         """
         super().__init__(nn.Module(), fx.Graph(), "Program")
         left_out = set(transient)
@@ -71,12 +71,12 @@ class Program(fx.GraphModule):
 
     @property
     def facts(self) -> Facts:
-        """What is known of this program besides its graph; ``with_facts`` makes a program with others."""
+        """The facts about this program besides its graph; ``with_facts`` makes a program with others."""
         return self._facts
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
-        """All parameters and buffers by name; tied ones under each of their names."""
+        """All parameters and buffers by name; a tied tensor stands under each of its names."""
         return tensors_of(self)
 
     @property
@@ -98,7 +98,7 @@ class Program(fx.GraphModule):
         return read
 
     def read_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the parameters that the graph reads by name, in order; a tied one once."""
+        """Return the parameters that the graph reads, by name, in order; a tied one under its first name only."""
         read = self.read_tensors()
         parameters = {name: t for name, t in self.tensors.items() if name in read and isinstance(t, nn.Parameter)}
         first = {id(t): name for name, t in reversed(parameters.items())}
@@ -123,12 +123,12 @@ class Program(fx.GraphModule):
 
     @property
     def explanation(self) -> Explanation:
-        """How many of the parameters can go, in which groups, and what holds the others."""
+        """How many of the parameters can be removed, in which groups, and what freezes the others."""
         shapes = {name: tuple(t.shape) for name, t in self.read_parameters().items()}
         return explain(self.coupling, shapes, self.facts.notes)
 
     def explain(self) -> str:
-        """Return a readable account: the share that can go, the groups, and what holds the rest, where, and why."""
+        """Return a readable account: the share that can be removed, the groups, and what freezes the rest and where."""
         return str(self.explanation)
 
     def to_networkx(self) -> nx.Graph:
@@ -136,14 +136,14 @@ class Program(fx.GraphModule):
         return self.coupling.to_networkx()
 
     def hash(self) -> str:
-        """Return a hash of the graph and of all shapes; values of parameters and devices do not enter."""
+        """Return a hash of the graph and all shapes; it depends neither on values nor on devices."""
         choices = f"{self.facts.attention} {self.facts.policy}"
         return self.derived("hash", lambda: fingerprint(self.graph, self.leaves, self.tensors, choices))
 
     def derived(self, name: str, make: Callable[[], T], version: int = 0) -> T:
-        """Return what ``make`` computes from the graph: once for each ``version``, until the code or a choice changes.
+        """Return the result of ``make``, computed again only if the code, a choice or ``version`` has changed.
 
-        ``version`` is that of a table outside of the program which ``make`` reads.
+        ``version`` is the version of a table outside the program that ``make`` reads.
         """
         return self._derived.get(name, (type(self).forward, self.facts.attention, self.facts.policy, version), make)
 
@@ -152,7 +152,7 @@ class Program(fx.GraphModule):
     def clone(self, dtype: torch.dtype | None = None) -> Program:
         """Return a program of the same function that shares no tensor and no module with this one.
 
-        Its floating-point tensors have the given type, where one is given.
+        Its floating-point tensors have the type ``dtype``, if one is given.
         """
         copies = Cloning(dtype)
         tensors = {name: copies.tensor(t) for name, t in self.tensors.items()}
@@ -167,7 +167,7 @@ class Program(fx.GraphModule):
         leaves: Mapping[str, nn.Module] | None = None,
         facts: Facts | None = None,
     ) -> Program:
-        """Return a program with these parts, and a copy of the graph or this program's own where a part is not given.
+        """Return a program with the given parts; other parts are those of this program, its graph as a copy.
 
         Modes, the names of transient buffers and the analysis are those of this program.
         """
@@ -182,7 +182,7 @@ class Program(fx.GraphModule):
         return program.follow_modes(self)
 
     def with_facts(self, **changes: Any) -> Program:
-        """Return a program with other facts, which shares the graph, the modules and the tensors of this one."""
+        """Return a program with other facts that shares the graph, the modules and the tensors of this one."""
         program: Program = object.__new__(type(self))
         program.__dict__ = {k: v.copy() if isinstance(v, dict | set) else v for k, v in self.__dict__.items()}
         program._facts, program._derived = replace(self.facts, **changes), self._derived.copy()
@@ -197,9 +197,10 @@ class Program(fx.GraphModule):
         return program
 
     def follow_modes(self, model: nn.Module) -> Program:
-        """Take over, by path, which modules of a model are in training, and return this program.
+        """Put each module into the mode (training or evaluation) that ``model`` has at its path; return this program.
 
-        A module that the model lacks (one made for a call of ``F.dropout``) follows the nearest one above it.
+        A module that the model lacks (one made for a call of ``F.dropout``) takes the mode of the nearest module above
+        it.
         """
         modes = {path: module.training for path, module in model.named_modules(remove_duplicate=False)}
         for path, module in self.named_modules(remove_duplicate=False):
@@ -210,9 +211,10 @@ class Program(fx.GraphModule):
         return self
 
     def under(self, policy: str | None) -> Program:
-        """Return a program of the same tensors whose residual sums are ``tied`` or ``free``.
+        """Return a program with the same tensors whose residual sums are ``tied`` or ``free``, as ``policy`` says.
 
-        That is this one where they are, or where ``policy`` is ``None``.
+        It is this program if it has that policy already, or if ``policy`` is ``None``. Raises ``PlanError`` for an
+        unknown policy.
         """
         if policy in (None, self.facts.policy):
             return self
@@ -223,7 +225,7 @@ class Program(fx.GraphModule):
     # -- use ----------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Compute what the traced model computes; ``InputError`` for inputs that do not look like the example's."""
+        """Compute what the traced model computes; ``InputError`` for inputs that do not look like the examples."""
         try:
             return super().__call__(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -232,7 +234,7 @@ class Program(fx.GraphModule):
 
 
 def _container(root: nn.Module, path: str) -> nn.Module:
-    """Return the submodule at ``path``, making plain modules on the way."""
+    """Return the submodule at ``path``; modules that are missing on the way are added as plain ones."""
     for name in path.split(".") if path else ():
         child = root._modules.get(name)
         if child is None:

@@ -1,4 +1,4 @@
-"""What is known of a program besides its graph: what tracing found out, and which plan a rewrite came from."""
+"""Facts about a program besides its graph: what tracing found, and the plan that a rewrite applied."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from swdc.ir.plan import Plan
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a rewritten program comes from: the plan, and the counts of the program that the plan was made for.
+    """The origin of a rewritten program: its plan, and the counts of the program that the plan was made for.
 
-    ``dense`` is that program, kept by a masked one. ``folded`` holds biases that a rewrite computed, in float64:
-    what they were before they were rounded to the type of the weights.
+    ``dense`` is the program that the plan was made for; only a masked program keeps it. ``folded`` holds, in float64,
+    the biases that a rewrite computed, before they were rounded to the type of the weights.
     """
 
     plan: Plan
@@ -29,14 +29,14 @@ class Origin:
 
 @dataclass(frozen=True)
 class Facts:
-    """What tracing found out about a model besides its graph.
+    """What tracing found about a model besides its graph.
 
-    ``symbols`` gives each symbolic size its value in the example inputs; ``batch`` names the symbol of the batch, or
-    is ``None`` where the inputs have no common leading dimension (a graph network). ``example`` holds positional and
-    keyword example inputs. ``attention`` says what attentions lose, ``heads`` or ``head_dim``; ``policy`` whether the
+    ``symbols`` gives each symbolic size its value in the example inputs; ``batch`` names the symbol of the batch, or is
+    ``None`` if the inputs have no common leading dimension (a graph network). ``example`` holds positional and keyword
+    example inputs. ``attention`` says what attentions lose, ``heads`` or ``head_dim``. ``policy`` says whether the
     sides of a residual sum are ``tied`` or ``free``. ``captured_by`` names the way of capture; a program captured by
-    ``"record"`` stands for the example inputs only. ``attempts`` names the ways that were tried before, each with why
-    it could not; a saved program does not keep them.
+    ``"record"`` holds for the example inputs only. ``attempts`` names the ways of capture that failed before, each with
+    its reason; a saved program does not keep them.
     """
 
     symbols: Mapping[str, int]

@@ -1,4 +1,4 @@
-"""Results as plain data: what a model returns in objects of its own classes, as dicts of the tensors they hold."""
+"""Results as plain data: objects of a model's own classes become dicts of the tensors that they hold."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from swdc.ir.graph import DTYPE
 from swdc.ir.program import Program
 
 _GONE = object()
-"""Stands for a part of a result of which nothing is left."""
+"""Marks a part of a result of which nothing is left."""
 _ATOMS = (torch.Tensor, torch.nn.Module, type(None), bool, int, float, complex, str, bytes)
 
 
 def plain(result: Any) -> Any:
-    """Return a nested result with every object that ``torch.utils._pytree`` does not know as a dict of its tensors.
+    """Return a nested result; each object that ``torch.utils._pytree`` does not know becomes a dict of its tensors.
 
     A cache of keys and values becomes ``{"layers": [{"keys": ..., "values": ...}, ...]}``. Objects without tensors stay
     as they are.
@@ -36,7 +36,7 @@ def opaque(result: Any) -> list[str]:
 
 
 def _opened(leaf: Any, above: tuple[int, ...]) -> Any:
-    """Return the dict, list or tuple that stands for an object, or the object itself where it holds no tensor."""
+    """Return the dict or list that stands for an object, or the object itself if it holds no tensor."""
     if isinstance(leaf, _ATOMS) or id(leaf) in above:
         return leaf
     inside = (*above, id(leaf))
@@ -53,11 +53,11 @@ def _opened(leaf: Any, above: tuple[int, ...]) -> Any:
 
 
 def narrowed(spec: pytree.TreeSpec, keep: Sequence[bool]) -> pytree.TreeSpec:
-    """Return the structure of a result of which only some leaves are left; ``keep`` says of each whether it is.
+    """Return the structure of a result that keeps only some of its leaves: those for which ``keep`` is true.
 
-    Tuples, lists and dicts have fewer items, be it a single one; what holds nothing goes. A part of another kind (a
-    named tuple, an object) that loses something becomes a dict of what is left, or a tuple where its parts have no
-    names.
+    Tuples, lists and dicts lose items and keep their kind, even with a single item left. A part that keeps nothing is
+    dropped. A part of another kind (a named tuple, an object) that loses something becomes a dict of the rest, or a
+    tuple if its parts have no names.
     """
     return pytree.tree_structure(_narrowed(spec, iter(keep)))
 
@@ -96,7 +96,7 @@ def input_names(program: Program) -> list[str]:
 
 
 def output_names(program: Program) -> list[str]:
-    """Return a distinct name for each tensor that the program returns, after its place in the result.
+    """Return a distinct name for each tensor that the program returns, made from its place in the result.
 
     Raises ``ExportError`` if it returns none.
     """
@@ -125,7 +125,7 @@ def _places(spec: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]
         yield place
         return
     children = spec.children()
-    keys = getattr(spec.context, "_fields", spec.context)  # of a named tuple, of a dict
+    keys = getattr(spec.context, "_fields", spec.context)  # the names of a named tuple, or the keys of a dict
     if not isinstance(keys, list | tuple) or len(keys) != len(children):
         keys = range(len(children))
     for key, child in zip(keys, children, strict=True):

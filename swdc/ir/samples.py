@@ -1,4 +1,4 @@
-"""Random inputs of the form that a program takes."""
+"""Random inputs for a program, and the error between two outputs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def sample_inputs(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return random positional and keyword inputs.
 
-    Floating inputs are uniform over the range of the example (normal where the example is constant), of the given
-    dtype. Masks (of zeros and ones, or with infinities) are rows of the example, and so are integers, each row shuffled
-    along its first dimension: what is padding stays padding, and special tokens stay as many. Where there is no batch
-    (an edge list), integers are the example itself; a recorded program takes nothing but its example. Without
-    ``shuffle`` integers are drawn from those of the row, some of them several times.
+    Floating-point inputs have the given dtype. They are uniform over the range of the example, or normal if the example
+    is constant. Masks (of zeros and ones, or with infinities) are rows of the example. Integers are rows of the
+    example, each shuffled along its first dimension, so that a row has as many special tokens and as much padding as
+    before. Without ``shuffle``, integers are drawn from the row with replacement. Integers without a batch dimension
+    (an edge list) are the example itself. A recorded program gets its example, because it takes nothing else.
     """
     generator = torch.Generator().manual_seed(seed)
     leaves, spec = pytree.tree_flatten(program.facts.example)
@@ -50,7 +50,7 @@ def _draw(
     seeds: torch.Tensor | None,
     shuffle: bool,
 ) -> torch.Tensor:
-    """Return a tensor like the example's; ``seeds`` picks a row of the example for each row of a batch."""
+    """Return a tensor like the example; ``seeds`` picks a row of the example for each row of the batch."""
     dtype = dtype if example.is_floating_point() else example.dtype
     if example.is_meta:
         return example.new_empty(shape, dtype=dtype)
@@ -88,15 +88,15 @@ def _rows(values: torch.Tensor, seeds: torch.Tensor, shuffle: bool) -> torch.Ten
 
 
 def flat_outputs(result: Any) -> list[torch.Tensor]:
-    """Return the tensors of a possibly nested output, in order; those inside objects (a cache) included."""
+    """Return the tensors of a possibly nested output, in order, including those inside objects (a cache)."""
     return [leaf for leaf in pytree.tree_leaves(plain(result)) if isinstance(leaf, torch.Tensor)]
 
 
 def relative_error(expected: Any, actual: Any) -> float:
     """Return the largest difference of two nested outputs, over the largest magnitude of each expected tensor.
 
-    Where a tensor is all zeros, the difference itself counts; where shapes, NaNs or infinities do not match, it is
-    infinite.
+    If an expected tensor is all zeros, the difference itself counts. If shapes, NaNs or infinities do not match, the
+    error is infinite.
     """
     wanted, got = flat_outputs(expected), flat_outputs(actual)
     if [t.shape for t in wanted] != [t.shape for t in got]:

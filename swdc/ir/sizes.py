@@ -12,11 +12,11 @@ from torch.utils._sympy import functions
 Size: TypeAlias = int | sympy.Expr
 Shape: TypeAlias = tuple[Size, ...]
 
-# Distinct primes beyond any width in use: with symbols replaced by these, products of sizes match only where the
-# symbolic products match, so that views can be analysed with integers.
+# Distinct primes beyond any width in use. With symbols replaced by them, products of sizes are equal only if the
+# symbolic products are equal, so that views can be analysed with integers.
 _PRIMES = (1000003, 1000033, 1000037, 1000039, 1000081, 1000099, 1000117, 1000121, 1000133, 1000151)
 
-# How ``str`` writes the expressions that torch.export makes.
+# The operators and functions that ``str`` writes for expressions of torch.export.
 _ARITHMETIC: dict[type[ast.operator], Callable[[sympy.Expr, sympy.Expr], sympy.Expr]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.Pow: operator.pow, ast.FloorDiv: functions.FloorDiv,
@@ -30,7 +30,7 @@ _FUNCTIONS: dict[str, Callable[..., sympy.Expr]] = {
 def parse(text: str | int) -> Size:
     """Return the size written by ``str(size)``: an integer, or an expression over non-negative integers.
 
-    The text is read, never executed. Raises ``ValueError`` where it is no such expression.
+    The text is parsed, never executed. Raises ``ValueError`` if it is not such an expression.
     """
     return text if isinstance(text, int) else simplify(_expression(ast.parse(text, mode="eval").body))
 
@@ -51,7 +51,7 @@ def _expression(node: ast.expr) -> sympy.Expr:
 
 
 def simplify(expression: sympy.Expr) -> Size:
-    """Return an ``int`` for a constant expression, the expression itself otherwise."""
+    """Return an ``int`` for a constant expression, and any other expression unchanged."""
     return int(expression) if expression.is_number else expression
 
 

@@ -1,4 +1,4 @@
-"""The tensors of a module: by name, with values or without, in parts or whole."""
+"""The tensors of a module by name, and checks that they have values and are whole."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from swdc.ir.distributed import is_spread
 
 
 def need_values(model: nn.Module, error: type[SwdcError], doing: str) -> None:
-    """Raise ``error`` if a program is on the meta device, and has no values for ``doing`` something with them.
+    """Raise ``error`` if a tensor of a model is on the meta device and so has no values, which ``doing`` needs.
 
-    Nor may its tensors lie in parts over processes.
+    Raise it also if a tensor lies in parts over processes.
     """
     need_whole(model, error, doing)
     empty = [name for name, tensor in tensors_of(model).items() if tensor.is_meta]
@@ -27,12 +27,12 @@ def need_values(model: nn.Module, error: type[SwdcError], doing: str) -> None:
 
 
 def need_whole(model: nn.Module, error: type[SwdcError], doing: str) -> None:
-    """Raise ``error`` if tensors of a program lie in parts over processes, where ``doing`` something needs them all."""
+    """Raise ``error`` if a tensor of a model lies in parts over processes, because ``doing`` needs whole tensors."""
     name = next((name for name, tensor in tensors_of(model).items() if is_spread(tensor)), None)
     if name is not None:
         raise error(
             f"expected whole tensors for {doing}, got {name} in parts over processes (DTensor); gather the weights "
-            f"(get_model_state_dict with full_state_dict=True) and load them into a program traced anew"
+            f"(get_model_state_dict with full_state_dict=True) and load them into a newly traced program"
         )
 
 
@@ -56,13 +56,13 @@ def transient_of(model: nn.Module) -> set[str]:
 
 
 def is_meta(model: nn.Module) -> bool:
-    """Whether a model lives on the meta device: a tensor of it has no values."""
+    """Whether a model has a tensor on the meta device, which holds no values."""
     return any(tensor.is_meta for tensor in tensors_of(model).values())
 
 
 @contextmanager
 def modes_kept(model: nn.Module) -> Iterator[None]:
-    """Put every module back into the mode, training or evaluation, that it was in."""
+    """Restore the mode of every module, training or evaluation, at the end."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         yield

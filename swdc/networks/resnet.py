@@ -30,7 +30,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 3x3 convolution between two of 1x1, the sum with the shortcut, and the inserted batch norm."""
+    """A 3x3 convolution between two 1x1 convolutions, the sum with the shortcut, and the inserted batch norm."""
 
     expansion = 4
 
@@ -63,8 +63,8 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
 class ResNet(nn.Module):
     """A ResNet on images of shape ``(N, channels, H, W)``; returns logits of shape ``(N, classes)``.
 
-    ``depths`` gives the blocks of each stage; stage ``i`` has ``width * 2**i`` feature maps, and from the second on
-    halves the resolution.
+    ``depths`` gives the number of blocks of each stage. The blocks of stage ``i`` have width ``width * 2**i``. Every
+    stage but the first halves the resolution.
     """
 
     def __init__(

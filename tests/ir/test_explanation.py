@@ -1,4 +1,4 @@
-"""What explain says: the share that can go, and what each reason holds."""
+"""What explain says: the share that can be removed, and what each reason freezes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def gated(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def unknown_between() -> Function:
-    """Of ``a`` everything can go; ``b`` and ``c`` are held by an operator without a rule."""
+    """All of ``a`` can be removed; an operator without a rule freezes ``b`` and ``c``."""
     return Function(gated, a=nn.Linear(5, 7), b=nn.Linear(7, 6), c=nn.Linear(6, 4))
 
 
@@ -33,7 +33,7 @@ def test_the_share_is_what_one_channel_a_group_leaves() -> None:
     assert explanation.share == explanation.prunable / explanation.parameters
 
 
-def test_a_reason_holds_what_would_go_besides_and_the_largest_comes_first() -> None:
+def test_a_reason_counts_the_parameters_that_it_freezes_and_the_largest_comes_first() -> None:
     explanation = traced(unknown_between(), image(2, 5)).explanation
     assert [h.reason.operator for h in explanation.held] == ["aten.special_bessel_j0.default", "", ""]
     assert [h.parameters for h in explanation.held] == [
@@ -44,7 +44,7 @@ def test_a_reason_holds_what_would_go_besides_and_the_largest_comes_first() -> N
     assert explanation.held[0].channels == 6 + 6 + 6
 
 
-def test_of_a_flattened_feature_map_all_positions_of_one_channel_stay() -> None:
+def test_all_positions_of_one_channel_of_a_flattened_feature_map_stay() -> None:
     def forward(m: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         y = m.get_submodule("a")(x)
         return m.get_submodule("b")(y.flatten(1)), y.sum((2, 3))

@@ -1,4 +1,4 @@
-"""Plans as data: what belongs to a program, what does not, and the way through JSON."""
+"""Plans as data: which plans a program accepts, and the way through JSON."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_through_json_and_back() -> None:
     assert swdc.count(swdc.slim(program, back)) == swdc.count(swdc.slim(program, plan))
 
 
-def test_settings_say_how_it_was_made() -> None:
+def test_settings_say_how_the_plan_was_made() -> None:
     plan = swdc.plan(
         small(),
         0.25,
@@ -100,7 +100,7 @@ def test_settings_say_how_it_was_made() -> None:
     }
 
 
-def test_printed_with_the_width_of_each_group() -> None:
+def test_a_printed_plan_has_the_width_of_each_group() -> None:
     program = small()
     plan = plan_of(program, {"0": (0, 3, 5), "2": (1,)})
     assert str(plan) == "keeps 4 of 14 channels\n  0: 3 of 8\n  2: 1 of 6"

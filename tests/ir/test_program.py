@@ -1,4 +1,4 @@
-"""Programs as modules: copies, wrong inputs, hashes, what is derived from the graph."""
+"""Programs as modules: copies, wrong inputs, hashes, results derived from the graph."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_tied_parameters_stay_tied(copied: Callable[[Program], Program]) -> None
 
 
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES.keys())
-def test_copies_keep_modes_and_what_is_fixed(copied: Callable[[Program], Program]) -> None:
+def test_copies_keep_modes_and_requires_grad(copied: Callable[[Program], Program]) -> None:
     program = small().train()
     program.get_submodule("1").eval()
     program.get_parameter("0.weight").requires_grad_(False)
@@ -101,7 +101,7 @@ def test_a_module_that_holds_a_program_can_be_copied() -> None:
     assert_equal(holder["one"](image()), other["one"](image()))
 
 
-def test_buffers_that_are_not_saved_are_not_saved_by_a_copy() -> None:
+def test_a_copy_does_not_save_transient_buffers_either() -> None:
     model = nn.Sequential(nn.Linear(5, 4))
     model[0].register_buffer("shift", torch.arange(4.0, dtype=torch.float64), persistent=False)
     program = traced(Function(lambda m, x: m.body(x) + m.body[0].shift, body=model), image(2, 5))
@@ -132,12 +132,12 @@ def test_a_wrong_number_of_inputs_is_refused() -> None:
             program(*given)
 
 
-def test_an_error_that_is_not_of_the_inputs_shape_is_not_hidden() -> None:
+def test_an_error_that_the_shape_of_inputs_does_not_cause_is_not_hidden() -> None:
     with pytest.raises(RuntimeError, match=r"dtype|type"):
         small()(image().float())
 
 
-def test_any_batch_is_taken() -> None:
+def test_any_batch_size_is_accepted() -> None:
     program = small()
     whole = program(image(5, 3, 8, 8))
     assert whole.shape == (5, 4)
@@ -179,7 +179,7 @@ def _table() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_table")
-def test_registering_an_operator_makes_programs_be_analysed_anew() -> None:
+def test_programs_are_analysed_again_after_an_operator_is_registered() -> None:
     program = traced(Function(lambda m, x: m.b(torch.special.bessel_j1(m.a(x))), a=conv(3, 6), b=conv(6, 2)))
     assert program.groups == ()
     assert program.frozen is program.frozen
@@ -199,7 +199,7 @@ def test_registering_an_operator_makes_programs_be_analysed_anew() -> None:
     certified(program)
 
 
-def test_what_is_derived_is_computed_once_and_forgotten_with_the_graph() -> None:
+def test_derived_results_are_computed_once_and_forgotten_with_the_graph() -> None:
     program = small()
     groups, graph = program.groups, program.hash()
     assert program.groups is groups

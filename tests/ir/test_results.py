@@ -37,7 +37,7 @@ def test_objects_become_dicts_of_their_tensors() -> None:
     assert opaque(result) == ["Cache", "Fields"]
 
 
-def test_what_is_plain_stays() -> None:
+def test_plain_results_stay_as_they_are() -> None:
     thing = object()
     result = (image(2), [None, 1.5, "text", thing], {"size": torch.Size([2, 3])})
     assert plain(result)[1] is not result[1]
@@ -45,7 +45,7 @@ def test_what_is_plain_stays() -> None:
     assert opaque(result) == []
 
 
-def test_a_structure_of_fewer_leaves() -> None:
+def test_a_structure_is_narrowed_to_fewer_leaves() -> None:
     whole = {"a": (1, [2, 3]), "b": [4], "c": {"d": 5, "e": 6}, "f": ()}
     spec = pytree.tree_structure(whole)
 
