@@ -1,1 +1,1 @@
-"""Sparsity: what goes (criteria, budgets, plans) and how training lets it go (Selective Weight Decay)."""
+"""Sparsity: what to remove (criteria, budgets, plans), and training that makes it removable (SWD, baselines)."""

@@ -1,4 +1,4 @@
-"""What methods ask of their arguments."""
+"""Checks of the arguments of methods."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from swdc.errors import PlanError
 
 
 def check_steps(steps: int | None) -> int:
-    """Return a number of training steps; ``PlanError`` if it is none."""
+    """Return the number of training steps; ``PlanError`` unless it is a whole number of at least 1."""
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise PlanError(f"expected steps as the whole number of training steps, at least 1, got {steps!r}")
     return steps
 
 
 def check_start(start: int, steps: int) -> None:
-    """Raise ``PlanError`` unless ``start`` is a number of steps that a training of ``steps`` comes to."""
+    """Raise ``PlanError`` unless ``start`` is a whole number between 0 and ``steps``."""
     if not isinstance(start, int) or isinstance(start, bool) or not 0 <= start <= steps:
         raise PlanError(
             f"expected start as the whole number of steps before the removal, between 0 and the {steps} steps of the "
@@ -38,6 +38,6 @@ def check_positive(name: str, value: float) -> None:
 
 
 def check_optimizer(optimizer: object, purpose: str) -> None:
-    """Raise ``PlanError`` unless it is an optimizer, which is needed for a purpose."""
+    """Raise ``PlanError`` unless the argument is an optimizer; ``purpose`` says in the message why it is needed."""
     if not isinstance(optimizer, Optimizer):
         raise PlanError(f"expected optimizer= as a torch.optim.Optimizer, {purpose}, got {type(optimizer).__name__}")

@@ -1,4 +1,4 @@
-"""What it would cost to cut now: a metric of the model as it is, and without what is targeted."""
+"""The gap: a metric of the model as it is now, and as it would be if the targets were cut now."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ class Gap:
 
     @property
     def difference(self) -> float:
-        """By how much the cut raises the metric; negative where it lowers it."""
+        """By how much the cut raises the metric; negative if it lowers it."""
         return self.after - self.before
 
 
 @torch.no_grad()
 def gap_of(model: nn.Module, parameters: Iterable[nn.Parameter], remove: Callable[[], None], metric: Metric) -> Gap:
-    """Evaluate a metric now, and after ``remove`` has set parts of some parameters to zero; then put all back.
+    """Evaluate a metric now, and again after ``remove`` has set parts of some parameters to zero; then restore all.
 
-    Values of parameters and buffers come back bit for bit, the modes of modules and the state of torch's random
-    generators too, also where the metric raises. Both evaluations draw the same random numbers.
+    Values of parameters and buffers are restored bit for bit, and so are the modes of modules and the state of torch's
+    random generators, even if the metric raises. Both evaluations draw the same random numbers. Raises ``PlanError`` if
+    the metric does not return a number.
     """
     before = _evaluated(model, metric)
     with _values_kept(parameters):

@@ -1,4 +1,4 @@
-"""What makes a network sparse while it trains: the part that all methods share."""
+"""The base class of all methods that make a network sparse while it trains."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from swdc.sparsity.targets import Target, Targets
 
 
 class Method(ABC):
-    """Acts on parameters in any training loop, and says in the end what goes::
+    """Acts on parameters in any training loop, and plans the removal at the end::
 
         loss.backward()
         method.step()         # after gradients are unscaled, clipped and reduced
         optimizer.step()
 
-    With an ``optimizer``, what has to follow its step (a shrinkage, weights held at zero) follows by itself, also
-    where a loss scaler calls the step, and not where the scaler leaves it out.
-    ``restarts`` are the steps at which the schedule of the learning rate begins anew.
+    If an ``optimizer`` is given, the work that has to follow its step (a shrinkage, weights held at zero) is done
+    automatically, even if a loss scaler calls the step. It is not done if the scaler skips the step.
+    ``restarts`` are the steps at which the schedule of the learning rate starts again.
 
-    Where processes train together, all call the method alike, and make it once their parameters are in parts (FSDP2);
-    each saves its own state.
+    In distributed training, all processes make the same calls. They make the method after the parameters are in parts
+    (FSDP2), and each process saves its own state.
 
-    A step raises ``PlanError`` when a parameter that can be targeted has been swapped for another (moving a model to
-    another device or type keeps them), is missing in the optimizer, or holds NaN or infinity.
+    A step raises ``PlanError`` if a parameter that can be targeted has been replaced by another (moving a model to
+    another device or type keeps its parameters), is missing in the optimizer, or holds NaN or infinity.
     """
 
     name: ClassVar[str] = "method"
-    """What the method is called in plans and in saved states."""
+    """The name of the method in plans and in saved states."""
     restarts: tuple[int, ...] = ()
 
     def __init__(
         self, targets: Targets, steps: int | None, optimizer: Optimizer | None, settings: Mapping[str, Any]
     ) -> None:
-        """``settings`` is what a saved state must have been made with."""
+        """A saved state can be loaded only if its ``settings`` are the same."""
         self.steps, self.s = check_steps(steps), 0
         self._targets, self._settings = targets, {"method": self.name, **settings, "steps": steps}
         self._ownership = Ownership(targets.model, {t.name: t.parameter for t in targets.candidates()})
         self._optimizer = optimizer
         if optimizer is not None:
-            optimizer.register_step_post_hook(lambda *_: None if leaves_out(optimizer) else self._follow())
+            optimizer.register_step_post_hook(lambda *_: None if skips_step(optimizer) else self._follow())
 
     def step(self) -> None:
         """Act on the gradients; call between ``backward`` and the optimizer's step."""
@@ -62,11 +62,11 @@ class Method(ABC):
 
     @abstractmethod
     def _act(self) -> None:
-        """Do what step ``s`` does before the optimizer's own."""
+        """Do the work of step ``s`` that comes before the optimizer's step."""
 
     @torch.no_grad()  # noqa: B027  most methods are done by then
     def _follow(self) -> None:
-        """Do what follows the optimizer's step."""
+        """Do the work that comes after the optimizer's step."""
 
     def targeted(self) -> list[Target]:
         """Return what would be pruned now."""
@@ -80,18 +80,18 @@ class Method(ABC):
             local(target.parameter).masked_fill_(local(target.chosen), 0)
 
     def gap(self, metric: Metric) -> Gap:
-        """Return a metric of the model now, and as it would be if what is targeted were cut now.
+        """Return a metric of the model as it is now, and as it would be if the targets were cut now.
 
         ``metric`` takes nothing and returns one number: the loss or the accuracy on held-out data, with the model in
-        evaluation mode. What is targeted is zero while it is evaluated for the second time; then weights, buffers
-        (such as the statistics of batch norms) and modes are put back bit for bit, also if the metric raises::
+        evaluation mode. During its second evaluation the targets are zero. Then weights, buffers (such as the
+        statistics of batch norms) and modes are restored bit for bit, even if the metric raises::
 
             gap = swd.gap(lambda: accuracy(program, held_out))     # after the optimizer's step, say once an epoch
             if gap.difference > -0.001: ...                        # a cut now would cost less than 0.1 points
 
-        The network can be cut when the difference has come down to the noise of the metric, and stays there for some
-        evaluations. A difference that is still large near the end of training says that ``a_max`` is too low for this
-        target, or the training too short. With ``a="auto"`` it is zero after the last step.
+        The network can be cut when the difference has fallen to the noise of the metric and stays there for some
+        evaluations. If the difference is still large near the end of training, ``a_max`` is too low for this target, or
+        the training is too short. With ``a="auto"`` the difference is zero after the last step.
         """
         parameters = [target.parameter for target in self._targets.candidates()]
         return gap_of(self._targets.model, parameters, self.remove_, metric)
@@ -99,7 +99,7 @@ class Method(ABC):
     def plan(self) -> Plan:
         """Return the plan that removes what is targeted now.
 
-        For single weights these are the channels that the removal leaves without a single weight.
+        If single weights are targeted, the plan removes the channels that are left without any weight.
         """
         return self._named(self._targets.plan())
 
@@ -107,11 +107,11 @@ class Method(ABC):
         return replace(plan, settings={**plan.settings, "method": self.name})
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state: how many steps were taken, and under which settings."""
+        """Return the state: the number of steps taken, and the settings."""
         return {"s": self.s, **self._settings}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that ``state_dict`` returned; ``PlanError`` if its settings are not these."""
+        """Continue from a state that ``state_dict`` returned; ``PlanError`` if its settings differ from these."""
         mine = self._settings
         differing = {k: (mine[k], state.get(k)) for k in mine if mine[k] != state.get(k)}
         if differing or "s" not in state:
@@ -123,7 +123,7 @@ class Method(ABC):
 
 
 def gradient_of(parameter: nn.Parameter) -> torch.Tensor:
-    """Return the gradient of a parameter: zeros where there is none, dense where it was sparse."""
+    """Return the gradient of a parameter; a missing one is made of zeros, a sparse one is made dense."""
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     elif parameter.grad.layout != torch.strided:
@@ -131,7 +131,7 @@ def gradient_of(parameter: nn.Parameter) -> torch.Tensor:
     return parameter.grad
 
 
-def leaves_out(optimizer: Optimizer) -> bool:
-    """Whether a fused optimizer, which a loss scaler always calls, leaves the step out that it is in."""
+def skips_step(optimizer: Optimizer) -> bool:
+    """Whether a fused optimizer skips its current step, which a loss scaler calls even if gradients are infinite."""
     infinite: torch.Tensor | None = getattr(optimizer, "found_inf", None)
     return infinite is not None and bool(infinite)

@@ -1,4 +1,4 @@
-"""Whether parameters are still where they were: in the modules of the model, and with the optimizer."""
+"""A check that parameters are still the same objects, in the modules of the model and in the optimizer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from swdc.errors import PlanError
 
 
 class Ownership:
-    """Remembers which object every parameter is, and where each module on the way to it hangs."""
+    """Remembers the object of every parameter, and every module on the path to it."""
 
     def __init__(self, model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:
         self.parameters = dict(parameters)
@@ -28,7 +28,7 @@ class Ownership:
         self._edges = list(edges.values())
 
     def check(self, optimizer: Optimizer | None = None) -> None:
-        """Raise ``PlanError`` for a parameter that was swapped for another, or that an optimizer does not hold."""
+        """Raise ``PlanError`` if a parameter has been replaced by another, or is missing in the optimizer."""
         for holder, key, held, name in self._edges:
             if holder.get(key) is not held:
                 raise PlanError(
@@ -43,10 +43,10 @@ class Ownership:
         if missing:
             raise PlanError(
                 f"expected an optimizer that holds every parameter that can be targeted, but it lacks {len(missing)}, "
-                f"such as {missing[0]}; give it the parameters of this model, or ignore those that it lacks"
+                f"such as {missing[0]}; give it the parameters of this model, or ignore the missing ones"
             )
 
 
 def rates_of(optimizer: Optimizer) -> dict[int, float | torch.Tensor]:
-    """Return the learning rate that an optimizer has for each parameter now, by its id."""
+    """Return the current learning rate of each parameter of an optimizer, by the id of the parameter."""
     return {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}

@@ -1,8 +1,8 @@
-"""Saliency: plain functions that score every single weight while it trains. The lowest scores go first.
+"""Saliency: functions that score single weights during training. The lowest scores are removed first.
 
-A function of one tensor, the weight, scores the weights as they are whenever it is asked. A function of three,
+A function of one tensor, the weight, scores the current weights whenever scores are needed. A function of three,
 ``(weight, gradient, before)``, scores them once a step, from the gradient of the loss alone and from its own scores of
-the step before (``None`` at the first). All tensors, and the result, have the shape of the weight.
+the step before (``None`` at the first step). All tensors, and the result, have the shape of the weight.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def find_saliency(criterion: str | Saliency) -> Saliency:
     if isinstance(criterion, str) or not callable(criterion):
         raise PlanError(
             f"expected a criterion of {sorted(SALIENCIES)}, or a function of a weight, or of a weight, its gradient "
-            f"and its scores before, got {criterion!r}"
+            f"and its previous scores, got {criterion!r}"
         )
     if len(_positional(criterion)) not in (1, 3):
         raise PlanError(
@@ -63,7 +63,7 @@ def name_of(criterion: Saliency) -> str:
 
 
 def reads_gradients(criterion: Saliency) -> bool:
-    """Whether a saliency is one of weight, gradient and scores before."""
+    """Whether a saliency is a function of the weight, the gradient and the previous scores."""
     return len(_positional(criterion)) == 3
 
 

@@ -33,42 +33,46 @@ class SWD(Method):
         ...
         slim = swdc.slim(program, swd.plan())
 
-    ``structure="channels"`` targets the channels that a plan with this budget would remove now: one threshold on the
-    gains |gamma| of the batch norms that decide, such that the parameters left are at most ``1 - target`` of all;
-    their gamma and beta are pulled. Without batch norms, the norm of the filters decides and the filters are pulled.
-    ``structure="filters"`` is the same, but all that writes a channel is pulled (filters, biases, gamma and beta), and
-    channels without a batch norm go as well, by the norm of their filters. ``structure="heads"`` targets a share of
-    the heads of all attentions, by the norm of what writes them, which is pulled.
-    ``structure="weights"`` targets the ``target`` share of all weights outside norms with the least magnitude
+    ``structure="channels"`` targets the channels that a plan with this budget would remove now. One threshold on the
+    gains |gamma| of the batch norms that decide is set so that at most ``1 - target`` of the parameters are left; gamma
+    and beta of the targeted channels are pulled. In a network without batch norms, the norm of the filters decides and
+    the filters are pulled.
+    ``structure="filters"`` is the same, but everything that writes a channel is pulled (filters, biases, gamma and
+    beta), and channels without a batch norm are targeted too, by the norm of their filters.
+    ``structure="heads"`` targets a share of the heads of all attentions, by the norm of the weights that write them.
+    These weights are pulled.
+    ``structure="weights"`` targets the ``target`` share of all weights outside norms, those with the least magnitude
     (eq. 4), on any module.
 
-    The coefficient grows as ``a(s) = a_min (a_max / a_min)^(s / steps)`` (eq. 3) and stays at ``a_max`` after
-    ``steps`` steps. ``mu`` is the weight decay coefficient of eq. 2; the usual decay itself is the optimizer's.
-    The set is found anew every ``refresh`` steps from the weights as they are.
+    The coefficient grows as ``a(s) = a_min (a_max / a_min)^(s / steps)`` (eq. 3) and stays at ``a_max`` after ``steps``
+    steps. ``mu`` is the weight decay coefficient of eq. 2; the usual decay itself is the optimizer's. The targets are
+    found anew every ``refresh`` steps from the current weights.
 
-    ``penalty="gradient"`` is the paper's. ``penalty="proximal"`` leaves the gradients alone and divides what is
-    targeted by ``1 + lr a mu`` after each step of the ``optimizer``, with the rate of its group of parameters: the
-    same pull to first order in the rate, but stable at any ``a``, and apart from momentum and moments: a momentum of
-    0.9, which adds up ten steps of the gradient form, does not add up these, so that the same pull takes bounds ten
-    times as high. The gradient form diverges where ``lr a mu`` exceeds 2; with SGD given as ``optimizer`` its ``a mu``
-    is held at ``1 / lr``.
+    ``penalty="gradient"`` is the paper's. It diverges if ``lr a mu`` exceeds 2; if SGD is given as ``optimizer``,
+    ``a mu`` is limited to ``1 / lr``.
+    ``penalty="proximal"`` leaves the gradients alone. After each step of the ``optimizer`` it divides the targeted
+    weights by ``1 + lr a mu``, with the learning rate of their parameter group. To first order in the rate the pull is
+    the same, but it is stable at any ``a`` and does not enter momentum and moments. A momentum of 0.9 adds up ten steps
+    of the gradient form and none of the proximal form. For the same pull, the proximal form then needs bounds ten times
+    as high.
 
-    ``a="auto"`` needs neither ``a_min`` nor ``a_max``, only the ``optimizer`` to follow::
+    ``a="auto"`` needs neither ``a_min`` nor ``a_max``, only the ``optimizer``::
 
         swd = SWD(program, target=0.9, a="auto", steps=epochs * len(loader), optimizer=optimizer)
 
-    After each of its steps the magnitudes of what is targeted all lose the same amount, such that their share of the
-    norm of all that can be targeted follows a set course to zero (``swdc.sparsity.penalties.automatic``); their
-    gradients fade along it, except those of norms. At the last step they are exactly zero: the removal changes
-    nothing. ``penalty``, ``norm``, ``schedule`` and ``mu`` play no part then.
+    After each step of the optimizer, the magnitudes of all targeted weights lose the same amount. It is chosen so that
+    their share of the norm of all weights that can be targeted follows a set course to zero
+    (``swdc.sparsity.penalties.automatic``). Their gradients fade along the same course, except those of norms. At the
+    last step the targeted weights are exactly zero, and the removal changes nothing. ``penalty``, ``norm``,
+    ``schedule`` and ``mu`` then have no effect on the training.
 
-    ``criterion`` scores single weights (``swdc.sparsity.saliency``), ``norm`` is what is pulled on
-    (``swdc.sparsity.penalties.norms``), and ``schedule`` how ``a`` grows (``swdc.sparsity.penalties.schedules``).
+    ``criterion`` scores single weights (``swdc.sparsity.saliency``). ``norm`` is the norm of the penalty
+    (``swdc.sparsity.penalties.norms``). ``schedule`` says how ``a`` grows (``swdc.sparsity.penalties.schedules``).
 
     Call ``step`` once for each step of the optimizer, after gradients are accumulated, unscaled and clipped, so that
     the pull is neither scaled nor clipped. Save the state after the optimizer's step.
 
-    Raises ``PlanError`` for arguments out of range, and where nothing can be targeted.
+    Raises ``PlanError`` for arguments out of range, and if nothing can be targeted.
     """
 
     name = "swd"
@@ -102,10 +106,10 @@ class SWD(Method):
 
     @property
     def a(self) -> float:
-        """The coefficient of the next step (eq. 3, unless another schedule was asked for).
+        """The coefficient of the next step (eq. 3, unless another schedule was given).
 
-        With ``a="auto"`` that which the last step amounted to: with this ``a`` the proximal penalty of the L1 norm
-        would have shrunk as much (0 where nothing was shrunk, infinite where all was).
+        With ``a="auto"`` it is the ``a`` with which the proximal penalty of the L1 norm would have shrunk as much as
+        the last step did: 0 if nothing was shrunk, infinite if everything was.
         """
         if self._automatic is not None:
             return self._automatic.coefficient(self.mu)
@@ -131,11 +135,11 @@ class SWD(Method):
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Shrink what is targeted, with ``penalty="proximal"`` or ``a="auto"``."""
+        """Shrink the targeted weights, with ``penalty="proximal"`` or ``a="auto"``."""
         self._penalty.follow()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state: steps taken, settings, the scores that a criterion remembers, and the set that stands."""
+        """Return the state: steps, settings, remembered scores, and the targets that hold until the next refresh."""
         stands = self._chosen if self.s % self.refresh else ()
         return {
             **super().state_dict(),
@@ -145,7 +149,7 @@ class SWD(Method):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that ``state_dict`` returned; ``PlanError`` if its settings are not these."""
+        """Continue from a state that ``state_dict`` returned; ``PlanError`` if its settings differ from these."""
         super().load_state_dict(state)
         self._targets.scoring.load_state_dict(state.get("scores", {}))
         if self._automatic is not None:
@@ -161,14 +165,14 @@ def _check_coefficient(
     a: str | None, a_min: float | None, a_max: float | None, schedule: Schedule, norm: Norm,
     optimizer: Optimizer | None,
 ) -> None:  # fmt: skip
-    """Raise ``PlanError`` unless the coefficient is given by its bounds, or ``"auto"`` with what that needs."""
+    """Raise ``PlanError`` unless the coefficient is given by its bounds, or is ``"auto"`` with an optimizer."""
     if a not in (None, AUTO):
         raise PlanError(f"expected a as 'auto', or bounds a_min and a_max in its place, got {a!r}")
     if a == AUTO:
         if a_min is not None or a_max is not None:
             raise PlanError("expected no a_min and a_max with a='auto', which takes their place; give one or the other")
         if schedule is not exponential or norm is not L2:
-            raise PlanError("expected the norm and schedule as they are with a='auto', which shrinks along its own")
+            raise PlanError("expected the default norm and schedule with a='auto', got others; leave them out")
         check_optimizer(optimizer, "whose steps the shrinkage of a='auto' follows")
         return
     bounded = {"a_max"} if schedule is constant else {"a_min", "a_max"}

@@ -1,4 +1,4 @@
-"""A method at work inside the steps of an optimizer that a trainer drives."""
+"""A method that acts inside the steps of an optimizer that a trainer drives."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from swdc.errors import PlanError
-from swdc.sparsity.method import Method, leaves_out
+from swdc.sparsity.method import Method, skips_step
 
 Factory = Callable[..., Method]
 """Makes a method from a model and the keywords ``optimizer`` and ``steps``, as ``functools.partial(SWD, ...)`` does."""
 
 
 class Acting:
-    """A method, given or yet to be made by a factory, that acts while an optimizer takes its steps.
+    """A method that acts during the steps of an optimizer; a factory may make it when training starts.
 
-    It acts at the very beginning of the optimizer's own computation. Whatever a trainer does to gradients is done by
-    then: accumulation, reduction over processes, unscaling, clipping. Where a loss scaler leaves a step out, so does
-    the method. A state that comes before the method exists waits for it.
+    The method acts at the very beginning of the optimizer's step. By then, everything that a trainer does to gradients
+    is done: accumulation, reduction over processes, unscaling, clipping. If a loss scaler skips a step, the method
+    skips it too. A state that is loaded before the method exists is kept until the method is made.
     """
 
     def __init__(self, method: Method | Factory) -> None:
@@ -39,10 +39,11 @@ class Acting:
         self._handle: RemovableHandle | None = None
 
     def start(self, model: nn.Module, optimizer: Optimizer, steps: float, done: int) -> None:
-        """Make the method where it is not given, go on from the state that was loaded, and begin to act.
+        """Make the method if it is not given, continue from the loaded state if there is one, and begin to act.
 
-        ``steps`` is how many the optimizer takes in all, infinite where that is not known; ``done`` how many of them
-        lie behind. ``PlanError`` where that is some and no state came with them.
+        ``steps`` is the number of steps that the optimizer takes in all, infinite if it is not known. ``done`` is the
+        number of steps that it has taken before. Raises ``PlanError`` if it has taken some, but neither a state was
+        loaded nor has the method taken a step.
         """
         self.stop()
         if not isinstance(self._given, Method):
@@ -60,25 +61,25 @@ class Acting:
         self._handle = optimizer.register_step_pre_hook(partial(_act, self.method))
 
     def stop(self) -> None:
-        """Act no more."""
+        """Stop acting."""
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the method, empty before it is made."""
+        """Return the state of the method; it is empty before the method is made."""
         if self._state is not None:
             return dict(self._state)
         return {} if self.method is None else self.method.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take a state to start from."""
+        """Keep a state to start from."""
         self._state = state or None
 
 
 def _made(factory: Factory, model: nn.Module, optimizer: Optimizer, steps: float) -> Method:
     offered = {"optimizer": optimizer, "steps": int(steps) if math.isfinite(steps) and steps > 0 else None}
-    bound = factory.keywords if isinstance(factory, partial) else {}  # what the user has chosen stays
+    bound = factory.keywords if isinstance(factory, partial) else {}  # the user's own choices stay
     method = factory(model, **{name: value for name, value in offered.items() if name not in bound})
     if not isinstance(method, Method):
         raise PlanError(f"expected a function that returns a method (such as swdc.SWD), got {type(method).__name__}")
@@ -86,10 +87,10 @@ def _made(factory: Factory, model: nn.Module, optimizer: Optimizer, steps: float
 
 
 def _act(method: Method, optimizer: Optimizer, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
-    """Act now, or where gradients come from a closure of the step, as soon as it has computed them."""
+    """Act now, or, if a closure computes the gradients inside the step, right after the closure."""
     closure = kwargs["closure"] if "closure" in kwargs else (*args, None)[1]
     if closure is None:
-        if not leaves_out(optimizer):
+        if not skips_step(optimizer):
             _unscale(optimizer)
             method.step()
         return None
@@ -103,7 +104,7 @@ def _act(method: Method, optimizer: Optimizer, args: Any, kwargs: dict[str, Any]
 
 
 def _unscale(optimizer: Optimizer) -> None:
-    """Unscale the gradients of a fused optimizer that a loss scaler has left that to."""
+    """Unscale the gradients if a loss scaler has left that to a fused optimizer."""
     scale: torch.Tensor | None = getattr(optimizer, "grad_scale", None)
     if scale is not None:
         for parameter in (p for group in optimizer.param_groups for p in group["params"] if p.grad is not None):

@@ -1,4 +1,4 @@
-"""SWD, or any method of its kind, as a callback of Lightning's ``Trainer``."""
+"""SWD or another method as a callback of Lightning's ``Trainer``."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class SWDCallback(Callback):
         Trainer(max_epochs=10, callbacks=[callback]).fit(module)
         callback.method.remove_()
 
-    ``method`` is a method that has been made, or a function that makes one when training starts. It is called as
-    ``method(module, optimizer=optimizer, steps=steps)``, with the steps that the trainer will take (``None`` where it
-    does not know). For channels, keep the program in the module and train it::
+    ``method`` is a method, or a function that makes one when training starts. The function is called as
+    ``method(module, optimizer=optimizer, steps=steps)`` with the number of steps that the trainer will take (``None``
+    if the trainer does not know it). For channels, keep the program in the module and train it::
 
         SWDCallback(lambda module, **given: swdc.SWD(module.program, target=0.9, a_min=1, a_max=1e4, **given))
 
     Lightning's order is: closures (accumulation, backward, reduction), unscaling, ``on_before_optimizer_step``,
-    clipping, the optimizer. The method acts between the last two, so that its pull is not clipped away, and acts only
-    when the optimizer does. ``index`` says which of several optimizers that is.
+    clipping, the optimizer. The method acts between the last two, so that its pull is not clipped away. It acts only
+    when the optimizer does. If there are several optimizers, ``index`` says which one that is.
 
-    Its state is part of every checkpoint; ``fit(ckpt_path=...)`` goes on from it. ``PlanError`` where a checkpoint
-    has none. Lightning itself goes on in the middle of an epoch only with a loader that has a state; with others, the
-    checkpoints to resume from are those of the ends of epochs.
+    The state of the method is part of every checkpoint, and ``fit(ckpt_path=...)`` continues from it. Raises
+    ``PlanError`` if a checkpoint has no such state. Lightning itself can resume in the middle of an epoch only if the
+    loader has a state. With other loaders, resume from checkpoints of the ends of epochs.
     """
 
     def __init__(self, method: Method | Factory, index: int = 0) -> None:
@@ -41,7 +41,7 @@ class SWDCallback(Callback):
 
     @property
     def method(self) -> Method | None:
-        """The method; ``None`` before training has started where a function makes it."""
+        """The method; ``None`` before training has started if a function makes it."""
         return self._acting.method
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -50,11 +50,11 @@ class SWDCallback(Callback):
         self._acting.start(pl_module, trainer.optimizers[self._index], steps, trainer.global_step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let go of the optimizer."""
+        """Stop acting on the optimizer."""
         self._acting.stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let go of the optimizer."""
+        """Stop acting on the optimizer."""
         self._acting.stop()
 
     def state_dict(self) -> dict[str, Any]:
@@ -62,5 +62,5 @@ class SWDCallback(Callback):
         return self._acting.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state when training starts."""
+        """Keep a state from which to continue when training starts."""
         self._acting.load_state_dict(state_dict)

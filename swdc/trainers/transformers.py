@@ -1,4 +1,4 @@
-"""SWD, or any method of its kind, as a callback of transformers' ``Trainer``."""
+"""SWD or another method as a callback of transformers' ``Trainer``."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class SWDCallback(TrainerCallback):
         Trainer(model, arguments, train_dataset=data, callbacks=[callback]).train()
         callback.method.remove_()
 
-    ``method`` is a method that has been made, or a function that makes one when training starts. It is called as
-    ``method(model, optimizer=optimizer, steps=steps)``, with the steps that the trainer will take. For channels, trace
-    the model before: training it trains the program::
+    ``method`` is a method, or a function that makes one when training starts. The function is called as
+    ``method(model, optimizer=optimizer, steps=steps)`` with the number of steps that the trainer will take. For
+    channels, trace the model first. To train the model is to train the program, because they share their parameters::
 
         program = swdc.trace(model, inputs)
         SWDCallback(lambda model, **given: swdc.SWD(program, target=0.5, a_min=1, a_max=1e4, **given))
 
-    The method acts after accumulation, reduction, unscaling and clipping, at the beginning of the optimizer's step,
-    and only when there is one.
+    The method acts after accumulation, reduction, unscaling and clipping, at the beginning of the optimizer's step. It
+    does not act if the step is skipped.
 
-    Its state travels with the optimizer's: in ``optimizer.pt`` of every checkpoint, wherever that is moved, and
-    ``train(resume_from_checkpoint=...)`` goes on from it. ``PlanError`` where a checkpoint has none.
+    The state of the method is saved with that of the optimizer, in ``optimizer.pt`` of every checkpoint, and
+    ``train(resume_from_checkpoint=...)`` continues from it. Raises ``PlanError`` if a checkpoint has no such state.
     """
 
     def __init__(self, method: Method | Factory) -> None:
@@ -45,7 +45,7 @@ class SWDCallback(TrainerCallback):
 
     @property
     def method(self) -> Method | None:
-        """The method; ``None`` before training has started where a function makes it."""
+        """The method; ``None`` before training has started if a function makes it."""
         return self._acting.method
 
     def on_train_begin(
@@ -62,7 +62,7 @@ class SWDCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Let go of the optimizer."""
+        """Stop acting on the optimizer."""
         self._acting.stop()
 
     def _save(self, _: Optimizer, state: dict[str, Any]) -> None:

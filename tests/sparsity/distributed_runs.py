@@ -1,4 +1,4 @@
-"""What the tests of distributed training run, in one process or in one of two: the same batches, the same methods."""
+"""The runs of the tests of distributed training, in one process or two: the same batches, the same methods."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def marked(target: Any) -> torch.Tensor:
 
 
 def refusals(size: int) -> dict[str, str]:
-    """Return what is said about weights that are not finite in one process only, and about a sharded program."""
+    """Return the messages about weights that are not finite in one process only, and about a sharded program."""
     sharded = program()
     plan = swdc.plan(sharded)
     fully_shard(sharded, mesh=init_device_mesh("cpu", (size,)))

@@ -180,7 +180,7 @@ def test_a_saved_state_goes_on_exactly(refresh: int) -> None:
 
 
 def test_no_weight_is_thrown_above_all_others() -> None:
-    """With few weights left before batch norms at a high rate; numbers of a million and more without the fading."""
+    """Few weights are left before batch norms, at a high rate; without the fading some would exceed a million."""
     program = network(torch.float32)
     optimizer = torch.optim.SGD(program.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     method = swdc.SWD(program, 0.98, "weights", a="auto", steps=60, optimizer=optimizer)
@@ -188,7 +188,7 @@ def test_no_weight_is_thrown_above_all_others() -> None:
     assert max(float(p.detach().abs().max()) for p in program.parameters()) < 10
 
 
-def test_where_nothing_else_has_a_gradient_gradients_only_fade() -> None:
+def test_gradients_only_fade_if_nothing_else_has_a_gradient() -> None:
     model = nn.Linear(4, 1, bias=False).double()
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
@@ -220,7 +220,7 @@ def test_gradients_of_norms_do_not_fade(structure: str) -> None:
     assert bool(changed) == (structure == "filters")
 
 
-def test_a_step_that_is_left_out_shrinks_nothing() -> None:
+def test_a_skipped_step_shrinks_nothing() -> None:
     program = network()
     method, optimizer = made(program, "weights")
     train(program, method, optimizer, range(3))
@@ -244,8 +244,8 @@ def test_a_single_step_is_the_last() -> None:
         ({"a_min": 1.0}, r"expected no a_min and a_max with a='auto'"),
         ({"a_max": 1.0}, r"expected no a_min and a_max with a='auto'"),
         ({"optimizer": None}, r"expected optimizer= as a torch\.optim\.Optimizer, .* a='auto' follows, got NoneType"),
-        ({"norm": "l1"}, r"expected the norm and schedule as they are with a='auto'"),
-        ({"schedule": "linear"}, r"expected the norm and schedule as they are with a='auto'"),
+        ({"norm": "l1"}, r"expected the default norm and schedule with a='auto', got others"),
+        ({"schedule": "linear"}, r"expected the default norm and schedule with a='auto', got others"),
         ({"a": None}, r"expected a_min as a positive number, got None; or give a='auto'"),
     ],
 )
@@ -256,7 +256,7 @@ def test_bad_arguments(changed: dict[str, Any], message: str) -> None:
         swdc.SWD(model, 0.5, "weights", **arguments)
 
 
-def test_bounds_are_needed_by_those_schedules_that_read_them() -> None:
+def test_bounds_are_needed_only_by_schedules_that_read_them() -> None:
     model = nn.Linear(4, 4)
     assert swdc.SWD(model, 0.5, "weights", a_max=3.0, schedule="constant", steps=5).a == 3
     assert swdc.SWD(model, 0.5, "weights", schedule=lambda s, *_: 7.0 + s, steps=5).a == 7

@@ -82,7 +82,7 @@ def test_methods_are_found_by_name():
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(("name", "structure"), STRUCTURES)
-def test_what_is_removed_stays_zero_and_is_what_was_targeted(name, structure, optimizer):
+def test_removed_parts_were_targeted_and_stay_zero(name, structure, optimizer):
     program = network()
     optimizer, used = build(program, name, structure, optimizer)
     if name == "uniform_decay":
@@ -181,7 +181,7 @@ def test_a_removal_that_falls_on_a_skipped_step_is_made_at_the_next(name):
 
 
 @pytest.mark.parametrize("name", [n for n in CASES if n != "uniform_decay"])
-def test_gradients_of_what_is_gone_are_zero_whatever_they_were(name):
+def test_gradients_of_removed_parts_are_zero_whatever_they_were(name):
     program = network()
     _, used = build(program, name, "channels")
     used.remove_()
@@ -242,7 +242,7 @@ def test_sides_of_residual_sums_may_keep_their_own_channels(name):
         ("slimming", {"start": 17}, "expected start .* got 17"),
         ("slimming", {"penalty": -1.0}, "expected penalty as a coefficient of at least 0, got -1.0"),
         ("slimming", {"norm": "l3"}, "expected a norm of"),
-        ("slimming", {"structure": "weights"}, "for network slimming removes .* got 'weights'"),
+        ("slimming", {"structure": "weights"}, "because network slimming removes .* got 'weights'"),
         ("lr_rewinding", {"start": 1.5}, "expected start .* got 1.5"),
         ("lr_rewinding", {"structure": "weights", "penalty": 1e-4}, "expected a penalty on gains with"),
         ("growing_l2", {"structure": "heads"}, "expected structure='weights' or 'channels' .* got 'heads'"),
@@ -279,7 +279,7 @@ def test_bad_arguments_of_all(name, changed, message):
 
 
 @pytest.mark.parametrize(("name", "structure"), [s for s in STRUCTURES if s[0] != "uniform_decay"])
-def test_an_optimizer_has_to_hold_what_may_go(name, structure):
+def test_an_optimizer_has_to_hold_every_parameter_that_may_lose_a_part(name, structure):
     program = network()
     others = [p for n, p in program.named_parameters() if n != "blocks.0.conv1.weight"]
     arguments = {"steps": STEPS, **CASES[name]}

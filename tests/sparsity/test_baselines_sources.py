@@ -158,7 +158,7 @@ def test_slimming_removes_once_by_one_threshold_and_fine_tunes_without_the_penal
         assert not gradient[kept].any(), name
 
 
-def test_slimming_wants_batch_norms():
+def test_slimming_needs_batch_norms():
     program = swdc.trace(LeNet5(), torch.randn(2, 1, 32, 32))
     with pytest.raises(PlanError, match=r"expected batch norms that decide .* swdc.insert_batchnorm"):
         NetworkSlimming(program, 0.5, steps=4, start=2, optimizer=sgd(program))

@@ -71,7 +71,7 @@ def test_it_trains_and_keeps_the_mode():
     assert small.facts.notes == network().facts.notes
 
 
-def test_what_belongs_to_no_module_is_drawn_like_the_original_and_norms_are_plain():
+def test_parameters_outside_modules_are_drawn_like_the_original_and_norms_are_plain():
     torch.manual_seed(0)
     model = Function(
         lambda m, x: m.head(m.norm(m.embed(x) + m.place) * m.scale),
@@ -92,7 +92,7 @@ def test_what_belongs_to_no_module_is_drawn_like_the_original_and_norms_are_plai
     assert small(torch.randn(3, 7, 5)).shape == (3, 7, 2)
 
 
-def test_a_layer_without_bias_is_given_none():
+def test_a_layer_without_bias_gets_no_bias():
     model = nn.Sequential(nn.Linear(4, 16), nn.Sigmoid(), nn.Linear(16, 3, bias=False))
     program = swdc.trace(model, torch.randn(2, 4))
     small = thin(program, 0.5, "channels")

@@ -137,7 +137,7 @@ def test_gamma_without_norms_says_what_to_do() -> None:
     program = traced(nn.Sequential(conv(3, 4), nn.ReLU(), conv(4, 2)))
     with pytest.raises(
         PlanError,
-        match=r"without batch norms wants criterion='l2', or .* swdc\.insert_batchnorm",
+        match=r"without batch norms take criterion='l2', or .* swdc\.insert_batchnorm",
     ):
         swdc.plan(program, 0.5, criterion="gamma")
 
@@ -164,7 +164,7 @@ def test_a_function_as_criterion(kind: Callable[[list[int]], Any]) -> None:
     assert plan.settings["criterion"] == "late_channels"
 
 
-def test_a_function_is_asked_for_what_is_not_ignored() -> None:
+def test_a_function_scores_only_groups_that_are_not_ignored() -> None:
     asked: list[str] = []
 
     def first(program: Program, groups: Sequence[ChannelGroup]) -> Scores:

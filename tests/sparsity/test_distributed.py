@@ -50,7 +50,7 @@ def test_numbers_are_counted_once_wherever_they_are_held(runs):
     assert [run["counted"] for run in runs] == [[10, 6, 7]] * PROCESSES
 
 
-def test_all_processes_say_what_is_wrong_in_one(runs):
+def test_all_processes_report_an_error_of_one_process(runs):
     for said in (run["refusals"] for run in runs):
         assert "expected finite weights, got NaN or infinity in 7.weight" in said["nan"]
         assert "expected whole tensors for a plan, got 0.weight in parts over processes" in said["plan"]

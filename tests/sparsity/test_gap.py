@@ -93,7 +93,7 @@ def test_all_is_put_back_if_the_metric_raises(call: int) -> None:
     assert program.training
 
 
-def test_odd_bits_come_back() -> None:
+def test_negative_zeros_and_subnormal_numbers_come_back() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     with torch.no_grad():
         model[0].weight[0] = -0.0
@@ -105,7 +105,7 @@ def test_odd_bits_come_back() -> None:
 
 
 @pytest.mark.parametrize("value", [None, "high", torch.ones(2)])
-def test_a_metric_that_is_no_number_is_refused(value: Any) -> None:
+def test_a_metric_that_is_not_a_number_is_refused(value: Any) -> None:
     program, method = made("channels")
     before = bits(program)
     with pytest.raises(PlanError, match=f"expected a metric that returns one number, .* got {type(value).__name__}"):

@@ -69,7 +69,7 @@ def latency(program: Program, table: LatencyTable) -> Latency:
 @pytest.mark.parametrize("scope", ["global", "group"])
 @pytest.mark.parametrize(("round_to", "sparsity"), [(1, 0.5), (4, 0.3), (8, 0.5), (8, 0.7)])
 @pytest.mark.parametrize("block", [1, 8, 16])
-def test_the_time_is_met_from_below_and_no_cut_stays_that_saves_none(
+def test_the_time_is_met_from_below_and_every_cut_saves_time(
     program: Program, resnet: Program, scope: str, round_to: int, sparsity: float, block: int
 ) -> None:
     for network in (program, resnet):
@@ -101,7 +101,7 @@ def test_layers_that_take_no_time_are_not_cut(program: Program) -> None:
     assert plan.settings["predicted_ms"] == 24 + 3
 
 
-def test_the_least_score_for_the_time_goes_first(program: Program) -> None:
+def test_channels_with_the_least_score_for_their_time_are_removed_first(program: Program) -> None:
     def scores(program: Program, groups: Any) -> Scores:
         return [np.full(g.width, 10.0 if g.width == 64 else 1.0) for g in groups]
 
@@ -111,13 +111,13 @@ def test_the_least_score_for_the_time_goes_first(program: Program) -> None:
     assert plan.removed_channels > 0
 
 
-def test_a_slow_group_is_not_cut_to_the_bone(program: Program) -> None:
+def test_a_slow_group_is_not_cut_to_almost_nothing(program: Program) -> None:
     slow = Formula(lambda _, sizes: prod(sizes) * (9.0 if 32 in sizes or sizes[2] == 2 else 1.0))
     plan = swdc.plan(program, 0.5, budget="latency", criterion="uniform", round_to=4, table=slow)
     assert (widths_of(plan) >= [8, 8, 8]).all()
 
 
-def test_more_score_stays_than_in_a_plan_of_as_much_time_by_multiply_adds(resnet: Program) -> None:
+def test_more_score_stays_than_in_a_macs_plan_of_the_same_time(resnet: Program) -> None:
     uneven = Formula(lambda _, sizes: prod(sizes) / (1.0 + 0.1 * sizes[-1]))  # wide layers are more efficient
     costs, scores = latency(resnet, uneven), l2(resnet, resnet.groups)
 
@@ -132,12 +132,12 @@ def test_more_score_stays_than_in_a_plan_of_as_much_time_by_multiply_adds(resnet
     assert score(by_time) > 1.02 * score(by_macs)
 
 
-def test_what_does_not_depend_on_widths_cannot_be_saved(program: Program) -> None:
+def test_time_that_does_not_depend_on_widths_cannot_be_saved(program: Program) -> None:
     with pytest.raises(PlanError, match=r"at most 0\.0% of the latency can go .* lower round_to"):
         swdc.plan(program, 0.5, budget="latency", round_to=8, table=Formula(lambda *_: 1.0))
 
 
-def test_nothing_is_asked_for_and_nothing_goes(program: Program) -> None:
+def test_a_sparsity_of_zero_removes_nothing(program: Program) -> None:
     assert swdc.plan(program, 0.0, budget="latency", table=PLAIN).removed_channels == 0
 
 

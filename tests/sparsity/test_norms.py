@@ -1,4 +1,4 @@
-"""Norms of the penalty: gradients beside autograd, proximal maps beside a search."""
+"""Norms of the penalty: gradients compared with autograd, proximal maps with a search."""
 
 from __future__ import annotations
 

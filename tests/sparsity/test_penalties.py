@@ -149,7 +149,7 @@ def test_a_gradient_stays_in_its_range_without_an_optimizer(dtype):
     assert sum(int((~p.grad.isfinite()).sum()) for p in model.parameters()) == 1
 
 
-def test_the_gradient_form_to_the_letter_says_when_it_has_diverged():
+def test_the_gradient_form_without_a_limit_says_when_it_has_diverged():
     model = mlp(torch.float32)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     swd = swdc.SWD(model, 0.5, "weights", a_min=1e12, a_max=1e12, steps=50)
@@ -159,7 +159,7 @@ def test_the_gradient_form_to_the_letter_says_when_it_has_diverged():
 
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("unscaled", [False, True])
-def test_a_loss_scaler_that_leaves_a_step_out_leaves_the_shrinkage_out(fused, unscaled):
+def test_a_loss_scaler_that_skips_a_step_skips_the_shrinkage(fused, unscaled):
     model = mlp(torch.float32)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=fused)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
@@ -194,7 +194,7 @@ def test_a_loss_scaler_that_leaves_a_step_out_leaves_the_shrinkage_out(fused, un
             torch.testing.assert_close(model.get_parameter(name).detach(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_step_of_the_optimizer_without_one_of_ours_shrinks_nothing():
+def test_a_step_of_the_optimizer_without_a_step_of_the_method_shrinks_nothing():
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     swd = swdc.SWD(model, 0.5, "weights", a_min=1e3, a_max=1e3, steps=9, penalty="proximal", optimizer=optimizer)
@@ -207,7 +207,7 @@ def test_a_step_of_the_optimizer_without_one_of_ours_shrinks_nothing():
     assert all(torch.equal(before[n], p) for n, p in model.named_parameters())
 
 
-def test_with_accumulated_gradients_the_pull_comes_once():
+def test_the_pull_is_added_once_to_accumulated_gradients():
     model = mlp()
     swd = swdc.SWD(model, 0.5, "weights", a_min=1e3, a_max=1e3, steps=9)
     masks = lowest(model, 0.5)
@@ -238,7 +238,7 @@ def made(model, penalty="gradient", refresh=3):
 @pytest.mark.parametrize("penalty", ["gradient", "proximal"])
 @pytest.mark.parametrize("refresh", [1, 3])
 @pytest.mark.parametrize("stop", [4, 6])
-def test_a_run_goes_on_to_the_bit(penalty, refresh, stop, tmp_path):
+def test_a_resumed_run_is_the_same_to_the_bit(penalty, refresh, stop, tmp_path):
     through = mlp()
     swd, optimizer = made(through, penalty, refresh)
     trained(swd, through, optimizer, range(11))
@@ -257,7 +257,7 @@ def test_a_run_goes_on_to_the_bit(penalty, refresh, stop, tmp_path):
     assert all(torch.equal(p, again.get_parameter(n)) for n, p in through.named_parameters())
 
 
-def test_the_set_stands_between_refreshments():
+def test_the_set_is_kept_between_refreshes():
     model = mlp()
     swd, _ = made(model, refresh=3)
     pulled = []
@@ -304,7 +304,7 @@ def test_an_optimizer_that_lacks_a_parameter_is_refused_at_the_first_step():
      ("filters", "blocks.0.conv1.weight"), ("weights", "blocks.0.conv1.weight")],
 )  # fmt: skip
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), -float("inf")])
-def test_weights_that_are_no_numbers_are_named(structure, name, odd):
+def test_weights_that_are_not_finite_are_named(structure, name, odd):
     program = small_resnet()
     swd = swdc.SWD(program, 0.5, structure, a_min=1, a_max=10, steps=3)
     swd.step()
@@ -315,7 +315,7 @@ def test_weights_that_are_no_numbers_are_named(structure, name, odd):
         swd.step()
 
 
-def test_finite_weights_may_have_a_sum_that_is_not():
+def test_finite_weights_may_have_an_infinite_sum():
     program = small_resnet().float()
     swd = swdc.SWD(program, 0.5, "filters", a_min=1, a_max=10, steps=3)
     with torch.no_grad():
@@ -323,7 +323,7 @@ def test_finite_weights_may_have_a_sum_that_is_not():
     swd.step()
 
 
-def test_moves_keep_parameters_and_are_followed():
+def test_a_model_may_be_cast_to_another_type():
     model = mlp(torch.float32)
     swd, _ = made(model)
     swd.step()

@@ -147,7 +147,7 @@ def test_one_group_of_low_scores_keeps_its_best_channel(program: Program) -> Non
 
 @pytest.mark.parametrize("round_to", [4, 8])
 @pytest.mark.parametrize("scope", ["global", "group"])
-def test_kept_numbers_are_multiples(round_to: int, scope: str) -> None:
+def test_numbers_of_kept_channels_are_multiples_of_round_to(round_to: int, scope: str) -> None:
     program = traced(stack(16, 12, 6))
     plan = swdc.plan(program, 0.4, budget="operations", scope=scope, round_to=round_to)
     for number, width in zip(kept_widths(plan), (16, 12, 6), strict=True):
@@ -221,7 +221,7 @@ def test_the_budget_in_multiply_adds_is_what_counting_says(several: dict[str, Pr
         assert 0.3 * swdc.count(program).macs < macs <= 0.5 * swdc.count(program).macs
 
 
-def test_what_rounding_took_comes_back_where_scores_are_highest() -> None:
+def test_units_that_fit_come_back_where_scores_are_highest() -> None:
     def scores(program: Program, groups: Any) -> Scores:
         return [np.linspace(1, 2, g.width) + (0.5 if g.width == 24 else 0.0) for g in groups]
 
@@ -248,7 +248,7 @@ def test_a_share_of_each_group(program: Program, share: float, expected: list[in
     assert kept_widths(swdc.plan(program, share, scope="group")) == expected
 
 
-def test_a_share_of_each_group_whatever_the_last_bit_says() -> None:
+def test_a_share_of_each_group_in_spite_of_rounding_errors() -> None:
     program = traced(stack(10, 10))
     for tenths in range(10):
         assert kept_widths(swdc.plan(program, tenths / 10, scope="group")) == [10 - tenths] * 2
@@ -278,7 +278,7 @@ def test_a_global_budget_is_met_to_one_channel(program: Program, budget: str, sp
 
 
 def cost(program: Program, plan: Plan, budget: str) -> int:
-    """Return what the program of a plan really costs."""
+    """Return the real cost of the slim program of a plan."""
     if budget == "channels":
         return sum(kept_widths(plan))
     return int(getattr(swdc.count(swdc.slim(program, plan)), budget))
@@ -298,7 +298,7 @@ def with_the_last_one_back(program: Program, plan: Plan) -> Plan:
 
 @pytest.mark.parametrize("budget", ["parameters", "operations", "macs"])
 @pytest.mark.parametrize("sparsity", [0.1, 0.3, 0.55, 0.8])
-def test_a_budget_with_one_share_for_all_groups_is_the_smallest_share(
+def test_one_share_for_all_groups_is_the_smallest_that_meets_the_budget(
     program: Program, budget: str, sparsity: float
 ) -> None:
     plan = swdc.plan(program, sparsity, budget=budget, scope="group")
@@ -310,7 +310,7 @@ def test_a_budget_with_one_share_for_all_groups_is_the_smallest_share(
     assert cost(program, swdc.plan(program, (sixteenths - 1) / 16, scope="group"), budget) > target
 
 
-def test_what_is_ignored_stays_and_the_rest_meets_the_budget(program: Program) -> None:
+def test_ignored_layers_stay_and_the_rest_meets_the_budget(program: Program) -> None:
     plan = swdc.plan(program, 0.3, budget="parameters", ignore="3")
     assert len(plan.kept[group_with(program, "3.weight[0]").name]) == 4
     assert swdc.count(swdc.slim(program, plan)).parameters <= 0.7 * swdc.count(program).parameters
@@ -323,7 +323,7 @@ def test_the_same_call_gives_the_same_plan(program: Program) -> None:
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_nothing_touches_the_program_of_the_caller(training: bool) -> None:
+def test_a_plan_does_not_change_the_program(training: bool) -> None:
     program = traced(stack(*WIDTHS)).train(training)
     program.get_submodule("1").eval()
     before = {name: value.clone() for name, value in program.state_dict().items()}

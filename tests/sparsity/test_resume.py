@@ -35,7 +35,7 @@ def run(folder, options, reached=None):
 
 @pytest.fixture(scope="module")
 def processes():
-    """Return what starts processes quickly: forks of one that has imported everything already."""
+    """Return a context that starts processes quickly, as forks of one that has imported everything."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.sparsity.test_resume", "swdc", "sklearn.datasets", "torch._dynamo"])
     return context

@@ -1,4 +1,4 @@
-"""Units of channels: for all groups or for each, and what they are multiples of."""
+"""Units of channels, for all groups or for each."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_groups_by_name_or_pattern_the_name_first(program: Program, round_to: An
     assert units_of(program.groups, round_to).tolist() == units
 
 
-def test_each_group_keeps_multiples_of_its_own(program: Program) -> None:
+def test_each_group_keeps_multiples_of_its_own_unit(program: Program) -> None:
     plan = swdc.plan(program, 0.6, budget="macs", criterion="uniform", round_to={"0": 16, "2": 3})
     assert len(plan.kept["0"]) % 16 == 0
     assert len(plan.kept["2"]) % 3 == 0 < plan.removed_channels
@@ -49,7 +49,7 @@ def test_each_group_keeps_multiples_of_its_own(program: Program) -> None:
 
 
 @pytest.mark.parametrize("number", [0, -8, 2.5, True, "8"])
-def test_what_is_no_positive_whole_number_is_refused(program: Program, number: Any) -> None:
+def test_anything_but_a_positive_whole_number_is_refused(program: Program, number: Any) -> None:
     for round_to in (number, {"2": number}):
         with pytest.raises(PlanError, match="expected round_to as a whole number of at least 1, got"):
             units_of(program.groups, round_to)
@@ -60,7 +60,7 @@ def test_a_pattern_that_names_no_group_is_refused(program: Program) -> None:
         units_of(program.groups, {"*": 8, "layer9.*": 8})
 
 
-def test_heads_are_as_wide_as_they_are() -> None:
+def test_the_size_of_a_head_counts_towards_its_unit() -> None:
     def attend(m: Any, x: torch.Tensor) -> torch.Tensor:
         q, k, v = (
             layer(x).unflatten(-1, (6, size)).transpose(1, 2) for layer, size in zip(m.qkv, (4, 4, 4), strict=True)

@@ -20,7 +20,7 @@ def test_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_they_start_and_end_where_they_should_and_stay(name: str) -> None:
+def test_schedules_start_and_end_at_their_bounds_and_stay(name: str) -> None:
     schedule = find_schedule(name)
     assert schedule(0, 2.0, 50.0, 7) == (50.0 if name == "constant" else 2.0)
     assert schedule(7, 2.0, 50.0, 7) == pytest.approx(50.0, rel=1e-12)
@@ -28,7 +28,7 @@ def test_they_start_and_end_where_they_should_and_stay(name: str) -> None:
     assert schedule(3, 2.0, 50.0, 7) <= schedule(4, 2.0, 50.0, 7)
 
 
-def test_functions_pass_and_others_are_refused() -> None:
+def test_functions_are_accepted_and_anything_else_is_refused() -> None:
     assert find_schedule(max) is max
     for bad in ("sine", 3):
         with pytest.raises(PlanError, match=r"expected a schedule of \['constant', .*\] or a function of"):

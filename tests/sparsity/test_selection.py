@@ -156,11 +156,11 @@ def test_bit_by_bit(dtype):
         assert found == ordered[count - 1]
 
 
-def test_nothing_is_asked_for():
+def test_a_count_of_zero_marks_nothing():
     assert not Lowest().masks({"w": torch.randn(5)}, 0)["w"].any()
 
 
-def test_brackets_remember_nothing_that_decides():
+def test_what_brackets_remember_does_not_change_their_results():
     values = np.random.default_rng(0).normal(size=1000).astype(np.float32)
     bracket = Bracket()
     for middle, reach in ((0.0, 0.0), (1e9, 1.0), (-5.0, 100.0), (float("inf"), 0.0)):

@@ -1,4 +1,4 @@
-"""What each structure of SWD decides by, pulls and removes."""
+"""Structures of SWD: what decides, what is pulled and what is removed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def chosen(method: swdc.SWD) -> dict[str, torch.Tensor]:
 
 
 def written_by(program: Program, plan: Plan) -> dict[str, torch.Tensor]:
-    """Return masks of everything that writes what a plan removes, straight from the groups."""
+    """Return masks of all weights that write a channel that a plan removes, straight from the groups."""
     masks: dict[str, torch.Tensor] = {}
     for group in program.groups:
         removed = sorted(set(range(group.width)) - set(plan.kept[group.name]))
@@ -49,7 +49,7 @@ def assert_masks(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
 
 
 def assert_removal_is_the_mask(program: Program, method: swdc.SWD, *inputs: torch.Tensor) -> None:
-    """Removing what is targeted computes what the masked program computes; what is planned then is zero already."""
+    """Assert that the program with the targets removed computes what the masked and the slim program compute."""
     program.eval()
     plan = method.plan()
     masked, slim = certified(program, plan)
@@ -106,7 +106,7 @@ def test_filters_are_decided_by_gamma_and_pulled_whole() -> None:
     assert_removal_is_the_mask(program, whole, image(3, 3, 8, 8))
 
 
-def test_channels_leave_what_no_norm_decides_and_filters_take_it_by_its_norm() -> None:
+def test_filters_without_a_batch_norm_are_targeted_with_filters_and_not_with_channels() -> None:
     program = mixed()
     assert len(swd(program, 0.3, "channels").plan().kept["3"]) == 6
     method = swd(program, 0.8, "filters")
@@ -147,7 +147,7 @@ def test_budgets_are_met_to_one_channel(structure: str, policy: str, share: floa
     assert swdc.count(swdc.slim(program, one_more)).parameters > (1 - share) * full
 
 
-def test_free_sums_may_lose_a_group_and_tied_ones_keep_its_best() -> None:
+def test_a_group_may_lose_all_channels_with_free_sums_and_keeps_its_best_with_tied_ones() -> None:
     def model(policy: str) -> Program:
         torch.manual_seed(0)
         program = swdc.trace(randomise(resnet20(width=8)), image(2, 3, 8, 8), policy=policy)
@@ -164,7 +164,7 @@ def test_free_sums_may_lose_a_group_and_tied_ones_keep_its_best() -> None:
     assert_removal_is_the_mask(free, method, image(3, 3, 8, 8))
 
 
-def test_heads_are_those_of_every_attention_and_pulled_with_what_writes_them() -> None:
+def test_heads_of_every_attention_are_pulled_with_the_weights_that_write_them() -> None:
     program = transformer()
     assert {program.coupling.group(name).width for name in head_groups(program)} == {4}
     assert len(head_groups(program)) == 2
@@ -206,7 +206,7 @@ def test_a_program_without_heads_is_told_what_to_do() -> None:
     assert head_groups(traced(gates, image(2, 6))) == set()
 
 
-def test_a_module_is_told_to_be_traced() -> None:
+def test_a_plain_module_is_refused() -> None:
     for structure in ("channels", "filters", "heads"):
         with pytest.raises(PlanError, match=f"expected a Program for structure='{structure}', got Linear"):
             swd(nn.Linear(2, 2), 0.5, structure)
@@ -234,7 +234,7 @@ def test_hidden_units_of_a_graph_network(structure: str, norm: str | None) -> No
     assert_removal_is_the_mask(program, method, nodes, edges)
 
 
-def test_weights_that_overflowed_are_told() -> None:
+def test_weights_that_overflowed_are_named() -> None:
     program = mixed()
     with torch.no_grad():
         program.get_parameter("1.weight")[3] = np.nan

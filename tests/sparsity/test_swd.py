@@ -114,7 +114,7 @@ def test_removal_changes_nothing_more_than_the_mask():
         assert (program(images) - masked(images)).abs().max() <= 1e-12
 
 
-def test_training_kills_what_is_targeted():
+def test_training_pulls_targets_close_to_zero():
     program = small_resnet(torch.float32)
     optimizer = torch.optim.SGD(program.parameters(), lr=0.05)
     swd = swdc.SWD(program, 0.7, a_min=1e3, a_max=2e4, steps=60)
@@ -151,7 +151,7 @@ def test_weights_on_a_plain_module_and_the_channels_left_without_a_weight():
     assert plan.kept["0"] == (0, 1, 5, 6, 7)
 
 
-def test_state_goes_on_where_it_stopped():
+def test_a_loaded_state_continues_where_it_stopped():
     first, second = small_resnet(), small_resnet()
     one = swdc.SWD(first, 0.5, a_min=1, a_max=100, steps=9)
     for _ in range(5):
@@ -204,7 +204,7 @@ def test_a_program_may_be_wrapped(structure):
 
 
 @pytest.mark.parametrize("structure", ["channels", "filters"])
-def test_a_set_that_stands_is_pulled_again_and_follows_the_type_of_the_weights(structure):
+def test_an_unchanged_set_is_pulled_again_and_follows_the_type_of_the_weights(structure):
     program = small_resnet()
     swd = swdc.SWD(program, 0.7, structure, a_min=2.0, a_max=2.0, steps=10, mu=0.5)
     for kind in (torch.float64, torch.float64, torch.float64, torch.float32, torch.bfloat16, torch.float64):
@@ -219,7 +219,7 @@ def test_a_set_that_stands_is_pulled_again_and_follows_the_type_of_the_weights(s
             assert torch.equal(found, expected), name
 
 
-def test_what_is_handed_out_may_be_changed():
+def test_the_returned_list_of_targets_may_be_changed():
     swd = swdc.SWD(small_resnet(), 0.7, a_min=1.0, a_max=1.0, steps=2)
     swd.targeted().clear()
     assert swd.targeted()

@@ -53,7 +53,7 @@ def test_the_weights_with_the_lowest_scores_are_pulled(criterion: str) -> None:
         assert all(torch.equal(t.chosen, pulled[t.name]) for t in method.targeted())
 
 
-def test_of_weights_without_a_gradient_the_least_go() -> None:
+def test_the_least_weights_are_targeted_if_no_weight_has_a_gradient() -> None:
     model = perceptron()
     method = swdc.SWD(model, 0.3, "weights", criterion="gradient_weight", **SETTINGS)
     count = int(0.3 * sum(p.numel() for p in model.parameters()))

@@ -1,4 +1,4 @@
-"""The threshold over channels: where it was last time or near it, but always what the full order takes away."""
+"""The threshold over channels: found from the last one, it always removes what the full order removes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_equal_gains_are_spread_as_in_a_plan(policy):
 
 
 @pytest.mark.parametrize("policy", ["tied", "free"])
-def test_what_stands_is_found_with_one_look_and_never_stands_too_long(policy, monkeypatch):
+def test_an_unchanged_set_is_found_with_one_look_and_never_kept_too_long(policy, monkeypatch):
     program = traced(policy)
     targets = ChannelTargets(program, 0.5, ())
     searches, stood, search = 0, 0, targets._threshold._search
@@ -115,7 +115,7 @@ def weighted(widths):
     return float(widths @ np.array([10, 1]))
 
 
-def test_the_same_channels_do_not_stand_where_fewer_would_do():
+def test_the_same_channels_are_not_kept_if_fewer_would_do():
     gone = np.array([True, False, True, False])
     found = remembered([2, 2], [1.0, 5.0, 0.5, 6.0], gone, weighted, 12.0)
     assert found.find(np.array([1.1, 5.0, 0.5, 6.0])) is gone  # without the first group's channel 21 would be left
@@ -125,7 +125,7 @@ def test_the_same_channels_do_not_stand_where_fewer_would_do():
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("where", [0, 1])
-def test_nothing_stands_among_numbers_that_are_none(odd, where):
+def test_no_set_is_kept_if_a_score_is_not_finite(odd, where):
     gone, scores = np.array([True, False]), np.array([1.0, 2.0])
     found = remembered([2], scores, gone, lambda widths: float(widths.sum()), 1.0)
     assert found.find(scores) is gone

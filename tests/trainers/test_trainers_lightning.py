@@ -99,7 +99,7 @@ def test_a_checkpoint_without_its_state_is_refused(pl, callback_of, tmp_path):
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_gradients_are_unscaled_and_a_step_that_the_scaler_leaves_out_is_left_out(pl, callback_of, fused):
+def test_gradients_are_unscaled_and_a_step_that_the_scaler_skips_is_skipped(pl, callback_of, fused):
     class InfiniteAtTimes(type(module_of(pl))):
         def training_step(self, batch, index):
             return super().training_step(batch, index) * (float("inf") if index == ACCUMULATE else 1.0)

@@ -37,9 +37,9 @@ __all__ = [
 
 
 def method(name: str, model: nn.Module, target: float, structure: str, **options: Any) -> Method:
-    """Return the method of a name for a model; ``options`` are those of its class.
+    """Return the method called ``name`` for a model; ``options`` are those of its class.
 
-    Raises ``PlanError`` for a name that ``METHODS`` does not have, and as the class does.
+    Raises ``PlanError`` for a name that is not in ``METHODS``, and in the cases in which the class does.
     """
     if name not in METHODS:
         raise PlanError(f"expected a method of {sorted(METHODS)}, got {name!r}")

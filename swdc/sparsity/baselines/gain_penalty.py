@@ -21,14 +21,14 @@ class GainPenalty:
     """Adds the gradient of ``coefficient * sum(norm(gamma))`` over all channels that a batch norm decides over."""
 
     def __init__(self, program: nn.Module, coefficient: float, norm: str | Norm, ignore: Sequence[str]) -> None:
-        """Raise ``PlanError`` for a coefficient below zero, an unknown norm, and a program without such norms."""
+        """Raise ``PlanError`` for a negative coefficient, an unknown norm, or a program whose norms decide nothing."""
         if not 0 <= coefficient < float("inf"):
             raise PlanError(f"expected penalty as a coefficient of at least 0, got {coefficient}")
         self._coefficient, self._norm = coefficient, find_norm(norm)
         self._gains = _gains(program, ignore)
 
     def add_(self) -> None:
-        """Add the gradient of the penalty to the gradients."""
+        """Add the gradient of the penalty to the gradients of the gains."""
         for target in self._gains:
             pull_(gradient_of(target.parameter), target, self._coefficient, self._norm.gradient)
 
@@ -38,7 +38,7 @@ def _gains(program: nn.Module, ignore: Sequence[str]) -> list[Target]:
     parts = [p for p in parts_of(program, CHANNELS, ignored_groups(program, ignore)) if p.by_gain]
     if not parts:
         raise PlanError(
-            "expected batch norms that decide over channels, got a program without; add them with "
+            "expected batch norms that decide over channels, got a program without any; add them with "
             "swdc.insert_batchnorm before training, or take the method 'magnitude'"
         )
     parameters, rows = program.read_parameters(), dict[str, torch.Tensor]()

@@ -1,4 +1,4 @@
-"""Growing regularisation (GReg-1 of Wang et al. 2021): a set is fixed, decays harder and harder, and is removed."""
+"""Growing regularisation (GReg-1 of Wang et al. 2021): a fixed set decays harder and harder, and is then removed."""
 
 from __future__ import annotations
 
@@ -33,19 +33,21 @@ class GrowingL2(Removing):
         method = GrowingL2(program, 0.75, "channels", steps=steps, start=300 * n, optimizer=optimizer)
 
     After ``start`` steps the set is chosen, once. From then on every step adds ``factor * w`` to the gradients of its
-    weights, whose ``factor`` (lambda in Algorithm 1) is raised by ``delta`` at once and after every ``every`` steps,
-    up to ``ceiling``. Another ``stabilize`` steps at the ceiling, and the set is removed; the rest of ``steps`` is
-    fine-tuning. The defaults are of the size that the authors use, and take 110,000 steps; shorter trainings want a
+    weights. ``factor`` (lambda in Algorithm 1) is raised by ``delta`` at once and after every ``every`` steps, up to
+    ``ceiling``. After another ``stabilize`` steps at the ceiling, the set is removed; the rest of ``steps`` is
+    fine-tuning. The defaults are of the size that the authors use, and take 110,000 steps; a shorter training needs a
     larger ``delta``.
-    The usual weight decay remains the optimizer's.
+    The usual weight decay is still that of the optimizer.
 
-    ``structure="weights"``: the weights outside norms with the least magnitude, all layers together, on any module.
-    ``"channels"``: filters with the least L1 norm in their layer, an equal share of every layer such that the share
-    ``target`` of the parameters goes, to one channel; layers whose channels are coupled count as one. The penalty is
-    on filters alone; with them go their biases, gains and shifts.
+    ``structure="weights"`` chooses the weights outside norms with the least magnitude, all layers together, on any
+    module.
+    ``structure="channels"`` chooses the filters with the least L1 norm in their layer, an equal share of every layer.
+    It is such that the share ``target`` of the parameters is removed, to one channel. Layers whose channels are
+    coupled count as one. The penalty acts on filters alone; the biases of the filters, and the gains and biases of
+    their norms, are removed with them.
 
-    Raises ``PlanError`` for arguments out of range, where nothing can go, and for an optimizer that does not hold
-    what may go.
+    Raises ``PlanError`` for arguments out of range, if nothing can be removed, and for an optimizer that lacks a
+    parameter of which a part may be removed.
     """
 
     name = "growing_l2"
@@ -63,7 +65,7 @@ class GrowingL2(Removing):
         check_positive("ceiling", ceiling)
         check_count("every", every)
         check_count("stabilize", stabilize, least=0)
-        removal = start + every * ceil(ceiling / delta - 1e-9) + stabilize  # 0.3 / 0.1 are three
+        removal = start + every * ceil(ceiling / delta - 1e-9) + stabilize  # so that 0.3 / 0.1 is three
         if removal > steps:
             raise PlanError(
                 f"expected the removal within {steps} steps, but the penalty reaches its ceiling and settles only "
@@ -79,23 +81,23 @@ class GrowingL2(Removing):
 
     @property
     def factor(self) -> float:
-        """The factor of the penalty at the next step: zero before the start."""
+        """The factor of the penalty at the next step; zero before the start."""
         if self.s < self.start:
             return 0.0
         return min(self.delta * (1 + (self.s - self.start) // self.every), self.ceiling)
 
     def _penalise(self) -> None:
-        """Choose the set, at the start; add its decay to the gradients."""
+        """Choose the set at the start; from then on add its decay to the gradients."""
         if self.s < self.start:
             return
         if not self._chosen.parts:
             self._chosen = self._found(self.removals[0][1])
         for part in self._chosen.parts:
-            if isinstance(self._targets, WeightTargets) or part.parameter.dim() > 1:  # filters, no gains and shifts
+            if isinstance(self._targets, WeightTargets) or part.parameter.dim() > 1:  # filters, not gains or biases
                 pull_(gradient_of(part.parameter), part, self.factor, L2.gradient)
 
     def _found(self, share: float) -> Held:
-        """Return the set that was chosen; before, what would be chosen now."""
+        """Return the chosen set; before the start, the set that would be chosen now."""
         if self._chosen.parts or isinstance(self._targets, WeightTargets):
             return self._chosen if self._chosen.parts else super()._found(share)
         assert isinstance(self._model, Program)
@@ -103,19 +105,19 @@ class GrowingL2(Removing):
         return Held.by_plan(self._model, self._named(chosen))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state: that of every baseline, and the set that was chosen."""
+        """Return the state: that of every baseline, and the chosen set."""
         return {**super().state_dict(), "chosen": self._chosen.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that ``state_dict`` returned; ``PlanError`` if its settings are not these."""
+        """Continue from a state that ``state_dict`` returned; ``PlanError`` if its settings differ from these."""
         super().load_state_dict(state)
         self._chosen = Held.from_state(state["chosen"], self._model)
 
 
 def filter_l1(program: Program, groups: Sequence[ChannelGroup]) -> Scores:
-    """Rank the channels of each group by the L1 norm of the filters that write them, between 0 and 1.
+    """Return the rank of each channel in its group by the L1 norm of the filters that write it, between 0 and 1.
 
-    One threshold on the ranks takes an equal share of every group.
+    One threshold on the ranks removes an equal share of every group.
     """
     tensors = program.tensors
     scores: Scores = []

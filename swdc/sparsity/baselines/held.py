@@ -1,4 +1,4 @@
-"""What is gone from a model that still trains: parts of its tensors, held at zero."""
+"""Removed parts of a model that still trains: they are held at zero."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from swdc.sparsity.targets import Target
 
 @dataclass(frozen=True)
 class Held:
-    """The parts that are gone, with masks of the shapes of their tensors; for channels also the plan that says so."""
+    """The removed parts, with masks of the shapes of their tensors; for channels also the plan that removes them."""
 
     parts: tuple[Target, ...] = ()
     plan: Plan | None = None
 
     @classmethod
     def by_plan(cls, program: Program, plan: Plan) -> Held:
-        """Return everything that writes a channel that ``plan`` removes, which is what ``swdc.mask`` sets to zero."""
+        """Return everything that writes a channel that ``plan`` removes: what ``swdc.mask`` sets to zero."""
         tensors, names = program.tensors, {id(p): name for name, p in program.named_parameters()}
         masks: dict[str, torch.Tensor] = {}
         for group in program.groups:
@@ -42,13 +42,13 @@ class Held:
 
     @torch.no_grad()
     def zero_(self) -> None:
-        """Set what is gone to zero."""
+        """Set the removed parts to zero."""
         for part in self.parts:
             local(part.parameter).masked_fill_(local(part.chosen), 0)
 
     @torch.no_grad()
     def zero_gradients_(self) -> None:
-        """Set the gradients of what is gone to zero, whatever they are; sparse ones stay as they are."""
+        """Set the gradients of the removed parts to zero, even NaN; sparse gradients stay as they are."""
         for part in self.parts:
             gradient = part.parameter.grad
             if gradient is not None and gradient.layout == torch.strided:
@@ -61,7 +61,7 @@ class Held:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], model: nn.Module) -> Held:
-        """Return what ``state_dict`` wrote, for the tensors of ``model``; ``PlanError`` where it does not fit them."""
+        """Return what ``state_dict`` wrote, for the tensors of ``model``; ``PlanError`` if it does not fit them."""
         tensors, masks = tensors_of(model), state["masks"]
         for name, mask in masks.items():
             if name not in tensors or tensors[name].shape != mask.shape:
@@ -76,7 +76,7 @@ class Held:
 def _parts(masks: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> tuple[Target, ...]:
     parts = []
     for name, mask in masks.items():
-        tensor = cast(nn.Parameter, tensors[name])  # or a buffer that writes channels, which goes just so
+        tensor = cast(nn.Parameter, tensors[name])  # or a buffer that writes channels, which is removed in the same way
         here = mask.to(tensor.device)
         parts.append(Target(tensor, name, here if is_spread(here) else spread_like(here, tensor)))
     return tuple(parts)

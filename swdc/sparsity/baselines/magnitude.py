@@ -1,4 +1,4 @@
-"""Iterative magnitude pruning (Han et al. 2015): remove the least weights in rounds, and train on in between."""
+"""Iterative magnitude pruning (Han et al. 2015): remove the least weights in rounds, and train in between."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from swdc.sparsity.baselines.removing import Removing
 
 
 class MagnitudePruning(Removing):
-    """Train, remove what has the least magnitude, train what is left, and again (Han et al. 2015, section 3)::
+    """Train, remove the weights with the least magnitude, train the rest, and repeat (Han et al. 2015, section 3)::
 
         method = MagnitudePruning(program, 0.9, "weights", steps=410 * n, start=300 * n, every=15 * n, optimizer=sgd)
 
-    The first of ``rounds`` removals follows the optimizer's step number ``start``; after round ``r`` the share
-    ``target * r / rounds`` is gone (the target in fifths, as Tessier et al. 2022 run it, section 4.2). Removals are
-    ``every`` steps apart, by default such that all fine-tunings last equally long; the last takes what is left of
-    ``steps``.
+    The first of ``rounds`` removals follows step ``start`` of the optimizer. After round ``r`` the share
+    ``target * r / rounds`` is removed (by default a fifth of the target in each round, as in section 4.2 of Tessier et
+    al. 2022). Removals are ``every`` steps apart, by default so that all fine-tunings are equally long. The last
+    fine-tuning takes the rest of ``steps``.
 
-    ``structure="weights"``: the weights outside norms with the least magnitude, all layers together, on any module.
-    ``"channels"``: those with the least |gamma| in the batch norms that decide, one threshold for all, such that the
-    share of the parameters is gone; without batch norms, those with the least norm of their filters. ``"filters"`` and
-    ``"heads"`` are those of ``SWD``.
+    ``structure="weights"`` removes the weights outside norms with the least magnitude, all layers together, on any
+    module.
+    ``structure="channels"`` removes the channels with the least |gamma| in the batch norms that decide, by one
+    threshold over all layers, so that the share of the parameters is removed. In a network without batch norms, it
+    removes the channels with the least norm of their filters.
+    ``"filters"`` and ``"heads"`` are those of ``SWD``.
 
-    Raises ``PlanError`` for arguments out of range, where nothing can go, and for an optimizer that does not hold
-    what may go.
+    Raises ``PlanError`` for arguments out of range, if nothing can be removed, and for an optimizer that lacks a
+    parameter of which a part may be removed.
     """
 
     name = "magnitude"

@@ -1,4 +1,4 @@
-"""What the baselines share: removals at given steps of the training, and what was removed held at zero from then on."""
+"""The base class of the baselines: removals at given steps of the training; removed parts are held at zero."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from swdc.sparsity.targets import Target, WeightTargets, targets_of
 
 
 class Removing(Method):
-    """Removes shares of the weights or the channels after given numbers of steps; the training goes on without them.
+    """Removes shares of the weights or the channels after given numbers of steps; training then goes on.
 
-    What goes is set to zero, its gradients too, and again after each step of the optimizer, so that neither momentum
-    nor decay brings it back. Of a channel everything that writes it goes (filters, gains, shifts), as in
-    ``swdc.mask``: the trained program, the masked and the slim one are the same function.
+    Removed parts and their gradients are set to zero. The parts are set to zero again after each step of the optimizer,
+    so that neither momentum nor decay brings them back. For a channel, everything that writes it is removed (filters,
+    gains, biases), as in ``swdc.mask``: the trained, the masked and the slim program are the same function.
     """
 
     def __init__(
         self, model: nn.Module, target: float, structure: str, *, steps: int, removals: Sequence[tuple[int, float]],
         optimizer: Optimizer, ignore: Iterable[str], settings: Mapping[str, Any],
     ) -> None:  # fmt: skip
-        """``removals`` gives the numbers of steps after which something goes, ascending, each with the share gone then.
+        """``removals`` lists, in ascending order, after how many steps a removal follows and the share removed by then.
 
-        ``settings`` is what a saved state must have been made with, beside all these.
+        A saved state can be loaded only if its ``settings`` and the other arguments are the same.
         """
-        check_optimizer(optimizer, "after whose steps what is removed is held at zero")
+        check_optimizer(optimizer, "after whose steps removed parts are held at zero")
         self._ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         targets = targets_of(model, target, structure, self._ignore)
         self.removals = tuple(removals)
-        """After how many steps something goes, and which share is gone then."""
+        """After how many steps each removal follows, and which share is removed by then."""
         self._model, self._done, self._held = model, 0, Held()
         shared = {"target": target, "structure": structure, "ignore": list(self._ignore)}
         shared["removals"] = [list(removal) for removal in self.removals]
         super().__init__(targets, steps, optimizer, {**shared, **settings})
         self._ownership = Ownership(model, self._removable())
-        self._ownership.check(optimizer)  # before long trainings, not after
+        self._ownership.check(optimizer)  # before a long training, not after it
 
     def _removable(self) -> dict[str, nn.Parameter]:
-        """Return all parameters that train and of which a part may go, by name."""
+        """Return by name all parameters that train and of which a part may be removed."""
         if not isinstance(self._model, Program) or isinstance(self._targets, WeightTargets):
             found = {target.name: target.parameter for target in self._targets.candidates()}
         else:
@@ -61,7 +61,7 @@ class Removing(Method):
         return {name: parameter for name, parameter in found.items() if parameter.requires_grad}
 
     def _act(self) -> None:
-        """Remove what is due, which the optimizer's last step has not done where it was skipped; mask gradients."""
+        """Remove what is due after a skipped step of the optimizer; set the gradients of removed parts to zero."""
         self._remove_due()
         if self._done < len(self.removals):
             self._penalise()
@@ -71,7 +71,7 @@ class Removing(Method):
         """Add to the gradients what the method adds until the last removal."""
 
     def _follow(self) -> None:
-        """Remove what is due, and hold at zero what is gone."""
+        """Remove what is due, and set removed parts to zero again."""
         self._remove_due()
         self._held.zero_()
 
@@ -79,7 +79,7 @@ class Removing(Method):
         self._remove(sum(step <= self.s for step, _ in self.removals))
 
     def _remove(self, rounds: int) -> None:
-        """Carry out the removals up to a number of them."""
+        """Carry out the first ``rounds`` removals, unless they are done."""
         if rounds <= self._done:
             return
         self._held = self._found(self.removals[rounds - 1][1])
@@ -87,24 +87,24 @@ class Removing(Method):
         self._done = rounds
 
     def _found(self, share: float) -> Held:
-        """Return what is gone once ``share`` is: what is gone already, and the least of the rest."""
+        """Return the parts removed at ``share``: those removed already, and the rest by the lowest scores."""
         if isinstance(self._targets, WeightTargets):
-            return Held(tuple(self._targets.find(share)))  # what is gone is zero, and so among the least
+            return Held(tuple(self._targets.find(share)))  # removed weights are zero, and so among the lowest
         assert isinstance(self._model, Program)
         return Held.by_plan(self._model, self._named(without_gone(self._targets.plan(share), self._held.plan)))
 
     def removed(self) -> list[Target]:
-        """Return what is gone by now, and held at zero."""
+        """Return the parts that are removed so far, and held at zero."""
         return list(self._held.parts)
 
     def targeted(self) -> list[Target]:
-        """Return what is gone after the last removal; before, what would go if that were now."""
+        """Return the parts that the last removal removed; before it, those that it would remove now."""
         return list(self._final().parts)
 
     def plan(self) -> Plan:
         """Return the plan that removes what is targeted.
 
-        For single weights these are the channels that the removal leaves without a single weight.
+        If single weights are targeted, the plan removes the channels that are left without any weight.
         """
         final = self._final()
         if isinstance(self._targets, WeightTargets):
@@ -117,7 +117,7 @@ class Removing(Method):
 
     @torch.no_grad()
     def remove_(self) -> None:
-        """Remove everything targeted now and hold it at zero, whatever is still to come; again, to no effect."""
+        """Carry out all removals now, even those due later, and hold the parts at zero; a second call does nothing."""
         put_in_parts(self._model)
         self._remove(len(self.removals))
 
@@ -126,6 +126,6 @@ class Removing(Method):
         return {**super().state_dict(), "done": self._done, "held": self._held.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that ``state_dict`` returned; ``PlanError`` if its settings are not these."""
+        """Continue from a state that ``state_dict`` returned; ``PlanError`` if its settings differ from these."""
         super().load_state_dict(state)
         self._done, self._held = int(state["done"]), Held.from_state(state["held"], self._model)

@@ -16,20 +16,21 @@ from swdc.sparsity.targets.structures import CHANNELS
 
 
 class LRRewinding(Removing):
-    """Train, remove what has the least magnitude, train what is left as long again (Renda et al. 2020)::
+    """Train, remove the weights with the least magnitude, train the rest as long again (Renda et al. 2020)::
 
         method = LRRewinding(program, 0.9, "weights", steps=2 * epochs * n, optimizer=optimizer)
         rate = schedule(method.s - max((s for s in method.restarts if s <= method.s), default=0))
 
-    Weights keep the values that they have after the first training; only the schedule of the learning rate begins
-    anew, at the steps in ``restarts``. ``steps`` counts both trainings; the removal follows the optimizer's step number
-    ``start``, half of them by default. The set is removed at once, as in section 4.2 of Tessier et al. (2022).
+    Weights keep the values that they have after the first training. Only the schedule of the learning rate starts
+    again, at the steps in ``restarts``. ``steps`` counts both trainings. The removal follows step ``start`` of the
+    optimizer, by default half of ``steps``. The whole set is removed at once, as in section 4.2 of Tessier et al.
+    (2022).
 
-    ``structure`` and what goes are those of ``MagnitudePruning``. For channels, ``penalty`` adds that of network
-    slimming until the removal, as Tessier et al. do (1e-4 on CIFAR with ``norm="smooth_l1"``).
+    ``structure`` and what is removed are those of ``MagnitudePruning``. For channels, ``penalty`` adds the penalty of
+    network slimming until the removal, as Tessier et al. do (1e-4 on CIFAR with ``norm="smooth_l1"``).
 
-    Raises ``PlanError`` for arguments out of range, where nothing can go, and for an optimizer that does not hold
-    what may go.
+    Raises ``PlanError`` for arguments out of range, if nothing can be removed, and for an optimizer that lacks a
+    parameter of which a part may be removed.
     """
 
     name = "lr_rewinding"

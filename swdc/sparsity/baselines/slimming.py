@@ -16,20 +16,20 @@ from swdc.sparsity.targets.structures import CHANNELS
 
 
 class NetworkSlimming(Removing):
-    """Train with the penalty, remove the channels with the least gains once, train what is left (Liu et al. 2017)::
+    """Train with the penalty, remove the channels with the least gains once, train the rest (Liu et al. 2017)::
 
         method = NetworkSlimming(program, 0.75, steps=350 * n, start=300 * n, penalty=1e-4, optimizer=optimizer)
 
-    Until the removal, which follows the optimizer's step number ``start``, every step adds the gradient of
+    The removal follows step ``start`` of the optimizer. Until then every step adds the gradient of
     ``penalty * sum |gamma|`` over all gains that decide over a channel (eq. 1; at zero the subgradient is zero).
     ``norm="smooth_l1"`` takes ``gamma^2`` inside [-1, 1] instead, as the experiments of Tessier et al. (2022) do, with
-    a ``penalty`` of 1e-4 on CIFAR and 1e-5 on ImageNet. What is left is fine-tuned without it.
+    a ``penalty`` of 1e-4 on CIFAR and 1e-5 on ImageNet. The network is then fine-tuned without the penalty.
 
-    One threshold on |gamma| over all layers decides. Liu et al. set it by the share of channels; here, as in
-    section 3.3 of Tessier et al., by the share ``target`` of the parameters that is to go.
+    One threshold on |gamma| over all layers decides. Liu et al. set it by the share of channels to remove. Here it is
+    set by the share ``target`` of the parameters to remove, as in section 3.3 of Tessier et al.
 
-    Raises ``PlanError`` for arguments out of range, a program without batch norms that decide, and an optimizer that
-    does not hold what may go.
+    Raises ``PlanError`` for arguments out of range, for a program without batch norms that decide, and for an optimizer
+    that lacks a parameter of which a part may be removed.
     """
 
     name = "slimming"
@@ -40,7 +40,7 @@ class NetworkSlimming(Removing):
     ) -> None:  # fmt: skip
         if structure != CHANNELS:
             raise PlanError(
-                f"expected structure='channels', for network slimming removes channels by their gains, got "
+                f"expected structure='channels', because network slimming removes channels by their gains, got "
                 f"{structure!r}; the method 'magnitude' takes others"
             )
         check_steps(steps)

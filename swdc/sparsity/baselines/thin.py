@@ -1,4 +1,4 @@
-"""A thin dense network: what the same cost buys without pruning."""
+"""A thin dense network: how good a network of the same cost is without pruning."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ def thin(
     program: Program, sparsity: float, budget: str = "parameters", *, round_to: RoundTo = 1,
     ignore: Iterable[str] = (), seed: int = 0,
 ) -> Program:  # fmt: skip
-    """Return a dense network of the same architecture that costs less, initialised anew, to be trained from scratch.
+    """Return a dense network of the same architecture that costs less, newly initialised, to be trained from scratch.
 
-    Every group of channels loses an equal share: the smallest by which ``budget`` goes down by ``sparsity``. The other
-    arguments are those of ``swdc.plan``; residual sums are ``tied``. The given program stays as it is, and so do the
-    generators of random numbers.
+    Every group of channels loses the same share: the smallest one that lowers ``budget`` by ``sparsity``. The other
+    arguments are those of ``swdc.plan``; residual sums are ``tied``. The given program and the generators of random
+    numbers stay as they are.
 
     Modules initialise themselves, in the order of the graph, as a new module of their size does (``reset_parameters``:
-    norms start at gain 1 and shift 0, with fresh running statistics). Parameters of no such module (class tokens,
-    embeddings of positions, layer scales) are drawn from a normal distribution of the mean and deviation that they
-    have in the given program; so one that is constant there stays so. Other buffers keep their values.
+    norms start at gain 1 and bias 0, with fresh running statistics). Parameters that belong to no such module (class
+    tokens, embeddings of positions, layer scales) are drawn from a normal distribution. Its mean and deviation are
+    those of the parameter in the given program, so that a constant parameter stays constant. Other buffers keep their
+    values.
 
     Raises ``PlanError`` as ``swdc.plan`` does, and for a program on the meta device.
     """
     need_values(program, PlanError, "initialising a network like it")
     program = program.under(TIED)
     uniform = plan(program, sparsity, budget, "uniform", "group", round_to=round_to, ignore=ignore)
-    # nothing is folded into biases: what the weights were is forgotten
+    # nothing is folded into biases, because the old weights do not matter
     cut = run(program, [find_pass("eliminate-dead-channels")(plan=uniform)]).program  # type: ignore[call-arg]
     result = apply(cut, "relax-norms")
     result = result.with_facts(origin=None, notes=program.facts.notes)

@@ -1,1 +1,1 @@
-"""What pulls: the penalties of SWD, their norms and schedules."""
+"""The penalties of SWD, their norms and schedules."""

@@ -1,4 +1,4 @@
-"""``a="auto"``: the norm of what is targeted follows a set course to zero, whatever the network and the optimizer."""
+"""``a="auto"``: the share of the targets in the norm follows a set course to zero, for any network and optimizer."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from swdc.sparsity.targets import Target
 AUTO = "auto"
 POWER = 4
 ROUNDS = 5
-"""Steps of Newton's method; what is left over after them is taken away by a factor near one."""
+"""Steps of Newton's method; a factor near one then takes away the small rest."""
 
 
 def course(s: int, steps: int) -> float:
-    """Return what is left after step ``s`` of the share of the norm at the start: ``(1 - s / (steps - 1))^4``.
+    """Return which fraction of the share at the start is left after step ``s``: ``(1 - s / (steps - 1))^4``.
 
     It is exactly zero at the last step, ``s = steps - 1``, and from then on.
     """
@@ -33,21 +33,23 @@ def course(s: int, steps: int) -> float:
 
 
 class AutomaticPenalty:
-    """Shrinks what is targeted after each step of the optimizer, by as much as the course asks for.
+    """Shrinks the targets after each step of the optimizer, as much as the course asks for.
 
-    What is controlled is the share ``|w*| / |w|`` of the norm of all parameters that can be targeted which lies in
-    what is targeted. It has no scale, so that neither the size of the weights, nor the rate, nor the kind of the
-    optimizer matters: if gradients push harder, more is taken away. The course starts at the share that the first
-    step of the optimizer leaves; where training itself keeps below the course, nothing is shrunk.
+    The controlled quantity is the share ``|w*| / |w|``: the norm of the targeted weights ``w*`` over the norm of all
+    weights ``w`` that can be targeted. The share has no scale, so that neither the size of the weights, nor the
+    learning rate, nor the kind of the optimizer matters: if gradients push harder, more is taken away. The course
+    starts at the share after the first step of the optimizer. If training itself keeps the share below the course,
+    nothing is shrunk.
 
-    The gradients of what is targeted fade along the same course, and none of them exceeds the largest of what is kept.
-    Before a batch norm, a filter whose weights are ``c`` times as small has gradients ``1 / c`` times as large, up to
-    hundreds of times at zero, and more where dead filters follow each other: single steps would throw such weights
-    above all others, where they stay in the place of those that work. Gains and offsets of norms (``steady``, by their
-    ids) have no such gradients, and keep them: they are to come back while they can.
+    The gradients of the targets fade along the same course, and none of them exceeds the largest gradient outside the
+    targets. The reason is that a filter before a batch norm has larger gradients the smaller its weights are: a filter
+    scaled by ``c`` has gradients scaled by ``1 / c``. Near zero these are hundreds of times as large, and more if dead
+    filters follow each other. A single step would throw such weights above all others, and they would take the place of
+    weights that work. Gains and biases of norms (``steady`` holds their ids) have no such gradients. They keep theirs,
+    so that they can come back for as long as possible.
 
-    The same amount is taken from the magnitude of each targeted weight (the proximal map of the L1 norm): the small
-    ones become zero and stay there, while those next to the threshold lose little, and may still come back.
+    Each targeted weight loses the same amount of its magnitude (the proximal map of the L1 norm). Small weights become
+    zero and stay zero. Weights next to the threshold lose little, and may still come back.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], optimizer: Optimizer, steady: Collection[int] = ()) -> None:
@@ -58,14 +60,14 @@ class AutomaticPenalty:
         self._amount, self._rate = torch.zeros(()), torch.zeros(())
 
     def act(self, targets: Sequence[Target], strength: float) -> None:
-        """Let gradients fade, and note what to shrink; ``strength`` is what the course leaves of the share."""
+        """Let gradients fade, and note what to shrink; ``strength`` is the value of ``course``."""
         fading = [target for target in targets if id(target.parameter) not in self._steady]
         if fading:
             fade_all_(fading, strength, self._steepest(targets))
         self._due = targets, strength
 
     def follow(self) -> None:
-        """Shrink it, once."""
+        """Shrink the noted targets, once."""
         (targets, left), self._due = self._due, ((), 1.0)
         if not targets:
             return
@@ -85,17 +87,17 @@ class AutomaticPenalty:
         for _ in range(ROUNDS):  # the norm is convex in the amount: each round comes nearer, and none takes too much
             amount = amount + torch.where(norm > aim, (norm - aim) * norm / total, 0.0)
             total, norm = self._left(magnitudes, amount)
-            if norm.is_cpu and norm <= aim * self._close():  # elsewhere this would make the host wait
+            if norm.is_cpu and norm <= aim * self._close():  # on an accelerator this would make the host wait
                 break
         self._amount = amount
         change_all_(targets, partial(_shrunk, amount=amount, factor=torch.where(norm > aim, aim / norm, 1.0)))
 
     def _close(self) -> float:
-        """Return the factor of the aim at which a norm has come as near as its numbers can tell, and a little more."""
+        """Return the factor by which a norm may miss the aim: a little more than its rounding error."""
         return 1 + 8 * max(torch.finfo(torch.promote_types(p.dtype, torch.float32)).eps for p in self._parameters)
 
     def _magnitudes(self, targets: Sequence[Target]) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Return the magnitudes of what is targeted, and zeros, in parts; and the norm of all others. Collective."""
+        """Return the magnitudes of the targets, zero elsewhere, in parts; and the norm of all others. Collective."""
         magnitudes, norms = list[torch.Tensor](), list[torch.Tensor]()
         for numbers, kept in self._apart(targets, self._parameters):
             magnitudes.append((numbers - kept).abs_())
@@ -103,7 +105,7 @@ class AutomaticPenalty:
         return magnitudes, self._together.sum_(self._joined(norms).square().sum()).sqrt()
 
     def _left(self, magnitudes: Sequence[torch.Tensor], amount: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the sum and the norm of magnitudes that all lose an amount. Collective."""
+        """Return the sum and the norm of magnitudes after each has lost an amount. Collective."""
         totals, norms = list[torch.Tensor](), list[torch.Tensor]()
         for part in magnitudes:
             left = (part - amount.to(part.dtype)).clamp_(min=0)
@@ -114,7 +116,7 @@ class AutomaticPenalty:
         return total, squares.sqrt()
 
     def _steepest(self, targets: Sequence[Target]) -> torch.Tensor:
-        """Return the largest gradient of what is not targeted; infinity where that has none. Collective."""
+        """Return the largest magnitude of a gradient outside the targets; infinity if there is none. Collective."""
         gradients = [None if p.grad is None else gradient_of(p) for p in self._parameters]
         ends = [end for _, kept in self._apart(targets, gradients) for end in kept.aminmax()]
         most = self._together.max_(self._joined(ends).abs().max())
@@ -123,9 +125,9 @@ class AutomaticPenalty:
     def _apart(
         self, targets: Sequence[Target], tensors: Sequence[torch.Tensor | None]
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield parts of tensors like all parameters, and the same parts with zeros where they are targeted.
+        """Yield tensors, one for each parameter, in parts; and the same parts with zeros where they are targeted.
 
-        They are parts that this process counts, of 32 bits at least.
+        These are the parts that this process counts, in float32 or wider.
         """
         found = {id(target.parameter): local(target.chosen) for target in targets}
         parts, masks = list[torch.Tensor](), list[torch.Tensor]()
@@ -150,11 +152,11 @@ class AutomaticPenalty:
         return amount / (rate * mu) if rate else math.inf if amount else 0.0
 
     def state_dict(self) -> dict[str, float]:
-        """Return where the course starts."""
+        """Return the share at which the course starts, once it is known."""
         return {} if self._start is None else {"start": float(self._start)}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Go on from a state that ``state_dict`` returned."""
+        """Continue from a state that ``state_dict`` returned."""
         device = self._parameters[0].device
         self._start = torch.tensor(state["start"], dtype=torch.float64, device=device) if "start" in state else None
 

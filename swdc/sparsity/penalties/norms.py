@@ -1,4 +1,4 @@
-"""Norms of the penalty: what is added to the loss for each targeted weight, with its gradient and its proximal map."""
+"""Norms of the penalty: the term that each targeted weight adds to the loss, its gradient and its proximal map."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ Step = float | torch.Tensor
 class Norm:
     """A penalty on single weights; the three functions work element by element, on tensors of any shape.
 
-    ``value(w)`` is what is added to the loss, ``gradient(w)`` its derivative. ``proximal(w, t)`` is the ``v`` that
-    makes ``(v - w)^2 / 2 + t value(v)`` least, for ``t >= 0``: a step of length ``t`` that never overshoots.
+    ``value(w)`` is the term that is added to the loss, ``gradient(w)`` is its derivative. ``proximal(w, t)`` is the
+    ``v`` that minimises ``(v - w)^2 / 2 + t value(v)``, for ``t >= 0``: a step of length ``t`` that never overshoots.
+    It is ``None`` for a norm without a proximal map.
     """
 
     name: str
@@ -44,13 +45,13 @@ def _smooth_gradient(w: Tensor) -> Tensor:
 
 
 def _smooth_proximal(w: Tensor, t: Step) -> Tensor:
-    """Shrink as the square does up to the point from which going on as |w| does costs less (they meet in a kink)."""
+    """Shrink as the square does below a point, and as |w| does above it, where that costs less."""
     wide = 1 + 2 * t
     return torch.where(w.abs() <= (wide + wide**0.5) / 2, w / wide, w - t * w.sign())
 
 
 L2 = Norm("l2", lambda w: w.square() / 2, lambda w: w, _shrunk)
-"""Half the square, so that its gradient is the weight, as that of weight decay."""
+"""Half the square, so that its gradient is the weight, as in weight decay."""
 L1 = Norm("l1", torch.abs, torch.sign, _soft_threshold)
 SMOOTH_L1 = Norm("smooth_l1", _smooth_value, _smooth_gradient, _smooth_proximal)
 """The square within [-1, 1], the magnitude outside, as in the experiments of Tessier et al. (2022)."""
@@ -59,9 +60,9 @@ NORMS = {norm.name: norm for norm in (L2, L1, SMOOTH_L1)}
 
 
 def find_norm(norm: str | Norm | Callable[[Tensor], Tensor]) -> Norm:
-    """Return a norm by its name; a ``Norm`` as it is; and one for a function from weights to values.
+    """Return a norm by its name; return a ``Norm`` unchanged; make a norm of a function from weights to values.
 
-    The function's gradient is that of autograd; such a norm has no proximal map.
+    The gradient of such a function comes from autograd, and it has no proximal map.
     """
     if isinstance(norm, Norm):
         return norm

@@ -1,4 +1,4 @@
-"""How the penalty of eq. 2 acts on what is targeted: by the gradient, or by a shrinkage after the optimizer's step."""
+"""How the penalty of eq. 2 acts on the targets: by the gradient, or by a shrinkage after the optimizer's step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Penalty(Protocol):
     """Acts before the optimizer's step, or after it."""
 
     def act(self, targets: Sequence[Target], strength: float) -> None:
-        """Act on the gradients of what is targeted; ``strength`` is a mu."""
+        """Act on the gradients of the targets; ``strength`` is ``a mu``, or the course if ``a="auto"``."""
 
     def follow(self) -> None:
         """Act on the weights after the optimizer's step."""
@@ -41,17 +41,17 @@ def penalty_of(name: str, norm: Norm, optimizer: Optimizer | None) -> Penalty:
     if norm.proximal is None:
         raise PlanError(
             f"expected a norm with a proximal map for penalty='proximal', but {norm.name} has none; give a "
-            f"swdc.sparsity.penalties.norms.Norm that does, or take penalty='gradient'"
+            f"swdc.sparsity.penalties.norms.Norm that has one, or take penalty='gradient'"
         )
     return ProximalPenalty(norm.proximal, optimizer)
 
 
 class GradientPenalty:
-    """Adds a mu w to the gradients, or what the gradient of another norm is in the place of w.
+    """Adds ``a mu w`` to the gradients; for another norm than L2, its gradient takes the place of ``w``.
 
-    Plain gradient descent diverges where the rate times a mu exceeds 2. If it is known to be the optimizer, a mu
-    grows no further than one over the rate, where one step takes a weight to zero; there, adaptive optimizers divide
-    it out anyway.
+    Plain gradient descent diverges if the learning rate times ``a mu`` exceeds 2. If the optimizer is known to be plain
+    (SGD, ASGD), ``a mu`` is limited to one over the rate, with which one step takes a weight to zero. Adaptive
+    optimizers need no limit, because they divide the scale of the gradient out.
     """
 
     def __init__(self, gradient: Callable[[torch.Tensor], torch.Tensor], optimizer: Optimizer | None) -> None:
@@ -71,14 +71,14 @@ class GradientPenalty:
         self._pull.add_(strength, self._gradient)
 
     def follow(self) -> None:
-        """Do nothing: the step has done it all."""
+        """Do nothing, because ``act`` has done everything."""
 
 
 class ProximalPenalty:
-    """Divides the weights by 1 + rate a mu after the optimizer's step: the proximal map of rate a mu w^2 / 2.
+    """Divides weights by ``1 + lr a mu`` after the optimizer's step: the proximal map of ``lr a mu w^2 / 2``.
 
-    What was targeted before the step is shrunk, at the rate of its group of parameters. Nothing of it enters
-    momentum, moments or the norm of the gradient.
+    The weights that were targeted before the step are shrunk, with the learning rate ``lr`` of their parameter group.
+    The shrinkage does not enter momentum, moments or the norm of the gradient.
     """
 
     def __init__(
@@ -88,11 +88,11 @@ class ProximalPenalty:
         self._due: tuple[Sequence[Target], float] = ((), 0.0)
 
     def act(self, targets: Sequence[Target], strength: float) -> None:
-        """Note what to shrink, in place of what a step that was left out has not shrunk."""
+        """Note what to shrink; this replaces what was noted for a step that was then skipped."""
         self._due = targets, strength
 
     def follow(self) -> None:
-        """Shrink it, once."""
+        """Shrink the noted targets, once."""
         (targets, strength), self._due = self._due, ((), 0.0)
         for rate, those in _by_rate(targets, self._optimizer):
             change_all_(those, partial(self._shrunk, length=rate * strength))
@@ -102,7 +102,7 @@ class ProximalPenalty:
 
 
 def _by_rate(targets: Sequence[Target], optimizer: Optimizer) -> list[tuple[float | torch.Tensor, list[Target]]]:
-    """Return what is targeted by the rate of its group of parameters."""
+    """Return the targets grouped by the learning rate of their parameter group."""
     rates, found = rates_of(optimizer), dict[int, tuple[float | torch.Tensor, list[Target]]]()
     for target in targets:
         rate = rates[id(target.parameter)]

@@ -1,4 +1,4 @@
-"""What is done to the targeted part of a parameter, and to nothing else of it."""
+"""Changes of the targeted parts of parameters, which leave all other parts alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Tensors = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Pull:
-    """What is targeted, to be pulled once or, as long as it stands, again and again, in few operations."""
+    """Targets prepared to be pulled in few operations, for as long as they stay the same."""
 
     def __init__(self, targets: Sequence[Target]) -> None:
         self._large, small = _apart(targets)
@@ -24,7 +24,7 @@ class Pull:
         self._masks = [target.chosen.to(target.parameter.dtype) for target in small]  # torch multiplies these faster
 
     def add_(self, scale: float, slope: Tensors) -> None:
-        """Add ``scale * slope(w)`` to the gradients of what is targeted (see ``pull_``)."""
+        """Add ``scale * slope(w)`` to the gradients of the targets (see ``pull_``)."""
         for target in self._large:
             pull_(gradient_of(target.parameter), target, scale, slope)
         if self._parameters:
@@ -33,7 +33,7 @@ class Pull:
 
 
 def change_all_(targets: Sequence[Target], changed: Tensors) -> None:
-    """Put ``changed(w)`` in the place of what is targeted (see ``change_``), in few operations."""
+    """Replace targeted weights ``w`` by ``changed(w)`` (see ``change_``), in few operations."""
     large, small = _apart(targets)
     for target in large:
         change_(target, changed)
@@ -44,9 +44,9 @@ def change_all_(targets: Sequence[Target], changed: Tensors) -> None:
 
 
 def fade_all_(targets: Sequence[Target], factor: float, most: torch.Tensor) -> None:
-    """Multiply the gradients of what is targeted by a factor, once they are cut to ``-most`` and ``most``.
+    """Clamp the gradients of the targets between ``-most`` and ``most``, then multiply them by a factor.
 
-    No gradient of anything else may exceed ``most``, for that of the whole parameter is cut.
+    No gradient outside the targets may exceed ``most``, because the gradient of the whole parameter is clamped.
     """
     for target in targets:
         if target.parameter.grad is None:
@@ -59,9 +59,9 @@ def fade_all_(targets: Sequence[Target], factor: float, most: torch.Tensor) -> N
 
 
 def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) -> None:
-    """Add ``scale * slope(w)`` to the gradient of what is targeted.
+    """Add ``scale * slope(w)`` to the gradient of a target.
 
-    Numbers of 16 bits are added up in float32; what exceeds their range becomes the largest that they hold.
+    16-bit numbers are added up in float32; a sum that exceeds their range becomes the largest number of their type.
     """
     weight, chosen = local(target.parameter.detach()), local(target.chosen)
     for some, grown, mask in pieces(weight, local(gradient), chosen):
@@ -73,13 +73,13 @@ def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) 
 
 
 def change_(target: Target, changed: Tensors) -> None:
-    """Put ``changed(w)`` in the place of what is targeted; weights of 16 bits are changed in float32."""
+    """Replace targeted weights ``w`` by ``changed(w)``; 16-bit weights are changed in float32."""
     for some, mask in pieces(local(target.parameter.detach()), local(target.chosen)):
         some.copy_(where(mask, changed(_wide(some)), some))
 
 
 def _apart(targets: Sequence[Target]) -> tuple[list[Target], list[Target]]:
-    """Return those to treat one by one, and those that go together: small ones of at least 32 bits."""
+    """Return the targets to treat one by one, and those to treat together: small ones of at least 32 bits."""
     large, small = list[Target](), list[Target]()
     for target in targets:
         parameter = target.parameter
@@ -93,7 +93,7 @@ def _wide(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _sum(gradient: torch.Tensor, slopes: torch.Tensor, scale: float) -> torch.Tensor:
-    """Return ``gradient + scale * slopes`` for 16 bits; what was finite stays in the range of its type."""
+    """Return ``gradient + scale * slopes`` in 16 bits; a finite gradient stays in the range of its type."""
     most = torch.finfo(gradient.dtype).max
     wide = torch.add(_wide(gradient), slopes, alpha=scale)
     return torch.where(gradient.isfinite(), wide.clamp(-most, most), wide).to(gradient.dtype)

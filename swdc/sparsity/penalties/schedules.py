@@ -1,7 +1,7 @@
 """How the coefficient of a penalty grows over training: plain functions of the step.
 
-Each takes the step ``s``, the values at the start and at the end, and the number of steps; from step ``steps`` on it
-stays at the end. A function of one's own gets the bounds as they were given, ``None`` if they were not.
+Each takes the step ``s``, the start value, the end value and the number of steps; from step ``steps`` on it returns the
+end value. A function of the user's gets the bounds as they were given, and ``None`` for a bound that was not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from swdc.errors import PlanError
 
 Schedule = Callable[[int, Any, Any, int], float]
-"""A function of the step, the value at the start, that at the end, and the number of steps."""
+"""A function of the step, the start value, the end value and the number of steps."""
 
 
 def exponential(s: int, start: float, end: float, steps: int) -> float:

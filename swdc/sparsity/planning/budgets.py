@@ -1,8 +1,8 @@
-"""What a plan costs, as a closed formula over the numbers of kept channels of the groups.
+"""The cost of a plan, as a closed formula over the numbers of channels that the groups keep.
 
-The size of every dimension is linear in these numbers; parameters and operations are sums of products of sizes. One
-thing is added: a layer without a bias is given one as soon as a channel goes that leaves a constant to be folded.
-Nothing of the model is touched to evaluate them, so that a threshold is found by bisection in microseconds.
+The size of every dimension is linear in these numbers; parameters and operations are sums of products of sizes. There
+is one more term: a layer without a bias is given one as soon as a removed channel leaves a constant to be folded. The
+model itself is not touched, so that a threshold is found by bisection in microseconds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Term = tuple[int, list[int]]
 
 
 class Costs(Protocol):
-    """What a budget is a share of: a cost that grows with the widths of the groups."""
+    """A cost that grows with the widths of the groups; a budget is a share of it."""
 
     kind: str
 
@@ -68,7 +68,7 @@ class Budget:
         return self.cost(self._widths)
 
     def _folding(self, program: Program) -> list[tuple[Ids, int]]:
-        """Return, for each layer that would be given a bias, the groups that ask for it when cut, and its slot."""
+        """Return, for each layer that may get a bias, the groups whose cut requires it, and the slot of its size."""
         coupling, found = program.coupling, []
         for node, (_, call) in calls(program).items():
             constants = coupling.constants.get(node.name)

@@ -20,8 +20,8 @@ from swdc.sparsity.planning.dimensions import Floats
 class Chooser:
     """Turns scores into kept channels: by one order over all groups, or by a share of each.
 
-    ``units`` gives, for all groups or for each, the number that kept numbers are multiples of. The best channel of a
-    group never goes, unless groups may be emptied (``emptying``).
+    ``units`` is one number for all groups, or one for each; a group keeps a multiple of it. The best channel of a group
+    always stays, unless groups may be emptied (``emptying``).
     """
 
     def __init__(
@@ -42,33 +42,33 @@ class Chooser:
 
     @property
     def steps(self) -> int:
-        """The number of channels that can go at most."""
+        """The largest number of channels that can be removed."""
         return len(self._removal)
 
     @property
     def least(self) -> Ids:
-        """The widths after everything is gone that can go."""
+        """The widths after all channels that can be removed are removed."""
         return self.prefix(self.steps)
 
     def order(self, group: int) -> Ids:
-        """Return the channels of a group that is free, the best first."""
+        """Return the channels of a group that has scores, the best first."""
         found = self._orders[group]
         assert found is not None
         return found
 
     def scores(self, group: int) -> Floats:
-        """Return the scores of a group that is free, the best first."""
+        """Return the scores of a group that has some, the best first."""
         found = self._descending[group]
         assert found is not None
         return found
 
     def prefix(self, removed: float) -> Ids:
-        """Return the widths after the ``removed`` lowest channels are gone, rounded."""
+        """Return the widths after the ``removed`` lowest channels are removed, rounded up to units."""
         gone = np.bincount(self._removal[: int(removed)], minlength=len(self.widths))
         return self._rounded(self.widths - gone)
 
     def shares(self, share: float) -> Ids:
-        """Return the widths after a share of each group is gone, rounded."""
+        """Return the widths after a share of each group is removed, rounded up to units."""
         gone = np.floor(self.widths * min(share, 1.0) + 1e-9).astype(np.int64)
         kept = np.maximum(self.widths - gone, 1)
         return self._rounded(np.where(self.free, kept, self.widths))
@@ -79,7 +79,7 @@ class Chooser:
         return rounded
 
     def smallest(self, scope: str, costs: Costs, target: float) -> Ids:
-        """Return the widths of the least removal whose cost meets the target, by bisection."""
+        """Return the widths of the smallest removal whose cost meets the target, found by bisection."""
         if scope == "group":
             widths_at: Callable[[float], Ids] = self.shares
             points = np.unique(np.concatenate([np.arange(w) / w for w in set(self.widths.tolist())]))
@@ -101,7 +101,7 @@ class Chooser:
         cost = self._cost(costs, least)
         if cost > target:
             rounds = bool((self.units > 1).any())
-            keeps = "its unit of round_to" if rounds else "a channel, be it of zeros" if not self._kept else "a channel"
+            keeps = "its unit of round_to" if rounds else "a channel, even of zeros" if not self._kept else "a channel"
             raise PlanError(
                 f"expected a budget that can be met, but at most {1 - cost / max(costs.full, 1e-12):.1%} of the "
                 f"{costs.kind} can go while every group keeps {keeps}; lower the sparsity, or ignore or freeze less"
@@ -110,13 +110,14 @@ class Chooser:
 
     @staticmethod
     def _cost(costs: Costs, widths: Ids) -> float:
-        """Return the cost of some widths; a group that is emptied costs the one channel of zeros that stays."""
+        """Return the cost of some widths; an emptied group costs one channel, the channel of zeros that stays."""
         return costs.cost(np.maximum(widths, 1))
 
     def filled(self, widths: Ids, scope: str, costs: Costs, target: float) -> Ids:
-        """Give back what rounding took too much, unit by unit, as long as the cost meets the target.
+        """Give back channels that the removal of whole units took needlessly, as long as the cost meets the target.
 
-        First come the groups whose next channels score highest, with ``scope="group"`` those that keep the least.
+        Units come back one by one: first for the groups whose next channels score highest, or with ``scope="group"``
+        for the groups that keep the smallest share.
         """
         filled = widths.copy()
         queue = [
@@ -129,7 +130,7 @@ class Chooser:
             before = int(filled[group])
             filled[group] = min(before + self.units[group], self.widths[group])
             if costs.cost(filled) > target:
-                filled[group] = before  # nor will it fit when others are wider
+                filled[group] = before  # it will not fit later either, because others only get wider
             elif filled[group] < self.widths[group]:
                 heapq.heappush(queue, (self._priority(group, int(filled[group]), scope), group))
         return filled

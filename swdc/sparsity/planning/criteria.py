@@ -1,8 +1,8 @@
-"""Criteria: plain functions that score every channel of every group. The lowest scores go first.
+"""Criteria: functions that score every channel of every group. The channels with the lowest scores are removed first.
 
-A criterion takes a program and its groups, and returns for each group one score a channel, shape ``(width,)``, or
-``None`` for a group that it has no opinion on (which is then kept whole). Where a plan is made from weights that are
-not in the program (a checkpoint), they are its third argument.
+A criterion takes a program and its groups. It returns one score for each channel of a group, shape ``(width,)``, or
+``None`` for a group that it cannot judge, which is then kept whole. If a plan is made from weights that are not in the
+program (a checkpoint), the criterion gets them as its third argument.
 """
 
 from __future__ import annotations
@@ -48,14 +48,15 @@ def gamma(program: Program, groups: Sequence[ChannelGroup], weights: Weights | N
 
 
 def uniform(program: Program, groups: Sequence[ChannelGroup], weights: Weights | None = None) -> Scores:
-    """Every channel alike, so that of each group the last ones go; reads no weights."""
+    """Equal scores for all channels, so that the last channels of each group are removed; reads no weights."""
     return [np.ones(group.width) for group in groups]
 
 
 def gradient_weight(program: Program, groups: Sequence[ChannelGroup], weights: Weights | None = None) -> Scores:
     """Sum of |g w| over all weights that write a channel: by how much, to first order, the loss changes without it.
 
-    Gradients are those of the program's parameters: run ``backward`` of the loss on some batches before.
+    The gradients are those of the program's parameters: run ``backward`` of the loss on some batches before. Raises
+    ``PlanError`` if all scores are zero.
     """
     tensors, read = program.tensors, Values(program, weights)
     scores: Scores = []
@@ -71,8 +72,8 @@ def gradient_weight(program: Program, groups: Sequence[ChannelGroup], weights: W
         scores.append(total)
     if not any(score.any() for score in scores if score is not None):
         raise PlanError(
-            "expected gradients for criterion='gradient_weight', got none that are not zero; call backward of the loss "
-            "on some batches before, and leave the gradients where they are"
+            "expected gradients for criterion='gradient_weight', got none other than zero; call backward of the loss "
+            "on some batches before, and do not clear the gradients"
         )
     return scores
 
@@ -85,7 +86,7 @@ CRITERIA: dict[str, Criterion] = {
     "uniform": uniform,
 }
 WITHOUT_GRADIENTS = tuple(name for name in CRITERIA if name != "gradient_weight")
-"""The criteria that need no run of a loss before."""
+"""The criteria that need no gradients."""
 
 
 def find_criterion(criterion: str | Criterion) -> Criterion:
@@ -130,6 +131,6 @@ def _sums(values: Values, name: str, dims: set[int], order: int) -> dict[int, np
             others = [o for o in range(powers.dim()) if o != d]
             sums = (powers.sum(others) if others else powers).double().cpu().numpy()
             there = slice(first, first + len(part)) if d == 0 else slice(None)
-            found[d][there] += sums  # in place, for small arrays that stay tear the memory of large ones apart
+            found[d][there] += sums  # in place, because small arrays that stay fragment the memory of large ones
         first += len(part)
     return found

@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float64]
 ONE = 0
 """The slot of the constant one."""
 _FEW = 2**16
-"""Entries up to which a full matrix is faster than a sparse one."""
+"""Up to this many entries, a full matrix is faster than a sparse one."""
 _NONE, _NOTHING = np.zeros(0, dtype=np.int64), np.zeros(0)
 
 
@@ -49,7 +49,7 @@ class Dimensions:
         return self._slots[key]
 
     def add(self, constant: int, groups: Ids = _NONE, multiples: Floats = _NOTHING) -> int:
-        """Add a size, a constant and multiples of the widths of some groups, and return its number."""
+        """Add a size, which is a constant plus multiples of the widths of some groups, and return its number."""
         self._linear.append((len(self._constant), groups, multiples))
         self._constant.append(constant)
         self._assembled = None

@@ -19,14 +19,14 @@ from swdc.sparsity.planning.dimensions import Dimensions, Floats
 
 LATENCY = "latency"
 _LOOK_AHEAD = 32
-"""Channels that a cut may take at once: as many as the largest blocks of kernels, which are computed as a whole."""
+"""How many channels a cut looks ahead: the size of the largest blocks that kernels compute as a whole."""
 _NOTHING = 1e-9
 
 
 class Latency:
     """The predicted time of a program in milliseconds, for a batch as in the example inputs.
 
-    ``least`` gives the widths that no plan goes below.
+    ``least`` gives the smallest widths that a plan may have.
     """
 
     kind = LATENCY
@@ -65,7 +65,7 @@ class Latency:
 
 
 class _Term:
-    """One layer of a program, with its sizes by the numbers of their dimensions."""
+    """One layer of a program; its sizes are looked up by the numbers of their dimensions."""
 
     layer: Layer
 
@@ -75,7 +75,7 @@ class _Term:
         self.groups = sorted({group for factor in self._factors for group in factor.groups})
 
     def bound(self, largest: Floats, smallest: Floats) -> bool:
-        """Note the sizes with all channels and with the fewest; say whether there is anything to compute."""
+        """Note the sizes with all channels and with the fewest; return whether there is anything to compute."""
         bounds = self.sizes(largest), tuple(map(min, self.sizes(largest), self.sizes(smallest)))
         self.layer = Layer(self._use.operator, self._use.options, *bounds)
         return min(self.layer.largest) > 0
@@ -98,11 +98,11 @@ class _Factor:
 
 
 def fastest(chooser: Chooser, latency: Latency, target: float) -> Ids:
-    """Return the widths of a plan whose predicted time meets the target, and which keeps the most score for it.
+    """Return widths whose predicted time meets the target, chosen to lose little score.
 
-    Units of channels go in the order of the score that is lost for the time that is saved, together with those that
-    follow where these are computed in one block. What comes out is filled up as far as the target allows, so that no
-    cut stays that saves no time.
+    Units of channels are removed in the order of the score lost for each millisecond saved. Units that kernels compute
+    in one block are removed together. At the end channels are given back as far as the target allows, so that no cut
+    stays that saves no time. Raises ``PlanError`` if the target cannot be met.
     """
     chooser.check(latency, chooser.least, target)
     widths = chooser.widths.copy()
@@ -127,8 +127,8 @@ def fastest(chooser: Chooser, latency: Latency, target: float) -> Ids:
 class _Cutter:
     """Weighs scores against time.
 
-    The value of a group of total score S that keeps a score K is S ln K: its first channels to go count with their
-    own scores, later ones the more the less is left, so that no group is cut to the bone for being slow.
+    A group of total score S that keeps a score K has the value S ln K. The first channels to be removed cost their own
+    scores; the less is left, the more the next channels cost. So no group is cut to almost nothing because it is slow.
     """
 
     def __init__(self, chooser: Chooser, latency: Latency) -> None:
@@ -138,7 +138,7 @@ class _Cutter:
     def best_cut(self, group: int, widths: Ids, least: Ids) -> tuple[float, int]:
         """Return the score lost for each millisecond saved, and the width, of the cheapest cut of a group.
 
-        Where the next channels save no time all further ones are looked at; the price is infinite if none does.
+        If the next channels save no time, all further ones are tried; the price is infinite if no cut saves time.
         """
         tried, before = widths.copy(), self._latency.of_group(group, widths)
         best, start = (float("inf"), int(least[group])), int(widths[group])
@@ -159,7 +159,7 @@ class _Cutter:
             yield width
 
     def filled(self, widths: Ids, target: float) -> Ids:
-        """Give back, unit by unit, what adds the most score for the time that is left."""
+        """Give units back, those first that add the most score for each millisecond, as long as there is time left."""
         filled, now = widths.copy(), self._latency.cost(widths)
         while True:
             room = target - now
@@ -172,7 +172,7 @@ class _Cutter:
             now = self._latency.cost(filled)
 
     def _best_offer(self, group: int, widths: Ids, room: float) -> tuple[float, int, int] | None:
-        """Return the score for each millisecond, the group and the width of the best return that there is room for."""
+        """Return score per millisecond, group and width of the best units to give back in ``room``, if any fit."""
         tried, before = widths.copy(), self._latency.of_group(group, widths)
         unit, start, whole = int(self._chooser.units[group]), int(widths[group]), int(self._chooser.widths[group])
         best = None
@@ -187,7 +187,7 @@ class _Cutter:
 
 
 def _values(scores: Floats) -> Floats:
-    """Return the value of a group at every width from zero on, given its scores from the best down."""
+    """Return the value of a group at every width from zero on, given its scores, the best first."""
     kept = np.concatenate([[0.0], np.cumsum(scores - min(scores.min(initial=0.0), 0.0))])
     total = float(kept[-1]) or 1.0
     values: Floats = total * np.log(np.maximum(kept, total * np.finfo(np.float64).eps))

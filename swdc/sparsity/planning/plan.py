@@ -23,7 +23,7 @@ from swdc.sparsity.planning.rounding import RoundTo, units_of
 
 SCOPES = ("global", "group")
 BUDGET_NAMES = (*BUDGETS, LATENCY)
-_ROUNDING = 1e-12  # 0.9 of ten channels are nine, whatever the last bit says
+_ROUNDING = 1e-12  # so that 0.9 of ten channels are nine, in spite of rounding errors
 
 
 def plan(
@@ -40,25 +40,27 @@ def plan(
 ) -> Plan:
     """Choose the channels to keep.
 
-    ``sparsity`` is the share that goes, in [0, 1), of what ``budget`` counts: removable ``channels``, ``parameters``,
-    ``operations`` (the paper's, for one sample), ``macs`` (multiply-adds, for one sample), or ``latency``: the time
-    in onnxruntime on one thread, for a batch as in the example inputs. The plan removes the fewest channels that meet
-    the budget. ``criterion`` scores channels (``l2``, ``l1``, ``gamma``, ``gradient_weight``, ``uniform`` or
-    a function; see ``swdc.sparsity.planning.criteria``). ``weights`` gives the values to score, tensor by tensor, if
-    the program has none itself (on the meta device) or has others: a ``swdc.Checkpoint``, or tensors by name.
-    ``scope="global"`` compares all channels; ``"group"`` takes the same share of every group, which is ``sparsity``
-    itself when the budget is in channels.
-    ``round_to`` keeps the sizes of tensors at multiples of a number, where a group is wide enough: one for all groups,
-    or a mapping of names of groups or shell patterns to numbers, 1 elsewhere. The cost stays at most the budget and
-    comes as near to it as whole units allow.
-    ``policy`` says whether the sides of residual sums are ``tied`` or ``free`` (see ``swdc.trace``); it is that of the
-    program unless given.
-    ``ignore`` names modules or tensors (shell patterns) whose output channels all stay. No group is ever emptied.
+    ``sparsity`` is the share to remove, in [0, 1), of what ``budget`` counts: removable ``channels``, ``parameters``,
+    ``operations`` (the paper's, for one sample), ``macs`` (multiply-adds, for one sample), or ``latency``: the time in
+    onnxruntime on one thread, for a batch as in the example inputs. The plan removes the fewest channels that meet the
+    budget.
+    ``criterion`` scores channels (``l2``, ``l1``, ``gamma``, ``gradient_weight``, ``uniform`` or a function; see
+    ``swdc.sparsity.planning.criteria``). ``weights`` gives the values to score, tensor by tensor, if the program has
+    none itself (on the meta device) or has others: a ``swdc.Checkpoint``, or tensors by name.
+    ``scope="global"`` compares all channels; ``"group"`` removes the same share of every group, which is ``sparsity``
+    itself if the budget is in channels.
+    ``round_to`` keeps the sizes of tensors at multiples of a number, if a group is wide enough. It is one number for
+    all groups, or a mapping from names of groups (or shell patterns) to numbers; all other groups have 1. The cost
+    stays within the budget and comes as near to it as whole units allow.
+    ``policy`` says whether the sides of residual sums are ``tied`` or ``free`` (see ``swdc.trace``); by default it is
+    that of the program.
+    ``ignore`` names modules or tensors (shell patterns) whose output channels all stay. Every group keeps at least one
+    channel.
 
-    With ``budget="latency"`` layers are measured at some widths, once on a machine (one or two minutes for a large
-    network), and the channels go that lose the least score for the time that they save; what saves no time stays.
-    ``table`` gives other times than those measured here. The settings of the plan hold ``predicted_ms_before`` and
-    ``predicted_ms``, in milliseconds.
+    With ``budget="latency"`` layers are measured at some widths, once on each machine (one or two minutes for a large
+    network). The channels that lose the least score for the time that they save are removed; channels that save no time
+    stay. ``table`` gives other times than those measured on this machine. The settings of the plan hold
+    ``predicted_ms_before`` and ``predicted_ms``, in milliseconds.
 
     Raises ``PlanError`` for arguments out of range, a pattern that matches nothing, or a budget that cannot be met.
     """
@@ -107,7 +109,7 @@ def _widths(chooser: Chooser, costs: Costs, scope: str, sparsity: float, target:
 
 
 def ignored_groups(program: Program, patterns: Sequence[str]) -> set[str]:
-    """Return the names of the groups that a module or tensor matching one of ``patterns`` writes."""
+    """Return the names of the groups that a module or tensor writes whose name matches one of ``patterns``."""
     ignored: set[str] = set()
     for pattern in patterns:
         matching = matching_names(program, pattern)
@@ -118,7 +120,7 @@ def ignored_groups(program: Program, patterns: Sequence[str]) -> set[str]:
 
 
 def matching_names(model: nn.Module, pattern: str) -> set[str]:
-    """Return the modules and tensors that a shell pattern names; ``PlanError`` if there are none."""
+    """Return the names of modules and tensors that match a shell pattern; ``PlanError`` if there are none."""
     tensors = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
     names = {path for path, _ in model.named_modules() if path} | set(tensors)
     matching = {name for name in names if fnmatchcase(name, pattern)}
@@ -131,7 +133,7 @@ def matching_names(model: nn.Module, pattern: str) -> set[str]:
 
 
 def is_below(tensor: str, paths: set[str]) -> bool:
-    """Whether a tensor is one of ``paths`` or lies in a module of them."""
+    """Whether a tensor is one of ``paths`` or lies in a module that is one of them."""
     parts = tensor.split(".")
     return any(".".join(parts[: n + 1]) in paths for n in range(len(parts)))
 
@@ -143,7 +145,7 @@ def scored(
     ignored: set[str],
     weights: Mapping[str, torch.Tensor] | None = None,
 ) -> Scores:
-    """Return the scores of all groups, ``None`` for those that stay whole; ``PlanError`` if none is left."""
+    """Return the scores of all groups, ``None`` for those that stay whole; ``PlanError`` if no group has scores."""
     candidates = [g for g in groups if g.name not in ignored]
     if not candidates:
         raise PlanError("expected at least one group of removable channels; program.explain() says what is frozen")
@@ -155,8 +157,8 @@ def scored(
     scores = [found.get(g.name) for g in groups]
     if all(s is None for s in scores):
         raise PlanError(
-            f"expected groups that the criterion {criterion!r} can score, but there is none; a network without batch "
-            f"norms wants criterion='l2', or batch norms from swdc.insert_batchnorm"
+            f"expected groups that the criterion {criterion!r} can score, but there is none; for a network without "
+            f"batch norms take criterion='l2', or add batch norms with swdc.insert_batchnorm"
         )
     for group, values in zip(groups, scores, strict=True):
         if values is not None and (np.shape(values) != (group.width,) or not np.isfinite(values).all()):

@@ -1,4 +1,4 @@
-"""Units that the numbers of kept channels are multiples of: kernels compute channels in blocks."""
+"""Units of channels: a group keeps a multiple of its unit, because kernels compute channels in blocks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from swdc.errors import PlanError
 from swdc.ir.groups import ChannelGroup, Ids
 
 RoundTo: TypeAlias = int | Mapping[str, int]
-"""One number for all groups, or numbers by the name of a group or a shell pattern; 1 for groups that none names."""
+"""One number for all groups, or numbers by names of groups or shell patterns; 1 for groups that match none."""
 
 
 def units_of(groups: Sequence[ChannelGroup], round_to: RoundTo) -> Ids:
-    """Return for each group the number of channels that stay or go at once.
+    """Return for each group the number of channels that are kept or removed together.
 
-    The sizes of the group's tensors become multiples of what is asked for: a head of 64 positions is one already.
-    Raises ``PlanError`` for what is no positive whole number, and for a pattern that names no group.
+    The sizes of the group's tensors become multiples of the given number. A head of 64 positions is a multiple of 8 by
+    itself, so that its unit is one head. Raises ``PlanError`` for a number that is not a positive whole number, and for
+    a pattern that matches no group.
     """
     asked = _asked(groups, round_to)
     units = [
@@ -45,7 +46,7 @@ def _asked(groups: Sequence[ChannelGroup], round_to: RoundTo) -> list[int]:
 
 
 def _number_for(name: str, round_to: Mapping[str, int]) -> int:
-    """Return the number for a group: that of its own name before that of the first pattern that fits."""
+    """Return the number for a group: that under its own name, otherwise that of the first pattern that matches."""
     found = [number for pattern, number in round_to.items() if _names(pattern, name)]
     return round_to.get(name, found[0] if found else 1)
 

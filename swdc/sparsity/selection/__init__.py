@@ -1,1 +1,1 @@
-"""The k-th smallest of many numbers."""
+"""Selection of the lowest of many numbers, and operations on the numbers that a mask selects."""

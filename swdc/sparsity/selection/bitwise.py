@@ -1,4 +1,4 @@
-"""The k-th smallest of many numbers on an accelerator: bit by bit, without waiting for it."""
+"""The k-th smallest of many numbers on an accelerator, found bit by bit without making the host wait."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def smallest(
 ) -> torch.Tensor:
     """Return the ``count``-th smallest of floating-point numbers, as a tensor without dimensions on their device.
 
-    ``sum_`` adds up, in place, what is counted here and elsewhere, where other processes hold other numbers.
+    ``sum_`` adds up counts over processes, in place, if the processes hold different numbers.
 
     A radix selection with digits of one bit: each pass over the numbers settles one bit of the result. Nothing is
     copied to the host, sorted, or scattered.
     """
     keys = _keys(numbers)
     width = keys.element_size() * 8
-    # Integers from the least up: the first question is whether the result is negative, the others are for its bits.
+    # The first count settles whether the result is negative, each of the others settles one bit.
     zero = torch.zeros((), dtype=keys.dtype, device=keys.device)
     found = torch.where(sum_(_under(keys, zero)) < count, zero, torch.full_like(zero, -(2 ** (width - 1))))
     for bit in reversed(range(width - 1)):
@@ -36,8 +36,8 @@ def _under(keys: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
 
 
 def _keys(numbers: torch.Tensor) -> torch.Tensor:
-    """Return integers in the order of floating-point numbers: those of negative numbers with the other bits turned."""
-    bits = (numbers + 0.0).view(_INTEGERS[numbers.element_size()])  # no negative zero
+    """Return integers in the order of floating-point numbers: negative numbers have all bits but the sign flipped."""
+    bits = (numbers + 0.0).view(_INTEGERS[numbers.element_size()])  # negative zero becomes zero
     return bits ^ ((bits >> (bits.element_size() * 8 - 1)) & torch.iinfo(bits.dtype).max)
 
 

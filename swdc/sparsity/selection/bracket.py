@@ -1,4 +1,4 @@
-"""The k-th smallest of many numbers: looked for near where it was found last."""
+"""The k-th smallest of many numbers, searched near the last result."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ _LEAST = 2.0**-10  # of the threshold: training moves it by about as much in a s
 class Bracket:
     """Finds the k-th smallest of many numbers, exactly and without sorting them.
 
-    One pass counts the numbers up to the lower end of a bracket and collects those inside. If the k-th is among
-    them, it is selected from these few; if not, the next bracket is wider: around the last result, then around the
-    quantile of a sample, at last everything. What is remembered decides over the time that it takes, never over the
-    result.
+    One pass counts the numbers up to the lower end of a bracket and collects those inside. If the k-th is among them,
+    it is selected from these few. If not, the next bracket is wider: first around the last result, then around the
+    quantile of a sample, finally everything. What is remembered changes the time only, never the result.
     """
 
     def __init__(self) -> None:
@@ -41,11 +40,11 @@ class Bracket:
                 self._remember(float(found), len(inside) > _CROWDED * total)
                 return found
             if below >= count > _number_under(numbers(), low):
-                return low  # as many numbers are equal to it
+                return low  # the k-th number equals it
         raise AssertionError("a bracket of everything holds every number")
 
     def _brackets(self, numbers: Numbers, count: int, total: int) -> Iterator[tuple[np.float32, np.float32]]:
-        """Yield brackets that leave out their lower end, in float32, which numbers of any type compare with alike."""
+        """Yield brackets without their lower end, in float32, with which numbers of all types compare alike."""
         if self._last is not None:
             yield _single(self._last if self._crowded else self._last - self._reach), _single(self._last + self._reach)
         sample = np.sort(_sample(numbers(), total // _SAMPLE + 1))

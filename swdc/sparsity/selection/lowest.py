@@ -1,4 +1,4 @@
-"""The lowest numbers of many tensors, all together: the set of eq. 4 of Tessier et al. 2022."""
+"""The lowest numbers of many tensors together: the set of eq. 4 of Tessier et al. 2022."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from swdc.sparsity.selection.pieces import PIECE, flat, joined, packs, parted
 
 Tensors = Mapping[str, torch.Tensor]
 FEW = 32768
-"""Numbers of which a selection from all takes less time than the calls that a bracket is made of."""
+"""Up to this many numbers, one selection from all of them is faster than the calls of a bracket."""
 
 
 class Lowest:
-    """Marks what lies at or under the k-th smallest number of all tensors, or the k-th smallest magnitude.
+    """Marks the numbers at or below the k-th smallest number of all tensors, or the k-th smallest magnitude.
 
-    The set is exact whatever was asked before. Tensors in the memory of the host are read piece by piece, others
+    The set is exact, whatever the calls before were. Tensors in the memory of the host are read piece by piece, others
     without making the host wait.
     """
 
@@ -33,12 +33,12 @@ class Lowest:
         self._bracket = Bracket()
         self._finite: torch.Tensor | None = None
         self.last: Any = -math.inf
-        """The highest of the lowest numbers that were marked last."""
+        """The threshold of the last call: the highest number that was marked."""
 
     def masks(self, tensors: Tensors, count: int) -> dict[str, torch.Tensor]:
-        """Return for each tensor which of its numbers are among the ``count`` lowest (and those equal to the last).
+        """Return for each tensor a mask of its numbers among the ``count`` lowest, including those equal to the last.
 
-        Raises ``PlanError`` with the name of a tensor that holds what is no finite number.
+        Raises ``PlanError`` with the name of a tensor that holds NaN or infinity.
         """
         if count < 1:
             return {name: torch.zeros_like(t, dtype=torch.bool) for name, t in tensors.items()}
@@ -84,7 +84,7 @@ class Lowest:
                 yield values
 
     def _pieces(self, array: torch.Tensor) -> Iterator[Array]:
-        """Yield the numbers of a tensor of one dimension piece by piece, those of 16 bits in float32."""
+        """Yield the numbers of a one-dimensional tensor piece by piece, 16-bit numbers in float32."""
         for piece in (array,) if array.numel() <= PIECE else torch.split(array, PIECE):
             values: Array = (piece.float() if piece.element_size() < 4 else piece).numpy()
             yield np.abs(values) if self._magnitudes else values
@@ -114,7 +114,7 @@ class Lowest:
         return numbers.abs() if self._magnitudes else numbers
 
     def _check_late(self, numbers: torch.Tensor, tensors: Tensors) -> None:
-        """Raise for numbers that are not finite; on an accelerator when its answer is there, without waiting for it."""
+        """Raise if a number is not finite; on an accelerator maybe at a later call, because the host does not wait."""
         if self._finite is None:
             self._finite = torch.ones((), dtype=torch.bool, pin_memory=numbers.is_cuda)
         self._finite.copy_(numbers.max().isfinite(), non_blocking=True)
@@ -123,13 +123,13 @@ class Lowest:
 
 
 def _line(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """Return tensors as one of one dimension; a single one as a view in the order of its memory."""
+    """Return tensors joined in one dimension; a single tensor as a view in the order of its memory, if possible."""
     views = flat(*tensors) if len(tensors) == 1 else None
     return joined(tensors) if views is None else views[0]
 
 
 def _shaped(line: torch.Tensor, like: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Return what ``_line`` made of tensors like these in their shapes."""
+    """Return the parts of a line that ``_line`` made, in the shapes of the tensors in ``like``."""
     if len(like) > 1 or like[0].is_contiguous() or flat(*like) is None:
         return parted(line, like)
     outputs, inputs, *sides = like[0].shape
@@ -143,6 +143,6 @@ def _not_finite_of(tensors: Tensors) -> PlanError:
 def not_finite(name: str) -> PlanError:
     """Return the error for a tensor that holds NaN or infinity."""
     return PlanError(
-        f"expected finite weights, got NaN or infinity in {name}; training has diverged: lower its rate or a_max, or "
-        f"take penalty='proximal', which is stable at any coefficient"
+        f"expected finite weights, got NaN or infinity in {name}; training has diverged: lower the learning rate or "
+        f"a_max, or take penalty='proximal', which is stable at any coefficient"
     )

@@ -1,4 +1,4 @@
-"""Tensors in pieces that stay in the cache of one core: large ones cut, small ones packed together."""
+"""Tensors in pieces that fit in the cache of one core: large ones are cut, small ones are packed together."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 import torch
 
 PIECE = 32768
-"""Numbers in a piece: the most for which torch wakes no other thread."""
+"""Numbers in a piece: the most that torch computes in one thread."""
 
 
 def packs(tensors: Sequence[torch.Tensor]) -> list[list[int]]:
-    """Return the numbers of the tensors, in order: of those together that are of one kind and fit in one piece."""
+    """Return packs of positions of tensors, in order: neighbours of one type and device that fit in one piece."""
     found: list[list[int]] = []
     kind, room = None, 0
     for number, tensor in enumerate(tensors):
@@ -29,13 +29,13 @@ def joined(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def parted(line: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Return what ``joined`` made of tensors like these in their shapes, as views."""
+    """Return the parts of a line that ``joined`` made, as views in the shapes of the tensors in ``like``."""
     parts = torch.split_with_sizes(line, [t.numel() for t in like])
     return [part if t.dim() == 1 else part.view(t.shape) for part, t in zip(parts, like, strict=True)]
 
 
 def flat(*tensors: torch.Tensor) -> list[torch.Tensor] | None:
-    """Return views of one dimension that run through tensors of one shape in one order; ``None`` if there are none."""
+    """Return one-dimensional views of tensors of one shape, all in the same order; ``None`` if there are none."""
     if all(t.is_contiguous() for t in tensors):
         return [t.view(-1) for t in tensors]
     if all(t.dim() == 4 and t.is_contiguous(memory_format=torch.channels_last) for t in tensors):
@@ -46,7 +46,8 @@ def flat(*tensors: torch.Tensor) -> list[torch.Tensor] | None:
 def pieces(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     """Yield the same pieces of tensors of one shape, as views.
 
-    The tensors themselves where no flat views exist, and off the CPU, whose caches pieces are made for.
+    Tensors are not cut if they are small, if they have no flat views, or if they are not on the CPU, because the pieces
+    are made for its caches.
     """
     views = None if tensors[0].numel() <= PIECE or not tensors[0].is_cpu else flat(*tensors)
     if views is None:
@@ -56,7 +57,7 @@ def pieces(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
 
 
 def lines(*tensors: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Yield the same pieces of lists of tensors of the same shapes, to be read: small ones are joined, as copies."""
+    """Yield the same pieces of lists of tensors of the same shapes. Only read them: small ones are joined copies."""
     for pack in packs(tensors[0]):
         held = [[own[number] for number in pack] for own in tensors]
         if len(pack) == 1:

@@ -1,7 +1,8 @@
-"""Numbers taken by a mask, bit by bit: ``torch.where`` goes a branch a number on a CPU, and masks have no order.
+"""``torch.where`` by operations on bits, which is faster on a CPU.
 
-By bits and not by products with ones and zeros, so that an infinity beside the mask makes no NaN. Masks of whole rows
-(which are views of fewer numbers) have an order.
+There ``torch.where`` takes a branch for each number, and the masks of single weights have no pattern. Masks of whole
+rows (which are views of fewer numbers) have one, and are left to torch. Products with ones and zeros would not do,
+because an infinity outside the mask would become NaN.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def where(chosen: torch.Tensor, numbers: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Return ``torch.where(chosen, numbers, others)``, of the type of the others."""
+    """Return ``torch.where(chosen, numbers, others)``, in the type of ``others``."""
     numbers = numbers.to(others.dtype)
     if not others.is_cpu or not chosen.is_contiguous():
         return torch.where(chosen, numbers, others)
@@ -22,7 +23,7 @@ def where(chosen: torch.Tensor, numbers: torch.Tensor, others: torch.Tensor) -> 
 
 
 def without(chosen: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-    """Return numbers, with zeros where they are chosen."""
+    """Return numbers with zeros in the chosen places."""
     if not numbers.is_cpu or not chosen.is_contiguous():
         return numbers.masked_fill(chosen, 0)
     kind = _BITS[numbers.element_size()]

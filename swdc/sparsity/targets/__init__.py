@@ -1,4 +1,4 @@
-"""What would go now: single weights or whole channels, found among those of the model as it is."""
+"""Targets: the single weights or whole channels of a model that would be removed now."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def targets_of(
     model: nn.Module, target: float, structure: str, ignore: Iterable[str] = (),
     criterion: str | Saliency = "magnitude",
 ) -> Targets:  # fmt: skip
-    """Return what finds the ``target`` share of a model, or of the program that it does nothing but wrap.
+    """Return the object that finds the ``target`` share of a model.
 
-    Raises ``PlanError`` for bad arguments, and where nothing can go.
+    If the model does nothing but wrap a program, the share is that of the program. Raises ``PlanError`` for bad
+    arguments, and if nothing can be removed.
     """
     if structure not in STRUCTURES:
         raise PlanError(f"expected a structure of {list(STRUCTURES)}, got {structure!r}")

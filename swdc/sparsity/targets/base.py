@@ -1,4 +1,4 @@
-"""What would go now: parts of parameters, and the plan that removes them."""
+"""Targets: the parts of parameters that would be removed now, and the plan that removes them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from swdc.sparsity.targets.scoring import Scoring
 
 @dataclass(frozen=True)
 class Target:
-    """The part of one parameter that would go, as a mask of its shape.
+    """The part of one parameter that would be removed: ``chosen`` is a mask of the parameter's shape.
 
-    That of rows is a view that takes no more memory than one number for each of them; that of a parameter that lies in
-    parts over processes lies in the same parts (a DTensor).
+    A mask of whole rows is a view that stores one number for each row. If the parameter lies in parts over processes,
+    the mask lies in the same parts (a DTensor).
     """
 
     parameter: nn.Parameter
@@ -28,7 +28,7 @@ class Target:
 
     @classmethod
     def of_rows(cls, parameter: nn.Parameter, name: str, rows: torch.Tensor) -> Target:
-        """Return the target of the indices of the first dimension for which ``rows``, a mask of them, is true."""
+        """Return the target of whole rows; ``rows`` is a mask over the first dimension of the parameter."""
         chosen = rows.to(parameter.device)
         if parameter.dim() > 1:
             chosen = chosen.view(-1, *[1] * (parameter.dim() - 1)).expand(parameter.shape)
@@ -36,19 +36,19 @@ class Target:
 
 
 class Targets(Protocol):
-    """Finds what would go, among the weights or the channels of a model as they are now.
+    """Finds the weights or the channels of a model that would be removed now.
 
-    ``model`` is where the parameters are; ``scoring`` holds the scores that it goes by, and what they remember.
+    ``model`` holds the parameters; ``scoring`` holds the scores that decide, and those remembered from earlier steps.
     """
 
     model: nn.Module
     scoring: Scoring
 
     def find(self, share: float | None = None) -> Sequence[Target]:
-        """Return what goes at ``share``, which is the target unless given."""
+        """Return what would be removed now at ``share``, by default the target share."""
 
     def candidates(self) -> Sequence[Target]:
         """Return everything that can be targeted."""
 
     def plan(self, share: float | None = None) -> Plan:
-        """Return the plan that removes it; ``PlanError`` where the model is no program."""
+        """Return the plan that removes it; ``PlanError`` if the model is not a program."""

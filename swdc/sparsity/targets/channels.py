@@ -25,9 +25,10 @@ from swdc.sparsity.targets.threshold import Threshold
 class ChannelTargets:
     """The channels of a program that a plan with a budget would remove now, by one threshold over all groups.
 
-    ``structure`` says which groups lose channels, what decides and what is pulled (``parts_of``); the budget is a
-    share of the parameters, for heads of their number. Where the sides of residual sums are free a group may lose all
-    its channels, as in the experiments of Tessier et al. (2022); where they are tied it keeps its best.
+    ``structure`` says which groups lose channels, what decides and what is pulled (``parts_of``). The budget is a share
+    of the parameters; for heads it is a share of the number of heads. If the sides of residual sums are free, a group
+    may lose all of its channels, as in the experiments of Tessier et al. (2022). If they are tied, a group keeps its
+    best channel.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class ChannelTargets:
         if not isinstance(program, Program):
             raise PlanError(
                 f"expected a Program for structure={structure!r}, got {type(program).__name__}; trace the model with "
-                f"swdc.trace first (training the program trains the model), and wrap that where it is wrapped"
+                f"swdc.trace first (training the program trains the model), and wrap the program, not the model"
             )
         self.model: nn.Module = program
         self._program, self._share, self._structure = program, target, structure
@@ -55,7 +56,7 @@ class ChannelTargets:
         self._choose(target)  # fails now rather than at the first step if the budget cannot be met
 
     def find(self, share: float | None = None) -> Sequence[Target]:
-        """Return the gains and shifts, or all that writes, of the channels that would go."""
+        """Return the pulled parts (see ``parts_of``) of the channels that would be removed now."""
         if share is not None and share != self._share:
             return self._pulled.targets(self._gone(share))
         scores = self._segments.values()
@@ -67,11 +68,11 @@ class ChannelTargets:
         return self._pulled.targets(gone)
 
     def candidates(self) -> Sequence[Target]:
-        """Return the gains and shifts, or all that writes, of all channels."""
+        """Return the pulled parts (see ``parts_of``) of all channels."""
         return self._pulled.targets(np.ones(len(self._channels), dtype=bool))
 
     def _gone(self, share: float) -> Bools:
-        """Return which channels go, by the order of all; ``PlanError`` if a score is NaN or infinity."""
+        """Return a mask over all channels of those to remove; ``PlanError`` if a score is NaN or infinity."""
         chooser, widths = self._choose(share)
         gone = np.zeros(len(self._channels), dtype=bool)
         for part, start in zip(self._parts, self._channels.starts, strict=True):
@@ -82,7 +83,7 @@ class ChannelTargets:
         return (1 - share) * self._full
 
     def plan(self, share: float | None = None) -> Plan:
-        """Return the plan."""
+        """Return the plan that removes the channels at ``share``, by default the target share."""
         share = self._share if share is None else share
         chooser, widths = self._choose(share)
         settings: dict[str, object] = {

@@ -17,14 +17,14 @@ from swdc.sparsity.targets.tables import Place, Places
 
 
 class Pulled:
-    """Says for any channels that go which parts of which parameters are theirs.
+    """Finds the parts of parameters that belong to given channels.
 
-    All parameters whose rows are channels, such as gains and filters, are looked up together; the others are looked up
-    one by one.
+    Parameters whose rows are channels, such as gains and filters, are looked up together; the others are looked up one
+    by one.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], places: Places, deciding: Collection[str]) -> None:
-        """``places`` says where channels lie in the parameters that are pulled; ``deciding`` names those scored."""
+        """``places`` says where channels lie in the pulled parameters; ``deciding`` names the scored parameters."""
         self._parameters = {name: parameters[name] for name in places}
         self._unread = {name: parameter for name, parameter in self._parameters.items() if name not in deciding}
         self._rows = [name for name, own in places.items() if _are_rows(own)]
@@ -36,9 +36,10 @@ class Pulled:
         self._last: tuple[Bools | None, list[object], tuple[Target, ...]] = (None, [], ())
 
     def targets(self, gone: Bools) -> tuple[Target, ...]:
-        """Return the parts of the channels that go, of the parameters that have some.
+        """Return a target for each parameter in which channels of ``gone`` lie.
 
-        These are the very ones of the last call if ``gone`` is the very array, and no parameter has been moved since.
+        They are the same objects as in the last call if ``gone`` is the same array, and no parameter has been moved
+        since.
         """
         before, kinds, found = self._last
         if gone is not before or kinds != self._kinds():
@@ -48,15 +49,15 @@ class Pulled:
         return found
 
     def check(self) -> None:
-        """Raise ``PlanError`` with the name of a parameter that decides nothing and holds NaN or infinity. Collective.
+        """Raise ``PlanError`` with the name of a parameter that decides nothing but holds NaN or infinity. Collective.
 
-        No score tells that such a parameter, say the shift of a norm, has diverged; NaN and infinity come through any
-        sum.
+        Scores do not show that such a parameter, for example the bias of a norm, has diverged. Its sum does, because
+        NaN and infinity survive any sum.
         """
         if not self._unread or _sum(self._unread.values()).isfinite():
             return
         odd = [name for name, parameter in self._unread.items() if whole((~parameter.isfinite()).sum())]
-        if odd:  # finite numbers may have a sum that is not
+        if odd:  # a sum of finite numbers may overflow
             raise not_finite(odd[0])
 
     def _kinds(self) -> list[object]:
@@ -86,7 +87,7 @@ def _channels(size: int, places: list[Place]) -> Ids:
 
 
 def _target(parameter: nn.Parameter, name: str, places: list[Place], gone: Bools) -> Target | None:
-    """Return what goes of a parameter in which channels lie at some places; ``None`` if nothing does."""
+    """Return the part of a parameter that belongs to channels of ``gone``; ``None`` if there is none."""
     found = [(place.dim, place.position[gone[place.channel]]) for place in places]
     if not any(len(positions) for _, positions in found):
         return None

@@ -14,8 +14,8 @@ from swdc.sparsity.saliency import Saliency, name_of, reads_gradients
 class Scoring:
     """Scores parameters by a saliency (``swdc.sparsity.saliency``).
 
-    A saliency of the weight alone is evaluated when asked. One that reads gradients is evaluated by ``observe``, once
-    a step; its last scores stand until the next one, and are all that is remembered.
+    A saliency of the weight alone is evaluated whenever scores are needed. A saliency that reads gradients is evaluated
+    by ``observe``, once a step. Its scores hold until the next step; nothing else is remembered.
     """
 
     def __init__(self, saliency: Saliency, parameters: Mapping[str, nn.Parameter]) -> None:
@@ -25,7 +25,7 @@ class Scoring:
         self._scores: dict[str, torch.Tensor] = {}
 
     def observe(self) -> None:
-        """Score the parameters by their gradients, which hold that of the loss and nothing else yet."""
+        """Score the parameters by their gradients; call before anything is added to the gradients of the loss."""
         if self._observes:
             self._observe()
 
@@ -54,11 +54,11 @@ class Scoring:
         return scores
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return copies of the scores that are remembered, by the name of the parameter; none for the weight alone."""
+        """Return copies of the remembered scores by parameter name; empty for a saliency of the weight alone."""
         return {name: scores.clone() for name, scores in self._scores.items()}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Go on from scores that ``state_dict`` returned; ``PlanError`` where they are of other parameters."""
+        """Continue with scores that ``state_dict`` returned; ``PlanError`` if they are of other parameters."""
         unfit = [n for n, s in state.items() if n not in self._parameters or s.shape != self._parameters[n].shape]
         if unfit:
             raise PlanError(

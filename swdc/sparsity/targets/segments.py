@@ -111,5 +111,5 @@ class Segments:
 
 
 def _others(tensor: torch.Tensor, dim: int) -> list[int]:
-    """Return the dimensions of a tensor but one."""
+    """Return all dimensions of a tensor but one."""
     return [other for other in range(tensor.dim()) if other != dim]

@@ -1,4 +1,4 @@
-"""Structures: which groups of a program lose channels, what decides over a channel, and what of it is pulled."""
+"""Structures: which groups of a program lose channels, what decides over a channel, and what is pulled."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def parts_of(program: Program, structure: str, ignored: Collection[str]) -> list
 
 
 def costs_of(program: Program, structure: str, parts: list[Part]) -> Costs:
-    """Return what a target is a share of: the parameters of the program, for heads their number."""
-    return Number(parts) if structure == HEADS else Budget(program, "parameters")
+    """Return the cost that a target is a share of: the number of parameters, or for heads the number of heads."""
+    return NumberOfHeads(parts) if structure == HEADS else Budget(program, "parameters")
 
 
-class Number:
-    """The number of channels that some groups keep, all of one weight."""
+class NumberOfHeads:
+    """The total number of heads that the groups keep."""
 
     kind = "heads"
 
@@ -82,15 +82,15 @@ class Number:
         self.full = float(sum(part.width for part in parts))
 
     def cost(self, widths: Ids) -> float:
-        """Return how many are left when group ``k`` keeps ``widths[k]`` channels."""
+        """Return how many heads are left when group ``k`` keeps ``widths[k]`` of them."""
         return float(widths[self._numbers].sum())
 
 
 def head_groups(program: Program) -> set[str]:
     """Return the names of the groups whose channels are whole heads.
 
-    Heads are what queries, keys, values and the result of an attention all have: the leading dimensions of a fused
-    attention, or of the product of a softmax with another activation if the attention is written out.
+    Queries, keys, values and the result of an attention all have the heads. In a fused attention the heads are leading
+    dimensions. In an attention that is written out, they are those of the product of a softmax and another activation.
     """
     found: set[int] = set()
     for node, (operator, call) in calls(program).items():
@@ -116,7 +116,7 @@ def _groups_of(program: Program, labels: Any) -> set[int]:
 
 
 def _is_softmax(value: Any, program: Program) -> bool:
-    """Whether a value is the result of a softmax, or what dropout, a cast or a change of shape makes of it."""
+    """Whether a value is the result of a softmax, possibly after dropout, a cast or a change of shape."""
     known = calls(program)
     while isinstance(value, fx.Node):
         if value in known and known[value][0].attention == "softmax":
@@ -137,6 +137,6 @@ def _nothing(program: Program, structure: str) -> str:
             f"attention={program.facts.attention!r}; trace the model with attention='heads'"
         )
     return (
-        "expected heads of attentions that can be removed for structure='heads', got a program without; "
+        "expected heads of attentions that can be removed for structure='heads', got a program without any; "
         "program.explain() says what is frozen; structure='filters' takes channels of any kind"
     )

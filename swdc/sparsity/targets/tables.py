@@ -1,4 +1,4 @@
-"""The channels that may go, and where they lie in tensors, as tables with named columns."""
+"""The channels that may be removed, and where they lie in tensors, as tables with named columns."""
 
 from __future__ import annotations
 

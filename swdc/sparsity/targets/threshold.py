@@ -18,11 +18,11 @@ _LARGEST = float(np.finfo(np.float64).max)
 
 
 class Threshold:
-    """Finds the channels that go for a budget from the threshold of last time, much faster than a full order does.
+    """Finds the channels to remove for a budget from the last threshold, much faster than a full order does.
 
-    One look at the scores tells whether the same channels go as last time. If not, the new threshold is searched in a
-    bracket around the last one, among a few channels. Both answer only if they are sure of what ``Chooser`` takes
-    away. What is remembered decides over the time, never over the channels.
+    One look at the scores tells whether the same channels are removed as last time. If not, the new threshold is
+    searched in a bracket around the last one, among a few channels. Both ways answer only if ``Chooser`` certainly
+    removes the same channels. What is remembered changes the time only, never the channels.
     """
 
     def __init__(self, channels: Channels, widths: Ids, costs: Costs, budget: float, emptying: bool) -> None:
@@ -38,17 +38,17 @@ class Threshold:
         self._needed: dict[int, bool] = {}
 
     def find(self, scores: Numbers) -> Bools | None:
-        """Return which channels go, of shape ``(channels,)``, or ``None`` if the full order has to say.
+        """Return which channels to remove, of shape ``(channels,)``, or ``None`` if the full order is needed.
 
-        The array is the very one of last time as long as the same channels go. ``None``, too, if a score is NaN or
-        infinity.
+        The array is the same object as last time while the same channels are removed. The result is also ``None`` if a
+        score is NaN or infinity.
         """
         return self._gone if self._stands(scores) else self._search(scores)
 
     def remember(self, scores: Numbers, gone: Bools) -> None:
-        """Start next time from the channels that go by the full order.
+        """Remember the channels that the full order removes; the next call of ``find`` starts from them.
 
-        The bracket is twice as wide on either side as the threshold has moved.
+        The bracket reaches, on either side, twice as far as the threshold has moved.
         """
         before = self._last
         self._keep(scores, gone)
@@ -56,7 +56,7 @@ class Threshold:
         self._reach = max(2 * moved, _LEAST * abs(self._last))
 
     def _keep(self, scores: Numbers, gone: Bools) -> None:
-        """Remember what goes; it can stand next time if all of its scores are lower than all others."""
+        """Remember the removed channels; they can stand next time if their scores are lower than all others."""
         highest = max(float(scores[gone].max(initial=-np.inf)), -_LARGEST)
         lowest = min(float(scores[~gone].min(initial=np.inf)), _LARGEST)
         self._last, self._needed = highest, {}
@@ -65,23 +65,23 @@ class Threshold:
         self._sides = self._edges.searchsorted(scores).tobytes()
 
     def _stands(self, scores: Numbers) -> bool:
-        """Whether the same channels go as last time.
+        """Whether the same channels are removed as last time.
 
-        They do if every score lies on the side of the threshold where it lay, which no NaN and no infinity does, and
-        if the budget is missed as soon as the highest of those that go stays. In one group alone it is missed, because
-        all channels of a group cost the same.
+        They are if two things hold. Every score lies on the same side of the threshold as last time; NaN and infinity
+        never do. And the budget is missed as soon as the removed channel with the highest score stays. With a single
+        group it is always missed then, because all channels of a group cost the same.
         """
         if self._gone is None or self._edges.searchsorted(scores).tobytes() != self._sides:
             return False
         return len(self._channels.starts) == 1 or self._is_least(scores, self._gone)
 
     def _is_least(self, scores: Numbers, gone: Bools) -> bool:
-        """Whether the budget is missed if the highest of those that go stays, whichever of several equal ones it is."""
+        """Whether the budget is missed if the removed channel with the highest score stays, for each of equal ones."""
         highest = scores[gone].max(initial=-np.inf)
         return all(map(self._is_needed, set(self._channels.group[gone & (scores == highest)].tolist())))
 
     def _is_needed(self, group: int) -> bool:
-        """Whether the budget is missed if one more channel of a group stays; worked out once while the set stands."""
+        """Whether the budget is missed if one more channel of a group stays; remembered while the set stands."""
         if group not in self._needed:
             widths = self._widths - self._numbers(self._channels.group[self._gone])
             widths[group] += 1
@@ -89,7 +89,7 @@ class Threshold:
         return self._needed[group]
 
     def _search(self, scores: Numbers) -> Bools | None:
-        """Return which channels go if the threshold is near the last one, and remember them; otherwise ``None``."""
+        """Return which channels to remove if the threshold is near the last one, and remember them; else ``None``."""
         offered = self._offered(scores)
         if offered is None:
             return None
@@ -105,9 +105,10 @@ class Threshold:
         return gone
 
     def _offered(self, scores: Numbers) -> Floats | None:
-        """Return the scores in float64, with infinity for channels that never go; ``None`` if these are not known.
+        """Return the scores in float64, with infinity for channels that always stay; ``None`` if these are not known.
 
-        The best channel of each group never goes, unless groups may be emptied. It is not known if two are best.
+        The best channel of each group always stays, unless groups may be emptied. It is not known if two channels are
+        best, or if a score is NaN or infinity.
         """
         if not np.isfinite(scores).all():
             return None
@@ -118,9 +119,9 @@ class Threshold:
         return np.where(best, np.inf, wide) if np.count_nonzero(best) == len(self._channels.starts) else None
 
     def _fewest(self, offered: Floats, under: Bools, near: Ids) -> int | None:
-        """Return how many of the channels in the bracket, the lowest first, go at least to meet the budget.
+        """Return how many of the channels in the bracket, the lowest first, have to be removed to meet the budget.
 
-        ``None`` if none has to go, if all of them are too few, or if equal scores leave their order open.
+        ``None`` if none has to be removed, if all of them are too few, or if equal scores leave their order open.
         """
         if len(near) == 0 or (np.diff(offered[near]) == 0).any():
             return None
@@ -135,7 +136,7 @@ class Threshold:
         return np.bincount(groups, minlength=len(self._widths))
 
     def _is_met(self, widths: Ids) -> bool:
-        """Whether the budget is met; a group that is emptied costs the one channel of zeros that stays."""
+        """Whether the budget is met; an emptied group costs one channel, the channel of zeros that stays."""
         return self._costs.cost(np.maximum(widths, 1)) <= self._budget
 
 

@@ -27,14 +27,15 @@ Masks = dict[str, torch.Tensor]
 
 
 def ids_in_norms(model: nn.Module) -> set[int]:
-    """Return the ids of the parameters of all norms: their gains and offsets."""
+    """Return the ids of the parameters of all norms: their gains and biases."""
     return {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
 
 
 class WeightTargets:
     """The weights of a module with the lowest scores, by default the least magnitude, all layers together (eq. 4).
 
-    Scores read from gradients may well be equal, such as zero; of those that are, the least magnitudes go first.
+    Scores that read gradients may be equal, for example zero. Of equal scores, the weights with the least magnitude
+    come first.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class WeightTargets:
         """Return for each parameter a mask of what lies at or under the threshold."""
         own = share is None or share == self._share
         count = int((self._share if share is None else share) * self._total)
-        lowest = self._lowest if own else Lowest(self._by_magnitude)  # what it remembers for speed is for one share
+        lowest = self._lowest if own else Lowest(self._by_magnitude)  # what it remembers is for one share
         weights = {name: p.detach() for name, p in self._weights.items()}
         if self._by_magnitude:
             masks = lowest.masks(weights, count)
@@ -75,12 +76,12 @@ class WeightTargets:
         return [Target(p, name, torch.ones_like(p, dtype=torch.bool)) for name, p in self._weights.items()]
 
     def plan(self, share: float | None = None) -> Plan:
-        """Return the plan that removes the channels left without a single weight."""
+        """Return the plan that removes the channels that are left without any weight."""
         share = self._share if share is None else share
         return self.plan_of(self.find(share), share)
 
     def plan_of(self, found: Iterable[Target], share: float) -> Plan:
-        """Return the plan that removes the channels left without a single weight when ``found`` goes."""
+        """Return the plan that removes the channels that are left without any weight when ``found`` is removed."""
         program = self.model
         if not isinstance(program, Program):
             raise PlanError(

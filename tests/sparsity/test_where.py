@@ -1,4 +1,4 @@
-"""Numbers by a mask: those that torch's own operations take, to the last bit."""
+"""Selection by a mask: the numbers of torch's own operations, to the last bit."""
 
 from __future__ import annotations
 
