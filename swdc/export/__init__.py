@@ -1,1 +1,1 @@
-"""How programs leave and come back."""
+"""How programs are written to files or into the user's model, and read back."""

@@ -37,10 +37,10 @@ _PATH = re.compile(r"[^\"'\\\x00-\x1f]+")
 
 
 def encode_program(program: Program) -> dict[str, Any]:
-    """Return everything of a program but its tensors and its origin as JSON data.
+    """Return a program as JSON data, without its tensors and its origin.
 
-    Raises ``ArtifactError`` where it holds an operator, an argument, a module or a container that has no
-    such form.
+    Raises ``ArtifactError`` if it holds an operator, an argument, a module or a container that cannot be
+    written as JSON.
     """
     codegen = program.graph._codegen
     assert isinstance(codegen, _PyTreeCodeGen)
@@ -72,7 +72,7 @@ def encode_program(program: Program) -> dict[str, Any]:
 
 
 def encode_graph(graph: fx.Graph) -> list[dict[str, Any]]:
-    """Return the nodes of a graph as JSON data; its signature is not among it."""
+    """Return the nodes of a graph as JSON data, without its signature."""
     return [_encode_node(node) for node in graph.nodes]
 
 
@@ -106,8 +106,8 @@ def _encode_leaf(module: nn.Module, path: str) -> dict[str, Any]:
         leaf = leaf_of(module)
     except KeyError as error:
         raise ArtifactError(
-            f"expected leaf modules that swdc has built, got {type(module).__name__} at {path!r}; undo what "
-            f"was put in its place, or register a swdc.ops.Leaf for it"
+            f"expected leaf modules that swdc has built, got {type(module).__name__} at {path!r}; undo the "
+            f"replacement, or register a swdc.ops.Leaf for it"
         ) from error
     operator, arguments = leaf.arguments(module, path)
     return {"operator": operator, "arguments": {name: encode(value) for name, value in arguments.items()}}
@@ -122,10 +122,10 @@ def decode_program(
     example: Mapping[str, torch.Tensor],
     transient: Iterable[str],
 ) -> Program:
-    """Return the program that ``encode_program`` wrote, with the given parameters and buffers, in order.
+    """Return the program that ``encode_program`` wrote, with the given parameters and buffers in order.
 
-    ``example`` holds the tensors of the example inputs by their position. Raises ``ArtifactError`` where the
-    data names an operator, a module or a container that is not known here, or text that is no name.
+    ``example`` holds the tensors of the example inputs by their position. Raises ``ArtifactError`` if the
+    data names an operator, a module or a container that is not known here, or has a name that is not valid.
     """
     for name in tensors:
         _check_path(name)
@@ -193,7 +193,7 @@ def _decode_shape(data: Any) -> Any:
 
 
 def _decode_leaf(path: str, data: Mapping[str, Any], graph: fx.Graph, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
-    """Build a leaf module from the call that it stands for, as capture does."""
+    """Build a leaf module from the call that it replaces, as capture does."""
     operator = lookup(data["operator"])
     node = next(n for n in graph.nodes if n.op == "call_module" and n.target == path)
     arguments = {name: decode(value, {}) for name, value in data["arguments"].items()}
@@ -222,7 +222,7 @@ def _decode_example(data: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 
 
 def _identifier(name: Any) -> str:
-    """Return a name, which enters the code that torch.fx generates, if it is no more than a name."""
+    """Return a name if it is an identifier, because torch.fx writes it into the code that it generates."""
     if not isinstance(name, str) or not name.isidentifier() or iskeyword(name):
         raise ArtifactError(f"expected names that are Python identifiers in graph.json, got {name!r}; save it again")
     return name

@@ -26,9 +26,9 @@ _KINDS: dict[str, type] = {
 
 
 def encode(value: Any) -> Any:
-    """Return an argument as JSON data. Raises ``ArtifactError`` for a value that has no such form.
+    """Return an argument as JSON data. Raises ``ArtifactError`` for a value that cannot be written as JSON.
 
-    ``None``, booleans, numbers, strings and lists stand for themselves. What JSON has no form for is an
+    ``None``, booleans, numbers, strings and lists stand for themselves. Any other value becomes an
     object with one entry that names its kind: ``{"node": "relu"}``, ``{"tensor": "conv.weight"}``,
     ``{"dtype": "float32"}``.
     """
@@ -59,7 +59,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(data: Any, nodes: Mapping[str, fx.Node]) -> Any:
-    """Return the argument that ``encode`` wrote. ``nodes`` are those that came before, by name.
+    """Return the argument that ``encode`` wrote. ``nodes`` are the earlier nodes of the graph, by name.
 
     Raises ``ArtifactError`` for an entry of unknown kind.
     """
@@ -86,7 +86,7 @@ def decode(data: Any, nodes: Mapping[str, fx.Node]) -> Any:
 
 
 def encode_target(target: Any) -> str:
-    """Return the full name of an operator. ``ArtifactError`` for a function that may not be saved."""
+    """Return the full name of an operator. Raises ``ArtifactError`` for a function that cannot be saved."""
     if isinstance(target, torch._ops.OpOverload):
         return f"{_TORCH}{target}"
     if hasattr(target, "__name__") and function_of(name_of(target)) is target:
@@ -99,7 +99,7 @@ def encode_target(target: Any) -> str:
 
 
 def decode_target(name: str) -> Any:
-    """Return the operator of a full name: an overload of ``torch.ops``, or one of a few builtin functions.
+    """Return the operator with a full name: an overload of ``torch.ops``, or one of a few builtin functions.
 
     Raises ``ArtifactError`` for anything else, and for operators that read or write files.
     """
@@ -112,8 +112,8 @@ def decode_target(name: str) -> Any:
             target = target_of(name.removeprefix(_TORCH))
     if not isinstance(target, torch._ops.OpOverload):
         raise ArtifactError(
-            f"expected an operator of torch.ops or of Python's operator module, got {name!r}, which is none "
-            f"here; import the package that brings it, or use the torch that the program was saved with"
+            f"expected an operator of torch.ops or of Python's operator module, got {name!r}, which is not "
+            f"known here; import the package that defines it, or use the torch that the program was saved with"
         )
     if any("file" in argument.name for argument in target._schema.arguments):
         raise ArtifactError(f"expected operators that compute, got {name!r}, which opens files; do not use this folder")
@@ -121,7 +121,7 @@ def decode_target(name: str) -> Any:
 
 
 def encode_structure(spec: Any) -> str:
-    """Return a pytree structure as text. ``ArtifactError`` for containers that torch has no name for."""
+    """Return a pytree structure as text. Raises ``ArtifactError`` for a container that torch has no name for."""
     try:
         text = pytree.treespec_dumps(spec)
         decode_structure(text)
@@ -137,14 +137,14 @@ def encode_structure(spec: Any) -> str:
 def decode_structure(text: str) -> Any:
     """Return the pytree structure that ``encode_structure`` wrote.
 
-    Raises ``ArtifactError`` where it needs a class that is not registered, or names objects to import.
+    Raises ``ArtifactError`` if it needs a class that is not registered, or names objects to import.
     """
     _check_structure(json.loads(text)[1])
     try:
         return pytree.treespec_loads(text)
     except NotImplementedError as error:
         raise ArtifactError(
-            f"expected containers that torch knows here, but {error}; import the package that has the class"
+            f"expected containers that torch knows here, but {error}; import the package that defines the class"
         ) from error
 
 
@@ -160,5 +160,5 @@ def _check_structure(data: Any) -> None:
 
 
 def _refuse(found: dict[str, Any]) -> Any:
-    """Refuse objects in a context: torch imports what they name."""
+    """Refuse an object in a context, because torch would import what it names."""
     raise ArtifactError(f"expected keys of plain types, got {found}; use strings or numbers as keys")

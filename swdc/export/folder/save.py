@@ -44,19 +44,19 @@ _KNOWN = (*_NEEDED, WEIGHTS, INDEX, TRANSIENT, FOLDED, PLAN, CERTIFICATE, MANIFE
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 
 Store = Callable[[Program, Sequence[str], Path], None]
-"""Writes the tensors of the given names to files in a folder."""
+"""Writes the tensors with the given names to files in a folder."""
 
 
 def save(program: Program, path: str | os.PathLike[str], certificate: Certificate | None = None) -> Path:
-    """Write a program to a folder, and return it. ``load`` gives the program back without the model's class.
+    """Write a program to a folder, and return the folder's path. ``load`` does not need the model's class.
 
     The folder holds ``weights.safetensors`` (each tied tensor once), ``graph.json``, ``example.safetensors``,
-    and ``manifest.json`` with the hash of every file; for a slim or masked program ``plan.json``, and the
-    ``certificate`` where one is given. Hooks are not kept, nor is the dense program behind a masked one.
+    and ``manifest.json`` with the hash of every file. For a slim or masked program it also holds ``plan.json``, and
+    ``certificate.json`` if a ``certificate`` is given. Hooks and the dense program behind a masked one are not saved.
 
-    A folder that ``save`` wrote before is replaced. Raises ``ArtifactError`` over anything else that is not
-    empty, for a certificate of another plan, and where the program holds something that plain data cannot
-    describe; then what was there before stays as it was.
+    A folder that ``save`` wrote before is replaced. Raises ``ArtifactError`` if the path is a file or any other
+    folder that is not empty, if the certificate belongs to another plan, and if the program holds something that
+    plain data cannot describe; then the path stays as it was.
     """
     check_certificate(program, certificate, ArtifactError)
     need_values(program, ArtifactError, "saving")
@@ -64,7 +64,7 @@ def save(program: Program, path: str | os.PathLike[str], certificate: Certificat
 
 
 def write(program: Program, path: str | os.PathLike[str], store: Store, certificate: Certificate | None = None) -> Path:
-    """Write a program to a folder as ``save`` does, its tensors by ``store``."""
+    """Write a program to a folder as ``save`` does, but let ``store`` write its tensors."""
     target = Path(path).resolve()
     shards = [file.name for file in target.glob("*") if _SHARD.fullmatch(file.name)] if target.is_dir() else []
     with new_folder(target, (*_KNOWN, *shards)) as folder:
@@ -79,8 +79,8 @@ def load(path: str | os.PathLike[str]) -> Program:
     """Return the program that ``save`` wrote to a folder, on the CPU.
 
     It computes the same, and has the same parameters and buffers, modes, groups, origin and hash. Nothing in
-    the folder is executed. Raises ``ArtifactError``, naming the file, where one is missing, truncated or
-    altered, where the format is newer than this version of swdc, or where something needed is not installed.
+    the folder is executed. Raises ``ArtifactError``, which names the file, if a file is missing, truncated or
+    altered, if the format is newer than this version of swdc, or if something needed is not installed.
     """
     folder = Path(path)
     manifest = read_manifest(folder, _NEEDED)
@@ -91,7 +91,7 @@ def load(path: str | os.PathLike[str]) -> Program:
         program = _read(folder, set(manifest["files"]))
     if program.hash() != manifest["program_hash"]:
         raise ArtifactError(
-            f"expected the graph that was saved in {folder / GRAPH}, got another one of it; load it with "
+            f"expected the graph that was saved in {folder / GRAPH}, but it reads as another one; load it with "
             f"torch {manifest['torch']} and swdc {manifest['swdc']}, which wrote it, or trace the model again"
         )
     return program
@@ -100,7 +100,7 @@ def load(path: str | os.PathLike[str]) -> Program:
 def load_certificate(path: str | os.PathLike[str]) -> Certificate | None:
     """Return the certificate saved with a program, ``None`` if there is none.
 
-    Raises ``ArtifactError`` if the folder is none of ``save``, or the file is missing or altered.
+    Raises ``ArtifactError`` if ``save`` did not write the folder, or the file is missing or altered.
     """
     folder = Path(path)
     manifest = read_manifest(folder, _NEEDED)
@@ -133,12 +133,12 @@ def _write(program: Program, folder: Path, store: Store) -> None:
 
 
 def _check_readable(program: Program, graph: Mapping[str, Any], example: Mapping[str, torch.Tensor]) -> None:
-    """Raise ``ArtifactError`` unless what was written describes this very program."""
+    """Raise ``ArtifactError`` unless the written graph describes this very program."""
     again = decode_program(graph, program.tensors, example, program.transient)
     if again.hash() != program.hash():
         raise ArtifactError(
             "expected a program whose graph reads back as it was written, got one that does not: its modules "
-            "or sizes are of a kind that plain data does not describe; trace the model again, and save that"
+            "or sizes are of a kind that plain data cannot describe; trace the model again, and save that"
         )
 
 
@@ -153,7 +153,7 @@ def _read(folder: Path, files: set[str]) -> Program:
 
 
 def _stored(folder: Path, files: set[str]) -> dict[str, torch.Tensor]:
-    """Return the tensors of a saved program, which lie in one file or in several."""
+    """Return the tensors of a saved program, from one file or from several."""
     if WEIGHTS in files:
         return load_tensors(folder / WEIGHTS)
     checkpoint = Checkpoint(folder / INDEX)

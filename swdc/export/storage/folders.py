@@ -21,9 +21,9 @@ MANIFEST = "manifest.json"
 
 @contextmanager
 def new_folder(target: Path, known: Collection[str]) -> Iterator[Path]:
-    """Give a new folder to write to, which takes the place of ``target`` if nothing is raised.
+    """Yield a new folder to write to, which takes the place of ``target`` if nothing is raised.
 
-    Raises ``ArtifactError`` if ``target`` is a file, or holds files other than the ``known`` ones.
+    Raises ``ArtifactError`` if ``target`` is a file, or a folder with files other than the ``known`` ones.
     """
     _check_replaceable(target, known)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -37,15 +37,15 @@ def new_folder(target: Path, known: Collection[str]) -> Iterator[Path]:
 
 
 def seal(folder: Path, **head: str) -> None:
-    """Write the manifest: the format, what ``head`` says, and the sha256 of every file."""
+    """Write the manifest: the format, the entries of ``head``, and the sha256 of every file."""
     files = {file.name: _hash(file) for file in sorted(folder.iterdir())}
     write_json({"format": FORMAT, "version": FORMAT_VERSION, **head, "files": files}, folder / MANIFEST)
 
 
 def read_manifest(folder: Path, needed: Collection[str]) -> dict[str, Any]:
-    """Return the manifest of a folder; ``ArtifactError`` where there is none that can be used."""
+    """Return the manifest of a folder. Raises ``ArtifactError`` if it is missing, unusable or incomplete."""
     if not folder.exists():
-        raise ArtifactError(f"expected a folder that swdc.save wrote, there is none at {folder}; check the path")
+        raise ArtifactError(f"expected a folder that swdc.save wrote, got no folder at {folder}; check the path")
     path = folder / MANIFEST
     if not path.is_file():
         raise ArtifactError(
@@ -67,10 +67,10 @@ def read_manifest(folder: Path, needed: Collection[str]) -> dict[str, Any]:
 
 
 def verified(folder: Path, name: str, manifest: Mapping[str, Any]) -> Path:
-    """Return the path of a file after checking its hash; ``ArtifactError`` if it is missing or altered."""
+    """Return the path of a file after checking its hash. Raises ``ArtifactError`` if it is missing or altered."""
     file = folder / name
     if not file.is_file():
-        raise ArtifactError(f"expected the file {file}, it is missing; copy the folder again, or save it again")
+        raise ArtifactError(f"expected the file {file}, but it is missing; copy the folder again, or save it again")
     if _hash(file) != manifest["files"].get(name):
         raise ArtifactError(
             f"expected {file} as it was saved, got one that is truncated or altered (its sha256 differs); "
@@ -81,7 +81,7 @@ def verified(folder: Path, name: str, manifest: Mapping[str, Any]) -> Path:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn the errors that come of data of another form into an ``ArtifactError`` that names the file."""
+    """Turn errors caused by data of an unexpected form into an ``ArtifactError`` that names the file."""
     try:
         yield
     except SwdcError:
@@ -99,7 +99,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(data: Mapping[str, Any], path: Path) -> None:
-    """Write data to a JSON file. Raises ``ArtifactError`` for what JSON cannot hold."""
+    """Write data to a JSON file. Raises ``ArtifactError`` for a value that JSON cannot hold."""
     try:
         text = json.dumps(data, indent=1)
     except TypeError as error:
@@ -134,7 +134,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _replace(target: Path, made: Path) -> None:
-    """Move a folder to its place; what was there comes back if that fails."""
+    """Move a folder to its place; if that fails, put the previous folder back."""
     old = _beside(target)
     if target.exists():
         os.rename(target, old)

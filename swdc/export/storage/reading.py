@@ -1,4 +1,4 @@
-"""Tensors in safetensors files, read one at a time and in parts, so that a model need not fit into memory."""
+"""Tensors in safetensors files, read one at a time and in parts, so that a model does not have to fit into memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from swdc.errors import ArtifactError
 from swdc.ir.values import Rows
 
 INDEX = "model.safetensors.index.json"
-"""The file that says, for a checkpoint in several files, which tensor is in which."""
+"""The file that says which tensor is in which file of a checkpoint."""
 SUFFIX = ".safetensors"
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "BOOL": torch.bool,
@@ -26,12 +26,12 @@ DTYPES = {
     "U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64, "C64": torch.complex64,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
 }  # fmt: skip
-"""The types that a safetensors file can hold, by the names it gives them."""
+"""The types that a safetensors file can hold, by their names in the file."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a tensor lies: its file, the position of its first byte there, its shape and its type."""
+    """Where a tensor is stored: its file, the position of its first byte there, its shape and its type."""
 
     file: Path
     offset: int
@@ -45,13 +45,13 @@ class Entry:
 
 
 class Checkpoint(Mapping[str, torch.Tensor]):
-    """A ``.safetensors`` file, or a folder of them, with or without an index, as a mapping that reads when asked.
+    """A ``.safetensors`` file, or a folder of them with or without an index, as a mapping that reads on access.
 
-    Files are read, not mapped: what was read and let go of does not count as memory of the process.
+    Files are read, not mapped: a tensor that was read and released no longer counts as memory of the process.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Read the headers. Raises ``ArtifactError`` where there is no such checkpoint, or files are damaged."""
+        """Read the headers. Raises ``ArtifactError`` if there is no checkpoint at the path, or a file is damaged."""
         given = Path(path)
         self.path = given.parent if given.name == INDEX else given
         self._entries: dict[str, Entry] = {}
@@ -77,7 +77,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         return name in self._entries
 
     def entry(self, name: str) -> Entry:
-        """Return where a tensor lies, and its shape and type."""
+        """Return where a tensor is stored, and its shape and type."""
         return self._entries[name]
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -85,7 +85,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         return self._entries[name].shape
 
     def rows(self, name: str, rows: Rows) -> torch.Tensor:
-        """Return some indices, in ascending order, of the first dimension of a tensor."""
+        """Return the given rows of a tensor (indices of its first dimension, in ascending order)."""
         entry = self._entries[name]
         return _read(entry, _runs(rows), (len(rows), *entry.shape[1:]))
 
@@ -105,7 +105,7 @@ def _index(path: Path) -> dict[str, str]:
 
 
 def _files(path: Path) -> list[Path]:
-    """Return the files of a checkpoint: those that its index names, or all in the folder."""
+    """Return the files of a checkpoint: the files that its index names, or all in the folder."""
     if path.is_file() and path.suffix == SUFFIX:
         return [path]
     named = sorted(set(_index(path).values()))
@@ -118,7 +118,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _header(file: Path) -> dict[str, Entry]:
-    """Return what the header of a safetensors file says; ``ArtifactError`` where it does not fit the file."""
+    """Return the entries in the header of a safetensors file. Raises ``ArtifactError`` if they do not fit the file."""
     size = file.stat().st_size
     try:
         with file.open("rb") as stream:
@@ -129,7 +129,7 @@ def _header(file: Path) -> dict[str, Entry]:
         header.pop("__metadata__", None)
         return {name: _entry(file, 8 + length, size, data) for name, data in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"expected a safetensors file, but {file} is none: {error}; copy it again") from error
+        raise ArtifactError(f"expected a safetensors file, but {file} is not one: {error}; copy it again") from error
 
 
 def _entry(file: Path, start: int, size: int, data: Mapping[str, Any]) -> Entry:

@@ -1,4 +1,4 @@
-"""Tensors on disk without pickle: each once, with a table of the names that share it."""
+"""Tensors on disk without pickle: each is stored once, with a table of the names that share it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from swdc.errors import ArtifactError
 
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Write tensors to a safetensors file. Raises ``ArtifactError`` for kinds that it cannot hold."""
+    """Write tensors to a safetensors file. Raises ``ArtifactError`` for types or layouts that the file cannot hold."""
     try:
         save_file(_apart(tensors), path)
     except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
@@ -38,19 +38,19 @@ def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a safetensors file, on the CPU. Raises ``ArtifactError`` if it is none."""
+    """Return the tensors of a safetensors file, on the CPU. Raises ``ArtifactError`` if it is not one."""
     try:
         loaded: dict[str, torch.Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ArtifactError(f"expected a safetensors file, but {path} is none: {error}; copy it again") from error
-    # A file maps tensors to addresses that are not aligned, where kernels round in another order.
+        raise ArtifactError(f"expected a safetensors file, but {path} is not one: {error}; copy it again") from error
+    # Tensors mapped from a file lie at unaligned addresses, for which kernels round in another order.
     return {name: tensor.clone() for name, tensor in loaded.items()}
 
 
 def table_of(tensors: Mapping[str, torch.Tensor], transient: Collection[str]) -> list[dict[str, Any]]:
-    """Return what there is to know of each tensor besides its values: one row a name, in order.
+    """Return everything about the tensors except their values: one row per name, in order.
 
-    ``stored`` is the first name of the same tensor, under which its values are saved.
+    ``stored`` is the first name of the same tensor; its values are saved under that name.
     """
     first: dict[int, str] = {}
     rows = []
@@ -69,7 +69,7 @@ def table_of(tensors: Mapping[str, torch.Tensor], transient: Collection[str]) ->
 def assemble(
     rows: list[dict[str, Any]], values: Mapping[str, torch.Tensor]
 ) -> tuple[dict[str, torch.Tensor], set[str]]:
-    """Return the tensors that a table describes, by name, and those that ``state_dict`` leaves out."""
+    """Return the tensors that a table describes, by name, and the names that ``state_dict`` leaves out."""
     made: dict[str, torch.Tensor] = {}
     for row in rows:
         if row["stored"] == row["name"]:
@@ -87,6 +87,6 @@ def _restored(row: Mapping[str, Any], values: torch.Tensor) -> torch.Tensor:
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:
-    """Whether the elements of a tensor fill their memory without gaps or overlaps, in whatever order."""
+    """Whether the elements of a tensor fill their memory without gaps or overlaps, in any order of dimensions."""
     order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
     return tensor.permute(order).is_contiguous()

@@ -1,4 +1,4 @@
-"""Writing a checkpoint in several safetensors files, part by part: what is written need not fit into memory."""
+"""Writing a checkpoint in several safetensors files, part by part: it does not have to fit into memory."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from swdc.export.storage.folders import write_json
 from swdc.export.storage.reading import DTYPES, INDEX
 
 SHARD_BYTES = 5 * 10**9
-"""A file holds this much at most, unless a single tensor is larger."""
+"""Most bytes of tensors in one file, unless a single tensor is larger."""
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
 class Described:
-    """The shape and the type of a tensor that is to be written."""
+    """The shape and the type of a tensor to write."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -35,9 +35,10 @@ class Described:
 def write_shards(
     tensors: Mapping[str, Described], parts: Mapping[str, Iterable[torch.Tensor]], folder: Path, size: int = SHARD_BYTES
 ) -> None:
-    """Write tensors to files of about ``size`` bytes, and the index that says which is where.
+    """Write tensors to files of at most ``size`` bytes each, and the index that says which tensor is in which file.
 
-    ``parts`` gives for each tensor the pieces, along its first dimension, that make it up.
+    A tensor larger than ``size`` has a file of its own. ``parts`` gives each tensor in pieces along its first
+    dimension. Raises ``ArtifactError`` if the pieces do not add up to the tensor, or safetensors cannot hold its type.
     """
     shards = _divided(tensors, size)
     files = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]

@@ -69,7 +69,7 @@ def test_damaged_checkpoints_are_told(tmp_path: Path, file: Path) -> None:
     content = file.read_bytes()
     for damaged in (content[:20], content[:-1], b"\xff" * 64, b"\x02" + bytes(7) + b"[]"):
         file.write_bytes(damaged)
-        with pytest.raises(ArtifactError, match=r"expected a safetensors file, but .*all\.safetensors is none"):
+        with pytest.raises(ArtifactError, match=r"expected a safetensors file, but .*all\.safetensors is not one"):
             swdc.Checkpoint(file)
     file.write_bytes(content)
     for index, message in (
