@@ -1,4 +1,4 @@
-"""Slimming a checkpoint that need not fit into memory: planned on the meta device, cut tensor by tensor."""
+"""Slimming a checkpoint larger than memory: the plan is made on the meta device, the tensors are cut one by one."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def slim_checkpoint(
     shard_bytes: int = SHARD_BYTES,
     announce: Callable[[str], None] = lambda name: None,
 ) -> Program:
-    """Write to a folder what ``swdc.slim`` makes of a program with these weights, and return it without its values.
+    """Write the slim program of a checkpoint to a folder, and return the slim program without its values.
 
     ``program`` is traced on the meta device, and ``weights`` (a ``swdc.Checkpoint``) has the values of its parameters.
-    The tensors are the same, bit by bit, as if all were in memory; about a tensor at a time is. ``swdc.load`` gives
-    the slim program back; beside the graph the folder is a checkpoint under the names of the model, in files of
-    ``shard_bytes`` with an index. ``announce`` is called with the name of each tensor before it is written.
+    The tensors are, bit by bit, those that ``swdc.slim`` makes in memory, but only about one tensor is in memory at a
+    time. ``swdc.load`` gives the slim program back. The folder also holds a checkpoint under the names of the model, in
+    files of ``shard_bytes`` with an index. ``announce`` is called with the name of each tensor before it is written.
 
-    Nothing is run, so that there is no certificate. Raises ``PlanError`` if the plan was not made for this program or
-    the weights do not fit it, and ``ArtifactError`` as ``swdc.save`` does; then nothing is written.
+    The program is not run, so there is no certificate. Raises ``PlanError`` if the plan was not made for this program
+    or the weights do not fit it, and ``ArtifactError`` as ``swdc.save`` does; then nothing is written.
     """
     values = Values(program, weights)
     values.check()
@@ -66,7 +66,7 @@ def slim_checkpoint(
 
 
 class _Parts(Mapping[str, Iterator[torch.Tensor]]):
-    """The pieces of every tensor of a slim program, computed when asked for."""
+    """The pieces of every tensor of a slim program, computed on access."""
 
     def __init__(self, tape: Tape, tensors: Mapping[str, torch.Tensor], announce: Callable[[str], None]) -> None:
         self._tape, self._tensors, self._announce = tape, tensors, announce
@@ -92,7 +92,7 @@ def _check_without_values(program: Program, weights: Mapping[str, torch.Tensor])
 
 
 def _to_cpu(program: Program) -> Program:
-    """Return a program that was traced on the meta device, changed so that it makes its tensors on the CPU."""
+    """Change a program that was traced on the meta device so that it makes its tensors on the CPU, and return it."""
     move_literals_to_cpu(program)
     example = pytree.tree_map(
         lambda leaf: torch.zeros_like(leaf, device="cpu") if isinstance(leaf, torch.Tensor) and leaf.is_meta else leaf,

@@ -1,8 +1,8 @@
-"""Rewrites of a program without values, carried out on the values afterwards, one tensor at a time.
+"""Rewrites of a program without values, applied to the values afterwards, one tensor at a time.
 
 Passes compute new tensors from old ones. On the meta device they compute shapes only; a tape notes which operators they
-call, and applies these to the values when it is asked for a tensor. So it gives, bit by bit, what the passes make of
-tensors with values, whatever they do, and no more than one of them need be in memory.
+call, and applies these operators to the values when a tensor is requested. The result is, bit by bit, what the passes
+compute from tensors with values, and only one of these tensors has to be in memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class _Made:
-    """The call that made a tensor, and which of its results that is. ``result`` keeps the memory from being reused."""
+    """The call that made a tensor, and the position of the tensor among the results of the call.
+
+    ``result`` is kept so that its memory is not reused.
+    """
 
     function: Any
     args: tuple[Any, ...]
@@ -36,14 +39,14 @@ class _Made:
 
     @property
     def taken(self) -> tuple[int, torch.Tensor | None] | None:
-        """The dimension, and its indices, that the result takes of the first argument; ``None`` where it is more."""
+        """The dimension and the indices that the result selects from the first argument; ``None`` if it does more."""
         return operator_of(self.function).taken(self.function, self.args)
 
 
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes, while it is active, how tensors on the meta device come of those of a program.
+    """Notes, while it is active, how tensors on the meta device are computed from the tensors of a program.
 
-    ``tensors`` are the program's, and ``values`` has their values.
+    ``tensors`` are the tensors of the program, and ``values`` has their values.
     """
 
     def __init__(self, tensors: Mapping[str, torch.Tensor], values: Values) -> None:
@@ -57,7 +60,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         tensors = [t for t in pytree.tree_leaves(result) if isinstance(t, torch.Tensor) and t.is_meta]
         if tensors and func._schema.is_mutable:
             raise PassError(
-                f"expected a rewrite that makes new tensors, got {func}, which changes one; it cannot be streamed"
+                f"expected a rewrite that makes new tensors, got {func}, which changes one in place; slim it in memory"
             )
         for number, tensor in enumerate(tensors):
             if _key(tensor) not in self._given:
@@ -87,14 +90,14 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _call(self, key: Key) -> _Made:
         if key not in self._made:
-            raise PassError("expected a tensor that comes of those of the program, got another without values")
+            raise PassError("expected a tensor computed from those of the program, got another one without values")
         return self._made[key]
 
     def _valued(self, argument: Any) -> Any:
         return self.whole(argument) if isinstance(argument, torch.Tensor) else on_cpu(argument)
 
     def _is_cut(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor is one of the program's, or a selection of its indices."""
+        """Whether a tensor belongs to the program, or selects indices of a tensor that does."""
         while _key(tensor) not in self._given:
             made = self._call(_key(tensor))
             if made.taken is None:
@@ -103,7 +106,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return True
 
     def _rows(self, tensor: torch.Tensor, rows: Any) -> torch.Tensor:
-        """Return some indices of the first dimension of a tensor that was cut out of one of the program's."""
+        """Return the given rows (indices of the first dimension) of a tensor cut from one of the program."""
         key = _key(tensor)
         if key in self._given:
             return self._values.rows(self._given[key], rows)
@@ -119,6 +122,6 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _key(tensor: torch.Tensor) -> Key:
-    """Return what two names of the same values have in common, a parameter and the tensor it was made of."""
+    """Return a key that is equal for tensors of the same memory, such as a parameter and the tensor it wraps."""
     place = tensor.untyped_storage()._cdata, tensor.storage_offset()
     return (*place, tuple(tensor.shape), tensor.stride(), tensor.dtype)

@@ -59,5 +59,5 @@ def test_a_tensor_from_elsewhere_has_no_values() -> None:
     program = traced(Function(lambda m, x: m.get_submodule("a")(x), a=torch.nn.Linear(5, 4)), image(2, 5))
     with Tape(program.tensors, Values(program)) as tape:
         pass
-    with pytest.raises(PassError, match="expected a tensor that comes of those of the program"):
+    with pytest.raises(PassError, match="expected a tensor computed from those of the program"):
         tape.whole(torch.zeros(3, device="meta"))
