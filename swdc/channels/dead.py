@@ -1,8 +1,8 @@
-"""Dead values: what a channel holds once it is dead, and what arithmetic makes of it.
+"""Dead values: the constants that dead channels hold, and arithmetic on them.
 
-A channel along one dimension of a value is dead when all that writes it is zero. Then it holds a constant, zero or
-another: ``sigmoid`` makes 0.5 of it. A dead channel can be cut away if what sums over it loses nothing, or a constant
-that a bias takes over.
+A channel along one dimension of a value is dead if all weights that write it are zero. Then it holds a constant: zero,
+or another, such as 0.5 after a ``sigmoid``. A dead channel can be removed if the operators that sum over it lose
+nothing, or only a constant that a bias takes over.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from swdc.ir.groups import Bools, Ids
 
 Floats = npt.NDArray[np.float64]
 Dead = float | Floats
-"""The value of dead channels along one dimension: one for all, or one per index; NaN where it is not a constant."""
+"""The value of dead channels along one dimension: one for all, or one per index; NaN if it is not a constant."""
 UNKNOWN = float("nan")
 
 _NOT_FOLDED = "sums over the channel, and its dead value is not a constant that can be folded into the bias here"
@@ -38,16 +38,16 @@ class Folded:
 
 
 class DeadValues(ABC):
-    """The dead values of a program, filled in by the operators' rules; subclasses say what a channel dies of.
+    """The dead values of a program, filled in by the operators' rules. Subclasses define when a channel is dead.
 
-    ``dead(value)`` gives them along each dimension of a value, unknown where no rule said what they are. A result that
-    is a tuple has a list of them for each of its values.
+    ``dead(value)`` returns them for each dimension of a value; they are unknown unless a rule has set them. A result
+    that is a tuple has a list of them for each of its values.
     """
 
     def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
         self.tensors = tensors
         self.folded: dict[str, Folded] = {}
-        """What calls read that their bias can take over, by their nodes."""
+        """The constants that the biases of calls can take over, by the names of the calls' nodes."""
         self._nodes: dict[fx.Node, Sequence[Any]] = {}
 
     def __call__(self, value: Value) -> list[Dead]:
@@ -61,17 +61,19 @@ class DeadValues(ABC):
         self._nodes[call.node] = tuple(dead)
 
     def written(self, call: Call, arriving: Dead, folds: bool) -> Dead:
-        """Return the dead values of what a layer writes that reads ``arriving``: the bias where its filter is zero.
+        """Return the dead values of the outputs of a layer that reads ``arriving``: the bias, if the filter is zero.
 
-        ``folds`` says that a constant input adds the same at every position.
+        ``folds`` says whether a constant input adds the same at every position.
         """
         bias = call["bias"]
         return affine(self(call["weight"])[0], 0.0 if bias is None else self(bias)[0])
 
     def absorb(self, call: Call, labels: Ids, dead: Dead, folds: bool, carries: bool) -> list[tuple[Ids, str]]:
-        """Note what the bias of ``call``, which sums over ``labels``, can take over; return what has to stay, and why.
+        """Note the constants that the bias of ``call``, which sums over ``labels``, can take over.
 
-        ``folds`` says that the bias can take over a constant, ``carries`` that a channel can take over those of others.
+        Return the labels that have to stay, with reasons.
+
+        ``folds``: the bias can take over constants. ``carries``: one channel can take over the constants of others.
         """
         values = np.broadcast_to(np.asarray(dead, dtype=np.float64), labels.shape)
         known = np.isfinite(values) if folds else values == 0
@@ -79,7 +81,7 @@ class DeadValues(ABC):
             self.folded[call.node.name] = Folded(call["weight"], np.where(known, values, 0.0))
         return [] if known.all() else [(labels[~known], _NOT_FOLDED)]
 
-    # -- what a channel dies of ---------------------------------------------------------------------------------
+    # -- when a channel is dead ---------------------------------------------------------------------------------
 
     @abstractmethod
     def of_tensor(self, name: Ref) -> list[Dead]:
@@ -87,34 +89,34 @@ class DeadValues(ABC):
 
     @abstractmethod
     def arriving(self, value: Value, dim: int, weight: Ref, weight_dim: int) -> Dead:
-        """Return the dead values along a dimension of a value as a weight reads them."""
+        """Return the dead values along ``dim`` of a value, as ``weight`` reads them along ``weight_dim``."""
 
     @abstractmethod
     def centred(self, dead: Dead, mean: Value, variance: Value, eps: float) -> Dead:
-        """Return what a norm by statistics from training makes of dead values, before its gain and shift."""
+        """Return dead values after a norm with statistics from training, before its gain and shift."""
 
     @abstractmethod
     def follows(self, labels: Ids | None) -> bool:
-        """Whether a dimension with these labels can have dead channels; one of a single channel has no labels."""
+        """Whether a dimension with these labels can have dead channels; a dimension of size one has no labels."""
 
     @abstractmethod
     def zeroed(self, otherwise: Dead = UNKNOWN) -> Dead:
-        """Return zero if all that writes a dead channel is sure to be zero, and ``otherwise`` if it is not."""
+        """Return zero if everything that writes a dead channel is certain to be zero, else ``otherwise``."""
 
 
 class Masked(DeadValues):
-    """Dead values under the mask of a plan: it sets to zero all that writes a channel, and nothing else."""
+    """Dead values under the mask of a plan, which zeroes everything that writes a removed channel, and nothing else."""
 
     def of_tensor(self, name: Ref) -> list[Dead]:
-        """Return zeros: the mask writes them."""
+        """Return zeros, because the mask sets them."""
         return [0.0] * self.tensors[name].dim()
 
     def arriving(self, value: Value, dim: int, weight: Ref, weight_dim: int) -> Dead:
-        """Return them unchanged: the mask leaves a weight that reads a channel as it is."""
+        """Return the dead values unchanged, because the mask does not change a weight that reads a channel."""
         return self(value)[dim]
 
     def centred(self, dead: Dead, mean: Value, variance: Value, eps: float) -> Dead:
-        """Return unknown: the mask leaves statistics as they are, and analysis does not depend on values."""
+        """Return unknown: the mask does not change statistics, and the analysis does not depend on their values."""
         return UNKNOWN
 
     def follows(self, labels: Ids | None) -> bool:
@@ -122,24 +124,24 @@ class Masked(DeadValues):
         return labels is not None
 
     def zeroed(self, otherwise: Dead = UNKNOWN) -> Dead:
-        """Return zero: the mask has written it everywhere."""
+        """Return zero, because the mask sets it everywhere."""
         return 0.0
 
 
 def affine(gain: Dead, shift: Dead) -> Dead:
-    """Return the dead value of ``gain * x + shift`` for any x: the shift where the gain is zero."""
+    """Return the dead value of ``gain * x + shift`` for any x: the shift if the gain is zero, else unknown."""
     a, b = np.broadcast_arrays(np.asarray(gain, dtype=np.float64), np.asarray(shift, dtype=np.float64))
     return plain(np.where(a == 0, b, UNKNOWN))
 
 
 def product(one: Dead, other: Dead) -> Dead:
-    """Return the dead value of a product: zero where either factor is zero."""
+    """Return the dead value of a product: zero if either factor is zero."""
     a, b = np.broadcast_arrays(np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64))
     return plain(np.where((a == 0) | (b == 0), 0.0, a * b))
 
 
 def plain(values: Any) -> Dead:
-    """Return a number for a result without dimensions."""
+    """Return dead values as they are, or as a number if they have no dimensions."""
     return float(values) if np.ndim(values) == 0 else values
 
 

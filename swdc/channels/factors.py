@@ -1,8 +1,8 @@
-"""Dimensions that are split into factors or merged from them: which factor keeps its channels.
+"""Dimensions that are split into factors or merged from them: the choice of the factor that loses channels.
 
-A tensor whose dimension is seen as heads x head_dim must stay rectangular, so either whole heads go, or the same
-positions of every head. While the analysis walks over the program both are left open; once all uses are known, each
-grid settles on one factor.
+A tensor with a dimension of heads x head_dim must stay rectangular, so either whole heads are removed, or the same
+positions of every head. While the analysis walks over the program, both are left open. Once all uses are known, one
+factor of each grid is chosen.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from swdc.ir.groups import Bools, Ids, Reason
 
 @dataclass(frozen=True)
 class Grid:
-    """A dimension with the labels ``whole``, of the shape of its factors, and the labels along each factor."""
+    """A dimension with the labels ``whole``, whose shape is that of its factors, and the labels along each factor."""
 
     whole: Ids
     factors: tuple[Ids, ...]
@@ -26,17 +26,17 @@ class Grid:
 
 @dataclass(frozen=True)
 class Settlement:
-    """What settling grids adds to an analysis."""
+    """The joins and freezes that the choice of factors adds to an analysis."""
 
     joins: list[tuple[Ids, Ids]]
     freezes: list[tuple[Ids, Reason]]
 
 
 def settle(grids: Sequence[Grid], ids: Ids, frozen: Bools, marked: Bools) -> Settlement:
-    """Choose a factor of each grid: one that is open, if possible one that is marked, and of these the widest.
+    """Choose a factor of each grid: prefer one that is not frozen, then one that is marked, then the widest.
 
-    ``ids`` gives the set of coupled labels that each label lies in; ``frozen`` and ``marked`` say for each set
-    whether it has to stay, and whether the user wants it to be chosen.
+    ``ids`` gives the set of coupled labels that each label belongs to. ``frozen`` and ``marked`` say for each set
+    whether it has to stay, and whether the user prefers it.
     """
     shut = _propagated(grids, ids, frozen)
     joins: list[tuple[Ids, Ids]] = []
@@ -53,7 +53,7 @@ def settle(grids: Sequence[Grid], ids: Ids, frozen: Bools, marked: Bools) -> Set
 
 
 def _propagated(grids: Iterable[Grid], ids: Ids, frozen: Bools) -> Bools:
-    """Return what has to stay: the factors of whatever stays, and the products of factors that stay."""
+    """Return the sets that have to stay: factors of products that stay, and products of factors that stay."""
     shut = frozen.copy()
     placed = [(ids[grid.whole], [ids[labels] for labels in grid.factors]) for grid in grids]
     before = -1

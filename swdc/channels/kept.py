@@ -1,4 +1,4 @@
-"""Kept: which indices along each dimension stay when a plan is carried out."""
+"""The indices along each dimension that are kept when a plan is carried out."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from swdc.ir.sizes import simplify
 
 
 class Kept:
-    """A plan as seen from the values of a program."""
+    """A plan, as indices that are kept along the dimensions of a program's values."""
 
     def __init__(self, coupling: Coupling, stays: Bools, rank: Ids | None = None) -> None:
-        """``stays`` says for each set of coupled channels whether it stays; ``rank`` orders those that do.
+        """``stays`` says for each set of coupled channels whether it is kept; ``rank`` orders the kept ones.
 
-        Without ``rank``, and where two ranks are equal, channels stay in the order that they had.
+        Without ``rank``, and if two ranks are equal, channels keep their original order.
         """
         self._coupling = coupling
         self._stays = stays
         self._rank = rank
 
     def mask(self, value: Value, dim: int) -> Bools | None:
-        """Return which indices along a dimension stay; ``None`` where the dimension holds no channels."""
+        """Return which indices along a dimension are kept; ``None`` if the dimension holds no channels."""
         ids = self._ids(value, dim)
         return None if ids is None else self._stays[ids]
 
@@ -37,7 +37,7 @@ class Kept:
         return labels[dim] if labels is not None else None
 
     def indices(self, value: Value, dim: int) -> Ids | None:
-        """Return the indices along a dimension that stay, in their new order; ``None`` where it holds no channels."""
+        """Return the kept indices along a dimension, in their new order; ``None`` if it holds no channels."""
         ids = self._ids(value, dim)
         if ids is None:
             return None
@@ -45,20 +45,20 @@ class Kept:
         return stay if self._rank is None else stay[np.argsort(self._rank[ids[stay]], kind="stable")]
 
     def masks(self, value: Value) -> list[Bools | None]:
-        """Return which indices stay along each dimension of a value that an operator's rule has labelled."""
+        """Return which indices are kept along each dimension of a value that an operator's rule has labelled."""
         table = self._coupling.tensors if isinstance(value, Ref) else self._coupling.nodes
         labels = table.get(value if isinstance(value, Ref) else value.name, ())
         return [None if ids is None else self._stays[ids] for ids in labels]
 
     def count(self, value: Value, dim: int) -> int | None:
-        """Return how many indices along a dimension stay; ``None`` where it holds no channels."""
+        """Return how many indices along a dimension are kept; ``None`` if it holds no channels."""
         mask = self.mask(value, dim)
         return None if mask is None else int(mask.sum())
 
     def sizes(self, value: fx.Node, sizes: Sequence[Any], first: int = 0) -> list[Any]:
-        """Return what ``sizes``, which are those of ``value`` from dimension ``first`` on, become in its arguments.
+        """Return new values for ``sizes``: the arguments that give the sizes of ``value`` from dimension ``first`` on.
 
-        A symbolic size that counts repeated channels is left to be inferred, and then no other one is.
+        A symbolic size that counts repeated channels becomes -1, to be inferred; at most one size is -1.
         """
         masks = [self.mask(value, first + dim) for dim in range(len(sizes))]
         left = [
@@ -71,7 +71,7 @@ class Kept:
         return left
 
     def resized(self, value: Value, shape: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return a shape of ``value`` with every channel dimension set to what is left of it."""
+        """Return a shape of ``value`` with the size of every channel dimension reduced to its kept channels."""
         return tuple(_scaled(size, self.mask(value, dim)) for dim, size in enumerate(shape))
 
     def outputs(self, value: Value, shapes: tuple[Any, ...]) -> tuple[tuple[Any, ...], ...]:
@@ -86,7 +86,7 @@ class Kept:
 
 
 def _scaled(size: Any, mask: Bools | None) -> Any:
-    """Return a size after the removal of what ``mask`` leaves out; a symbolic one counts the mask several times."""
+    """Return a size after removal by ``mask``; a symbolic size is a multiple of the mask's length."""
     if mask is None or mask.all():
         return size
     count = int(mask.sum())

@@ -1,8 +1,8 @@
 """Channel labels: the state of a dependency analysis while it walks over a program.
 
-Every dimension of every value that holds channels carries one integer label per index. Rules move labels from inputs
-to outputs, join those that must go together and freeze those that may not go. Beside the labels walks the value that
-a channel takes when it is dead.
+Every dimension that holds channels has one integer label per index. Rules move labels from inputs to outputs, join
+labels of channels that must be removed together, and freeze labels of channels that must not be removed. Rules also
+pass on the value that a channel takes when it is dead.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _REPEATED = "channels merged with a dimension of symbolic size"
 
 
 class Channels(Sets):
-    """What operators' rules talk to: the labels of all values of one program, and their dead values.
+    """The labels of all values of one program, and their dead values, which operators' rules read and write.
 
-    Rules fill it in, in the order of the graph. ``free`` gives the operands of residual sums that keep channels of
-    their own.
+    Rules are called in the order of the graph. ``free`` gives, for each residual sum, the operands that keep channels
+    of their own.
     """
 
     def __init__(self, program: Program, free: Mapping[fx.Node, tuple[fx.Node, ...]], dead: DeadValues) -> None:
         super().__init__()
         self.dead = dead
-        """The dead values; they know what a channel dies of."""
+        """The dead values; their class defines when a channel is dead."""
         self.slots = Slots(program, dead.tensors)
-        """The labels of parameters and buffers, and what calls do with them."""
+        """The labels of parameters and buffers, and the roles in which calls use them."""
         self.nodes: dict[fx.Node, Sequence[Any]] = {}
-        """The labels along each dimension of a node's result; a list of these for each of several results."""
+        """The labels along each dimension of a node's result; if it has several results, a list of these for each."""
         self._tensors = dead.tensors
         self._shapes = {name: tuple(t.shape) for name, t in self._tensors.items()}
         self._stand_ins = stand_ins(sorted(program.facts.symbols))
@@ -71,8 +71,8 @@ class Channels(Sets):
     def labels(self, value: Value) -> list[Ids | None]:
         """Return the labels along each dimension of a value, ``None`` for a dimension without channels.
 
-        A tensor that is asked for the first time gets fresh labels. A dimension of symbolic size whose channels
-        repeat (heads merged into the batch) has fewer labels than indices: those of one period.
+        A tensor gets fresh labels when they are first asked for. A dimension of symbolic size whose channels repeat
+        (heads merged into the batch) has fewer labels than indices: those of one period.
         """
         if not isinstance(value, Ref):
             return list(self.nodes.get(value, (None,) * len(value.meta.get(SHAPE) or ())))
@@ -94,7 +94,7 @@ class Channels(Sets):
     # -- what rules say -----------------------------------------------------------------------------------------
 
     def set(self, call: Call, labels: Sequence[Any]) -> None:
-        """Set a result's labels: an array or ``None`` for each dimension, or a list of these for each of several."""
+        """Set a result's labels: an array or ``None`` for each dimension; for several results, a list of these each."""
         self.nodes[call.node] = tuple(labels)
 
     def set_dead(self, call: Call, dead: Sequence[Any]) -> None:
@@ -102,9 +102,9 @@ class Channels(Sets):
         self.dead.set(call, dead)
 
     def bind(self, tensor: Value | None, dim: int, labels: Ids | None, role: str, call: Call) -> None:
-        """Give a dimension of a tensor the labels of a value that it is used with, in the given role.
+        """Give a dimension of a tensor the labels of the value that it is used with, in the given role.
 
-        Where the tensor is itself computed (a weight that is scaled first), the two are coupled.
+        If the tensor is itself computed (a weight that is scaled first), the two are coupled.
         """
         if tensor is None or self.sizes(tensor)[dim] <= 1:
             return
@@ -124,7 +124,7 @@ class Channels(Sets):
             self.freeze(labels, holder.reason(_POSITIONS))
 
     def hold(self, value: Value | None, dims: Iterable[int], call: Call) -> None:
-        """Forbid removal along dimensions that an operator works along, should they hold channels now or later."""
+        """Forbid removal along dimensions that an operator works along, even if they get channels only later."""
         if value is None:
             return
         for dim in dims:
@@ -134,7 +134,7 @@ class Channels(Sets):
                 self.freeze(labels, call.reason(_POSITIONS))
 
     def hold_repeated(self, call: Call) -> None:
-        """Freeze the channels that repeat along a dimension of what a call reads, and let that dimension hold none."""
+        """Freeze channels that repeat along dimensions of a call's inputs; these dimensions then hold no channels."""
         for value in call.tensors():
             if isinstance(value, Ref) or not any(repeated := self._repeated(value)):
                 continue
@@ -157,11 +157,11 @@ class Channels(Sets):
     def contract(
         self, call: Call, value: Value, dim: int, weight: Value, weight_dim: int, folds: bool, carries: bool = False
     ) -> None:
-        """Couple two dimensions that are summed over together, and see that dead channels add nothing.
+        """Couple two dimensions that are summed over together, and make sure that dead channels add nothing.
 
-        ``folds`` says that a constant other than zero can be added to the bias of this call instead, provided that
-        its weight and bias are tensors and no other call reads that bias. ``carries`` says that one channel can take
-        over the constants of others, provided that the weight is a tensor and no other call reads it.
+        ``folds`` says whether a constant other than zero can be added to the bias of this call instead, if its weight
+        and bias are tensors and no other call reads that bias. ``carries`` says whether one channel can take over
+        the constants of others, if the weight is a tensor and no other call reads it.
         """
         labels = self.labels(value)[dim]
         if isinstance(weight, Ref):
@@ -176,12 +176,12 @@ class Channels(Sets):
 
     def _owns_bias(self, call: Call) -> bool:
         if call["bias"] is None and call.node.op == "call_function":
-            return True  # it is given a bias of its own
+            return True  # a new bias is created for it
         held = call["bias"] or call["weight"]
         return isinstance(held, Ref) and self.slots.reads_alone(held)
 
     def absorb(self, call: Call, labels: Ids | None, dead: Dead, folds: bool, carries: bool = False) -> None:
-        """See that dead channels add nothing where ``call`` sums over them; note or freeze those that do."""
+        """Make sure that dead channels add nothing when ``call`` sums over them; fold or freeze those that do."""
         if labels is None or (isinstance(dead, float) and dead == 0.0):
             return
         for held, text in self.dead.absorb(call, labels, dead, folds, carries):

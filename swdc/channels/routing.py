@@ -1,4 +1,4 @@
-"""Routing: the cheapest operators that bring a value with some channels to the channels of another value."""
+"""Routing: the cheapest operators that turn the channels of one value into those of another."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Routed:
-    """A value whose channels along ``dim`` are to be those of another value.
+    """A value whose channels along ``dim`` are to match those of another value.
 
-    ``take`` gives, for each of these, its index among the ``width`` channels that ``value`` has, or -1 for zeros.
+    ``take`` gives, for each channel of the other value, its index among the ``width`` channels of ``value``, or -1 if
+    it is to be zero.
     """
 
     value: fx.Node
@@ -48,9 +49,9 @@ class Routed:
         return max(self.take) < 0
 
     def steps(self) -> list[Step]:
-        """Return the operators: none, slice or pad where channels stay in a row, a gather elsewhere.
+        """Return the operators: none, a slice or a pad if channels stay in a row, else a gather.
 
-        A gather takes missing channels from one of zeros that is added at the end; scattering is never needed.
+        For missing channels, a pad adds one channel of zeros at the end, and the gather takes it. No scatter is needed.
         """
         here = [place for place, source in enumerate(self.take) if source >= 0]
         before, after = here[0], len(self.take) - 1 - here[-1]

@@ -1,4 +1,4 @@
-"""Labels, and the sets that they form: joined labels are of one set, and a set with a frozen label has to stay."""
+"""Labels and the sets that they form: joined labels belong to one set; a set with a frozen label has to stay."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _OTHER_FACTOR = "the dimension that it is a factor of loses channels along anoth
 
 
 class Sets:
-    """Labels that go together and labels that have to stay, whatever values carry them."""
+    """Joined and frozen labels, whichever values have them."""
 
     def __init__(self) -> None:
         self.parts: list[Ids] = []
-        """The labels of each value that is cut out of another: of these one has to stay."""
+        """The labels of each value that is cut out of another; at least one of each has to stay."""
         self._count = 0
         self._joins: list[tuple[Ids, Ids]] = []
         self._freezes: list[tuple[Ids, Reason]] = []
@@ -42,7 +42,7 @@ class Sets:
     def join(self, one: Ids | None, other: Ids | None, call: Call) -> Ids | None:
         """Couple two dimensions index by index, and return their labels.
 
-        Where only one of them holds channels, these are frozen, and what comes of both holds none.
+        If only one of them holds channels, these are frozen, and the result holds none.
         """
         if one is None or other is None:
             labelled = one if other is None else other
@@ -57,35 +57,35 @@ class Sets:
         return one
 
     def factor(self, whole: Ids, call: Call) -> list[Ids]:
-        """Return labels along each axis of ``whole``: a channel of the product goes with its index of one of them.
+        """Return labels along each axis of ``whole``. Each label of ``whole`` will be joined with that of one axis.
 
-        Of which one is decided when all uses are known.
+        The axis is chosen when all uses are known.
         """
         factors = [self.fresh(size) for size in whole.shape]
         self._grids.append(Grid(whole, tuple(factors), call.reason(_OTHER_FACTOR)))
         return factors
 
     def product(self, factors: Sequence[Ids], call: Call) -> Ids:
-        """Return labels for each index of the product of several dimensions, of the shape of these."""
+        """Return labels for each index of the product of several dimensions, in the shape of these dimensions."""
         shape = tuple(len(labels) for labels in factors)
         whole = self.fresh(prod(shape)).reshape(shape)
         self._grids.append(Grid(whole, tuple(factors), call.reason(_OTHER_FACTOR)))
         return whole
 
     def mark(self, labels: Ids | None, kind: str) -> None:
-        """Say that these are heads of an attention, or positions within its heads (``swdc.channels.factors``)."""
+        """Mark labels as heads of an attention, or as positions within heads (``swdc.channels.factors``)."""
         if labels is not None:
             self._marks.setdefault(kind, []).append(labels)
 
     def part(self, labels: Ids | None) -> None:
-        """Say that these channels are a tensor of their own, cut out of another: one of them has to stay."""
+        """Note that these channels form a tensor cut out of another: at least one of them has to stay."""
         if labels is not None:
             self.parts.append(labels)
 
-    # -- once all rules have spoken -----------------------------------------------------------------------------
+    # -- once all rules have been called ------------------------------------------------------------------------
 
     def settle(self, preferred: str) -> None:
-        """Decide along which factor each dimension that is split or merged loses channels; ``preferred`` if it can."""
+        """Choose the factor that loses channels of each split or merged dimension, if possible a ``preferred`` one."""
         if not self._grids:
             return
         count, ids = self.components()
@@ -110,7 +110,7 @@ class Sets:
         return int(count), ids.astype(np.int64)
 
     def frozen(self, count: int, ids: Ids) -> tuple[Ids, list[Reason]]:
-        """Return for each set the number of its first reason, or -1 where it is free; and the reasons."""
+        """Return for each set the number of its first reason, or -1 if it is not frozen; and all reasons."""
         first = np.full(count, -1, dtype=np.int64)
         for number in reversed(range(len(self._freezes))):
             first[ids[self._freezes[number][0]]] = number

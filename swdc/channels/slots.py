@@ -1,6 +1,6 @@
-"""Slots: the dimensions of a program's tensors, with the labels they carry and what calls do with them.
+"""Slots: the dimensions of a program's tensors, with their labels and the roles in which calls use them.
 
-A tensor that has several names (a tied weight) has one slot for each dimension, under the first of its names.
+A tensor with several names (a tied weight) has one slot for each dimension, under the first of its names.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Slots:
         self.first_names = {name: first.setdefault(id(t), name) for name, t in tensors.items()}
         """The first name of each tensor, by each of its names."""
         self.labels: dict[str, list[Ids | None]] = {}
-        """The labels along each dimension, by first names; ``None`` where nobody has asked for them yet."""
+        """The labels along each dimension, by first names; ``None`` if they have not been asked for yet."""
         self._ranks = {name: t.dim() for name, t in tensors.items()}
         self._readers = _readers(program, self.first_names)
         self._roles: dict[tuple[str, int], set[str]] = {}
         self._held: dict[tuple[str, int], Call] = {}
-        self._bound: set[tuple[str, int]] = set()  # by the call at hand
+        self._bound: set[tuple[str, int]] = set()  # by the current call
 
     def of(self, tensor: Ref) -> list[Ids | None]:
         """Return the labels along each dimension of a tensor, as they are stored."""
@@ -39,17 +39,17 @@ class Slots:
         return self.labels[name]
 
     def roles(self, tensor: str, dim: int) -> frozenset[str]:
-        """Return what a tensor does with the channels along a dimension; it writes them unless a rule says else."""
+        """Return the roles of a tensor's dimension; it writes channels unless a rule says otherwise."""
         return frozenset(self._roles.get((self.first_names[tensor], dim), {WRITES}))
 
     def bind(self, tensor: Ref, dim: int, role: str) -> None:
-        """Say that the call at hand uses a dimension in the given role."""
+        """Note that the current call uses a dimension in the given role."""
         slot = (self.first_names[tensor], dim)
         self._bound.add(slot)
         self._roles.setdefault(slot, set()).add(role)
 
     def finish(self, call: Call) -> None:
-        """Say that a call's rule is done: a tensor that it bound to no role writes what the call returns."""
+        """Note that a call's rule is done: dimensions that it has not bound to a role write the call's result."""
         for value in call.tensors():
             if isinstance(value, Ref):
                 name = self.first_names[value]
@@ -58,11 +58,11 @@ class Slots:
         self._bound.clear()
 
     def hold(self, tensor: Ref, dim: int, call: Call) -> None:
-        """Note that a call works along a dimension without labels, should it get some."""
+        """Note that a call works along a dimension without labels, in case it gets labels later."""
         self._held.setdefault((self.first_names[tensor], dim), call)
 
     def holder(self, tensor: Ref, dim: int) -> Call | None:
-        """Return the first call that works along a dimension, if one does."""
+        """Return the first call that works along a dimension, or ``None``."""
         return self._held.get((self.first_names[tensor], dim))
 
     def reads_alone(self, tensor: Ref) -> bool:
