@@ -22,7 +22,7 @@ from swdc.ops.leaves import adopt, bare, refs
 
 @register
 class Dropout(Leaf):
-    """Dropout, of elements or of whole channels: zero stays zero in training as in evaluation."""
+    """Dropout of elements or of whole channels: zero stays zero, both in training and in evaluation."""
 
     any_order = True
     names = ("aten.dropout.default", "aten.feature_dropout.default")
@@ -36,11 +36,11 @@ class Dropout(Leaf):
         channels.set(call, channels.labels(call["input"]))
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Only zero is a constant under dropout."""
+        """Only zero stays constant under dropout."""
         channels.set_dead(call, [zero_only(d) for d in channels.dead(call["input"])])
 
     def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
-        """Elements are dropped in place of others; where channels are, torch is asked."""
+        """Dropout of elements keeps the input's form; for dropout of channels torch is asked."""
         return like_input(target, args) if name_of(target) in (self.names[0], "aten.dropout_.default") else None
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
@@ -53,7 +53,7 @@ class Dropout(Leaf):
         module.p = 0.0
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
-        """Return a dropout module, unless the call drops in evaluation, too."""
+        """Return a dropout module, unless the call also drops in evaluation."""
         if call["train"]:
             return None
         if call.operator == self.names[0]:
@@ -69,7 +69,7 @@ class Dropout(Leaf):
 
 @register
 class AlphaDropout(Operator):
-    """Dropout that keeps mean and variance: nothing in evaluation, no constant in training."""
+    """Dropout that keeps mean and variance: in evaluation it does nothing, in training the result is not constant."""
 
     names = ("aten.alpha_dropout.default", "aten.feature_alpha_dropout.default")
     timed_as = ""
@@ -80,7 +80,7 @@ class AlphaDropout(Operator):
         channels.set(call, channels.labels(call["input"]))
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """What it puts in the place of a channel that it drops is not zero."""
+        """In training, dropped elements become a value other than zero."""
         if not call["train"]:
             channels.set_dead(call, channels.dead(call["input"]))
 
@@ -95,19 +95,19 @@ def _drops_nothing(call: Call) -> bool:
 
 @register
 class RandomLeakyReLU(Pointwise):
-    """A leaky ReLU with a random slope in training, its mean in evaluation: zero stays zero in both."""
+    """A leaky ReLU with a random slope in training, and the mean slope in evaluation: zero stays zero in both."""
 
     names = ("aten.rrelu.default",)
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Channels pass, unless each is drawn a slope in evaluation, too: fewer would be drawn others."""
+        """Channels pass, unless slopes are also drawn in evaluation: fewer channels would get other slopes."""
         if call["training"]:
             freeze_call(call, channels, "draws random numbers for its channels")
         else:
             super().couple(call, channels)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Other constants take a slope that may be random."""
+        """Only zero stays constant, because the slope may be random."""
         channels.set_dead(call, [zero_only(d) for d in channels.dead(call["self"])])
 
 
@@ -127,7 +127,7 @@ class GatedLinearUnit(Operator):
         channels.set(call, labels)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """A dead channel is zero where its first half is; other constants are those of both halves."""
+        """A dead channel is zero if its first half is zero; other constants follow from both halves."""
         x = call["self"]
         dead = channels.dead(x)
         dim = call["dim"] % len(dead)
@@ -155,7 +155,7 @@ class PReLU(Leaf):
         channels.set(call, labels)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """prelu(0) = 0; other constants take a slope that training moves."""
+        """prelu(0) = 0; other constants are multiplied by a slope that training changes."""
         channels.set_dead(call, [zero_only(d) for d in channels.dead(call["self"])])
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
@@ -178,7 +178,7 @@ class LogSoftmax(Operator):
     unmeasured = ("_log_softmax",)
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Freeze what the sum runs over."""
+        """Freeze the channels that the sum runs over."""
         labels = channels.labels(call["self"])
         text = "normalises over the channels, so that none can go"
         channels.freeze(labels[call["dim"]], call.reason(text, edit="weigh each channel on its own, with a sigmoid"))
@@ -195,7 +195,7 @@ class Softmax(LogSoftmax):
 
 
 def zero_only(dead: Dead) -> Dead:
-    """Return dead values with all but zero unknown."""
+    """Return dead values in which all but zero are unknown."""
     if isinstance(dead, float):
         return dead if dead == 0.0 else UNKNOWN
     unknown: Dead = dead.copy()

@@ -16,15 +16,15 @@ from swdc.ops.identity import Evaluation, Identity, copy_of
 
 
 class _WithNeutral(Operator):
-    """An operator on two operands that gives back the first where the second is one number throughout."""
+    """An operator on two operands that returns the first if the second is the neutral number everywhere."""
 
     neutral: ClassVar[int]
-    """That number."""
+    """The neutral number."""
     commutes: ClassVar[bool] = False
     """Whether the operands may be exchanged."""
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """An operand may be neutral."""
+        """A call with a neutral operand returns the other one."""
         one, other = call["self"], call["other"]
         for value, constant in [(one, other), (other, one)] if self.commutes else [(one, other)]:
             if isinstance(value, fx.Node) and evaluation.is_all(constant, self.neutral):
@@ -51,7 +51,7 @@ class Subtraction(_WithNeutral, Pointwise):
 
 @register
 class Product(Pointwise):
-    """Products: zero where any factor is zero, whatever the others are."""
+    """Products: zero if any factor is zero, whatever the others are."""
 
     names: ClassVar[tuple[str, ...]] = tuple(
         f"aten.{name}"
@@ -62,7 +62,7 @@ class Product(Pointwise):
     )
 
     def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
-        """A zero factor decides."""
+        """The result is zero if a factor is zero."""
         value = super().combine(call, operands, dead, dtypes)
         return plain(np.where(equal(dead[0], 0.0) | equal(dead[1], 0.0), 0.0, value)) if len(dead) == 2 else value
 
@@ -78,7 +78,7 @@ class Multiplication(_WithNeutral, Product):
 
 @register
 class Quotient(Pointwise):
-    """Quotients and remainders: zero where the dividend is zero, for a divisor that is not zero itself."""
+    """Quotients and remainders: zero if the dividend is zero and the divisor is not."""
 
     names: ClassVar[tuple[str, ...]] = tuple(
         f"aten.{name}"
@@ -90,7 +90,7 @@ class Quotient(Pointwise):
     )
 
     def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
-        """A zero dividend decides, a zero divisor is not defined."""
+        """The result is zero if the dividend is zero; it is not defined if the divisor is zero."""
         if len(dead) == 1:
             return super().combine(call, operands, dead, dtypes)
         value = super().combine(call, operands, dead, dtypes)
@@ -113,7 +113,7 @@ class ScaledProduct(Pointwise):
     names = ("aten.addcmul.default", "aten.addcdiv.default")
 
     def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
-        """A zero factor, or dividend, leaves the value alone."""
+        """The first value is unchanged if a factor or the dividend is zero."""
         own, one, other = dead
         value = super().combine(call, operands, dead, dtypes)
         if call.operator == "aten.addcdiv.default":

@@ -19,10 +19,10 @@ from swdc.ops.work import Quotient, ShapeOf, Use
 
 @register
 class Attention(Operator):
-    """softmax(q k^T scale + mask) v, with as many heads of keys and values as of queries, or whole multiples fewer.
+    """softmax(q k^T scale + mask) v. The number of query heads is a multiple of that of key and value heads.
 
-    Heads go together, a head of keys with all queries that it serves. A dead head of values gives zero, whatever its
-    scores are. The scale stays that of the original head_dim.
+    Heads are coupled: a head of keys with all heads of queries that use it. A dead head of values gives zero, whatever
+    its scores are. The scale stays that of the original head_dim.
     """
 
     names = ("aten.scaled_dot_product_attention.default",)
@@ -50,7 +50,7 @@ class Attention(Operator):
         channels.set(call, [*leading, None, channels.channels(value, positions)])
 
     def _pair(self, call: Call, channels: Channels, one: Value, other: Value, dim: int) -> Ids | None:
-        """Join a dimension of two operands; a larger one in blocks. Return the labels of the first."""
+        """Join a dimension of two operands, in blocks if the first is larger. Return the labels of the first."""
         first, second = (_channels(channels, value, dim) for value in (one, other))
         if first is None and second is None:
             return None
@@ -79,7 +79,7 @@ class Attention(Operator):
                 channels.join(ids, other, call)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """The result is a mean of values: what they are when dead."""
+        """The result is a weighted mean of values, so it keeps their dead values."""
         dead = channels.dead(call["value"])
         missing = len(call.shape) - len(dead)
         sizes = (1,) * missing + channels.sizes(call["value"])
@@ -91,7 +91,7 @@ class Attention(Operator):
         channels.set_dead(call, [*heads[:-2], UNKNOWN, heads[-1]])
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Where the head_dim shrinks, the scale that it stood for is passed."""
+        """If the head_dim shrinks, the scale of the original head_dim is passed explicitly."""
         query = call["query"]
         shape = () if isinstance(query, Ref) else query.meta["shape"]
         mask = kept.mask(query, len(shape) - 1) if shape else None
@@ -118,7 +118,7 @@ def _channels(channels: Channels, value: Value, dim: int) -> Ids | None:
 
 
 def _repeated(dead: Dead, labels: Any, size: int) -> Dead:
-    """Return the dead values of the heads of the result, which share those of the values in blocks."""
+    """Return the dead values of the result's heads: blocks of them share a head of values."""
     if isinstance(dead, float) or labels is None or len(labels) == size:
         return dead
     repeated: Dead = np.repeat(dead, len(labels) // size)

@@ -1,4 +1,4 @@
-"""The operator table: one class for everything that the compiler knows of one operator."""
+"""The operator table: one class holds everything that the compiler knows about an operator."""
 
 from __future__ import annotations
 
@@ -26,119 +26,119 @@ Affine = tuple[torch.Tensor, torch.Tensor]
 
 
 class Operator(Dispatched, Work):
-    """What the compiler knows of an operator. Subclass, set ``names``, and pass the class to ``register``.
+    """Everything that the compiler knows about an operator. Subclass it, set ``names``, and call ``register``.
 
-    The base class is an operator that it knows nothing of: what goes in and what comes out is frozen.
+    The base class stands for an unknown operator: the channels of all its inputs and results are frozen.
     """
 
     names: ClassVar[tuple[str, ...]] = ()
-    """The overloads that this class describes, as ``str(overload)`` writes them."""
+    """The overloads that this class describes, as ``str(overload)`` gives them."""
     repeats: ClassVar[bool] = False
-    """Whether the rules can deal with dimensions of symbolic size along which channels repeat."""
+    """Whether the rules can handle dimensions of symbolic size along which channels repeat."""
 
     any_order: ClassVar[bool] = False
-    """Whether channels may be put in another order, the same in all that a call reads and writes."""
+    """Whether channels may be reordered, in the same way in all inputs and results of a call."""
     adds: ClassVar[bool] = False
-    """Whether a call adds its argument ``other``, ``alpha`` times, to its argument ``self``."""
+    """Whether a call computes ``self + alpha * other``."""
 
     attention: ClassVar[Literal["", "whole", "softmax", "product"]] = ""
-    """What the operator is in an attention: all of it, or where it is written out its softmax or its products."""
+    """The operator's part in an attention: the whole, or, if the attention is written out, its softmax or a product."""
 
     needs_layout: ClassVar[bool] = False
-    """Whether what the operator returns, or whether it works, depends on how what it reads lies in memory."""
+    """Whether the memory layout of the input decides what the operator returns, or whether it works at all."""
 
     not_negative: ClassVar[bool] = False
     """Whether no number in the result is negative."""
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Say which labels the result carries, and join or freeze those of the inputs."""
+        """Set the labels of the result, and join or freeze those of the inputs."""
         edit = f"give {call.operator} a rule with swdc.register"
         freeze_call(call, channels, "no rule for this operator", edit)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Say which value the dead channels of the result take; unknown unless said."""
+        """Set the values of the result's dead channels; by default they are unknown."""
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Return the literal arguments that change when channels go."""
+        """Return new values of the literal arguments that change when channels are removed."""
         return {}
 
     def orderless(self, call: Call) -> bool:
-        """Whether this call takes channels in any order; as ``any_order`` says, unless said."""
+        """Whether this call accepts channels in any order; by default as ``any_order`` says."""
         return self.any_order
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """Return what a call gives back unchanged in evaluation; ``None``, unless said, because it computes something.
+        """Return the input that a call returns unchanged in evaluation; by default ``None``: it computes something.
 
-        Whoever asks compares shape and type of the result with those of what is given back; this need not.
+        The caller compares shape and type of the result with those of the input; this method need not.
         """
         return None
 
     def item_identity(self, call: Call, index: int) -> Identity | None:
-        """Return what one of the several results of a call gives back, by its index; otherwise as ``identity``."""
+        """Return the input that result number ``index`` of a call with several results equals, as ``identity`` does."""
         return None
 
     def asks_sizes(self, call: Call, value: fx.Node) -> bool:
-        """Whether a call reads nothing of ``value`` but its sizes."""
+        """Whether a call reads only the sizes of ``value``."""
         return False
 
     def laid_out_from(self, call: Call, dim: int) -> tuple[fx.Node, int] | None:
-        """Return the value that a call only lays out anew, and which of its dimensions is ``dim`` of the result.
+        """Return the value that a call only rearranges, and which of its dimensions becomes ``dim`` of the result.
 
-        ``None``, unless said, because the call does something else, or because several dimensions make up ``dim``.
+        By default ``None``: the call does something else, or several dimensions make up ``dim``.
         """
         return None
 
     def affine(self, call: Call, tensors: Tensors) -> Affine | None:
-        """Return the affine map of the channels along dimension 1 that a call is in evaluation; ``None`` unless said.
+        """Return the affine map of channels along dimension 1 that a call computes in evaluation; by default ``None``.
 
-        ``tensors`` are those of the program, by name, here and below.
+        Here and below, ``tensors`` are those of the program, by name.
         """
         return None
 
     def then_affine(self, call: Call, tensors: Tensors, affine: Affine, dim: int) -> Affine | None:
-        """Return weight and bias with which a call does its work, and that of an affine map of its result after it.
+        """Return weight and bias with which a call also applies an affine map to its result.
 
-        The channels of the result stand along ``dim``. Both are in float64. ``None``, unless said, because no weight
-        and bias do.
+        The channels of the result lie along ``dim``. Weight and bias are in float64. By default ``None``: no weight
+        and bias can do so.
         """
         return None
 
     def after_affine(self, call: Call, tensors: Tensors, affine: Affine) -> Affine | None:
-        """Return weight and bias with which a call does the work of an affine map of what it reads, and its own.
+        """Return weight and bias with which a call first applies an affine map to its input.
 
-        The channels of what it reads stand along dimension 1. Otherwise as ``then_affine``.
+        The channels of the input lie along dimension 1. Otherwise as ``then_affine``.
         """
         return None
 
 
 class Leaf(Operator):
-    """An operator that stands in a program as a leaf module of ``torch.nn``."""
+    """An operator that a leaf module of ``torch.nn`` can represent in a program."""
 
     modules: ClassVar[tuple[type[nn.Module], ...]] = ()
     data: ClassVar[str] = "input"
     """The argument that the module is called with."""
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
-        """Return the module that computes this call with the given tensors, ``None`` where none does."""
+        """Return a module that computes this call with the given tensors, or ``None`` if there is none."""
         raise TypeError(f"{type(self).__name__} has to say how its module is built")
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the overload and the arguments, but for ``data``, that a module at ``path`` stands for."""
+        """Return the overload that a module at ``path`` represents, and its arguments except ``data``."""
         raise TypeError(f"{type(self).__name__} has to say what its module stands for")
 
     def relax(self, call: Call) -> dict[str, Any]:
-        """Return the arguments that make a statistic over the channels that were there one over those that are left.
+        """Return arguments that turn a statistic over the original channels into one over the kept channels.
 
-        ``operator`` among them is the operator of torch that computes it; none for all that is no such statistic.
+        Among them, ``operator`` is the operator of torch that computes it. Empty for other operators.
         """
         return {}
 
     def drop_nothing(self, module: nn.Module) -> None:
-        """Keep a module from dropping anything in training; nothing to do unless said."""
+        """Keep a module from dropping anything in training; by default there is nothing to do."""
 
 
 class OperatorTable:
-    """What is known of operators by name, and of leaf modules by class; ``version`` counts the changes."""
+    """Operators by name, and leaf modules by class; ``version`` counts the changes."""
 
     def __init__(self) -> None:
         self.operators: dict[str, Operator] = {}
@@ -146,7 +146,7 @@ class OperatorTable:
         self.version = 0
 
     def add(self, cls: type[Operator]) -> None:
-        """Add an operator class; it replaces what was known of its names and modules."""
+        """Add an operator class; it replaces earlier ones for its names and modules."""
         operator = cls()
         self.version += 1
         self.operators.update(dict.fromkeys(cls.names, operator))
@@ -159,7 +159,7 @@ _UNKNOWN = Operator()
 
 
 def register(cls: type[Operator]) -> type[Operator]:
-    """Add an operator class to the table (usable as a decorator); a later one replaces an earlier one."""
+    """Add an operator class to the table (usable as a decorator); a later class replaces an earlier one."""
     OPERATORS.add(cls)
     return cls
 
@@ -173,33 +173,33 @@ def name_of(target: Any) -> str:
 
 
 def is_overload(name: str) -> bool:
-    """Whether a leaf's name is that of an overload of ``torch.ops``, and not of a module that has none."""
+    """Whether a leaf's name is an overload of ``torch.ops``, not one of the compiler's own modules."""
     return name.count(".") == 2
 
 
 def target_of(name: str) -> Any:
-    """Return the overload that ``name`` names: the inverse of ``name_of`` for operators of ``torch.ops``."""
+    """Return the overload with a name: the inverse of ``name_of`` for operators of ``torch.ops``."""
     namespace, operator, overload = name.split(".")
     return getattr(getattr(getattr(torch.ops, namespace), operator), overload)
 
 
 def lookup(name: str) -> Operator:
-    """Return what is known of an operator by its name."""
+    """Return the operator of a name; an unknown name gives the base class's operator."""
     return OPERATORS.operators.get(name, _UNKNOWN)
 
 
 def family_of(name: str) -> str:
-    """Return how reports call an operator."""
+    """Return the name of an operator in reports."""
     return lookup(name).family or name.split(".")[1]
 
 
 def leaf_of(module: nn.Module) -> Leaf:
-    """Return what is known of a leaf module."""
+    """Return the operator of a leaf module."""
     return OPERATORS.leaves[plain_class(module)]
 
 
 def calls(program: Program) -> dict[fx.Node, tuple[Operator, Call]]:
-    """Return what each ``call_function`` and ``call_module`` node calls, in the order of the graph."""
+    """Return operator and call of each ``call_function`` and ``call_module`` node, in the order of the graph."""
     return program.derived("calls", lambda: _calls(program), OPERATORS.version)
 
 
@@ -220,7 +220,7 @@ def _calls(program: Program) -> dict[fx.Node, tuple[Operator, Call]]:
 
 
 def shapes_of(program: Program, sizes: Mapping[str, int]) -> ShapeOf:
-    """Return a function that gives the shape of a value, with the given value for each symbol."""
+    """Return a function that gives the shape of a value, with each symbol replaced by its size in ``sizes``."""
     tensors = program.tensors
 
     def shape_of(value: Value) -> tuple[int, ...]:
@@ -230,7 +230,7 @@ def shapes_of(program: Program, sizes: Mapping[str, int]) -> ShapeOf:
 
 
 def freeze_call(call: Call, channels: Channels, text: str, edit: str = "") -> None:
-    """Freeze the channels of all that a call reads and of all that it returns."""
+    """Freeze the channels of all inputs and results of a call."""
     reason = call.reason(text, edit)
     for value in call.tensors():
         channels.freeze_value(value, reason)

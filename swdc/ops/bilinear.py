@@ -1,4 +1,4 @@
-"""Bilinear layers: a product of two inputs with every filter."""
+"""Bilinear layers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Bilinear(Operator):
         channels.set(call, [*result, out])
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """A dead filter with its bias gone gives zero."""
+        """A dead filter with a zero bias gives zero."""
         bias = call["bias"]
         dead = affine(channels.dead(call["weight"])[0], 0.0 if bias is None else channels.dead(bias)[0])
         channels.set_dead(call, [UNKNOWN] * (len(call.shape) - 1) + [dead])

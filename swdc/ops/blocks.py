@@ -1,4 +1,4 @@
-"""Channels that stand in blocks of equal size, one block for each channel on the other side of an operator."""
+"""Channels in blocks of equal size: an operator has one channel on one side for each block on the other."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def merged(call: Call, channels: Channels, labels: Ids | None, size: int) -> Ids
 
 
 def merged_dead(dead: Dead, size: int) -> Dead:
-    """Return the dead value of each block: known where all its channels have the same."""
+    """Return the dead value of each block: known if all its channels share it."""
     if isinstance(dead, float):
         return dead
     rows = dead.reshape(-1, size)
@@ -33,10 +33,10 @@ def merged_dead(dead: Dead, size: int) -> Dead:
 
 
 def spread(labels: Ids | None, size: int) -> Ids | None:
-    """Return the label of each channel once for every place in its block."""
+    """Return the label of each channel, repeated for every place in its block."""
     return None if labels is None else np.repeat(labels, size)
 
 
 def spread_dead(dead: Dead, size: int) -> Dead:
-    """Return the dead value of each channel once for every place in its block."""
+    """Return the dead value of each channel, repeated for every place in its block."""
     return dead if isinstance(dead, float) else np.repeat(dead, size)

@@ -27,7 +27,7 @@ class ComplexView(AlongPositions):
         return (-1,)
 
     def result(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
-        """They disappear."""
+        """The dimension of the pairs disappears."""
         return dims[:-1]
 
 
@@ -43,7 +43,7 @@ class RealView(AlongPositions):
         return ()
 
     def result(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
-        """The pairs come last."""
+        """The dimension of the pairs comes last."""
         return [*dims, fill]
 
 
@@ -54,7 +54,7 @@ class ComplexPart(Pointwise):
     names = ("aten.complex.default", "aten.polar.default", "aten.imag.default")
 
     def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
-        """A zero absolute value decides; both parts have to be zero."""
+        """The result is zero if the absolute value is zero, or if all parts are zero."""
         deciding = dead[:1] if call.operator == "aten.polar.default" else dead
         zero = np.logical_and.reduce(np.broadcast_arrays(*[equal(d, 0.0) for d in deciding]))
         return plain(np.where(zero, 0.0, np.nan))

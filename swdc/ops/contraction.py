@@ -1,7 +1,7 @@
-"""Products that sum over dimensions: matmul, bmm, einsum and their kin, of values and of parameters.
+"""Products that sum over dimensions: matmul, bmm, einsum and similar, of values and of parameters.
 
-Each is written as an einsum: a letter for each dimension of each operand. Dimensions that share a letter go together;
-a letter that the result lacks is summed over, and a dead channel along it must add nothing.
+Each is written as an einsum: a letter for each dimension of each operand. Dimensions that share a letter are coupled.
+A letter that the result lacks is summed over, and a dead channel along it must add nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Product(Operator):
         return list(zip(operands, letters, strict=True)), result
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Join the dimensions that share a letter; what is summed over must vanish when it is dead."""
+        """Join the dimensions that share a letter; dead channels that are summed over must be zero."""
         terms, result = self._terms(call, lambda value: len(channels.sizes(value)))
         labels: dict[int, Ids | None] = {}
         for letter in sorted({letter for _, letters in terms for letter in letters}):
@@ -72,18 +72,18 @@ class _Product(Operator):
         return labels
 
     def _mark(self, channels: Channels, terms: list[Term], result: Sequence[int], labels: dict[int, Any]) -> None:
-        """Tell heads, over which all operands and the result range, from positions within them."""
+        """Mark dimensions that all operands and the result share as heads, all others as positions within heads."""
         for letter, ids in labels.items():
             everywhere = letter in result and all(letter in letters for _, letters in terms)
             channels.mark(ids, HEADS if everywhere else HEAD_DIM)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """A product is zero where a factor is."""
+        """A product is zero if a factor is zero."""
         terms, result = self._terms(call, lambda value: len(channels.sizes(value)))
         channels.set_dead(call, [_dead(channels, _slots(channels, terms, letter)) for letter in result])
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
-        """As a dense layer, where one factor is a parameter; products of two activations do not count."""
+        """The cost of a dense layer if one factor is a parameter; products of two activations do not count."""
         terms, _ = self._terms(call, lambda value: len(shape_of(value)))
         if sum(isinstance(value, Ref) for value, _ in terms) != 1:
             return ()
@@ -131,13 +131,13 @@ class Matmul(_Product):
 
 @register
 class BatchedMatmul(Matmul):
-    """Products of as many matrices as the leading dimensions have: heads, it may be."""
+    """Products of one matrix for each index of the leading dimensions, which may be heads."""
 
     names = ("aten.matmul.default", "aten.bmm.default")
     attention = "product"
 
     def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
-        """Matrices, rows, what is summed over, and columns; a factor that is a parameter makes a dense layer."""
+        """Sizes: matrices, rows, summed dimension, columns. If a factor is a parameter, it is a dense layer."""
         if not all(isinstance(value, fx.Node) for value in call.tensors()):
             return super().lower(call, shape_of)
         one, other = call.tensors()
@@ -166,7 +166,7 @@ class AddedMatmul(Matmul):
         return call.tensors()[1:]
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Couple the product with what it is added to."""
+        """Couple the product with the added value."""
         super().couple(call, channels)
         labels = channels.labels(call.node)
         added = call["self"]
@@ -182,7 +182,7 @@ class AddedMatmul(Matmul):
         channels.set(call, labels)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Zero where both the product and what it is added to are."""
+        """The result is zero if both the product and the added value are zero."""
         super().fold(call, channels)
         added = call["self"]
         sizes, dead = channels.sizes(added), channels.dead(call.node)

@@ -26,15 +26,15 @@ from swdc.ops.work import Cost, Options, Quotient, ShapeOf, Use
 class Convolution(Layer):
     """A convolution sums over input channels and writes output channels.
 
-    Of a grouped convolution either whole groups are removed (depthwise ones among them), or the same channels of
-    every group: what is left is rectangular either way.
+    A grouped convolution (depthwise ones included) loses either whole groups, or the same channels of every group:
+    either way its weight stays rectangular.
     """
 
     names = tuple(f"aten.conv{n}d.{overload}" for n in (1, 2, 3) for overload in ("default", "padding"))
     modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     family: ClassVar[str] = "convolution"
     carries: ClassVar[bool] = True
-    """Whether one constant channel can take over the others: all of them are read at the same positions."""
+    """Whether one constant channel can take over the constants of others: all are read at the same positions."""
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple the input with the weight's second dimension, and the result with its first."""
@@ -55,7 +55,7 @@ class Convolution(Layer):
         channels.set(call, [out if d == dim else None for d in range(len(call.shape))])
 
     def folds(self, call: Call) -> bool:
-        """Whether a constant adds the same at every position: borders of a padded convolution differ."""
+        """Whether a constant adds the same at every position: not if there is padding, because borders differ."""
         return not is_padded(call)
 
     def _couple_groups(self, call: Call, channels: Channels, dim: int, outputs: Ids | None) -> None:
@@ -64,13 +64,13 @@ class Convolution(Layer):
         read_in_groups(call, channels, inputs, channels.dead(call["input"])[dim], read)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """A dead filter with its bias gone gives zero."""
+        """A dead filter with a zero bias gives zero."""
         dim = len(call.shape) - len(channels.sizes(call["weight"])) + 1
         dead = channels.dead.written(call, channels.dead(call["input"])[dim], self.folds(call))
         channels.set_dead(call, [dead if d == dim else UNKNOWN for d in range(len(call.shape))])
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Whole groups that go lower the number of groups."""
+        """The number of groups falls by the groups that are removed."""
         groups, weight = call["groups"], call["weight"]
         mask = kept.mask(weight, 0)
         if groups == 1 or mask is None:
@@ -79,7 +79,7 @@ class Convolution(Layer):
         return {"groups": int(rows.any(1).sum())}
 
     def orderless(self, call: Call) -> bool:
-        """Without groups, or with one channel in each: that of the result goes with that of the input."""
+        """True without groups, or if each group has one input and one output channel."""
         dim = -spatial_rank(call) - 1
         widths = [shape[dim] for shape in (call["input"].meta[SHAPE], call.shape)]
         return call["groups"] == 1 or widths == [call["groups"]] * 2
@@ -93,7 +93,7 @@ class Convolution(Layer):
         return (Cost(((weight, 0), (weight, 1)), kernel * read, kernel * written, kernel * written),)
 
     def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
-        """Groups, channels that each reads, and that it writes; of a depthwise convolution the channels alone."""
+        """Sizes: groups, channels that each group reads and writes; for a depthwise convolution the channels alone."""
         x, weight = call["input"], call["weight"]
         options, channels = geometry(call, shape_of)
         written, read, whole = (weight, 0), (weight, 1), (x, channels)
@@ -125,10 +125,11 @@ class Convolution(Layer):
 def couple_groups(
     call: Call, channels: Channels, groups: int, inputs: Ids | None, outputs: Ids | None
 ) -> tuple[Ids | None, Ids | None]:
-    """Leave open whether whole groups of a grouped convolution go, or the same channels of every group.
+    """Leave open whether a grouped convolution loses whole groups, or the same channels of every group.
 
-    Return labels for the places within a group, of what it reads and of what it writes. Where one side has fewer
-    channels in a group than there are groups and the other has more, they would not agree, and places are taken.
+    Return labels for the places within a group, of its input and of its output. If one side has fewer channels per
+    group than there are groups and the other has more, their choices would differ; then the same channels of every
+    group are coupled.
     """
     sizes = [1 if labels is None else len(labels) // groups for labels in (inputs, outputs)]
     if 1 < min(sizes) < groups < max(sizes):
@@ -140,7 +141,7 @@ def couple_groups(
 
 
 def read_in_groups(call: Call, channels: Channels, inputs: Ids | None, dead: Dead, read: Ids | None) -> None:
-    """Couple the places within a group with the second dimension of the weight; they must add nothing when dead."""
+    """Couple places within a group with the weight's second dimension; dead ones must add nothing."""
     channels.bind(call["weight"], 1, read, READS, call)
     if read is not None and inputs is not None:
         rows = np.broadcast_to(dead, inputs.shape).reshape(-1, len(read))
@@ -148,7 +149,7 @@ def read_in_groups(call: Call, channels: Channels, inputs: Ids | None, dead: Dea
 
 
 def grouped(call: Call, channels: Channels, groups: int, labels: Ids | None) -> tuple[Ids | None, Ids | None]:
-    """Return labels of the groups, and of the places within a group, where there are several."""
+    """Return labels of the groups, and of the places within a group (``None`` if there is only one)."""
     if labels is None or len(labels) == groups:
         return labels, None
     group, place = channels.factor(labels.reshape(groups, -1), call)
@@ -156,7 +157,7 @@ def grouped(call: Call, channels: Channels, groups: int, labels: Ids | None) -> 
 
 
 def _same_in_each(call: Call, channels: Channels, groups: int, labels: Ids | None) -> Ids | None:
-    """Couple the channels that have the same place in their group, and return those of the first group."""
+    """Couple channels at the same place of every group, and return the labels of the first group."""
     if labels is None:
         return None
     rows = labels.reshape(groups, -1)
@@ -167,13 +168,13 @@ def _same_in_each(call: Call, channels: Channels, groups: int, labels: Ids | Non
 
 
 def spatial_rank(call: Call) -> int:
-    """Return over how many trailing dimensions a call works: that is how long its options are (``int[2] stride``)."""
+    """Return the number of trailing dimensions that a call works over: the length of options such as ``stride``."""
     lengths: list[int | None] = [argument.N for argument in target_of(call.operator)._schema.arguments]
     return next(length for length in lengths if length is not None)
 
 
 def is_padded(call: Call) -> bool:
-    """Whether a call pads at all: with an amount for all dimensions, for each, or by name."""
+    """Whether a call pads: the padding is one amount for all dimensions, one for each, or a name."""
     padding = call["padding"]
     if isinstance(padding, str):
         return padding != "valid"
@@ -189,7 +190,7 @@ def each(option: Any, rank: int) -> Any:
 
 
 def geometry(call: Call, shape_of: ShapeOf) -> tuple[Options, int]:
-    """Return the options of a convolution as ONNX has them, and the dimension of the channels that it reads."""
+    """Return the options of a convolution in the form of ONNX, and the dimension of its input's channels."""
     shape, weight = shape_of(call["input"]), shape_of(call["weight"])
     rank, kernel = len(weight) - 2, weight[2:]
     strides, dilations = each(call["stride"], rank), each(call["dilation"], rank)
@@ -199,7 +200,7 @@ def geometry(call: Call, shape_of: ShapeOf) -> tuple[Options, int]:
 
 
 def windows(shape: Sequence[int], kernel: Sequence[int], strides: Sequence[int], around: Sequence[int]) -> Options:
-    """Return the options of windows over the last dimensions of a shape, padded before and behind each of them."""
+    """Return the options of windows over the last dimensions of a shape, padded before and after each of them."""
     rank = len(kernel)
     batch, size = prod(shape[: len(shape) - rank - 1]), tuple(shape[-rank:])
     placed = ("kernel", tuple(kernel)), ("strides", tuple(strides)), ("pads", tuple(around))
@@ -207,7 +208,7 @@ def windows(shape: Sequence[int], kernel: Sequence[int], strides: Sequence[int],
 
 
 def _around(padding: Any, kernel: Sequence[int], dilations: Sequence[int]) -> tuple[int, ...]:
-    """Return what is padded before every dimension, then behind every dimension, as ONNX has it."""
+    """Return the padding before every dimension, then after every dimension, in the form of ONNX."""
     if padding == "same":
         sums = [dilation * (size - 1) for size, dilation in zip(kernel, dilations, strict=True)]
         return (*(total // 2 for total in sums), *(total - total // 2 for total in sums))

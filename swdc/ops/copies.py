@@ -1,4 +1,4 @@
-"""The values of another tensor: in the same memory or in their own, in their type or in another."""
+"""Operators that return the values of another tensor: as an alias or a copy, in the same type or another."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from swdc.ops.identity import FORMATS, Evaluation, Identity, alias_of, copy_of
 
 @register
 class Copy(Operator):
-    """The same values, it may be in another type."""
+    """The same values, possibly in another type."""
 
     any_order = True
     names: ClassVar[tuple[str, ...]] = tuple(
@@ -31,17 +31,17 @@ class Copy(Operator):
     repeats = True
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Labels pass; another tensor only says which type is meant."""
+        """Labels pass; a second tensor only gives the type."""
         channels.set(call, channels.labels(call["self"]))
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Integers drop what is behind the point."""
+        """A cast to integers drops the fraction."""
         kind = channels.dtype(call.node)
         channels.set_dead(call, [in_type(d, kind) for d in channels.dead(call["self"])])
 
 
 class _Same(Copy):
-    """The same values, all of them and in their type."""
+    """All values, in their own type."""
 
     timed_as = ""
 
@@ -57,7 +57,7 @@ class Alias(_Same):
     names = ("aten.alias.default", "aten.detach.default")
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """It is."""
+        """The result is the input itself."""
         return alias_of(call["self"])
 
 
@@ -69,24 +69,24 @@ class FreshCopy(Copy):
     timed_as = ""
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """It is one."""
+        """The result is a copy of the input."""
         return copy_of(call["self"])
 
 
 @register
 class Clone(_Same):
-    """A copy that may lie in memory in another way."""
+    """A copy that may have another memory layout."""
 
     names: ClassVar[tuple[str, ...]] = ("aten.clone.default",)
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """It may lie as usual."""
+        """An identity if the layout is the usual one."""
         return copy_of(call["self"]) if call["memory_format"] in FORMATS else None
 
 
 @register
 class Contiguous(Clone):
-    """A copy that lies in memory in a way that is given, unless the input does."""
+    """A copy with a given memory layout; none if the input already has it."""
 
     names = ("aten.contiguous.default",)
     layout = "given"
@@ -94,7 +94,7 @@ class Contiguous(Clone):
 
 @register
 class Cast(Copy):
-    """A copy of a type and on a device that are given."""
+    """A copy with a given type and on a given device."""
 
     names = (
         "aten.to.dtype", "aten.to.dtype_layout", "aten.to.device", "aten.to.other", "aten._to_copy.default",
@@ -105,7 +105,7 @@ class Cast(Copy):
     unmeasured = ("type_as",)
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """Type and device may be those that are there."""
+        """An identity if type and device do not change."""
         here = call.arguments.get("device") is None or evaluation.devices == {torch.device(call["device"])}
         if not (evaluation.has_traced_types and here and call.arguments.get("memory_format") in FORMATS):
             return None
@@ -119,7 +119,7 @@ class Overwriting(Pointwise):
     names = ("aten.copy.default", "aten.fill.Scalar", "aten.fill.Tensor", "aten.zero.default")
 
     def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
-        """What was there does not matter."""
+        """The old values do not matter."""
         value = call.arguments.get("value", 0.0)
         written = dead[1] if len(dead) > 1 else float(value) if isinstance(value, int | float) else UNKNOWN
         return in_type(written, dtypes[0])
@@ -131,7 +131,7 @@ def contiguous_copy(value: fx.Node) -> fx.Node:
 
 
 def in_type(dead: Dead, dtype: torch.dtype) -> Dead:
-    """Return dead values as they are after a cast; those that are unknown stay so."""
+    """Return dead values after a cast; unknown ones stay unknown."""
     if dtype.is_floating_point or dtype.is_complex:
         return dead
     values = np.asarray(dead, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Tensors that are made on the way, and the arithmetic of sizes and positions."""
+"""Tensors created by the program, and the arithmetic of sizes and positions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FILLED = (
 
 @register
 class Creation(Operator):
-    """A new tensor filled with one value. Its static dimensions may shrink with what is added to it."""
+    """A new tensor filled with one value. Its static dimensions may shrink with the values that it is used with."""
 
     names = tuple(f"aten.{name}" for name in _FILLED.split())
     _VALUES = {"zeros": 0.0, "ones": 1.0}  # noqa: RUF012
@@ -32,7 +32,7 @@ class Creation(Operator):
         return call.operator.endswith("_like.default")
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Fresh labels for each static dimension; those of the model where it is made like another value."""
+        """Set fresh labels for each static dimension, or those of the value that it is created like."""
         if self._like(call):
             channels.set(call, channels.labels(call["self"]))
             return
@@ -40,14 +40,14 @@ class Creation(Operator):
         channels.set(call, [channels.fresh(s) if isinstance(s, int) and s > 1 else None for s in shape])
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """The value that it is filled with."""
+        """The dead value is the fill value."""
         kind = call.operator.split(".")[1].removeprefix("new_").removesuffix("_like")
         value = self._VALUES.get(kind, call.arguments.get("fill_value"))
         known = float(value) if isinstance(value, int | float) else UNKNOWN
         channels.set_dead(call, [known] * len(call.shape))
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Sizes are what is left of each dimension."""
+        """Sizes are those of the kept channels."""
         if self._like(call):
             return {}
         return {"size": list(kept.resized(call.node, tuple(call["size"])))}
@@ -72,7 +72,7 @@ _PYTHON = (
 
 @register
 class Positions(Operator):
-    """Index arithmetic and random draws: what they look at is fixed, and the result holds no channels."""
+    """Index arithmetic and random draws: the inputs are frozen, and the result holds no channels."""
 
     names: ClassVar[tuple[str, ...]] = (
         *(f"aten.{name}" for name in _POSITIONS.split()),
@@ -80,7 +80,7 @@ class Positions(Operator):
     )
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Freeze the values that are looked at."""
+        """Freeze all inputs."""
         for value in call.tensors():
             if isinstance(value, Ref):
                 channels.hold(value, range(len(channels.sizes(value))), call)
@@ -91,7 +91,7 @@ class Positions(Operator):
 
 @register
 class Arithmetic(Positions):
-    """Sums, products and their like, of sizes: exporters put these anywhere."""
+    """Arithmetic of sizes, which exporters insert anywhere."""
 
     names = tuple(f"operator.{name}" for name in "add sub mul floordiv mod neg pow".split())
 
@@ -104,17 +104,17 @@ def rank_of(call: Call) -> int:
 
 @register
 class Size(Operator):
-    """The size of a dimension, asked for at run time: that of the slim value is the one that is meant."""
+    """The size of a dimension, read at run time; in the slim program it is the size of the slim value."""
 
     names = ("aten.sym_size.int", "aten.sym_size.default")
     timed_as = ""
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Nothing is read but the size of positions: that of a dimension with channels is a literal."""
+        """The result has no labels. Only sizes of positions are read: sizes of channel dimensions are literals."""
         channels.set(call, [])
 
     def asks_sizes(self, call: Call, value: fx.Node) -> bool:
-        """It does."""
+        """Always true."""
         return True
 
 
@@ -134,7 +134,7 @@ def product_of(number: fx.Node, other: int) -> fx.Node:
 
 
 def asked_size(node: fx.Node) -> tuple[fx.Node, int] | None:
-    """Return the value, and its dimension, whose size a node asks for; ``None`` where it does something else."""
+    """Return the value and the dimension whose size a node reads; ``None`` if the node does something else."""
     if node.target is not torch.ops.aten.sym_size.int:
         return None
     value, dim = node.args
@@ -144,11 +144,11 @@ def asked_size(node: fx.Node) -> tuple[fx.Node, int] | None:
 
 
 def computes_sizes(node: fx.Node) -> bool:
-    """Whether a node asks for a size, or computes with sizes."""
+    """Whether a node reads a size, or computes with sizes."""
     return node.op == "call_function" and isinstance(lookup(name_of(node.target)), Size | Arithmetic)
 
 
 def function_of(name: str) -> Any:
-    """Return the function of Python's ``operator`` module that a name of the table stands for; ``None`` if none."""
+    """Return the function of Python's ``operator`` module with a name of the table, or ``None`` if there is none."""
     module, _, function = name.partition(".")
     return getattr(operator, function, None) if module == "operator" and name in OPERATORS.operators else None

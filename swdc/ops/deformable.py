@@ -17,9 +17,9 @@ from swdc.ops.work import ShapeOf, Use, Work
 
 @register
 class DeformableConvolution(Convolution):
-    """A convolution that reads where offsets say; offsets and mask belong to positions, not to channels.
+    """A convolution that reads at positions given by offsets; offsets and mask belong to positions, not to channels.
 
-    With several groups of offsets, the same channels of each may go.
+    With several groups of offsets, the same channels of each group may be removed.
     """
 
     names = ("torchvision.deform_conv2d.default",)
@@ -40,11 +40,11 @@ class DeformableConvolution(Convolution):
         super().couple(call, channels)
 
     def folds(self, call: Call) -> bool:
-        """No constant is the same everywhere: a mask scales it, and there are zeros outside of the image."""
+        """False: a mask scales constants, and outside of the image there are zeros."""
         return False
 
     def orderless(self, call: Call) -> bool:
-        """Each group of offsets has channels of its own."""
+        """False, because each group of offsets has channels of its own."""
         return False
 
     def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:

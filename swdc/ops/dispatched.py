@@ -1,4 +1,4 @@
-"""What is known of an operator as torch calls it: with tensors as arguments, where there is no graph yet."""
+"""What is known about an operator when torch calls it with tensors, before there is a graph."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import torch
 
 
 class Dispatched:
-    """What capture and streaming ask of an operator. ``target`` is always the overload that torch calls."""
+    """What capture and streaming need to know of an operator. ``target`` is always the overload that torch calls."""
 
     checks: ClassVar[bool] = False
-    """Whether it only checks sizes or types, so that a program does without it."""
+    """Whether it only checks sizes or types, so that a program can omit it."""
 
     steers: ClassVar[bool] = False
-    """Whether Python code may branch on its result: a number, or as many rows as there are."""
+    """Whether Python code may branch on its result: on a number, or on the number of rows."""
 
     finds: ClassVar[bool] = False
-    """Whether it gives as much as it finds; ``found_nowhere`` says with which arguments that is nothing."""
+    """Whether the size of its result depends on values; ``found_nowhere`` returns arguments that give an empty one."""
 
     casts: ClassVar[bool] = False
     """Whether it is called in order to change the dtype."""
 
     trains: ClassVar[bool] = False
-    """Whether it becomes a leaf module that does something else in training."""
+    """Whether it becomes a leaf module that behaves differently in training."""
 
     layout: ClassVar[Literal["", "given", "read", "chosen"]] = ""
-    """What it has to do with how tensors lie in memory.
+    """How it depends on memory layout.
 
-    It is called in order to give a layout (``given``), or its values depend on that of its input (``read``), or its
-    kernels choose that of its result, each in its own way (``chosen``); nothing of all that unless said.
+    It is called to set a layout (``given``), its values depend on the layout of its input (``read``), or its kernels
+    each choose the layout of its result (``chosen``). By default none of these.
     """
 
     def found_nowhere(self, args: Sequence[Any]) -> list[Any]:
@@ -38,23 +38,23 @@ class Dispatched:
         return list(args)
 
     def anywhere(self, target: Any) -> Any:
-        """Return the overload that computes the same wherever its input lies in memory; ``target`` unless said."""
+        """Return the overload that computes the same for any memory layout of its input; by default ``target``."""
         return target
 
     def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
-        """Return what a call gives on tensors without values, without asking torch; ``None`` unless that is known."""
+        """Return the result of a call on tensors without values, without asking torch; ``None`` if it is not known."""
         return None
 
     def taken(self, target: Any, args: Sequence[Any]) -> tuple[int, torch.Tensor | None] | None:
-        """Return the dimension, and its indices in order, that the result takes of the first argument.
+        """Return the dimension and the indices, in order, that the result takes of the first argument.
 
-        Indices of ``None`` stand for all of them. ``None``, unless said, because the result is more than a choice.
+        Indices of ``None`` mean all of them. By default the result is ``None``: the call does more than take indices.
         """
         return None
 
 
 def like_input(target: Any, args: Sequence[Any]) -> torch.Tensor | None:
-    """Return an empty result of the form of the first argument; ``None`` where that is not floating."""
+    """Return an empty result of the form of the first argument; ``None`` if its type is not floating-point."""
     x: torch.Tensor = args[0]
     if not x.is_floating_point():
         return None

@@ -15,7 +15,7 @@ from swdc.ops.pairing import couple_pair
 
 
 def difference(one: Dead, other: Dead) -> Dead:
-    """Return what a dead channel adds to a distance: nothing where both vectors share its value."""
+    """Return what a dead channel adds to a distance: nothing if both vectors have the same value there."""
     return plain(np.where(equal(one, other), 0.0, np.nan))
 
 
@@ -26,7 +26,7 @@ class PairwiseDistances(Operator):
     names = ("aten.cdist.default", "aten._cdist_forward.default", "aten._euclidean_dist.default")
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Couple what is summed over; rows of both pass, and batches go together."""
+        """Couple the dimensions that are summed over; rows of both pass, and batches are frozen."""
         one, other = call["x1"], call["x2"]
         labels, others = channels.labels(one), channels.labels(other)
         dead = difference(channels.dead(one)[-1], channels.dead(other)[-1])
@@ -49,7 +49,7 @@ class Similarity(Operator):
     names = ("aten.cosine_similarity.default",)
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Couple the vectors; what is summed over ends here."""
+        """Couple the vectors; the labels that are summed over end here."""
         operands = [call["x1"], call["x2"]]
         labels = couple_broadcast(call, channels, operands)
         dim = call["dim"] % len(labels) - len(labels)

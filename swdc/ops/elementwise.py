@@ -1,6 +1,6 @@
 """Operators that work element by element, with broadcasting: activations, comparisons, choices.
 
-A channel of the result is the same channel of every operand. What a dead channel becomes is found by computing the
+A channel of the result is the same channel of every operand. The value of a dead channel is found by computing the
 operator itself on the dead values of its operands, in float64: relu(0) = 0, sigmoid(0) = 0.5.
 """
 
@@ -82,15 +82,15 @@ _OTHERS = """
 """.split()
 
 _ABSORBED = frozenset("add relu relu6 hardtanh clamp clamp_min sigmoid tanh leaky_relu hardsigmoid".split())
-"""What onnxruntime computes within the convolution or dense layer before it."""
+"""Operators that onnxruntime computes within the convolution or dense layer before them."""
 _COSTLY = frozenset("sigmoid silu gelu tanh mish elu selu celu softplus hardswish exp erf log log_sigmoid".split())
-"""What takes an exponential or a logarithm of each element."""
+"""Operators that take an exponential or a logarithm of each element."""
 _EVERYDAY = frozenset(
     f"aten.{name}{mark}.default"
     for name in "relu relu6 hardtanh silu gelu hardswish hardsigmoid sigmoid tanh".split()
     for mark in ("", "_")
 )
-"""Activations that networks call so often that asking torch for the form of their results would take a while."""
+"""Activations that networks call so often that asking torch for the form of their results would be slow."""
 
 
 @register
@@ -106,7 +106,7 @@ class Pointwise(Operator):
     repeats = True
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Join what broadcasts together."""
+        """Join the operands' channels, with broadcasting."""
         operands = call.tensors()
         channels.set(call, couple_broadcast(call, channels, operands))
 
@@ -122,7 +122,7 @@ class Pointwise(Operator):
         channels.set_dead(call, values)
 
     def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
-        """Return the dead value of the result along one dimension; infinity where the operator is not defined."""
+        """Return the dead value of the result along one dimension; infinity if the operator is not defined."""
         if any(np.isnan(d).all() for d in dead):
             return UNKNOWN
         given = [torch.as_tensor(d, dtype=torch.float64) for d in dead]
@@ -137,15 +137,15 @@ class Pointwise(Operator):
         return float(values) if values.dim() == 0 else values.numpy()
 
     def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
-        """An activation gives what has the form of its input."""
+        """The result of an activation has the form of its input."""
         return like_input(target, args) if name_of(target) in _EVERYDAY else None
 
     def is_absorbed(self, call: Call) -> bool:
-        """Sums are, and activations that onnxruntime fuses."""
+        """True for sums, and for activations that onnxruntime fuses."""
         return kind_of(call) in _ABSORBED
 
     def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
-        """What takes an exponential or a logarithm costs as much as a sigmoid."""
+        """An operator that takes an exponential or a logarithm costs as much as a sigmoid."""
         return largest("Sigmoid" if kind_of(call) in _COSTLY else self.timed_as, call, shape_of)
 
 
@@ -161,7 +161,7 @@ def freeze_infinite(call: Call, channels: Channels, labels: Ids | None, dead: De
 
 
 def _in_kind(dead: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return dead values as the operator takes them: truth values and integers as such, all else in double size."""
+    """Return dead values in the kind of type that the operator takes: bool, integer, float64 or complex128."""
     if dtype.is_complex:
         return dead.to(torch.complex128)
     return dead if dtype.is_floating_point else dead.nan_to_num().to(dtype)
@@ -175,7 +175,7 @@ def _real(result: torch.Tensor) -> torch.Tensor:
 
 
 def _exact(argument: Any) -> Any:
-    """Let casts between floating types keep the value, on the CPU: how and where a program runs is not known here."""
+    """Replace devices by the CPU and floating types by float64: type and device of a run are not known here."""
     if isinstance(argument, torch.device):
         return torch.device("cpu")
     return torch.float64 if isinstance(argument, torch.dtype) and argument.is_floating_point else argument
@@ -191,27 +191,27 @@ class Positive(Pointwise):
 
 @register
 class Idempotent(Pointwise):
-    """Functions that change nothing when they are applied once more."""
+    """Functions that change nothing when they are applied a second time."""
 
     names: ClassVar[tuple[str, ...]] = tuple(
         f"aten.{name}.default" for name in "sign ceil floor round trunc hardtanh clamp".split()
     )
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """What is read may be a result of the same function, with the same options."""
+        """An identity if the input is a result of the same function with the same options."""
         x = call["self"]
         before = evaluation.maker(x) if isinstance(x, fx.Node) else None
         return None if before is None or not self.keeps(call, before) else copy_of(x)
 
     def keeps(self, call: Call, before: Call) -> bool:
-        """Whether a call gives back the result of the call before it."""
+        """Whether a call returns the result of the call before it unchanged."""
         options, others = (list(one.arguments.values())[1:] for one in (call, before))
         return call.operator == before.operator and options == others
 
 
 @register
 class Rectifier(Idempotent):
-    """Functions that also are never negative."""
+    """Idempotent functions that are never negative."""
 
     names = ("aten.relu6.default", "aten.abs.default")
     not_negative = True
@@ -219,30 +219,30 @@ class Rectifier(Idempotent):
 
 @register
 class ReLU(Idempotent):
-    """A ReLU: it keeps what cannot be negative."""
+    """A ReLU: it does not change values that cannot be negative."""
 
     names = ("aten.relu.default",)
 
     def keeps(self, call: Call, before: Call) -> bool:
-        """Whether what is read is a result of a ReLU, or of what is never negative."""
+        """Whether the input is a result of a ReLU, or of a function that is never negative."""
         return super().keeps(call, before) or lookup(before.operator).not_negative
 
 
 @register
 class Interpolation(Pointwise):
-    """What lies between two values: any weight leaves a value that both share."""
+    """Interpolation between two values: if both are equal, so is the result, for any weight."""
 
     names = ("aten.lerp.Scalar", "aten.lerp.Tensor")
 
     def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
-        """Where both ends are equal, that is the result."""
+        """If both ends are equal, the result is the same value."""
         value = super().combine(call, operands, dead, dtypes)
         return plain(np.where(equal(dead[0], dead[1]), dead[0], value))
 
 
 @register
 class Choice(Pointwise):
-    """One of two values, by a condition: what both share is certain, and what a known condition chooses."""
+    """One of two values, by a condition: known if both are equal, or if the condition is known."""
 
     names = (
         "aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.where.Scalar",
@@ -261,7 +261,7 @@ class Choice(Pointwise):
 
 @register
 class BroadcastTensors(Operator):
-    """Several tensors expanded to the shape that they have together."""
+    """Several tensors expanded to their common shape."""
 
     names = ("aten.broadcast_tensors.default",)
 
@@ -271,7 +271,7 @@ class BroadcastTensors(Operator):
         channels.set(call, [list(labels) for _ in call.shape])
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """What was there keeps its dead value."""
+        """Dimensions that are not expanded keep their dead values."""
         rank = max(len(channels.sizes(v)) for v in call.tensors())
         columns = [dead_operands(rank, channels, call.tensors(), dim) for dim in range(rank)]
         channels.set_dead(call, [list(row) for row in zip(*columns, strict=True)])

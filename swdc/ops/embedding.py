@@ -19,7 +19,7 @@ from swdc.ops.leaves import adopt, bare, refs
 
 @register
 class Embedding(Leaf):
-    """A table looked up by index: its columns are channels, its rows are chosen by the data."""
+    """A table whose rows are looked up by index: its columns are channels."""
 
     names = ("aten.embedding.default",)
     modules = (nn.Embedding,)
@@ -59,7 +59,7 @@ class Embedding(Leaf):
 
 @register
 class EmbeddingBag(Operator):
-    """Rows looked up by index and reduced bag by bag: the columns are channels, a dead one gives zero."""
+    """Rows looked up by index and reduced bag by bag: the columns are channels; a dead one gives zero."""
 
     names = (
         "aten.embedding_bag.default", "aten.embedding_bag.padding_idx", "aten._embedding_bag.default",

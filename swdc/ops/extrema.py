@@ -1,4 +1,4 @@
-"""The largest or smallest value over dimensions, and where it stands."""
+"""The largest or smallest value over dimensions, and its place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from swdc.ops.reduction import Exact, Reduction, hold_over
 
 @register
 class Extremum(Reduction):
-    """The largest or smallest value: where channels go, zero is among the values still."""
+    """The largest or smallest value: if channels are removed, zero still counts among the values."""
 
     names: ClassVar[tuple[str, ...]] = tuple(f"aten.{kind}.default" for kind in ("amax", "amin", "max", "min"))
     exact: ClassVar[str] = "swdc.extremum"
@@ -25,14 +25,14 @@ class Extremum(Reduction):
         return dead
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Which of the two it is, in one form."""
+        """Say in one form whether it is the largest or the smallest."""
         changes = super().resize(call, kept)
         return {**changes, "largest": call.arguments.get("largest", "max" in call.operator)} if changes else {}
 
 
 @register
 class ExactExtremum(Exact, Extremum):
-    """The largest or smallest of what is left and zero."""
+    """The largest or smallest among the kept channels and zero."""
 
     names = ("swdc.extremum",)
     modules = (statistics.Extremum,)
@@ -40,31 +40,31 @@ class ExactExtremum(Exact, Extremum):
     options = ("largest",)
 
     def relax(self, call: Call) -> dict[str, Any]:
-        """Return the extremum of what is left."""
+        """Return the extremum over the kept channels."""
         return {"operator": "aten.amax.default" if call["largest"] else "aten.amin.default", "dim": call["dim"] or []}
 
 
 @register
 class ExtremumAndPlace(Extremum):
-    """The largest or smallest value, and where it stands: that holds the channels if it is read."""
+    """The largest or smallest value, and its place: if the place is read, the channels are frozen."""
 
     names: ClassVar[tuple[str, ...]] = ("aten.max.dim", "aten.min.dim")
     exact: ClassVar[str] = "swdc.extremum_and_place"
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Places are numbers of channels."""
+        """Freeze the channels if the place is read, because it is the number of a channel."""
         if not all(name_of(user.target) == "operator.getitem" and user.args[1] == 0 for user in call.node.users):
             hold_over(call, channels)
         super().couple(call, channels)
 
     def constants(self, dead: list[Dead], results: int) -> list[Any]:
-        """Nothing is known of the place."""
+        """The place is unknown."""
         return [dead, [UNKNOWN] * len(dead)]
 
 
 @register
 class ExactExtremumAndPlace(Exact, ExtremumAndPlace):
-    """The largest or smallest of what is left and zero; the place is that among what is left."""
+    """The largest or smallest among the kept channels and zero; the place counts kept channels only."""
 
     names = ("swdc.extremum_and_place",)
     modules = (statistics.ExtremumAndPlace,)
@@ -72,5 +72,5 @@ class ExactExtremumAndPlace(Exact, ExtremumAndPlace):
     options = ("largest",)
 
     def relax(self, call: Call) -> dict[str, Any]:
-        """Return the extremum of what is left, and its place."""
+        """Return the extremum over the kept channels, and its place."""
         return {"operator": "aten.max.dim" if call["largest"] else "aten.min.dim", "dim": call["dim"][0]}

@@ -1,4 +1,4 @@
-"""Identities: what an operator says of a call that gives back what it reads, and what it may ask to find out."""
+"""Identities: calls that return one of their inputs unchanged, and the facts needed to find them."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from torch import fx
 from swdc.ir.call import Call, Ref
 
 FORMATS = (None, torch.contiguous_format, torch.preserve_format)
-"""The layouts in memory that a call may ask for and still give back what it reads."""
+"""The memory layouts that a call may ask for and still return its input unchanged."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What a call gives back; ``copies`` says that it does so in memory of its own."""
+    """The value that a call returns unchanged; ``copies`` says that the result has memory of its own."""
 
     source: fx.Node
     copies: bool
 
 
 def alias_of(value: Any) -> Identity | None:
-    """Return the identity of a call that gives back the very memory of a value; ``None`` for a tensor of the model."""
+    """Return the identity of a call that returns the value itself; ``None`` for a tensor of the model."""
     return Identity(value, copies=False) if isinstance(value, fx.Node) else None
 
 
 def copy_of(value: Any) -> Identity | None:
-    """Return the identity of a call that gives back a copy of a value; ``None`` for a tensor of the model."""
+    """Return the identity of a call that returns a copy of a value; ``None`` for a tensor of the model."""
     return Identity(value, copies=True) if isinstance(value, fx.Node) else None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A program in evaluation, as an operator sees it that says what a call gives back.
+    """The facts about a program in evaluation that an operator needs to find an identity.
 
-    ``has_traced_types`` says that the tensors that the program reads have the types that they had when it was traced;
-    ``devices`` are those on which they are. ``instead`` names what stands for the identities that are known already.
+    ``has_traced_types`` says that the tensors that the program reads have the same types as when it was traced;
+    ``devices`` are their devices. ``instead`` maps identities that are already known to their sources.
     """
 
     calls: Mapping[fx.Node, tuple[Any, Call]]
@@ -48,12 +48,12 @@ class Evaluation:
     instead: Mapping[fx.Node, fx.Node]
 
     def maker(self, value: fx.Node) -> Call | None:
-        """Return the call that made a value, identities in between aside; ``None`` for an input of the program."""
+        """Return the call that computed a value, skipping known identities; ``None`` for an input of the program."""
         _, call = self.calls.get(self.instead.get(value, value), (None, None))
         return call
 
     def is_all(self, constant: Any, number: int) -> bool:
-        """Whether a literal, or every element of a tensor of the program, is a number."""
+        """Whether a literal, or every element of a tensor of the program, equals ``number``."""
         if isinstance(constant, Ref):
             tensor = self.tensors[constant]
             return not tensor.is_meta and bool((tensor == number).all())

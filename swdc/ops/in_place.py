@@ -1,4 +1,4 @@
-"""In-place operators: what they overwrite, and what computes the same without."""
+"""In-place operators: what they overwrite, and their twins without side effects."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _RETURN_THEIR_INPUT = (
     "aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default",
     "aten.feature_alpha_dropout.default", "aten.type_as.default",
 )  # fmt: skip
-"""Operators that may do so without saying it in their schema."""
+"""Operators that may return their input although their schema does not say so."""
 
 
 def without_side_effects(target: Any) -> Any:
-    """Return the overload that computes what an in-place one does, ``None`` if there is none."""
+    """Return the overload that computes the same as an in-place one without overwriting, or ``None``."""
     name = target._schema.name.removeprefix("aten::")
     packet = getattr(torch.ops.aten, name.removesuffix("_"), None) if name.endswith("_") else None
     wanted = [(a.name, str(a.type)) for a in target._schema.arguments]
@@ -31,7 +31,7 @@ def without_side_effects(target: Any) -> Any:
 
 
 def operator_of(target: Any) -> Operator:
-    """Return what is known of a node's target; one that works in place is known as its twin."""
+    """Return the operator of a node's target; for an in-place target, that of its twin without side effects."""
     return lookup(_functional_name(target))
 
 
@@ -48,9 +48,9 @@ def overwrites(node: fx.Node) -> bool:
 
 
 def depends_on_memory(node: fx.Node) -> bool:
-    """Whether a node overwrites something, depends on how what it reads lies in memory, or calls what is not torch's.
+    """Whether a node overwrites an input, depends on the memory layout of its input, or is not an operator of aten.
 
-    What other libraries do with memory is not known.
+    How operators of other libraries use memory is not known.
     """
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
@@ -70,9 +70,9 @@ class Memory:
             self._sharing.setdefault(owner, []).append(node)
 
     def read_later(self, node: fx.Node) -> list[fx.Node]:
-        """Return the values made before ``node`` that share the memory which it overwrites, and are read after it.
+        """Return the values computed before ``node`` that share the memory which it overwrites, and are read after it.
 
-        The memory of an input of the graph, the overwritten value aside, counts as read later by its owner.
+        An input of the graph, unless it is the overwritten value itself, counts as read later by its owner.
         """
         x = node.all_input_nodes[0]
         owner = self._owner[x]

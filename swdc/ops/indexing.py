@@ -1,4 +1,4 @@
-"""Reading by index: one index, a list of them, or tensors of indices, as graph networks use them along their nodes."""
+"""Reading by index: by one index, a list of indices, or tensors of indices, as graph networks do along their nodes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from swdc.ops.pairing import agreeing, couple_pair
 
 @register
 class Select(Operator):
-    """One index of a dimension: that dimension disappears, and the channel that is named stays."""
+    """One index of a dimension: the dimension disappears, and the channel at that index has to stay."""
 
     names = ("aten.select.int", "aten.select_copy.int")
     timed_as = ""
@@ -42,7 +42,7 @@ class Select(Operator):
         channels.set_dead(call, dead)
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """The number of the channel is the number of kept channels before it."""
+        """The new index is the number of kept channels before the channel."""
         return _renumbered(call, kept)
 
 
@@ -67,13 +67,13 @@ class SelectScatter(Operator):
         channels.set(call, result)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """What both have in common stays; the channels that are not written keep theirs."""
+        """Keep the dead values on which both tensors agree; along ``dim`` those of ``self``."""
         own, written = channels.dead(call["self"]), channels.dead(call["src"])
         written.insert(call["dim"] % len(own), own[call["dim"]])
         channels.set_dead(call, agreeing([own, written]))
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """The number of the channel is the number of kept channels before it."""
+        """The new index is the number of kept channels before the channel."""
         return _renumbered(call, kept)
 
 
@@ -98,7 +98,7 @@ class IndexSelect(Operator):
         channels.set_dead(call, channels.dead(call["self"]))
 
     def taken(self, target: Any, args: Sequence[Any]) -> tuple[int, torch.Tensor | None] | None:
-        """The indices say."""
+        """The dimension and the index tensor."""
         return args[1], args[2]
 
 
@@ -112,7 +112,7 @@ class Index(Operator):
     unmeasured = ("_unsafe_index",)
 
     def found_nowhere(self, args: Sequence[Any]) -> list[Any]:
-        """Masks are true nowhere; indices that are no masks stay as they are."""
+        """Make masks false everywhere; other indices stay as they are."""
         x, indices, *rest = args
         none = [i if i is None or i.dtype != torch.bool else torch.zeros_like(i) for i in indices]
         return [x, none, *rest]
@@ -135,9 +135,9 @@ class Index(Operator):
 
 
 def layout(call: Call, channels: Channels) -> list[int | None]:
-    """Return for each dimension of ``self[indices]`` that of ``self`` it is, ``None`` for those that the indices make.
+    """Return for each dimension of ``self[indices]`` its dimension of ``self``, or ``None`` if the indices make it.
 
-    These stand where the indexed dimensions stood if they are neighbours, else in front.
+    Dimensions made by the indices replace the indexed dimensions if these are neighbours; else they come first.
     """
     indexed: list[int] = []
     dim = made = 0
@@ -203,7 +203,7 @@ class Gather(Operator):
         return call["index"] if "index" in call.arguments else call["indices"]
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Picking changes no constant; what is broadcast is not constant."""
+        """Picking changes no constant; broadcast dimensions are not constant."""
         dead, sizes = channels.dead(call["self"]), channels.sizes(call["self"])
         if len(dead) == len(call.shape):
             own: list[Dead] = [UNKNOWN if size == 1 else d for d, size in zip(dead, sizes, strict=True)]
@@ -211,7 +211,7 @@ class Gather(Operator):
 
 
 def _renumbered(call: Call, kept: Kept) -> dict[str, Any]:
-    """Return the index of a call along a dimension that has lost channels, if it has."""
+    """Return the new index of a call along a dimension that has lost channels; empty if it has not."""
     mask = kept.mask(call["self"], call["dim"])
     if mask is None or mask.all():
         return {}

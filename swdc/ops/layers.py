@@ -1,10 +1,10 @@
-"""Layers that sum over channels. A layer beside an affine map of channels, y = scale x + shift, does the work of both.
+"""Layers that sum over channels. A layer can absorb a neighbouring affine map of channels, y = scale x + shift.
 
 - a layer (W, b), then the map:   s (W x + b) + t  =  (s W) x + (s b + t)
 - the map, then a layer (W, b):   W (s x + t) + b  =  (W s) x + (b + W t)
 
-A convolution that pads adds zeros to what it reads, not t: there the second is exact only where t = 0.
-All is computed in float64.
+A convolution with padding pads its input with zeros, not with t: then the second form is exact only if t = 0.
+Everything is computed in float64.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from swdc.ops.base import Affine, Leaf, Tensors
 
 
 class Layer(Leaf):
-    """A layer with a weight and, it may be, a bias: a convolution, a transposed one, or a dense layer."""
+    """A layer with a weight and an optional bias: a convolution, a transposed convolution, or a dense layer."""
 
     absorbs = True
     inputs_first: ClassVar[bool] = False
-    """Whether the first dimension of the weight is of the channels that are read, not of those that are written."""
+    """Whether the first dimension of the weight holds input channels, not output channels."""
 
     def folds(self, call: Call) -> bool:
-        """Whether a constant that is read adds the same at every position."""
+        """Whether a constant input adds the same at every position."""
         raise TypeError(f"{type(self).__name__} has to say whether constants add the same everywhere")
 
     def channels_along(self, call: Call, weight: Tensor) -> int | None:
-        """Return the dimension of the result that holds the channels: 1 with a batch, unless said; ``None`` without."""
+        """Return the dimension of the result that holds channels: by default 1 with a batch, ``None`` without."""
         return 1 if weight.dim() == len(call.shape) else None
 
     def then_affine(self, call: Call, tensors: Tensors, affine: Affine, dim: int) -> Affine | None:
-        """Return weight and bias of a layer that does the work of both."""
+        """Return weight and bias of a layer that computes this layer, then the map."""
         if not self._is_known(call, tensors, dim):
             return None
         scale, shift = affine
@@ -42,7 +42,7 @@ class Layer(Leaf):
         return scaled, shift if call["bias"] is None else shift + scale * _bias(call, tensors)
 
     def after_affine(self, call: Call, tensors: Tensors, affine: Affine) -> Affine | None:
-        """Return weight and bias of a layer that does the work of both, if borders need not be told apart."""
+        """Return weight and bias of a layer that computes the map, then this layer; ``None`` if borders differ."""
         if not self._is_known(call, tensors, 1) or (bool(affine[1].any()) and not self.folds(call)):
             return None
         weight = self._by_group(call, tensors[call["weight"]].double())
@@ -52,7 +52,7 @@ class Layer(Leaf):
         return scaled, share if call["bias"] is None else share + _bias(call, tensors)
 
     def _is_known(self, call: Call, tensors: Tensors, dim: int) -> bool:
-        """Whether weight and bias are real tensors of the program, and channels of the result stand along ``dim``."""
+        """Whether weight and bias are real tensors of the program, and the result's channels lie along ``dim``."""
         if call["weight"] not in tensors or not (call["bias"] is None or call["bias"] in tensors):
             return False
         weight = tensors[call["weight"]]

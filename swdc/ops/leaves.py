@@ -1,4 +1,4 @@
-"""What operators that stand as leaf modules share: naming their tensors, and taking them over."""
+"""Helpers of operators that leaf modules represent: naming the tensors of modules, and moving tensors into them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _without_initialisation(cls: Any) -> Any:
 
 
 def bare(cls: Any, *args: Any, **options: Any) -> nn.Module:
-    """Return a module on the meta device whose parameters were never initialised: its tensors are put in later."""
+    """Return a module on the meta device with uninitialised parameters; ``adopt`` puts its tensors in."""
     module: nn.Module = _without_initialisation(cls)(*args, device="meta", **options)
     module.__class__ = cls
     return module
@@ -40,7 +40,7 @@ def adopt(module: nn.Module, call: Call, tensors: Mapping[str, torch.Tensor], *n
 
 
 def path_of(call: Call, *names: str) -> str | None:
-    """Return the path whose attributes ``names`` the call reads; ``None`` where they lie elsewhere."""
+    """Return the path of the module whose attributes ``names`` the call reads; ``None`` if there is no single one."""
     paths = set()
     for name in names:
         reference = call[name]

@@ -37,16 +37,16 @@ class Linear(Layer):
         channels.set(call, [*channels.labels(x)[:-1], out])
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """A dead row of the weight with its bias gone gives zero."""
+        """A dead row of the weight with a zero bias gives zero."""
         dead = channels.dead.written(call, channels.dead(call["input"])[-1], folds=True)
         channels.set_dead(call, [UNKNOWN] * (len(call.shape) - 1) + [dead])
 
     def folds(self, call: Call) -> bool:
-        """There are no borders."""
+        """True, because there are no borders."""
         return True
 
     def channels_along(self, call: Call, weight: torch.Tensor) -> int | None:
-        """The last one."""
+        """The last dimension."""
         return len(call.shape) - 1
 
     def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
@@ -59,7 +59,7 @@ class Linear(Layer):
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """f_in x f_out + f_out, at every position that the layer is applied to."""
         x, weight = call["input"], call["weight"]
-        positions = tuple((x, dim) for dim in range(len(shape_of(x)) - 1))  # dimensions, for channels may be among them
+        positions = tuple((x, dim) for dim in range(len(shape_of(x)) - 1))  # these may hold channels, too
         return (
             Cost((*positions, (weight, 0), (weight, 1)), 1, 1, 1),
             Cost((*positions, (weight, 0)), 1, 1, 0),

@@ -1,4 +1,4 @@
-"""Operators that put labels together or in another order: concatenation, stacking, rolling, flipping, repeating."""
+"""Operators that combine or reorder labels: concatenation, stacking, rolling, flipping, repeating."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def _full(dead: Dead, size: int) -> Any:
 
 
 def _tensors(call: Call, channels: Channels) -> list[Value]:
-    """Return what is put together; an empty vector, which torch lets stand beside anything, is left out."""
+    """Return the tensors to combine, without empty vectors, which torch allows beside any shape."""
     values = call.tensors()
     return [v for v in values if channels.sizes(v) != (0,)] or values
 
 
 @register
 class Concatenation(Operator):
-    """Concatenation puts labels one after another; along the other dimensions the inputs go together."""
+    """Concatenation puts labels one after another; along the other dimensions the inputs are coupled."""
 
     names: ClassVar[tuple[str, ...]] = tuple(
         f"aten.{name}.default" for name in "concatenate hstack vstack row_stack dstack column_stack".split()
@@ -56,7 +56,7 @@ class Concatenation(Operator):
         channels.set(call, result)
 
     def _labelled(self, call: Call, channels: Channels, ids: Ids | None, size: int) -> Ids:
-        """Return the labels of a part; frozen ones where it has none."""
+        """Return the labels of a part, or fresh frozen ones if it has none."""
         if ids is not None:
             return ids
         ids = channels.fresh(size)
@@ -64,7 +64,7 @@ class Concatenation(Operator):
         return ids
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Dead values stand one after another, too."""
+        """Concatenate the dead values as well."""
         values = _tensors(call, channels)
         dead = [_promoted(call, channels.dead(v), UNKNOWN) for v in values]
         dim = _dim(call, len(dead[0]))
@@ -77,14 +77,14 @@ class Concatenation(Operator):
 
 @register
 class Cat(Concatenation):
-    """Concatenation that gives back a single tensor as it is."""
+    """Concatenation that returns a single tensor unchanged."""
 
     names = ("aten.cat.default", "aten.concat.default")
     timed_as = "Transpose"
     unmeasured = ("concat",)
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """There may be one tensor only."""
+        """An identity if there is only one tensor."""
         values = call["tensors"]
         return copy_of(values[0]) if len(values) == 1 else None
 
@@ -99,7 +99,7 @@ def _dim(call: Call, rank: int) -> int:
 
 
 def _promoted(call: Call, dims: list[Any], fill: Any) -> list[Any]:
-    """Return what holds along each dimension of an input once it has the rank that the operator raises it to."""
+    """Return the entries of an input's dimensions, with ``fill`` for dimensions that the operator adds to it."""
     kind = call.operator.split(".")[1]
     missing = _STACKS.get(kind, (0, 0))[1] - len(dims)
     if missing <= 0:
@@ -112,7 +112,7 @@ def _promoted(call: Call, dims: list[Any], fill: Any) -> list[Any]:
 
 @register
 class Stack(Operator):
-    """Stacking along a new dimension, which holds no channels; along the others the inputs go together."""
+    """Stacking along a new dimension, which holds no channels; along the others the inputs are coupled."""
 
     names = ("aten.stack.default",)
     timed_as = "Transpose"
@@ -159,12 +159,12 @@ class _Movement(Operator):
         return True
 
     def move(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
-        """Return what is known along each dimension of the result, given that of the input."""
+        """Return the entries of the result's dimensions, given those of the input; ``fill`` means none."""
         raise TypeError(f"{type(self).__name__} has to say how labels move")
 
 
 def _moved(items: Any, how: Any) -> Any:
-    """Apply a movement to labels or dead values; what is the same for all indices stays."""
+    """Apply a movement to labels or dead values; a value shared by all indices stays the same."""
     return how(items) if isinstance(items, np.ndarray) else items
 
 
@@ -177,7 +177,7 @@ class Flip(_Movement):
     unmeasured = ("fliplr", "flipud")
 
     def move(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
-        """Reverse them."""
+        """Reverse the named dimensions."""
         named = {"fliplr": [1], "flipud": [0]}.get(call.operator.split(".")[1]) or call["dims"]
         over = {d % len(dims) for d in named} if dims else set()
         return [_moved(x, lambda a: a[::-1].copy()) if d in over else x for d, x in enumerate(dims)]
@@ -210,7 +210,7 @@ class Roll(_Movement):
         return ((d % rank, shift) for d, shift in zip(call["dims"], call["shifts"], strict=True))
 
     def follows(self, call: Call, labels: list[Any]) -> bool:
-        """Not where all dimensions are rolled as one, one is rolled twice, or by what the data says."""
+        """False if all dimensions are rolled as one, if one is rolled twice, or if a shift depends on the data."""
         if all(ids is None for ids in labels):
             return True
         shifts = list(self._shifts(call, len(labels))) if call["dims"] else []
@@ -225,7 +225,7 @@ class Roll(_Movement):
         return result
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """A shift counts the kept indices among those that leave."""
+        """The new shift counts the kept indices among those that leave at the end."""
         if not call["dims"]:
             return {}
         shifts = []
@@ -244,7 +244,7 @@ class RepeatInterleave(_Movement):
     names = ("aten.repeat_interleave.self_int",)
 
     def follows(self, call: Call, labels: list[Any]) -> bool:
-        """Not where all dimensions are repeated as one, nor where the data says how often."""
+        """False if all dimensions are repeated as one, or if the number of repeats depends on the data."""
         if call["dim"] is None:
             return all(ids is None for ids in labels) or (len(labels) == 1 and isinstance(call["repeats"], int))
         return labels[call["dim"]] is None or isinstance(call["repeats"], int)
@@ -257,7 +257,7 @@ class RepeatInterleave(_Movement):
         return [_moved(x, lambda a: np.repeat(a, call["repeats"])) if d == over else x for d, x in enumerate(dims)]
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """A size that is given for the result is what is left of it."""
+        """A given size of the result becomes the number of its kept channels."""
         dim = (call["dim"] or 0) % len(call.shape)
         count = kept.count(call.node, dim)
         return {} if count is None or not isinstance(call["output_size"], int) else {"output_size": count}
@@ -265,11 +265,11 @@ class RepeatInterleave(_Movement):
 
 @register
 class RepeatByTensor(AlongPositions):
-    """Each index as often in a row as a tensor says."""
+    """Each index repeated in a row, as often as a tensor says."""
 
     names = ("aten.repeat_interleave.self_Tensor",)
     constants = True
 
     def result(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
-        """All dimensions become one where none is named."""
+        """If no dimension is named, all dimensions become one."""
         return [fill] if call["dim"] is None else dims

@@ -1,7 +1,7 @@
 """Normalisation over channels: layer, RMS and group norm.
 
-Their statistics run over the channels, dead ones among them, which are zeros. Where channels go, what is left is
-normalised by the statistic over all original ones (``swdc.ops.statistics``).
+Their statistics run over the channels, including dead ones, which are zeros. If channels are removed, the kept channels
+are normalised by the statistic over all original ones (``swdc.ops.statistics``).
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class _TrailingNorm(Leaf):
     """A norm over the trailing dimensions, of the sizes in ``normalized_shape``."""
 
     exact: ClassVar[str]
-    """The norm that keeps its divisor."""
+    """The norm that keeps the original divisor."""
     repeats = True
     timed_as = "LayerNormalization"
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Gain and shift go with the channels that are normalised; a dead one has to be zero."""
+        """Couple gain and shift with the normalised channels; a dead channel has to be zero."""
         x, first = call["input"], _first_normalised(call)
         labels, dead = channels.labels(x), channels.dead(x)
         for dim in range(first, len(labels)):
@@ -49,7 +49,7 @@ class _TrailingNorm(Leaf):
         channels.set(call, labels)
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """The norm over what is left keeps the original divisor."""
+        """The norm over the kept channels keeps the original divisor."""
         masks = (kept.mask(call["input"], dim) for dim in range(_first_normalised(call), len(call.shape)))
         return {"operator": self.exact} if any(mask is not None and not mask.all() for mask in masks) else {}
 
@@ -63,9 +63,9 @@ class LayerNorm(_TrailingNorm):
     exact = EXACT_LAYER_NORM
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """A dead channel is as far from the mean as any zero is, so that the gain has to make it zero.
+        """A dead channel differs from the mean, as any zero may, so only a zero gain makes it constant.
 
-        Where no shift is added, a sample of nothing but zeros stays one.
+        If there is no shift, a sample of zeros stays zero.
         """
         weight, bias = call["weight"], call["bias"]
         first, rank = _first_normalised(call), len(call.shape)
@@ -75,7 +75,7 @@ class LayerNorm(_TrailingNorm):
         channels.set_dead(call, [*before, *map(affine, gains, shifts)])
 
     def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
-        """What is normalised has the form of its input, if the sizes agree."""
+        """The result has the form of the input, if the sizes agree."""
         x, shape = args[0], list(args[1])
         return like_input(target, args) if list(x.shape[x.dim() - len(shape) :]) == shape else None
 
@@ -97,7 +97,7 @@ class LayerNorm(_TrailingNorm):
 
 @register
 class ExactLayerNorm(LayerNorm):
-    """Layer norm with the divisor of the sizes in ``normalized_shape``, however many of them are left."""
+    """Layer norm with the divisor of the original sizes in ``normalized_shape``, however many channels are kept."""
 
     names = (EXACT_LAYER_NORM,)
     modules = (statistics.LayerNorm,)
@@ -114,20 +114,20 @@ class ExactLayerNorm(LayerNorm):
         return EXACT_LAYER_NORM, {**refs(module, path, "weight", "bias"), **options}
 
     def relax(self, call: Call) -> dict[str, Any]:
-        """Return the norm over what is left."""
+        """Return the norm over the kept channels."""
         return {"operator": LayerNorm.names[0], "normalized_shape": list(call.shape[_first_normalised(call) :])}
 
 
 @register
 class RMSNorm(_TrailingNorm):
-    """RMS norm: nothing is subtracted, so that zero stays zero."""
+    """RMS norm: nothing is subtracted, so zero stays zero."""
 
     names: ClassVar[tuple[str, ...]] = ("aten.rms_norm.default",)
     modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.RMSNorm,)
     exact = EXACT_RMS_NORM
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Zero stays zero, with a gain or without."""
+        """Zero stays zero, with or without a gain."""
         channels.set_dead(call, [zero_only(dead) for dead in channels.dead(call["input"])])
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
@@ -145,7 +145,7 @@ class RMSNorm(_TrailingNorm):
 
 @register
 class ExactRMSNorm(RMSNorm):
-    """RMS norm with the divisor of the sizes in ``normalized_shape``, however many of them are left."""
+    """RMS norm with the divisor of the original sizes in ``normalized_shape``, however many channels are kept."""
 
     names = (EXACT_RMS_NORM,)
     modules = (statistics.RMSNorm,)
@@ -161,7 +161,7 @@ class ExactRMSNorm(RMSNorm):
         return EXACT_RMS_NORM, {**refs(module, path, "weight"), **options}
 
     def relax(self, call: Call) -> dict[str, Any]:
-        """Return the norm over what is left."""
+        """Return the norm over the kept channels."""
         return {"operator": RMSNorm.names[0], "normalized_shape": list(call.shape[_first_normalised(call) :])}
 
 
@@ -169,8 +169,8 @@ class ExactRMSNorm(RMSNorm):
 class GroupNorm(Leaf):
     """Group norm.
 
-    Either whole groups are removed (where there are at least as many groups as channels in each), or the same
-    channels of every group.
+    Either whole groups are removed (if there are at least as many groups as channels in each), or the same channels of
+    every group.
     """
 
     names: ClassVar[tuple[str, ...]] = ("aten.group_norm.default",)
@@ -178,7 +178,7 @@ class GroupNorm(Leaf):
     timed_as = "LayerNormalization"
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Gain and shift go with the channels; in a group that stays, a dead channel has to be zero."""
+        """Couple gain and shift with the channels; in a group that stays, a dead channel has to be zero."""
         x, groups = call["input"], call["num_groups"]
         ids, dead = channels.labels(x)[1], channels.dead(x)[1]
         for name in ("weight", "bias"):
@@ -196,7 +196,7 @@ class GroupNorm(Leaf):
             channels.join(rows[0], row, call)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """A group of zeros stays one; a dead channel of a group that stays is made zero by the gain."""
+        """A group of zeros stays zero; in a group that stays, the gain makes a dead channel zero."""
         ids = channels.labels(call["input"])[1]
         whole = ids is not None and _whole_groups(ids, call["num_groups"])
         dead = zero_only(channels.dead(call["input"])[1]) if whole else UNKNOWN
@@ -204,12 +204,12 @@ class GroupNorm(Leaf):
         channels.set_dead(call, [dead if d == 1 else UNKNOWN for d in range(len(call.shape))])
 
     def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
-        """What is normalised has the form of its input, if its channels fall into groups."""
+        """The result has the form of the input, if the number of groups divides its channels."""
         x, groups = args[:2]
         return like_input(target, args) if x.dim() > 1 and x.shape[1] % groups == 0 else None
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Groups that go lower their number; channels that go from every group stay in the divisor."""
+        """Removed groups lower the number of groups; channels removed from every group stay in the divisor."""
         mask = kept.mask(call["input"], 1)
         if mask is None or mask.all():
             return {}
@@ -234,7 +234,7 @@ class GroupNorm(Leaf):
 
 @register
 class ExactGroupNorm(GroupNorm):
-    """Group norm with the divisor of ``group_width`` channels in a group, however many of them are left."""
+    """Group norm with the divisor of ``group_width`` channels per group, however many of them are kept."""
 
     names = (EXACT_GROUP_NORM,)
     modules = (statistics.GroupNorm,)
@@ -251,13 +251,13 @@ class ExactGroupNorm(GroupNorm):
         return EXACT_GROUP_NORM, {**refs(module, path, "weight", "bias"), **options}
 
     def relax(self, call: Call) -> dict[str, Any]:
-        """Return the norm over what is left."""
+        """Return the norm over the kept channels."""
         return {"operator": GroupNorm.names[0]}
 
 
 @register
 class NativeNorm(Operator):
-    """Norms with the statistics that they took, which no module of torch.nn calls: nothing is known of channels."""
+    """Norms that also return their statistics, which no module of torch.nn calls: all channels are frozen."""
 
     names = ("aten.native_layer_norm.default", "aten.native_group_norm.default")
     timed_as = "LayerNormalization"

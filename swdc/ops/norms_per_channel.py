@@ -22,41 +22,41 @@ from swdc.ops.leaves import adopt, bare, refs
 from swdc.ops.work import Cost, ShapeOf
 
 _FOLDED = "linear"
-"""Batch norms have no multiply-adds of their own: the optimizer of a file folds them into the layer before."""
+"""Batch norms have no multiply-adds of their own: the optimizer of an ONNX file folds them into the layer before."""
 EXACT_BATCH_NORM = "swdc.batch_norm"
 _ROLES = {"weight": WRITES, "bias": WRITES, "running_mean": STATISTIC, "running_var": STATISTIC}
 _ROUNDING = 1e-12
-"""By how much the scale of an identity may differ from 1."""
+"""The largest difference from 1 that the scale of an identity may have."""
 
 
 def gained(call: Call, channels: Channels, dead: Dead) -> Dead:
-    """Return the dead value of what a norm with optional gain and shift has normalised to ``dead``."""
+    """Return the dead value after the optional gain and shift of a norm, given the normalised value ``dead``."""
     weight, bias = call.arguments.get("weight"), call.arguments.get("bias")
     scaled = dead if weight is None else product(dead, channels.dead(weight)[0])
     return plain(np.add(scaled, 0.0 if bias is None else channels.dead(bias)[0]))
 
 
 class _ChannelNorm(Leaf):
-    """A norm with statistics of each channel by itself."""
+    """A norm with separate statistics for each channel."""
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Everything goes with the channels of the input."""
+        """Couple parameters and statistics with the channels of the input."""
         labels = channels.labels(call["input"])
         for name, role in _ROLES.items():
             channels.bind(call.arguments.get(name), 0, labels[1], role, call)
         channels.set(call, [labels[1] if d == 1 else self.along(call, channels, d) for d in range(len(labels))])
 
     def along(self, call: Call, channels: Channels, dim: int) -> Ids | None:
-        """Return the labels along a dimension that the statistics run over, or that each sample has its own for."""
+        """Return the labels along a dimension other than the channels'; by default it is frozen and holds none."""
         channels.hold(call["input"], [dim], call)
         return None
 
     def own_statistics(self, call: Call) -> bool:
-        """Whether a channel is normalised by what is read now, rather than by what was seen in training."""
+        """Whether a channel is normalised by statistics of the input, rather than by running statistics."""
         raise TypeError(f"{type(self).__name__} has to say where its statistics are from")
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """A constant is its own mean, so it becomes zero; with statistics from training only the gain makes it zero."""
+        """A constant is its own mean, so it becomes zero; with running statistics only the gain makes it zero."""
         dead = channels.dead(call["input"])[1]
         if self.own_statistics(call):
             centred: Dead = np.where(np.isnan(dead), UNKNOWN, 0.0)
@@ -77,11 +77,11 @@ class BatchNorm(_ChannelNorm):
     family = _FOLDED
 
     def own_statistics(self, call: Call) -> bool:
-        """Whether a channel is normalised by what is read now, rather than by what was seen in training."""
+        """Whether a channel is normalised by statistics of the input, rather than by running statistics."""
         return bool(call["training"])
 
     def along(self, call: Call, channels: Channels, dim: int) -> Ids | None:
-        """Statistics over other channels (of a weight that is standardised) take dead ones for zeros."""
+        """If statistics run over other channels (of a standardised weight), dead ones have to count as zeros."""
         x = call["input"]
         if not self.own_statistics(call) or call.arguments.get("running_mean") is not None:
             return super().along(call, channels, dim)
@@ -90,17 +90,17 @@ class BatchNorm(_ChannelNorm):
         return labels
 
     def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
-        """What is normalised has the form of its input, if there is a statistic for each channel."""
+        """The result has the form of the input, if there is a statistic for each channel."""
         x, *tensors = args[:5]
         fits = x.dim() > 1 and all(t is None or len(t) == x.shape[1] for t in tensors)
         return like_input(target, args) if fits else None
 
     def is_absorbed(self, call: Call) -> bool:
-        """It is folded into a convolution."""
+        """True: it is folded into a convolution."""
         return True
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Statistics over what is left keep the original divisor."""
+        """Statistics over the kept channels keep the original divisor."""
         masks = kept.masks(call["input"])
         if all(mask is None or mask.all() for d, mask in enumerate(masks) if d != 1):
             return {}
@@ -110,12 +110,12 @@ class BatchNorm(_ChannelNorm):
         return {"operator": EXACT_BATCH_NORM, "widths": widths}
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
-        """f x positions x 2; no multiply-adds, for a batch norm folds into the layer before it."""
+        """f x positions x 2; no multiply-adds, because a batch norm folds into the layer before it."""
         x = call["input"]
         return (Cost(tuple((x, dim) for dim in range(len(shape_of(x)))), 2, 2, 0),)
 
     def affine(self, call: Call, tensors: Tensors) -> Affine | None:
-        """By the statistics of training it is one, if its tensors are those of the program."""
+        """With running statistics it is an affine map, if its tensors are those of the program."""
         names = [call.arguments.get(name) for name in ("running_mean", "running_var", "weight", "bias")]
         computed = any(not isinstance(name, Ref) for name in names if name is not None)
         if self.own_statistics(call) or None in names[:2] or computed:
@@ -137,7 +137,7 @@ class BatchNorm(_ChannelNorm):
         return scale * (variance + call["eps"]).sqrt(), shift + mean * scale
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """The map may have scale 1 and shift 0."""
+        """An identity if the affine map has scale 1 and shift 0."""
         affine = self.affine(call, evaluation.tensors)
         if affine is None or affine[0].is_meta:
             return None
@@ -145,7 +145,7 @@ class BatchNorm(_ChannelNorm):
         return copy_of(call["input"]) if unit else None
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
-        """Return a ``torch.nn.BatchNormNd``, unless the call fixes the mode to one that no module has."""
+        """Return a ``torch.nn.BatchNormNd``, or ``None`` if no module has the mode of the call."""
         tracks = call["running_mean"] is not None
         if call["training"] == tracks or not (tracks or call["weight"] is not None):
             return None
@@ -173,13 +173,13 @@ class BatchNorm(_ChannelNorm):
 
 @register
 class ExactBatchNorm(BatchNorm):
-    """Batch norm with statistics of the input, whose original sizes are ``widths``, however many of them are left."""
+    """Batch norm with statistics of the input, whose original sizes are ``widths``, however many channels are kept."""
 
     names = (EXACT_BATCH_NORM,)
     modules = (statistics.BatchNorm,)
 
     def own_statistics(self, call: Call) -> bool:
-        """It has no others."""
+        """Always true."""
         return True
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
@@ -193,7 +193,7 @@ class ExactBatchNorm(BatchNorm):
         return EXACT_BATCH_NORM, {**refs(module, path, "weight", "bias"), **options}
 
     def relax(self, call: Call) -> dict[str, Any]:
-        """Return the norm over what is left."""
+        """Return the norm over the kept channels."""
         return {"operator": BatchNorm.names[0], "training": True, "momentum": 0.0, "running_mean": None,
                 "running_var": None, "cudnn_enabled": True}  # fmt: skip
 
@@ -207,11 +207,11 @@ class InstanceNorm(_ChannelNorm):
     timed_as = "LayerNormalization"
 
     def own_statistics(self, call: Call) -> bool:
-        """Whether a channel is normalised by what is read now, rather than by what was seen in training."""
+        """Whether a channel is normalised by statistics of the input, rather than by running statistics."""
         return bool(call["use_input_stats"])
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
-        """Return a ``torch.nn.InstanceNormNd`` for one without running statistics."""
+        """Return a ``torch.nn.InstanceNormNd``, or ``None`` for an instance norm with running statistics."""
         if call["running_mean"] is not None or not call["use_input_stats"]:
             return None
         cls = self.modules[len(call.shape) - 3]
@@ -231,7 +231,7 @@ class InstanceNorm(_ChannelNorm):
 
 @register
 class NativeBatchNorm(Operator):
-    """Batch norms as the exporter of torch writes them: no program has them, but the nodes of files name them."""
+    """Batch norms as torch's exporter writes them: no program has them, but nodes of exported files name them."""
 
     names = (
         "aten.native_batch_norm.default", "aten._native_batch_norm_legit_no_training.default",

@@ -18,9 +18,9 @@ from swdc.ops.identity import Evaluation, Identity, copy_of
 
 @register
 class Padding(Operator):
-    """Padding along positions passes the channels; constants put beside channels are channels of their own.
+    """Padding along positions passes the channels; constants padded along channels are new channels.
 
-    Such a constant channel goes with what it is added to. A negative amount cuts channels off.
+    Such a constant channel is coupled with the channels that it is added to. A negative amount cuts channels off.
     """
 
     names = (
@@ -30,7 +30,7 @@ class Padding(Operator):
     )
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Put fresh labels beside those of a dimension that is padded with a constant; hold it in other modes."""
+        """Add fresh labels to a dimension that is padded with a constant; freeze the dimension in other modes."""
         x = call.tensors()[0]
         labels: list[Any] = channels.labels(x)
         for dim, amounts in _amounts(call, len(labels)).items():
@@ -48,7 +48,7 @@ class Padding(Operator):
         return np.concatenate([channels.fresh(max(before, 0)), kept, channels.fresh(max(after, 0))])
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """A constant stays one if the padding repeats it, or is the same constant."""
+        """A constant stays constant if the padding repeats it, or has the same value."""
         x = call.tensors()[0]
         dead, labels = channels.dead(x), channels.labels(x)
         if _is_constant(call):
@@ -65,13 +65,13 @@ class Padding(Operator):
         return np.concatenate([np.full(max(before, 0), value), kept, np.full(max(after, 0), value)])
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """All amounts may be zero."""
+        """An identity if all amounts are zero."""
         amounts = call["pad"] if "pad" in call.arguments else call["padding"]
         nothing = all(isinstance(amount, int) and amount == 0 for amount in amounts)
         return copy_of(call.tensors()[0]) if nothing else None
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """An amount is the number of channels left among those that are put beside, or cut off."""
+        """An amount becomes the number of kept channels among those that are added or cut off."""
         name = "pad" if "pad" in call.arguments else "padding"
         pad, rank = list(call[name]), len(call.shape)
         for dim, amounts in _amounts(call, rank).items():
@@ -84,7 +84,7 @@ class Padding(Operator):
 
 
 def _left(result: Bools, given: Bools, amount: int) -> int:
-    """Return what is left of the amount at the start of a dimension: of what is put there, or of what is cut off."""
+    """Return the new amount at the start of a dimension: the kept channels among those that are added or cut off."""
     return int(result[:amount].sum()) if amount >= 0 else -int(given[:-amount].sum())
 
 
@@ -98,28 +98,28 @@ def _is_constant(call: Call) -> bool:
 
 
 def _extends(call: Call, amounts: tuple[Any, Any]) -> bool:
-    """Whether channels are put beside a dimension (or cut off it) in numbers that are known."""
+    """Whether a known number of channels is added to a dimension, or cut off it."""
     return _is_constant(call) and all(isinstance(n, int) for n in amounts)
 
 
 def _amounts(call: Call, rank: int) -> dict[int, tuple[Any, Any]]:
-    """Return how much is put before and after each dimension that is padded; they are given from the last on."""
+    """Return the padding before and after each padded dimension; a call lists them from the last dimension on."""
     pad = call["pad"] if "pad" in call.arguments else call["padding"]
     pairs = {rank - 1 - n // 2: (pad[n], pad[n + 1]) for n in range(0, len(pad), 2)}
     return {dim: pair for dim, pair in pairs.items() if pair != (0, 0)}
 
 
 def _inside(before: int, after: int, size: int) -> slice:
-    """Return which indices of a dimension stay where amounts are negative."""
+    """Return the indices of a dimension that negative amounts do not cut off."""
     return slice(max(-before, 0), size - max(-after, 0))
 
 
 def _only(dead: Dead, value: float) -> Dead:
-    """Return dead values with all but ``value`` unknown."""
+    """Return dead values in which all but ``value`` are unknown."""
     known = np.where(np.asarray(dead) == value, dead, UNKNOWN)
     return float(known) if known.ndim == 0 else known
 
 
 def pad_call(rank: int, dim: int, before: int, after: int) -> tuple[Any, tuple[Any, ...]]:
-    """Return the operator that puts zeros beside a dimension of a value, and its arguments after the value."""
+    """Return the operator that pads a dimension of a value with zeros, and its arguments after the value."""
     return torch.ops.aten.constant_pad_nd.default, ([0, 0] * (rank - 1 - dim) + [before, after],)

@@ -1,4 +1,4 @@
-"""What values that are put together have in common: their labels joined, and the dead values that they agree on."""
+"""Values that are combined: their labels are joined, and the dead values on which they agree are kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def couple_pair(call: Call, channels: Channels, one: Ids | None, other: Ids | No
 
 
 def either(one: Dead, other: Dead) -> Dead:
-    """Return the dead value of what is taken from one of two values, it is not known which: known where they agree."""
+    """Return the dead value of a result taken from either of two values: known if they agree."""
     if np.ndim(one) and np.ndim(other) and np.shape(one) != np.shape(other):
         return UNKNOWN
     a, b = np.broadcast_arrays(np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64))
@@ -27,7 +27,7 @@ def either(one: Dead, other: Dead) -> Dead:
 
 
 def agreeing(dead: Sequence[Sequence[Dead]]) -> list[Dead]:
-    """Return the dead values along each dimension of several values put together: known where all agree."""
+    """Return the dead values along each dimension of several combined values: known if all agree."""
     result = list(dead[0])
     for other in dead[1:]:
         result = [either(a, b) for a, b in zip(result, other, strict=True)]

@@ -11,10 +11,10 @@ from swdc.ops.contraction import Matmul
 
 @register
 class WeightNorm(Operator):
-    """w = g v / |v|, with a length for each index of one dimension, or one for all (``dim`` of -1).
+    """w = g v / |v|, with a length g for each index of one dimension, or one for all (``dim`` of -1).
 
-    Channels along the dimension go with their length: a mask zeroes g, not v, for 0 / |0| is not defined. Along the
-    others the norm runs over the channels; a mask zeroes them in v, so that it is the norm of what is left.
+    Channels along the dimension are coupled with their length: a mask zeroes g, not v, because 0 / |0| is not defined.
+    Along the others the norm runs over the channels; a mask zeroes them in v, so it becomes the norm of the kept ones.
     """
 
     names = ("aten._weight_norm.default",)
@@ -33,13 +33,13 @@ class WeightNorm(Operator):
         channels.set(call, labels)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """What is masked is zero."""
+        """Masked channels are zero."""
         if isinstance(call["v"], Ref) and isinstance(call["g"], Ref):
             channels.set_dead(call, [channels.dead.zeroed()] * len(call.shape))
 
 
 @register
 class VectorProduct(Matmul):
-    """The product of two vectors; of a spectral norm, u (W v), to which dead rows and columns add nothing."""
+    """The product of two vectors, such as u (W v) in a spectral norm, to which dead rows and columns add nothing."""
 
     names = ("aten.vdot.default",)

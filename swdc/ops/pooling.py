@@ -18,12 +18,12 @@ from swdc.ops.work import Quotient, ShapeOf, Use
 
 
 class OverPositions(Operator):
-    """Averages and maxima over the trailing dimensions: a constant feature map stays what it is."""
+    """Averages and maxima over the trailing dimensions: a constant feature map stays the same."""
 
     any_order = True
 
     def spatial(self, call: Call) -> int:
-        """Return over how many trailing dimensions a call works."""
+        """Return the number of trailing dimensions that a call works over."""
         return spatial_rank(call)
 
     def couple(self, call: Call, channels: Channels) -> None:
@@ -34,18 +34,18 @@ class OverPositions(Operator):
         channels.set(call, [*labels[:-spatial], *[None] * spatial])
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """What is the same everywhere stays so."""
+        """A constant stays the same."""
         channels.set_dead(call, channels.dead(call.tensors()[0]))
 
 
 @register
 class AdaptiveAverage(OverPositions):
-    """Averages to a size that is given."""
+    """Averages to a given size."""
 
     names = tuple(f"aten.adaptive_avg_pool{n}d.default" for n in (1, 2, 3))
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """An average to the same size is one of single elements."""
+        """If the size does not change, each average is over a single element."""
         return copy_of(call["self"])
 
     def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
@@ -61,13 +61,13 @@ class AdaptiveAverage(OverPositions):
 
 
 class _Windows(OverPositions):
-    """Averages or maxima of windows of a size that is given."""
+    """Averages or maxima over windows of a given size."""
 
     pool: ClassVar[str] = "MaxPool"
     """The operator of ONNX that computes it."""
 
     def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
-        """A pool over two dimensions; others cost what they read."""
+        """A pool over two dimensions; in other cases the default of ``Work``."""
         if spatial_rank(call) != 2:
             return super().lower(call, shape_of)
         kernel, padding = each(call["kernel_size"], 2), each(call["padding"], 2)
@@ -89,7 +89,7 @@ class Pooling(_Windows):
     names: ClassVar[tuple[str, ...]] = tuple(f"aten.max_pool{n}d.default" for n in (1, 2, 3))
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """A window may be one element."""
+        """An identity if each window is a single element."""
         sizes = [call["kernel_size"], call["padding"]]
         kernel, padding = ({size} if isinstance(size, int) else set(size) for size in sizes)
         single = kernel == {1} and padding <= {0} and call.arguments.get("divisor_override") in (None, 1)
@@ -98,13 +98,13 @@ class Pooling(_Windows):
 
 @register
 class AveragePooling(Pooling):
-    """Averages that may count the zeros of the padding, or divide by another number than they sum."""
+    """Averages that may count the zeros of the padding, or may have a divisor of their own."""
 
     names = ("aten.avg_pool1d.default", "aten.avg_pool2d.default", "aten.avg_pool3d.default")
     pool = "AveragePool"
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Zero stays zero; other constants stay what they are where no zeros are counted."""
+        """Zero stays zero; other constants stay the same if no zeros are counted and the divisor is the usual one."""
         dead = channels.dead(call["self"])
         counts = is_padded(call) and call["count_include_pad"]
         plain = not counts and call.arguments.get("divisor_override") is None
@@ -112,7 +112,7 @@ class AveragePooling(Pooling):
 
 
 class _Indexed(OverPositions):
-    """Maxima and the positions where they are."""
+    """Maxima and their positions."""
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Channels pass, in both results."""
@@ -121,32 +121,32 @@ class _Indexed(OverPositions):
         channels.set(call, [labels, list(labels)])
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """A maximum of a constant is that constant; where it is, is not known."""
+        """The maximum of a constant is that constant; its position is unknown."""
         dead = channels.dead(call["self"])
         channels.set_dead(call, [dead, [UNKNOWN] * len(dead)])
 
 
 @register
 class IndexedPooling(_Indexed, _Windows):
-    """Maxima of windows, and the positions where they are."""
+    """Maxima of windows, and their positions."""
 
     names = tuple(f"aten.max_pool{n}d_with_indices.default" for n in (1, 2, 3))
 
 
 @register
 class AdaptiveMaximum(_Indexed):
-    """Maxima, to a size that is given, and the positions where they are."""
+    """Maxima to a given size, and their positions."""
 
     names = tuple(f"aten.adaptive_max_pool{n}d.default" for n in (1, 2, 3))
 
     def item_identity(self, call: Call, index: int) -> Identity | None:
-        """Maxima to the same size are those of single elements."""
+        """If the size does not change, each maximum is over a single element."""
         return copy_of(call["self"]) if index == 0 else None
 
 
 @register
 class Unpooling(Operator):
-    """Maxima put back where they were, among zeros."""
+    """Maxima put back at their positions, among zeros."""
 
     names = ("aten.max_unpool2d.default", "aten.max_unpool3d.default")
 
@@ -158,5 +158,5 @@ class Unpooling(Operator):
         channels.set(call, [*labels[:-spatial], *[None] * spatial])
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Only zero is the same as what is around it."""
+        """Only zero stays constant, because the values around it are zeros."""
         channels.set_dead(call, [zero_only(d) for d in channels.dead(call["self"])])

@@ -18,21 +18,21 @@ def is_several(call: Call) -> bool:
 
 
 def each_result(call: Call, dims: list[Any]) -> list[Any]:
-    """Return what holds along each dimension of a result, for each of the results where there are several."""
+    """Return the entries of a result's dimensions; if there are several results, a copy for each."""
     return [list(dims) for _ in call.shape] if is_several(call) else dims
 
 
 class AlongPositions(Operator):
     """Works along some dimensions of one tensor, which keep all their indices; channels along the others pass.
 
-    ``constants`` says that a channel that is the same everywhere stays so; otherwise only a zero does.
+    ``constants`` says that a constant channel stays constant; otherwise only zero does.
     """
 
     data: ClassVar[str] = "self"
     constants: ClassVar[bool] = False
 
     def along(self, call: Call, rank: int) -> Iterable[int]:
-        """Return the dimensions that the operator works along; the last one unless said."""
+        """Return the dimensions that the operator works along; by default the last one."""
         dim = call.arguments.get("dim", -1)
         return range(rank) if dim is None else dim if isinstance(dim, list | tuple) else [dim]
 
@@ -49,13 +49,13 @@ class AlongPositions(Operator):
         channels.set(call, each_result(call, self.result(call, rest, None)))
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """What is zero in a whole channel stays zero."""
+        """A channel of zeros stays zero."""
         dead = channels.dead(call[self.data])
         known = dead if self.constants else [zero_only(d) for d in dead]
         channels.set_dead(call, each_result(call, self.result(call, known, UNKNOWN)))
 
     def result(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
-        """Return what holds along each dimension of the result, given that of the input."""
+        """Return the entries of the result's dimensions, given those of the input; ``fill`` means none."""
         return dims
 
     def _over(self, call: Call, rank: int) -> set[int]:
@@ -88,7 +88,7 @@ class Diagonal(AlongPositions):
         return self._pair(call)
 
     def result(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
-        """Both disappear."""
+        """Both dimensions disappear, and a new last one is added."""
         over = self._over(call, len(dims))
         return [*(x for d, x in enumerate(dims) if d not in over), fill]
 

@@ -1,8 +1,8 @@
 """Recurrent layers and cells: LSTM, GRU and plain ones, stacked, in both directions, with projections.
 
-A hidden unit is a channel. It owns one row of every gate, so that the rows at one place of all gates go together. With
-these rows zero, a unit that starts at zero stays there: in an LSTM c' = c / 2 + tanh(0) / 2 and h = tanh(c) / 2, in a
-GRU h' = tanh(0) / 2 + h / 2. All layers and directions share one tensor of states, hence keep the same units.
+A hidden unit is a channel. It has one row in every gate, so these rows are coupled. If they are zero, a unit that
+starts at zero stays zero: in an LSTM c' = c / 2 + tanh(0) / 2 and h = tanh(c) / 2, in a GRU h' = tanh(0) / 2 + h / 2.
+All layers and directions share one tensor of states, so they keep the same units.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KINDS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 @dataclass(frozen=True)
 class Gates:
-    """The tensors of one layer in one direction: gates stand one below the other, along the first dimension."""
+    """The tensors of one layer in one direction: gates are stacked along the first dimension."""
 
     inputs: Value
     hidden: Value
@@ -40,7 +40,7 @@ class Gates:
 
 
 class _Recurrent(Operator):
-    """What layers and cells share."""
+    """Base of recurrent layers and cells."""
 
     def layers(self, call: Call) -> list[list[Gates]]:
         """Return the tensors of each layer, in each direction."""
@@ -52,7 +52,7 @@ class _Recurrent(Operator):
         return states
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Couple the rows of all gates with the states, and what each layer reads with what it is given."""
+        """Couple the rows of all gates with the states, and the inputs of each layer with the outputs before it."""
         layers, states = self.layers(call), _states(call)
         if not all(isinstance(t, Ref) for layer in layers for g in layer for t in (*g.matrices, *g.biases)):
             freeze_call(call, channels, "has weights that are computed")
@@ -61,7 +61,7 @@ class _Recurrent(Operator):
         units = [_fresh(channels, channels.sizes(state)[-1]) for state in states]
         if layers[0][0].projection is None:
             units = [units[0]] * len(units)
-        else:  # torch takes states of equal widths for those of a layer without projection
+        else:  # if states have equal widths, torch assumes that there is no projection
             channels.freeze(units[-1], call.reason("has projections, which must stay narrower than its cells"))
         for state, labels in zip(states, units, strict=True):
             _start(call, channels, state, labels)
@@ -79,7 +79,7 @@ class _Recurrent(Operator):
         channels.set(call, results if _has_several(call) else results[0])
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """A unit that is dead is zero at every step."""
+        """A dead unit is zero at every step."""
         shapes: Any = call.shape if _has_several(call) else [call.shape]
         dead = [[*[UNKNOWN] * (len(shape) - 1), channels.dead.zeroed()] for shape in shapes]
         channels.set_dead(call, dead if _has_several(call) else dead[0])
@@ -109,11 +109,11 @@ class RecurrentLayers(_Recurrent):
         return [gates[i : i + directions] for i in range(0, len(gates), directions)]
 
     def results(self, outputs: Ids | None, states: list[Any]) -> list[Any]:
-        """Outputs of both directions stand beside each other."""
+        """Outputs of both directions are concatenated."""
         return [[None, None, outputs], *states]
 
     def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
-        """Outputs, and the states after them; of packed sequences torch has to find out."""
+        """Outputs, then the states; for packed sequences torch is asked."""
         return None if len(args) > 3 and not isinstance(args[3], bool) else _empty(*args)
 
 
@@ -125,7 +125,7 @@ class RecurrentCell(_Recurrent):
 
 
 LAYERS: tuple[Any, ...] = tuple(map(target_of, RecurrentLayers.names))
-"""The overloads of recurrent layers, which torch takes apart step by step."""
+"""The overloads of recurrent layers, which torch decomposes into steps."""
 FUNCTIONS: dict[Any, Any] = {getattr(torch, kind): layer for kind, layer in zip(_KINDS, LAYERS, strict=True)}
 """The functions of torch that call them."""
 
@@ -149,7 +149,7 @@ def _empty(
 
 
 def _states(call: Call) -> list[Value]:
-    """Return the initial states: what is handed out first, then the inner one of an LSTM."""
+    """Return the initial states: the hidden state, then the cell state of an LSTM."""
     hx = call["hx"]
     return list(hx) if isinstance(hx, list | tuple) else [hx]
 

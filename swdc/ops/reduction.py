@@ -21,7 +21,7 @@ from swdc.ops.base import Leaf, Operator, register
 
 
 def reduced(call: Call, rank: int) -> set[int]:
-    """Return the dimensions that a call reduces; all where it names none."""
+    """Return the dimensions that a call reduces; all if it names none."""
     dims = call.arguments.get("dim")
     if dims is None or dims == []:
         return set(range(rank))
@@ -29,7 +29,7 @@ def reduced(call: Call, rank: int) -> set[int]:
 
 
 def remaining(call: Call, values: list[Any], over: set[int]) -> list[Any]:
-    """Return what is known along each dimension of the result, given what is known along those of the input."""
+    """Return the entries of the result's dimensions, given those of the input's."""
     if call.arguments.get("keepdim"):
         return [None if d in over else v for d, v in enumerate(values)]
     return [v for d, v in enumerate(values) if d not in over]
@@ -39,7 +39,7 @@ KEEP_ZERO = "let what comes before keep zero: ReLU or SiLU, not a sigmoid; batch
 
 
 def needs_zero(call: Call, channels: Channels, labels: Ids | None, dead: Dead) -> None:
-    """Freeze the channels that a statistic runs over, but for those that are zero when dead."""
+    """Freeze the channels that a statistic runs over, except those that are zero when dead."""
     if labels is None:
         return
     other = np.broadcast_to(np.asarray(dead) != 0, labels.shape)
@@ -51,10 +51,10 @@ class Reduction(Operator):
     """Statistics along some dimensions; the channels of all others pass."""
 
     exact: ClassVar[str] = ""
-    """The statistic that knows the original sizes, for those that depend on how many zeros there are."""
+    """The variant that knows the original sizes, for statistics that depend on the number of zeros."""
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Channels that the statistic runs over end here, where a dead one is zero."""
+        """Channels that the statistic runs over end here; those that are not zero when dead are frozen."""
         labels, dead = channels.labels(call["self"]), channels.dead(call["self"])
         over = reduced(call, len(labels))
         if self.exact and call.arguments.get("dtype") is not None:
@@ -68,22 +68,22 @@ class Reduction(Operator):
         channels.set(call, [passing] * len(call.shape) if has_several(call) else passing)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """What is known of the dead channels that pass."""
+        """Set the dead values of the channels that pass."""
         dead = channels.dead(call["self"])
         passing = [UNKNOWN if d is None else d for d in remaining(call, list(dead), reduced(call, len(dead)))]
         channels.set_dead(call, self.constants(passing, len(call.shape) if has_several(call) else 0))
 
     def constants(self, dead: list[Dead], results: int) -> list[Any]:
-        """Return the statistics of nothing but the value of a dead channel: zero of zero, unless said.
+        """Return the statistics of dead channels: by default zero for zero, else unknown.
 
-        ``dead`` are these values along the dimensions that pass; ``results`` is the number of results of an operator
-        with several, which each have a list of their own.
+        ``dead`` are the dead values along the dimensions that pass; ``results`` is the number of results of an
+        operator with several results, each of which gets a list of its own.
         """
         own = [zero_only(d) for d in dead]
         return [own] * results if results else own
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Where channels go that the statistic runs over, it has to know how many there were."""
+        """If channels that the statistic runs over are removed, it has to know their original number."""
         return exactly(call, kept, self.exact) if self.exact else {}
 
 
@@ -94,7 +94,7 @@ def has_several(call: Call) -> bool:
 
 
 def exactly(call: Call, kept: Kept, operator: str) -> dict[str, Any]:
-    """Return the arguments of the statistic that knows the original sizes, where channels that it runs over go."""
+    """Return the arguments of the statistic that knows the original sizes; empty if it loses no channels."""
     masks = kept.masks(call["self"])
     over = reduced(call, len(masks))
     if all(masks[d] is None or masks[d].all() for d in over):  # type: ignore[union-attr]
@@ -110,7 +110,7 @@ def exactly(call: Call, kept: Kept, operator: str) -> dict[str, Any]:
 
 
 class Exact(Leaf):
-    """A statistic with the divisor of the sizes in ``widths``, however many of them are left."""
+    """A statistic with the divisor of the original sizes in ``widths``, however many channels are kept."""
 
     statistic: ClassVar[type[statistics.Statistic]]
     options: ClassVar[tuple[str, ...]] = ()
@@ -138,7 +138,7 @@ class Sum(Reduction):
 
 @register
 class VectorNorm(Reduction):
-    """Norms of vectors: of an order of at least zero they do not see zeros (the largest magnitude is of order inf)."""
+    """Norms of vectors: if the order is at least zero (the maximum has order inf), zeros change nothing."""
 
     names = (
         *(f"aten.linalg_{name}.default" for name in ("vector_norm", "norm")),
@@ -146,7 +146,7 @@ class VectorNorm(Reduction):
     )
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """The smallest magnitude and its like see every zero; norms of matrices are no such sum."""
+        """Freeze the channels of norms of negative order, which zeros change, and of norms of matrices."""
         order = call.arguments.get("ord", call.arguments.get("p"))
         of_vectors = call.operator != "aten.linalg_norm.default" or len(call["dim"] or ()) == 1
         if order is not None and (order < 0 or not of_vectors):
@@ -176,7 +176,7 @@ class ExactMean(Exact, Mean):
     statistic = statistics.Mean
 
     def relax(self, call: Call) -> dict[str, Any]:
-        """Return the mean over what is left."""
+        """Return the mean over the kept channels."""
         return {"operator": "aten.mean.dim"}
 
 
@@ -190,7 +190,7 @@ class Variance(Reduction):
     exact = "swdc.variance"
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """The options of all overloads, in one form."""
+        """Give the options of all overloads in one form."""
         changes = super().resize(call, kept)
         return {**changes, "correction": _correction(call), "root": _is_root(call)} if changes else {}
 
@@ -205,7 +205,7 @@ class ExactVariance(Exact, Variance):
     options = ("correction", "root")
 
     def relax(self, call: Call) -> dict[str, Any]:
-        """Return the variance or standard deviation over what is left."""
+        """Return the variance or standard deviation over the kept channels."""
         return {"operator": "aten.std.correction" if call["root"] else "aten.var.correction"}
 
 
@@ -233,19 +233,19 @@ class ExactVarianceAndMean(Exact, VarianceAndMean):
     options = ("correction", "root")
 
     def relax(self, call: Call) -> dict[str, Any]:
-        """Return both over what is left."""
+        """Return both over the kept channels."""
         return {"operator": "aten.std_mean.correction" if call["root"] else "aten.var_mean.correction"}
 
 
 def _correction(call: Call) -> float:
-    """Return what is subtracted from the divisor."""
+    """Return the number that is subtracted from the divisor."""
     if "unbiased" in call.arguments:
         return 1.0 if call["unbiased"] else 0.0
     return 1.0 if call["correction"] is None else float(call["correction"])
 
 
 def _is_root(call: Call) -> bool:
-    """Whether the root of the variance is asked for."""
+    """Whether the call computes the root of the variance."""
     return bool(call.arguments.get("root", "aten.std" in call.operator))
 
 
@@ -258,7 +258,7 @@ def hold_over(call: Call, channels: Channels) -> None:
 
 @register
 class Choice(Reduction):
-    """What depends on every value or on its position, zeros too: none of the channels that it runs over can go."""
+    """Statistics that depend on every value or its position, zeros included: none of their channels can be removed."""
 
     names = tuple(
         f"aten.{name}"
@@ -270,11 +270,11 @@ class Choice(Reduction):
     )
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Freeze what it runs over."""
+        """Freeze the channels that the statistic runs over."""
         hold_over(call, channels)
         super().couple(call, channels)
 
     def constants(self, dead: list[Dead], results: int) -> list[Any]:
-        """Nothing is known."""
+        """All results are unknown."""
         own: list[Dead] = [UNKNOWN] * len(dead)
         return [own] * results if results else own
