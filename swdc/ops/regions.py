@@ -13,7 +13,7 @@ from swdc.ops.sorting import Counting
 
 @register
 class RegionPooling(AlongPositions):
-    """Feature maps sampled in boxes that the data gives: every channel passes, what lies outside counts as zero."""
+    """Feature maps sampled in boxes given by the data: every channel passes; values outside count as zero."""
 
     names = ("torchvision.roi_align.default", "torchvision.roi_pool.default")
     data = "input"
@@ -32,12 +32,12 @@ class WholeRegions(Counting):
 
 @register
 class Suppression(Counting):
-    """The boxes that are left after suppressing those that overlap, as many as there are."""
+    """The boxes that remain after overlapping ones are suppressed; their number depends on the data."""
 
     names = ("torchvision.nms.default",)
     finds = True
 
     def found_nowhere(self, args: Sequence[Any]) -> list[Any]:
-        """There are no boxes."""
+        """Pass no boxes."""
         boxes, scores, *rest = args
         return [boxes[:0], scores[:0], *rest]

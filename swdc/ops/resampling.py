@@ -23,18 +23,18 @@ _KINDS = (
 
 @register
 class Interpolation(OverPositions):
-    """Interpolation: weights that sum to one, so that a constant feature map stays what it is."""
+    """Interpolation: its weights sum to one, so a constant feature map stays the same."""
 
     names = tuple(f"aten.{kind}.{overload}" for kind in _KINDS for overload in ("vec", "default"))
 
     def spatial(self, call: Call) -> int:
-        """It works over all dimensions behind the batch and the channels."""
+        """All dimensions after the batch and the channels."""
         return len(call.shape) - 2
 
 
 @register
 class GridSample(Operator):
-    """Sampling at the points of a grid: every channel passes on its own, the grid is for all of them."""
+    """Sampling at the points of a grid: every channel passes on its own, and all share the grid."""
 
     names = ("aten.grid_sampler.default", "aten.grid_sampler_2d.default", "aten.grid_sampler_3d.default")
 
@@ -47,26 +47,26 @@ class GridSample(Operator):
         channels.set(call, [ids if d == 1 else None for d, ids in enumerate(labels)])
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Zero stays zero; another constant meets the zeros outside of the image, unless its border goes on."""
+        """Zero stays zero; another constant stays the same unless there are zeros outside of the image."""
         dead = channels.dead(call["input"])
         channels.set_dead(call, [zero_only(d) for d in dead] if call["padding_mode"] == 0 else dead)
 
 
 @register
 class AffineGrid(Operator):
-    """The points of an affine grid: coordinates, no channels."""
+    """The points of an affine grid: coordinates, not channels."""
 
     names = ("aten.affine_grid_generator.default",)
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """The matrix is held; of the size that is given the number of channels does not matter."""
+        """Freeze the matrix; the number of channels in the given size does not matter."""
         channels.freeze_value(call["theta"], call.reason("holds the coefficients of an affine map"))
         channels.set(call, [None] * len(call.shape))
 
 
 @register
 class PixelShuffle(Operator):
-    """Blocks of r x r channels become positions; the channels of a block go together."""
+    """Blocks of r x r channels become positions; the channels of a block are coupled."""
 
     names = ("aten.pixel_shuffle.default",)
     timed_as: ClassVar[str] = "Transpose"
@@ -85,7 +85,7 @@ class PixelShuffle(Operator):
         channels.set(call, labels)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """A block that is one constant stays it."""
+        """A block whose channels share a constant keeps it."""
         dead = channels.dead(call["self"])
         channels.set_dead(call, [*dead[:-3], self.move_dead(call, dead[-3]), UNKNOWN, UNKNOWN])
 
@@ -100,29 +100,29 @@ class PixelShuffle(Operator):
 
 @register
 class PixelUnshuffle(PixelShuffle):
-    """Blocks of r x r positions become channels, which go together."""
+    """Blocks of r x r positions become channels, which are coupled."""
 
     names = ("aten.pixel_unshuffle.default",)
     timed_as = "Add"
     factor = "downscale_factor"
 
     def move(self, call: Call, channels: Channels, labels: Ids | None) -> Ids | None:
-        """Return the label of each channel for all of its block."""
+        """Return the label of each channel, repeated for its block."""
         return spread(labels, self.size(call))
 
     def move_dead(self, call: Call, dead: Dead) -> Dead:
-        """Return the same constant for all of a block."""
+        """Return the dead value of each channel, repeated for its block."""
         return spread_dead(dead, self.size(call))
 
 
 @register
 class ChannelShuffle(Operator):
-    """Channels of several groups dealt out in turn: whole groups go, or the same channels of each."""
+    """Channels of several groups interleaved: either whole groups are removed, or the same channels of each."""
 
     names = ("aten.channel_shuffle.default", "aten.native_channel_shuffle.default")
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Turn the table of groups and channels; along which side it loses channels is decided by their uses."""
+        """Transpose the table of groups and channels; their uses decide which side loses channels."""
         x = call["self"]
         labels: list[Any] = channels.labels(x)
         if labels[1] is not None:
@@ -132,13 +132,13 @@ class ChannelShuffle(Operator):
         channels.set(call, labels)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Constants are dealt out alike."""
+        """Interleave the dead values as well."""
         dead = channels.dead(call["self"])
         if not isinstance(dead[1], float):
             dead[1] = dead[1].reshape(call["groups"], -1).T.ravel()
         channels.set_dead(call, dead)
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Whole groups that go lower the number of groups."""
+        """The number of groups falls by the groups that are removed."""
         mask = kept.mask(call["self"], 1)
         return {} if mask is None else {"groups": int(mask.reshape(call["groups"], -1).any(1).sum())}

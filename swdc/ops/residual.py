@@ -1,4 +1,4 @@
-"""Sums, among them those of residual networks whose two sides keep channels of their own."""
+"""Sums, including residual sums whose operands keep channels of their own."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ CHANNELS = 1
 
 @register
 class Sum(Addition):
-    """A sum; where the policy is ``free`` and a batch norm decides over it, a shortcut is not joined with it."""
+    """A sum; if the policy is ``free`` and a batch norm decides over it, a shortcut is not joined with it."""
 
     adds = True
     names = ("aten.add.Tensor",)
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Join what broadcasts together, but for the channels of free operands: dead ones must add nothing."""
+        """Join the operands' channels, except those of free operands, whose dead channels must add nothing."""
         free = channels.free(call)
         if not free:
             super().couple(call, channels)
@@ -43,14 +43,14 @@ class Sum(Addition):
             channels.absorb(call, channels.labels(operand)[CHANNELS], channels.dead(operand)[CHANNELS], folds=False)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """What a free operand brings is not known."""
+        """With a free operand, the dead values of the sum's channels are unknown."""
         super().fold(call, channels)
         if channels.free(call):
             dead = channels.dead(call.node)
             channels.set_dead(call, [UNKNOWN if d == CHANNELS else value for d, value in enumerate(dead)])
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Bring the channels of an operand to those of the sum, where they differ."""
+        """Route the channels of an operand to those of the sum, if they differ."""
         changes = {name: _routed(call, call[name], kept) for name in ("self", "other")}
         routed = {name: way for name, way in changes.items() if way is not None}
         empty = [name for name, way in routed.items() if way.is_empty]
@@ -61,10 +61,10 @@ class Sum(Addition):
 
 
 def _routed(call: Call, operand: Any, kept: Kept) -> Routed | None:
-    """Return how an operand gets the channels of the sum; ``None`` where it has them."""
+    """Return how an operand gets the channels of the sum; ``None`` if it has them already."""
     if not isinstance(operand, fx.Node) or not CHANNELS < len(call.shape) == len(operand.meta[SHAPE]):
         return None
-    if operand.meta[SHAPE][CHANNELS] != call.shape[CHANNELS]:  # it is spread over them
+    if operand.meta[SHAPE][CHANNELS] != call.shape[CHANNELS]:  # it is broadcast
         return None
     wanted, given = kept.indices(call.node, CHANNELS), kept.indices(operand, CHANNELS)
     if wanted is None or given is None or np.array_equal(wanted, given):

@@ -1,4 +1,4 @@
-"""Sums, products and extrema of all that comes before, along one dimension."""
+"""Running sums, products and extrema along one dimension."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class Cumulative(Operator):
 
 @register
 class CumulativeSum(Operator):
-    """Running sums: a zero adds nothing, but is no zero after it."""
+    """Running sums: a zero adds nothing, but the running sum at its place is not zero."""
 
     names = ("aten.cumsum.default",)
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """A channel may go where it is zero when dead."""
+        """Freeze the channels along the dimension that are not zero when dead."""
         labels, dead = channels.labels(call["self"]), channels.dead(call["self"])
         if labels:
             needs_zero(call, channels, labels[call["dim"]], dead[call["dim"]])
         channels.set(call, labels)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Along the dimension it is the sum of those before it; along the others, zero stays zero."""
+        """Along the dimension, dead values become sums of those before them; along the others, zero stays zero."""
         dead = [zero_only(d) for d in channels.dead(call["self"])]
         if dead:
             dead[call["dim"]] = UNKNOWN

@@ -1,4 +1,4 @@
-"""Writing and adding up by index, as graph networks gather the messages of a node."""
+"""Writing and adding by index, as graph networks sum the messages to a node."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def _both_zero(one: Dead, other: Dead) -> Dead:
 
 
 def combined(reduction: str | None, own: Sequence[Dead], added: Sequence[Dead]) -> list[Dead]:
-    """Return the dead values of places that are overwritten or reduced with others.
+    """Return the dead values of places that are overwritten by, or reduced with, other values.
 
-    A zero stays zero under every reduction; other constants under those that return one of their operands.
+    A zero stays zero under every reduction; other constants stay under overwriting, means and extrema.
     """
     if reduction in _KEEPS_CONSTANTS:
         return agreeing([own, added])
@@ -61,7 +61,7 @@ class Scatter(Operator):
         channels.set(call, couple_along(call, channels, values, {call["dim"] % rank} if rank else set()))
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Zeros added to zeros, or compared with them, stay zero."""
+        """Combine the dead values of ``self`` with those that are written."""
         own = channels.dead(call["self"])
         value = call.arguments.get("value")
         literal = float(value) if isinstance(value, int | float) else UNKNOWN
@@ -80,7 +80,7 @@ class IndexWrite(Operator):
     )  # fmt: skip
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Join rows with rows."""
+        """Join the rows of both tensors along the dimensions that are not indexed."""
         x, rows = call["self"], call.arguments.get("source")
         rank = len(channels.sizes(x))
         over = {call["dim"] % rank} if rank else set()
@@ -91,7 +91,7 @@ class IndexWrite(Operator):
         channels.set(call, couple_along(call, channels, values_in([x, rows]), over))
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Zeros stay zeros; rows that are copied may keep other constants."""
+        """Zeros stay zeros; under a copy, other constants may stay as well."""
         own, rows = channels.dead(call["self"]), call.arguments.get("source")
         value = call.arguments.get("value")
         literal = float(value) if isinstance(value, int | float) else UNKNOWN
@@ -121,12 +121,12 @@ class IndexPut(Operator):
         channels.set(call, kept)
 
     def _pairs(self, call: Call, channels: Channels, places: list[int | None]) -> list[tuple[int | None, int]]:
-        """Return for each dimension of the values, from the last, that of ``self`` it is written along."""
+        """Pair dimensions of ``self`` (or ``None``) with dimensions of the values, from the last one on."""
         rank = len(channels.sizes(call["values"]))
         return list(zip(reversed(places), reversed(range(rank)), strict=False))
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Zeros stay zeros; the same constant may be written over itself."""
+        """Zeros stay zeros; a constant overwritten by the same constant stays."""
         own, places = channels.dead(call["self"]), layout(call, channels)
         added: list[Dead] = [UNKNOWN] * len(own)
         for d, other in self._pairs(call, channels, places):

@@ -28,7 +28,7 @@ class Permutation(Operator):
     unmeasured = ("mT", "mH", "numpy_T", "adjoint", "swapaxes", "swapdims", "moveaxis")
 
     def _move(self, call: Call, values: list[Any], sizes: tuple[int, ...], fill: Any) -> list[Any]:
-        """Return what is known along each dimension in the new order; ``fill`` along a new one."""
+        """Return the entries of dimensions in their new order; ``fill`` for a new dimension."""
         probe = torch.empty_strided(
             sizes, tuple(range(len(sizes))), device="meta"
         )  # strides tell where a dimension went
@@ -37,29 +37,29 @@ class Permutation(Operator):
         return [values[stride] for stride in moved.stride()]
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Labels move with their dimensions."""
+        """Move the labels with their dimensions."""
         x = call["self"]
         channels.set(call, self._move(call, channels.labels(x), channels.sizes(x), None))
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """So do dead values."""
+        """Move the dead values with their dimensions."""
         x = call["self"]
         channels.set_dead(call, self._move(call, channels.dead(x), channels.sizes(x), UNKNOWN))
 
 
 @register
 class Permute(Permutation):
-    """All dimensions in an order that is given."""
+    """All dimensions in a given order."""
 
     names = ("aten.permute.default",)
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """The order may be that of the input."""
+        """An identity if the order does not change."""
         rank = len(call.shape)
         return alias_of(call["self"]) if [d % rank for d in call["dims"]] == list(range(rank)) else None
 
     def laid_out_from(self, call: Call, dim: int) -> tuple[fx.Node, int] | None:
-        """Each dimension is one of the input's."""
+        """Each dimension of the result is one of the input's."""
         source = call["self"]
         return (source, call["dims"][dim] % len(call.shape)) if isinstance(source, fx.Node) else None
 
@@ -74,7 +74,7 @@ class MovedDimensions(Permutation):
     )  # fmt: skip
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """The places may be the old ones."""
+        """An identity if the dimensions keep their places."""
         (one, other), rank = list(call.arguments.values())[1:3], max(len(call.shape), 1)
         ones, others = ([d % rank for d in (dims if isinstance(dims, list) else [dims])] for dims in (one, other))
         return alias_of(call["self"]) if ones == others else None
@@ -87,7 +87,7 @@ class Transpose(MovedDimensions):
     names = ("aten.transpose.int",)
 
     def laid_out_from(self, call: Call, dim: int) -> tuple[fx.Node, int] | None:
-        """Either of the two is the other of the input."""
+        """The two dimensions are exchanged, the others stay."""
         source = call["self"]
         one, other = (call[name] % len(call.shape) for name in ("dim0", "dim1"))
         return (source, {one: other, other: one}.get(dim, dim)) if isinstance(source, fx.Node) else None
@@ -101,7 +101,7 @@ class Squeeze(Permutation):
     timed_as = ""
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """There may be none."""
+        """An identity if there are none."""
         return alias_of(call["self"])
 
 
@@ -119,7 +119,7 @@ class Unsqueeze(Permutation):
 
 @register
 class Expansion(Operator):
-    """Repeating dimensions of size one: the copies are channels that go with what they are used with."""
+    """Repeating dimensions of size one: the copies are new channels, coupled with the channels they are used with."""
 
     names = ("aten.expand.default", "aten.expand_as.default")
     repeats = True
@@ -127,7 +127,7 @@ class Expansion(Operator):
     unmeasured = ("expand_as",)
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Labels pass; a dimension that is expanded to the size of another value's takes that one's."""
+        """Labels pass; a dimension that is expanded to the size of another value gets the labels of that value."""
         x, shape = call["self"], call.shape
         sizes = channels.sizes(x)
         missing = len(shape) - len(sizes)
@@ -142,7 +142,7 @@ class Expansion(Operator):
         channels.set(call, labels)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """What was there keeps its dead value; what is repeated is not constant."""
+        """Dimensions that are not repeated keep their dead values; repeated ones are not constant."""
         x, rank = call["self"], len(call.shape)
         dead, sizes = channels.dead(x), channels.sizes(x)
         missing = rank - len(sizes)
@@ -150,17 +150,17 @@ class Expansion(Operator):
         channels.set_dead(call, [*[UNKNOWN] * missing, *known])
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Literal sizes become the number of labels that are left."""
+        """Literal sizes become the number of kept labels."""
         if "other" in call.arguments:
             return {}
         return {"size": kept.sizes(call.node, call["size"])}
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """There may be nothing to repeat."""
+        """An identity if there is nothing to repeat."""
         return alias_of(call["self"])
 
     def asks_sizes(self, call: Call, value: fx.Node) -> bool:
-        """The shape may be that of another value."""
+        """True for a second value that only gives the shape."""
         return "other" in call.arguments and call["self"] is not value
 
 
@@ -171,18 +171,18 @@ class Broadcast(Operator):
     names = ("aten.broadcast_to.default",)
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """There may be nothing to repeat."""
+        """An identity if there is nothing to repeat."""
         return alias_of(call["self"])
 
 
 def _copies(channels: Channels, size: Any) -> Any:
-    """Return labels for the copies of one value along a dimension; none where their number is not known."""
+    """Return labels for the copies of one value along a dimension; ``None`` if their number is not known."""
     return channels.fresh(size) if isinstance(size, int) and size > 1 else None
 
 
 @register
 class Repetition(Operator):
-    """Tiling: labels repeat with the values; what is repeated along a new dimension, or one of size one, is copies."""
+    """Tiling: labels repeat with the values; repeating a new dimension, or one of size one, makes copies."""
 
     names = ("aten.repeat.default", "aten.tile.default")
     timed_as = "Transpose"
@@ -193,7 +193,7 @@ class Repetition(Operator):
         return [1] * (rank - len(repeats)) + repeats
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Tile the labels of every dimension that is tiled a known number of times."""
+        """Tile the labels of each dimension; freeze everything if a number of repeats depends on the data."""
         x = call["self"]
         own = channels.labels(x)
         repeats = self._repeats(call, len(own))
@@ -211,7 +211,7 @@ class Repetition(Operator):
         channels.set(call, tiled)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Constants stay; per-channel ones are tiled."""
+        """Shared constants stay; those of single channels are tiled."""
         dead = channels.dead(call["self"])
         repeats = self._repeats(call, len(dead))
         sizes = (1,) * (len(repeats) - len(dead)) + channels.sizes(call["self"])
@@ -223,7 +223,7 @@ class Repetition(Operator):
         channels.set_dead(call, tiled)
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """The number of copies is the number of labels that are left."""
+        """The number of copies becomes the number of kept labels."""
         name = "repeats" if "repeats" in call.arguments else "dims"
         missing = len(call.shape) - len(call[name])
         counts = kept.sizes(call.node, call[name], missing)
@@ -231,5 +231,5 @@ class Repetition(Operator):
         return {name: [count if of else r for r, count, of in zip(call[name], counts, copies, strict=True)]}
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """Each dimension may be repeated once."""
+        """An identity if each dimension is repeated once."""
         return copy_of(call["self"])

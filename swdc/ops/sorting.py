@@ -1,4 +1,4 @@
-"""Order along a dimension, and values that count, search or draw: what they work along keeps all its channels."""
+"""Sorting along a dimension, counting, searching and drawing: the channels that these work along are frozen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from swdc.ops.positions import AlongPositions, is_several
 
 @register
 class Sorting(AlongPositions):
-    """The values along a dimension in order, all or the largest of them, and where each was."""
+    """The values along a dimension in order, all or the largest of them, and their old places."""
 
     names = (
         "aten.sort.default", "aten.sort.stable", "aten.topk.default", "aten.argsort.default", "aten.argsort.stable",
@@ -24,16 +24,16 @@ class Sorting(AlongPositions):
     )  # fmt: skip
 
     def along(self, call: Call, rank: int) -> Iterable[int]:
-        """The named dimension, the first for one that names none."""
+        """The named dimension, by default the first."""
         return [call.arguments.get("dim", 0)]
 
     def result(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
-        """The dimension stays, unless one value of it is taken."""
+        """The dimension stays, unless a single value along it is taken."""
         over = self._over(call, len(dims)) if call.arguments.get("keepdim") is False else set()
         return [x for d, x in enumerate(dims) if d not in over]
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Values that are all the same stay so; where others went, and where they were, is not followed."""
+        """A constant shared by all values stays; other values and the old places are unknown."""
         dead = channels.dead(call["self"])
         for dim in self._over(call, len(dead)):
             dead[dim] = dead[dim] if isinstance(dead[dim], float) else UNKNOWN
@@ -47,7 +47,7 @@ class Sorting(AlongPositions):
 
 @register
 class Counting(Operator):
-    """Counts, searches and draws over all that they are given: nothing of it may go, and the result has no channels."""
+    """Counts, searches and draws over whole inputs, which are frozen; the result holds no channels."""
 
     names: ClassVar[tuple[str, ...]] = tuple(
         f"aten.{name}"
@@ -61,7 +61,7 @@ class Counting(Operator):
     )
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Freeze what is looked at."""
+        """Freeze all inputs."""
         for value in call.tensors():
             if isinstance(value, Ref):
                 channels.hold(value, range(len(channels.sizes(value))), call)
@@ -74,19 +74,19 @@ class Counting(Operator):
 
 @register
 class Condition(Counting):
-    """The places where a condition is true, as many as there are."""
+    """The places where a condition is true; their number depends on the data."""
 
     names: ClassVar[tuple[str, ...]] = ("aten.nonzero_numpy.default", "aten.argwhere.default", "aten.where.default")
     finds = True
 
     def found_nowhere(self, args: Sequence[Any]) -> list[Any]:
-        """It is true nowhere."""
+        """Make the condition false everywhere."""
         return [torch.zeros_like(args[0]), *args[1:]]
 
 
 @register
 class Nonzero(Condition):
-    """The places that are not zero; how many there are steers Python code."""
+    """The places that are not zero; Python code may branch on their number."""
 
     names = ("aten.nonzero.default",)
     steers = True
@@ -94,13 +94,13 @@ class Nonzero(Condition):
 
 @register
 class MaskedSelection(Counting):
-    """The values where a mask is true; how many there are steers Python code."""
+    """The values where a mask is true; Python code may branch on their number."""
 
     names = ("aten.masked_select.default",)
     finds = steers = True
 
     def found_nowhere(self, args: Sequence[Any]) -> list[Any]:
-        """It is true nowhere."""
+        """Make the mask false everywhere."""
         x, mask, *rest = args
         return [x, torch.zeros_like(mask), *rest]
 
@@ -115,7 +115,7 @@ class PythonValue(Counting):
 
 @register
 class Assertion(Counting):
-    """What export notes of sizes and types that it took for granted."""
+    """Checks of sizes and types that export assumed."""
 
     names = ("aten._assert_tensor_metadata.default", "aten._assert_scalar.default")
     checks = True

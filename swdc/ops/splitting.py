@@ -24,7 +24,7 @@ _END = 2**62
 
 @register
 class Split(Operator):
-    """Splitting along a dimension hands each part its own labels."""
+    """Splitting along a dimension gives each part its own labels."""
 
     names: ClassVar[tuple[str, ...]] = tuple(
         f"aten.{name}"
@@ -65,7 +65,7 @@ class Split(Operator):
         channels.set(call, [[*labels[:dim], part, *labels[dim + 1 :]] for part in parts])
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Dead values are cut alike."""
+        """Cut the dead values in the same way."""
         dead = channels.dead(call["self"])
         dim = self._dim(call, len(dead))
         if channels.labels(call["self"])[dim] is None:
@@ -75,7 +75,7 @@ class Split(Operator):
         channels.set_dead(call, parts)
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Sizes are what is left of each part; equal parts may become unequal."""
+        """Sizes become those of the kept channels of each part; equal parts may become unequal."""
         dim = self._dim(call, len(call.shape[0]))  # type: ignore[arg-type]
         if kept.mask(call["self"], dim) is None:
             return {}
@@ -90,7 +90,7 @@ class Parts(Split):
     names = ("aten.split.Tensor", "aten.split.sizes", "aten.split_with_sizes.default", "aten.chunk.default")
 
     def item_identity(self, call: Call, index: int) -> Identity | None:
-        """There may be one part only."""
+        """An identity if there is only one part."""
         return alias_of(call["self"])
 
 
@@ -129,13 +129,13 @@ class Item(Operator):
         channels.set(call, items[call["1"]] if known else [None] * len(call.shape))
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """And its dead values."""
+        """The result has the dead values of that item."""
         items: Any = channels.dead(call["0"])
         item = items[call["1"]] if call["1"] < len(items) else UNKNOWN
         channels.set_dead(call, item if isinstance(item, list | tuple) else [UNKNOWN] * len(call.shape))
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """What the operator with several results says of that one."""
+        """The identity of that item, as the operator with several results gives it."""
         made = evaluation.maker(call["0"])
         return None if made is None else lookup(made.operator).item_identity(made, call["1"])
 
@@ -153,7 +153,7 @@ def is_item(node: fx.Node) -> bool:
 class _Range(Operator):
     """An operator on a range of the indices along a dimension.
 
-    With a step, each run of that many channels goes as a whole, so that what is left still has that step.
+    With a step, each run of that many channels is removed as a whole, so the kept channels still have that step.
     """
 
     def _is_known(self, call: Call) -> bool:
@@ -168,7 +168,7 @@ class _Range(Operator):
         return slice(*slice(start, min(end, size) if end >= 0 else end).indices(size)[:2], call["step"])
 
     def _taken(self, call: Call, channels: Channels, ids: Ids) -> Ids:
-        """Return the labels in the range; one of them has to stay. Couple the runs that are stepped over."""
+        """Return the labels in the range, of which one has to stay. Couple the channels of each step."""
         taken = self._range(call, len(ids))
         step = taken.step or 1
         if step > 1:
@@ -178,7 +178,7 @@ class _Range(Operator):
         return ids[taken]
 
     def _resized(self, call: Call, mask: Bools | None) -> dict[str, Any]:
-        """Return the bounds among what is left: a start keeps its place in a run, an end counts what is before it."""
+        """Return the bounds among kept indices: a start keeps its place in a run, an end counts those before it."""
         if mask is None or mask.all():
             return {}
         taken = self._range(call, len(mask))
@@ -205,7 +205,7 @@ class _Cutout(_Range):
         channels.set(call, labels)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Cut the dead values alike."""
+        """Cut the dead values in the same way."""
         dead = channels.dead(call["self"])
         dim = call["dim"] % len(dead)
         ids = channels.channels(call["self"], dim)
@@ -214,20 +214,20 @@ class _Cutout(_Range):
         channels.set_dead(call, dead)
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """The bounds are those of the kept indices."""
+        """The bounds become those among the kept indices."""
         return self._resized(call, kept.mask(call["self"], call["dim"]))
 
 
 @register
 class Slice(_Cutout):
-    """A range of indices, in the memory of what it is taken from."""
+    """A range of indices that shares the memory of the input."""
 
     names = ("aten.slice.Tensor", "aten.narrow.default")
     timed_as = ""
     unmeasured = ("narrow",)
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """The range may be all that there is."""
+        """An identity if the range covers the whole dimension."""
         return alias_of(call["self"])
 
 
@@ -238,13 +238,13 @@ class SliceCopy(_Cutout):
     names = ("aten.slice_copy.Tensor", "aten.narrow_copy.default")
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """The range may be all that there is."""
+        """An identity if the range covers the whole dimension."""
         return copy_of(call["self"])
 
 
 @register
 class NarrowFromTensor(_Cutout):
-    """A range that starts where the data says."""
+    """A range whose start depends on the data."""
 
     names = ("aten.narrow.Tensor",)
 
@@ -254,12 +254,12 @@ class NarrowFromTensor(_Cutout):
 
 @register
 class SliceScatter(_Range):
-    """A copy of a tensor with another one written over a range: the channels of both go together there."""
+    """A copy of a tensor with another one written over a range, where the channels of both are coupled."""
 
     names = ("aten.slice_scatter.default",)
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Couple what is written with what it is written over."""
+        """Couple the written values with the values that they replace."""
         labels, written = channels.labels(call["self"]), channels.labels(call["src"])
         dim = call["dim"] % len(labels)
         for d, ids in enumerate(labels):
@@ -275,7 +275,7 @@ class SliceScatter(_Range):
         channels.set(call, labels)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Along the range the values written count, along other dimensions those of both."""
+        """Take the written dead values in the range; along other dimensions, keep those on which both tensors agree."""
         own, written = channels.dead(call["self"]), channels.dead(call["src"])
         dim = call["dim"] % len(own)
         dead = agreeing([own, written])
@@ -286,7 +286,7 @@ class SliceScatter(_Range):
         channels.set_dead(call, dead)
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """The bounds are those of the kept indices."""
+        """The bounds become those among the kept indices."""
         return self._resized(call, kept.mask(call["self"], call["dim"]))
 
 

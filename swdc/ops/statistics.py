@@ -1,12 +1,12 @@
-"""Norms and statistics that keep the divisor of the channels they were trained with.
+"""Norms and statistics that keep the divisor of the original channels.
 
-Removed channels are zeros, and zeros count. With k of n elements left, K of them, and s = k / n,
+Removed channels count as zeros. If k of n elements are left, K is the set of these, and s = k / n, then
 
     mean(x) = s mean_K(x) = m        var(x) = s mean_K((x - m)^2) + (1 - s) m^2        mean(x^2) = s mean_K(x^2)
 
-so that what is computed over the elements that are left is the statistic over all of them. The variance is a sum of
-squares, never a difference of two. All modules are made of plain tensor operators; they give the same in training as
-in evaluation, and are computed in float32 at least where they normalise.
+so the statistic over all n elements is computed from the k that are left. The variance is a sum of squares, never a
+difference of two. All modules consist of plain tensor operators, and behave the same in training and in evaluation.
+Norms are computed at least in float32.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import torch
 from torch import nn
 
 Widths = Sequence[int | None]
-"""The original size of each dimension of a value; ``None`` where it is what it is."""
+"""The original size of each dimension of a value; ``None`` if it has not changed."""
 
 
 def share_left(x: torch.Tensor, dims: Sequence[int], widths: Widths) -> float:
-    """Return how many of the original elements along ``dims`` are left, as a share of them."""
+    """Return the share of the original elements along ``dims`` that is left."""
     share = 1.0
     for dim in dims:
         width = widths[dim]
@@ -32,7 +32,7 @@ def share_left(x: torch.Tensor, dims: Sequence[int], widths: Widths) -> float:
 
 
 def moments(x: torch.Tensor, dims: list[int], share: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and variance along ``dims``, which stay with size one."""
+    """Return mean and variance along ``dims``, which are kept with size one."""
     mean = x.mean(dims, keepdim=True) * share
     variance = (x - mean).square().mean(dims, keepdim=True) * share
     return mean, variance + mean.square() * (1 - share)
@@ -43,7 +43,7 @@ def _wide(x: torch.Tensor) -> torch.Tensor:
 
 
 class Statistic(nn.Module):
-    """Base of the statistics along some dimensions, all where ``dim`` is ``None``."""
+    """Base of the statistics along some dimensions, or along all if ``dim`` is ``None``."""
 
     def __init__(self, dim: Sequence[int] | None, keepdim: bool, widths: Widths) -> None:
         """``widths`` gives the original size of each dimension of the input."""
@@ -52,7 +52,7 @@ class Statistic(nn.Module):
         self.keepdim, self.widths = keepdim, list(widths)
 
     def dims(self, x: torch.Tensor) -> list[int]:
-        """Return the dimensions that it runs over."""
+        """Return the dimensions that the statistic runs over."""
         return list(range(x.dim())) if self.dim is None else [d % x.dim() for d in self.dim]
 
     def extra_repr(self) -> str:
@@ -79,7 +79,7 @@ class Variance(Statistic):
         self.correction, self.root = correction, root
 
     def both(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return variance or deviation, and mean."""
+        """Return variance or standard deviation, and mean."""
         dims = self.dims(x)
         share = share_left(x, dims, self.widths)
         mean, variance = moments(x, dims, share)
@@ -90,7 +90,7 @@ class Variance(Statistic):
         return (spread, mean) if self.keepdim else (spread.squeeze(dims), mean.squeeze(dims))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return variance or deviation."""
+        """Return variance or standard deviation."""
         return self.both(x)[0]
 
     def extra_repr(self) -> str:
@@ -102,19 +102,19 @@ class VarianceAndMean(Variance):
     """Variance or its root, and mean, over all original elements."""
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
-        """Return variance or deviation, and mean."""
+        """Return variance or standard deviation, and mean."""
         return self.both(x)
 
 
 class Extremum(Statistic):
-    """The largest or smallest of all original elements, some of which are zeros that are left out."""
+    """The largest or smallest of all original elements; the removed ones count as zeros."""
 
     def __init__(self, dim: Sequence[int] | None, keepdim: bool, widths: Widths, largest: bool = True) -> None:
         super().__init__(dim, keepdim, widths)
         self.largest = largest
 
     def with_zero(self, found: torch.Tensor) -> torch.Tensor:
-        """Return the extremum of what was found and zero."""
+        """Return the extremum of ``found`` and zero."""
         return found.clamp(min=0) if self.largest else found.clamp(max=0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -128,7 +128,7 @@ class Extremum(Statistic):
 
 
 class ExtremumAndPlace(Extremum):
-    """The largest or smallest along one dimension of all original elements; and its place among those left."""
+    """The largest or smallest of all original elements along one dimension, and its place among those left."""
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
         """Return the extremum and its place."""
@@ -138,7 +138,7 @@ class ExtremumAndPlace(Extremum):
 
 
 class Norm(nn.Module):
-    """Base of the norms. A gain and a shift of their own are parameters; others can be given in a call."""
+    """Base of the norms. Gain and shift are parameters of the module, or are given in a call."""
 
     weight: torch.Tensor | None
     bias: torch.Tensor | None
@@ -160,14 +160,14 @@ class Norm(nn.Module):
     def forward(
         self, x: torch.Tensor, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return the normalised input, of the type of the input."""
+        """Return the normalised input, in the input's type."""
         weight, bias = self.weight if weight is None else weight, self.bias if bias is None else bias
         result = self.normalised(_wide(x))
         result = result if weight is None else result * self.along(x, weight)
         return (result if bias is None else result + self.along(x, bias)).to(x.dtype)
 
     def extra_repr(self) -> str:
-        """Return the options, and which of gain and shift are its own."""
+        """Return the options, and which of gain and shift are parameters of the module."""
         own = [name for name, tensor in self._parameters.items() if tensor is not None]
         options = {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "training"}
         return ", ".join(f"{name}={value}" for name, value in {**options, "own": own}.items())
@@ -212,7 +212,7 @@ class BatchNorm(Norm):
 class RMSNorm(Norm):
     """RMS norm over the trailing dimensions, whose original sizes are ``normalized_shape``.
 
-    Without ``eps`` the machine precision of the input is added, as ``torch.nn.RMSNorm`` does.
+    If ``eps`` is ``None``, the machine precision of the input is added, as in ``torch.nn.RMSNorm``.
     """
 
     def __init__(self, normalized_shape: Sequence[int], eps: float | None = None) -> None:

@@ -28,8 +28,8 @@ _OPTIONS = ("stride", "padding", "output_padding", "groups", "dilation")
 class TransposedConvolution(Layer):
     """A transposed convolution: its weight has the input channels first, then the output channels of one group.
 
-    No constant is folded: how many positions of the input reach one of the output differs at the borders and with
-    the stride.
+    No constant is folded, because the number of input positions that reach an output position differs at the borders
+    and with the stride.
     """
 
     names = ("aten.conv_transpose1d.default", "aten.conv_transpose2d.input", "aten.conv_transpose3d.input")
@@ -61,13 +61,13 @@ class TransposedConvolution(Layer):
             return out
         inputs, out = channels.channels(x, dim), channels.fresh(groups * written)
         _, places = couple_groups(call, channels, groups, inputs, out)
-        channels.bind(weight, 0, inputs, WRITES, call)  # a mask zeroes all that a group writes
+        channels.bind(weight, 0, inputs, WRITES, call)  # a mask zeroes everything that a group writes
         channels.bind(weight, 1, places, WRITES, call)
         channels.absorb(call, inputs, product(channels.dead(x)[dim], channels.dead(weight)[0]), folds=False)
         return out
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Dead filters with their bias gone give zero; so does a dead group, whose inputs add nothing."""
+        """Dead filters with a zero bias give zero; so does a dead group, whose inputs add nothing."""
         weight, bias = call["weight"], call["bias"]
         written: Dead = channels.dead(weight)[1]
         if channels.sizes(weight)[1] == 1:
@@ -79,18 +79,18 @@ class TransposedConvolution(Layer):
         channels.set_dead(call, [dead if d == dim else UNKNOWN for d in range(len(call.shape))])
 
     def folds(self, call: Call) -> bool:
-        """A constant adds less at the borders, and between the steps of a stride."""
+        """False: a constant adds less at the borders, and between the steps of a stride."""
         return False
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Whole groups that go lower the number of groups."""
+        """The number of groups falls by the groups that are removed."""
         mask = kept.mask(call["weight"], 0)
         if call["groups"] == 1 or mask is None:
             return {}
         return {"groups": int(mask.reshape(call["groups"], -1).any(1).sum())}
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
-        """f_in x f_out x k^2 x positions; each position that is read takes part in k^2 multiply-adds."""
+        """f_in x f_out x k^2 x positions; each input position takes part in k^2 multiply-adds."""
         weight, rank = call["weight"], len(shape_of(call["weight"])) - 2
         kernel = prod(shape_of(weight)[2:])
         shapes = (shape_of(value) for value in (call["input"], call.node))
@@ -98,7 +98,7 @@ class TransposedConvolution(Layer):
         return (Cost(((weight, 0), (weight, 1)), kernel * read, kernel * written, kernel * read),)
 
     def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
-        """Groups, channels that each reads, and that it writes."""
+        """Sizes: groups, and the channels that each group reads and writes."""
         weight = call["weight"]
         options, channels = geometry(call, shape_of)
         options = (*options, ("output_padding", each(call["output_padding"], len(shape_of(weight)) - 2)))

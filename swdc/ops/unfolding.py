@@ -1,4 +1,4 @@
-"""Windows that are laid out as channels or positions, and added up again."""
+"""Windows that are unfolded into channels or positions, and folded back by summation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Unfold(Operator):
         channels.set(call, [*labels[:-3], spread(labels[-3], prod(call["kernel_size"])), None])
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """A constant meets the zeros of the padding."""
+        """With padding, only zero stays constant."""
         dead = channels.dead(call["self"])
         block = spread_dead(dead[-3], prod(call["kernel_size"]))
         dead[-3:] = [zero_only(block) if any(call["padding"]) else block, UNKNOWN]
@@ -36,7 +36,7 @@ class Unfold(Operator):
 
 @register
 class Fold(Operator):
-    """Columns to image: a sum over the windows that overlap; the channels of a block go together."""
+    """Columns to image: a sum over overlapping windows; the channels of a block are coupled."""
 
     names = ("aten.col2im.default",)
 

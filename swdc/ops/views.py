@@ -1,7 +1,7 @@
 """Views: dimensions that are merged, split and regrouped.
 
-Sizes are never patched: after surgery each literal size is derived again, as the number of labels left along its
-dimension. A dimension that is split keeps its channels along one factor; along which, its later uses decide.
+Sizes are never patched: after surgery each literal size is derived again, as the number of kept labels along its
+dimension. A dimension that is split loses channels along one factor, which its later uses decide.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _SIZES = {"view": "size", "_unsafe_view": "size", "reshape": "shape", "unflatten
 """The argument that gives the shape, by operator."""
 
 _STRICT = ("aten.view.default", "aten._unsafe_view.default")
-"""Views that fail where a tensor lies in memory in another way, as it may on another device."""
+"""Views that fail if a tensor has another memory layout, as it may on another device."""
 
 
 def factors(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
-    """Match two shapes of equal size: minimal runs of dimensions with equal products, in order, sizes of one aside."""
+    """Match two shapes of equal size: return minimal runs of dimensions with equal products, ignoring sizes of one."""
     if 0 in before:
         return []  # there are no elements to follow
     left, right = ([d for d, size in enumerate(shape) if size != 1] for shape in (before, after))
@@ -43,7 +43,7 @@ def factors(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[
 
 
 def _constant(dead: Dead) -> float:
-    """Return the one value that all dead channels of a dimension take, NaN where there is none."""
+    """Return the value that all dead channels of a dimension share, or NaN."""
     values = np.ravel(dead)
     return float(values[0]) if len(values) and (values == values[0]).all() else UNKNOWN
 
@@ -84,7 +84,7 @@ class View(Operator):
                 result[right[0]] = labels[left[0]]
             else:
                 self._regroup(call, channels, left, right, result)
-        if "other" in call.arguments:  # the shape is that of another value, and shrinks with it
+        if "other" in call.arguments:  # the shape is that of another value, so it shrinks with it
             for dim, ids in enumerate(channels.labels(call["other"])):
                 if ids is not None or result[dim] is not None:
                     result[dim] = channels.join(result[dim], ids, call)
@@ -120,7 +120,7 @@ class View(Operator):
         return np.broadcast_to(whole.reshape(shape), lengths).ravel()
 
     def _is_ambiguous(self, call: Call, axes: list[tuple[int, int]], static: list[bool]) -> bool:
-        """Whether channels repeat along a dimension whose new size could not be left to be inferred."""
+        """Whether channels repeat along a dimension whose new size cannot be inferred."""
         if all(static[d] for d, _ in axes) or call.operator.split(".")[1] not in ("view", "reshape", "_unsafe_view"):
             return any(not static[d] for d, _ in axes)
         sizes = call[_SIZES[call.operator.split(".")[1]]]
@@ -130,7 +130,7 @@ class View(Operator):
     def _spread(
         self, call: Call, channels: Channels, merged: Ids, axes: list[tuple[int, int]], result: list[Any]
     ) -> None:
-        """Hand the labels on to the dimensions along which they differ."""
+        """Give the labels to the dimensions along which they differ."""
         grid = merged.reshape([length for _, length in axes])
         varying = [a for a in range(grid.ndim) if (grid != grid.take([0], a)).any()] or [grid.ndim - 1]
         whole = grid[tuple(slice(None) if a in varying else 0 for a in range(grid.ndim))]
@@ -139,7 +139,7 @@ class View(Operator):
             result[axes[a][0]] = labels
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Zero stays zero; one constant for all channels stays it, several do along what they are merged into."""
+        """A constant shared by all channels stays; constants of single channels follow them into a merged dimension."""
         x = call["self"]
         labels, dead = channels.labels(x), channels.dead(x)
         result: list[Dead] = [UNKNOWN] * len(call.shape)
@@ -158,7 +158,7 @@ class View(Operator):
         channels.set_dead(call, result)
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Literal sizes become the number of labels that are left."""
+        """Literal sizes become the number of kept labels."""
         name = _SIZES.get(call.operator.split(".")[1])
         if name is None:
             return {}
@@ -168,15 +168,15 @@ class View(Operator):
         return {name: kept.sizes(call.node, call[name], start)}
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """The shape may be the same."""
+        """An identity if the shape does not change."""
         return alias_of(call["self"])
 
     def asks_sizes(self, call: Call, value: fx.Node) -> bool:
-        """The shape may be that of another value."""
+        """True for a second value that only gives the shape."""
         return "other" in call.arguments and call["self"] is not value
 
     def laid_out_from(self, call: Call, dim: int) -> tuple[fx.Node, int] | None:
-        """The last dimension stays what it is where its size is the same."""
+        """The last dimension stays the same if its size does."""
         source, shape = call["self"], call.shape
         if not isinstance(source, fx.Node) or dim != len(shape) - 1:
             return None
@@ -184,13 +184,13 @@ class View(Operator):
         return (source, len(before) - 1) if len(before) > 0 and before[-1] == shape[-1] else None
 
     def anywhere(self, target: Any) -> Any:
-        """A reshape copies where a view fails."""
+        """A reshape makes a copy if a view fails."""
         return target_of("aten.reshape.default") if name_of(target) in _STRICT else target
 
 
 @register
 class StrictView(View):
-    """A change of shape that needs no copy of what it reads."""
+    """A change of shape that never copies its input."""
 
     names = ("aten.view.default",)
     needs_layout = True
@@ -215,7 +215,7 @@ class Reinterpretation(Operator):
 
 
 def _inner(dims: list[int], static: list[bool], labels: list[Ids | None]) -> list[int]:
-    """Return the innermost of ``dims``: up to one whose size is symbolic, which counts if channels repeat along it."""
+    """Return the innermost of ``dims`` up to the first of symbolic size; this one only if channels repeat along it."""
     inner: list[int] = []
     for d in reversed(dims):
         if static[d] or labels[d] is not None:
@@ -228,7 +228,7 @@ def _inner(dims: list[int], static: list[bool], labels: list[Ids | None]) -> lis
 def _fitting(length: int, dims: list[int], sizes: tuple[int, ...], static: list[bool]) -> list[tuple[int, int]] | None:
     """Divide ``length`` labels over the innermost of ``dims``: return dimensions and shares, ``None`` for a misfit.
 
-    A dimension of symbolic size takes what is left: along it, the labels repeat.
+    A dimension of symbolic size takes all remaining labels, which repeat along it.
     """
     axes: list[tuple[int, int]] = []
     for d in reversed(dims):

@@ -1,4 +1,4 @@
-"""The work of a call: its operations, and what onnxruntime runs for it, as products of the dimensions of values."""
+"""The work of a call: its operations, and what onnxruntime runs for it, as products of dimensions of values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Options: TypeAlias = tuple[tuple[str, Option], ...]
 class Cost:
     """Operations of one call for one sample, as a monomial: a coefficient times the sizes of channel dimensions.
 
-    ``dims`` names these dimensions by value and index. The coefficient is given by each convention: ``paper`` and
+    ``dims`` names these dimensions by value and index. Each convention has its coefficient: ``paper`` and
     ``reference`` count as section 4.5 of Tessier et al. 2022 does, with the positions that the layer reads or writes;
     ``macs`` counts multiply-adds.
     """
@@ -36,7 +36,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Quotient:
-    """A size: a coefficient times the sizes of some dimensions, over those of others."""
+    """A size: a coefficient times the sizes of some dimensions, divided by those of others."""
 
     dims: tuple[Dim, ...]
     over: tuple[Dim, ...] = ()
@@ -45,7 +45,7 @@ class Quotient:
 
 @dataclass(frozen=True)
 class Use:
-    """One run of an operator of ONNX, with its options and sizes as ``swdc.costs.latency.layers.KINDS`` has them."""
+    """One run of an ONNX operator; options and sizes are those of ``swdc.costs.latency.layers.KINDS``."""
 
     operator: str
     options: Options
@@ -53,22 +53,22 @@ class Use:
 
 
 class Work:
-    """What counting and timing ask of an operator."""
+    """What counting and timing need to know of an operator."""
 
     family: ClassVar[str] = ""
-    """How reports call it, for operators with many names; its own name without namespace and overload unless said."""
+    """Its name in reports, for operators with many names; by default its name without namespace and overload."""
 
     timed_as: ClassVar[str] = "Add"
-    """The operator of ONNX that takes as long on the largest tensor of a call; none for what moves next to no data."""
+    """The ONNX operator that takes as long on the largest tensor of a call; empty if hardly any data is moved."""
 
     unmeasured: ClassVar[tuple[str, ...]] = ()
-    """Operators of ``names``, without namespace and overload, of which that is not known: they are timed as a sum."""
+    """Operators of ``names``, without namespace and overload, that were not measured: they are timed as a sum."""
 
     absorbs: ClassVar[bool] = False
-    """Whether onnxruntime computes sums, norms and activations of its result within it."""
+    """Whether onnxruntime fuses sums, norms and activations of its result into it."""
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
-        """Return the operations of a call; none unless said."""
+        """Return the operations of a call; by default none."""
         return ()
 
     def is_absorbed(self, call: Call) -> bool:
@@ -78,7 +78,7 @@ class Work:
     def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
         """Return what onnxruntime runs for a call, in order.
 
-        Unless said, that is a dense layer for each product among its operations; without any, ``timed_as``.
+        By default a dense layer for each product among its operations, or, if there are none, ``timed_as``.
         """
         products = [cost for cost in self.cost(call, shape_of) if cost.macs and len(cost.dims) > 1]
         if products:
@@ -87,7 +87,7 @@ class Work:
 
 
 def kind_of(call: Call) -> str:
-    """Return the operator of a call without namespace, overload and the mark of what works in place."""
+    """Return the operator of a call without namespace, overload and the suffix ``_`` of in-place operators."""
     return call.operator.split(".")[1].removesuffix("_")
 
 
@@ -98,7 +98,7 @@ def _dense(cost: Cost) -> Use:
 
 
 def largest(operator: str, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
-    """Return an operator of ONNX on the largest tensor that a call reads or writes; nothing where it has no name."""
+    """Return an ONNX operator on the largest tensor that a call reads or writes; nothing if ``operator`` is empty."""
     nodes = [value for value in (*call.tensors(), call.node) if isinstance(value, fx.Node) and _is_tensor(value)]
     if not operator or not nodes:
         return ()
@@ -106,7 +106,7 @@ def largest(operator: str, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
 
 
 def elements(operator: str, value: Value, shape_of: ShapeOf) -> Use:
-    """Return an operator of ONNX that works on each element of a value."""
+    """Return an ONNX operator that works on each element of a value."""
     return Use(operator, (), (Quotient(tuple((value, d) for d in range(len(shape_of(value))))),))
 
 
