@@ -50,7 +50,7 @@ class Sets:
             return None
         if len(one) != len(other):
             for labels in (one, other):
-                self.freeze(labels, call.reason("aligned with a dimension whose channels repeat otherwise"))
+                self.freeze(labels, call.reason("aligned with a dimension whose channels repeat in another way"))
             return None
         if one is not other:
             self._joins.append((one, other))

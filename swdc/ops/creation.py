@@ -85,7 +85,7 @@ class Positions(Operator):
             if isinstance(value, Ref):
                 channels.hold(value, range(len(channels.sizes(value))), call)
             else:
-                channels.freeze_value(value, call.reason("counts positions, or draws at random for each"))
+                channels.freeze_value(value, call.reason("counts positions, or draws a random number for each"))
         channels.set(call, each_result(call, [None] * rank_of(call)))
 
 

@@ -34,7 +34,7 @@ class PairwiseDistances(Operator):
         batch: list[Any] = [None] * (len(call.shape) - 2)
         for values in (labels[:-2], others[:-2]):
             for ids in values:
-                channels.freeze(ids, call.reason("tells matrices apart"))
+                channels.freeze(ids, call.reason("is a batch dimension of matrices"))
         channels.set(call, [*batch, labels[-2], others[-2]])
 
     def fold(self, call: Call, channels: Channels) -> None:

@@ -141,7 +141,9 @@ class _Movement(Operator):
         labels = channels.labels(call["self"])
         if not self.follows(call, labels):
             for ids in labels:
-                channels.freeze(ids, call.reason("moves channels between dimensions, or as the data says"))
+                channels.freeze(
+                    ids, call.reason("moves channels between dimensions, or in a way that depends on the data")
+                )
             channels.set(call, [None] * len(call.shape))
             return
         channels.set(call, self.move(call, labels, None))

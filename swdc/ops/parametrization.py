@@ -23,7 +23,7 @@ class WeightNorm(Operator):
         """Couple lengths with directions."""
         v, g, dim = call["v"], call["g"], call["dim"]
         if not (isinstance(v, Ref) and isinstance(g, Ref)):
-            freeze_call(call, channels, "norms a weight that is computed")
+            freeze_call(call, channels, "normalises a weight that is computed, not stored")
             return
         labels = channels.labels(v)
         for d, ids in enumerate(labels):

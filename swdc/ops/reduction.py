@@ -59,7 +59,7 @@ class Reduction(Operator):
         over = reduced(call, len(labels))
         if self.exact and call.arguments.get("dtype") is not None:
             edit = "cast the value first, then take the statistic"
-            reason = call.reason("a statistic in a type of its own", edit)
+            reason = call.reason("computes a statistic in another type than its input's", edit)
             for dim in over:
                 channels.freeze(labels[dim], reason)
         for dim in over:

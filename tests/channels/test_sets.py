@@ -54,7 +54,7 @@ def test_what_has_no_partner_to_join_is_frozen(call: Call) -> None:
     assert (first >= 0).all()
     assert [reason.text for reason in reasons] == [
         "aligned with a dimension that holds no removable channels",
-        *["aligned with a dimension whose channels repeat otherwise"] * 2,
+        *["aligned with a dimension whose channels repeat in another way"] * 2,
     ]
 
 
