@@ -1,4 +1,4 @@
-"""The batch of example inputs: the leading size that they share, and the same inputs at another one."""
+"""The batch of example inputs: the leading size that they share, and the same inputs with another batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def shared_batch(inputs: Any) -> int | None:
 
 
 def with_batch(inputs: Any, batch: int) -> Any:
-    """Return nested inputs that share a batch with another size of it: rows repeated, or left out."""
+    """Return nested inputs with another batch size: their rows are repeated, or some are left out."""
 
     def rows(value: Any) -> Any:
         if not isinstance(value, torch.Tensor) or value.dim() == 0 or value.shape[0] in (0, batch):
@@ -32,7 +32,7 @@ def with_batch(inputs: Any, batch: int) -> Any:
 
 
 def at_least_two(inputs: Any) -> Any:
-    """Return nested inputs with a batch of at least two, for a size of one cannot be captured as dynamic."""
+    """Return nested inputs with a batch of at least two, because a size of one cannot be dynamic."""
     return with_batch(inputs, 2) if shared_batch(inputs) == 1 else inputs
 
 
@@ -44,8 +44,8 @@ def on_meta(inputs: Any) -> Any:
 def dynamic_dims(inputs: Any) -> Any:
     """Return which dimensions of nested inputs may change.
 
-    The leading dimension of the tensors that have the first one's, and every dimension of those that have not (an
-    edge list beside node features).
+    In a tensor whose leading size is that of the first tensor, the leading dimension may change. In any other tensor
+    (an edge list beside node features), every dimension may change.
     """
     first = next((t.shape[0] for t in tensors_in(inputs) if t.dim()), None)
 

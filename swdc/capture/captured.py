@@ -1,4 +1,4 @@
-"""What capture hands on: a flat graph of operator calls, whichever way it was found."""
+"""The result of capture: a flat graph of operator calls, in the same form for every way of capture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor of which only the shape and the type are known."""
+    """A tensor whose shape and type are known, but not its values."""
 
     shape: Shape
     dtype: torch.dtype
@@ -33,13 +33,14 @@ class Value:
 class Captured:
     """A captured model.
 
-    ``tensors`` names, for nodes that stand for a tensor of the model (placeholders and ``get_attr`` alike), that
-    tensor; those that the model does not own are in ``constants``. The remaining placeholders are the inputs, one for
-    each leaf of the arguments, and the output node holds the leaves of the result. ``differences`` are the modules
-    that do something else in training than in evaluation, ``None`` where that was not looked at.
+    Some nodes (placeholders or ``get_attr``) stand for a tensor of the model: ``tensors`` maps the name of the node to
+    the name of the tensor. Tensors that the model does not own are in ``constants``. The remaining placeholders are
+    the inputs, one for each leaf of the arguments, and the output node holds the leaves of the result.
+    ``differences`` are the paths of the modules that compute something else in training than in evaluation; ``None``
+    if nobody has looked for them.
 
-    ``by`` names the way of capture, and ``attempts`` those that were tried before it, each with why it could not. A way
-    leaves both open; ``swdc.capture.ways`` fills them in.
+    ``by`` names the way of capture. ``attempts`` names the ways that were tried before it, each with the reason why it
+    failed. A way leaves both empty; ``swdc.capture.ways`` fills them in.
     """
 
     graph: fx.Graph
@@ -52,13 +53,13 @@ class Captured:
     attempts: tuple[tuple[str, str], ...] = ()
 
     def input_shapes(self) -> list[Shape]:
-        """Return the shapes of the inputs, in order; an empty one for an input that is not a tensor."""
+        """Return the shapes of the inputs, in order; an input that is not a tensor has an empty shape."""
         placeholders = self.graph.find_nodes(op="placeholder")
         return [shape_of_value(n.meta.get("val")) for n in placeholders if n.name not in self.tensors]
 
 
 def shape_of_value(value: Any) -> Any:
-    """Return the Shape of a traced tensor, a tuple of Shapes for several, an empty one for anything else."""
+    """Return the Shape of a traced tensor, a tuple of Shapes for several tensors, and ``()`` for anything else."""
     if isinstance(value, Value):
         return value.shape
     if isinstance(value, torch.Tensor):
@@ -79,21 +80,21 @@ def signature(model: nn.Module, inputs: pytree.TreeSpec, outputs: pytree.TreeSpe
 
 
 def frozen_reads(model: nn.Module, read: list[str]) -> tuple[str, ...]:
-    """Return a note for the tensors of a model that it reads with gradients switched off, if it learns them."""
+    """Return a note on the trainable parameters among ``read``, which the model reads with gradients switched off."""
     learnt = {name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad}
     paths = list(dict.fromkeys(name.rpartition(".")[0] or "the model" for name in read if name in learnt))
     if not paths:
         return ()
     more = f" and {len(paths) - 4} more" if len(paths) > 4 else ""
     return (
-        f"the model computes {', '.join(paths[:4])}{more} without gradients, the program with them; to train the "
-        f"program, set requires_grad to False there",
+        f"the model computes {', '.join(paths[:4])}{more} without gradients, but the program computes them with "
+        f"gradients; to train the program, set requires_grad to False there",
     )
 
 
 def user_line(frame: FrameType | None, capture: str) -> str:
-    """Return the innermost frame outside torch as a line of a traceback; the innermost one in a module of torch where
-    the model has no code of its own. ``capture`` is the file that runs the model.
+    """Return the innermost frame outside torch as a line of a traceback. If the model has no code of its own, return
+    the innermost frame in a module of torch. ``capture`` is the file that runs the model.
     """  # fmt: skip
     module: FrameType | None = None
     while frame is not None and "/torch/" in (file := frame.f_code.co_filename.replace("\\", "/")):
@@ -105,7 +106,7 @@ def user_line(frame: FrameType | None, capture: str) -> str:
 
 @contextmanager
 def without_gradients() -> Iterator[None]:
-    """Run models without gradients, but not on the fused paths that torch.nn then takes in evaluation."""
+    """Run models without gradients, and keep torch.nn from the fused paths that it would then take in evaluation."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -116,7 +117,7 @@ def without_gradients() -> Iterator[None]:
 
 
 def check_autocast(nodes: Iterable[fx.Node], device: str) -> None:
-    """Raise ``TraceError`` where autocast changes the dtype of an operator, which no node of a graph would show."""
+    """Raise ``TraceError`` if autocast changes the dtype of an operator, because the graph would not show the cast."""
     for node in nodes:
         if node.op == "call_function":
             values = [n.meta.get("val") for n in (*node.all_input_nodes, node)]
@@ -124,7 +125,7 @@ def check_autocast(nodes: Iterable[fx.Node], device: str) -> None:
 
 
 def check_cast(target: Any, name: str, values: Iterable[Any], device: str) -> None:
-    """Raise ``TraceError`` where autocast changes the dtype of an operator; ``values`` are what it reads and gives."""
+    """Raise ``TraceError`` if autocast changes the dtype of an operator; ``values`` are its inputs and results."""
     if not operator_of(target).casts and len({v.dtype for v in values if _floats(v, device)}) > 1:
         raise TraceError(
             f"expected a model that computes in the dtype of its weights, but autocast changes that of {target} "

@@ -1,4 +1,4 @@
-"""What a way of capture is: it tries to return the graph of a model, or says why it cannot."""
+"""The base of all ways of capture: a way returns the graph of a model, or says why it cannot."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class CannotCapture(Exception):  # noqa: N818
-    """A way of capture cannot tell what a model does; the message says why."""
+    """A way of capture cannot capture a model; the message says why."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to capture, in evaluation, and the inputs to capture it on.
+    """A model to capture, in evaluation mode, and the inputs to capture it on.
 
-    ``put_back`` makes the model what it was before: what a run keeps in the model must not reach the next run.
+    ``put_back`` restores the model, because a run may store things in it that must not reach the next run.
     """
 
     model: nn.Module
@@ -35,12 +35,12 @@ class Way(ABC):
     """Base of all ways of capture. A subclass has a name and stands in the list ``swdc.capture.ways.WAYS``."""
 
     name: ClassVar[str]
-    """What ``program.facts.captured_by`` says of programs captured this way."""
+    """The value of ``program.facts.captured_by`` for programs captured this way."""
 
     @abstractmethod
     def capture(self, subject: Subject) -> Captured:
         """Return the graph of a model.
 
-        Raises ``CannotCapture`` with the reason, or whatever the model or torch raises, where another way may do
-        better; ``TraceError`` where none would, with a message that tells the user what to change.
+        Raises ``CannotCapture`` with the reason, or whatever the model or torch raises, if another way may work.
+        Raises ``TraceError`` if no way would, with a message that tells the user what to change.
         """

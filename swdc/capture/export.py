@@ -1,4 +1,4 @@
-"""Capture by ``torch.export``: the model's code is followed once, with symbols for the sizes that may change."""
+"""Capture by ``torch.export``: the model's code runs once, with symbols for the sizes that may change."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from swdc.capture.restore import buffers_kept
 from swdc.errors import TraceError, brief
 from swdc.ir.options import EXPORT
 
-FIXED = "the sizes of all inputs are fixed to those of the example inputs, for the model's code depends on them"
+FIXED = "the sizes of all inputs are fixed to those of the example inputs, because the model's code depends on them"
 _OF_THE_MODEL = (InputKind.PARAMETER, InputKind.BUFFER)
 _ODD_BATCH = 7
-"""A batch that no size of a model is likely to be."""
+"""A batch that is unlikely to equal any size of a model."""
 
 
 class Export(Way):
     """Exports a model by ``torch.export``, with dynamic sizes if its code allows them.
 
-    Export is tried with dynamic sizes, then with those of another batch, because the model's code may take the batch of
-    the example for a constant, and last with fixed sizes. What fails with gradients is tried again without.
+    Export is tried with dynamic sizes first. Because the model's code may treat the batch of the example as a constant,
+    it is then tried with another batch, and last with fixed sizes. After the first failure, gradients are off.
     """
 
     name = EXPORT
@@ -44,11 +44,11 @@ class Export(Way):
     def capture(self, subject: Subject) -> Captured:
         """Return the graph.
 
-        Raises ``CannotCapture``; ``TraceError`` if the model cannot be run on the inputs, and for control flow that
-        depends on values.
+        Raises ``CannotCapture`` if export fails. Raises ``TraceError`` if the model cannot be run on the inputs, and
+        for control flow that depends on values.
         """
         if branches_on_findings(subject):
-            raise CannotCapture("the model calls other operators where it finds nothing of what it looks for")
+            raise CannotCapture("the model calls other operators if a search in it (such as nonzero) finds nothing")
         failures: list[Exception] = []
         for inputs, dims in _examples(subject.inputs):
             captured = _attempt(failures, subject, inputs, dims)
@@ -64,7 +64,7 @@ class Export(Way):
 
 
 def _examples(inputs: Inputs) -> Iterator[tuple[Inputs, Any]]:
-    """Yield inputs, each with its dynamic dimensions, and last the example inputs with none."""
+    """Yield inputs with their dynamic dimensions; the last are the example inputs, with none."""
     other = inputs if shared_batch(inputs) is None else with_batch(inputs, _ODD_BATCH)
     for varied in (at_least_two(inputs), other):
         yield varied, dynamic_dims(varied)
@@ -72,13 +72,13 @@ def _examples(inputs: Inputs) -> Iterator[tuple[Inputs, Any]]:
 
 
 def _attempt(failures: list[Exception], subject: Subject, inputs: Inputs, dims: Any) -> Captured | None:
-    """Return the graph of a model, or add why there is none to ``failures``."""
+    """Return the graph of a model; if export fails, add the error to ``failures`` and return ``None``."""
     try:
         with without_gradients() if failures else nullcontext():
             return _exported(subject.model, inputs, dims)
     except TraceError:
         raise
-    except Exception as error:  # torch.export raises errors of many kinds; all of them mean the same here
+    except Exception as error:  # torch.export raises errors of many kinds, which all mean that export failed
         failures.append(error)
         return None
     finally:
@@ -116,7 +116,7 @@ def _check_runs(subject: Subject) -> None:
 
 
 def _exported(model: nn.Module, inputs: Inputs, dims: Any) -> Captured:
-    """Return the graph of a model. ``dims`` gives the dynamic dimensions of each argument; with ``None`` all are fixed.
+    """Return the graph of a model. ``dims`` gives the dynamic dimensions of each argument; ``None`` fixes all.
 
     Raises ``TraceError`` for control flow that depends on values, and whatever ``torch.export`` raises.
     """
@@ -140,7 +140,7 @@ def _exported(model: nn.Module, inputs: Inputs, dims: Any) -> Captured:
 
 
 def _keep_user_outputs(graph: fx.Graph, theirs: list[bool]) -> None:
-    """Leave out what export returns beside the model's results: the new values of buffers that it overwrites."""
+    """Drop the outputs that export adds to the model's results: new values of buffers that the model overwrites."""
     (output,) = graph.find_nodes(op="output")
     output.args = (tuple(value for value, mine in zip(output.args[0], theirs, strict=True) if mine),)
 

@@ -1,10 +1,10 @@
 """Capture by following: the model runs twice on tensors without values, and every operator that it calls is noted.
 
-The two runs have batches of different prime sizes. What is the same in both does not depend on the batch; a size
-that differs is a multiple of the batch plus a constant, else the model cannot be followed. Runs with small batches,
-that of the example among them, bear witness that this holds for those too; one of these is in training, where the
-model's code may depend on that. All this takes a fraction of the time of ``torch.export``, which reasons about symbols
-at every operator.
+The two runs have batches of different prime sizes. A size that is the same in both does not depend on the batch. A size
+that differs must be a multiple of the batch plus a constant; otherwise the model cannot be followed. Further runs with
+small batches, one of them that of the example, check that the same holds there. One of them is in training if the
+model's code may depend on the mode. All this takes a fraction of the time of ``torch.export``, which reasons about
+symbols at every operator.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from swdc.capture.training_differences import differences, reads_mode, trains_al
 from swdc.ir.options import FOLLOW
 
 BATCHES = (10007, 10009)
-"""Primes beyond any width in use, so that a size tells what it is made of."""
+"""Primes larger than any width in use, so that a size shows whether the batch is a factor of it."""
 WITNESS = 2
-"""A small and even batch, at which a model must do the same: its code may depend on how large the batch is."""
+"""A small and even batch, at which the model must do the same, because its code may depend on the batch size."""
 SPARE = 100
-"""Calls that a model may make beyond twice those for the small batch; one that loops over a batch makes more."""
+"""Calls allowed beyond twice those at the small batch; a model that loops over its batch makes more."""
 
 
 class Follow(Way):
@@ -39,7 +39,7 @@ class Follow(Way):
     name = FOLLOW
 
     def capture(self, subject: Subject) -> Captured:
-        """Return the graph; raises ``CannotCapture``, or whatever the model raises on tensors without values."""
+        """Return the graph; raise ``CannotCapture``, or whatever the model raises on tensors without values."""
         model, inputs = subject.model, subject.inputs
         if shared_batch(inputs) is None:
             raise CannotCapture("the inputs share no batch")
@@ -70,5 +70,5 @@ class Follow(Way):
 def _trained(run_in_training: Callable[[], Run]) -> Run | None:
     try:
         return run_in_training()
-    except Exception:  # what a model asks for in training may be more than can be followed
+    except Exception:  # in training a model may do more than can be followed
         return None

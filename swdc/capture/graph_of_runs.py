@@ -1,4 +1,4 @@
-"""Making one graph of two runs at different batches."""
+"""Joins two runs at different batches into one graph."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LARGEST_CONSTANT = 4096
 
 
 def named_leaves(model: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> list[tuple[str, Any]]:
-    """Return the inputs of a model one by one, each with the name of its argument and of where it lies within."""
+    """Return the leaves of the inputs, each with a name: that of its argument, and the path inside the argument."""
     arguments = [p.name for p in inspect.signature(model.forward).parameters.values() if p.kind != p.VAR_POSITIONAL]
     return [(_name(path, arguments), leaf) for path, leaf in pytree.tree_flatten_with_path(inputs)[0]]
 
@@ -38,7 +38,7 @@ def _name(path: Any, arguments: list[str]) -> str:
 
 
 class Joining:
-    """Makes one graph of two runs; of the same one twice, a graph in which every size is fixed."""
+    """Joins two runs into one graph. If both runs are the same one, every size in the graph is fixed."""
 
     def __init__(self, model: nn.Module, leaves: list[tuple[str, Any]], one: Run, other: Run) -> None:
         """``leaves`` are the inputs with their names."""
@@ -101,17 +101,17 @@ class Joining:
         return times * self.symbol + plus if times else plus
 
     def _linear(self, one: int, other: int) -> tuple[int, int]:
-        """Return how a number depends on the batch: how often it counts, and what is added."""
+        """Return how a number depends on the batch: the factor of the batch, and the constant that is added."""
         if one == other:
             return 0, one
         times, rest = divmod(other - one, self.other.batch - self.one.batch)
         plus = one - times * self.one.batch
         if rest or (times and abs(plus) > _LARGEST_CONSTANT):
-            raise CannotCapture("a number depends on the batch, and not as a multiple of it")
+            raise CannotCapture("a number depends on the batch, but not as a multiple of it plus a constant")
         return times, plus
 
     def _both(self, one: Any, other: Any) -> Any:
-        """Return what an argument of both runs is in the graph."""
+        """Return the argument of the graph that stands for an argument of both runs."""
         if isinstance(one, Slot):
             if one != other:
                 raise CannotCapture("the model reads other tensors for another batch")
@@ -158,13 +158,16 @@ class Joining:
 
 
 def check_witness(one: Run, other: Run, witness: Run) -> None:
-    """Raise ``CannotCapture`` unless a run did what the two others tell of its batch."""
+    """Raise ``CannotCapture`` unless a third run did what the first two predict for its batch."""
     if not bears_witness(one, other, witness, lambda step: (step.args, step.kwargs)):
         raise CannotCapture(f"the model does something else for a batch of {witness.batch}")
 
 
 def bears_witness(one: Run, other: Run, witness: Run, said: Callable[[Step], Any]) -> bool:
-    """Whether a run did what the two others tell of its batch; ``said`` gives what counts of a step's arguments."""
+    """Whether a third run did what the first two predict for its batch.
+
+    ``said`` returns the arguments of a step that are compared.
+    """
 
     def told(a: Any, b: Any) -> Any:
         return a + (b - a) // (other.batch - one.batch) * (witness.batch - one.batch)

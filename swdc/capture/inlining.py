@@ -1,4 +1,4 @@
-"""Inlining: what runs under ``torch.no_grad`` or ``torch.autocast`` stands in a graph of its own; spliced in here."""
+"""Inlining: splices in the separate graphs that export makes of code under ``torch.no_grad`` or ``torch.autocast``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from swdc.ops.splitting import is_item
 _GRADIENT = "wrap_with_set_grad_enabled"
 _AUTOCAST = "wrap_with_autocast"
 _OPTIONS = {_GRADIENT: 1, _AUTOCAST: 4}
-"""The wrappers, and how many options each takes before the graph that it runs and that graph's inputs."""
+"""How many options each wrapper takes, before the graph that it runs and the inputs of that graph."""
 _EDITS = {
     "cond": "decide with torch.where, or outside the model",
     "while_loop": "unroll the loop with a fixed number of steps",
@@ -25,7 +25,7 @@ _EDITS = {
 
 @dataclass(frozen=True)
 class Inlined:
-    """A graph without wrappers, and the names of the placeholders that it reads where no gradients are recorded."""
+    """A graph without wrappers, and the names of the placeholders that it reads with gradients switched off."""
 
     graph: fx.Graph
     without_gradients: tuple[str, ...]
@@ -34,7 +34,7 @@ class Inlined:
 def inlined(root: fx.GraphModule) -> Inlined:
     """Return the graph of a module with all wrapped graphs spliced in.
 
-    Raises ``TraceError`` for control flow that depends on values, and where autocast changes the dtype of an operator.
+    Raises ``TraceError`` for control flow that depends on values, and if autocast changes the dtype of an operator.
     """
     inlining = _Inlining()
     made = {node: inlining.graph.node_copy(node) for node in root.graph.find_nodes(op="placeholder")}
@@ -49,7 +49,7 @@ class _Inlining:
         self.detached: list[fx.Node] = []
 
     def splice(self, module: fx.GraphModule, made: dict[fx.Node, Any]) -> Any:
-        """Copy the nodes of a module, given values for its placeholders, and return what it returns."""
+        """Copy the nodes of a module, and return its results; ``made`` holds values of its placeholders."""
         for node in module.graph.nodes:
             if node.op == "output":
                 return fx.map_arg(node.args[0], lambda n: made[n])
@@ -63,7 +63,7 @@ class _Inlining:
         if isinstance(node.target, torch._ops.HigherOrderOperator):
             return self._wrapped(node, made)
         source = made.get(node.args[0]) if is_item(node) else None  # type: ignore[arg-type]
-        if isinstance(source, list | tuple):  # what a wrapped graph has returned
+        if isinstance(source, list | tuple):  # the results of a wrapped graph
             return source[node.args[1]]  # type: ignore[index]
         return self.graph.node_copy(node, lambda n: made[n])
 

@@ -1,4 +1,4 @@
-"""What operators make of tensors without values: found by torch once for the same forms, and repeated after that."""
+"""Results of operators on tensors without values: torch finds them once for each form of inputs, then a cache."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ Form = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class _Result:
-    """The form of one result; ``of`` is the number of the input whose memory it shares, ``None`` for memory of its own.
+    """The form of one result.
 
-    ``whole`` says that it is that input itself.
+    ``of`` is the number of the input whose memory the result shares; ``None`` if the result has its own memory.
+    ``whole`` says that the result is that input itself.
     """
 
     size: tuple[int, ...]
@@ -34,13 +35,16 @@ class _Result:
 
 
 class Forms:
-    """Calls operators on the meta device. A network repeats its blocks, and a run is made several times."""
+    """Calls operators on the meta device, and remembers the results.
+
+    The cache pays because a network repeats its blocks, and capture runs it several times.
+    """
 
     def __init__(self) -> None:
         self._known: dict[Form, tuple[type, list[_Result]] | None] = {}
 
     def call(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """Return what an operator makes of tensors on the meta device."""
+        """Return the result of an operator on tensors on the meta device."""
         inputs: list[torch.Tensor] = []
         key = (func, _form(list(args), inputs), _form(list(kwargs.items()), inputs))
         if any(x.is_complex() or x.layout != torch.strided for x in inputs):
@@ -64,7 +68,7 @@ def _shape(x: torch.Tensor) -> Form:
 
 
 def _form(argument: Any, inputs: list[torch.Tensor]) -> Any:
-    """Return what decides over the form of the results; tensors are added to ``inputs``."""
+    """Return all that the form of the results depends on; tensors are added to ``inputs``."""
     if isinstance(argument, torch.Tensor):
         inputs.append(argument)
         return _shape(argument)
@@ -74,7 +78,7 @@ def _form(argument: Any, inputs: list[torch.Tensor]) -> Any:
 
 
 def _results(result: Any, inputs: Sequence[torch.Tensor]) -> tuple[type, list[_Result]] | None:
-    """Return the forms of results, ``None`` where they are no plain tensors or share memory among themselves."""
+    """Return the forms of results; ``None`` if they are not plain tensors, or share memory with each other."""
     several = type(result) in (list, tuple)
     results = list(result) if several else [result]
     if not all(isinstance(r, torch.Tensor) and r.is_meta and r.layout == torch.strided for r in results):

@@ -1,4 +1,4 @@
-"""Models without the memory of their parameters, to be traced and planned on the meta device."""
+"""Models whose parameters take no memory, to be traced and planned on the meta device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from swdc.ir.tensors import tensors_of
 
 
 class _EmptyOnMeta(TorchFunctionMode):
-    """Lets ``torch.empty``, which modules make their parameters with, take no memory; all else is computed."""
+    """Puts tensors of ``torch.empty``, which modules make parameters with, on the meta device; all else is computed."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         options = dict(kwargs or {})
@@ -27,10 +27,10 @@ class _EmptyOnMeta(TorchFunctionMode):
 
 
 def trace_skeleton(make: Callable[[], nn.Module], example: Example, types: Mapping[str, torch.dtype]) -> Program:
-    """Return the program, on the meta device, of the model that ``make`` makes, in evaluation.
+    """Return the program, on the meta device, of the model that ``make`` returns, in evaluation mode.
 
-    Parameters that ``torch.empty`` allocates, as those of ``torch.nn`` are, never take memory. ``types`` gives those
-    of the tensors that a checkpoint has; buffers that it lacks keep the values that the model computed for them.
+    Parameters that ``torch.empty`` allocates, as in ``torch.nn``, never take memory. ``types`` maps the name of each
+    tensor of a checkpoint to its type. Buffers that the checkpoint lacks keep the values that the model computed.
     """
     with _EmptyOnMeta():
         model = make().eval()
@@ -47,7 +47,7 @@ def trace_skeleton(make: Callable[[], nn.Module], example: Example, types: Mappi
 
 
 def _move(model: nn.Module, types: Mapping[str, torch.dtype]) -> None:
-    """Put all tensors of a model on the meta device, in the given types; what is tied stays tied."""
+    """Put all tensors of a model on the meta device, in the given types; tied tensors stay tied."""
     names: dict[int, list[str]] = {}
     for name, tensor in tensors_of(model).items():
         names.setdefault(id(tensor), []).append(name)

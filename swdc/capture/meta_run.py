@@ -1,4 +1,4 @@
-"""Running a model on tensors without values."""
+"""Runs a model on tensors without values."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from swdc.ops.in_place import operator_of
 
 
 def run(model: nn.Module, inputs: Any, batch: int, forms: Forms, most: int = MOST_CALLS) -> Run:
-    """Run a model on tensors without values that have the form of its inputs, but for the batch.
+    """Run a model on tensors without values, shaped like its inputs but with another batch.
 
-    Raises ``CannotCapture`` where it calls more than ``most`` operators, and whatever the model raises.
+    Raises ``CannotCapture`` if the model calls more than ``most`` operators, and whatever the model raises.
     """
     leaves, structure = pytree.tree_flatten(inputs)
     with as_export_does():
@@ -30,7 +30,7 @@ def run(model: nn.Module, inputs: Any, batch: int, forms: Forms, most: int = MOS
 
 @contextmanager
 def as_export_does() -> Iterator[None]:
-    """Tell libraries that a model is being captured, and let none take a fused path or draw random numbers."""
+    """Tell libraries that a model is being captured; switch fused paths off; restore the random state at the end."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -51,7 +51,7 @@ def _empty(leaf: Any, batch: int) -> Any:
 
 
 class _OnShapes(Recorder):  # type: ignore[no-untyped-call]
-    """Runs every operator on the meta device, but those on constants alone."""
+    """Runs every operator on the meta device, except for those that read only constants."""
 
     def __init__(self, model: nn.Module, leaves: list[Any], batch: int, forms: Forms, most: int) -> None:
         self._alive: list[torch.Tensor] = []
@@ -77,10 +77,10 @@ class _OnShapes(Recorder):  # type: ignore[no-untyped-call]
     def _stranger(self, tensor: torch.Tensor) -> Slot:
         memory = tensor.untyped_storage()._cdata
         if memory in self._fresh and self._fresh[memory][1] == (tensor.shape, tensor.stride()):
-            self._know(tensor, self._fresh[memory][0])  # torch hands out another tensor than the one that it made
+            self._know(tensor, self._fresh[memory][0])  # torch hands out another tensor object than the one it made
             return self._fresh[memory][0]
         if tensor.device.type == "meta" or memory in self._memory:
-            raise CannotCapture("a tensor was made behind the back of the dispatcher")
+            raise CannotCapture("a tensor was made by code that bypasses the dispatcher")
         return self._constant(tensor)
 
     def _check_memory(self, func: Any, known: list[Any]) -> None:
@@ -88,10 +88,10 @@ class _OnShapes(Recorder):  # type: ignore[no-untyped-call]
         if func._schema.is_mutable and first is not None and first.kind == "constant":
             raise CannotCapture("the model overwrites a tensor that it does not own")
         if first in self._laid_out and (func._schema.is_mutable or operator_of(func).layout == "read"):
-            raise CannotCapture("what the model computes depends on how a tensor lies in memory")
+            raise CannotCapture("the result of the model depends on how a tensor lies in memory")
 
     def _is_passed_over(self, func: Any, known: list[Any], result: Any) -> bool:
-        """Pass over copies into another layout: some models ask for them in large batches only."""
+        """Skip copies into another memory layout, because some models make them in large batches only."""
         if operator_of(func).layout != "given":
             return False
         self._know(result, known[0])
@@ -110,12 +110,12 @@ class _OnShapes(Recorder):  # type: ignore[no-untyped-call]
         return self._shadows[id(tensor)]
 
     def _literal(self, argument: Any) -> tuple[Any, Any]:
-        """Put the device of the example in the place of the one without values."""
+        """Note the device of the example instead of the meta device, but run on the meta device."""
         if not isinstance(argument, torch.device):
             return argument, argument
         return self._device if argument.type == "meta" else argument, torch.device("meta")
 
     def _computed(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        with torch._C._DisablePythonDispatcher():  # what torch has in C++ takes it a fiftieth of the time
+        with torch._C._DisablePythonDispatcher():  # torch's C++ kernels take a fiftieth of the time
             empty = operator_of(func).empty_result(func, args)
             return self._forms.call(func, args, kwargs) if empty is None else empty

@@ -1,4 +1,4 @@
-"""Telling whether a model branches on how much it finds, which ``torch.export`` finds out only after long work."""
+"""Detects early that a model branches on how much a search finds; ``torch.export`` needs long to fail on that."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from swdc.ops.in_place import operator_of
 
 
 def branches_on_findings(subject: Subject) -> bool:
-    """Whether a model calls other operators where it finds nothing of what it looks for.
+    """Whether a model calls other operators if the operators that search (such as ``nonzero``) find nothing.
 
-    It runs twice on the inputs, as it does when it is exported; the second time it finds nothing. False where a run
-    fails, for that tells nothing. The model is left as it was.
+    The model runs twice on the inputs, under the settings of export; in the second run every search finds nothing. The
+    result is False if a run fails, because a failure shows nothing. The model is left as it was.
     """
     model = subject.model
     leaves, structure = pytree.tree_flatten(subject.inputs)
@@ -34,14 +34,14 @@ def branches_on_findings(subject: Subject) -> bool:
         found = calls(OnValues)
         looks = any(operator_of(target).finds for target in found)
         return looks and found != calls(_FindingNothing)
-    except Exception:  # whatever a model raises that finds nothing
+    except Exception:  # whatever the model raises when it finds nothing
         return False
     finally:
         subject.put_back()
 
 
 class _FindingNothing(OnValues):  # type: ignore[no-untyped-call]
-    """Lets every operator that looks for something find nothing."""
+    """Lets every operator that searches find nothing."""
 
     def _computed(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         operator = operator_of(func)

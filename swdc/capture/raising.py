@@ -1,4 +1,4 @@
-"""Raising: from a captured graph of ATen calls to a Program of leaf modules that hold the caller's parameters."""
+"""Raising: turns a captured graph of ATen calls into a Program of leaf modules that hold the caller's parameters."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Raising:
         return made
 
     def _functional(self, node: fx.Node) -> tuple[Any, fx.Node | None]:
-        """Return the operator without side effects that an in-place one stands for, and the input it overwrites."""
+        """Return the side-effect-free operator that can replace an in-place one, and the input that is overwritten."""
         target = operator_of(node.target).anywhere(node.target)
         if not isinstance(target, torch._ops.OpOverload) or not target._schema.is_mutable:
             return target, None
@@ -132,7 +132,7 @@ class Raising:
         return functional, x
 
     def _replace(self, mutated: fx.Node, by: fx.Node) -> None:
-        """Let later readers of an overwritten value, and of what it overwrote, read the new one."""
+        """Let later readers of an overwritten value, or of an alias of it, read the new value."""
         old = self.values[mutated]
         if isinstance(old, Ref):
             self.notes.append(f"the model overwrites {old} in evaluation; the program does not")
@@ -167,7 +167,7 @@ class Raising:
         return self.graph.call_module(path, (self._fetched(bound[operator.data]),))
 
     def _own_momentum(self, bound: Mapping[str, Any], path: str) -> dict[str, Any]:
-        """Take a batch norm's momentum from the user's module: a cumulative average is not visible in evaluation."""
+        """Take a batch norm's momentum from the user's module: evaluation does not show a cumulative average."""
         try:
             module = self.model.get_submodule(path)
         except AttributeError:
@@ -175,7 +175,7 @@ class Raising:
         return {**bound, "momentum": module.momentum} if isinstance(module, _BatchNorm) else dict(bound)
 
     def _free_path(self, node: fx.Node, operator: str) -> str:
-        """Return the path of a leaf without tensors: that of the user's module if it is one, a new one otherwise."""
+        """Return the path of a leaf without tensors: that of the user's module if it is a dropout, else a new one."""
         scope, cls = _scope(node)
         if cls.startswith("torch.nn.modules.dropout."):
             return scope
@@ -188,7 +188,7 @@ class Raising:
     def _find_fixed_mode(self, node: fx.Node) -> None:
         bound = bind(node)
         fixed = {**bound, "use_input_stats": bound.get("use_input_stats", True)}
-        drops_nothing = bound.get("dropout") == 0  # recurrent layers have the mode for their dropout only
+        drops_nothing = bound.get("dropout") == 0  # recurrent layers use the mode for their dropout only
         if not drops_nothing and any(fixed.get(mode) is False for mode in ("train", "training", "use_input_stats")):
             self.still.setdefault(name_of(node.target), []).append(node.name)
 
@@ -206,7 +206,7 @@ class Raising:
         return fx.map_arg(argument, lambda n: self.values[n])
 
     def _fetched(self, argument: Any) -> Any:
-        """Return arguments with tensors replaced by nodes that fetch them."""
+        """Return arguments with names of tensors replaced by nodes that fetch the tensors."""
         if isinstance(argument, Ref):
             return self.graph.get_attr(argument)
         if isinstance(argument, list | tuple):
@@ -235,13 +235,13 @@ class Raising:
         self.leaves = {path: module for path, module in self.leaves.items() if path in called}
 
     def _steers(self, node: fx.Node) -> bool:
-        """Whether recorded code goes where the values of a node send it, so that its layers are not unused."""
+        """Whether recorded code branches on the values of a node, so that the layers before it are used."""
         return self.captured.by == RECORD and node.op == "call_function" and operator_of(node.target).steers
 
     def _batch(self) -> tuple[str | None, dict[Any, Any]]:
-        """Return the symbol of the batch, and that symbol for each that stands for the same size.
+        """Return the symbol of the batch, and a map from each other symbol of the same size to it.
 
-        An input that the model does not relate to the others (or never reads) comes with a symbol of its own.
+        An input that the model does not relate to the others (or never reads) has a symbol of its own.
         """
         shapes = self.captured.input_shapes()
         leading = [shape[0] for shape in shapes if shape and getattr(shape[0], "is_symbol", False)]
@@ -250,7 +250,7 @@ class Raising:
         return str(leading[0]), {other: leading[0] for other in leading if other != leading[0]}
 
     def _note_symbols(self) -> None:
-        """Note the example's value of every symbol."""
+        """Note the value of every symbol in the example."""
         placeholders = self.graph.find_nodes(op="placeholder")
         for node, value in zip(placeholders, pytree.tree_leaves(self.example), strict=True):
             if not isinstance(value, torch.Tensor):

@@ -20,13 +20,13 @@ from swdc.errors import TraceError
 from swdc.ir.options import RECORD
 
 NOTE = (
-    "recorded on the example inputs, for the model's code depends on their values: the program stands for these "
+    "recorded on the example inputs, because the model's code depends on their values: the program is valid for these "
     "inputs only; use swdc.transplant to slim the model itself"
 )
 
 
 class Record(Way):
-    """Records what a model does with the inputs, every size and every Python number as it is there.
+    """Records what a model does with the inputs; every size and every Python number is fixed.
 
     Tensors of the model are recognised by identity. The model, its buffers and the inputs stay as they are.
     """
@@ -34,7 +34,7 @@ class Record(Way):
     name = RECORD
 
     def capture(self, subject: Subject) -> Captured:
-        """Return the graph; raises ``TraceError`` for torch's own control flow, and where autocast changes types."""
+        """Return the graph; raise ``TraceError`` for torch's control-flow operators, and if autocast changes types."""
         model, inputs = subject.model, subject.inputs
         leaves, structure = pytree.tree_flatten(inputs)
         given = [leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
@@ -48,7 +48,7 @@ class Record(Way):
 
 
 class OnValues(Recorder):  # type: ignore[no-untyped-call]
-    """Runs every operator as it is; tensors are known as long as the model holds them."""
+    """Runs every operator on real values; a tensor is known as long as it is alive."""
 
     def __init__(self, model: nn.Module, inputs: list[Any]) -> None:
         self._watched: dict[int, Any] = {}

@@ -1,4 +1,4 @@
-"""Noting every operator that a model calls, before torch takes it apart."""
+"""Notes every operator that a model calls, before torch decomposes it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from swdc.capture.contract import CannotCapture
 from swdc.ir.tensors import tensors_of
 
 _COUNTER = "num_batches_tracked"
-"""Buffer of batch norms, those of a program too, that counts the batches of training."""
+"""The buffer in which a batch norm, in a model or a program, counts the batches of training."""
 MOST_CALLS = 50_000
-"""More than any network calls that does not loop over what should be one operator."""
+"""More calls than any network makes, unless it loops where one operator would do."""
 
 
 @dataclass
 class Found:
-    """What there is among the arguments of a call: tensors at all, and tensors without values."""
+    """Whether the arguments of a call hold any tensors, and whether any of these lack values."""
 
     tensors: bool = False
     empty: bool = False
@@ -35,7 +35,7 @@ class Found:
 class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes every operator that runs while it is active.
 
-    Subclasses say what the inputs are, what an operator is given for a tensor, and what comes of it.
+    Subclasses choose the inputs, the tensors that an operator is given, and how its result is computed.
     """
 
     def __init__(self, model: nn.Module, inputs: list[Any], most: int = MOST_CALLS) -> None:
@@ -93,7 +93,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         known, positional = self._told(list(args), found)
         named, keywords = self._told(kwargs or {}, found)
         if func._schema.is_mutable and isinstance(known[0], Slot) and str(known[0].key).endswith(_COUNTER):
-            return args[0]  # leaf modules count, too
+            return args[0]  # the leaf modules of a program count by themselves
         self._check_memory(func, known)
         result = self._computed(func, positional, keywords) if found.empty else func(*args, **(kwargs or {}))
         if not self._is_passed_over(func, known, result):
@@ -101,7 +101,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _told(self, argument: Any, found: Found) -> tuple[Any, Any]:
-        """Return what an argument is in a step, and what the operator is given."""
+        """Return an argument as it is noted in a step, and as it is given to the operator."""
         if isinstance(argument, torch.Tensor):
             found.tensors = True
             found.empty = found.empty or self._lacks_values(argument)
@@ -133,7 +133,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         self.steps.append(Step(func, args, kwargs, values, single, scope, line, torch.is_grad_enabled()))
 
     def slot(self, tensor: torch.Tensor) -> Slot:
-        """Return where a tensor comes from; one of which nothing is known is a constant."""
+        """Return where a tensor comes from; an unknown tensor is a constant, unless a subclass knows better."""
         if id(tensor) in self._slots:
             return self._slots[id(tensor)]
         if id(tensor) in self._names:
@@ -146,52 +146,52 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         self._know(tensor, Slot("constant", name))
         return self._slots[id(tensor)]
 
-    # -- what subclasses say ------------------------------------------------------------------------------------
+    # -- for subclasses -----------------------------------------------------------------------------------------
 
     def _know(self, tensor: torch.Tensor, slot: Slot) -> None:
         """Remember where a tensor comes from, as long as it lives."""
         raise TypeError(f"{type(self).__name__} has to say how long tensors are known")
 
     def _stranger(self, tensor: torch.Tensor) -> Slot:
-        """Return where a tensor comes from that no operator made."""
+        """Return where a tensor comes from that is neither known nor owned by the model."""
         return self._constant(tensor)
 
     def _made(self, tensor: torch.Tensor, slot: Slot) -> None:
-        """Take notice of a tensor that was made of none."""
+        """Note a tensor that an operator made without reading a tensor."""
 
     def _check_modes(self) -> None:
-        """Raise ``CannotCapture`` where a mode of torch changes what operators do."""
+        """Raise ``CannotCapture`` if a mode of torch changes what operators do."""
 
     def _check_memory(self, func: Any, known: list[Any]) -> None:
-        """Raise ``CannotCapture`` where an operator does to the memory of its first argument what may not be done."""
+        """Raise ``CannotCapture`` if what an operator does to the memory of its first argument cannot be captured."""
 
     def _is_passed_over(self, func: Any, known: list[Any], result: Any) -> bool:
-        """Whether a call is of no consequence, so that it is not noted."""
+        """Whether a call has no effect and need not be noted."""
         return False
 
     def _lacks_values(self, tensor: torch.Tensor) -> bool:
         return True
 
     def _given(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return what an operator is given for a tensor."""
+        """Return the tensor that an operator is given in place of a tensor."""
         return tensor
 
     def _literal(self, argument: Any) -> tuple[Any, Any]:
-        """Return what a literal is in a step, and what the operator is given for it."""
+        """Return a literal as it is noted in a step, and as it is given to the operator."""
         return argument, argument
 
     def _keeps_numbers(self, reads: bool) -> bool:
-        """Whether calls are noted that give no tensors."""
+        """Whether to note calls that return no tensors; ``reads`` says that the call reads one."""
         return False
 
     def _computed(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """Return what comes of an operator."""
+        """Return the result of an operator."""
         return func(*args, **kwargs)
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A tensor that a call reads: ``kind`` is input, tensor (of the model), constant, or call; ``key`` which one."""
+    """Where a tensor comes from: ``kind`` is input, tensor (of the model), constant or call; ``key`` says which one."""
 
     kind: str
     key: Any

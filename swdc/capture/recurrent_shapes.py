@@ -15,9 +15,9 @@ from swdc.ops.recurrent import FUNCTIONS, LAYERS
 
 @contextmanager
 def shapes_alone() -> Iterator[None]:
-    """Let recurrent layers give results of the right shape and nothing else, for capture asks for no more.
+    """Let recurrent layers return results of the right shape without computing them: capture needs only the shape.
 
-    Torch would run their decomposition, step by step, on tensors without values: seconds for each layer, in
+    Otherwise torch would decompose each layer into the steps of the sequence. That takes seconds for each layer, in
     proportion to the length of the sequence.
     """
     replaced = [(layer, dict(layer.py_kernels)) for layer in LAYERS]
@@ -33,7 +33,7 @@ def shapes_alone() -> Iterator[None]:
 
 
 def results_of(function: Any, args: Sequence[Any]) -> tuple[torch.Tensor, ...] | None:
-    """Return the results, without values, of a function for recurrent layers on the meta device; else ``None``."""
+    """Return the results, without values, of a recurrent function on the meta device; ``None`` for any other call."""
     layer = FUNCTIONS.get(function)
     return _empty_results(layer, *args) if layer is not None and args[0].is_meta else None
 

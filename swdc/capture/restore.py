@@ -1,4 +1,4 @@
-"""Putting a model back as it was: capture runs its code, and that code may keep things (caches, counters, modes)."""
+"""Restores a model after capture, which runs the model's code: that code may store caches, counters or modes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PutBack = Callable[[], None]
 
 @contextmanager
 def restored(model: nn.Module) -> Iterator[PutBack]:
-    """Put back what the modules of a model, and the plain objects and containers that they hold, refer to.
+    """Restore the references that a model's modules hold, and those of the objects and containers within them.
 
-    That happens at the end, and whenever the function that this yields is called. The values of tensors are not
-    watched: see ``buffers_kept``.
+    They are restored at the end, and whenever the yielded function is called. The values of tensors are not restored:
+    see ``buffers_kept``.
     """
     found = _contents(model)
 
@@ -41,7 +41,7 @@ def restored(model: nn.Module) -> Iterator[PutBack]:
 
 @contextmanager
 def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Put back the values of buffers, and the state of the random generator, that a run of the model changes."""
+    """Restore buffers and the state of the random generator after a run of the model, which may change them."""
     buffers = {buffer: (buffer.clone(), buffer._version) for buffer in model.buffers()}
     try:
         with torch.random.fork_rng(devices=[]):
@@ -53,7 +53,7 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
 
 
 def _contents(value: Any) -> list[tuple[Contents, Contents]]:
-    """Return each list and dict, and the attributes of each object, that can be reached; with a copy of each."""
+    """Return every list, dict and attribute dict that can be reached from a value, each with a copy of it."""
     found: list[tuple[Contents, Contents]] = []
     seen: set[int] = set()
     pending = [value]

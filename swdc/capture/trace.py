@@ -1,4 +1,4 @@
-"""Capture: from a module and example inputs to a Program."""
+"""Capture: turns a module and example inputs into a Program."""
 
 from __future__ import annotations
 
@@ -33,29 +33,30 @@ def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS, pol
     """Capture a model as a Program that holds the model's own parameters.
 
     ``example_inputs`` is a tensor, a tuple of positional arguments, or a dict of keyword arguments. The leading
-    dimension that all tensors share is the batch and stays dynamic; where they share none (a graph network: node
-    features and an edge list) the leading dimension of the first, and every dimension of those that differ from it,
-    stay dynamic. All other sizes are those of the example.
+    dimension that all tensors share is the batch and stays dynamic. If the tensors share none (a graph network: node
+    features and an edge list), the leading dimension of the first tensor stays dynamic, and so does every dimension
+    of the tensors whose leading size differs from it. All other sizes are those of the example.
 
-    A model may live on the meta device, and the example inputs too.
+    The model and the example inputs may live on the meta device.
 
-    The model is followed if it can be: it runs on tensors without values. Otherwise it is exported by
-    ``torch.export``, and otherwise recorded on the example inputs; a recorded program stands for these inputs only.
-    ``program.facts.captured_by`` names the way, and ``program.facts.attempts`` says why those before it could not.
-    The logger ``swdc`` is told of both.
+    Three ways of capture are tried in turn. First the model is followed: it runs on tensors without values. If that
+    fails, ``torch.export`` exports it. If that fails too, the model is recorded on the example inputs, and the program
+    is valid for these inputs only. ``program.facts.captured_by`` names the way that worked, and
+    ``program.facts.attempts`` says why the ways before it failed. Both are logged to the logger ``swdc``.
 
-    ``attention`` says what attentions lose where both are possible: whole ``heads``, or the same positions of every
-    head, ``head_dim``. What a head is follows from the graph.
+    ``attention`` says what an attention loses if both are possible: whole heads (``heads``), or the same positions of
+    every head (``head_dim``). The graph shows what a head is.
 
-    ``policy`` says whether the two sides of a residual sum keep the same channels, ``tied``, or each its own, ``free``:
-    where a batch norm follows the sum (``swdc.insert_batchnorm``), its gain decides over what is read of the sum, and
-    the batch norm before a shortcut over what the shortcut brings. Other sums stay tied.
+    ``policy`` says whether the two sides of a residual sum keep the same channels (``tied``), or each keeps its own
+    (``free``). ``free`` applies to sums that a batch norm follows (``swdc.insert_batchnorm``): the gain of that norm
+    decides which channels of the sum are read, and the batch norm before a shortcut decides which channels the
+    shortcut brings. Other sums stay tied.
 
-    The graph is that of evaluation; leaf modules (convolutions, norms, dropout) train as they should. What else
-    differs in training is named in a warning and in ``program.facts.notes``. The model itself is not changed.
+    The graph is that of evaluation; leaf modules (convolutions, norms, dropout) follow the training mode. A warning and
+    ``program.facts.notes`` name all else that differs in training. The model itself is not changed.
 
-    Raises ``TraceError`` if the model cannot be run on the inputs, or cannot be captured; its ``attempts`` say why each
-    way could not.
+    Raises ``TraceError`` if the model cannot be run on the inputs, or cannot be captured; the ``attempts`` of the error
+    say why each way failed.
     """
     if not isinstance(model, nn.Module):
         raise TraceError(f"expected a torch.nn.Module, got {type(model).__name__}; give the model itself")
@@ -71,7 +72,7 @@ def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS, pol
 
 
 def trace_recorded(model: nn.Module, example_inputs: Example, attention: str = HEADS) -> Program:
-    """As ``trace``, but recorded at once: for a model of which it is known that its code depends on values."""
+    """Capture as ``trace`` does, but record at once: for a model whose code is known to depend on values."""
     return _program(model, _normalised(example_inputs), attention, (Record(),))
 
 
@@ -106,14 +107,14 @@ def _normalised(example: Example) -> Inputs:
     if not any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves((args, kwargs))):
         raise TraceError(
             f"expected example inputs as a tensor, a tuple of arguments or a dict of keyword arguments with at least "
-            f"one tensor, got {type(example).__name__}"
+            f"one tensor, got {type(example).__name__}; give inputs as the model's forward takes them"
         )
     return args, kwargs
 
 
 @contextmanager
 def _plain_results(model: nn.Module) -> Iterator[dict[str, None]]:
-    """Let a model return plain data while it is captured; yields the names of the classes that are replaced."""
+    """Let a model return plain data while it is captured; yield the names of the result classes that are replaced."""
     replaced: dict[str, None] = {}
 
     def hook(module: nn.Module, inputs: Any, result: Any) -> Any:

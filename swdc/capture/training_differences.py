@@ -1,4 +1,4 @@
-"""Finds what a model does in training that a program of its evaluation does not: stochastic depth, auxiliary heads."""
+"""Finds what a model does in training only, such as stochastic depth: a program captured in evaluation lacks it."""
 
 from __future__ import annotations
 
@@ -21,46 +21,46 @@ from swdc.ir.tensors import modes_kept
 from swdc.ops.in_place import operator_of
 
 _MODAL = {f: inspect.signature(f) for f in (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.batch_norm)}
-"""Functions that become modules of a program, which train."""
+"""Functions that become modules in a program; modules follow the training mode."""
 
 
 def training_differences(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
     """Return the paths of the modules that call other functions or modules in training than in evaluation.
 
-    Those that keep a dropout or a batch norm in evaluation mode on purpose are among them. The model's own tensors
+    Modules that keep a dropout or a batch norm in evaluation mode on purpose are among them. The model's own tensors
     and the state of the random generators stay as they are.
     """
     if not reads_mode(model):
         return []
     try:
         evaluated, trained = (_record(model, args, kwargs, mode, "meta") for mode in (False, True))
-    except Exception:  # some models cannot run on the meta device, for reasons of their own
+    except Exception:  # some models cannot run on the meta device
         try:
             evaluated, trained = (_record(model, args, kwargs, mode, None) for mode in (False, True))
-        except Exception:  # whatever the user's model raises: it evaluates, so it asks for something else in training
+        except Exception:  # the model runs in evaluation, so any error means that training differs
             return [""]
     return differing(model, evaluated, trained)
 
 
 def reads_mode(model: nn.Module) -> bool:
-    """Whether the code of a model, torch's own modules aside, may depend on whether it trains."""
+    """Whether the code of a model, except for torch's own modules, may depend on the training mode."""
     return any(_concerns_mode(cls) for cls in {type(module) for module in model.modules()})
 
 
 def is_torchs(module: nn.Module) -> bool:
-    """Whether a module is one of torch's own, of which it is known what it does in training."""
+    """Whether a module is one of torch's own, whose behaviour in training is known."""
     return type(module).__module__.startswith("torch.nn.")
 
 
 def differing(model: nn.Module, evaluated: Mapping[str, Any], trained: Mapping[str, Any]) -> list[str]:
-    """Return the outermost modules, torch's own aside, of which something else is told in training."""
+    """Return the outermost modules, except for torch's own, whose records differ between evaluation and training."""
     known = {p for p, module in model.named_modules() if is_torchs(module)}
     paths = {p for p in {*evaluated, *trained} - known if evaluated.get(p) != trained.get(p)}
     return sorted(p for p in paths if not any(p.startswith(f"{other}.") for other in paths if other))
 
 
 def _concerns_mode(cls: type) -> bool:
-    """Whether the code of a class, those of torch.nn aside, reads ``self.training`` or calls what depends on it."""
+    """Whether the code of a class, bases in torch.nn aside, reads ``self.training`` or calls dropout or batch norm."""
     for base in cls.__mro__:
         if base.__module__.startswith("torch.nn") or base is object:
             continue
@@ -78,7 +78,7 @@ def _mentions(code: CodeType) -> bool:
 
 
 class _Recorder(TorchFunctionMode):
-    """Notes every function of torch and every module that is called, with the module that calls it."""
+    """Notes every call of a torch function or a module, by the module that makes the call."""
 
     def __init__(self, training: bool) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class _Recorder(TorchFunctionMode):
             name += " in evaluation mode"
         self.note(name)
         if func is F.batch_norm and args and args[0].is_meta:
-            return torch.empty_like(args[0])  # without values, torch takes it apart into a dozen operators
+            return torch.empty_like(args[0])  # without values, torch would decompose it into a dozen operators
         empty = results_of(func, args)
         return func(*args, **(kwargs or {})) if empty is None else empty
 
@@ -138,25 +138,26 @@ def _record(
 
 
 _MODES = ("train", "training", "use_input_stats")
-"""Arguments that say in which mode an operator is; leaf modules have one of their own."""
+"""Arguments that give the mode of an operator; leaf modules have a mode of their own instead."""
 
 
 def trains_alike(one: Run, other: Run, trained: Run) -> bool:
-    """Whether a run in training did what two in evaluation tell of its batch, but for what leaf modules do, too."""
+    """Whether a run in training did what two runs in evaluation predict for its batch, modes of leaf modules aside."""
     return not any(map(_keeps_still, trained.steps)) and bears_witness(one, other, trained, _without_mode)
 
 
 def differences(model: nn.Module, evaluated: Run, trained: Run) -> tuple[str, ...]:
-    """Return the paths of the modules that call other operators in training, or with other numbers.
+    """Return the paths of the modules that call other operators in training, or pass them other numbers.
 
-    Those that keep a dropout or a batch norm in evaluation mode on purpose are among them. Both runs have one batch.
+    Modules that keep a dropout or a batch norm in evaluation mode on purpose are among them. Both runs have the same
+    batch.
     """
     torchs = {path for path, module in model.named_modules() if is_torchs(module)}
     return tuple(differing(model, _told(evaluated, torchs, training=False), _told(trained, torchs, training=True)))
 
 
 def _told(run: Run, torchs: set[str], training: bool) -> dict[str, list[Any]]:
-    """Return what each module calls, but for tensors and modes; what a module of torch does counts for its caller."""
+    """Return the calls of each module, without tensors and modes; calls of torch's modules count for their caller."""
     calls: dict[str, list[Any]] = {}
     for step in run.steps:
         path = step.scope[0]
@@ -168,7 +169,7 @@ def _told(run: Run, torchs: set[str], training: bool) -> dict[str, list[Any]]:
 
 
 def _keeps_still(step: Step) -> bool:
-    """Whether a dropout or a batch norm is in evaluation mode where the model trains."""
+    """Whether a dropout or a batch norm is in evaluation mode although the model trains."""
     if not operator_of(step.target).trains:
         return False
     bound = dict(zip((name for name, _ in schema_names(step.target)), step.args, strict=False)) | step.kwargs

@@ -1,4 +1,4 @@
-"""Sizes that no input shows, such as the number of edges that are left after filtering: found by running once."""
+"""Sizes that no input shows, such as the number of edges left after filtering: found by one run on the example."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Measure(fx.Interpreter):
         self.symbols = dict(program.facts.symbols)
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run one node, and compare its shape with the traced one."""
+        """Run one node, and take the values of symbols from the shape of its result."""
         result = super().run_node(n)
         if isinstance(result, torch.Tensor):
             for size, actual in zip(n.meta.get(SHAPE) or (), result.shape, strict=False):
@@ -34,7 +34,7 @@ class _Measure(fx.Interpreter):
 
 
 def measured(program: Program) -> dict[str, int]:
-    """Return the example's value of every symbol, those that depend on the data included."""
+    """Return the value of every symbol in the example, including symbols that depend on the data."""
     symbols = dict(program.facts.symbols)
     if UNSEEN not in symbols.values():
         return symbols

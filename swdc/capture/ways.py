@@ -24,15 +24,18 @@ WAYS: tuple[Way, ...] = (
     Export(),
     Record(),
 )
-"""From the fastest, which asks most of a model, to the one that asks least. A new way is a file and a line here."""
+"""Sorted from the fastest way, which demands most of a model, to the one that demands least.
+
+A new way is a file and a line here.
+"""
 
 _log = logging.getLogger("swdc")
 
 
 def capture(subject: Subject, ways: Iterable[Way]) -> Captured:
-    """Return the graph of a model by the first way that works. The model is left as it was.
+    """Return the graph of a model from the first way that works. The model is left as it was.
 
-    Raises ``TraceError`` if no way works, or if one says that no other would.
+    Raises ``TraceError`` if no way works, or if one says that no other way would work.
     """
     failures: dict[str, Exception] = {}
     for way in ways:
@@ -43,14 +46,14 @@ def capture(subject: Subject, ways: Iterable[Way]) -> Captured:
 
 
 def _tried(way: Way, subject: Subject, failures: dict[str, Exception]) -> Captured | None:
-    """Return the graph of a model, or add why there is none to ``failures``."""
+    """Return the graph of a model; if the way fails, add the error to ``failures`` and return ``None``."""
     began = time.perf_counter()
     try:
         with _quiet():
             found = way.capture(subject)
-    except Exception as error:  # models and torch raise errors of many kinds; all of them mean the same here
+    except Exception as error:  # models and torch raise errors of many kinds, which all mean that the way failed
         failures[way.name] = error
-        _log.info("%s: cannot, because %s (%.2f s)", way.name, _reason(error), time.perf_counter() - began)
+        _log.info("%s: cannot capture, because %s (%.2f s)", way.name, _reason(error), time.perf_counter() - began)
         if not isinstance(error, TraceError):
             return None
         error.attempts = _reasons(failures)
@@ -70,13 +73,13 @@ def _reason(error: Exception) -> str:
 
 
 def _refusal(model: nn.Module, failures: Mapping[str, Exception]) -> TraceError:
-    """Return the error with all reasons. The first way asks most of a model, so its reason tells least and is last."""
+    """Return the error with all reasons. The first way demands most, so its reason says least and is last."""
     first, *later = failures.items()
     (name, error), *others = (*later, first)
     lines = (
-        f"expected a model that can be captured, got {type(model).__name__}, of which {name} says: {_reason(error)}; "
-        f"make its control flow and shapes independent of the values of its inputs (the full report is the cause of "
-        f"this)",
+        f"expected a model that can be captured, got {type(model).__name__}, which {name} cannot capture: "
+        f"{_reason(error)}; make its control flow and shapes independent of the values of its inputs (the full report "
+        f"is the cause of this error)",
         *(f"{other} says: {_reason(failure)}" for other, failure in others),
     )
     refusal = TraceError("\n".join(lines))
@@ -86,7 +89,7 @@ def _refusal(model: nn.Module, failures: Mapping[str, Exception]) -> TraceError:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence warnings and logs of capture: what matters to the user is raised."""
+    """Silence warnings and logs during capture, because all that matters to the user is raised."""
     logger = logging.getLogger("torch")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -105,7 +105,7 @@ def test_reasons_of_torch_are_kept_with_their_type_and_on_one_line() -> None:
 def test_the_probe_says_that_export_is_in_vain() -> None:
     _, program = recorded()
     assert dict(program.facts.attempts)["export"] == (
-        "the model calls other operators where it finds nothing of what it looks for"
+        "the model calls other operators if a search in it (such as nonzero) finds nothing"
     )
 
 
@@ -123,8 +123,9 @@ def test_the_error_gives_the_reason_of_every_way_and_the_most_telling_first() ->
     error = raised.value
     first, *others = str(error).splitlines()
     assert first == (
-        "expected a model that can be captured, got Function, of which export says: RuntimeError: watched; make its "
-        "control flow and shapes independent of the values of its inputs (the full report is the cause of this)"
+        "expected a model that can be captured, got Function, which export cannot capture: RuntimeError: watched; make "
+        "its control flow and shapes independent of the values of its inputs (the full report is the cause of this "
+        "error)"
     )
     assert others == ["record says: RuntimeError: watched", "follow says: RuntimeError: watched"]
     assert error.attempts == tuple((way.name, "RuntimeError: watched") for way in WAYS)
@@ -153,7 +154,7 @@ def test_the_logger_hears_why_a_way_failed_and_which_one_worked(
         swdc.trace(model(), image(2, 5))
     heard = [(r.levelname, r.getMessage().rpartition(" (")[0]) for r in caplog.records if r.name == "swdc"]
     assert heard == [
-        ("INFO", "refuse: cannot, because it does not like the model"),
+        ("INFO", "refuse: cannot capture, because it does not like the model"),
         ("DEBUG", "follow: captured"),
     ]
 
@@ -180,5 +181,5 @@ def test_recording_at_once_tries_nothing_else(monkeypatch: pytest.MonkeyPatch) -
     facts = trace_recorded(model(branching), image(2, 5)).facts
     assert facts.captured_by == "record"
     assert facts.attempts == ()
-    with pytest.raises(TraceError, match="of which record says: RuntimeError: watched"):
+    with pytest.raises(TraceError, match="which record cannot capture: RuntimeError: watched"):
         trace_recorded(model(shy), image(2, 5))
