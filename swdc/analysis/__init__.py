@@ -1,1 +1,1 @@
-"""What follows from the operators' rules: groups, constants, identities, the order of channels."""
+"""Analyses that follow from the operators' rules: groups, constants, identities, the order of channels."""

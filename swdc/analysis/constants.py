@@ -1,8 +1,8 @@
-"""Constants of a program's own values: which channels are the same for every input, whatever a plan says.
+"""Finds channels that the weights make constant, so that they are the same for every input, whatever a plan says.
 
-The same rules that follow what a mask makes of channels follow here what the weights make of them. A filter of zeros
-gives its bias, a gain of zero the shift, and what the layers behind make of these. A channel can go where it is known
-to all that sum over it, or adds nothing there.
+The rules that propagate a mask through the operators propagate constants here. A filter of zeros writes its bias, a
+gain of zero writes the shift, and later layers compute further constants from these. A channel can be removed if every
+layer that sums over it knows its value, or if it adds nothing there.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ _CARRIES = "carries the constants of others: the borders of a padded convolution
 
 @dataclass(frozen=True)
 class Carried:
-    """Channels that a padded convolution reads: the ``carrier`` stays, and can stand for every other constant one."""
+    """Constant channels that a padded convolution reads; the ``carrier`` stays and can replace all the others."""
 
     values: Floats
     carrier: int
 
 
 class Constants(DeadValues):
-    """Dead values of a program in evaluation: a channel is dead where its weights make a constant of it."""
+    """Dead values of a program in evaluation: a channel is dead if the weights make it constant."""
 
     def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
         super().__init__(tensors)
         self._slices: dict[str, list[Dead]] = {}
         self.carried: dict[str, Carried] = {}
-        """What padded convolutions read that is constant and not zero, by their nodes."""
+        """Constant, nonzero channels that padded convolutions read, by the name of the node."""
 
     def of_tensor(self, name: Ref) -> list[Dead]:
-        """Return what the slices of a tensor hold along each dimension, where that is one number."""
+        """Return for each dimension of a tensor the number that each slice holds, NaN if it holds several."""
         if name not in self._slices:
             tensor = self.tensors[name].detach()
             real = not tensor.is_complex() and not tensor.is_meta
@@ -47,7 +47,7 @@ class Constants(DeadValues):
         return list(self._slices[name])
 
     def arriving(self, value: Value, dim: int, weight: Ref, weight_dim: int) -> Dead:
-        """Return the constants along a dimension as a weight reads them: zero where it is zero itself."""
+        """Return the constants along a dimension as a weight reads them: zero where the weight is zero."""
         return plain(np.where(np.asarray(self(weight)[weight_dim]) == 0, 0.0, self(value)[dim]))
 
     def centred(self, dead: Dead, mean: Value, variance: Value, eps: float) -> Dead:
@@ -56,7 +56,7 @@ class Constants(DeadValues):
         return (dead - self(mean)[0]) / scale
 
     def follows(self, labels: Ids | None) -> bool:
-        """Any channel can be constant, a single one too."""
+        """Return True: any channel can be constant, even a single one."""
         return True
 
     def zeroed(self, otherwise: Dead = UNKNOWN) -> Dead:
@@ -64,7 +64,7 @@ class Constants(DeadValues):
         return otherwise
 
     def written(self, call: Call, arriving: Dead, folds: bool) -> Dead:
-        """Return what a layer makes of the constants that it reads, where it reads nothing else."""
+        """Return the constants that a layer writes, for the channels whose nonzero inputs are all constant."""
         weight, bias = call["weight"], call["bias"]
         if not isinstance(weight, Ref) or self.tensors[weight].is_meta:
             return UNKNOWN
@@ -83,7 +83,7 @@ class Constants(DeadValues):
         return np.where(unknown.any(2).ravel(), UNKNOWN, total + shift)
 
     def absorb(self, call: Call, labels: Ids, dead: Dead, folds: bool, carries: bool) -> list[tuple[Ids, str]]:
-        """Let one channel carry the constants of the others where no bias can take them over."""
+        """Let one channel carry the constants of the others if no bias can take them over."""
         values = np.broadcast_to(np.asarray(dead, dtype=np.float64), labels.shape)
         constant = np.isfinite(values) & (values != 0)
         if folds or not carries or constant.sum() <= 1:
@@ -95,7 +95,7 @@ class Constants(DeadValues):
 
 
 def _slices(tensor: torch.Tensor, dim: int) -> Dead:
-    """Return the number that each slice of a tensor holds throughout, NaN where it holds several."""
+    """Return the number that each slice of a tensor holds throughout; NaN if it holds several numbers."""
     others = [d for d in range(tensor.dim()) if d != dim]
     if tensor.numel() == 0:
         return UNKNOWN

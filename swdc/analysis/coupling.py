@@ -23,9 +23,9 @@ def coupling_of(program: Program) -> Coupling:
 
 
 def couple(program: Program, dead: DeadValues | None = None) -> Coupling:
-    """Label every channel, join the labels that must go together, and collect what is left free into groups.
+    """Label every channel, join the labels that must go together, and collect the sets that are not frozen into groups.
 
-    ``dead`` says what a channel dies of; without it, of a plan's mask. Near linear in the number of labels.
+    ``dead`` says what makes a channel dead; by default it is a plan's mask. Near linear in the number of labels.
     """
     channels = Channels(program, free_operands(program), Masked(program.tensors) if dead is None else dead)
     for node in program.graph.nodes:
@@ -95,9 +95,9 @@ def _collect(channels: Channels) -> Coupling:
 
 
 def _constants(channels: Channels) -> dict[str, Floats]:
-    """Return for each node that must fold constants their values, one for each channel that it reads.
+    """Return, for each node that must fold constants, their values: one for each channel that the node reads.
 
-    A weight that also writes these channels (a tied embedding) is masked itself, and then adds nothing.
+    A weight that also writes these channels (a tied embedding) is masked itself, so the node has nothing to fold.
     """
     folded = channels.dead.folded.items()
     return {node: found.values for node, found in folded if WRITES not in channels.slots.roles(found.weight, 1)}
@@ -121,8 +121,9 @@ def _through(labels: Any, ids: Ids) -> Any:
 def _partition(count: int, free: Any, slots: list[Ids], parts: list[Ids]) -> tuple[Ids, Ids, list[Ids]]:
     """Divide the free sets that occur in a slot into classes that occur alike in every slot and every part.
 
-    Returns for each set its class (-1 if it has none) and its position there, and the sets of each class, both in
-    the order of first occurrence. Each slot refines the classes found so far, so the cost is that of the labels.
+    Returns the class of each set (-1 if it has none), its position in the class, and the sets of each class. Classes
+    and positions are in the order of first occurrence. Each slot refines the classes found so far, so the cost is
+    proportional to the number of labels.
     """
     klass = np.full(count, -1, dtype=np.int64)
     seen = np.full(count, np.iinfo(np.int64).max, dtype=np.int64)

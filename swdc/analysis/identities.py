@@ -1,4 +1,4 @@
-"""Calls that give back what they read: which, and whether as the same memory or as a copy of it."""
+"""Finds calls that return their input unchanged, and tells whether the result is a copy or shares its memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Identities:
     """Finds the identities of a program, in evaluation."""
 
     def __init__(self, program: Program, instead: Mapping[fx.Node, fx.Node]) -> None:
-        """``instead`` names what stands for the identities that are found; it may grow."""
+        """``instead`` maps identities already found to the nodes that replace them; it may grow."""
         self._calls, tensors = calls(program), program.tensors
         read = [tensors[name] for name in program.read_tensors()]
         traced = {node.meta.get(DTYPE) for node in program.graph.nodes}
@@ -29,7 +29,7 @@ class Identities:
         )
 
     def of(self, node: fx.Node) -> Identity | None:
-        """Return what a node gives back; ``None`` where it computes something."""
+        """Return the identity that a node is; ``None`` if the node computes something."""
         if node not in self._calls or node.meta.get(DTYPE) is None:
             return None
         operator, call = self._calls[node]

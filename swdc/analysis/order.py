@@ -1,8 +1,8 @@
-"""Putting the channels that stay in an order in which shortcuts bring theirs in a row.
+"""Orders the kept channels so that the channels that a shortcut brings to a sum are contiguous.
 
-Where the sides of a residual sum keep sets of their own, what they share has to be picked out of the shortcut. The
-order of channels is free as long as everything that reads and writes them agrees, and is chosen here such that the
-shared ones stand in a row on both sides of as many sums as possible: a slice and a pad do, in the place of a gather.
+If the two sides of a residual sum keep different channels, the shared ones have to be picked out of the shortcut. The
+order of channels is free if all readers and writers agree on it. It is chosen here so that the shared channels are
+contiguous on both sides of as many sums as possible; then a slice and a pad replace a gather.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from swdc.ops.residual import CHANNELS
 
 
 def arranged(program: Program, coupling: Coupling, stays: Bools) -> Ids | None:
-    """Return the rank of each set of coupled channels among those of its group; ``None`` where the order may stay."""
+    """Return the rank of each set of coupled channels among those of its group; ``None`` if the order can stay."""
     links = _links(program, coupling)
     if not links:
         return None
@@ -62,7 +62,7 @@ def _whole(coupling: Coupling, ids: Ids | None) -> int | None:
 
 
 def _fixed(program: Program, coupling: Coupling) -> set[int]:
-    """Return the groups whose order something depends on: an operator, or others beside them along a dimension."""
+    """Return the groups whose order matters: to an operator, or because other channels share a dimension with them."""
     fixed: set[int] = set()
     for ids in coupling.arrays():
         if _whole(coupling, ids) is None:
@@ -77,12 +77,12 @@ def _fixed(program: Program, coupling: Coupling) -> set[int]:
 
 
 def in_rows(links: Iterable[tuple[int, int]], kept: Mapping[int, frozenset[int]]) -> dict[int, list[int]]:
-    """Return an order of the channels of each group in which as many links as possible share a row of channels.
+    """Return an order of the channels of each group in which as many links as possible share contiguous channels.
 
     A link leads from the group of a shortcut to that of a sum. Orders are lists of blocks; the channels within a block
-    are in no order yet. What a link shares must be a row of whole blocks, but for the first and the last, which are
-    divided; blocks are shared by the groups, so that what is decided holds in all of them. Where that does not go, the
-    group of the sum starts anew, and its shortcut is gathered.
+    are in no order yet. The channels that a link shares must be contiguous whole blocks, except that the first and the
+    last block may be divided. Groups share blocks, so that a division holds in all of them. If a link does not fit, the
+    group of the sum starts with a new order, and its shortcut is gathered.
     """
     blocks: list[list[int]] = []
     orders: dict[int, list[int]] = {}
@@ -95,7 +95,7 @@ def in_rows(links: Iterable[tuple[int, int]], kept: Mapping[int, frozenset[int]]
         return [len(blocks) - 1]
 
     def divide(block: int, first: Iterable[int]) -> None:
-        """Split a block in two, wherever it stands; what is in ``first`` comes first."""
+        """Split a block in two, in every order; the channels in ``first`` come first."""
         rest = new(set(blocks[block]).difference(first))
         blocks[block] = sorted(set(blocks[block]).intersection(first))
         for order in orders.values():

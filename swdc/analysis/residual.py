@@ -36,10 +36,10 @@ def is_batchnorm(node: fx.Node, program: Program) -> bool:
 def free_operands(program: Program) -> Mapping[fx.Node, tuple[fx.Node, ...]]:
     """Return, for each residual sum that a batch norm decides over, its operands that are free.
 
-    A sum is decided by the batch norm that alone reads it, or reads the last of a chain of sums. The channels that it
-    loses are not read, whatever comes in. So the operand that others read as well (the shortcut) keeps channels of its
-    own, those of the batch norm before it; what only this sum reads loses the channels of the sum. Without the policy
-    ``free`` there are none.
+    A batch norm decides over a sum if it is the only reader of the sum, or of the last of a chain of sums. The channels
+    that the norm loses are not read, whatever the operands hold. So an operand with other readers (the shortcut) keeps
+    its own channels, those of the batch norm before it. An operand that only this sum reads loses the channels of the
+    sum. Without the policy ``free`` no operand is free.
     """
     if program.facts.policy != FREE:
         return {}
@@ -49,9 +49,9 @@ def free_operands(program: Program) -> Mapping[fx.Node, tuple[fx.Node, ...]]:
 def deciding_norms(program: Program) -> list[str]:
     """Return the paths of the batch norms that no later batch norm overrules, in the order of the graph.
 
-    Their gains are what the gamma criterion reads and SWD pulls on. A batch norm whose result goes only into sums, and
-    these only into other batch norms, decides nothing: the one after the sum does. One without gain and shift neither
-    decides nor overrules.
+    The gamma criterion reads their gains, and SWD pulls on them. If only sums read a batch norm, and only other batch
+    norms read these sums, the norm decides nothing: the norm after the sum does. A batch norm without gain and shift
+    neither decides nor overrules.
     """
     adding = set(sums(program))
     norms = [node for node in program.graph.nodes if _has_gain(node, program)]
@@ -82,7 +82,7 @@ def _free_operands(program: Program) -> dict[fx.Node, tuple[fx.Node, ...]]:
 
 
 def _is_shared(value: fx.Node, program: Program) -> bool:
-    """Whether something else reads a value, or what it is made of without a layer that writes channels in between."""
+    """Whether a value, or a value before it with no channel-writing layer in between, has another reader."""
     while len(value.users) == 1:
         if value.op == "get_attr" or _is_leaf(value, program, _WRITERS) or len(value.all_input_nodes) != 1:
             return False

@@ -14,18 +14,19 @@ from swdc.ir.garbage import collection_paused
 
 WARM_UP = 5
 _SECONDS, _SECONDS_DISTURBED = 0.2, 1.0
-"""What repeated calls take together, and what they take where other processes want the processor, too."""
+"""Seconds that repeated calls take together, without and with other processes that compete for the processor."""
 _UNDISTURBED = 0.9
-"""The share of the time that a thread has the processor for when nothing else wants it."""
+"""A thread that has the processor for a larger share of the time is undisturbed by other processes."""
 
 
 def paired_ms(
     calls: Sequence[Callable[[], object]], runs: int, warm_up: int = WARM_UP, settle: int = 0
 ) -> list[list[float]]:
-    """Return for each call the milliseconds of each of ``runs`` rounds, in which every call has its turn.
+    """Return for each call its milliseconds in each of ``runs`` rounds; every call has one turn in a round.
 
-    ``warm_up`` rounds before are not counted, and no garbage is collected in between. In each turn a call is made
-    ``settle`` times before it is timed: a small network would else find the caches full of the large one before it.
+    ``warm_up`` earlier rounds are not counted, and no garbage is collected meanwhile. In each turn a call is made
+    ``settle`` times before it is timed; otherwise a small network would find the caches full of the large one before
+    it.
     """
     times: list[list[float]] = [[] for _ in calls]
     with no_collection():
@@ -42,7 +43,7 @@ def paired_ms(
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Collect no garbage in what is timed, as ``timeit`` does: a pass over torch's heap takes as long as a rewrite."""
+    """Collect no garbage while code is timed, as in ``timeit``: a pass over torch's heap takes as long as a rewrite."""
     gc.collect()
     with collection_paused():
         yield
@@ -54,7 +55,7 @@ def medians_ms(calls: Sequence[Callable[[], object]], runs: int, warm_up: int = 
 
 
 def repeat(call: Callable[[], object], least: int) -> None:
-    """Make a call for 0.2 seconds, or a second where other processes want the processor; ``least`` times or more."""
+    """Repeat a call for 0.2 seconds, or 1 second if other processes disturb it, but at least ``least`` times."""
     runs, start, busy = 0, time.perf_counter(), time.thread_time()
     while runs < least or _goes_on(time.perf_counter() - start, time.thread_time() - busy):
         call()
@@ -62,7 +63,7 @@ def repeat(call: Callable[[], object], least: int) -> None:
 
 
 def _goes_on(passed: float, busy: float) -> bool:
-    """Whether there is to be another run, after so many seconds, and so many that the processor worked for us."""
+    """Whether to run again, given the seconds that have passed and the seconds that this thread had the processor."""
     return passed < (_SECONDS if busy > _UNDISTURBED * passed else _SECONDS_DISTURBED)
 
 
@@ -75,7 +76,7 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def on_threads(number: int) -> Iterator[None]:
-    """Let torch compute on so many threads of the CPU, and on as many as before at the end."""
+    """Let torch compute on ``number`` CPU threads, and restore the previous number at the end."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

@@ -19,7 +19,7 @@ CONVENTIONS = ("paper", "reference", "macs")
 
 @dataclass(frozen=True)
 class LayerCount:
-    """Operations of one call, and the parameters that it is the first to read."""
+    """Operations of one call, and the number of parameters that this call is the first to read."""
 
     name: str
     operator: str
@@ -29,9 +29,9 @@ class LayerCount:
 
 @dataclass(frozen=True)
 class Count:
-    """Parameters and operations of a program, in all and by layer.
+    """Parameters and operations of a program, in total and by layer.
 
-    ``before`` holds the same totals of the program that a slim one was cut from.
+    ``before`` holds the totals of the program from which a slim program was cut.
     """
 
     parameters: int
@@ -59,17 +59,17 @@ def count(program: Program, convention: str = "paper", batch: int = 1) -> Count:
     - ``paper``: convolution f_in f_out k^2 h w, batch norm 2 f h w, dense layer f_in f_out + f_out at each position
       that it is applied to; h x w of the feature map that the layer reads. Grouped filters read their own group only.
     - ``reference``: the same with h x w of the feature map that the layer writes, as the authors' code counts.
-    - ``macs``: multiply-adds of convolutions and dense layers; batch norms count nothing, for they fold away.
+    - ``macs``: multiply-adds of convolutions and dense layers; batch norms count nothing, because they can be folded.
 
-    In all of them a recurrent layer counts as the dense layers of its gates, one for what it reads and one for its
+    In every convention a recurrent layer counts as the dense layers of its gates, one on the input and one on the
     state, at every step and in each direction. The multiply-adds of a transposed convolution are f_in f_out k^2 at
     each position that it reads.
 
-    Not counted in any of them: biases of convolutions, activations, pooling, sums, softmax, normalisation other
+    No convention counts biases of convolutions, activations, pooling, sums, softmax, normalisation other
     than batch norm, products of two activations (attention scores), and message passing in graph networks.
-    Parameters are those that the program reads, each tied one once; buffers do not count.
+    Parameters are those that the program reads; a tied parameter counts once, and buffers do not count.
 
-    Counts are for ``batch`` samples; where the inputs have no batch (a graph), for the example inputs as a whole.
+    Counts are for ``batch`` samples; if the inputs have no batch (a graph), for the example inputs as a whole.
     """
     if convention not in CONVENTIONS:
         raise SwdcError(f"expected a convention of {list(CONVENTIONS)}, got {convention!r}")
@@ -94,7 +94,7 @@ def count(program: Program, convention: str = "paper", batch: int = 1) -> Count:
             scope = node.meta.get(SCOPE)
             named = f"{scope}.{name}" if scope and node.op == "call_function" else name
             layers.append(LayerCount(named, call.operator, parameters, operations))
-    for name in sorted(program.read_tensors()):  # handed out as they are, with no call that reads them
+    for name in sorted(program.read_tensors()):  # returned by the program without a call that reads them
         tensor = tensors[name]
         if isinstance(tensor, nn.Parameter) and id(tensor) not in seen:
             seen.add(id(tensor))

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made again: that of XDG_CACHE_HOME, or of the operating system."""
+    """Return the cache folder: the one in XDG_CACHE_HOME if that is set, else that of the operating system."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     if given and Path(given).is_absolute():
         return Path(given) / "swdc"
@@ -38,7 +38,7 @@ def cache_folder() -> Path:
 
 
 def machine() -> str:
-    """Return what tells this machine from others: its name, its processor, and how many of it there are."""
+    """Return a text that identifies this machine: its name, its system, its processor, and the number of processors."""
     return "; ".join([platform.node(), platform.system(), platform.machine(), _processor(), str(os.cpu_count())])
 
 
@@ -53,7 +53,7 @@ def _processor() -> str:
 
 
 class Cache:
-    """The file of this machine; what is damaged or of another machine is as if it were not there."""
+    """The file of this machine; a damaged file, or one of another machine, is treated as missing."""
 
     def __init__(self, threads: int, folder: Path | None = None) -> None:
         self._head = {
@@ -63,7 +63,7 @@ class Cache:
         self.path = (folder or cache_folder()) / "latency" / f"{name}.json"
 
     def load(self) -> Times:
-        """Return all times in the file; none where there is no file that can be read."""
+        """Return all times in the file; none if no file can be read."""
         try:
             data = json.loads(self.path.read_text(encoding="utf-8"))
             if {name: data[name] for name in self._head} != self._head:
@@ -72,11 +72,11 @@ class Cache:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            _log.warning("measuring again, for the times in %s cannot be read: %s", self.path, error)
+            _log.warning("measuring again, because the times in %s cannot be read: %s", self.path, error)
             return {}
 
     def add(self, times: Times) -> None:
-        """Add times to the file, which is replaced as a whole; where it cannot be written it stays as it is."""
+        """Add times to the file, which is replaced as a whole; if it cannot be written, it stays as it is."""
         merged = self.load()
         for layer, found in times.items():
             merged[layer] = {**merged.get(layer, {}), **found}
@@ -93,11 +93,11 @@ class Cache:
             finally:
                 made.unlink(missing_ok=True)
         except OSError as error:
-            _log.warning("measured times are not kept, for %s cannot be written: %s", self.path, error)
+            _log.warning("measured times are not kept, because %s cannot be written: %s", self.path, error)
 
 
 def _times(data: Mapping[str, Any]) -> dict[Sizes, float]:
-    """Return the times of one layer; ``ValueError`` unless they are positive numbers."""
+    """Return the times of one layer; raise ``ValueError`` unless they are positive numbers."""
     found = {tuple(int(size) for size in sizes.split(",")): float(ms) for sizes, ms in data.items()}
     if not all(math.isfinite(ms) and ms > 0 for ms in found.values()):
         raise ValueError("it holds times that are not positive numbers")

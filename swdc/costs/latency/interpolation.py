@@ -1,4 +1,4 @@
-"""Where a layer is measured, and what lies between: linear in every size."""
+"""The sizes at which a layer is measured, and linear interpolation between them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from itertools import product
 from swdc.costs.latency.layers import CHANNELS, COUNT, KINDS, Layer, Sizes
 
 BLOCK = 8
-"""Kernels compute whole blocks of channels, of 8 or of 16: a width that ends in the midst of one costs as much."""
+"""Kernels compute whole blocks of channels, of 8 or of 16: a width inside a block costs the whole block."""
 
 _CHANNELS = (*range(8, 64, 8), *range(64, 256, 32), *range(256, 1024, 128), *range(1024, 4096, 512))
-"""Every block where one more or less matters much, and further apart in larger widths."""
+"""Every block at small widths, where one block matters much; fewer at larger widths."""
 
 
 class Grid:
@@ -55,7 +55,7 @@ def axis(kind: str, largest: int, smallest: int) -> tuple[int, ...]:
 
 
 def _around(points: Sequence[int], size: int) -> list[tuple[float, int]]:
-    """Return the points next to a size, each with its share; beyond the ends the end itself."""
+    """Return the points next to a size, each with its share; beyond an end, only that end."""
     place = bisect_left(points, size)
     if place == 0 or place == len(points):
         return [(1.0, points[min(place, len(points) - 1)])]

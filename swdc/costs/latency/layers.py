@@ -12,7 +12,7 @@ from swdc.ops.work import Option
 Sizes: TypeAlias = tuple[int, ...]
 
 CHANNELS, COUNT, ELEMENTS = "channels", "count", "elements"
-"""What a size counts, which says at which values it is measured."""
+"""The kinds of sizes; the kind decides at which values a size is measured."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Layer:
 
     @property
     def signature(self) -> str:
-        """The operator and its options as text: what a time is stored under."""
+        """The operator and its options as text: the key under which times are stored."""
         options = (f"{name}={_text(option)}" for name, option in self.options)
         return f"{self.operator}({', '.join(options)})"
 
@@ -64,14 +64,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Kind:
-    """What the sizes of an operator count, and the node that it is at given sizes."""
+    """The kinds of the sizes of an operator, and the function that makes its node at given sizes."""
 
     axes: tuple[str, ...]
     node: Callable[[Layer, Sizes], Node]
 
 
 def node_of(layer: Layer, sizes: Sizes) -> Node:
-    """Return a layer at given sizes."""
+    """Return the ONNX node of a layer at given sizes."""
     return KINDS[layer.operator].node(layer, sizes)
 
 

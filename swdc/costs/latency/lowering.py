@@ -1,4 +1,4 @@
-"""What onnxruntime runs for a program: layers, with sizes as products of the dimensions of its values."""
+"""Lists the layers that onnxruntime runs for a program; sizes are products of the dimensions of its values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from swdc.ops.work import ShapeOf, Use
 
 
 def uses(program: Program, shape_of: ShapeOf) -> list[Use]:
-    """Return what onnxruntime runs for one call of a program, in order.
+    """Return the layers that onnxruntime runs for one call of a program, in order.
 
     Batch norms, sums and activations that go into a convolution cost nothing, nor do views. Convolutions, dense
     layers, products and pools stand for themselves; all else costs as much as an operator of its kind (elementwise,
@@ -32,7 +32,7 @@ def uses(program: Program, shape_of: ShapeOf) -> list[Use]:
 
 
 def _operators(program: Program) -> dict[fx.Node, tuple[Operator, Call]]:
-    """Return what the nodes of a program call that work on tensors; what works in place is timed as its twin."""
+    """Return the operators on tensors that nodes call; an in-place operator is timed as its out-of-place twin."""
     found: dict[fx.Node, tuple[Operator, Call]] = {}
     for node, (operator, call) in calls(program).items():
         if node.op == "call_module":
@@ -44,7 +44,7 @@ def _operators(program: Program) -> dict[fx.Node, tuple[Operator, Call]]:
 
 def _absorbed(known: Mapping[fx.Node, tuple[Operator, Call]]) -> set[fx.Node]:
     """Return the nodes that are computed within the convolution or dense layer before them."""
-    ends: set[fx.Node] = set()  # convolutions, and what was absorbed by one: all that more can be absorbed by
+    ends: set[fx.Node] = set()  # convolutions, and nodes that one has absorbed: these can absorb the next node
     absorbed: set[fx.Node] = set()
     for node, (operator, call) in known.items():
         if operator.absorbs:

@@ -20,11 +20,11 @@ from swdc.costs.latency.layers import Layer, Node, Sizes, node_of
 
 Probe = tuple[Layer, Sizes]
 Announce = Callable[[str, int, int], None]
-"""Is told what is being done, how much of it is done, and of how much."""
+"""Is called with a text that names the work, the number of items done, and the total number."""
 
 _WARM_UP, _LEAST_RUNS = 2, 8
 _ELEMENTS, _NODES = 16 << 20, 96
-"""Bounds of one model: as large as the weights of a network, so that these are as far from the processor as there."""
+"""Bounds of one model: its weights are as large as those of a network, so that they lie as far from the processor."""
 _OPSET, _IR = 17, 8
 _NAME = re.compile(r"layer(\d+)(?!\d)")
 
@@ -32,7 +32,7 @@ _NAME = re.compile(r"layer(\d+)(?!\d)")
 def times_ms(probes: Sequence[Probe], threads: int = 1) -> list[float]:
     """Return the least time of each layer at given sizes in milliseconds, of 8 runs or more after a warm-up.
 
-    Whatever else the machine does adds to a time, and more often to a long one: a median would bend the table.
+    Other work on the machine adds to a time, and more often to a long one, so a median would distort the table.
     """
     nodes = [node_of(layer, sizes) for layer, sizes in probes]
     with tempfile.TemporaryDirectory(prefix="swdc-latency-") as folder:
@@ -92,7 +92,7 @@ def _model(nodes: Sequence[Node]) -> onnx.ModelProto:
         if node.channels_first:
             names = [_written_by_a_convolution(graph, k, node)]
         weights = [_constant(graph, f"weight{k}_{n}", shape) for n, shape in enumerate(node.weights)]
-        # The output is named like the node, for a node that onnxruntime rewrites is called after its output.
+        # The output is named like the node, because a node that onnxruntime rewrites is called after its output.
         made = helper.make_node(node.operator, names + weights, [f"layer{k}"], name=f"layer{k}", **node.attributes)
         # Only a number leaves the model, so that no large result is copied.
         last = helper.make_node("ReduceMax", [f"layer{k}"], [f"last{k}"], name=f"last{k}", keepdims=0)

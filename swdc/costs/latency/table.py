@@ -1,4 +1,4 @@
-"""A table of measured times: layers at some widths are measured once on a machine, those between are interpolated."""
+"""A table of measured times: layers are measured once on a machine at some widths, and interpolated between them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LatencyTable:
     """Says how long layers take. Subclass it to plan for other hardware, or by a formula."""
 
     def prepare(self, layers: Iterable[Layer]) -> None:
-        """Make ready for these layers at sizes up to their largest, all that will be asked for."""
+        """Prepare the times of these layers at sizes up to their largest; larger sizes are never asked for."""
 
     def ms(self, layer: Layer, sizes: Sizes) -> float:
         """Return the time of a layer at some sizes, in milliseconds."""
@@ -29,10 +29,10 @@ class LatencyTable:
 
 
 class MeasuredTable(LatencyTable):
-    """Times in onnxruntime on this machine, measured where the cache has none.
+    """Times in onnxruntime on this machine; times that the cache lacks are measured.
 
-    ``announce`` is told what is measured, how much of it is done, and of how much. ``measure`` returns the times of
-    layers at given sizes in milliseconds.
+    ``announce`` is called with a text that names the work, the number of times measured, and their total number.
+    ``measure`` returns the times of layers at given sizes in milliseconds.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class MeasuredTable(LatencyTable):
         self._known: dict[tuple[Layer, Sizes], float] = {}
 
     def prepare(self, layers: Iterable[Layer]) -> None:
-        """Measure what is not known of these layers, and keep it on disk."""
+        """Measure the times of these layers that are not known yet, and keep them on disk."""
         if self._times is None:
             self._times = self._cache.load()
         missing: dict[tuple[str, Sizes], Probe] = {}
@@ -74,7 +74,7 @@ class MeasuredTable(LatencyTable):
         return self._known[key]
 
     def _fill(self, probes: list[Probe]) -> None:
-        """Measure in an order at random, so that a disturbance stands out; then again what was disturbed."""
+        """Measure in random order, so that a disturbance stands out; then measure the disturbed times again."""
         random.Random(0).shuffle(probes)
         self._take(probes, "measuring layers")
         for _ in range(_REPEATS):
@@ -97,7 +97,7 @@ class MeasuredTable(LatencyTable):
             done += len(part)
 
     def _disturbed(self, probes: Sequence[Probe]) -> list[Probe]:
-        """Return what took longer than the next larger size did along any axis."""
+        """Return the probes that took longer than the next larger size along any axis."""
         assert self._times is not None
         found = []
         for layer, sizes in probes:
