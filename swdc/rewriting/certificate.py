@@ -1,4 +1,4 @@
-"""The certificate: what comparing a masked and a slim program gave."""
+"""The certificate: the result of comparing a masked and a slim program."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Comparison:
 class Certificate:
     """The comparison of a masked and a slim program.
 
-    ``exact`` holds where every comparison in float64 agrees to ``tolerance`` and the removed channels matter: the
-    masked program differs from the dense one by ``effect``, relative to its output. Where training left next to
-    nothing in the removed channels, they are filled with random weights to measure that (``refilled``).
+    ``exact`` is true if every comparison in float64 agrees to ``tolerance``, and the removed channels matter: the
+    masked program differs from the dense one by ``effect``, relative to its output. If training left almost nothing in
+    the removed channels, they are filled with random weights to measure the effect (``refilled``).
     """
 
     exact: bool
@@ -75,7 +75,7 @@ class Certificate:
 
 
 def check_certificate(program: Program, certificate: Certificate | None, error: type[SwdcError]) -> None:
-    """Raise ``error`` for a certificate of another plan than the program was made with; none is fine."""
+    """Raise ``error`` if the certificate is of another plan than that of the program; ``None`` is accepted."""
     if certificate is None:
         return
     plan = None if program.facts.origin is None else program.facts.origin.plan

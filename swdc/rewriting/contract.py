@@ -1,4 +1,4 @@
-"""What a pass is: a frozen dataclass with options that takes a program, returns one, and says whether it changed."""
+"""The base of all passes: frozen dataclasses with options that take a program and return one."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ ENTRY_POINTS = "swdc.passes"
 
 @dataclass(frozen=True)
 class PassResult:
-    """What a pass gives back: the program, and whether it differs from the one it was given.
+    """The result of a pass: a program, and whether it differs from the given one.
 
-    ``exact`` holds what a pass computed of tensors, by name, in float64: what they were before they were rounded to the
-    type of the weights.
+    ``exact`` holds by name the tensors that the pass computed, in float64, before they were rounded to the type of the
+    weights.
     """
 
     program: Program
@@ -36,12 +36,12 @@ class PassResult:
 class Pass(ABC):
     """Base of all passes. Subclasses are frozen dataclasses; their fields are the pass's options.
 
-    ``requires`` and ``ensures`` raise ``PassError`` when what they ask for does not hold. ``apply`` never changes
+    ``requires`` and ``ensures`` raise ``PassError`` if their condition does not hold. ``apply`` never changes
     the program that it is given; an analysis returns the same program with ``modified=False``.
     """
 
     after: ClassVar[tuple[str, ...]] = ()
-    """Names of passes that may not come after this one in a pipeline."""
+    """Names of passes that must come before this one if both are in a pipeline."""
 
     @classmethod
     def name(cls) -> str:

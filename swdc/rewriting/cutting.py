@@ -1,4 +1,4 @@
-"""Taking channels out of a program: what their constants add goes into biases, then the tensors and sizes shrink."""
+"""Removes channels from a program: biases take over their constants, then the tensors and sizes shrink."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from swdc.rewriting.surgery import name_of_new, rebuild
 
 
 def fold(program: Program, coupling: Coupling, stays: Bools) -> tuple[Program, Coupling, dict[str, torch.Tensor]]:
-    """Return a program whose biases hold what the channels that go add, and these biases in float64, by name.
+    """Return a program whose biases include the constants of the removed channels, its coupling, and these biases.
 
-    It is the given program where there is nothing to add. The coupling that comes with it knows new biases, too.
+    It is the given program if there is nothing to add. The coupling includes new biases. The biases are by name, in
+    float64.
     """
     shares: dict[str, npt.NDArray[np.float64]] = {}
     for node in program.graph.nodes:
@@ -69,9 +70,9 @@ def _fold(call: Call, constants: npt.NDArray[np.float64], tensors: dict[str, tor
 
 
 def cut(program: Program, kept: Kept) -> Program:
-    """Return a program of what is kept; it shares no tensor with the given one.
+    """Return a program with only the kept channels; it shares no tensor with the given one.
 
-    Tensors that the graph does not read go as a whole. Raises ``PassError`` where nothing of a tensor would be left.
+    Tensors that the graph does not read are removed. Raises ``PassError`` if nothing of a tensor would be left.
     """
 
     def change(call: Call, operator: Operator) -> Mapping[str, Any]:
@@ -106,7 +107,7 @@ def _cut_tensors(program: Program, kept: Kept) -> dict[str, torch.Tensor]:
 
 
 def cut_tensor(tensor: torch.Tensor, name: str, kept: Kept) -> torch.Tensor:
-    """Return a copy of what is kept of the tensor of that name."""
+    """Return a copy of the kept channels of the tensor called ``name``."""
     data = tensor.detach()
     for dim in range(tensor.dim()):
         indices = kept.indices(Ref(name), dim)

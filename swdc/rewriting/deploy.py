@@ -1,4 +1,4 @@
-"""Deployment: a program as lean as what it computes in evaluation allows, verified after every step."""
+"""Deployment: removes all that evaluation does not need from a program, and verifies every step."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from swdc.rewriting.verify import difference
 DEPLOY_PIPELINE = (
     "eliminate-identities", "flush-subnormals", "fold-batchnorm", "propagate-constants", "eliminate-unused",
 )  # fmt: skip
-"""The passes of a deployment, which are run in this order until none of them changes anything."""
+"""The passes of a deployment, which run in this order until none of them changes anything."""
 
 
 def deploy(program: Program, outputs: Sequence[int | str] | None = None) -> Program:
-    """Return a copy of a program, in evaluation mode, without what only training needs.
+    """Return a copy of a program, in evaluation mode, without the parts that only training needs.
 
-    Batch norms are folded into the layers beside them, subnormal weights become zero, identities go, and so do nodes,
-    parameters and buffers that no output needs. ``outputs`` are those to keep, by their names in the ONNX file or by
-    their positions among the tensors that the program returns; all by default. A dict or a tuple keeps its form with
-    fewer items: one of one item is no bare tensor.
+    Batch norms are folded into the layers beside them, subnormal weights become zero, and identities are removed. So
+    are nodes, parameters and buffers that no output needs. ``outputs`` are the outputs to keep, by their names in the
+    ONNX file or by their positions among the tensors that the program returns; all by default. A dict or a tuple keeps
+    its form with fewer items: with one item left, it is still not a bare tensor.
 
-    After every pass the result is compared with the program before it, in float64 on random inputs, weights as they
-    were before they were rounded to their type. By how much this rounding changes the output for the example
-    inputs is said in ``program.facts.notes``.
+    After every pass the result is compared with the program before it, in float64 on random inputs, with the
+    weights before they are rounded to their type. ``program.facts.notes`` says by how much this rounding changes the
+    output for the example inputs.
 
-    **The result is not for training**: what it computes is the same in evaluation only. It counts, saves and exports
+    **The result is not for training**: it computes the same in evaluation only. It counts, saves and exports
     like any program, and knows the plan that it was slimmed by. The given program is not changed. Deploying once more
     changes nothing.
 
-    Raises ``VerificationError``, naming the pass, where a pass changes the output by more than 1e-9, relative to its
-    largest magnitude; ``PassError`` for outputs that there are not, for a program without values, and for one that was
-    recorded on its example inputs.
+    Raises ``VerificationError``, which names the pass, if a pass changes the output by more than 1e-9, relative to its
+    largest magnitude. Raises ``PassError`` for outputs that do not exist, for a program without values, and for a
+    program that was recorded on its example inputs.
     """
     if program.facts.captured_by == RECORD:
         raise PassError(
@@ -64,14 +64,14 @@ def deploy(program: Program, outputs: Sequence[int | str] | None = None) -> Prog
 
 
 def _in_evaluation(program: Program) -> Program:
-    """Return a copy whose weights are what they are stored as, and that no longer stands for a masked program."""
+    """Return a copy in evaluation mode that computes with the stored weights, and no longer counts as masked."""
     copy = program.clone().eval()
     origin = copy.facts.origin
     return copy if origin is None else copy.with_facts(origin=replace(origin, dense=None, folded={}))
 
 
 def _with_outputs(program: Program, outputs: Sequence[int | str]) -> Program:
-    """Return a program of some outputs; this is no part of the fixpoint, for positions change as outputs go."""
+    """Return a program with some outputs; this runs before the fixpoint, because it changes positions of outputs."""
     step: Any = find_pass("eliminate-unused")(outputs=(outputs,) if isinstance(outputs, str) else tuple(outputs))  # type: ignore[call-arg]
     return run(program, [step], lambda _, before, result: _verify(step, before, result, step.kept(before))).program
 

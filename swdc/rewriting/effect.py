@@ -1,4 +1,4 @@
-"""Whether the removed channels matter: a mask without an effect proves nothing about a rewrite."""
+"""Tells whether the removed channels matter, because a mask without an effect proves nothing about a rewrite."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from swdc.rewriting.runs import copies_in, copy_in, run_in
 def effect_of(dense: Program, masked: Program, after: Any, batch: int, seed: int, inputs: Any) -> tuple[float, bool]:
     """Return how much removed channels matter to the output, and whether they had to be refilled to tell.
 
-    ``after`` is what the masked program computes.
+    ``after`` is the output of the masked program.
     """
     with copies_in(dense, dtype=torch.float64) as (program,):
         before = run_in(program, "eval", batch, seed, torch.float64, inputs)
@@ -31,10 +31,10 @@ def effect_of(dense: Program, masked: Program, after: Any, batch: int, seed: int
 
 
 def responds(masked: Program, batch: int, seed: int) -> bool:
-    """Whether the output of the masked program depends on its input at all; a recorded one has but one input."""
+    """Whether the output of the masked program depends on its input; a recorded program has only one input."""
     if masked.facts.captured_by == RECORD:
         return True
-    # anew, for a run in training has moved the statistics of batch norms
+    # run anew, because a run in training has moved the statistics of batch norms
     first = run_in(masked, "eval", batch, seed, torch.float64, None)
     if relative_error(first, run_in(masked, "eval", batch, seed + 1, torch.float64, None)) > 0:
         return True

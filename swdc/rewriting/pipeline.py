@@ -1,4 +1,4 @@
-"""Running passes one after another, with the program's invariants checked in between."""
+"""Runs passes one after another, and checks the program's invariants in between."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from swdc.ir.program import Program
 from swdc.rewriting.contract import Pass, PassResult, find_pass
 
 ROUNDS = 100
-"""Passes that still modify a program after so many rounds undo each other's work."""
+"""Most rounds of passes; if some still modify the program then, they undo each other's work."""
 
 Watch = Callable[[Pass, Program, PassResult], None]
-"""Is told of each pass that modified a program: the pass, the program before, and what the pass gave back."""
+"""Is called after each pass that modified a program, with the pass, the program before it, and its result."""
 
 
 def run(program: Program, passes: Sequence[Pass], watch: Watch | None = None) -> PassResult:
@@ -47,9 +47,9 @@ def run(program: Program, passes: Sequence[Pass], watch: Watch | None = None) ->
 
 
 def run_to_fixpoint(program: Program, passes: Sequence[Pass], watch: Watch | None = None) -> PassResult:
-    """Apply passes in order, again and again, until none of them modifies the program: then once more changes nothing.
+    """Apply passes in order, again and again, until none of them modifies the program.
 
-    Raises as ``run`` does, and ``PassError`` if the passes come to no end.
+    Raises as ``run`` does, and ``PassError`` if the passes never stop modifying the program.
     """
     modified = False
     for _ in range(ROUNDS):
@@ -59,8 +59,8 @@ def run_to_fixpoint(program: Program, passes: Sequence[Pass], watch: Watch | Non
         program, modified = result.program, True
     names = [step.name() for step in passes]
     raise PassError(
-        f"expected passes that come to an end, got {names}, of which some still modify the program after {ROUNDS} "
-        f"rounds; let each say modified only where it changed something, and none undo another's work"
+        f"expected passes that come to an end, got {names}, some of which still modify the program after {ROUNDS} "
+        f"rounds; let each report modified only if it changed something, and none undo another's work"
     )
 
 
@@ -82,7 +82,7 @@ def check(program: Program) -> None:
     tensors = program.tensors
     for node in program.graph.nodes:
         if node.op == "get_attr" and str(node.target) not in tensors:
-            raise PassError(f"expected a tensor {node.target!r} for node {node.name}, the program has none")
+            raise PassError(f"expected a tensor {node.target!r} for node {node.name}, but the program has none")
         if node.op in ("call_function", "call_module") and SHAPE not in node.meta:
             raise PassError(f"expected a shape on node {node.name} ({node.target}); set node.meta['{SHAPE}']")
     try:

@@ -1,4 +1,4 @@
-"""What users do to a program: insert batch norms, mask, slim, relax norms."""
+"""The rewrites that users apply to a program: insert batch norms, mask, slim, relax norms."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def slim(program: Program, plan: Plan) -> Program:
     """
     program = _fitting(program, plan)
     carried = plan
-    if plan.emptied:  # a layer needs a channel: one stays, and is zero
+    if plan.emptied:  # a layer needs at least one channel, so one stays and is zero
         program = mask(program, plan)
         carried = replace(plan, kept={name: kept or (0,) for name, kept in plan.kept.items()})
     result = run(program, [find_pass(name)(plan=carried) for name in SLIM_PIPELINE]).program  # type: ignore[call-arg]
@@ -83,7 +83,7 @@ def _fitting(program: Program, plan: Plan) -> Program:
 
 
 def relax_norms(program: Program) -> Program:
-    """Return a slim program whose norms and statistics forget the channels that are gone: **another function**.
+    """Return a slim program whose norms and statistics ignore the removed channels: **another function**.
 
     ``slim`` keeps the divisor of every layer, RMS and group norm, mean, variance and extremum that runs over channels,
     which makes it exact. This goes back to the fused operators of torch over the channels that are left, as other

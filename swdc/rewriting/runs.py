@@ -1,4 +1,4 @@
-"""Runs of programs in a dtype of choice: on copies, and the same for the same seed."""
+"""Runs programs in a chosen dtype, on copies, with the same result for the same seed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from swdc.ops import leaf_of
 
 @contextmanager
 def copies_in(*programs: Program, dtype: torch.dtype) -> Iterator[list[Program]]:
-    """Give copies of programs that compute in ``dtype``, and their memory back at the end.
+    """Yield copies of programs that compute in ``dtype``, and free their memory at the end.
 
-    Graphs refer to themselves, so that Python would keep copies until it collects garbage: gigabytes of a large model.
+    Graphs refer to themselves, so Python would keep the copies until it collects garbage: gigabytes for a large model.
     """
     copies = [copy_in(program, dtype) for program in programs]
     try:
@@ -43,7 +43,7 @@ def copy_in(program: Program, dtype: torch.dtype) -> Program:
 
 
 def _unround(program: Program, copy: Program) -> None:
-    """Give biases that a rewrite computed the value that they had before they were rounded for storage."""
+    """Set biases that a rewrite computed to the values that they had before they were rounded for storage."""
     origin = program.facts.origin
     stored, tensors = program.tensors, copy.tensors
     with torch.no_grad():
@@ -61,7 +61,7 @@ def run_in(program: Program, mode: str, batch: int, seed: int, dtype: torch.dtyp
 
 
 def called(program: Program, inputs: Any, seed: int, dtype: torch.dtype) -> Any:
-    """Return what a program computes from positional and keyword inputs, whatever it draws drawn by a seed."""
+    """Return the output of a program for positional and keyword inputs, with its random numbers drawn from a seed."""
     args, kwargs = inputs
     with torch.no_grad(), torch.random.fork_rng(devices=[]), default_dtype(dtype):
         torch.manual_seed(seed)
@@ -77,7 +77,7 @@ def called(program: Program, inputs: Any, seed: int, dtype: torch.dtype) -> Any:
 
 
 def inputs_in(program: Program, batch: int, seed: int, dtype: torch.dtype, inputs: Any) -> Any:
-    """Return positional and keyword inputs in ``dtype``: the given ones, or random ones where they are ``None``."""
+    """Return positional and keyword inputs in ``dtype``: the given ones, or random ones if they are ``None``."""
     if inputs is None:
         return sample_inputs(program, batch, seed, dtype)
     given = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)

@@ -1,4 +1,4 @@
-"""Rebuilding a program with other tensors and other literal arguments: the one way in which rewrites make programs."""
+"""Rebuilds a program with other tensors and arguments: the one way in which rewrites make programs."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from swdc.ops.splitting import slice_call
 Change = Callable[[Call, Operator], Mapping[str, Any]]
 """Returns the arguments of a call that change; ``operator`` among them replaces the operator itself.
 
-A ``Routed`` among them is a value whose channels are taken from others; ``forward`` alone is the value that stands for
-the result of the call from then on.
+A ``Routed`` among them is a value whose channels are picked from another value. ``forward``, which must be the only
+change, is the value that replaces the result of the call.
 """
 
 
@@ -40,7 +40,7 @@ def rebuild(
     """Return a program of the same nodes with the given tensors, and with arguments and shapes as ``change`` and
     ``reshape`` say. Leaf modules are built anew from their arguments, so that no attribute is left stale.
 
-    Tensors that only calls read which another value stands for are fetched no longer.
+    Tensors that only replaced calls read are no longer fetched.
     """  # fmt: skip
     return _Rebuilding(program, tensors, change, reshape).program()
 
@@ -51,11 +51,11 @@ def revise(
     arguments: Mapping[str, Mapping[str, Any]] | None = None,
     instead: Mapping[fx.Node, fx.Node] | None = None,
 ) -> Program:
-    """Return a program of the same shapes, which holds the given one's own tensors where no others are given.
+    """Return a program of the same shapes, which holds the given program's own tensors unless others are given.
 
-    ``arguments`` holds those of calls that change, by the name of the node. A call in ``instead`` goes, and what read
-    it reads the earlier node that it names. Modes and facts are taken over; of what earlier rewrites computed, that
-    which still stands.
+    ``arguments`` holds the changed arguments of calls, by the name of the node. A call in ``instead`` is removed, and
+    its readers read the earlier node that ``instead`` maps it to. Modes and facts are taken over, and so are the exact
+    values that earlier rewrites computed, if their tensors are unchanged.
     """
 
     def change(call: Call, operator: Operator) -> Mapping[str, Any]:
@@ -138,7 +138,7 @@ class _Rebuilding:
         return self.graph.create_node("call_function", target, self._new(args), self._new(kwargs), node.name)
 
     def _replaced(self, node: fx.Node, leaf: Leaf, call: Call) -> fx.Node:
-        """Put a module in the place of a function; tensors that the function read are given to it in the call."""
+        """Replace a function by a module; tensors that the function read are passed to the module in the call."""
         path = self._free_path(node)
         given = {n: v for n, v in call.arguments.items() if n != leaf.data and isinstance(v, fx.Node | Ref)}
         found = self._leaf(path, node, leaf, Call(node, call.operator, {**call.arguments, **dict.fromkeys(given)}))
@@ -159,10 +159,10 @@ class _Rebuilding:
 
     def _expect(self, found: bool, operator: str, path: str) -> None:
         if not found:
-            raise PassError(f"expected a module for {operator} at {path}, but none computes it after the rewrite")
+            raise PassError(f"expected a module for {operator} at {path}, but no module computes it after the rewrite")
 
     def _free_path(self, node: fx.Node) -> str:
-        """Return a path in the scope of a node that nothing has, and that lies below no leaf module."""
+        """Return an unused path in the scope of a node that does not lie below a leaf module."""
         scope = ""
         for part in str(node.meta.get(SCOPE) or "").split("."):
             inner = f"{scope}.{part}".strip(".")
@@ -188,7 +188,7 @@ class _Rebuilding:
         return argument
 
     def _routed(self, routed: Routed) -> fx.Node:
-        """Make the nodes that bring a value to the channels that are wanted."""
+        """Make the nodes that pick the wanted channels of a value."""
         node, dim = self.made[routed.value], routed.dim
         for step in routed.steps():
             shape = list(node.meta[SHAPE])
@@ -202,7 +202,7 @@ class _Rebuilding:
         return node
 
     def _operator(self, step: Step, routed: Routed, rank: int) -> tuple[Any, tuple[Any, ...]]:
-        """Return the operator of a step, and its arguments but for the value."""
+        """Return the operator of a step, and its arguments without the value."""
         if step.kind == SLICE:
             return slice_call(routed.dim, step.first, step.last)
         if step.kind == PAD:

@@ -1,4 +1,4 @@
-"""Comparing a masked and a slim program, and the certificate of that comparison."""
+"""Compares a masked and a slim program, and certifies the result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def verify(
     on batch statistics) at the largest of them. Inputs are random, of the form of the example inputs, or the
     positional ``inputs`` given. Neither program is changed.
 
-    Raises ``VerificationError`` where ``masked`` was not made by ``swdc.mask``, or the two have different plans.
+    Raises ``VerificationError`` if ``masked`` was not made by ``swdc.mask``, or the two have different plans.
     """
     dense = _check(masked, slim)
     plan = masked.facts.origin.plan  # type: ignore[union-attr]
@@ -74,8 +74,8 @@ def difference(
 ) -> float:
     """Return the relative error of a rewritten program in float64, in evaluation, on random inputs or on the example.
 
-    ``exact`` are tensors of the rewritten one as they were before they were rounded; ``outputs`` says which of the
-    tensors that the first returns the second does. Neither program is changed.
+    ``exact`` holds tensors of the rewritten program before they were rounded; ``outputs`` says which of the tensors
+    that ``before`` returns are returned by ``after``. Neither program is changed.
     """
     inputs = sample_inputs(before, batch, seed, torch.float64)
     if on_example and not any(t.is_meta for t in pytree.tree_leaves(before.facts.example) if torch.is_tensor(t)):
@@ -98,7 +98,7 @@ def _compared(
     inputs: Any,
     notes: list[str],
 ) -> tuple[list[Comparison], Any]:
-    """Compare two programs that compute in ``dtype``; also return what the masked one does at the largest batch."""
+    """Compare two programs that compute in ``dtype``; also return the masked one's output at the largest batch."""
     comparisons: list[Comparison] = []
     outputs: Any = None
     for mode, batch in settings:
@@ -117,7 +117,7 @@ def _compared(
 
 
 def _check(masked: Program, slim: Program) -> Program:
-    """Return the dense program; raise ``VerificationError`` where the two cannot be compared."""
+    """Return the dense program; raise ``VerificationError`` if the two cannot be compared."""
     origin = masked.facts.origin
     if origin is None or not isinstance(origin.dense, Program):
         raise VerificationError("expected a masked program as made by swdc.mask, got another; mask it with the plan")
@@ -133,7 +133,7 @@ def _check(masked: Program, slim: Program) -> Program:
 
 
 def _batches(program: Program, batches: Sequence[int], inputs: Any) -> tuple[int, ...]:
-    """Return the batch sizes to compare: that of the inputs where they are given, one where there is no batch."""
+    """Return the batch sizes to compare: that of the given inputs if any; 1 if there is no batch."""
     if program.facts.batch is None:
         return (1,)
     given = [t for t in pytree.tree_leaves(inputs) if isinstance(t, torch.Tensor) and t.dim() > 0]
