@@ -16,7 +16,7 @@ from swdc.rewriting.cutting import cut, cut_tensor
 
 @dataclass(frozen=True)
 class EliminateDeadChannels(Pass):
-    """Cut dead channels out of tensors, modules and sizes; tensors that the graph does not read go as a whole.
+    """Cut dead channels out of tensors, modules and sizes; tensors that the graph does not read are removed.
 
     With half of the channels of ``conv1`` removed::
 

@@ -1,4 +1,4 @@
-"""Eliminate what changes nothing in evaluation."""
+"""Eliminate calls that change nothing in evaluation."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from swdc.rewriting.surgery import revise
 
 @dataclass(frozen=True)
 class EliminateIdentities(Pass):
-    """Let what reads an identity read what that gives back.
+    """Let the readers of an identity read its input instead.
 
     ::
 
         x -> dropout -> view[N, 8] -> relu -> relu -> add(0) -> fc         x: (N, 8)
         x -> relu -> fc
 
-    Identities are, where shape and type stay the same: dropout; batch norms of scale 1 and shift 0; reshapes,
-    expansions, permutations, slices, splits and concatenations of all; casts, copies and ``contiguous``; sums with 0,
-    differences from it, products with 1 and quotients by it, be it a number or a tensor of the program; padding by
-    nothing; pools of one element each; what is applied a second time (``relu``, ``clamp``, ...).
+    The following are identities if shape and type stay the same: dropout; batch norms of scale 1 and shift 0;
+    reshapes, expansions, permutations, slices, splits and concatenations that keep every element in place; casts,
+    copies and ``contiguous``; adding or subtracting 0, multiplying or dividing by 1, whether a number or a tensor of
+    the program; padding by nothing; pools over one element; a function applied once more (``relu``, ``clamp``, ...).
 
-    Copies stay where memory matters: in programs that overwrite something, or have operators that depend on how a
-    value lies in memory or are not torch's own; and where the caller would be handed an input of the program, one of
-    its tensors, or the same memory twice. How a result lies in memory may change.
+    Copies stay if memory matters: in programs that overwrite something, or with operators that depend on the memory
+    layout of a value or are not torch's own. They also stay if the caller would otherwise receive an input of the
+    program, one of its tensors, or the same memory twice. The memory layout of a result may change.
 
-    This is for evaluation: in training a dropout that is gone no longer drops. The result holds the given program's
+    The result is for evaluation: in training a removed dropout no longer drops. The result holds the given program's
     own tensors.
     """
 
     def apply(self, program: Program) -> PassResult:
-        """Return the program without identities, or the given one where there are none."""
+        """Return the program without identities, or the given one if there are none."""
         instead = _Elimination(program).found()
         if not instead:
             return PassResult(program, modified=False)
@@ -52,9 +52,9 @@ class _Elimination:
         self.memory_matters = any(map(depends_on_memory, self.nodes))
 
     def found(self) -> dict[fx.Node, fx.Node]:
-        """Return for each node that can go the one that stands for it."""
+        """Return for each node that can be removed the node that replaces it."""
         while any([self._eliminate(node) for node in self.nodes if node not in self.instead]):  # noqa: C419
-            pass  # a copy may be free to go once others are gone
+            pass  # a copy may become removable once others are removed
         return self.instead
 
     def _eliminate(self, node: fx.Node) -> bool:
@@ -72,7 +72,7 @@ class _Elimination:
         return True
 
     def _is_needed_apart(self, node: fx.Node, source: fx.Node) -> bool:
-        """Whether a copy is handed out, and what it copies is not made for it alone."""
+        """Whether a copy is returned by the program, and its source is not a new value that only the copy reads."""
         is_fresh = source.op in ("call_function", "call_module") and not is_view(source)
         return self._is_handed_out(node) and not (is_fresh and self.readers[source] == {node})
 

@@ -1,4 +1,4 @@
-"""Eliminate what no output needs: nodes, modules, parameters and buffers; and outputs that nobody asked for."""
+"""Eliminate nodes, modules, parameters and buffers that no output needs, and outputs that nobody asked for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from swdc.rewriting.surgery import revise, still_standing
 
 @dataclass(frozen=True)
 class EliminateUnused(Pass):
-    """Keep what the outputs need, and nothing else.
+    """Keep only the parts of a program that its outputs need.
 
     With ``outputs=("logits",)``::
 
@@ -26,25 +26,25 @@ class EliminateUnused(Pass):
                `---> aux                                         (aux is gone, and its tensors)
 
     ``outputs`` are the tensors to keep among those that the program returns: by the names that they have in its ONNX
-    file (``logits``, ``output_0``), or by their positions. With ``None`` all stay; else the others go, and so does all
-    that is no tensor.
+    file (``logits``, ``output_0``), or by their positions. With ``None`` all stay; otherwise all other outputs are
+    removed, including those that are not tensors.
 
-    What is returned keeps its form with fewer items, so that ``result["logits"]`` stays what it was: a dict of one, a
-    tuple of one and no bare tensor. The later items of a tuple move up. A named tuple or an object that loses a part
-    becomes a dict of what is left.
+    The result keeps its form with fewer items, so that ``result["logits"]`` stays valid: a dict or a tuple with one
+    item left is still a dict or a tuple, not a bare tensor. The later items of a tuple move up. A named tuple or an
+    object that loses a part becomes a dict of the parts that are left.
 
-    Inputs stay, read or not, and so do operators that overwrite something. The result holds the given program's own
-    tensors.
+    Inputs stay even if nothing reads them, and so do operators that overwrite something. The result holds the given
+    program's own tensors.
     """
 
     outputs: tuple[int | str, ...] | None = None
 
     def requires(self, program: Program) -> None:
-        """There is what is asked for."""
+        """Check that the wanted outputs exist."""
         self.kept(program)
 
     def apply(self, program: Program) -> PassResult:
-        """Return the program without what is unused, or the given one where all is used."""
+        """Return the program without unused parts, or the given one if all is used."""
         copy = revise(program)
         modified = _return_only(copy.graph, self._wanted(program))
         for node in reversed(list(copy.graph.nodes)):
@@ -57,14 +57,14 @@ class EliminateUnused(Pass):
             return PassResult(program, modified=False)
         leaves = copy.leaves
         for module in leaves.values():
-            module._modules.clear()  # what stands below a leaf in the tree of names is attached anew
+            module._modules.clear()  # modules below a leaf in the tree of names are attached anew
         facts = replace(program.facts, origin=still_standing(program, tensors))
         return PassResult(program.rebuilt(graph=copy.graph, tensors=tensors, leaves=leaves, facts=facts), modified=True)
 
     def kept(self, program: Program) -> list[int]:
         """Return which of the tensors that a program returns are kept, by position, in their order.
 
-        Raises ``PassError`` for one that there is not, and where none is asked for.
+        Raises ``PassError`` for an output that does not exist, and if none is asked for.
         """
         number = sum(map(is_tensor, _returned(program.graph)))
         if self.outputs is None:
@@ -74,12 +74,12 @@ class EliminateUnused(Pass):
         if unknown or not self.outputs:
             raise PassError(
                 f"expected outputs to keep of {names}, or positions below {number}, got {list(self.outputs)}; "
-                f"name one or more that there are"
+                f"name at least one of them"
             )
         return sorted({one if isinstance(one, int) else names.index(one) for one in self.outputs})
 
     def _wanted(self, program: Program) -> list[bool]:
-        """Return of each value that the program returns whether it stays."""
+        """Return for each value that the program returns whether it stays."""
         values = _returned(program.graph)
         if self.outputs is None:
             return [True] * len(values)
@@ -95,7 +95,7 @@ def _returned(graph: fx.Graph) -> tuple[Any, ...]:
 
 
 def _return_only(graph: fx.Graph, wanted: list[bool]) -> bool:
-    """Return some of the values of a graph only, in a structure that fits; return whether that is less than before."""
+    """Let a graph return only the wanted values, in a structure that fits; return whether any are dropped."""
     if all(wanted):
         return False
     (output,) = graph.find_nodes(op="output")

@@ -14,30 +14,30 @@ from swdc.rewriting.contract import Pass, PassResult
 from swdc.rewriting.surgery import revise
 
 _BITS = {torch.float32: torch.int32, torch.float64: torch.int64, torch.bfloat16: torch.int16}
-"""Integers as wide as each type. What is stored as float16 is not among them: CPUs compute with it in float32, where
-its subnormal numbers are normal."""
+"""Integers as wide as each type. float16 is not among them, because CPUs compute with it in float32, where its
+subnormal numbers are normal."""
 
 
 @dataclass(frozen=True)
 class FlushSubnormals(Pass):
-    """Set to zero what is smaller in magnitude than the smallest normal number of its type (1.2e-38 in float32).
+    """Set weights to zero whose magnitude is below the smallest normal number of their type (1.2e-38 in float32).
 
-    A weight that decays towards zero passes through these on its way::
+    A weight that decays towards zero passes through subnormal numbers on its way::
 
         conv.weight = [0.3, 1e-40, -2.1]      ->      conv.weight = [0.3, 0, -2.1]
 
-    Holds for all parameters and buffers of types float32, float64 and bfloat16. What has no such number is the given
-    program's own.
+    This applies to all parameters and buffers of types float32, float64 and bfloat16. Tensors without subnormal numbers
+    are the given program's own.
     """
 
     def requires(self, program: Program) -> None:
-        """There are values to flush."""
+        """Check that the program has values to flush."""
         need_values(program, PassError, "flushing subnormal weights")
 
     def apply(self, program: Program) -> PassResult:
-        """Return a program without subnormal weights, or the given one where it has none."""
+        """Return a program without subnormal weights, or the given one if it has none."""
         tensors = program.tensors
-        flushed: dict[int, torch.Tensor] = {}  # by identity, for tied ones stay tied
+        flushed: dict[int, torch.Tensor] = {}  # by identity, so that tied tensors stay tied
         for tensor in tensors.values():
             if id(tensor) not in flushed and bool((subnormal := _subnormal(tensor)).any()):
                 zeroed = tensor.detach().masked_fill(subnormal, 0.0)
@@ -48,7 +48,7 @@ class FlushSubnormals(Pass):
         return PassResult(revise(program, {n: flushed.get(id(t), t) for n, t in tensors.items()}), modified=True)
 
     def ensures(self, program: Program) -> None:
-        """No subnormal weight is left."""
+        """Check that no subnormal weight is left."""
         left = [name for name, tensor in program.tensors.items() if bool(_subnormal(tensor).any())]
         if left:
             raise PassError(f"expected no subnormal weights, {left[:3]} have some")

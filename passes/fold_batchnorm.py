@@ -1,4 +1,4 @@
-"""Fold batch norms into the layers beside them; the algebra stands in ``swdc.ops.layers``."""
+"""Fold batch norms into the layers beside them; the algebra is in ``swdc.ops.layers``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOTE = "batch norms were folded, so that it computes the same in evaluation only
 
 @dataclass(frozen=True)
 class FoldBatchnorm(Pass):
-    """Take the affine map y = s x + t that a batch norm is in evaluation into the layer before it, or those after it.
+    """Fold a batch norm, which is an affine map y = s x + t in evaluation, into the layer before it or those after it.
 
     ::
 
@@ -34,23 +34,23 @@ class FoldBatchnorm(Pass):
         x -> bn -> linear(W, b)                    x -> linear(W s, b + W t)
         x -> add -> bn -> bn                       x -> add -> bn
 
-    Into the convolution (with groups, transposed) or dense layer that only the norm reads, be it reshaped or transposed
-    in between, where its channels stay together; else into all layers and
-    norms that read the norm, where that is exact: a convolution that pads takes no shift. Weights that another call
-    reads stay as they are, and so does a norm by the statistics of what it reads. Layers without a bias are given one.
-    What is folded is computed in float64 and rounded once.
+    A norm is folded into the layer before it if that is a convolution (also grouped or transposed) or a dense layer
+    that only the norm reads; reshapes and transposes in between are fine if they keep channels together. Otherwise it
+    is folded into all layers and norms that read it, if that is exact: a convolution that pads cannot take a shift.
+    Weights that another call reads stay as they are, and so does a norm that uses the statistics of its input. Layers
+    without a bias get one. New weights are computed in float64 and rounded once.
 
-    **For deployment only**: the result computes in evaluation what the program does; in training it is another
-    network, which ``program.facts.notes`` says. Tensors of norms that are gone are left to ``eliminate-unused``; what
-    is not folded is the given program's own.
+    **For deployment only**: the result computes the same in evaluation, but in training it is another network, as
+    ``program.facts.notes`` says. ``eliminate-unused`` removes the tensors of folded norms. Tensors that are not folded
+    are the given program's own.
     """
 
     def requires(self, program: Program) -> None:
-        """There are values to fold."""
+        """Check that the program has values to fold."""
         need_values(program, PassError, "folding batch norms")
 
     def apply(self, program: Program) -> PassResult:
-        """Return the program with batch norms folded, or the given one where none can be."""
+        """Return the program with batch norms folded, or the given one if none can be."""
         current = program
         exact: dict[str, torch.Tensor] = {}
         while (found := _Folding(current, exact).found()) is not None:
@@ -59,13 +59,13 @@ class FoldBatchnorm(Pass):
         if current is program:
             return PassResult(program, modified=False)
         current = current.with_facts(notes=tuple(dict.fromkeys((*current.facts.notes, NOTE))))
-        read = current.read_tensors()  # a norm that did the work of two may be gone by now
+        read = current.read_tensors()  # a norm that took over another may itself be folded by now
         return PassResult(current, modified=True, exact={name: value for name, value in exact.items() if name in read})
 
 
 @dataclass
 class _Found:
-    """Norms that give way to what they read, and for the calls that do their work new tensors and arguments."""
+    """Norms to replace by their inputs, and new tensors and arguments for the calls that take over their work."""
 
     instead: dict[fx.Node, fx.Node] = field(default_factory=dict)
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class _Found:
 
 
 class _Folding:
-    """Finds norms to fold, such that no call takes part in two folds at once."""
+    """Finds norms to fold; no call takes part in two folds at once."""
 
     def __init__(self, program: Program, exact: Mapping[str, torch.Tensor]) -> None:
         """``exact`` holds tensors of the program as they were before they were rounded."""
@@ -87,7 +87,7 @@ class _Folding:
         self.taken: set[fx.Node] = set()
 
     def found(self) -> _Found | None:
-        """Return what to fold, ``None`` where there is nothing."""
+        """Return what to fold; ``None`` if there is nothing."""
         for norm, (operator, call) in self.calls.items():
             affine, x = operator.affine(call, self.tensors), call.arguments.get("input")
             if affine is None or not isinstance(x, fx.Node) or norm in self.taken:
@@ -95,7 +95,7 @@ class _Folding:
             if x.meta.get(DTYPE) != norm.meta.get(DTYPE):
                 continue
             changes = self._before(norm, x, affine)
-            if changes is None and not self.overwrites:  # what the norm reads may be another when its readers come
+            if changes is None and not self.overwrites:  # its readers might find the input overwritten
                 changes = self._after(norm, affine)
             if changes and self._write(changes):
                 self.result.instead[norm] = x
@@ -103,7 +103,7 @@ class _Folding:
         return self.result if self.result.instead else None
 
     def _before(self, norm: fx.Node, x: fx.Node, affine: Affine) -> list[tuple[Call, Affine]] | None:
-        """Return what the layer before the norm becomes, be its result laid out anew in between."""
+        """Return the new affine map of the layer before the norm; its result may be reshaped in between."""
         reader, dim = norm, 1
         while self._readers(x) == [reader] and x in self.calls and x not in self.taken:
             operator, call = self.calls[x]
@@ -117,7 +117,7 @@ class _Folding:
         return None
 
     def _after(self, norm: fx.Node, affine: Affine) -> list[tuple[Call, Affine]] | None:
-        """Return what all that reads the norm becomes."""
+        """Return the new affine map of every reader of the norm; ``None`` if one of them cannot take it."""
         changes: list[tuple[Call, Affine]] = []
         for user in self._readers(norm):
             operator, call = self.calls.get(user, (None, None))
@@ -130,7 +130,7 @@ class _Folding:
         return changes
 
     def _readers(self, value: fx.Node) -> list[fx.Node]:
-        """Return what reads a value, and not its sizes alone."""
+        """Return the nodes that read a value, except for those that read only its sizes."""
         return [user for user in value.users if not self._asks_sizes(user, value)]
 
     def _asks_sizes(self, user: fx.Node, value: fx.Node) -> bool:
@@ -140,7 +140,7 @@ class _Folding:
         return operator.asks_sizes(call, value)
 
     def _is_free(self, call: Call, norm: fx.Node) -> bool:
-        """Whether nothing but a call, which has the type of the norm, reads its weight and its bias."""
+        """Whether a call has the type of the norm, and is the only one that reads its weight and its bias."""
         node = call.node
         if node in self.taken or node.meta.get(DTYPE) != norm.meta.get(DTYPE) or self.called[str(node.target)] > 1:
             return False

@@ -14,20 +14,20 @@ from swdc.rewriting.cutting import fold
 
 @dataclass(frozen=True)
 class FoldConstantChannels(Pass):
-    """Where a dead channel reads c instead of 0, add its share to the bias: b' = b + W[:, dead] c.
+    """If a dead channel holds c instead of 0, add its share to the bias: b' = b + W[:, dead] c.
 
     Sigmoid turns the zero of a dead channel into 1/2::
 
         fc1 -> sigmoid -> fc2(W, b)      ->      fc1 -> sigmoid -> fc2(W, b + W[:, dead] / 2)
 
     Exact for dense layers and for convolutions without padding; elsewhere the analysis freezes such channels.
-    The weights of the dead channels themselves go with ``eliminate-dead-channels``, which must follow.
+    ``eliminate-dead-channels``, which must follow, removes the weights of the dead channels.
     """
 
     plan: Plan
 
     def apply(self, program: Program) -> PassResult:
-        """Return a program with corrected biases, or the given one where there is nothing to correct."""
+        """Return a program with corrected biases, or the given one if there is nothing to correct."""
         coupling = program.coupling
         folded, _, exact = fold(program, coupling, coupling.keep(self.plan.kept))
         if folded is program:

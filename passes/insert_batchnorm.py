@@ -26,8 +26,8 @@ class InsertBatchnorm(Pass):
         conv -> bn2 -> add -> relu           conv -> bn2 -> add -> inserted -> relu
         x ------------^                  x ------------^
 
-    A sum is taken for one where two feature maps of equal shape ``(N, C, ...)`` are added; in a chain of sums the
-    last one counts, and a sum that a batch norm follows already is left alone. In evaluation the new norm is the
+    A residual sum adds two feature maps of equal shape ``(N, C, ...)``. In a chain of sums only the last gets a norm,
+    and a sum that a batch norm already follows is left alone. In evaluation the new norm is the
     identity: mean 0, variance 1, and a gain of sqrt(1 + eps) that undoes its eps. The result holds the program's own
     parameters.
     """
@@ -36,7 +36,7 @@ class InsertBatchnorm(Pass):
     momentum: float = 0.1
 
     def apply(self, program: Program) -> PassResult:
-        """Return the program with norms inserted, or the given one where it has no such sum."""
+        """Return the program with norms inserted, or the given one if it has no such sum."""
         open_sums = _open_sums(program)
         if not open_sums:
             return PassResult(program, modified=False)
@@ -55,7 +55,7 @@ class InsertBatchnorm(Pass):
         return PassResult(program.rebuilt(graph=graph, tensors=tensors, leaves=leaves), modified=True)
 
     def ensures(self, program: Program) -> None:
-        """No sum is left without a batch norm."""
+        """Check that no sum is left without a batch norm."""
         left = _open_sums(program)
         if left:
             raise PassError(f"expected a batch norm after every sum, {left} have none")
@@ -73,7 +73,7 @@ def _own_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _open_sums(program: Program) -> list[str]:
-    """Return the names of the residual sums that something else reads than batch norms and further sums."""
+    """Return the names of the residual sums with a reader that is neither a batch norm nor a further sum."""
     closed = {n for n in program.graph.nodes if is_batchnorm(n, program)}.union(sums(program))
     found = residual_sums(program)
     return [node.name for node in found if _can_be_normalised(node) and not closed.issuperset(node.users)]

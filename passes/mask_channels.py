@@ -1,4 +1,4 @@
-"""Set what a plan removes to zero, at everything that writes it."""
+"""Set the channels that a plan removes to zero, in every tensor that writes them."""
 
 from __future__ import annotations
 

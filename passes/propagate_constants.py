@@ -1,4 +1,4 @@
-"""Find the channels that are the same for every input, and take out those that are known wherever they are read."""
+"""Find the channels that are the same for every input, and remove those whose readers all know their value."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class PropagateConstants(Pass):
 
     A padded convolution sees less of a constant at its borders. There one constant channel stays and carries the
     others: ``W'[:, r] = W[:, r] + sum of W[:, i] c_i / c_r``, exact at any size. A branch that is constant throughout
-    is added as a constant, or not at all where it is zero. What nothing reads goes too, whatever its values are.
+    is added as a constant, or not at all if it is zero. Channels that nothing reads are removed, whatever they hold.
 
-    The plan is the weights themselves: zeros, whoever set them. The function in evaluation stays; in training, batch
-    norms would have other statistics. One channel of every tensor stays.
+    The zeros of the weights decide what is removed, whoever set them. The function in evaluation stays the same; in
+    training, batch norms would have other statistics. At least one channel of every tensor stays.
     """
 
     def apply(self, program: Program) -> PassResult:
-        """Return a program without the channels that are constant, or the given one where there is nothing to do."""
+        """Return a program without the channels that are constant, or the given one if there is nothing to do."""
         constants, coupling = _constants(program)
         lighter, sides = _without_constant_sides(program, constants)
         if lighter is not program:
@@ -70,7 +70,7 @@ def _constants(program: Program) -> tuple[Constants, Coupling]:
 
 
 def _needed(coupling: Coupling) -> Bools:
-    """Return which sets of channels stay: those that something holds, and one along every dimension."""
+    """Return which sets of channels stay: the frozen ones, and at least one along every dimension."""
     stays: Bools = coupling.group_of < 0
     for ids in coupling.arrays():
         if len(ids) and not stays[ids].any():
@@ -79,7 +79,7 @@ def _needed(coupling: Coupling) -> Bools:
 
 
 def _without_constant_sides(program: Program, constants: Constants) -> tuple[Program, dict[str, torch.Tensor]]:
-    """Return a program whose sums have constants in the place of operands that are constant throughout.
+    """Return a program whose sums add stored constants instead of operands that are constant throughout.
 
     Also return these constants in float64, by the names of the buffers that hold them.
     """
@@ -107,7 +107,7 @@ def _without_constant_sides(program: Program, constants: Constants) -> tuple[Pro
 
 
 def _constant_side(call: Call, constants: Constants) -> tuple[str, Any] | None:
-    """Return the operand of a sum that is the same for every input, with its channels; zeros rather than others."""
+    """Return the operand of a sum that is the same for every input, with its channels; zeros are preferred."""
     found = []
     for name, other in (("other", "self"), ("self", "other")):
         operand = call[name]

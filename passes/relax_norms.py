@@ -1,4 +1,4 @@
-"""Go back to the norms and statistics of torch, over the channels that are left: faster, and another function."""
+"""Go back to torch's norms and statistics over the channels that are left: faster, but another function."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from swdc.rewriting.surgery import rebuild
 
 @dataclass(frozen=True)
 class RelaxNorms(Pass):
-    """Forget the channels that are gone: every statistic divides by the number of those that are left.
+    """Ignore the removed channels: every statistic divides by the number of channels that are left.
 
     With 32 of 64 channels left::
 
         x -> swdc.layer_norm(normalized_shape=[64]) -> swdc.mean(dim=[1], widths=[None, 64])
         x -> LayerNorm(32) -> mean(dim=[1])
 
-    The function changes, so that this is never a part of slimming, and the result has no plan that it could be
-    certified against. By how much, relative to the output, is measured in evaluation on ``batch`` random samples, and
-    noted in ``program.facts.notes``.
+    The function changes, so this pass is never a part of slimming, and the result has no plan to be certified against.
+    The change, relative to the output, is measured in evaluation on ``batch`` random samples, and noted in
+    ``program.facts.notes``.
     """
 
     batch: int = 4
     seed: int = 0
 
     def apply(self, program: Program) -> PassResult:
-        """Return a program that shares no tensor with the given one, or that one where it has nothing to relax."""
+        """Return a program that shares no tensor with the given one, or that one if it has nothing to relax."""
         relaxed = [node.name for node in program.graph.nodes if _relaxation(program, node)]
         if not relaxed:
             return PassResult(program, modified=False)
@@ -50,10 +50,10 @@ class RelaxNorms(Pass):
         return PassResult(result.with_facts(notes=(*result.facts.notes, note)), modified=True)
 
     def ensures(self, program: Program) -> None:
-        """No statistic over channels that are gone is left."""
+        """Check that no statistic over removed channels is left."""
         left = [node.name for node in program.graph.nodes if _relaxation(program, node)]
         if left:
-            raise PassError(f"expected statistics over the channels that are left only, {left} are none")
+            raise PassError(f"expected statistics over the channels that are left only, got others at {left}")
 
     def _effect(self, before: Program, after: Program) -> str:
         """Return by how much the output changes."""
