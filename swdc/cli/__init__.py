@@ -35,7 +35,7 @@ def _root(
 ) -> None:
     """Cut channels out of PyTorch models, and prove that the smaller model computes the same.
 
-    Watch it happen, see what can go of your model, let it go:
+    Watch a demonstration, see which channels of your model can be removed, then remove them:
 
     $ swdc demo --out demo
     $ swdc inspect torchvision.models:resnet18 --input 1x3x224x224

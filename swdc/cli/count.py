@@ -26,8 +26,8 @@ ConventionOption = Annotated[
     ConventionName,
     typer.Option(
         "--convention",
-        help="How operations of the layers are counted. paper: by the feature map that a layer reads; "
-        "reference: by the one that it writes; macs: multiply-adds of convolutions and dense layers.",
+        help="How operations of layers are counted. paper: by the feature map that a layer reads; "
+        "reference: by the feature map that it writes; macs: multiply-adds of convolutions and dense layers.",
     ),
 ]
 
@@ -49,7 +49,7 @@ def count_model(
 ) -> None:
     """Count the parameters and operations of a model for one sample, layer by layer and in all.
 
-    For a folder written by swdc slim, the totals of the model before it was cut stand beside them.
+    For a folder written by swdc slim, the totals of the model before it was cut are shown as well.
 
     $ swdc count torchvision.models:resnet18 --input 1x3x224x224
     $ swdc count slim --convention macs

@@ -29,7 +29,7 @@ DeployOption = Annotated[
 ]
 OpsetOption = Annotated[
     int | None,
-    typer.Option("--opset", min=1, metavar="N", show_default=False, help="Opset version; without it the exporter's."),
+    typer.Option("--opset", min=1, metavar="N", show_default=False, help="Opset version; the exporter's by default."),
 ]
 
 
@@ -52,9 +52,9 @@ def export(
 ) -> None:
     """Write a model as ONNX, and run the file in onnxruntime against the model before handing it out.
 
-    A file that computes something else is not left behind; the exit code is then 2. With --deploy batch norms are
-    folded and identities go, and the file is optimized and compared once more. The file's metadata name the plan of a
-    folder that swdc slim wrote, and the certificate in it.
+    If the file computes something else, it is not kept and the exit code is 2. With --deploy, batch norms are folded,
+    identities are removed, and the file is optimized and compared once more. For a folder written by swdc slim, the
+    file's metadata name its plan and its certificate.
 
     $ swdc export slim --out slim.onnx
     $ swdc export slim --deploy --out slim.onnx

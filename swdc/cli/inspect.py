@@ -1,4 +1,4 @@
-"""``swdc inspect``: what of a model can be removed, and what cannot, and why."""
+"""``swdc inspect``: which channels of a model can be removed, which cannot, and why."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def inspect(
 ) -> None:
     """Show which channels of a model can be removed together, and which are frozen and why.
 
-    A group is a set of channels that stand or fall together: removing channel 3 of it cuts index 3 of every
-    tensor listed. Frozen channels come with the operator and the line of your code that holds them, with the
-    change to the model that would free them where there is one, and with the parameters that they hold.
-    For a folder written by swdc slim the certificate is shown, too.
+    A group is a set of channels that can only be removed together: removing channel 3 of it cuts index 3 of every
+    tensor listed. Frozen channels are listed with the operator and the line of your code that hold them, the change
+    to the model that would free them (if there is one), and the parameters that they hold.
+    For a folder written by swdc slim, the certificate is shown, too.
 
     $ swdc inspect torchvision.models:resnet18 --input 1x3x224x224
     $ swdc inspect my_file:make_model --arg width=32 --input 1x16 --json

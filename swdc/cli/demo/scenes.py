@@ -34,7 +34,7 @@ class Scene(Protocol):
         """Return how many losses an epoch has."""
 
     def accuracy(self, program: Program) -> float:
-        """Return the share of held-out samples that a program classifies rightly."""
+        """Return the share of held-out samples that a program classifies correctly."""
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Digits:
         self.program = insert_batchnorm(trace(model, self._images[:2]))
 
     def optimizer(self, epochs: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-        """SGD with momentum, whose rate rises and falls once (Smith and Topin 2018): more even than by thirds."""
+        """SGD with momentum, whose rate rises and falls once (Smith and Topin 2018): smoother than in thirds."""
         optimizer = torch.optim.SGD(self.program.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
         return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=epochs + 1)
 
@@ -96,7 +96,7 @@ class KarateClub:
         self.program = trace(model, (self._data.x, self._data.edge_index))
 
     def optimizer(self, epochs: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-        """Adam, whose rate falls along a cosine so that what is pulled comes to rest."""
+        """Adam, whose rate falls along a cosine so that the weights that SWD pulls come to rest."""
         optimizer = torch.optim.Adam(self.program.parameters(), lr=0.01, weight_decay=5e-4)
         return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
 

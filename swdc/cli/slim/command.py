@@ -47,7 +47,7 @@ PLAN_PANEL = "What goes"
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to save the slim program in.")]
 SparsityOption = Annotated[
     float,
-    typer.Option("--sparsity", rich_help_panel=PLAN_PANEL, help="Share that goes, at least 0 and below 1."),
+    typer.Option("--sparsity", rich_help_panel=PLAN_PANEL, help="Share to remove, at least 0 and below 1."),
 ]
 BudgetOption = Annotated[
     BudgetName,
@@ -62,8 +62,8 @@ CriterionOption = Annotated[
     typer.Option(
         "--criterion",
         rich_help_panel=PLAN_PANEL,
-        help="What goes first: channels of small weights (l2, l1) or of small batch-norm gains (gamma); uniform "
-        "takes the last ones of every group, whatever their weights.",
+        help="What is removed first: channels of small weights (l2, l1) or of small batch-norm gains (gamma); uniform "
+        "removes the last ones of every group, whatever their weights.",
     ),
 ]
 ScopeOption = Annotated[
@@ -71,7 +71,7 @@ ScopeOption = Annotated[
     typer.Option(
         "--scope",
         rich_help_panel=PLAN_PANEL,
-        help="Compare all channels (global), or take the same share of every group.",
+        help="Compare all channels (global), or remove the same share of every group.",
     ),
 ]
 RoundOption = Annotated[
@@ -88,7 +88,7 @@ PolicyOption = Annotated[
     typer.Option(
         "--policy",
         rich_help_panel=PLAN_PANEL,
-        help="Let both sides of a residual sum keep the same channels (tied), or each its own where a batch norm "
+        help="Let both sides of a residual sum keep the same channels (tied), or each its own if a batch norm "
         "follows the sum (free).",
     ),
 ]
@@ -99,7 +99,7 @@ IgnoreOption = Annotated[
         rich_help_panel=PLAN_PANEL,
         metavar="PATTERN",
         show_default=False,
-        help="Module or tensor whose output channels all stay, such as layer4 or 'layer4.*'; repeatable.",
+        help="Module or tensor that keeps all its output channels, such as layer4 or 'layer4.*'; repeatable.",
     ),
 ]
 InsertOption = Annotated[
@@ -112,7 +112,7 @@ InsertOption = Annotated[
 ]
 OnnxOption = Annotated[
     Path | None,
-    typer.Option("--onnx", metavar="FILE", show_default=False, help="Write an ONNX file, checked in onnxruntime, too."),
+    typer.Option("--onnx", metavar="FILE", show_default=False, help="Also write an ONNX file, checked in onnxruntime."),
 ]
 
 StreamOption = Annotated[
@@ -156,10 +156,10 @@ def slim(
     If the proof fails nothing is written, and the exit code is 1.
 
     Weights that are a folder of .safetensors files are read, cut and written tensor by tensor, so that the model
-    need not fit into memory; then the folder is a checkpoint of the same names, too, and nothing is run.
+    need not fit into memory. The folder is then also a checkpoint of the same names, and nothing is run.
 
-    With --budget latency the layers are measured in onnxruntime first, once on a machine: one or two minutes for a
-    large network.
+    With --budget latency the layers are first measured in onnxruntime, once per machine, which takes one or two
+    minutes for a large network.
 
     $ swdc slim torchvision.models:resnet18 --input 1x3x224x224 --out slim
     $ swdc slim my_file:make_model --weights best.pt --input 1x16 --out slim
@@ -222,8 +222,8 @@ def _check_streamable(insert: bool, onnx: Path | None) -> None:
     extra = [name for name, value in given.items() if value]
     if extra:
         raise CommandError(
-            f"expected no {' or '.join(extra)} with weights that are streamed, for the model is never whole in memory; "
-            f"leave it out, or give the weights as one file without --stream"
+            f"expected no {' or '.join(extra)} with weights that are streamed, because the model is never whole in "
+            f"memory; leave it out, or give the weights as one file without --stream"
         )
 
 

@@ -31,7 +31,7 @@ class Slimming:
 
     @property
     def exact(self) -> bool | None:
-        """Whether the slim program was proven equal to the masked one; ``None`` where that was not tried."""
+        """Whether the slim program was proven equal to the masked one; ``None`` if that was not tried."""
         return None if self.certificate is None else self.certificate.exact
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class Slimming:
 def layers(dense: Program, slim: Program) -> list[dict[str, Any]]:
     """Return width, parameters and operations (the paper's) of every layer, before and after.
 
-    The width is the number of channels that a layer writes, ``None`` where it is not a module.
+    The width is the number of channels that a layer writes, ``None`` if it is not a module.
     """
     sums = [_by_layer(program) for program in (dense, slim)]
     nothing = {"parameters": 0, "operations": 0}
@@ -84,7 +84,7 @@ def _by_layer(program: Program) -> dict[str, dict[str, Any]]:
 
 
 def width_of(program: Program, layer: str) -> int | None:
-    """Return the number of channels that a module of a program writes, ``None`` for what is no module."""
+    """Return the number of channels that a module of a program writes, ``None`` if it is not a module."""
     module: nn.Module | None = program.leaves.get(layer)
     widths = [getattr(module, attribute) for attribute in _WIDTHS if hasattr(module, attribute)]
     return int(widths[0]) if widths else None

@@ -13,7 +13,7 @@ from swdc.errors import CommandError
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One training: the bounds of the coefficient, the share that goes, and the seed."""
+    """One training: the bounds of the coefficient, the share to remove, and the seed."""
 
     target: float
     a_max: float
@@ -43,7 +43,7 @@ class Space:
     seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
-        """Raise ``CommandError`` for bounds that are not positive and targets that are no shares."""
+        """Raise ``CommandError`` for bounds that are not positive and targets that are not shares."""
         for name, values in (("a_min", self.a_min), ("a_max", self.a_max)):
             if not values or not all(0 < value < math.inf for value in values):
                 raise CommandError(f"expected positive numbers for {name}, got {list(values)}")

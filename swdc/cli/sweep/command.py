@@ -40,7 +40,7 @@ ExperimentArgument = Annotated[
 _VALUES = "0.1,1,10, or the powers of ten in 1e-4:1e-1."
 LowOption = Annotated[str, typer.Option("--a-min", metavar="VALUES", help=_VALUES)]
 HighOption = Annotated[str, typer.Option("--a-max", metavar="VALUES", help=_VALUES)]
-TargetOption = Annotated[str, typer.Option("--target", metavar="VALUES", help="Shares that go, such as 0.75,0.9.")]
+TargetOption = Annotated[str, typer.Option("--target", metavar="VALUES", help="Shares to remove, such as 0.75,0.9.")]
 SeedsOption = Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="Run every cell with seeds 0 to N-1.")]
 SamplerOption = Annotated[
     SamplerName, typer.Option("--sampler", help="grid: every combination once. tpe: --trials cells within the bounds.")
@@ -52,16 +52,16 @@ ArgumentOption = Annotated[
 ]
 MetricOption = Annotated[
     str | None,
-    typer.Option("--metric", metavar="NAME", show_default=False, help="The number that counts; accuracy, or the only."),
+    typer.Option("--metric", metavar="NAME", show_default=False, help="The result that counts; accuracy, or the only."),
 ]
-MinimizeOption = Annotated[bool, typer.Option("--minimize", help="The least number is best, such as a loss.")]
+MinimizeOption = Annotated[bool, typer.Option("--minimize", help="The least result is best, as for a loss.")]
 StorageOption = Annotated[
     str,
     typer.Option("--storage", metavar="FILE|URL", help="A file for SQLite, or any URL that optuna takes."),
 ]
 StudyOption = Annotated[
     str | None,
-    typer.Option("--study", metavar="NAME", show_default=False, help="Name of the study; that of the experiment."),
+    typer.Option("--study", metavar="NAME", show_default=False, help="Name of the study; the experiment's name."),
 ]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Processes that run cells.")]
 CsvOption = Annotated[

@@ -16,7 +16,7 @@ from swdc.errors import CommandError, SwdcError
 
 ACCURACY = "accuracy"
 VALUE = "value"
-"""What a function's result is called that is a number."""
+"""The name of a result that is a single number."""
 Results = dict[str, float]
 
 
@@ -63,7 +63,7 @@ class Experiment:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def function(self) -> Callable[..., Any]:
-        """Return the function; ``CommandError`` where there is none, or it does not take the arguments."""
+        """Return the function; ``CommandError`` if there is none, or it does not take the arguments."""
         found = EXPERIMENTS.get(self.name) or _function_in_file(self.name)
         try:
             inspect.signature(found).bind(a_min=1.0, a_max=1.0, target=0.5, seed=0, **self.arguments)
@@ -81,7 +81,7 @@ class Experiment:
     def results(self, function: Callable[..., Any], cell: Cell) -> Results:
         """Return what the function returns for a cell, as numbers by name.
 
-        Raises ``CommandError`` for anything else, and for a metric that is missing or no finite number.
+        Raises ``CommandError`` for anything else, and for a metric that is missing or not a finite number.
         """
         returned = function(**cell.params(), **self.arguments)
         numbers = returned if isinstance(returned, Mapping) else {self.metric or VALUE: returned}
@@ -95,7 +95,7 @@ class Experiment:
         return results
 
     def value(self, results: Mapping[str, float]) -> float:
-        """Return the number that counts; ``CommandError`` where it is missing or not finite."""
+        """Return the number that counts; ``CommandError`` if it is missing or not finite."""
         metric = self.metric_of(results)
         if metric not in results:
             raise CommandError(

@@ -35,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Best:
-    """The best bounds for a target, with the mean of the number that counts over ``seeds`` seeds."""
+    """The best bounds for a target, with the mean of the metric over ``seeds`` seeds."""
 
     target: float
     a_max: float
@@ -60,8 +60,8 @@ class Study:
     def claim(self) -> tuple[int, Cell] | None:
         """Take a cell that is neither finished nor under way, and has not failed in this sweep.
 
-        Returns its number and the cell; ``None`` where there is no such cell. Where another process comes first, the
-        next one is taken.
+        Returns its number and the cell; ``None`` if there is no such cell. If another process is faster, the next
+        cell is taken.
         """
         while (params := self._next()) is not None:
             if params:
@@ -131,7 +131,7 @@ class Study:
         return len({cell for cell, _ in self._finished()})
 
     def _next(self) -> dict[str, Any] | None:
-        """Return the parameters of a cell to run; empty where the sampler draws them, ``None`` where none is left."""
+        """Return the parameters of a cell to run; empty if the sampler draws them, ``None`` if no cell is left."""
         taken = self._of("COMPLETE", "RUNNING")
         if self._cells is None:
             return {} if len(taken) + len(self._failed) < self.total else None
@@ -163,7 +163,7 @@ def open_study(
     ``storage`` is a file for SQLite, or any URL that optuna takes (``redis://`` as a journal). ``sampler`` is ``grid``
     (every combination of the space's values once) or ``tpe`` (``trials`` cells within the bounds of the space).
 
-    Raises ``CommandError`` where optuna is missing, the storage cannot be opened, or the study was begun with another
+    Raises ``CommandError`` if optuna is missing, the storage cannot be opened, or the study was begun with another
     experiment, metric or direction.
     """
     optuna = package("optuna", "sweep")

@@ -17,7 +17,7 @@ def sweep(study: Study, workers: Workers, progress: Progress = lambda text, done
     """Run every cell of a study that is neither finished nor under way elsewhere.
 
     A cell that fails is left for the next sweep, with its reason. An interruption (Ctrl-C) ends the cells that are
-    under way, which the next sweep runs again, and is raised on.
+    under way, and is raised again; the next sweep runs these cells.
     """
     study.free_interrupted()
     try:

@@ -81,7 +81,7 @@ class _Worker:
 
 
 class Elsewhere:
-    """Runs cells in as many processes; one that dies costs its cell, and is replaced."""
+    """Runs cells in as many processes; if one dies, its cell fails and the process is replaced."""
 
     def __init__(self, experiment: Experiment, count: int) -> None:
         experiment.function()  # fails here rather than in every process
@@ -142,7 +142,7 @@ class Elsewhere:
 
 
 def workers(experiment: Experiment, count: int) -> Workers:
-    """Return what runs ``count`` cells at a time; ``CommandError`` where the experiment cannot be run."""
+    """Return what runs ``count`` cells at a time; ``CommandError`` if the experiment cannot be run."""
     return Here(experiment) if count == 1 else Elsewhere(experiment, count)
 
 

@@ -23,7 +23,7 @@ _FORM = re.compile(
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One example input. ``name`` is that of a keyword, or ``None``; integers are below ``bound``."""
+    """One example input. ``name`` is its keyword, or ``None``; integers are below ``bound``."""
 
     name: str | None
     shape: tuple[int, ...]
@@ -72,7 +72,7 @@ def example_inputs(texts: Sequence[str], seed: int) -> tuple[torch.Tensor, ...] 
     Floating inputs are standard normal, integers uniform below the bound, both from the same ``seed`` each
     time.
 
-    Raises ``CommandError`` where there is no input, a name occurs twice, or only some inputs have one.
+    Raises ``CommandError`` if there is no input, a name occurs twice, or only some inputs have a name.
     """
     specs = [parse_input(text) for text in texts]
     names = [spec.name for spec in specs if spec.name is not None]

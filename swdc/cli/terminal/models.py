@@ -53,7 +53,7 @@ class Source:
 def load_program(source: Source) -> Program:
     """Return the program of a saved folder, or trace the model that ``module:callable`` makes.
 
-    Raises ``CommandError`` where the model cannot be found or made, and what ``swdc.load`` and ``swdc.trace``
+    Raises ``CommandError`` if the model cannot be found or made, and what ``swdc.load`` and ``swdc.trace``
     raise.
     """
     if is_folder(source.model):
@@ -72,7 +72,7 @@ def load_program(source: Source) -> Program:
 def load_skeleton(source: Source) -> tuple[Program, Checkpoint]:
     """Return the program, on the meta device, of the model that ``module:callable`` makes, and its weights.
 
-    Raises ``CommandError`` as ``load_program`` does, and where the weights are not those of the model.
+    Raises ``CommandError`` as ``load_program`` does, and if the weights do not fit the model.
     """
     checkpoint = open_checkpoint(source.weights)
     factory = find_callable(source.model)
@@ -95,13 +95,13 @@ def _check_alone(source: Source) -> None:
     extra = [name for name, value in given.items() if value]
     if extra:
         raise CommandError(
-            f"expected a saved folder alone, got {source.model} with {', '.join(extra)}; leave them out, for "
+            f"expected a saved folder alone, got {source.model} with {', '.join(extra)}; leave them out: "
             f"the folder holds weights and inputs"
         )
 
 
 def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
-    """Return ``key=value`` texts as a dict; values are Python literals where they are such, text otherwise.
+    """Return ``key=value`` texts as a dict; values are Python literals if they read as such, text otherwise.
 
     Raises ``CommandError`` for a text of another form and for a key that comes twice.
     """
@@ -183,8 +183,8 @@ def missing_module(name: str, error: ModuleNotFoundError) -> CommandError:
 def make_model(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any], seed: int) -> nn.Module:
     """Return the model that a callable makes, its random weights drawn with ``seed``.
 
-    A module that is already there (``module:instance``) is taken as it is. Raises ``CommandError`` where the
-    callable fails or makes something else.
+    If the name is that of a module made already (``module:instance``), it is returned as it is. Raises
+    ``CommandError`` if the callable fails or makes something else.
     """
     if isinstance(factory, nn.Module):
         if arguments:

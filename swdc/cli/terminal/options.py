@@ -56,7 +56,7 @@ ArgumentOption = Annotated[
         metavar="KEY=VALUE",
         show_default=False,
         help="Argument of the callable, such as num_classes=10; may be repeated. Values are read as Python "
-        "literals where they are such, as text otherwise.",
+        "literals if possible, as text otherwise.",
     ),
 ]
 WeightsOption = Annotated[

@@ -135,13 +135,13 @@ def _quiet() -> Iterator[None]:
 
 
 def check_folder(path: Path, option: str) -> None:
-    """Raise ``CommandError`` if ``path`` is a file, where a folder is to be written."""
+    """Raise ``CommandError`` if ``path``, which is to become a folder, is a file."""
     if path.exists() and not path.is_dir():
         raise CommandError(f"expected {option} to name a folder, got the file {path}; name another, or move the file")
 
 
 def check_file(path: Path | None, option: str) -> None:
-    """Raise ``CommandError`` if ``path`` is a folder, where a file is to be written."""
+    """Raise ``CommandError`` if ``path``, which is to become a file, is a folder."""
     if path is not None and path.is_dir():
         raise CommandError(f"expected {option} to name a file, got the folder {path}; add a file name")
 

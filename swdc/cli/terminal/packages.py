@@ -1,4 +1,4 @@
-"""Packages that only a part of swdc needs, and an extra of it installs."""
+"""Packages that only a part of swdc needs, and that one of its extras installs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from swdc.errors import PackageError
 
 
 def package(name: str, extra: str) -> Any:
-    """Import a package; ``PackageError`` says how to get it where it is missing."""
+    """Import a package; ``PackageError`` says how to install it if it is missing."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

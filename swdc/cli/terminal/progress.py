@@ -31,7 +31,7 @@ class Bar:
 
 @contextmanager
 def progress_bar(hidden: bool = False) -> Iterator[Bar]:
-    """Show a bar on stderr while something is done; none where stderr is no terminal, or with ``hidden``."""
+    """Show a bar on stderr while something is done; none if stderr is not a terminal, or with ``hidden``."""
     console = Console(file=sys.stderr, highlight=False)
     columns = (
         SpinnerColumn(),

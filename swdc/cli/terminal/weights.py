@@ -22,10 +22,10 @@ SHOWN = 20
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Copy the weights of a file into a model; every tensor of the model must be there, and no other.
+    """Copy the weights of a file into a model; the file must have every tensor of the model, and no other.
 
     Pickled files are read with ``weights_only=True``. Raises ``CommandError`` for a file that cannot be read,
-    and for names or shapes that are not those of the model.
+    and for names or shapes that differ from the model's.
     """
     tensors = read_weights(path)
     try:
@@ -44,7 +44,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a .safetensors or .pt file, or of a folder of the former, by name.
 
-    They are taken out of a training script's checkpoint if they lie in one.
+    If the file is a training script's checkpoint, the weights are taken out of it.
 
     Raises ``CommandError`` if there is no such file, it cannot be read, or holds no tensors by name.
     """
@@ -68,7 +68,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def open_checkpoint(path: Path | None) -> Checkpoint:
-    """Return weights to be read tensor by tensor; ``CommandError`` unless they are in safetensors files."""
+    """Return weights that are read tensor by tensor; ``CommandError`` unless they are in safetensors files."""
     if path is None or not (is_sharded(path) or path.suffix == ".safetensors"):
         raise CommandError(
             f"expected --weights as a .safetensors file or a folder of them, to be read tensor by tensor, got {path}; "
