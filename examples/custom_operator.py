@@ -1,6 +1,7 @@
 """Teach the compiler an operator of your own, in one class.
 
-Without the class, what goes through the operator is frozen, and the reason names it; with it, it can be cut.
+Without the class, channels that go through the operator are frozen, and the reason names it; with the class, they can
+be cut.
 """
 
 import torch

@@ -1,10 +1,10 @@
-"""A run that may be killed at any moment, and ends with the same bits: everything that a step depends on is saved.
+"""A run that may be killed at any moment and still ends with the same bits: all that a step depends on is saved.
 
     python examples/resume.py run    # kill it and start it again, as often as you like
 
-That is the weights, the states of optimizer, schedule and SWD, the state of the random numbers, and the place in the
-data, which is a function of the step here. Equal bits also need equal arithmetic: the same machine and libraries, a
-fixed number of threads and deterministic algorithms.
+A step depends on the weights, the states of optimizer, schedule and SWD, the state of the random numbers, and the
+place in the data, which is a function of the step here. Equal bits also need equal arithmetic: the same machine and
+libraries, a fixed number of threads and deterministic algorithms.
 """
 
 import os

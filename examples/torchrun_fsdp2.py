@@ -1,4 +1,4 @@
-"""SWD under FSDP2: parameters in parts over processes, one threshold over all of them, and a certificate in the end.
+"""SWD under FSDP2: parameters in parts over processes, one threshold over all of them, and a certificate at the end.
 
 torchrun --nproc-per-node 2 examples/torchrun_fsdp2.py    # without torchrun it starts these two itself
 """

@@ -1,1 +1,1 @@
-"""Measurements that take longer than a test should: what works, how fast, beside what."""
+"""Measurements that take longer than a test should: what works, how fast, compared with what."""

@@ -33,8 +33,8 @@ def bench_latency(
 ) -> None:
     """Time dense networks, slim ones and Torch-Pruning's at the same multiply-adds: as fast as their ratio promises?
 
-    In onnxruntime (one and two threads), and in PyTorch eager and compiled (one thread), in paired runs. All are
-    deployed first, batch norms folded. A file that has rows of the same settings and versions is gone on with.
+    They run in onnxruntime (one and two threads), and in PyTorch eager and compiled (one thread), in paired runs. All
+    are deployed first, with batch norms folded. A file that has rows of the same settings and versions is resumed.
 
     $ python -m examples.bench latency --network resnet50 --batch 1 --json resnet50.json
     $ python -m examples.bench latency --json latency.json

@@ -13,7 +13,7 @@ FileOption = Annotated[
     typer.Option("--json", metavar="FILE", show_default=False, help="Write the rows to this file as a JSON list."),
 ]
 RepeatsOption = Annotated[int, typer.Option("--repeats", min=1, help="Paired runs, of which the median counts.")]
-AgainOption = Annotated[bool, typer.Option("--again", help="Measure again what the file has rows of.")]
+AgainOption = Annotated[bool, typer.Option("--again", help="Measure again the networks that the file has rows of.")]
 OnlyOption = Annotated[
     str | None,
     typer.Option("--only", metavar="NAME,NAME", show_default=False, help="Measure these networks only."),
@@ -21,7 +21,7 @@ OnlyOption = Annotated[
 
 
 def names_of(only: str | None, every: Iterable[str]) -> list[str]:
-    """Return the names that the text of ``--only`` lists, or all names where it is not given."""
+    """Return the names that the text of ``--only`` lists, or all names if it is not given."""
     return list(every) if only is None else [name.strip() for name in only.split(",")]
 
 

@@ -21,9 +21,9 @@ def bench_sums(
     seed: SeedOption = 0,
     show_traceback: TracebackOption = False,
 ) -> None:
-    """Zero the inserted batch norms of each block at random by 50 to 95 %: how do the sums come out, and how fast?
+    """Zero 50 to 95 % of each inserted batch norm at random: how do the residual sums come out, and how fast?
 
-    Beside it stands a network of tied sums with as many parameters. In onnxruntime, one thread, one image, paired runs.
+    A network of tied sums with as many parameters is timed as well. In onnxruntime, one thread, one image, paired runs.
 
     $ python -m examples.bench sums --json sums.json
     $ python -m examples.bench sums --network resnet20-64

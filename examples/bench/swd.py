@@ -32,8 +32,8 @@ def bench_swd(
     """What does a step of SWD cost, beside a step of training and beside Algorithm 1 of the paper written naively?
 
     Naively means: all weights sorted, or a bisection that walks over the modules; then a penalty and autograd. The step
-    of SWD is timed alone, in runs that take turns with the others, with bounds and with a="auto"; the sets have to be
-    the same. A graph network trains on its whole graph, whatever the batch. Long steps have fewer runs, at least five.
+    of SWD is timed alone, in runs that take turns with the others, with bounds and with a="auto". Both must find the
+    same set. A graph network trains on its whole graph, whatever the batch. Long steps have fewer runs, at least five.
 
     $ python -m examples.bench swd --json swd.json
     $ python -m examples.bench swd --network resnet20-64 --batch 128

@@ -41,8 +41,8 @@ def bench_zoo(
 ) -> None:
     """Cut half of each group's channels of many networks with random weights: exact, smaller, and alike in ONNX?
 
-    Each network is measured in a process of its own; what fails there is a row. A file that has rows of the same
-    settings and versions is gone on with.
+    Each network is measured in a process of its own; a failure there is a row. A file that has rows of the same
+    settings and versions is resumed.
 
     $ python -m examples.bench zoo --library core --json zoo.json
     $ python -m examples.bench zoo --library timm --timeout 120 --json timm.json
@@ -79,7 +79,7 @@ def _wanted(library: str, only: str | None) -> list[str]:
 
 
 def _measured(settings: Settings, wanted: list[str], known: list[Row], jobs: int, json_file: Path | None) -> list[Row]:
-    """Measure what no row is of, under a progress bar; the file is written after every row."""
+    """Measure the networks that have no row, under a progress bar; the file is written after every row."""
     order = {name: place for place, name in enumerate(names(settings.library))}
     found = {row["name"]: row for row in known}
     done = {name for name, row in found.items() if settings.complete(row)}

@@ -54,7 +54,7 @@ def measure(report: Report, network: Entry, seed: int = 0, least: float = 0.25) 
 
 
 class _Stop(Exception):  # noqa: N818 - not an error: there is no more to find out
-    """A phase failed, so that those after it cannot be."""
+    """A phase failed, so that the phases after it cannot run."""
 
 
 @dataclass
@@ -101,7 +101,7 @@ class _Measurement:
 
     @contextmanager
     def _phase(self, name: str, kind: str) -> Iterator[None]:
-        """Time a phase; whatever is raised in it is what is not met."""
+        """Time a phase; an error raised in it counts as not met."""
         self.report({"phase": name})
         start = time.perf_counter()
         try:

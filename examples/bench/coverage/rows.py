@@ -15,7 +15,7 @@ from examples.bench.running.apart import Limits, run_apart
 from examples.bench.running.row_files import Row, blank
 
 PRELOAD = {"pyg": "torch_geometric.nn"}
-"""The module to import for a library before its networks are built, where it is not called like the library."""
+"""The module to import for a library before its networks are built, if it is not called like the library."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Settings:
         return versions(self.library)
 
     def same(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row was measured with these settings, and our part of it need not be again."""
+        """Whether a row was measured with these settings, so that our part of it need not be measured again."""
         fits = row.get("library") == self.library and row.get("seed") == self.seed
         enough = row.get("kind") != "time-out" or row.get("time_limit", 0) >= self.limits.seconds
         return fits and enough and row.get("versions") == self.versions
 
     def complete(self, row: Mapping[str, Any]) -> bool:
-        """Whether nothing of a row of these settings is missing."""
+        """Whether a row of these settings is complete."""
         return not self.peer or "peer" in row
 
 
@@ -54,7 +54,7 @@ def zoo(
 
     Half of each group's channels are cut, with random weights. ``reason`` is empty where everything holds: an exact
     certificate, enough parameters gone, an ONNX file that onnxruntime computes alike, and a transplant. Rows that are
-    ``known`` are gone on with where something is missing in them.
+    ``known`` are completed if something is missing in them.
     """
     rows = dict(known or {})
 

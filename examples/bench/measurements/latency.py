@@ -35,7 +35,7 @@ ONNX_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Network:
-    """A network of the bench: what builds it, the side of its images, and what pruning it leaves to the user."""
+    """A network of the bench: what builds it, the side of its images, and what the user must do after pruning."""
 
     build: Callable[[], nn.Module]
     side: int
@@ -71,7 +71,7 @@ class Settings:
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
-        """What rows say of their settings; rows of the same are gone on with."""
+        """The settings as rows hold them; rows of the same settings are kept."""
         return {
             "share": self.share, "round_to": self.round_to, "repeats": self.repeats, "seed": self.seed,
             "versions": versions("torchvision"),

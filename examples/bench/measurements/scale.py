@@ -42,7 +42,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {"decoder": _decoder, "llama": _lla
 def scale(names: list[str], announce: Callable[[str], None] = lambda name: None) -> Iterator[Row]:
     """Yield for each model, in a process of its own on one thread, seconds, megabytes, and parameters.
 
-    Half of the parameters are planned to go, without looking at weights, for there are none.
+    Half of the parameters are planned to go, without looking at weights, because there are none.
     """
     unknown = [name for name in names if name not in MODELS]
     if unknown:

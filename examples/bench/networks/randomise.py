@@ -61,7 +61,7 @@ def _normalisation(module: nn.Module, generator: torch.Generator) -> None:
 def calibrate_(model: nn.Module, inputs: Any) -> nn.Module:
     """Centre the random norm statistics on what the model computes from ``inputs`` (a tensor, a tuple or a dict).
 
-    Deep networks of random weights would else grow or shrink their signals by orders of magnitude, until detectors
+    Deep networks of random weights would otherwise grow or shrink their signals by orders of magnitude, until detectors
     find nothing and rounding is all that is left. Means come to lie within about a third of a deviation of those seen,
     variances at half to one and a half times of them. Changes the model in place and returns it.
     """
