@@ -26,13 +26,13 @@ DENSE = "dense"
 
 
 def paper(row: Row, *experiments: str) -> list[Row]:
-    """Return the paper's rows of the same setting; bounds count only where the paper's row has them."""
+    """Return the paper's rows of the same setting; bounds are compared only if the paper's row has them."""
     found = [p for p in PAPER if p["experiment"] in experiments]
     return [p for p in found if all(p[name] == row.get(name) for name in IDENTITY if name in p)][:1]
 
 
 def ours_and_papers(*experiments: str, name: str = "accuracy") -> Callable[[Sequence[Row]], str]:
-    """Return what writes a cell: our mean, and the paper's value of the same setting."""
+    """Return a function that writes a cell: our mean, and the paper's value of the same setting."""
     return lambda rows: beside(mean(rows, name), paper(rows[0], *experiments), name) if rows else ""
 
 
@@ -42,7 +42,7 @@ def targets(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def figure5(rows: Sequence[Row]) -> list[str]:
-    """Return the table of Figure 5, of which the paper gives no numbers."""
+    """Return the table of Figure 5, for which the paper gives no numbers."""
     methods = {LABELS.get(m, m): {"method": m} for m in dict.fromkeys(r["method"] for r in rows) if m != DENSE}
     pruned = [row for row in rows if row["method"] != DENSE]
     return [_dense(rows), pivot(pruned, "target", targets(pruned), methods, mean)]
@@ -160,7 +160,7 @@ def _dense(rows: Sequence[Row]) -> str:
 
 
 def conditions(rows: Sequence[Row]) -> list[str]:
-    """Say by which commands rows were made, with how much, how long it took, and what is less than in the paper."""
+    """Return the commands that made the rows, their settings, the time taken, and what is less than in the paper."""
     commands = "\n".join(dict.fromkeys(row["command"] for row in rows))
     datasets = dict.fromkeys(row["dataset"] for row in rows)
     own = {name: [row for row in rows if row["dataset"] == name] for name in datasets}
@@ -169,7 +169,7 @@ def conditions(rows: Sequence[Row]) -> list[str]:
 
 
 def _scale(rows: Sequence[Row]) -> str:
-    """Return what rows of one data set were made with."""
+    """Return the settings that the rows of one data set were made with."""
     recipe = RECIPES[rows[0]["dataset"]]
     epochs, seeds = sorted({row["epochs"] for row in rows}), sorted({row["seed"] for row in rows})
     scaled = [f"{e} epochs instead of {recipe.epochs}" for e in epochs if e < recipe.epochs]
@@ -194,11 +194,11 @@ SECTIONS: dict[str, tuple[str, Callable[[Sequence[Row]], list[str]]]] = {
     "figure5": ("Figure 5: a graph network", figure5),
     "table10": ("Table 10: the cost of SWD", table10),
 }
-"""The file of rows of each section, its title, and what writes its tables."""
+"""The file of rows of each section, its title, and the function that writes its tables."""
 
 
 def document(folder: Path, notes: Path, out: Path) -> str:
-    """Return the text: a section for every file of rows in ``folder``, with what ``notes`` says of it."""
+    """Return the text: a section for every file of rows in ``folder``, with the remarks that ``notes`` has on it."""
     parts = [
         "# Results",
         "Top-1 accuracies in percent on test data at the end of training, means and deviations over the seeds; the "

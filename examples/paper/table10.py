@@ -22,7 +22,7 @@ TARGET = 0.9
 
 
 def timed(settings: list[Setting], options: Options) -> list[float]:
-    """Return the seconds per epoch of trainings that take turns, epoch by epoch, so that a slow hour meets all."""
+    """Return the seconds per epoch of trainings that take turns, epoch by epoch, so that a slow hour affects all."""
     task = task_of(settings[0], options.data, options.device)
     states = options.out / "states"
     trainings = [training_of(setting, RECIPES[setting.dataset], task, states, options) for setting in settings]

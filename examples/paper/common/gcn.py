@@ -39,7 +39,7 @@ class Sparse:
             _csr(self._forward, self.values)
 
     def times(self, dense: torch.Tensor, values: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the product with a dense matrix, with other values where given."""
+        """Return the product with a dense matrix, with other values if given."""
         entries = self.values if values is None else values
         matrix, transposed = _csr(self._forward, entries), _csr(self._backward, entries[self._across])
         product: torch.Tensor = _Product.apply(matrix, transposed, dense)  # type: ignore[no-untyped-call]

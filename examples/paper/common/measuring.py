@@ -17,8 +17,9 @@ Results = dict[str, Any]
 def measure(task: Task, model: nn.Module, method: Method | None, structure: str) -> Results:
     """Return the results of a training, accuracies in percent.
 
-    ``accuracy`` is that after the removal, ``change`` by how much the removal changed it. For channels the network is
-    slimmed: ``accuracy_slim`` stands beside that of the masked one, with the certificate and the paper's operations.
+    ``accuracy`` is measured after the removal; ``change`` is by how much the removal changed it. For channels the
+    network is slimmed: ``accuracy_slim`` stands beside that of the masked one, with the certificate and
+    the paper's operations.
     """
     before = evaluate(task, model)
     parameters = sum(p.numel() for p in model.parameters())

@@ -1,4 +1,4 @@
-"""What the scripts are told on the command line."""
+"""The options of the scripts on the command line."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def parser(description: str | None, **defaults: object) -> argparse.ArgumentPars
     made.add_argument("--seeds", type=_positive, default=1, metavar="N", help="networks trained for each point")
     made.add_argument("--methods", nargs="+", default=(), metavar="METHOD", help="train these only")
     made.add_argument(
-        "--targets", nargs="+", type=_percent, default=(), metavar="PERCENT", help="shares that go, in percent"
+        "--targets", nargs="+", type=_percent, default=(), metavar="PERCENT", help="shares to remove, in percent"
     )
     made.add_argument("--width", type=_positive, help="feature maps that the first layer writes")
     made.add_argument("--batch", type=_positive, help="images in a batch")

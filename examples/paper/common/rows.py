@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Setting:
-    """What a network is trained with; a row is finished where the file has one of the same setting.
+    """What a network is trained with; it is finished if the file has a row of the same setting.
 
     ``method`` is a name of ``common.methods``; ``structure`` is ``weights`` or ``channels``; ``target`` is the share
     that goes, 0 for a dense network; ``subset`` the number of training images, all where none is given.

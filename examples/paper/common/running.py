@@ -36,7 +36,7 @@ def run(settings: Iterable[Setting], file: Path, options: Options) -> list[Row]:
 
 
 def guarded(main: Callable[[], None]) -> None:
-    """Run a script: what users can mend is said in a line, and an interruption leaves what is finished."""
+    """Run a script: an error that users can fix is one line, and an interruption keeps the finished rows."""
     try:
         main()
     except (SwdcError, OSError, ValueError) as error:
@@ -91,13 +91,13 @@ def training_of(setting: Setting, recipe: Recipe, task: Task, states: Path, opti
 
 
 def _common(setting: Setting, shared: str) -> dict[str, object]:
-    """Return what trainings have in common that begin alike."""
+    """Return the settings that trainings share if they begin alike."""
     own = ("experiment", "method", "structure", "target", "a_min", "a_max")
     return {**{k: v for k, v in asdict(setting).items() if k not in own}, "shared": shared}
 
 
 class _Lines:
-    """Prints what a training says, on stderr and not too often."""
+    """Prints the progress of a training, on stderr and not too often."""
 
     def __init__(self, title: str) -> None:
         self._title, self._next = title, time.monotonic()

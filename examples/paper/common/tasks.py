@@ -101,7 +101,7 @@ def augmented(images: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def evaluate(task: Task, model: nn.Module) -> dict[str, float]:
-    """Return the accuracy in evaluation mode; the model stays in the mode that it is in."""
+    """Return the accuracy in evaluation mode; the model's own mode is kept."""
     training = model.training
     model.eval()
     try:

@@ -34,7 +34,7 @@ BOUNDS = {
 
 
 def bounds(setting: Setting) -> tuple[float, float]:
-    """Return the paper's bounds; those of the nearer width where the paper has none."""
+    """Return the paper's bounds; if it has none for the width, those of the nearer width."""
     width = 64 if (setting.width or 64) > 32 else 16
     return BOUNDS[width, setting.structure]
 

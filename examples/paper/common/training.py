@@ -1,4 +1,4 @@
-"""The one training loop of all methods; it goes on where a training that was interrupted had come to."""
+"""The one training loop of all methods; it resumes a training that was interrupted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from swdc.sparsity.method import Method
 
 SECONDS_BETWEEN_SAVES = 60.0
 Rate = Callable[[float], float]
-"""The learning rate by how much of the schedule is done, from 0 to 1; beyond 1 what it ends with."""
+"""The learning rate by how much of the schedule is done, from 0 to 1; beyond 1 the last rate."""
 Tell = Callable[[str], None]
 
 
@@ -33,7 +33,7 @@ def constant(base: float) -> Rate:
 
 
 class DivergenceError(ArithmeticError):
-    """The training has no finite numbers any more."""
+    """The weights or the loss of a training are no longer finite."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Training:
 
     ``schedule`` are the epochs that the rate's schedule spans; it begins anew, and momentum with it, at the method's
     ``restarts``. ``path`` keeps the state of an unfinished training. ``shared`` names a file for the state after
-    ``shared_epochs`` epochs, up to which all trainings of that name are the same: the first to come there writes it,
+    ``shared_epochs`` epochs, up to which all trainings of that name are the same: the first to get there writes it,
     the others begin with it.
     """
 
@@ -81,7 +81,7 @@ class Training:
         self.path.unlink(missing_ok=True)
 
     def one_epoch(self) -> float:
-        """Train for an epoch, and return its last loss; ``DivergenceError`` where that is no number."""
+        """Train for an epoch, and return its last loss; ``DivergenceError`` if that is not a finite number."""
         self.model.train()
         step = self.epoch * self.task.steps
         for loss in self.task.losses(self.model):
@@ -91,7 +91,7 @@ class Training:
             try:
                 if self.method is not None:
                     self.method.step()
-            except PlanError as error:  # methods refuse weights that are no numbers
+            except PlanError as error:  # methods refuse weights that are not numbers
                 self._check(loss)
                 raise error
             self.optimizer.step()
