@@ -1,1 +1,1 @@
-"""Random networks to check the compiler on: blocks of many kinds, each network rebuilt from plain numbers."""
+"""Random networks to check the compiler on: blocks of many kinds, each network can be rebuilt from plain numbers."""

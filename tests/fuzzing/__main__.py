@@ -28,7 +28,7 @@ def fuzz_networks(
 ) -> None:
     """Build random networks and cut random channels: does the slim program always compute what the masked one does?
 
-    Network k comes of the seed plus k. What fails is made small and printed; then the exit code is 1.
+    Network k is drawn with the seed plus k. A network that fails is made smaller and printed; the exit code is then 1.
 
     $ python -m tests.fuzzing --n 10000 --seed 0 --json fuzz.json
     """

@@ -20,7 +20,7 @@ def _sizes(draw: Draw) -> tuple[int, int]:
 
 
 def _scores(draw: Draw, scale: float) -> Form:
-    """Return a function from queries, keys and values of shape (N, heads, T, D) to what is read, of the same shape."""
+    """Return a function from queries, keys and values of shape (N, heads, T, D) to attention of the same shape."""
     forms: tuple[Form, ...] = (
         lambda p, q, k, v: F.scaled_dot_product_attention(q, k, v),
         lambda p, q, k, v: F.scaled_dot_product_attention(q, k, v, scale=scale),

@@ -1,7 +1,7 @@
 """The table of blocks that random networks are composed of.
 
 A block is a function that makes a module from random choices and from the slots (layout and shape) of the values that
-it will read, or ``None`` where these do not suit it. It is added to the table by the decorator ``block``.
+it will read, or ``None`` if these do not suit it. The decorator ``block`` adds it to the table.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Draw(random.Random):
         return self.choice(options)
 
     def divisor(self, number: int) -> int:
-        """Return a divisor of a number other than one, or the number itself where there is none."""
+        """Return a divisor of a number other than one, or the number itself if there is none."""
         return self.choice([d for d in range(2, number + 1) if number % d == 0] or [number])
 
     def torch_seed(self) -> int:
@@ -50,7 +50,7 @@ class Draw(random.Random):
 
 @dataclass(frozen=True)
 class Slot:
-    """What a block knows of a value when it is made: its layout, and its shape for the example inputs."""
+    """What a block knows about a value when it is made: its layout, and its shape for the example inputs."""
 
     layout: str
     shape: tuple[int, ...]
@@ -118,7 +118,7 @@ Maker = Callable[..., nn.Module | None]
 
 @dataclass(frozen=True)
 class Block:
-    """A row of the table. ``more`` further values are read, which are like the first as ``relation`` says."""
+    """A row of the table. It reads ``more`` further values, which are like the first as ``relation`` says."""
 
     name: str
     family: str
@@ -165,7 +165,7 @@ def sequence(*modules: nn.Module) -> nn.Sequential:
 
 
 def pieces(draw: Draw, total: int, least: int = 2) -> Sequence[int]:
-    """Return random positive sizes that add up to ``total``, at least ``least`` of them where it is large enough."""
+    """Return random positive sizes that add up to ``total``, at least ``least`` of them if it is large enough."""
     number = min(total, draw.randint(least, least + 1))
     cuts = sorted(draw.sample(range(1, total), number - 1))
     return [b - a for a, b in zip([0, *cuts], [*cuts, total], strict=True)]

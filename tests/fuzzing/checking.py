@@ -1,4 +1,4 @@
-"""What must hold of any network: it traces, and under a random plan the slim program computes what the masked does."""
+"""Checks of any network: it traces, and under a random plan the slim program computes what the masked one does."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ TRIES = 4
 
 
 class DifferenceError(AssertionError):
-    """Something that must hold of a network does not."""
+    """A check of a network does not hold."""
 
 
 @dataclass
 class Outcome:
-    """What came of one network: ``exact``, ``frozen`` (nothing can go), ``no effect`` or ``failed`` at a stage."""
+    """The result of one network: ``exact``, ``frozen`` (nothing can go), ``no effect`` or ``failed`` at a stage."""
 
     spec: Spec
     result: str = "exact"
@@ -74,12 +74,12 @@ class Check:
         self._slim: Program | None = None
 
     def run(self) -> Outcome:
-        """Check everything, and return what came of it."""
+        """Check everything, and return the outcome."""
         try:
             with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
                 warnings.simplefilter("ignore")
                 self._all()
-        except Exception as error:  # whatever fails, wherever: that is what is searched for
+        except Exception as error:  # any error at any stage is a find
             self.outcome.result = "failed"
             self.outcome.error = f"{type(error).__name__}: {error}"
             self.outcome.details = "".join(traceback.format_exception(error)[-6:])
@@ -185,7 +185,7 @@ class Check:
             raise DifferenceError(f"cut a second time, the slim program is not the masked one: {certificate}")
 
     def _used(self, model: torch.nn.Module, normed: bool) -> None:
-        """Do with some of the slim programs what users do: save, train, transplant."""
+        """Save, train or transplant some of the slim programs, as users do."""
         small = self._slim
         assert small is not None
         if self._random("save").flip(0.15):
@@ -199,7 +199,7 @@ class Check:
                 self.outcome.transplant = _transplanted(small, model)
 
     def code(self) -> str:
-        """Return the blocks, the graph of the traced network, and that of the slim one, to be read by people."""
+        """Return the blocks, the graph of the traced network, and that of the slim one, for people to read."""
         lines = [f"{step.block} ({step.seed})" for step in self.outcome.spec.steps]
         for title, program in (("traced", self._program), ("slim", self._slim)):
             if program is not None:
@@ -226,7 +226,7 @@ def _planned(program: Program, draw: Draw) -> Plan | None:
     try:
         return plan(program, draw.uniform(0.1, 0.6), budget=budget, scope=scope, criterion=draw.one_of("l1", "l2"))
     except PlanError:
-        return None  # this much cannot go of so small a network
+        return None  # so small a network cannot lose this much
 
 
 def _counted_alike(program: Program, chosen: Plan, small: Program) -> None:

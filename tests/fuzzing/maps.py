@@ -122,7 +122,7 @@ def map_norm(draw: Draw, x: Slot) -> nn.Module | None:
         return _norm(x, x.channels, affine=affine, track_running_stats=tracks)
     if kind == 3:
         groups = draw.one_of(1, x.channels, draw.divisor(x.channels))
-        one_value = x.channels // groups * x.number == 1  # of which torch takes no statistics
+        one_value = x.channels // groups * x.number == 1  # torch takes no statistics of it
         return None if one_value else nn.GroupNorm(groups, x.channels, affine=affine)
     if kind == 4 and x.number > 1:
         return INSTANCE_NORM[len(x.positions) - 1](x.channels, affine=affine, track_running_stats=draw.flip(0.3))
@@ -448,7 +448,7 @@ def sampled(draw: Draw, x: Slot) -> nn.Module | None:
 
 @block("gate", "map", "vector")
 def modulated(draw: Draw, x: Slot, v: Slot) -> nn.Module:
-    """A feature map scaled and shifted by what a vector says."""
+    """A feature map scaled and shifted by a vector."""
     c = x.channels
     ones = (None,) * len(x.positions)
 

@@ -1,4 +1,4 @@
-"""Blocks that move channels: splits, slices, shuffles, reshapes, padding; and those that reduce over them."""
+"""Blocks that move channels: splits, slices, shuffles, reshapes, padding; and blocks that reduce over channels."""
 
 from __future__ import annotations
 

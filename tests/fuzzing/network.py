@@ -33,7 +33,7 @@ FIRST = {"map": "conv", "token": "dense", "vector": "dense_of_vector", "node": "
 
 @dataclass(frozen=True)
 class Step:
-    """One block, and the seed of all that is random about it."""
+    """One block, and the seed of its random choices."""
 
     block: str
     seed: int
@@ -62,7 +62,7 @@ class Spec:
 
 
 class Network(nn.Module):
-    """A directed graph of parts: each reads earlier values, and heads read all that nothing else reads."""
+    """A directed graph of parts: each reads earlier values, and heads read all values that no part reads."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Network(nn.Module):
         self.form = "sum"
 
     def forward(self, *inputs: Tensor) -> Any:
-        """Return what the heads make of the values that nothing reads."""
+        """Return the outputs of the heads on the values that no part reads."""
         values = list(inputs)
         for part, sources in self.steps:
             values.append(self.parts[part](*(values[i] for i in sources)))
@@ -99,7 +99,7 @@ class Head(nn.Module):
         self.dense = nn.Linear(slot.channels * (slot.number if flat else 1), 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what is read of a value."""
+        """Return the output of the head on a value."""
         if self.kind == "raw":
             return x
         if self.kind == "flat":
@@ -125,7 +125,7 @@ class _Builder:
         return Slot(self.layouts[number], tuple(self.values[number].shape))
 
     def add(self, step: Step) -> bool:
-        """Add a step where it suits; say whether it did."""
+        """Add a step if it suits; return whether it did."""
         draw = Draw(step.seed)
         torch.manual_seed(draw.torch_seed())
         if step.block == AGAIN:
@@ -242,7 +242,7 @@ def draw_spec(
 
 
 def _next_block(builder: _Builder, names: Sequence[str], draw: Draw) -> str:
-    """Return a block that reads what there is; every third makes new channels, which can go whatever else happens."""
+    """Return a block that reads what there is; every third makes new channels, which can be cut in any case."""
     first = [FIRST[layout] for layout in builder.layouts if layout in FIRST]
     if first and draw.flip(0.35):
         return AGAIN if draw.flip(0.2) else first[-1]

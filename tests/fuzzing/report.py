@@ -26,7 +26,7 @@ SAVE_EVERY = 20.0
 
 @dataclass
 class Report:
-    """What came of networks ``seed`` to ``seed + done - 1``, as plain data."""
+    """The results of networks ``seed`` to ``seed + done - 1``, as plain data."""
 
     seed: int
     blocks: int = len(TABLE)
@@ -80,10 +80,10 @@ def fuzz(
 ) -> Report:
     """Check the networks of the seeds ``seed`` to ``seed + number - 1``, and return the report.
 
-    With a ``path`` the report is written there now and then, and a run that was broken off goes on where it stopped.
+    With a ``path`` the report is written there now and then, and a run that was interrupted resumes where it stopped.
     Failures are made small: blocks and groups of channels are left out while the network fails alike.
 
-    Raises ``CommandError`` where the file at ``path`` is the report of other networks.
+    Raises ``CommandError`` if the file at ``path`` is the report of other networks.
     """
     report = _begun(path, seed)
     with one_thread():
@@ -114,7 +114,7 @@ def _check_next(report: Report) -> None:
 
 
 def _begun(path: Path | None, seed: int) -> Report:
-    """Return the report that a broken-off run has left, or a new one."""
+    """Return the report that an interrupted run has left, or a new one."""
     if path is None or not path.exists():
         return Report(seed)
     try:
@@ -141,7 +141,7 @@ def _write(report: Report, path: Path | None) -> None:
 
 
 def summary(report: Report) -> Iterable[tuple[str, str]]:
-    """Return what a report says, line by line."""
+    """Return a report as lines of a table."""
     yield "networks", f"{report.done:,} (seeds {report.seed} to {report.seed + report.done - 1})"
     for result in ("exact", "frozen", "no effect", "failed"):
         yield result, f"{report.results[result]:,}"

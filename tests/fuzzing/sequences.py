@@ -41,7 +41,7 @@ def embedded(draw: Draw, x: Slot) -> nn.Module:
 
 @block("tied", "ids", gives="token")
 def tied_words(draw: Draw, x: Slot) -> nn.Module:
-    """Words embedded, changed, and compared with the same embedding again."""
+    """Words embedded, changed, and compared with the same embedding."""
     width = draw.width()
     forms: tuple[Callable[..., Any], ...] = (
         lambda p, x: F.linear(p.words(x).relu(), p.words.weight),

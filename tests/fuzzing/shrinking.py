@@ -19,7 +19,7 @@ class _Search:
     left: int = LIMIT
 
     def fails(self, spec: Spec, kept: Mapping[str, tuple[int, ...]] | None = None) -> Outcome | None:
-        """Return the outcome where a network fails in the way that is looked for."""
+        """Return the outcome if a network fails in the way that is looked for."""
         self.left -= 1
         outcome = Check(spec, kept).run()
         return outcome if outcome.result == "failed" and outcome.signature == self.signature else None

@@ -339,7 +339,7 @@ def vector_to_map(draw: Draw, x: Slot) -> nn.Module:
 
 @block("gate", "token", "vector")
 def conditioned(draw: Draw, x: Slot, v: Slot) -> nn.Module:
-    """Tokens scaled and shifted by what a vector says."""
+    """Tokens scaled and shifted by a vector."""
     c = x.channels
 
     def forward(p: Any, x: Tensor, v: Tensor) -> Any:
