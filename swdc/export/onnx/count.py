@@ -1,4 +1,4 @@
-"""Counting multiply-adds in an ONNX file, beside what ``swdc.count`` counts in the program that it came from."""
+"""Counting multiply-adds in an ONNX file, and comparing them with ``swdc.count`` of the exported program."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from swdc.ops.base import family_of
 
 @dataclass(frozen=True)
 class Difference:
-    """Multiply-adds of an operator that are in the file and not in ``swdc.count`` (negative: the other way round)."""
+    """Multiply-adds of an operator in the file, minus those that ``swdc.count`` gives it."""
 
     operator: str
     macs: int
@@ -28,9 +28,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class MacsCheck:
-    """Multiply-adds of a file for one sample, what they exceed ``swdc.count(program).macs`` by, and why.
+    """Multiply-adds of a file for one sample, their excess over ``swdc.count(program).macs``, and the reasons.
 
-    The differences sum up to ``difference``; there are none where every operator agrees.
+    The entries of ``explanation`` sum up to ``difference``; it is empty if every operator agrees.
     """
 
     macs: int
@@ -39,7 +39,7 @@ class MacsCheck:
 
 
 def check_macs(program: Program, path: str | os.PathLike[str]) -> MacsCheck:
-    """Count the multiply-adds of a program's ONNX file for one sample, and explain how they differ from ours."""
+    """Count the multiply-adds of a program's ONNX file for one sample, and compare them with ``swdc.count``."""
     placeholders = program.graph.find_nodes(op="placeholder")
     sizes = program.facts.sizes(1)
     inputs = {node.name: evaluate(node.meta[SHAPE], sizes) for node in placeholders if node.meta.get(SHAPE) is not None}
@@ -72,9 +72,9 @@ def _explain(nodes: list[NodeCount], ours: Mapping[str, int]) -> Iterable[Differ
 
 def _reason(found: list[NodeCount], ours: int) -> str:
     if not found:
-        return "swdc.count has it, the file computes it by other operators or holds the result as a constant"
+        return "swdc.count has it, but the file computes it by other operators or holds the result as a constant"
     if not ours:
-        return f"{_nodes(found)} multiplies by a constant, and is no layer to swdc.count"
+        return f"{_nodes(found)} multiplies by a constant, which swdc.count does not count as a layer"
     return f"{_nodes(found)} does not have the {ours:,} multiply-adds that swdc.count gives this operator"
 
 

@@ -32,11 +32,11 @@ _SEEDS = (1, 2)
 
 @dataclass(frozen=True)
 class Stage:
-    """One file on the way to the one that is handed out: its size with external data, and its nodes.
+    """One file on the way to the final one: its size in bytes with external data, and its number of nodes.
 
-    ``max_relative_error`` is that to the program, ``None`` where there is no file that runs. ``latency_ms`` is the
-    median of a run on one sample and one thread, measured for deployment only. ``kept`` says whether the result is
-    that of this stage or a later one, ``reason`` why not.
+    ``max_relative_error`` compares it with the program; it is ``None`` if no file runs. ``latency_ms`` is the median
+    time of a run on one sample and one thread, measured for deployment only. ``kept`` says whether the final file
+    includes this stage, and ``reason`` why it does not.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class OnnxReport:
-    """What was exported: the file, its operator set, its size with external data, and how well it agrees.
+    """The exported file, its operator set, its size in bytes with external data, and its error.
 
-    ``max_relative_error`` is the largest over all runs; ``batches`` are the batch sizes that were run, none
-    where the inputs have no batch. ``stages`` are the files that were made and compared one after another. ``macs``
-    are the multiply-adds of one sample counted in the file, which exceed those of ``swdc.count`` by
-    ``macs_difference``; ``explanation`` tells why, operator by operator.
+    ``max_relative_error`` is the largest over all runs. ``batches`` are the batch sizes that were run; it is empty
+    if the inputs have no batch. ``stages`` are the files that were made and compared one after another. ``macs``
+    are the multiply-adds of one sample counted in the file. They exceed those of ``swdc.count`` by
+    ``macs_difference``; ``explanation`` gives the reasons, operator by operator.
     """
 
     path: Path
@@ -87,24 +87,24 @@ def export_onnx(
 ) -> OnnxReport:
     """Write a program to an ONNX file that computes what the program computes in evaluation, in float32.
 
-    Sizes that are symbolic in the program stay dynamic; the batch is called ``batch``. Inputs are called as
-    the placeholders of the graph, outputs after their place in what the program returns: ``output`` where it
-    returns one tensor, ``logits`` for that key of a dict, ``output_0`` in a tuple. Arguments and results that
+    Sizes that are symbolic in the program stay dynamic; the batch size is named ``batch``. Inputs have the names of
+    the placeholders of the graph. Outputs are named after their place in the program's result: ``output`` if it
+    is one tensor, ``logits`` for that key of a dict, ``output_0`` in a tuple. Arguments and results that
     are not tensors are left out. Weights beyond 2 GB go to a second file, ``<name>.data``.
 
-    The metadata of the file holds parameters, operations (the paper's count) and multiply-adds, before and after;
-    for a slim or masked program the hash of its plan (``swdc.plan.sha256``), and of the ``certificate`` where one is
-    given whether it is exact, its largest error and its seed (``swdc.certificate.*``).
+    The metadata of the file holds parameters, operations (the paper's count) and multiply-adds, before and after.
+    For a slim or masked program it holds the hash of the plan (``swdc.plan.sha256``). If a ``certificate`` is given,
+    it holds whether the certificate is exact, its largest error and its seed (``swdc.certificate.*``).
 
-    With ``deploy`` the program goes through ``swdc.deploy`` first, and the file is written twice, as exported and
-    after the optimizer of onnxscript; where that fails or changes the function, the first is kept, and the report
-    says so. Both are compared with the program that was given, and timed on one sample and one thread.
+    With ``deploy`` the program goes through ``swdc.deploy`` first, and the file is written twice: as exported, and
+    after the optimizer of onnxscript. If the optimizer fails or changes the function, the first file is kept, and the
+    report says so. Both files are compared with the given program, and timed on one sample and one thread.
 
     Every file is checked, then run in onnxruntime on fresh random inputs: at each of the batch sizes, or twice
-    at the size of the example where the inputs have no batch. Raises ``ExportError`` if the program cannot be
-    exported, if an output differs by more than ``tolerance``, relative to its largest magnitude, or for a
-    certificate of another plan; then no file is written, and one that was there stays as it was. The program is
-    not changed.
+    at the size of the example if the inputs have no batch. Raises ``ExportError`` if the program cannot be
+    exported, if an output differs by more than ``tolerance`` (relative to its largest magnitude), or if the
+    certificate belongs to another plan; then no file is written, and an existing file stays as it was. The program
+    is not changed.
     """
     target = Path(path)
     if target.is_dir():
@@ -112,12 +112,12 @@ def export_onnx(
     if program.facts.captured_by == RECORD:
         raise ExportError(
             "expected a program for inputs of any value, got one recorded on its example inputs; export the model "
-            "that swdc.transplant gives, with the tools of its library"
+            "that swdc.transplant returns, with the tools of its library"
         )
     need_values(program, ExportError, "an export")
     check_certificate(program, certificate, ExportError)
     if not batches or min(batches) < 1:
-        raise ExportError(f"expected positive batch sizes to run the file at, got {list(batches)}; give some")
+        raise ExportError(f"expected positive batch sizes to run the file at, got {list(batches)}; give at least one")
     reference = in_float32(program)
     source = in_float32(deployed_program(program)) if deploy else reference
     made = exported(source, opset, optimized=not deploy)
@@ -157,7 +157,7 @@ def _written(
 def _optimized(
     made: Any, source: Program, folder: Path, name: str, comparison: _Comparison
 ) -> tuple[Path, tuple[Stage, ...]]:
-    """Write, compare and time the files before and after the optimizer; the first is good if the second fails."""
+    """Write, compare and time the files before and after the optimizer; keep the first if the second fails."""
     first, (before,) = _written(made, source, folder, name, comparison)
     second = _stage_file(folder, "optimized", name)
     files = [first, second]
@@ -180,7 +180,7 @@ def _stage_file(folder: Path, stage: str, name: str) -> Path:
 
 
 def _metadata(program: Program, source: Program, certificate: Certificate | None) -> dict[str, str]:
-    """Return what the file says of itself; ``source`` is what is exported of the program that was given."""
+    """Return the metadata of the file; ``source`` is the program as exported, ``program`` as given."""
     found: dict[str, Any] = {"swdc.version": version("swdc")}
     found |= {f"swdc.{name}": number for name, number in totals(source).items()}
     origin = program.facts.origin
@@ -202,7 +202,7 @@ class _Comparison:
         self.batches = tuple(batches) if self.batched else ()
 
     def stage(self, name: str, path: Path) -> Stage:
-        """Return what there is to say of a file; raise if it computes something else."""
+        """Return the stage of a file. Raises ``ExportError`` if the file computes something else."""
         error = self._error(path)
         nodes = len(onnx.load(path, load_external_data=False).graph.node)
         return Stage(name, _size(path), nodes, error)

@@ -24,7 +24,7 @@ _CHATTY = ("torch", "onnxscript", "onnx_ir")
 
 
 def in_float32(program: Program) -> Program:
-    """Return a copy in evaluation mode; one that computes in another precision is cast to float32."""
+    """Return a copy in evaluation mode, cast to float32 if it computes in another precision."""
     copy = program.clone().eval()
     others = {t.dtype for t in copy.tensors.values() if t.is_floating_point()} - {torch.float32}
     if not others:
@@ -36,7 +36,7 @@ def in_float32(program: Program) -> Program:
 def exported(program: Program, opset: int | None, optimized: bool = True) -> Any:
     """Return the ``torch.onnx.ONNXProgram`` of a program, with its inputs and outputs named.
 
-    Raises ``ExportError`` if torch cannot export the program, or not with this operator set.
+    Raises ``ExportError`` if torch cannot export the program, or cannot write this operator set.
     """
     flat = flattened(program)
     example = sample_inputs(program, _example_batch(program), 0, torch.float32)
@@ -56,20 +56,20 @@ def exported(program: Program, opset: int | None, optimized: bool = True) -> Any
     assert made is not None
     got = made.model.opset_imports[""]
     if opset not in (None, got):
-        raise ExportError(f"expected operator set {opset}, but torch.onnx could only write {got}; ask for that")
+        raise ExportError(f"expected operator set {opset}, but torch.onnx could only write {got}; ask for {got}")
     _finish(made, program)
     return made
 
 
 def optimize(made: Any, program: Program) -> None:
-    """Run the optimizer of onnxscript on what ``exported`` gave, in place. It raises errors of many kinds."""
+    """Run the optimizer of onnxscript on the result of ``exported``, in place. It raises errors of many kinds."""
     with quiet():
         made.optimize()
     _finish(made, program)
 
 
 def save(made: Any, path: Path) -> None:
-    """Write the file, and have it checked."""
+    """Write the file and check it. Raises ``ExportError`` if the checker of onnx refuses it."""
     with quiet():
         made.save(str(path))
     try:
@@ -88,14 +88,14 @@ def _finish(made: Any, program: Program) -> None:
 
 
 def _example_batch(program: Program) -> int:
-    """Return the batch size of the example, but no less than two: a size of one would become fixed."""
+    """Return the batch size of the example, but at least two, because a size of one would become fixed."""
     batch = program.facts.batch
     return 1 if batch is None else max(2, program.facts.symbols[batch])
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence warnings and logs of the exporter: what matters to the user is raised."""
+    """Silence warnings and logs of the exporter, because problems that matter to the user are raised."""
     loggers = [logging.getLogger(name) for name in _CHATTY]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""The nodes of an ONNX file that multiply and add, and how often they do."""
+"""The nodes of an ONNX file that multiply and add, and their multiply-adds."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from swdc.ops.base import family_of, is_overload
 Shapes = Mapping[str, tuple[int, ...]]
 
 _HIERARCHY = "pkg.torch.onnx.class_hierarchy"
-"""Where the exporter notes the call that a node comes from; the optimizer hands it on."""
+"""Where the exporter notes the call that a node comes from; the optimizer keeps this note."""
 _SMALL = 1024
-"""Bytes up to which a constant is loaded: enough for any shape, less than a weight."""
+"""Largest constant, in bytes, that is loaded: enough for any shape, less than a weight."""
 
 
 @dataclass(frozen=True)
 class NodeCount:
     """One node of an ONNX file that multiplies and adds.
 
-    ``origin`` is the operator of torch that it was exported from, without its overload, or the node's own where that
-    is not known. ``macs`` is ``None`` where shape inference leaves a shape open. ``activations`` says that it
-    multiplies two values that both depend on the inputs, as attention does.
+    ``origin`` is the operator of torch that it was exported from, without its overload, or the node's own operator if
+    that is not known. ``macs`` is ``None`` if shape inference leaves a shape open. ``activations`` says whether the
+    node multiplies two values that both depend on the inputs, as attention does.
     """
 
     name: str
@@ -44,8 +44,8 @@ class NodeCount:
 def count_nodes(path: str | os.PathLike[str], inputs: Shapes) -> list[NodeCount]:
     """Return the nodes of an ONNX file that multiply and add, with inputs of the given shapes.
 
-    Counted are Conv, ConvTranspose, Gemm, MatMul, Einsum, Attention, RNN, GRU and LSTM of the main graph; biases,
-    norms and everything element-wise are not.
+    Conv, ConvTranspose, Gemm, MatMul, Einsum, Attention, RNN, GRU and LSTM of the main graph are counted; biases,
+    norms and element-wise operators are not.
     """
     graph, shapes = _with_shapes(path, inputs)
     constants = {tensor.name for tensor in graph.initializer}
@@ -63,7 +63,7 @@ def count_nodes(path: str | os.PathLike[str], inputs: Shapes) -> list[NodeCount]
 def _with_shapes(path: str | os.PathLike[str], inputs: Shapes) -> tuple[onnx.GraphProto, Shapes]:
     """Return the main graph of a file without its weights, and the shapes of its values for inputs of given shapes.
 
-    They are inferred; where that fails, they are what the file says in terms of the sizes of its inputs.
+    The shapes are inferred; if that fails, they are taken from the file, which gives them in sizes of its inputs.
     """
     model = onnx.load(path, load_external_data=False)
     for tensor in model.graph.initializer:
@@ -72,7 +72,7 @@ def _with_shapes(path: str | os.PathLike[str], inputs: Shapes) -> tuple[onnx.Gra
     for value in model.graph.input:
         for dim, size in zip(value.type.tensor_type.shape.dim, inputs.get(value.name, ()), strict=False):
             dim.dim_value = size
-    for value in model.graph.output:  # what they say is symbolic
+    for value in model.graph.output:  # their shapes are symbolic
         value.type.tensor_type.ClearField("shape")
     model = inline_local_functions(model) if model.functions else model
     del model.graph.value_info[:]
@@ -82,7 +82,7 @@ def _with_shapes(path: str | os.PathLike[str], inputs: Shapes) -> tuple[onnx.Gra
 
 
 def _lighten(tensor: onnx.TensorProto, folder: Path) -> None:
-    """Leave out the values of a weight; what may be a shape is loaded, wherever it lies."""
+    """Drop the values of a weight; load a constant that may be a shape, also from external data."""
     if tensor.data_type == onnx.TensorProto.INT64 and 8 * prod(tensor.dims) <= _SMALL:
         if onnx.external_data_helper.uses_external_data(tensor):
             onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
@@ -102,7 +102,9 @@ def _noted_shapes(graph: onnx.GraphProto, inputs: Shapes) -> dict[str, tuple[int
     for value in (*graph.value_info, *graph.output):
         if value.type.tensor_type.HasField("shape"):
             dims = value.type.tensor_type.shape.dim
-            with suppress(ValueError, SyntaxError, KeyError):  # no expression, or over symbols that no input has
+            with suppress(
+                ValueError, SyntaxError, KeyError
+            ):  # not an expression, or one over symbols that no input has
                 shapes[value.name] = evaluate([_size(dim) for dim in dims], sizes)
     return shapes
 
@@ -114,7 +116,7 @@ def _size(dim: onnx.TensorShapeProto.Dimension) -> Size:
 def _origin(node: onnx.NodeProto) -> str:
     """Return the family of the operator of torch that a node was exported from.
 
-    Operators that the optimizer folded into a layer hide it: a convolution tells itself.
+    For a convolution the node's own type is used, because operators that the optimizer folded into it hide its origin.
     """
     if node.op_type in ("Conv", "ConvTranspose"):
         return "convolution"
@@ -131,7 +133,7 @@ def _macs(node: onnx.NodeProto, shapes: Shapes) -> int | None:
 
 
 class _Node:
-    """A node with the shapes of what it reads and writes; ``KeyError`` where one is not known."""
+    """A node with the shapes of its inputs and output; raises ``KeyError`` if a shape is not known."""
 
     def __init__(self, node: onnx.NodeProto, shapes: Shapes) -> None:
         self.node, self.shapes = node, shapes
@@ -164,7 +166,7 @@ def _matmul(node: _Node) -> int:
 
 
 def _einsum(node: _Node) -> int:
-    """Multiply-adds of a contraction of two factors, label by label; one factor is only summed or moved."""
+    """Multiply-adds of a contraction of two factors, label by label; a single factor is only summed or permuted, not multiplied."""
     if len(node.node.input) == 1:
         return 0
     left = node.attribute("equation", b"").decode().replace(" ", "").partition("->")[0]
@@ -180,7 +182,10 @@ def _einsum(node: _Node) -> int:
 
 
 def _attention(node: _Node) -> int:
-    """Scores and weighted sums of an attention; heads are a dimension (4) or part of the width (3)."""
+    """Multiply-adds of the scores and weighted sums of an attention.
+
+    Heads are a dimension of their own in inputs of four dimensions, and part of the width in inputs of three.
+    """
     query, key, value = (node.input(number) for number in range(3))
     positions = query[-2] * key[-2]
     if len(query) == 4:
@@ -190,7 +195,7 @@ def _attention(node: _Node) -> int:
 
 
 def _recurrent(node: _Node) -> int:
-    """At every step of every sequence one dense layer of what is read, and one of the state."""
+    """Multiply-adds of two dense layers, of the input and of the state, at every step of every sequence."""
     return prod(node.input(0)[:2]) * (prod(node.input(1)) + prod(node.input(2)))
 
 

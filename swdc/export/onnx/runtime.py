@@ -19,14 +19,14 @@ from swdc.errors import ExportError
 
 Array = npt.NDArray[Any]
 _STOP_SPINNING = "session.force_spinning_stop"
-"""Threads that wait for work spin; between two runs they would take the cores from other sessions that take turns."""
+"""Stops waiting threads from spinning between runs, where they would take the cores from other sessions."""
 
 
 def run_onnx(path: str | os.PathLike[str], program_inputs: Any) -> list[Array]:
     """Run an ONNX file in onnxruntime on the CPU, and return its outputs in order.
 
     ``program_inputs`` is a tensor, a tuple of arguments, a dict of keyword arguments by name, or the pair of
-    positional and keyword arguments that ``sample_inputs`` gives, in the order of the example. Raises
+    positional and keyword arguments that ``sample_inputs`` returns, in the order of the example. Raises
     ``ExportError`` if they do not fit the file.
     """
     session = open_session(path)
@@ -42,7 +42,7 @@ def latency_ms(path: str | os.PathLike[str], inputs: Any, runs: int = 30, thread
 
 
 def latencies_ms(paths: Sequence[str | os.PathLike[str]], inputs: Any, runs: int = 30, threads: int = 1) -> list[float]:
-    """Return the latency (as ``latency_ms`` gives it) of each of several files, which take turns."""
+    """Return the latency (as in ``latency_ms``, in milliseconds) of each of several files, which run in turn."""
     if runs < 1:
         raise ExportError(f"expected at least 1 run, got {runs}; give a positive number")
     sessions = [open_session(path, threads) for path in paths]
@@ -52,13 +52,13 @@ def latencies_ms(paths: Sequence[str | os.PathLike[str]], inputs: Any, runs: int
 def open_session(
     path: str | os.PathLike[str], threads: int = 0, profile: str | os.PathLike[str] | None = None
 ) -> onnxruntime.InferenceSession:
-    """Return a session on the CPU; ``threads=0`` takes all cores. ``ExportError`` if it is no ONNX file.
+    """Return a session on the CPU; ``threads=0`` uses all cores. Raises ``ExportError`` if the file is not ONNX.
 
-    With ``profile`` the session notes what each node takes, in a file of which that is the beginning of the name;
-    ``session.end_profiling()`` gives all of it.
+    With ``profile`` the session writes the time of each node to a file whose name begins with ``profile``;
+    ``session.end_profiling()`` returns the whole name.
     """
     if not Path(path).is_file():
-        raise ExportError(f"expected an ONNX file, there is none at {path}; export one with swdc.export_onnx")
+        raise ExportError(f"expected an ONNX file, got no file at {path}; export one with swdc.export_onnx")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
@@ -74,7 +74,7 @@ def open_session(
 
 
 def feed(session: onnxruntime.InferenceSession, inputs: Any) -> dict[str, Array]:
-    """Return inputs (as in ``run_onnx``) by the names that a session gives them."""
+    """Return inputs (as in ``run_onnx``) by the names that a session has for them."""
     names = [i.name for i in session.get_inputs()]
     if isinstance(inputs, dict) and set(names) <= set(inputs):
         inputs = [inputs[name] for name in names]
@@ -89,7 +89,7 @@ def feed(session: onnxruntime.InferenceSession, inputs: Any) -> dict[str, Array]
 
 
 def run_session(session: onnxruntime.InferenceSession, arrays: dict[str, Array]) -> list[Array]:
-    """Return the outputs of a session in order."""
+    """Return the outputs of a session in order. Raises ``ExportError`` if the inputs do not fit the file."""
     try:
         outputs: list[Array] = session.run(None, arrays)
     except Exception as error:  # onnxruntime has no common class of errors

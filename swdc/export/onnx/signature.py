@@ -18,8 +18,8 @@ from swdc.ops.in_place import operator_of
 def flattened(program: Program) -> fx.GraphModule:
     """Return a copy that takes and returns tensors only, one by one, in evaluation mode.
 
-    Neither nested nor keyword arguments have a counterpart in ONNX. Other arguments than tensors are part of
-    the graph as constants already.
+    ONNX has no counterpart of nested and keyword arguments. Arguments that are not tensors are already constants
+    of the graph.
     """
     flat = program.clone()
     kept = input_names(program)
@@ -40,8 +40,8 @@ def flattened(program: Program) -> fx.GraphModule:
 def _lay_out(node: fx.Node) -> None:
     """Copy the result of an attention, or of another operator like it, into the usual layout.
 
-    How it lies in memory depends on the kernel, and the exporter chooses another when it takes operators apart than
-    when it decided which reshapes are views. The copy is an identity in ONNX.
+    Its layout in memory depends on the kernel. The exporter decides with one kernel which reshapes are views, and
+    decomposes operators with another. The copy is an identity in ONNX.
     """
     readers = list(node.users)
     with node.graph.inserting_after(node):
@@ -51,7 +51,7 @@ def _lay_out(node: fx.Node) -> None:
 
 
 def dynamic_sizes(program: Program, placeholders: Sequence[fx.Node]) -> tuple[dict[int, str] | None, ...]:
-    """Return for each input the names of its dynamic dimensions; equal sizes have equal names."""
+    """Return the names of the dynamic dimensions of each input; equal sizes have equal names."""
     names = {program.facts.batch: "batch"}
     dynamic = []
     for node in placeholders:
@@ -62,7 +62,7 @@ def dynamic_sizes(program: Program, placeholders: Sequence[fx.Node]) -> tuple[di
 
 
 def name_values(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """Name the inputs and outputs of an ONNX graph; what else has one of these names gets another."""
+    """Name the inputs and outputs of an ONNX graph; rename any other value that has one of these names."""
     public = [*zip(graph.inputs, inputs, strict=True), *zip(graph.outputs, outputs, strict=True)]
     values = [*graph.initializers.values(), *(value for node in graph.all_nodes() for value in node.outputs)]
     names = {name for _, name in public}

@@ -422,7 +422,7 @@ def test_a_program_without_tensors_in_its_result(tmp_path: Path) -> None:
 
 
 def test_running_what_does_not_fit(exported: OnnxReport, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="expected an ONNX file, there is none at"):
+    with pytest.raises(ExportError, match="expected an ONNX file, got no file at"):
         run_onnx(tmp_path / "none.onnx", torch.randn(1, 3, 8, 8))
     with pytest.raises(ExportError, match=r"expected 1 tensors \(input_1\) for the ONNX file, got 2"):
         run_onnx(exported.path, (torch.randn(1, 3, 8, 8), torch.randn(1)))
