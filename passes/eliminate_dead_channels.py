@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from swdc.analysis.order import arranged
 from swdc.channels.kept import Kept
 from swdc.costs.count import totals
+from swdc.ir.facts import Origin
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.ir.provenance import Origin
 from swdc.rewriting.contract import Pass, PassResult
 from swdc.rewriting.cutting import cut, cut_tensor
 

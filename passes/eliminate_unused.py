@@ -9,8 +9,8 @@ from torch import fx
 from torch.fx.graph import _PyTreeCodeGen
 
 from swdc.errors import PassError
+from swdc.ir.plain_results import is_tensor, narrowed, output_names
 from swdc.ir.program import Program
-from swdc.ir.results import is_tensor, narrowed, output_names
 from swdc.ops.in_place import overwrites
 from swdc.rewriting.contract import Pass, PassResult
 from swdc.rewriting.surgery import revise, still_standing

@@ -1,4 +1,4 @@
-"""Fold batch norms into the layers beside them; the algebra is in ``swdc.ops.layers``."""
+"""Fold batch norms into the layers beside them; the algebra is in ``swdc.ops.affine_layers``."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from swdc.ir.graph import SHAPE, unused
 from swdc.ir.groups import Bools, Coupling
 from swdc.ir.program import Program
 from swdc.ops import calls
-from swdc.ops.residual import CHANNELS
+from swdc.ops.addition import CHANNELS
 from swdc.rewriting.contract import Pass, PassResult
 from swdc.rewriting.cutting import cut, cut_tensor, fold
 from swdc.rewriting.surgery import revise

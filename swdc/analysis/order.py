@@ -16,7 +16,7 @@ from swdc.ir.call import Ref
 from swdc.ir.groups import Bools, Coupling, Ids, labelled
 from swdc.ir.program import Program
 from swdc.ops import calls
-from swdc.ops.residual import CHANNELS
+from swdc.ops.addition import CHANNELS
 
 
 def arranged(program: Program, coupling: Coupling, stays: Bools) -> Ids | None:

@@ -12,8 +12,8 @@ from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.options import FREE
 from swdc.ir.program import Program
+from swdc.ops.addition import CHANNELS
 from swdc.ops.base import OPERATORS, calls
-from swdc.ops.residual import CHANNELS
 
 _WRITERS = (_BatchNorm, nn.Linear, nn.modules.conv._ConvNd)
 

@@ -17,12 +17,12 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.fx.graph import _PyTreeInfo
 
 from swdc.capture.batch import at_least_two, dynamic_dims, shared_batch, tensors_in, with_batch
-from swdc.capture.captured import Captured, frozen_reads, without_gradients
-from swdc.capture.contract import CannotCapture, Inputs, Subject, Way
+from swdc.capture.branches_on_findings import branches_on_findings
+from swdc.capture.captured_graph import Captured, frozen_reads, without_gradients
 from swdc.capture.inlining import inlined
-from swdc.capture.probe import branches_on_findings
 from swdc.capture.recurrent_shapes import shapes_alone
 from swdc.capture.restore import buffers_kept
+from swdc.capture.way import CannotCapture, Inputs, Subject, Way
 from swdc.errors import TraceError, brief
 from swdc.ir.options import EXPORT
 

@@ -16,13 +16,13 @@ from functools import partial
 from torch.utils import _pytree as pytree
 
 from swdc.capture.batch import shared_batch
-from swdc.capture.captured import Captured
-from swdc.capture.contract import CannotCapture, Subject, Way
+from swdc.capture.captured_graph import Captured
 from swdc.capture.graph_of_runs import Joining, check_witness, named_leaves
 from swdc.capture.meta_cache import Forms
 from swdc.capture.meta_run import run
 from swdc.capture.recorder import MOST_CALLS, Run
 from swdc.capture.training_differences import differences, reads_mode, trains_alike
+from swdc.capture.way import CannotCapture, Subject, Way
 from swdc.ir.options import FOLLOW
 
 BATCHES = (10007, 10009)

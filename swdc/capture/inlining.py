@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from swdc.capture.captured import check_autocast
+from swdc.capture.captured_graph import check_autocast
 from swdc.errors import TraceError
 from swdc.ops.splitting import is_item
 

@@ -12,9 +12,9 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch._export.utils import _compiling_state_context
 from torch.utils import _pytree as pytree
 
-from swdc.capture.contract import CannotCapture
 from swdc.capture.meta_cache import Forms
 from swdc.capture.recorder import MOST_CALLS, Recorder, Run, Slot
+from swdc.capture.way import CannotCapture
 from swdc.ops.in_place import operator_of
 
 

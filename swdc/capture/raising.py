@@ -12,13 +12,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from swdc.analysis.coupling import coupling_of
-from swdc.capture.captured import Captured, shape_of_value
-from swdc.capture.unseen_sizes import UNSEEN, measured
+from swdc.capture.captured_graph import Captured, shape_of_value
+from swdc.capture.data_dependent_sizes import UNSEEN, measured
 from swdc.ir.call import Call, Ref, bind, bind_arguments
+from swdc.ir.facts import Facts
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
 from swdc.ir.options import RECORD
 from swdc.ir.program import Program
-from swdc.ir.provenance import Facts
 from swdc.ir.tensors import tensors_of
 from swdc.ops import Leaf, lookup
 from swdc.ops.base import name_of

@@ -11,11 +11,11 @@ from torch import nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch.utils import _pytree as pytree
 
-from swdc.capture.captured import Captured, check_cast, without_gradients
-from swdc.capture.contract import CannotCapture, Subject, Way
+from swdc.capture.captured_graph import Captured, check_cast, without_gradients
 from swdc.capture.graph_of_runs import Joining, named_leaves
 from swdc.capture.recorder import Recorder, Slot
 from swdc.capture.restore import buffers_kept
+from swdc.capture.way import CannotCapture, Subject, Way
 from swdc.errors import TraceError
 from swdc.ir.options import RECORD
 

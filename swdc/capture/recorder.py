@@ -14,8 +14,8 @@ from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from swdc.capture.captured import Value, user_line
-from swdc.capture.contract import CannotCapture
+from swdc.capture.captured_graph import Value, user_line
+from swdc.capture.way import CannotCapture
 from swdc.ir.tensors import tensors_of
 
 _COUNTER = "num_batches_tracked"

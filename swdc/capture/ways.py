@@ -12,11 +12,11 @@ from dataclasses import replace
 
 from torch import nn
 
-from swdc.capture.captured import Captured
-from swdc.capture.contract import CannotCapture, Subject, Way
+from swdc.capture.captured_graph import Captured
 from swdc.capture.export import Export
 from swdc.capture.follow import Follow
 from swdc.capture.record import Record
+from swdc.capture.way import CannotCapture, Subject, Way
 from swdc.errors import TraceError, brief
 
 WAYS: tuple[Way, ...] = (

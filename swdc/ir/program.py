@@ -14,12 +14,12 @@ from swdc.errors import PlanError
 from swdc.ir.cloning import Cloning
 from swdc.ir.derived import Derived
 from swdc.ir.explanation import Explanation, explain
+from swdc.ir.facts import Facts
 from swdc.ir.fingerprint import fingerprint
 from swdc.ir.graph import copy_graph
 from swdc.ir.groups import ChannelGroup, Coupling, Frozen
-from swdc.ir.inputs import check_inputs
+from swdc.ir.input_check import check_inputs
 from swdc.ir.options import POLICIES
-from swdc.ir.provenance import Facts
 from swdc.ir.tensors import tensors_of, transient_of
 
 T = TypeVar("T")

@@ -9,8 +9,8 @@ from torch.utils import _pytree as pytree
 
 from swdc.ir.graph import SHAPE
 from swdc.ir.options import RECORD
+from swdc.ir.plain_results import plain
 from swdc.ir.program import Program
-from swdc.ir.results import plain
 from swdc.ir.sizes import evaluate
 
 

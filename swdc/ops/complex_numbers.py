@@ -10,9 +10,9 @@ import torch
 
 from swdc.channels.dead import Dead, plain
 from swdc.ir.call import Call, Value
+from swdc.ops.along_positions import AlongPositions
 from swdc.ops.base import register
 from swdc.ops.elementwise import Pointwise, equal
-from swdc.ops.positions import AlongPositions
 
 
 @register

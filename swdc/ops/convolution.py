@@ -16,8 +16,8 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import READS, WRITES, Ids
+from swdc.ops.affine_layers import Layer
 from swdc.ops.base import freeze_call, register, target_of
-from swdc.ops.layers import Layer
 from swdc.ops.leaves import adopt, bare, refs
 from swdc.ops.work import Cost, Options, Quotient, ShapeOf, Use
 

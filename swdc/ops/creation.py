@@ -12,8 +12,8 @@ from swdc.channels.dead import UNKNOWN
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref
+from swdc.ops.along_positions import each_result
 from swdc.ops.base import OPERATORS, Operator, lookup, name_of, register
-from swdc.ops.positions import each_result
 
 _FILLED = (
     "zeros.default ones.default full.default empty.memory_format new_zeros.default new_ones.default "

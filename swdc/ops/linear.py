@@ -12,8 +12,8 @@ from swdc.channels.dead import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES
+from swdc.ops.affine_layers import Layer
 from swdc.ops.base import register
-from swdc.ops.layers import Layer
 from swdc.ops.leaves import adopt, bare, refs
 from swdc.ops.work import Cost, ShapeOf
 

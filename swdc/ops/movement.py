@@ -12,10 +12,10 @@ from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Value
 from swdc.ir.groups import Ids
+from swdc.ops.along_positions import AlongPositions
 from swdc.ops.base import Operator, register
 from swdc.ops.identity import Evaluation, Identity, copy_of
 from swdc.ops.pairing import agreeing, couple_pair
-from swdc.ops.positions import AlongPositions
 
 
 def _full(dead: Dead, size: int) -> Any:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from swdc.ir.call import Call
+from swdc.ops.along_positions import AlongPositions
 from swdc.ops.base import register
-from swdc.ops.positions import AlongPositions
 from swdc.ops.sorting import Counting
 
 

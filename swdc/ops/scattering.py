@@ -8,10 +8,10 @@ from swdc.channels.dead import UNKNOWN, Dead
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Value, values_in
 from swdc.ir.groups import Ids
+from swdc.ops.along_positions import AlongPositions
 from swdc.ops.base import Operator, register
 from swdc.ops.indexing import freeze_indexed, freeze_indices, layout
 from swdc.ops.pairing import agreeing, couple_pair
-from swdc.ops.positions import AlongPositions
 
 _KEEPS_CONSTANTS = {None, "mean", "amax", "amin"}
 

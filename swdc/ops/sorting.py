@@ -10,8 +10,8 @@ import torch
 from swdc.channels.dead import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref
+from swdc.ops.along_positions import AlongPositions, is_several
 from swdc.ops.base import Operator, register
-from swdc.ops.positions import AlongPositions, is_several
 
 
 @register

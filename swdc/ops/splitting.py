@@ -14,10 +14,10 @@ from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import Bools, Ids
+from swdc.ops.along_positions import each_result
 from swdc.ops.base import Operator, lookup, register
 from swdc.ops.identity import Evaluation, Identity, alias_of, copy_of
 from swdc.ops.pairing import agreeing, couple_pair
-from swdc.ops.positions import each_result
 
 _END = 2**62
 

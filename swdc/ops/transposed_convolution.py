@@ -15,9 +15,9 @@ from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES, Ids
+from swdc.ops.affine_layers import Layer
 from swdc.ops.base import freeze_call, register
 from swdc.ops.convolution import couple_groups, each, geometry
-from swdc.ops.layers import Layer
 from swdc.ops.leaves import adopt, bare, refs
 from swdc.ops.work import Cost, Quotient, ShapeOf, Use
 

@@ -13,9 +13,9 @@ from torch import fx, nn
 from swdc.channels.routing import PAD, SLICE, Routed, Step
 from swdc.errors import PassError
 from swdc.ir.call import Call, Ref, bind_arguments, unbind
+from swdc.ir.facts import Origin
 from swdc.ir.graph import SCOPE, SHAPE, unused
 from swdc.ir.program import Program
-from swdc.ir.provenance import Origin
 from swdc.ir.sizes import Shape
 from swdc.ops import Leaf, Operator, calls, lookup
 from swdc.ops.base import is_overload, target_of

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import swdc
-from swdc.capture.contract import CannotCapture, Subject
 from swdc.capture.follow import Follow
+from swdc.capture.way import CannotCapture, Subject
 from tests.support import Function, assert_same, conv, image, randomise, traced
 
 

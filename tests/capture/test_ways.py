@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 import swdc
-from swdc.capture.captured import Captured
-from swdc.capture.contract import CannotCapture, Subject, Way
+from swdc.capture.captured_graph import Captured
 from swdc.capture.export import Export
 from swdc.capture.record import Record
 from swdc.capture.trace import trace_recorded
+from swdc.capture.way import CannotCapture, Subject, Way
 from swdc.capture.ways import WAYS
 from swdc.errors import TraceError
 from tests.capture.test_record import recorded

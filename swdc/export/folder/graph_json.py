@@ -23,9 +23,9 @@ from swdc.export.folder.json_values import (
     encode_target,
 )
 from swdc.ir.call import Call, source_of
+from swdc.ir.facts import Facts
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
 from swdc.ir.program import Program
-from swdc.ir.provenance import Facts
 from swdc.ir.sizes import parse
 from swdc.ops import Leaf, leaf_of, lookup
 

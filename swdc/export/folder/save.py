@@ -26,9 +26,9 @@ from swdc.export.storage.folders import (
 )
 from swdc.export.storage.reading import INDEX, Checkpoint
 from swdc.export.storage.tensor_files import assemble, load_tensors, save_tensors, table_of
+from swdc.ir.facts import Origin
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.ir.provenance import Origin
 from swdc.ir.tensors import need_values
 from swdc.rewriting.certificate import Certificate, check_certificate
 

@@ -166,7 +166,7 @@ def _matmul(node: _Node) -> int:
 
 
 def _einsum(node: _Node) -> int:
-    """Multiply-adds of a contraction of two factors, label by label; a single factor is only summed or permuted, not multiplied."""
+    """Multiply-adds of a contraction of two factors, label by label; a single factor is not multiplied."""
     if len(node.node.input) == 1:
         return 0
     left = node.attribute("equation", b"").decode().replace(" ", "").partition("->")[0]

@@ -9,8 +9,8 @@ from torch import fx
 from torch.fx.graph import CodeGen
 
 from swdc.ir.graph import SHAPE
+from swdc.ir.plain_results import input_names, is_tensor
 from swdc.ir.program import Program
-from swdc.ir.results import input_names, is_tensor
 from swdc.ops.copies import contiguous_copy
 from swdc.ops.in_place import operator_of
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from swdc.errors import ArtifactError
-from swdc.ir.values import Rows
+from swdc.ir.tensor_values import Rows
 
 INDEX = "model.safetensors.index.json"
 """The file that says which tensor is in which file of a checkpoint."""

@@ -19,7 +19,7 @@ from swdc.export.streaming.tape import Tape
 from swdc.ir.plan import Plan
 from swdc.ir.precision import move_literals_to_cpu
 from swdc.ir.program import Program
-from swdc.ir.values import Values
+from swdc.ir.tensor_values import Values
 from swdc.rewriting.rewrites import slim
 
 

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from swdc.errors import PassError
 from swdc.ir.precision import on_cpu
-from swdc.ir.values import Values, part_rows
+from swdc.ir.tensor_values import Values, part_rows
 from swdc.ops.in_place import operator_of
 
 Key = tuple[Any, ...]

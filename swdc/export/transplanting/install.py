@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from swdc.export.transplanting.extraction import put_module
+from swdc.export.transplanting.graph_part import put_module
 from swdc.ir.program import Program
 from swdc.ir.tensors import tensors_of
 

@@ -14,8 +14,8 @@ from swdc.analysis.residual import sums
 from swdc.capture.trace import trace, trace_recorded
 from swdc.errors import PassError, TransplantError
 from swdc.export.transplanting.comparison import Comparison
-from swdc.export.transplanting.extraction import extract
 from swdc.export.transplanting.float64 import Tensors
+from swdc.export.transplanting.graph_part import extract
 from swdc.export.transplanting.install import Leftovers, install
 from swdc.export.transplanting.masked_model import example_of, is_recorded, masked_path
 from swdc.export.transplanting.reference import Reference, observe

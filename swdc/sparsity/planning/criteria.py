@@ -17,7 +17,7 @@ from swdc.analysis.residual import deciding_norms
 from swdc.errors import PlanError
 from swdc.ir.groups import READS, WRITES, ChannelGroup
 from swdc.ir.program import Program
-from swdc.ir.values import Values
+from swdc.ir.tensor_values import Values
 from swdc.sparsity import saliency
 
 Scores = list[npt.NDArray[np.float64] | None]

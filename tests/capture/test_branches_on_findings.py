@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import swdc
-from swdc.capture.contract import Subject
-from swdc.capture.probe import branches_on_findings
+from swdc.capture.branches_on_findings import branches_on_findings
 from swdc.capture.restore import restored
+from swdc.capture.way import Subject
 from tests.capture.test_record import Detector, pictures
 from tests.support import certified, image, randomise
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from swdc.ir.results import narrowed, opaque, plain
+from swdc.ir.plain_results import narrowed, opaque, plain
 from tests.support import image
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from swdc.capture.captured import without_gradients
-from swdc.capture.contract import Subject
+from swdc.capture.captured_graph import without_gradients
 from swdc.capture.meta_run import as_export_does
 from swdc.capture.record import OnValues
 from swdc.capture.restore import buffers_kept
+from swdc.capture.way import Subject
 from swdc.ops.in_place import operator_of
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from swdc.capture.captured import Captured
+from swdc.capture.captured_graph import Captured
 from swdc.capture.restore import PutBack
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
