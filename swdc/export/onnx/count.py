@@ -72,7 +72,7 @@ def _explain(nodes: list[NodeCount], ours: Mapping[str, int]) -> Iterable[Differ
 
 def _reason(found: list[NodeCount], ours: int) -> str:
     if not found:
-        return "swdc.count has it, but the file computes it by other operators or holds the result as a constant"
+        return "swdc.count has it, but the file computes it by other operators or holds its result as constant"
     if not ours:
         return f"{_nodes(found)} multiplies by a constant, which swdc.count does not count as a layer"
     return f"{_nodes(found)} does not have the {ours:,} multiply-adds that swdc.count gives this operator"

@@ -56,7 +56,7 @@ def exported(program: Program, opset: int | None, optimized: bool = True) -> Any
     assert made is not None
     got = made.model.opset_imports[""]
     if opset not in (None, got):
-        raise ExportError(f"expected operator set {opset}, but torch.onnx could only write {got}; ask for {got}")
+        raise ExportError(f"expected operator set {opset}, but torch.onnx could only write {got}; ask for that one")
     _finish(made, program)
     return made
 

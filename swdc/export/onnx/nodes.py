@@ -102,9 +102,7 @@ def _noted_shapes(graph: onnx.GraphProto, inputs: Shapes) -> dict[str, tuple[int
     for value in (*graph.value_info, *graph.output):
         if value.type.tensor_type.HasField("shape"):
             dims = value.type.tensor_type.shape.dim
-            with suppress(
-                ValueError, SyntaxError, KeyError
-            ):  # not an expression, or one over symbols that no input has
+            with suppress(ValueError, SyntaxError, KeyError):  # not an expression, or one over unknown symbols
                 shapes[value.name] = evaluate([_size(dim) for dim in dims], sizes)
     return shapes
 

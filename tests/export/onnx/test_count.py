@@ -95,8 +95,7 @@ def test_what_the_file_holds_as_a_constant_is_told(tmp_path: Path) -> None:
     found = checked(Constant(), torch.randn(2, 4), tmp_path)
     assert (found.macs, found.difference) == (0, -48)
     assert str(found.explanation[0]) == (
-        "-48 of linear: swdc.count has it, but the file computes it by other operators "
-        "or holds the result as a constant"
+        "-48 of linear: swdc.count has it, but the file computes it by other operators or holds its result as constant"
     )
 
 
