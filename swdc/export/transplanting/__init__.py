@@ -1,4 +1,4 @@
-"""Transplanting: the tensors of a slim program in a copy of the user's own model."""
+"""Transplanting: putting the tensors of a slim program into a copy of the user's own model."""
 
 from swdc.export.transplanting.transplantation import transplant
 

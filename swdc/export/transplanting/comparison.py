@@ -18,26 +18,27 @@ from swdc.rewriting.certificate import TOLERANCE
 
 BATCHES = (1, 3)
 _AS_CALLED = 1e-3
-"""Largest relative error of the model as the user calls it, in the type of its weights where that is not float64."""
+"""Largest relative error of the model as the user calls it, if its weights are not in float64."""
 
 
 class Comparison:
-    """Compares with what the slim program computes; a recorded one stands for the example only, so that there the
-    masked model takes its place.
-    """  # fmt: skip
+    """Compares a transplanted model with the slim program.
+
+    A recorded slim program stands for its example inputs only, so the masked model takes its place.
+    """
 
     def __init__(self, slim: Program, dense: Program, model: nn.Module) -> None:
         self.slim, self.dense, self.model = slim, dense, model
         self.recorded = is_recorded(slim)
 
     def inputs(self, batch: int, dtype: torch.dtype = torch.float64) -> Any:
-        """Return inputs to compare on: random ones, or those of the example."""
+        """Return inputs to compare on: random ones, or the example inputs of a recorded program."""
         if self.recorded:
             return wide_inputs(copied(self.slim.facts.example))
         return sample_inputs(self.dense, batch, 0, dtype)
 
     def in_float64(self, mine: nn.Module) -> None:
-        """Raise ``TransplantError`` unless a model in float64 computes the same, in training too where it can."""
+        """Raise ``TransplantError`` unless a model in float64 computes the same, also in training if it can."""
         expected = self.masked_model() if self.recorded else wide_program(self.slim).eval()
         for batch in BATCHES[:1] if self.recorded else BATCHES:
             self._compare(expected, mine, batch, f"at batch size {batch}")
@@ -46,7 +47,10 @@ class Comparison:
             self._compare(wide_program(self.slim).train(), trained, BATCHES[-1], "in training")
 
     def as_called(self, mine: nn.Module) -> None:
-        """Compare as the user calls it: without gradients, torch may take other ways through its modules."""
+        """Compare a model as the user calls it, because torch may take fused paths without gradients.
+
+        Raises ``TransplantError`` if the model differs from the slim program.
+        """
         if self.recorded:
             return
         floats = [t.dtype for t in mine.parameters() if t.is_floating_point()]
@@ -84,7 +88,7 @@ class Comparison:
         return relative_error(*results)
 
     def _trains_alike(self) -> bool:
-        """Whether the user's model computes in training what its program does, dropout aside."""
+        """Whether the user's model computes the same as its program in training, apart from dropout."""
         model = copy.deepcopy(self.model).train()
         Tensors().widen(model)
         try:

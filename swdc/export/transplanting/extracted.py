@@ -16,8 +16,8 @@ GIVEN = "given"
 class Signature:
     """How an extracted module is called, and what it returns.
 
-    ``taken`` gives for each placeholder the leaf of the arguments; ``results`` says for each leaf of the result
-    whether it is a tensor of the graph, one of the arguments, or a constant.
+    ``taken`` gives the position of each placeholder among the leaves of the arguments. ``results`` says of each leaf of
+    the result whether it is a tensor of the graph, one of the arguments, or a constant.
     """
 
     def __init__(
@@ -31,15 +31,15 @@ class Signature:
 
 
 def _called(module: nn.Module, arguments: Any) -> None:
-    """Do nothing; that there is a hook keeps a fused path of torch's from computing without the forward of a child."""
+    """Do nothing: a hook keeps the fused paths of torch from bypassing the forward of a child."""
 
 
 class Extracted(nn.Module):
-    """Stands for a module of the user's whose own forward cannot compute the slim sizes.
+    """Replaces a module of the user whose own forward cannot compute the slim sizes.
 
     It has the children, tensors and attributes of the module that it replaces, and computes the part of the slim
-    program that was traced in it. Call it as the replaced module was called in the example: sizes that do not depend
-    on the batch are fixed.
+    program that was traced in it. Call it as the replaced module was called in the example, because sizes that do not
+    depend on the batch are fixed.
     """
 
     def __init__(self, replaced: nn.Module, graph: fx.Graph, signature: Signature) -> None:
@@ -54,7 +54,7 @@ class Extracted(nn.Module):
         self._compile()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Compute what the replaced module did; ``InputError`` where it is called in another way."""
+        """Compute what the replaced module did. Raises ``InputError`` if the call differs from the example."""
         leaves, spec = pytree.tree_flatten((args, kwargs))
         if spec != self._signature.inputs:
             raise InputError(
@@ -67,7 +67,7 @@ class Extracted(nn.Module):
         return pytree.tree_unflatten(outputs, self._signature.outputs)
 
     def extra_repr(self) -> str:
-        """Name the class that it stands for."""
+        """Return the class of the replaced module."""
         return f"in place of {self._replaced}"
 
     def _compile(self) -> None:

@@ -21,7 +21,7 @@ _DROPOUTS: Any = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_drop
 
 
 class Tensors:
-    """Puts float64 copies in the place of a model's tensors, tied ones once, and takes them out again."""
+    """Replaces a model's tensors by float64 copies, one for each tied tensor, and takes them out again."""
 
     def __init__(self) -> None:
         self._wide: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -29,14 +29,14 @@ class Tensors:
         self._places: dict[tuple[int, str], torch.Tensor] = {}
 
     def widen(self, model: nn.Module) -> None:
-        """Put copies in float64 in the place of all floating tensors that are not such copies."""
+        """Replace every tensor by a copy, in float64 if it is floating, unless it is a copy already."""
         for store, name, tensor in _slots(model):
             if id(tensor) not in self._stored:
                 store[name] = self._copy(tensor)
                 self._places[id(store), name] = tensor
 
     def restore(self, model: nn.Module) -> None:
-        """Put the tensors back that the copies were made of, also where a run put others in their place."""
+        """Put back the tensors from which the copies were made, even if a run replaced the copies."""
         for store, name, tensor in _slots(model):
             if id(tensor) in self._stored:
                 store[name] = self._stored[id(tensor)][1]
@@ -65,14 +65,14 @@ def _slots(model: nn.Module) -> list[tuple[dict[str, Any], str, torch.Tensor]]:
 
 
 def widened(value: Any) -> Any:
-    """Return a floating tensor in float64, a floating type as float64, anything else as it is."""
+    """Return a floating tensor in float64, float64 for a floating type, and anything else unchanged."""
     if isinstance(value, torch.Tensor):
         return value.double() if value.dtype in _NARROW else value
     return torch.float64 if isinstance(value, torch.dtype) and value in _NARROW else value
 
 
 class _Wide(TorchFunctionMode):
-    """Lets code that names a floating type compute in float64, and drop nothing."""
+    """Makes code that names a floating type compute in float64, and disables dropout."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _CASTS:
@@ -86,7 +86,7 @@ class _Wide(TorchFunctionMode):
 
 @contextmanager
 def in_float64() -> Iterator[None]:
-    """Compute in float64 whatever types the code asks for, without dropout and without gradients."""
+    """Compute in float64 even if the code asks for another type, without dropout and without gradients."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]), default_dtype(torch.float64), _Wide():
         torch.manual_seed(0)
         yield

@@ -1,4 +1,4 @@
-"""Extraction: the part of a slim program that was traced in one module of the user's, as a module."""
+"""Extraction: the part of a slim program that was traced in one module of the user's model, as a module."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def extract(
 ) -> Extracted:
     """Return a module that computes what the program does between the inputs and the result of a call.
 
-    ``program`` holds the tensors that the result shall hold, ``elsewhere`` names those of the user's model. Raises
-    ``PassError`` where the part reads anything that the module is not given.
+    ``program`` holds the tensors of the result, and ``elsewhere`` has the names of the user's tensors. Raises
+    ``PassError`` if the part reads anything that is not given to the module.
     """
     return _Extraction(program, path, module, call, elsewhere).module()
 
@@ -75,7 +75,7 @@ class _Extraction:
     # -- what is needed -----------------------------------------------------------------------------------------
 
     def _results(self) -> list[tuple[str, Any]]:
-        """Return for each leaf of the result its node, the argument that it is, or the constant."""
+        """Return the kind and value of each leaf of the result: a node, the number of an argument, or a constant."""
         found: list[tuple[str, Any]] = []
         arguments = self.call[IN].leaves
         for leaf in self.call[OUT].leaves:
@@ -94,12 +94,12 @@ class _Extraction:
         nodes = [self.by_name[name] for name in leaf.names if name in self.by_name]
         inside = [node for node in nodes if self._inside(node.name)]
         if not nodes:
-            raise PassError("its result is no value of the program")
+            raise PassError("its result is not a value of the program")
         last: fx.Node = max(inside or nodes, key=lambda node: self.order[node])
         return last
 
     def _overwriting(self, outputs: list[fx.Node]) -> list[fx.Node]:
-        """Return the nodes inside that overwrite a value, before the last output: nothing may read them."""
+        """Return the nodes inside that overwrite a value before the last output: they count even if unread."""
         last = max((self.order[node] for node in outputs), default=0)
         return [n for n, number in self.order.items() if number < last and overwrites(n) and self._inside(n.name)]
 
@@ -123,7 +123,7 @@ class _Extraction:
 
     def _check(self, node: fx.Node) -> None:
         if not self._inside(node.name) and not computes_sizes(node):
-            raise PassError(f"it reads {node.name}, which is computed outside of it and not given to it")
+            raise PassError(f"it reads {node.name}, which is computed outside and not given to it")
 
     def _inside(self, name: str) -> bool:
         node = self.by_name.get(name)
@@ -158,12 +158,12 @@ class _Extraction:
         return self.graph.node_copy(node, lambda n: self.made[n])
 
     def _own(self, name: str) -> str:
-        """Return the name that a tensor has below the path; one that only the program has gets a new name."""
+        """Return the name of a tensor below the path; a tensor that only the program has gets a new name."""
         tensors = self.program.tensors
         names = [other for other in self.elsewhere if tensors.get(other) is tensors[name]]
         inside = [other for other in names if other.startswith(f"{self.path}.")]
         if names and not inside:
-            raise PassError(f"it reads {name}, which is held outside of it and not given to it")
+            raise PassError(f"it reads {name}, which is held outside and not given to it")
         if inside:
             return inside[0].removeprefix(f"{self.path}.")
         own = self._free(name.replace(".", "_"))
@@ -171,7 +171,7 @@ class _Extraction:
         return own
 
     def _free(self, name: str) -> str:
-        """Return a name that hides nothing of the replaced module's."""
+        """Return a name that the replaced module does not use."""
         while hasattr(self.replaced, name):
             name = f"{name}_"
         return name
@@ -190,13 +190,13 @@ class _Extraction:
         return self.graph.call_function(overload, self._new(args), self._new(kwargs))
 
     def _place(self, relative: str) -> str:
-        """Return the path of a leaf: that of the user's module, or a new one that hides nothing of the module's."""
+        """Return the path of a leaf: the path of the user's module, or a new one that is not in use."""
         if _at(self.replaced, relative) is not None:
             return relative
         return self._free(relative.replace(".", "_"))
 
     def _call_without_tensors(self, node: fx.Node, leaf: Operator, call: Call) -> fx.Node:
-        """Call a module that stands at the path itself: as a child without tensors, which are given to it."""
+        """Call a leaf at the path itself, as a child without tensors of its own: they become arguments of the call."""
         assert isinstance(leaf, Leaf)
         given = {n: v for n, v in call.arguments.items() if n != leaf.data and isinstance(v, fx.Node | Ref)}
         bare = Call(node, call.operator, {**call.arguments, **dict.fromkeys(given)})
@@ -218,7 +218,7 @@ class _Extraction:
         return argument
 
     def _attached(self, module: Extracted) -> Extracted:
-        """Give an extracted module the leaves that it calls, and tensors that only the program has."""
+        """Give an extracted module the leaves that it calls, and the tensors that only the program has."""
         for relative, leaf in self.leaves.items():
             put_module(module, relative, leaf)
         for name, tensor in self.foreign.items():
@@ -230,7 +230,7 @@ class _Extraction:
 
 
 def put_module(root: nn.Module, path: str, module: nn.Module) -> None:
-    """Put a module at a path unless one of its class is there; what lies between is copied, or made."""
+    """Put a module at a path unless one of its class is there; the modules above it are copied, or made."""
     *parents, name = path.split(".")
     if type(_at(root, path)) is type(module):
         return

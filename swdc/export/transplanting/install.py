@@ -18,7 +18,7 @@ _STANDARD = "torch.nn.modules."
 def install(model: nn.Module, dense: Program, donor: Program) -> list[str]:
     """Put the donor's own tensors into a model by name, and set the sizes that its standard modules hold.
 
-    A standard module whose place the donor fills with another class is replaced. Returns the names of the
+    A standard module is replaced if the donor has another class in its place. Returns the names of the
     parameters that the program does not read, which stay as they are.
     """
     given = donor.tensors
@@ -31,7 +31,7 @@ def install(model: nn.Module, dense: Program, donor: Program) -> list[str]:
 
 
 def put_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put tensors into a model by name; those that it has no place for are left out."""
+    """Put tensors into a model by name; tensors for which the model has no place are left out."""
     for name, tensor in tensors.items():
         _put(model, name, tensor)
 
@@ -41,7 +41,7 @@ def _put(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
     try:
         owner = model.get_submodule(path)
     except AttributeError:
-        return  # a constant of the graph, or a bias of a call: no name of the user's
+        return  # a constant of the graph or a bias of a call, which the user's model does not name
     if attribute in owner._buffers:
         owner._buffers[attribute] = tensor
     elif attribute in owner._parameters:
@@ -51,7 +51,7 @@ def _put(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
 
 
 def _set_attributes(model: nn.Module, path: str, before: nn.Module | None, leaf: nn.Module) -> None:
-    """Set what differs between a leaf of the dense program and of the slim one, where the user's module has it too."""
+    """Set the attributes in which the slim leaf differs from the dense one, if the user's module has them too."""
     try:
         module = model.get_submodule(path)
     except AttributeError:
@@ -73,7 +73,7 @@ _SIZES: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
     nn.Linear: {"out_features": ("weight", 0), "in_features": ("weight", 1)},
     nn.Embedding: {"num_embeddings": ("weight", 0), "embedding_dim": ("weight", 1)},
 }
-"""Sizes that standard modules hold, and the dimension of the tensor that has them; for those that are no leaves."""
+"""Sizes that standard modules hold, and their tensor and dimension; for modules that are not leaves."""
 
 
 def _set_sizes(module: nn.Module, path: str, before: dict[str, torch.Tensor]) -> None:
@@ -90,7 +90,7 @@ _INTERNAL = frozenset(vars(nn.Module()))
 
 
 class Leftovers:
-    """Remembers what the modules of a model hold, and takes out what came later."""
+    """Remembers what the modules of a model hold, and removes what was added later."""
 
     def __init__(self, model: nn.Module) -> None:
         self._held = [
@@ -102,7 +102,7 @@ class Leftovers:
         self._dicts = [(value, set(value)) for value in values if isinstance(value, dict)]
 
     def remove(self) -> None:
-        """Delete attributes and entries of lists and dicts that were not there, and put the hooks back that were."""
+        """Delete attributes and entries of lists and dicts that were added, and restore the hooks."""
         for items, length in self._lists:
             del items[length:]
         for entries, keys in self._dicts:

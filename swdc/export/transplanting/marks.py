@@ -1,4 +1,4 @@
-"""Marks: a tensor as a few numbers, by which the same values are known again wherever they appear."""
+"""Marks: a few numbers that identify a tensor by its values, wherever they appear."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Mark:
     product: float
 
     def same(self, other: Mark) -> bool:
-        """Whether two tensors hold the same values, to rounding."""
+        """Whether two tensors hold the same values, up to rounding."""
         allowed = TOLERANCE * self.norm
         return (
             self.shape == other.shape
@@ -49,7 +49,7 @@ def mark(tensor: torch.Tensor) -> Mark:
 
 
 def _weights(length: int) -> torch.Tensor:
-    """Return the beginning of the vector that marks multiply with; it is kept, for sines take longer than all else."""
+    """Return the start of the fixed vector of the marks, which is cached because its sines are slow to compute."""
     if _weights_kept[0].numel() < length:
         _weights_kept[0] = torch.arange(length, dtype=torch.float64).mul_(1.618).sin_()
     return _weights_kept[0][:length]
@@ -70,7 +70,8 @@ class _Marking(fx.Interpreter):
 def marks_of(program: Program, inputs: Any) -> tuple[dict[str, Mark], list[torch.Tensor] | None]:
     """Run a program in float64, and return the mark of each node that has a tensor, and the output tensors.
 
-    A recorded program stands for certain values: where others stop it, there is no output, and the marks end there.
+    A recorded program stands for certain values. If other values stop it, the marks end there, and the output tensors
+    are ``None``.
     """
     marking = _Marking(program)
     try:
@@ -84,7 +85,7 @@ def marks_of(program: Program, inputs: Any) -> tuple[dict[str, Mark], list[torch
 
 
 class Known:
-    """Finds the names of the values that a tensor may be."""
+    """Finds the names of the nodes whose value a tensor may be."""
 
     def __init__(self, marks: dict[str, Mark]) -> None:
         self._by_shape: dict[tuple[int, ...], list[tuple[str, Mark]]] = {}
@@ -92,6 +93,6 @@ class Known:
             self._by_shape.setdefault(one.shape, []).append((name, one))
 
     def names(self, tensor: torch.Tensor) -> tuple[str, ...]:
-        """Return the names of all values equal to a tensor, in order."""
+        """Return the names of all nodes whose value equals a tensor, in order."""
         wanted = mark(tensor)
         return tuple(name for name, one in self._by_shape.get(wanted.shape, ()) if one.same(wanted))

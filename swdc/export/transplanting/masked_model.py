@@ -1,4 +1,4 @@
-"""The path that a recorded model takes through its code once channels are set to zero."""
+"""The masked model, and the path that a recorded model takes through its code once channels are set to zero."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def example_of(program: Program) -> Example:
 
 
 def masked_model(model: nn.Module, dense: Program, plan: Plan) -> nn.Module:
-    """Return a copy of the user's model, in evaluation and in float64, with the removed channels set to zero."""
+    """Return a copy of the user's model, in evaluation mode and in float64, with the removed channels set to zero."""
     masked = copy.deepcopy(model).eval()
     put_tensors(masked, mask(dense, plan).tensors)
     Tensors().widen(masked)
@@ -41,10 +41,10 @@ def masked_model(model: nn.Module, dense: Program, plan: Plan) -> nn.Module:
 
 
 def masked_path(model: nn.Module, dense: Program, slim_program: Program) -> tuple[Program, Program]:
-    """Return the program of the masked model, in float64, and the slim one that follows it with the slim tensors.
+    """Return the program of the masked model, in float64, and the slim program of it, with the slim tensors.
 
-    Other weights find other boxes, and another number of them: what was recorded of the dense model says nothing
-    about what the slim one should compute. Raises ``TransplantError`` where the masked model reads other tensors.
+    Other weights find other boxes, and another number of them, so the recording of the dense model does not tell what
+    the slim model should compute. Raises ``TransplantError`` if the masked model uses other layers.
     """
     assert slim_program.facts.origin is not None
     plan = slim_program.facts.origin.plan
@@ -63,7 +63,7 @@ def masked_path(model: nn.Module, dense: Program, slim_program: Program) -> tupl
 
 
 def _fill(program: Program, source: Program, owned: Collection[str]) -> None:
-    """Give a program in float64 the tensors that the user's model owns from another, and its floating type."""
+    """Give a program in float64 the tensors of ``source`` that the user's model owns, and their floating type."""
     given = source.tensors
     put_tensors(program, {name: given[name] for name in program.tensors if name in given and name in owned})
     floats = {tensor.dtype for tensor in given.values() if tensor.is_floating_point()}

@@ -1,4 +1,4 @@
-"""What each call of a module should take and return once the model is slim."""
+"""The tensors that each call of a module should take and return once the model is slim."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Names = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Side:
-    """The inputs or the result of a call: its leaves, each tensor as the names of the nodes that may be it."""
+    """The inputs or the result of a call: its leaves, each tensor as the nodes that have its value."""
 
     leaves: tuple[Any, ...]
     spec: pytree.TreeSpec
 
     def tensors(self) -> list[Names]:
-        """Return the names for each tensor, in order."""
+        """Return the names of the nodes for each tensor, in order."""
         return [leaf.names for leaf in self.leaves if isinstance(leaf, Nodes)]
 
 
@@ -43,7 +43,7 @@ class Nodes:
 class Reference:
     """The calls of the user's modules by path and number, and the marks of the slim program's nodes.
 
-    Of a run's checks the first ``known`` are taken as passed: those of an earlier run that came further.
+    The first ``known`` checks of a run are skipped, because an earlier run has passed them.
     """
 
     calls: dict[tuple[str, int], dict[str, Side]]
@@ -56,7 +56,7 @@ class Reference:
         self.passed, self.known = 0, known
 
     def check(self, frame: Frame, kind: str, value: Any) -> None:
-        """Raise ``Mismatch`` unless the inputs or the result of a call are those of the slim program."""
+        """Raise ``Mismatch`` unless the inputs or the result of a call match the slim program."""
         side = self.calls.get((frame.path, frame.number), {}).get(kind) if self.passed >= self.known else None
         if side is not None:
             wanted, got = side.tensors(), _tensors(value)
@@ -78,9 +78,9 @@ class Reference:
 
 
 def observe(model: nn.Module, dense: Program, slim: Program, inputs: Any) -> Reference:
-    """Run the user's dense model, its program and the slim one, all in float64, and say which nodes its calls see.
+    """Run the user's model, its program and the slim one in float64, and return the nodes that its calls see.
 
-    Raises ``TransplantError`` where the model does not compute what its program computes.
+    Raises ``TransplantError`` if the model does not compute what its program computes.
     """
     marks, outputs = marks_of(wide_program(dense).eval(), inputs)
     known = Known(marks)

@@ -16,7 +16,7 @@ from swdc.ir.graph import SCOPE, SHAPE
 from swdc.ir.program import Program
 
 Keys = tuple[Any, ...]
-"""The way to an integer: the attribute, then indices, keys, or attributes of other objects."""
+"""The path to an integer: the attribute, then indices, keys, or attributes of other objects."""
 
 _DEEPEST = 4
 _OWN = frozenset(vars(nn.Module()))
@@ -25,9 +25,10 @@ _NOT_READ = {"__init__", "__repr__", "extra_repr", "reset_parameters", "_reset_p
 
 
 def integers(module: nn.Module, configurations: bool = False) -> Iterator[tuple[Keys, int]]:
-    """Yield the integers in a module's attributes; those in plain objects only with ``configurations``.
+    """Yield the integers in a module's attributes.
 
-    Then also those of the modules in it that its own methods mention, for it may read what is theirs.
+    With ``configurations`` also those in plain objects, and those of the children that the module's own methods
+    mention, because these methods may read the attributes of the children.
     """
     yield from _attributes(module, configurations)
     read = names_read(type(module)) if configurations else ()
@@ -60,7 +61,7 @@ def _items(value: Any, configurations: bool) -> Iterator[tuple[Any, Any]]:
 
 
 def put(module: nn.Module, keys: Keys, number: int) -> None:
-    """Set an integer of a module; what holds it is copied, for other modules may share it."""
+    """Set an integer of a module; its container is copied, because other modules may share it."""
     child = module._modules.get(keys[0])
     if child is not None:
         put(child, keys[1:], number)
@@ -89,7 +90,7 @@ def _tuple_like(value: tuple[Any, ...], items: list[Any]) -> Any:
 
 
 def names_read(cls: Any) -> frozenset[str]:
-    """Return every name that the methods of a class mention, those that set it up or print it aside."""
+    """Return every name in the methods of a class, except the methods that set it up or print it."""
     return _names_read(cls)
 
 
@@ -112,11 +113,11 @@ def _mentioned(code: CodeType) -> set[str]:
 
 
 Pairs = Mapping[int, tuple[int, ...]]
-"""For each old number what it became, the most trusted first; itself among them where it also stayed."""
+"""The new numbers of each old one, the most trusted first; the old one is among them if it also stayed."""
 
 
 def changed_numbers(dense: Program, slim: Program) -> dict[str, Pairs]:
-    """Return what became of the literals and the sizes seen in each scope: first literals, then sizes."""
+    """Return the new numbers for the literals and sizes of each scope: literals are ranked before sizes."""
     literals: dict[str, list[tuple[int, int]]] = defaultdict(list)
     sizes: dict[str, list[tuple[int, int]]] = defaultdict(list)
     after = {node.name: node for node in slim.graph.nodes}
@@ -138,7 +139,7 @@ def _shape(node: fx.Node, program: Program) -> Any:
 
 
 def _numbers(one: Any, other: Any) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of numbers at the same places of two nested structures."""
+    """Yield the pairs of numbers at the same places in two nested structures."""
     if isinstance(one, bool) or isinstance(other, bool):
         return
     if isinstance(one, int) and isinstance(other, int):

@@ -1,4 +1,4 @@
-"""Solving for the integers of a module: the first values with which it computes what the slim program computes."""
+"""Solving for the integers of a module: the first values with which it computes the same as the slim program."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class Solver:
         }
 
     def guess(self) -> None:
-        """Set every integer that a module's methods read and that changed in the graph at that module."""
+        """Set every integer that a module's methods read and that changed in the module's part of the graph."""
         for path, module in self.model.named_modules():
             options = self._options(module, path, far=False)
             put_all(module, self._first({keys: news for keys, news in options.items() if _plain(module, keys)}))
 
     def run(self, inputs: Any, known: int) -> tuple[int, Failure | None]:
-        """Run the model, and return how many checks it passed, the first ``known`` unlooked at, and where it failed."""
+        """Run the model, skip the first ``known`` checks, and return the number of passed checks and the failure."""
         self.reference.begin(known)
         args, kwargs = inputs
         return self._watched(self.model, args, kwargs, None)
 
     def again(self, frame: Frame) -> tuple[int, Failure | None]:
-        """Run one call of a module as in its frame."""
+        """Repeat the call of a frame, and return the number of passed checks and the failure."""
         self.reference.begin()
         return self._watched(self.model.get_submodule(frame.path), frame.args, frame.kwargs, frame.before)
 
@@ -48,9 +48,10 @@ class Solver:
         return self.reference.passed, failure
 
     def repair(self, frame: Frame, far: bool = False) -> bool:
-        """Set the integers of a frame's module so that it gets further than it does; leave them where none helps.
+        """Set the integers of a frame's module so that its call gets further, and return whether any values help.
 
-        ``far`` tries integers that the module's own methods do not mention too, and multiples.
+        If none do, the integers stay as they are. ``far`` also tries multiples, and integers that the module's own
+        methods do not mention.
         """
         module = self.model.get_submodule(frame.path)
         current = self._held(module)
@@ -96,7 +97,7 @@ class Solver:
             yield dict(zip(options, values, strict=True))
 
     def _options(self, module: nn.Module, path: str, far: bool) -> dict[Keys, list[int]]:
-        """Return what each integer of a module may have become; ``far`` looks at all of them, and at multiples."""
+        """Return the possible new values of each integer; ``far`` includes multiples and integers that are not read."""
         read = names_read(type(module))
         pairs = self._pairs(path, far)
         options: dict[Keys, list[int]] = {}
@@ -110,7 +111,7 @@ class Solver:
         return options
 
     def _pairs(self, path: str, far: bool) -> Pairs:
-        """Return what became of the numbers at a module; ``far``, at all modules in it as well."""
+        """Return the new numbers of a module's scope; with ``far`` also those of all modules inside it."""
         pairs: dict[int, tuple[int, ...]] = dict(self.numbers.get(path, {}))
         inside = f"{path}." if path else ""
         for scope, more in self.numbers.items() if far else ():
@@ -123,7 +124,7 @@ class Solver:
 
 
 def put_all(module: nn.Module, values: Values) -> None:
-    """Set integers of a module, those that differ from what it holds."""
+    """Set the integers of a module that differ from the given values."""
     held = dict(integers(module, configurations=True))
     for keys, number in values.items():
         if held.get(keys) != number:
@@ -143,7 +144,7 @@ def _plain(module: nn.Module, keys: Keys) -> bool:
 
 
 def _multiples(old: int, pairs: Pairs) -> Iterator[int]:
-    """Yield what a number becomes that is a multiple or a fraction of one that changed."""
+    """Yield new values for a number that is a multiple or a fraction of a number that changed."""
     for before, news in pairs.items():
         for after in news:
             if min(before, old) > 1 and old % before == 0:

@@ -28,34 +28,34 @@ from swdc.ir.program import Program
 from swdc.ir.tensors import tensors_of
 
 _BATCH = 2
-"""Batch size of the runs that solve for integers."""
+"""Batch size of the runs with which integers are solved for."""
 _HERE = str(Path(__file__).parent.parent).replace("\\", "/") + "/"
 
 
 def transplant(slim: Program, model: nn.Module) -> nn.Module:
-    """Return a copy of the user's model, of its own class, with the tensors of a slim program of it.
+    """Return a copy of the user's model, of its own class, with the tensors of its slim program.
 
     The integers that its forward needs (``out_channels``, ``num_heads``, the sizes in a view) are solved from the
     literals that changed in the graph. A standard norm that the slim program computes over fewer channels with the
-    old divisor becomes the program's module; a submodule that cannot be fixed by integers is replaced by its part of
-    the slim program, and a warning says so. Names in ``state_dict``, modes and ``requires_grad`` stay; the given
-    model is not changed.
+    old divisor is replaced by the program's module. A submodule that cannot be fixed by integers is replaced by its
+    part of the slim program, and a warning says so. Names in ``state_dict``, modes and ``requires_grad`` stay; the
+    given model is not changed.
 
-    The result is compared with the slim program in float64, at batch sizes 1 and 3, and in training where the model
-    itself trains as its program does; where capture recorded the model, with the masked model on the inputs of the
-    example. Raises ``TransplantError`` if the program was not made from the model, or naming the module and the line
-    that could not be fixed.
+    The result is compared with the slim program in float64, at batch sizes 1 and 3, and in training if the model
+    itself trains as its program does. If capture recorded the model, the result is compared with the masked model on
+    the example inputs. Raises ``TransplantError`` if the program was not made from the model, or if a module cannot be
+    fixed; then the message names the module and the line.
     """
     return _Transplanting(slim, model).result()
 
 
 def _check_sums(slim: Program, dense: Program) -> None:
-    """Raise ``TransplantError`` where the sides of a residual sum do not keep the same channels."""
+    """Raise ``TransplantError`` if the sides of a residual sum do not keep the same channels."""
     read = {node.name: [n.name for n in node.all_input_nodes] for node in slim.graph.nodes}
     routed = [node.name for node in sums(dense) if read.get(node.name) != [n.name for n in node.all_input_nodes]]
     if routed:
         raise TransplantError(
-            f"expected residual sums whose sides keep the same channels, for the class adds them as they are, got "
+            f"expected residual sums whose sides keep the same channels, because the class adds them as they are, got "
             f"{len(routed)} whose sides differ ({routed[0]} first); plan with policy='tied', or use the slim program"
         )
 
@@ -103,7 +103,7 @@ class _Transplanting:
         return self.mine
 
     def _reference(self, inputs: Any) -> Reference:
-        """Return what the calls of the model's modules should see, from a run of the dense model or the masked one."""
+        """Return the reference for the calls of the model's modules, from a run of the dense or the masked model."""
         if is_recorded(self.slim):
             return observe(self.comparison.masked_model(), self.dense, self.slim, inputs)
         self.wide.widen(self.mine)
@@ -124,7 +124,7 @@ class _Transplanting:
             reached = passed
 
     def _repair(self, solver: Solver, reference: Reference, failure: Failure) -> bool:
-        """Fix the module in which a run failed: by integers, else by its part of the program; innermost first."""
+        """Fix the module in which a run failed, by integers or by its part of the program; innermost first."""
         frames = failure.frames[::-1]
         known = (f for f in frames if f.path and type(self.mine.get_submodule(f.path)) in self.replaced)
         if any(self._extract(solver, reference, frame) for frame in known):
@@ -134,7 +134,7 @@ class _Transplanting:
         return any(self._extract(solver, reference, frame) for frame in frames if frame.path)
 
     def _extract(self, solver: Solver, reference: Reference, frame: Frame) -> bool:
-        """Replace the module of a frame by its part of the slim program, where that makes the call right."""
+        """Replace the module of a frame by its part of the slim program, if that makes the call right."""
         module = self.mine.get_submodule(frame.path)
         call = reference.calls.get((frame.path, 0), {})
         try:
@@ -179,13 +179,13 @@ class _Transplanting:
             )
         if kept:
             warnings.warn(
-                f"not read in evaluation and kept as they are, so that they may not fit any more: {_some(kept)}",
+                f"not read in evaluation and kept as they are, so they may not fit any more: {_some(kept)}",
                 stacklevel=4,
             )
 
 
 def _own(dense: Program, slim: Program) -> Program:
-    """Return the program of the model; raise ``TransplantError`` if the slim one was made from another."""
+    """Return the program of the model. Raises ``TransplantError`` if the slim program has another origin."""
     assert slim.facts.origin is not None
     if dense.hash() != slim.facts.origin.plan.program_hash:
         raise TransplantError(
@@ -196,7 +196,7 @@ def _own(dense: Program, slim: Program) -> Program:
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put a module wherever a model holds another."""
+    """Replace a module by another one everywhere in a model."""
     for module in list(model.modules()):
         if module is old or module is new:
             continue

@@ -16,16 +16,16 @@ from swdc.export.transplanting.float64 import in_float64
 IN, OUT = "inputs", "result"
 
 Report = Callable[["Frame", str, Any], None]
-"""Takes a call, ``IN`` or ``OUT``, and the arguments or the result; raises ``Mismatch`` to stop the run."""
+"""Called with a frame, ``IN`` or ``OUT``, and the arguments or the result; raises ``Mismatch`` to stop the run."""
 
 
-class Mismatch(Exception):  # noqa: N818 - it stops a run, and is never shown as such
-    """A module was given, or returned, something else than it should."""
+class Mismatch(Exception):  # noqa: N818 - it stops a run, and is never shown to the user as an exception
+    """A module took or returned something other than the slim program does."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A call of a module: the how-manieth, with what, and how often each module had been called before."""
+    """A call of a module: which call it is (0-based), its arguments, and the earlier calls of every module."""
 
     path: str
     number: int
@@ -36,7 +36,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run stopped: the error, and the calls that it stopped in, the outermost first."""
+    """Why a run stopped: the error, and the calls in which it stopped, outermost first."""
 
     error: Exception
     frames: tuple[Frame, ...]
@@ -56,7 +56,7 @@ class Watch:
         self.counts: Counter[str] = Counter()
 
     def run(self, module: nn.Module, args: Any, kwargs: Any, before: dict[str, int] | None = None) -> Failure | None:
-        """Call a module on copies of the arguments, and return why it stopped, ``None`` where it did not."""
+        """Call a module on copies of the arguments, and return its failure, or ``None`` if it did not fail."""
         self.counts = Counter(before or {})
         handles = []
         for part in self.paths:
@@ -87,5 +87,5 @@ class Watch:
 
 
 def copied(value: Any) -> Any:
-    """Return nested values with every tensor copied: a model may overwrite what it is given."""
+    """Return nested values with every tensor copied, because a model may overwrite its inputs."""
     return pytree.tree_map_only(torch.Tensor, torch.Tensor.clone, value)
