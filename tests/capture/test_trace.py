@@ -248,14 +248,6 @@ def test_keyword_inputs_in_any_order() -> None:
     assert program(**given).keys() == {"a", "b"}
 
 
-def test_inputs_without_a_shared_batch() -> None:
-    model = randomise(Function(lambda m, x, e: m.a(x)[e[0]] + m.a(x)[e[1]], a=nn.Linear(6, 4))).eval()
-    program = swdc.trace(model, (image(5, 6), torch.tensor([[0, 1, 2], [2, 3, 4]])))
-    given = (image(7, 6), torch.tensor([[0, 1, 6, 5], [2, 3, 4, 6]]))
-    assert program.facts.batch is None
-    assert_equal(model(*given), program(*given))
-
-
 # -- in-place operators -------------------------------------------------------------------------------------------
 
 
