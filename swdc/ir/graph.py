@@ -12,13 +12,8 @@ from swdc.ir.sizes import Shape
 SHAPE = "shape"
 """Key of a node's meta: its Shape, or a tuple of Shapes if the operator returns several tensors."""
 
-
 DTYPE = "dtype"
-
-
 STACK_TRACE = "stack_trace"
-
-
 SCOPE = "scope"
 """Key of a node's meta: the path of the innermost module of the user's model that it was traced in."""
 

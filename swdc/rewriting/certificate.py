@@ -11,7 +11,6 @@ from swdc.ir.program import Program
 TOLERANCE = 1e-9
 """Largest relative error in float64 that counts as rounding."""
 
-
 LEAST_EFFECT = 1e-6
 """A mask that changes the output by less than this, relative to it, shows nothing about the rewrite."""
 

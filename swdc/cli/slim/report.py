@@ -15,7 +15,6 @@ from swdc.rewriting.certificate import LEAST_EFFECT, Certificate
 _WIDTHS = ("out_channels", "out_features", "embedding_dim", "num_features")
 """Attributes that give the number of channels that a leaf module writes."""
 
-
 NOT_RUN = "the weights were streamed, so that neither program was run"
 
 

@@ -23,8 +23,6 @@ from swdc.cli.terminal.packages import package
 from swdc.cli.terminal.progress import progress_bar
 
 INTERRUPTED = 130
-
-
 SamplerName = StrEnum("SamplerName", {name: name for name in SAMPLERS})  # type: ignore[misc]
 """Which cells are run."""
 
