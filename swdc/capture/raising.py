@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.fx.graph import _PyTreeCodeGen
+from torch.fx.node import map_aggregate
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
@@ -205,15 +206,9 @@ class Raising:
     def _mapped(self, argument: Any) -> Any:
         return fx.map_arg(argument, lambda n: self.values[n])
 
-    def _fetched(self, argument: Any) -> Any:
+    def _fetched(self, arguments: Any) -> Any:
         """Return arguments with names of tensors replaced by nodes that fetch the tensors."""
-        if isinstance(argument, Ref):
-            return self.graph.get_attr(argument)
-        if isinstance(argument, list | tuple):
-            return type(argument)(self._fetched(a) for a in argument)
-        if isinstance(argument, dict):
-            return {k: self._fetched(v) for k, v in argument.items()}
-        return argument
+        return map_aggregate(arguments, lambda leaf: self.graph.get_attr(leaf) if isinstance(leaf, Ref) else leaf)
 
     def _describe(self, made: fx.Node, node: fx.Node) -> None:
         value = node.meta.get("val")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.fx.node import map_aggregate
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
@@ -182,9 +183,5 @@ def _without_mode(step: Step) -> Any:
     return args, {name: value for name, value in step.kwargs.items() if name not in _MODES}
 
 
-def _literal(argument: Any) -> Any:
-    if isinstance(argument, list | tuple):
-        return [_literal(item) for item in argument]
-    if isinstance(argument, dict):
-        return {name: _literal(value) for name, value in argument.items()}
-    return None if isinstance(argument, Slot) else argument
+def _literal(arguments: Any) -> Any:
+    return map_aggregate(arguments, lambda leaf: None if isinstance(leaf, Slot) else leaf)

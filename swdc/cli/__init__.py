@@ -6,19 +6,25 @@ usage, or input that swdc cannot use; 3 a defect of swdc itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 import swdc
-from swdc.cli import count, export, inspect
-from swdc.cli.demo import command as demo_command
-from swdc.cli.slim import command as slim_command
-from swdc.cli.sweep import command as sweep_command
-from swdc.cli.terminal.help import help_of
+from swdc.cli.count import count_model as count_command
+from swdc.cli.demo.command import demo as demo_command
+from swdc.cli.export import export as export_command
+from swdc.cli.inspect import inspect as inspect_command
+from swdc.cli.slim.command import slim as slim_command
+from swdc.cli.sweep.command import sweep_bounds as sweep_command
+from swdc.cli.terminal.command import help_of
 
-COMMANDS = (demo_command, inspect, count, slim_command, export, sweep_command)
-"""Modules whose ``register(app)`` adds a command, in the order of the help. A new command is added here."""
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo_command, "inspect": inspect_command, "count": count_command,
+    "slim": slim_command, "export": export_command, "sweep": sweep_command,
+}  # fmt: skip
+"""The commands by name, in the order of the help. A new command is added here."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -29,8 +35,7 @@ def _print_version(wanted: bool) -> None:
 
 def _root(
     version: Annotated[
-        bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
     """Cut channels out of PyTorch models, and prove that the smaller model computes the same.
@@ -55,8 +60,8 @@ def _build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )  # fmt: skip
     built.callback(help=help_of(_root))(_root)
-    for command in COMMANDS:
-        command.register(built)
+    for name, command in COMMANDS.items():
+        built.command(name, help=help_of(command))(command)
     return built
 
 

@@ -6,19 +6,10 @@ from typing import Annotated
 
 import typer
 
-from swdc.cli.terminal.help import help_of
+from swdc.cli.terminal.command import on_model
 from swdc.cli.terminal.models import Source, load_program
-from swdc.cli.terminal.options import (
-    ArgumentOption,
-    ConventionName,
-    InputOption,
-    JsonOption,
-    ModelArgument,
-    SeedOption,
-    TracebackOption,
-    WeightsOption,
-)
-from swdc.cli.terminal.output import Output, operations_title, reported
+from swdc.cli.terminal.options import ConventionName
+from swdc.cli.terminal.output import Output, operations_title
 from swdc.costs.count import CONVENTIONS, Count, count
 from swdc.ir.program import Program
 
@@ -32,21 +23,8 @@ ConventionOption = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("count", help=help_of(count_model))(count_model)
-
-
-def count_model(
-    model: ModelArgument,
-    inputs: InputOption = None,
-    convention: ConventionOption = ConventionName["paper"],
-    arguments: ArgumentOption = None,
-    weights: WeightsOption = None,
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
-    show_traceback: TracebackOption = False,
-) -> None:
+@on_model
+def count_model(output: Output, source: Source, convention: ConventionOption = ConventionName["paper"]) -> None:
     """Count the parameters and operations of a model for one sample, layer by layer and in all.
 
     For a folder written by swdc slim, the totals of the model before it was cut are shown as well.
@@ -54,14 +32,13 @@ def count_model(
     $ swdc count torchvision.models:resnet18 --input 1x3x224x224
     $ swdc count slim --convention macs
     """
-    with reported(as_json, show_traceback) as output:
-        with output.step(f"loading and tracing {model}"):
-            program = load_program(Source(model, inputs or (), arguments or (), weights, seed))
-        counted = count(program, convention.value)
-        sums = totals_by_convention(program)
-        output.document({"model": model, **counted.to_dict(), "totals": sums, "notes": list(program.facts.notes)})
-        output.notes(program.facts.notes)
-        _print(output, counted, sums)
+    with output.step(f"loading and tracing {source.model}"):
+        program = load_program(source)
+    counted = count(program, convention.value)
+    sums = totals_by_convention(program)
+    output.document({"model": source.model, **counted.to_dict(), "totals": sums, "notes": list(program.facts.notes)})
+    output.notes(program.facts.notes)
+    _print(output, counted, sums)
 
 
 def totals_by_convention(program: Program) -> dict[str, int]:
@@ -73,11 +50,8 @@ def _print(output: Output, counted: Count, sums: dict[str, int]) -> None:
     rows: list[list[str | int]] = [
         [layer.name, layer.operator, layer.parameters, layer.operations] for layer in counted.layers
     ]
-    output.table(
-        f"Layers, by the convention {counted.convention}",
-        ["layer", "operator", "parameters", "operations"],
-        rows,
-    )
+    columns = ["layer", "operator", "parameters", "operations"]
+    output.table(f"Layers, by the convention {counted.convention}", columns, rows)
     _print_totals(output, counted, sums)
 
 

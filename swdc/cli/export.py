@@ -7,25 +7,15 @@ from typing import Annotated
 
 import typer
 
-from swdc.cli.terminal.help import help_of
+from swdc.cli.terminal.command import on_model
 from swdc.cli.terminal.models import Source, is_folder, load_program
-from swdc.cli.terminal.options import (
-    ArgumentOption,
-    InputOption,
-    JsonOption,
-    ModelArgument,
-    SeedOption,
-    TracebackOption,
-    WeightsOption,
-)
-from swdc.cli.terminal.output import check_file, reported
+from swdc.cli.terminal.output import Output, check_file
 from swdc.export.folder.save import load_certificate
 from swdc.export.onnx.export import Stage, export_onnx
 
 OnnxFileOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="ONNX file to write.")]
 DeployOption = Annotated[
-    bool,
-    typer.Option("--deploy", help="Rewrite the model for deployment, optimize the file, and measure its latency."),
+    bool, typer.Option("--deploy", help="Rewrite the model for deployment, optimize the file, and measure its latency.")
 ]
 OpsetOption = Annotated[
     int | None,
@@ -33,22 +23,9 @@ OpsetOption = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("export", help=help_of(export))(export)
-
-
+@on_model
 def export(
-    source: ModelArgument,
-    out: OnnxFileOption,
-    opset: OpsetOption = None,
-    deploy: DeployOption = False,
-    inputs: InputOption = None,
-    arguments: ArgumentOption = None,
-    weights: WeightsOption = None,
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
-    show_traceback: TracebackOption = False,
+    output: Output, source: Source, out: OnnxFileOption, opset: OpsetOption = None, deploy: DeployOption = False
 ) -> None:
     """Write a model as ONNX, and run the file in onnxruntime against the model before handing it out.
 
@@ -60,26 +37,25 @@ def export(
     $ swdc export slim --deploy --out slim.onnx
     $ swdc export torchvision.models:resnet18 --input 1x3x224x224 --out r.onnx
     """
-    with reported(as_json, show_traceback) as output:
-        check_file(out, "--out")
-        with output.step(f"loading and tracing {source}"):
-            program = load_program(Source(source, inputs or (), arguments or (), weights, seed))
-        certificate = load_certificate(source) if is_folder(source) else None
-        with output.step(f"exporting {out} and running it in onnxruntime"):
-            report = export_onnx(program, out, opset=opset, deploy=deploy, certificate=certificate)
-        output.document({"model": source, **report.to_dict(), "notes": list(program.facts.notes)})
-        output.notes(program.facts.notes)
-        if deploy:
-            columns = ["stage", "bytes", "nodes", "relative error", "ms", "not kept"]
-            output.table("files, on one sample and one thread", columns, [_stage_row(stage) for stage in report.stages])
-        batches = ", ".join(map(str, report.batches))
-        output.line(
-            f"wrote {report.path} (opset {report.opset}, {report.file_bytes:,} bytes); in onnxruntime it "
-            f"differs by {report.max_relative_error:.1e} at most, at batch sizes {batches}"
-        )
-        output.line(f"{report.macs:,} multiply-adds in the file, {report.macs_difference:+,} to swdc count")
-        for difference in report.explanation:
-            output.line(f"  {difference}")
+    check_file(out, "--out")
+    with output.step(f"loading and tracing {source.model}"):
+        program = load_program(source)
+    certificate = load_certificate(source.model) if is_folder(source.model) else None
+    with output.step(f"exporting {out} and running it in onnxruntime"):
+        report = export_onnx(program, out, opset=opset, deploy=deploy, certificate=certificate)
+    output.document({"model": source.model, **report.to_dict(), "notes": list(program.facts.notes)})
+    output.notes(program.facts.notes)
+    if deploy:
+        columns = ["stage", "bytes", "nodes", "relative error", "ms", "not kept"]
+        output.table("files, on one sample and one thread", columns, [_stage_row(stage) for stage in report.stages])
+    batches = ", ".join(map(str, report.batches))
+    output.line(
+        f"wrote {report.path} (opset {report.opset}, {report.file_bytes:,} bytes); in onnxruntime it "
+        f"differs by {report.max_relative_error:.1e} at most, at batch sizes {batches}"
+    )
+    output.line(f"{report.macs:,} multiply-adds in the file, {report.macs_difference:+,} to swdc count")
+    for difference in report.explanation:
+        output.line(f"  {difference}")
 
 
 def _stage_row(stage: Stage) -> list[str | int]:

@@ -4,39 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import typer
-
-from swdc.cli.terminal.help import help_of
+from swdc.cli.terminal.command import on_model
 from swdc.cli.terminal.models import Source, is_folder, load_program
-from swdc.cli.terminal.options import (
-    ArgumentOption,
-    InputOption,
-    JsonOption,
-    ModelArgument,
-    SeedOption,
-    TracebackOption,
-    WeightsOption,
-)
-from swdc.cli.terminal.output import Output, reported
+from swdc.cli.terminal.output import Output
 from swdc.export.folder.save import load_certificate
 from swdc.ir.explanation import Explanation, Held
 from swdc.ir.groups import READS, WRITES, Frozen, Member
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("inspect", help=help_of(inspect))(inspect)
-
-
-def inspect(
-    model: ModelArgument,
-    inputs: InputOption = None,
-    arguments: ArgumentOption = None,
-    weights: WeightsOption = None,
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
-    show_traceback: TracebackOption = False,
-) -> None:
+@on_model
+def inspect(output: Output, source: Source) -> None:
     """Show which channels of a model can be removed together, and which are frozen and why.
 
     A group is a set of channels that can only be removed together: removing channel 3 of it cuts index 3 of every
@@ -47,18 +24,17 @@ def inspect(
     $ swdc inspect torchvision.models:resnet18 --input 1x3x224x224
     $ swdc inspect my_file:make_model --arg width=32 --input 1x16 --json
     """
-    with reported(as_json, show_traceback) as output:
-        with output.step(f"loading and tracing {model}"):
-            program = load_program(Source(model, inputs or (), arguments or (), weights, seed))
-        with output.step("looking for channels that go together"):
-            explanation = program.explanation
-        certificate = load_certificate(model) if is_folder(model) else None
-        proof = None if certificate is None else certificate.to_dict()
-        output.document({"model": model, **explanation.to_dict(), "certificate": proof})
-        output.notes(program.facts.notes)
-        _print(output, explanation)
-        if certificate is not None:
-            output.line(str(certificate))
+    with output.step(f"loading and tracing {source.model}"):
+        program = load_program(source)
+    with output.step("looking for channels that go together"):
+        explanation = program.explanation
+    certificate = load_certificate(source.model) if is_folder(source.model) else None
+    proof = None if certificate is None else certificate.to_dict()
+    output.document({"model": source.model, **explanation.to_dict(), "certificate": proof})
+    output.notes(program.facts.notes)
+    _print(output, explanation)
+    if certificate is not None:
+        output.line(str(certificate))
 
 
 def _print(output: Output, found: Explanation) -> None:

@@ -19,21 +19,15 @@ _UNDISTURBED = 0.9
 """A thread that has the processor for a larger share of the time is undisturbed by other processes."""
 
 
-def paired_ms(
-    calls: Sequence[Callable[[], object]], runs: int, warm_up: int = WARM_UP, settle: int = 0
-) -> list[list[float]]:
+def paired_ms(calls: Sequence[Callable[[], object]], runs: int, warm_up: int = WARM_UP) -> list[list[float]]:
     """Return for each call its milliseconds in each of ``runs`` rounds; every call has one turn in a round.
 
-    ``warm_up`` earlier rounds are not counted, and no garbage is collected meanwhile. In each turn a call is made
-    ``settle`` times before it is timed; otherwise a small network would find the caches full of the large one before
-    it.
+    ``warm_up`` earlier rounds are not counted, and no garbage is collected meanwhile.
     """
     times: list[list[float]] = [[] for _ in calls]
     with no_collection():
         for turn in range(warm_up + runs):
             for call, found in zip(calls, times, strict=True):
-                for _ in range(settle):
-                    call()
                 start = time.perf_counter()
                 call()
                 if turn >= warm_up:

@@ -73,7 +73,6 @@ class AlphaDropout(Operator):
 
     names = ("aten.alpha_dropout.default", "aten.feature_alpha_dropout.default")
     timed_as = ""
-    unmeasured = ("feature_alpha_dropout",)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Channels pass through."""
@@ -175,7 +174,6 @@ class LogSoftmax(Operator):
     names: ClassVar[tuple[str, ...]] = ("aten.log_softmax.int", "aten._log_softmax.default")
     repeats = True
     timed_as = "Softmax"
-    unmeasured = ("_log_softmax",)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Freeze the channels that the sum runs over."""

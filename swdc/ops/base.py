@@ -229,6 +229,15 @@ def shapes_of(program: Program, sizes: Mapping[str, int]) -> ShapeOf:
     return shape_of
 
 
+def freeze_inputs(call: Call, channels: Channels, text: str) -> None:
+    """Freeze all inputs of a call that looks at every channel; its parameters and buffers keep all theirs."""
+    for value in call.tensors():
+        if isinstance(value, Ref):
+            channels.hold(value, range(len(channels.sizes(value))), call)
+        else:
+            channels.freeze_value(value, call.reason(text))
+
+
 def freeze_call(call: Call, channels: Channels, text: str, edit: str = "") -> None:
     """Freeze the channels of all inputs and results of a call."""
     reason = call.reason(text, edit)

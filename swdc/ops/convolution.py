@@ -86,11 +86,8 @@ class Convolution(Layer):
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """f_in x f_out x k^2 x positions; a grouped filter reads only its own group."""
-        weight, rank = call["weight"], len(shape_of(call["weight"])) - 2
-        kernel = prod(shape_of(weight)[2:])
-        shapes = (shape_of(value) for value in (call["input"], call.node))
-        read, written = (prod(shape) // shape[-rank - 1] for shape in shapes)  # all but the channels: batch too
-        return (Cost(((weight, 0), (weight, 1)), kernel * read, kernel * written, kernel * written),)
+        read, written = operations(call, shape_of)
+        return (Cost(((call["weight"], 0), (call["weight"], 1)), read, written, written),)
 
     def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
         """Sizes: groups, channels that each group reads and writes; for a depthwise convolution the channels alone."""
@@ -187,6 +184,14 @@ def each(option: Any, rank: int) -> Any:
         return option
     values = tuple(option) if isinstance(option, list | tuple) else (option,)
     return values * rank if len(values) == 1 else values
+
+
+def operations(call: Call, shape_of: ShapeOf) -> tuple[int, int]:
+    """Return the multiply-adds of a pair of channels: by the positions that are read, and by those that are written."""
+    kernel = shape_of(call["weight"])[2:]
+    shapes = map(shape_of, (call["input"], call.node))
+    read, written = (prod(shape) // shape[-len(kernel) - 1] for shape in shapes)  # all but the channels: batch too
+    return prod(kernel) * read, prod(kernel) * written
 
 
 def geometry(call: Call, shape_of: ShapeOf) -> tuple[Options, int]:

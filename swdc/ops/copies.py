@@ -102,7 +102,6 @@ class Cast(Copy):
     )  # fmt: skip
     casts = True
     timed_as = ""
-    unmeasured = ("type_as",)
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """An identity if type and device do not change."""

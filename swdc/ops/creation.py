@@ -11,9 +11,9 @@ from torch import fx
 from swdc.channels.dead import UNKNOWN
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
-from swdc.ir.call import Call, Ref
+from swdc.ir.call import Call
 from swdc.ops.along_positions import each_result
-from swdc.ops.base import OPERATORS, Operator, lookup, name_of, register
+from swdc.ops.base import OPERATORS, Operator, freeze_inputs, lookup, name_of, register
 
 _FILLED = (
     "zeros.default ones.default full.default empty.memory_format new_zeros.default new_ones.default "
@@ -81,11 +81,7 @@ class Positions(Operator):
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Freeze all inputs."""
-        for value in call.tensors():
-            if isinstance(value, Ref):
-                channels.hold(value, range(len(channels.sizes(value))), call)
-            else:
-                channels.freeze_value(value, call.reason("counts positions, or draws a random number for each"))
+        freeze_inputs(call, channels, "counts positions, or draws a random number for each")
         channels.set(call, each_result(call, [None] * rank_of(call)))
 
 

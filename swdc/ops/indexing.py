@@ -22,7 +22,6 @@ class Select(Operator):
 
     names = ("aten.select.int", "aten.select_copy.int")
     timed_as = ""
-    unmeasured = ("select_copy",)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Freeze the one channel that is read by its number."""
@@ -109,7 +108,6 @@ class Index(Operator):
     names = ("aten.index.Tensor", "aten._unsafe_index.Tensor")
     finds = True
     timed_as = "Transpose"
-    unmeasured = ("_unsafe_index",)
 
     def found_nowhere(self, args: Sequence[Any]) -> list[Any]:
         """Make masks false everywhere; other indices stay as they are."""
@@ -175,7 +173,6 @@ class Gather(Operator):
 
     names = ("aten.gather.default", "aten.take_along_dim.default")
     timed_as = "Transpose"
-    unmeasured = ("take_along_dim",)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple values and indices along the other dimensions."""

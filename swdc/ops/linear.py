@@ -60,10 +60,7 @@ class Linear(Layer):
         """f_in x f_out + f_out, at every position that the layer is applied to."""
         x, weight = call["input"], call["weight"]
         positions = tuple((x, dim) for dim in range(len(shape_of(x)) - 1))  # these may hold channels, too
-        return (
-            Cost((*positions, (weight, 0), (weight, 1)), 1, 1, 1),
-            Cost((*positions, (weight, 0)), 1, 1, 0),
-        )
+        return (Cost((*positions, (weight, 0), (weight, 1)), 1, 1, 1), Cost((*positions, (weight, 0)), 1, 1, 0))
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return a ``torch.nn.Linear``."""

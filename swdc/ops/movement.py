@@ -81,7 +81,6 @@ class Cat(Concatenation):
 
     names = ("aten.cat.default", "aten.concat.default")
     timed_as = "Transpose"
-    unmeasured = ("concat",)
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """An identity if there is only one tensor."""
@@ -176,7 +175,6 @@ class Flip(_Movement):
 
     names = ("aten.flip.default", "aten.fliplr.default", "aten.flipud.default")
     timed_as = "Transpose"
-    unmeasured = ("fliplr", "flipud")
 
     def move(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
         """Reverse the named dimensions."""

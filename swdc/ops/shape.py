@@ -25,7 +25,6 @@ class Permutation(Operator):
     )  # fmt: skip
     repeats = True
     timed_as = "Transpose"
-    unmeasured = ("mT", "mH", "numpy_T", "adjoint", "swapaxes", "swapdims", "moveaxis")
 
     def _move(self, call: Call, values: list[Any], sizes: tuple[int, ...], fill: Any) -> list[Any]:
         """Return the entries of dimensions in their new order; ``fill`` for a new dimension."""
@@ -124,7 +123,6 @@ class Expansion(Operator):
     names = ("aten.expand.default", "aten.expand_as.default")
     repeats = True
     timed_as = ""
-    unmeasured = ("expand_as",)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Labels pass; a dimension that is expanded to the size of another value gets the labels of that value."""
@@ -186,7 +184,6 @@ class Repetition(Operator):
 
     names = ("aten.repeat.default", "aten.tile.default")
     timed_as = "Transpose"
-    unmeasured = ("tile",)
 
     def _repeats(self, call: Call, rank: int) -> list[Any]:
         repeats = list(call["repeats"] if "repeats" in call.arguments else call["dims"])

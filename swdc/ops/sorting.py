@@ -9,9 +9,9 @@ import torch
 
 from swdc.channels.dead import UNKNOWN
 from swdc.channels.labels import Channels
-from swdc.ir.call import Call, Ref
+from swdc.ir.call import Call
 from swdc.ops.along_positions import AlongPositions, is_several
-from swdc.ops.base import Operator, register
+from swdc.ops.base import Operator, freeze_inputs, register
 
 
 @register
@@ -62,11 +62,7 @@ class Counting(Operator):
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Freeze all inputs."""
-        for value in call.tensors():
-            if isinstance(value, Ref):
-                channels.hold(value, range(len(channels.sizes(value))), call)
-            else:
-                channels.freeze_value(value, call.reason("looks at every value"))
+        freeze_inputs(call, channels, "looks at every value")
         shapes: Any = call.shape if is_several(call) else [call.shape]
         labels = [[None] * len(shape or ()) for shape in shapes]
         channels.set(call, labels if is_several(call) else labels[0])

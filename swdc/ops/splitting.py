@@ -35,10 +35,6 @@ class Split(Operator):
         ).split()
     )
     timed_as = "Transpose"
-    unmeasured = (
-        "split_with_sizes_copy", "split_copy", "unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk",
-        "tensor_split", "hsplit", "vsplit", "dsplit",
-    )  # fmt: skip
     _NAMED = {"hsplit": 1, "vsplit": 0, "dsplit": 2}  # noqa: RUF012
 
     def _dim(self, call: Call, rank: int) -> int:
@@ -100,7 +96,6 @@ class Unbind(Operator):
 
     names = ("aten.unbind.int", "aten.unbind_copy.int")
     timed_as = "Transpose"
-    unmeasured = ("unbind_copy",)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Freeze the dimension that is taken apart; the others pass."""
@@ -224,7 +219,6 @@ class Slice(_Cutout):
 
     names = ("aten.slice.Tensor", "aten.narrow.default")
     timed_as = ""
-    unmeasured = ("narrow",)
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """An identity if the range covers the whole dimension."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from swdc.ir.call import Call
 from swdc.ir.groups import WRITES, Ids
 from swdc.ops.affine_layers import Layer
 from swdc.ops.base import freeze_call, register
-from swdc.ops.convolution import couple_groups, each, geometry
+from swdc.ops.convolution import couple_groups, each, geometry, operations
 from swdc.ops.leaves import adopt, bare, refs
 from swdc.ops.work import Cost, Quotient, ShapeOf, Use
 
@@ -91,11 +90,8 @@ class TransposedConvolution(Layer):
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """f_in x f_out x k^2 x positions; each input position takes part in k^2 multiply-adds."""
-        weight, rank = call["weight"], len(shape_of(call["weight"])) - 2
-        kernel = prod(shape_of(weight)[2:])
-        shapes = (shape_of(value) for value in (call["input"], call.node))
-        read, written = (prod(shape) // shape[-rank - 1] for shape in shapes)  # all but the channels: batch too
-        return (Cost(((weight, 0), (weight, 1)), kernel * read, kernel * written, kernel * read),)
+        read, written = operations(call, shape_of)
+        return (Cost(((call["weight"], 0), (call["weight"], 1)), read, written, read),)
 
     def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
         """Sizes: groups, and the channels that each group reads and writes."""

@@ -68,7 +68,6 @@ class View(Operator):
     )  # fmt: skip
     repeats = True
     timed_as = ""
-    unmeasured = ("view_as", "reshape_as")
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Follow each run of dimensions that is regrouped."""

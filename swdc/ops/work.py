@@ -61,9 +61,6 @@ class Work:
     timed_as: ClassVar[str] = "Add"
     """The ONNX operator that takes as long on the largest tensor of a call; empty if hardly any data is moved."""
 
-    unmeasured: ClassVar[tuple[str, ...]] = ()
-    """Operators of ``names``, without namespace and overload, that were not measured: they are timed as a sum."""
-
     absorbs: ClassVar[bool] = False
     """Whether onnxruntime fuses sums, norms and activations of its result into it."""
 
@@ -83,7 +80,7 @@ class Work:
         products = [cost for cost in self.cost(call, shape_of) if cost.macs and len(cost.dims) > 1]
         if products:
             return tuple(map(_dense, products))
-        return largest("Add" if kind_of(call) in self.unmeasured else self.timed_as, call, shape_of)
+        return largest(self.timed_as, call, shape_of)
 
 
 def kind_of(call: Call) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.fx.node import map_aggregate
 
 from swdc.channels.routing import PAD, SLICE, Routed, Step
 from swdc.errors import PassError
@@ -32,10 +33,7 @@ change, is the value that replaces the result of the call.
 
 
 def rebuild(
-    program: Program,
-    tensors: Mapping[str, torch.Tensor],
-    change: Change,
-    reshape: Callable[[fx.Node], Shape],
+    program: Program, tensors: Mapping[str, torch.Tensor], change: Change, reshape: Callable[[fx.Node], Shape]
 ) -> Program:
     """Return a program of the same nodes with the given tensors, and with arguments and shapes as ``change`` and
     ``reshape`` say. Leaf modules are built anew from their arguments, so that no attribute is left stale.
@@ -173,18 +171,17 @@ class _Rebuilding:
         self.occupied.add(path)
         return path
 
-    def _new(self, argument: Any) -> Any:
+    def _new(self, arguments: Any) -> Any:
         """Return arguments for the new graph: nodes mapped, names of tensors fetched."""
+        return map_aggregate(arguments, self._new_leaf)
+
+    def _new_leaf(self, argument: Any) -> Any:
         if isinstance(argument, fx.Node):
             return self.made[argument]
         if isinstance(argument, Ref):
             return self.fetched.get(argument) or self.graph.get_attr(argument)
         if isinstance(argument, Routed):
             return self._routed(argument)
-        if isinstance(argument, list | tuple):
-            return type(argument)(self._new(a) for a in argument)
-        if isinstance(argument, dict):
-            return {name: self._new(value) for name, value in argument.items()}
         return argument
 
     def _routed(self, routed: Routed) -> fx.Node:

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from torch.optim import Optimizer
 
 from swdc.errors import PlanError
+
+T = TypeVar("T")
+
+
+def by_name(what: str, table: Mapping[str, T], given: Any, others: str) -> T:
+    """Return the entry of a table with a name; a function is returned as it is. ``PlanError`` for anything else.
+
+    ``others`` continues "expected a norm of ['l1', 'l2']" in the message.
+    """
+    if isinstance(given, str) and given in table:
+        return table[given]
+    if isinstance(given, str) or not callable(given):
+        raise PlanError(f"expected a {what} of {sorted(table)}{others}, got {given!r}")
+    return given  # type: ignore[no-any-return]
 
 
 def check_steps(steps: int | None) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 
 from swdc.errors import PlanError
+from swdc.sparsity.arguments import by_name
 
 Saliency = Callable[..., torch.Tensor]
 
@@ -33,28 +34,19 @@ def movement(weight: torch.Tensor, gradient: torch.Tensor, before: torch.Tensor 
     return moved if before is None else moved.add_(before)
 
 
-SALIENCIES: dict[str, Saliency] = {
-    "magnitude": magnitude,
-    "gradient_weight": gradient_weight,
-    "movement": movement,
-}
+SALIENCIES: dict[str, Saliency] = {"magnitude": magnitude, "gradient_weight": gradient_weight, "movement": movement}
 
 
 def find_saliency(criterion: str | Saliency) -> Saliency:
     """Return a saliency by its name; a function is returned as it is. ``PlanError`` for anything else."""
-    if isinstance(criterion, str) and criterion in SALIENCIES:
-        return SALIENCIES[criterion]
-    if isinstance(criterion, str) or not callable(criterion):
-        raise PlanError(
-            f"expected a criterion of {sorted(SALIENCIES)}, or a function of a weight, or of a weight, its gradient "
-            f"and its previous scores, got {criterion!r}"
-        )
-    if len(_positional(criterion)) not in (1, 3):
+    functions = ", or a function of a weight, or of a weight, its gradient and its previous scores"
+    found = by_name("criterion", SALIENCIES, criterion, functions)
+    if len(_positional(found)) not in (1, 3):
         raise PlanError(
             f"expected a criterion of one argument (weight) or of three (weight, gradient, before), got "
-            f"{len(_positional(criterion))} arguments of {name_of(criterion)}"
+            f"{len(_positional(found))} arguments of {name_of(found)}"
         )
-    return criterion
+    return found
 
 
 def name_of(criterion: Saliency) -> str:

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.fuzzing.blocks import Draw, Part, Slot, block, normal
+from tests.fuzzing.blocks import Draw, Slot, block, normal
+from tests.support import Function
 
 Form = Callable[..., Any]
 
@@ -83,7 +84,7 @@ def fused_attention(draw: Draw, x: Slot) -> nn.Module:
 
     qkv, out = nn.Linear(x.channels, 3 * width, bias=draw.flip(0.7)), nn.Linear(width, x.channels, bias=draw.flip(0.7))
     norm = draw.one_of(nn.LayerNorm(x.channels), nn.Identity())
-    return Part(forward, qkv=qkv, out=out, norm=norm, drop=nn.Dropout(0.1))
+    return Function(forward, qkv=qkv, out=out, norm=norm, drop=nn.Dropout(0.1))
 
 
 @block("attention", "token", more=1)
@@ -107,7 +108,7 @@ def cross_attention(draw: Draw, x: Slot, y: Slot) -> nn.Module:
             q, k = p.qn(q), p.kn(k)
         return p.out(merge(read(p, q, k, v)))
 
-    return Part(
+    return Function(
         forward, **parts, **norms, out=nn.Linear(h * e, draw.one_of(x.channels, draw.width())), drop=nn.Dropout(0.1)
     )
 
@@ -141,7 +142,7 @@ def grouped_queries(draw: Draw, x: Slot) -> nn.Module:
 
     folded = draw.flip(0.2)
     kv = [nn.Linear(x.channels, groups * d, bias=draw.flip()) for _ in range(2)]
-    return Part(
+    return Function(
         forward,
         q=nn.Linear(x.channels, h * d),
         k=kv[0],
@@ -185,7 +186,7 @@ def biased_attention(draw: Draw, x: Slot) -> nn.Module:
             o = weigh(p, q @ k.mT * d**-0.5) @ v
         return p.out(merge(o))
 
-    return Part(
+    return Function(
         forward,
         qkv=nn.Linear(x.channels, 3 * h * d),
         out=nn.Linear(h * d, x.channels),
@@ -235,7 +236,7 @@ def rotary_attention(draw: Draw, x: Slot) -> nn.Module:
         return x + p.out(merge(read(p, turn(p, q), turn(p, k), v)))
 
     qkv = {name: nn.Linear(x.channels, h * d, bias=draw.flip()) for name in "qkv"}
-    return Part(
+    return Function(
         forward, **qkv, out=nn.Linear(h * d, x.channels), cos=angle.cos(), sin=angle.sin(), drop=nn.Dropout(0.1)
     )
 
@@ -251,8 +252,8 @@ def module_attention(draw: Draw, x: Slot) -> nn.Module | None:
         )
     attention = nn.MultiheadAttention(x.channels, heads, 0.1, bias=draw.flip(), batch_first=kind < 3)
     if kind < 3:
-        return Part(lambda p, x: x + p.attention(x, x, x, need_weights=kind == 1)[0], attention=attention)
-    return Part(
+        return Function(lambda p, x: x + p.attention(x, x, x, need_weights=kind == 1)[0], attention=attention)
+    return Function(
         lambda p, x: p.attention(x.transpose(0, 1), x.mT.mT.transpose(0, 1), x.transpose(0, 1))[0].transpose(0, 1),
         attention=attention,
     )
@@ -263,7 +264,7 @@ def module_cross_attention(draw: Draw, x: Slot, y: Slot) -> nn.Module:
     """``nn.MultiheadAttention`` between two values of different widths."""
     heads = draw.divisor(x.channels)
     attention = nn.MultiheadAttention(x.channels, heads, kdim=y.channels, vdim=y.channels, batch_first=True)
-    return Part(lambda p, x, y: x + p.attention(x, y, y)[0], attention=attention)
+    return Function(lambda p, x, y: x + p.attention(x, y, y)[0], attention=attention)
 
 
 @block("attention", "token")
@@ -293,7 +294,7 @@ def linear_attention(draw: Draw, x: Slot) -> nn.Module:
         q = p.q(x)
         return p.out((q @ p.keys.t()).softmax(-1) @ p.values)
 
-    return Part(
+    return Function(
         draw.one_of(linear, softened, across, external),
         qkv=nn.Linear(x.channels, 3 * width),
         q=nn.Linear(x.channels, width),
@@ -326,7 +327,7 @@ def window_attention(draw: Draw, x: Slot) -> nn.Module | None:
         o = torch.roll(o, (shift, shift), (1, 2)) if shift else o
         return x + o.permute(0, 3, 1, 2)
 
-    return Part(
+    return Function(
         forward,
         norm=nn.LayerNorm(c),
         qkv=nn.Linear(c, 3 * h * d),
@@ -354,4 +355,4 @@ def attention_of_convolutions(draw: Draw, x: Slot) -> nn.Module | None:
         return x + p.out(o)
 
     fused = draw.flip()
-    return Part(forward, qkv=conv(x.channels, 3 * h * d, 1, bias=draw.flip()), out=conv(h * d, x.channels, 1))
+    return Function(forward, qkv=conv(x.channels, 3 * h * d, 1, bias=draw.flip()), out=conv(h * d, x.channels, 1))

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -84,23 +84,6 @@ class Slot:
     def aside(self) -> tuple[int, ...]:
         """The shape that a vector of one number for each channel needs in order to broadcast: (-1, 1, 1)."""
         return (-1,) + (1,) * (len(self.shape) - self.dim - 1)
-
-
-class Part(nn.Module):
-    """A module whose forward is a function of itself and its inputs; parts are modules, parameters or buffers."""
-
-    def __init__(self, function: Callable[..., Any], **parts: Any) -> None:
-        super().__init__()
-        self.function = function
-        for name, part in parts.items():
-            if isinstance(part, torch.Tensor) and not isinstance(part, nn.Parameter):
-                self.register_buffer(name, part)
-            else:
-                setattr(self, name, part)
-
-    def forward(self, *inputs: torch.Tensor) -> Any:
-        """Call the function."""
-        return self.function(self, *inputs)
 
 
 def normal(*shape: int) -> nn.Parameter:

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.fuzzing.blocks import Draw, Part, Slot, block, normal, positive, sequence
+from tests.fuzzing.blocks import Draw, Slot, block, normal, positive, sequence
+from tests.support import Function
 
 Form = Callable[..., Any]
 
@@ -41,14 +42,14 @@ def _read(draw: Draw) -> Form:
 def dense_of_nodes(draw: Draw, x: Slot) -> nn.Module:
     """A dense layer at every node."""
     layer = nn.Linear(x.channels, draw.width(), bias=draw.flip(0.7))
-    return layer if draw.flip() else Part(lambda p, x: p.layer(x).relu(), layer=layer)
+    return layer if draw.flip() else Function(lambda p, x: p.layer(x).relu(), layer=layer)
 
 
 @block("norm", "node")
 def norm_of_nodes(draw: Draw, x: Slot) -> nn.Module:
     """A norm of node features: by batch, layer, or over the nodes."""
     c = x.channels
-    own = Part(
+    own = Function(
         lambda p, x: (x - x.mean(0) * p.a) / (x.var(0, unbiased=False) + 0.1).sqrt() * p.g, a=normal(c), g=positive(c)
     )
     return draw.one_of(nn.BatchNorm1d(c), nn.LayerNorm(c), own)
@@ -86,7 +87,7 @@ def convolved(draw: Draw, x: Slot, edges: Slot) -> nn.Module:
         return gather(gate * read(p.one(x), edges[0]), edges[1], x.shape[0])
 
     mlp = sequence(nn.Linear(x.channels, 5), nn.ReLU(), nn.BatchNorm1d(5), nn.Linear(5, width))
-    return Part(
+    return Function(
         draw.one_of(normalised, sage, isomorphism, difference, gated),
         one=nn.Linear(x.channels, width),
         b=normal(width),
@@ -118,7 +119,7 @@ def attended(draw: Draw, x: Slot, edges: Slot) -> nn.Module:
         out = message.new_zeros(n, h, d).index_add(0, to, message)
         return out.reshape(-1, h * d) if side_by_side else out.mean(1)
 
-    return Part(forward, dense=nn.Linear(x.channels, h * d, bias=draw.flip()), a=normal(1, h, d), b=normal(1, h, d))
+    return Function(forward, dense=nn.Linear(x.channels, h * d, bias=draw.flip()), a=normal(1, h, d), b=normal(1, h, d))
 
 
 @block("message passing", "node", "edge")
@@ -126,7 +127,7 @@ def gated_memory(draw: Draw, x: Slot, edges: Slot) -> nn.Module:
     """Messages that enter a gated recurrent cell at each node."""
     c = x.channels
     gather, read = _gather(draw), _read(draw)
-    return Part(
+    return Function(
         lambda p, x, edges: p.cell(gather(read(p.dense(x), edges[0]), edges[1], x.shape[0]), x),
         dense=nn.Linear(c, c),
         cell=nn.GRUCell(c, c),
@@ -143,4 +144,4 @@ def with_context(draw: Draw, x: Slot) -> nn.Module:
         lambda p, x: x * x.softmax(0),
         lambda p, x: torch.cat([x, x.mean(0, keepdim=True).expand_as(x)], 1) if x.shape[1] < 10 else x + 1,
     )
-    return Part(draw.choice(forms), gate=nn.Linear(x.channels, x.channels))
+    return Function(draw.choice(forms), gate=nn.Linear(x.channels, x.channels))

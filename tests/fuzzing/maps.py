@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from tests.fuzzing.blocks import SAME, Draw, Part, Slot, block, normal, positive, sequence
+from tests.fuzzing.blocks import SAME, Draw, Slot, block, normal, positive, sequence
+from tests.support import Function
 
 CONV: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED: tuple[type[nn.Module], ...] = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -109,7 +110,7 @@ def normed_weight(draw: Draw, x: Slot) -> nn.Module:
     def masked(p: Any, x: Tensor) -> Any:
         return run(x, p.conv.weight.abs(), None, padding=1) + p.s.view(-1, *ones[1:])
 
-    return Part((standardised, scaled, masked)[kind - 1], conv=own, g=positive(outputs), s=normal(outputs))
+    return Function((standardised, scaled, masked)[kind - 1], conv=own, g=positive(outputs), s=normal(outputs))
 
 
 @block("norm", "map")
@@ -154,7 +155,7 @@ def norm_of_channels(draw: Draw, x: Slot) -> nn.Module:
         root_mean_square,
         length,
     )
-    return Part(draw.choice(forms), g=positive(x.channels), s=normal(x.channels), scale=x.channels**0.5)
+    return Function(draw.choice(forms), g=positive(x.channels), s=normal(x.channels), scale=x.channels**0.5)
 
 
 @block("pooling", "map")
@@ -187,7 +188,7 @@ def upsampled(draw: Draw, x: Slot) -> nn.Module | None:
     size = tuple(s + 1 for s in x.positions)
     if draw.flip():
         return nn.Upsample(scale_factor=2, mode=mode, align_corners=corners)
-    return Part(lambda p, x: F.interpolate(x, size=size, mode=mode, align_corners=corners))
+    return Function(lambda p, x: F.interpolate(x, size=size, mode=mode, align_corners=corners))
 
 
 @block("upsampling", "map", more=1)
@@ -196,8 +197,8 @@ def upsampled_to(draw: Draw, x: Slot, y: Slot) -> nn.Module | None:
     if len(x.shape) != len(y.shape):
         return None
     if x.channels == y.channels and draw.flip():
-        return Part(lambda p, x, y: y + F.interpolate(x, size=y.shape[2:], mode="nearest"))
-    return Part(lambda p, x, y: torch.cat([F.interpolate(x, size=y.shape[2:]), y], 1))
+        return Function(lambda p, x, y: y + F.interpolate(x, size=y.shape[2:], mode="nearest"))
+    return Function(lambda p, x, y: torch.cat([F.interpolate(x, size=y.shape[2:]), y], 1))
 
 
 @block("pad", "map")
@@ -206,10 +207,10 @@ def framed(draw: Draw, x: Slot) -> nn.Module:
     rank = len(x.positions)
     mode = draw.one_of("constant", "constant", "replicate", "circular", "crop")
     if mode == "crop" and _fits(x, 3):
-        return Part(lambda p, x: x[..., 1:-1])
+        return Function(lambda p, x: x[..., 1:-1])
     mode = "constant" if mode == "crop" else mode
     value = draw.one_of(0.0, 0.5) if mode == "constant" else None
-    return Part(
+    return Function(
         lambda p, x: F.pad(x, [1, 1] + [0, 0] * (rank - 1) if mode == "constant" else [1, 1] * rank, mode, value)
     )
 
@@ -225,18 +226,18 @@ def pixel_shuffle(draw: Draw, x: Slot) -> nn.Module | None:
         c = x.channels // 4
         return draw.one_of(
             nn.PixelShuffle(2),
-            Part(lambda p, x: x.view(-1, c, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3).reshape(-1, c, 2 * h, 2 * w)),
-            Part(lambda p, x: x.view(-1, 2, 2, c, h, w).permute(0, 3, 4, 1, 5, 2).reshape(-1, c, 2 * h, 2 * w)),
+            Function(lambda p, x: x.view(-1, c, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3).reshape(-1, c, 2 * h, 2 * w)),
+            Function(lambda p, x: x.view(-1, 2, 2, c, h, w).permute(0, 3, 4, 1, 5, 2).reshape(-1, c, 2 * h, 2 * w)),
         )
     if not even or x.channels > 6:
         return None
     return draw.one_of(
         nn.PixelUnshuffle(2),
-        Part(lambda p, x: torch.cat([x[..., i::2, j::2] for i in (0, 1) for j in (0, 1)], 1)),
-        Part(
+        Function(lambda p, x: torch.cat([x[..., i::2, j::2] for i in (0, 1) for j in (0, 1)], 1)),
+        Function(
             lambda p, x: x.unflatten(2, (h // 2, 2)).unflatten(4, (w // 2, 2)).permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
         ),
-        Part(lambda p, x: torch.unflatten(F.unfold(x, 2, stride=2), 2, (h // 2, w // 2))),
+        Function(lambda p, x: torch.unflatten(F.unfold(x, 2, stride=2), 2, (h // 2, w // 2))),
     )
 
 
@@ -248,11 +249,11 @@ def unfolded(draw: Draw, x: Slot) -> nn.Module | None:
     h, w = x.positions
     width = draw.width()
     if draw.flip():
-        return Part(
+        return Function(
             lambda p, x: p.dense(F.unfold(x, 3, padding=1).transpose(1, 2)).transpose(1, 2).unflatten(2, (h, w)),
             dense=nn.Linear(x.channels * 9, width),
         )
-    return Part(lambda p, x: F.fold(F.unfold(x, 3, padding=1).tanh(), (h, w), 3, padding=1))
+    return Function(lambda p, x: F.fold(F.unfold(x, 3, padding=1).tanh(), (h, w), 3, padding=1))
 
 
 @block("gate", "map")
@@ -270,7 +271,7 @@ def squeeze(draw: Draw, x: Slot) -> nn.Module:
         lambda p, x: x * p.act(p.eca(x.flatten(2).mean(-1).unsqueeze(1)).squeeze(1)).view(-1, *(c, *aside[1:])),
         lambda p, x: x * p.act(p.spatial(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1))),
     )
-    return Part(
+    return Function(
         draw.choice(forms),
         act=act,
         c1=_conv(x, c, width),
@@ -306,7 +307,7 @@ def bottleneck(draw: Draw, x: Slot) -> nn.Module:
         lambda p, x: x + p.scale.view(aside) * p.body(x),
         lambda p, x: torch.cat([x, p.body(x)], 1),
     )
-    return Part(draw.choice(forms), body=body, scale=scale)
+    return Function(draw.choice(forms), body=body, scale=scale)
 
 
 @block("residual", "map")
@@ -322,7 +323,7 @@ def dense_block(draw: Draw, x: Slot) -> nn.Module | None:
             x = torch.cat([x, layer(x).relu()], 1)
         return x
 
-    return Part(forward, layers=nn.ModuleList(layers))
+    return Function(forward, layers=nn.ModuleList(layers))
 
 
 @block("residual", "map")
@@ -337,7 +338,7 @@ def two_branches(draw: Draw, x: Slot) -> nn.Module | None:
         y = torch.cat([a, p.conv(b).relu()], 1)
         return y.view(y.shape[0], 2, half, *y.shape[2:]).transpose(1, 2).flatten(1, 2)
 
-    return Part(forward, conv=_conv(x, half, half, 3, padding=1, groups=draw.one_of(1, half)))
+    return Function(forward, conv=_conv(x, half, half, 3, padding=1, groups=draw.one_of(1, half)))
 
 
 @block("residual", "map")
@@ -346,7 +347,7 @@ def ghost(draw: Draw, x: Slot) -> nn.Module:
     width, keep = draw.width(), draw.randint(0, 1)
     one = _conv(x, x.channels, width)
     two = _conv(x, width, width, 3, padding=1, groups=width)
-    return Part(lambda p, x: torch.cat([p.one(x), p.two(p.one(x))], 1)[:, : 2 * width - keep], one=one, two=two)
+    return Function(lambda p, x: torch.cat([p.one(x), p.two(p.one(x))], 1)[:, : 2 * width - keep], one=one, two=two)
 
 
 @block("residual", "map")
@@ -362,7 +363,7 @@ def mixture(draw: Draw, x: Slot) -> nn.Module:
 
     width, dims = draw.width(), x.spatial
     convs = nn.ModuleList([_conv(x, c, width, k, padding=k // 2) for k in (1, 3)])
-    return Part(forward, convs=convs, gate=nn.Linear(c, n * width))
+    return Function(forward, convs=convs, gate=nn.Linear(c, n * width))
 
 
 @block("reshape", "map", gives="vector")
@@ -381,7 +382,7 @@ def to_vector(draw: Draw, x: Slot) -> nn.Module | None:
         lambda p, x: x.flatten(2).amax(-1),
         lambda p, x: torch.cat([x.mean(dims), x.amax(dims)], 1),
     )
-    return Part(forms[number])
+    return Function(forms[number])
 
 
 @block("reshape", "map", gives="token")
@@ -398,7 +399,7 @@ def to_tokens(draw: Draw, x: Slot) -> nn.Module | None:
         lambda p, x: torch.einsum("nct->ntc", x.flatten(2)),
         lambda p, x: x.flatten(2),
     )
-    return Part(draw.choice(forms))
+    return Function(draw.choice(forms))
 
 
 @block("attention", "map")
@@ -416,7 +417,7 @@ def non_local(draw: Draw, x: Slot) -> nn.Module | None:
 
     first, scale = draw.flip(), draw.one_of(1.0, width**-0.5)
     convs = {name: _conv(x, c, width) for name in "qkv"}
-    return Part(forward, **convs, out=_conv(x, width, c), gamma=normal(1))
+    return Function(forward, **convs, out=_conv(x, width, c), gamma=normal(1))
 
 
 @block("matmul", "map", more=1, relation=SAME)
@@ -432,7 +433,7 @@ def correlation(draw: Draw, x: Slot, y: Slot) -> nn.Module | None:
         lambda p, x, y: (x.flatten(2) @ y.flatten(2).mT @ x.flatten(2)).view_as(x) * 0.1,
         lambda p, x, y: F.cosine_similarity(x, y, dim=1).unsqueeze(1) + y,
     )
-    return Part(draw.choice(forms))
+    return Function(draw.choice(forms))
 
 
 @block("sample", "map")
@@ -440,7 +441,7 @@ def sampled(draw: Draw, x: Slot) -> nn.Module | None:
     """Positions read at places that a convolution computes."""
     if len(x.positions) != 2:
         return None
-    return Part(
+    return Function(
         lambda p, x: F.grid_sample(x, p.where(x).tanh().permute(0, 2, 3, 1), align_corners=False),
         where=_conv(x, x.channels, 2),
     )
@@ -459,4 +460,4 @@ def modulated(draw: Draw, x: Slot, v: Slot) -> nn.Module:
     def bias(p: Any, x: Tensor, v: Tensor) -> Any:
         return x + p.one(v).view(*v.shape[:1], c, *[1] * len(ones))
 
-    return Part(draw.one_of(forward, bias), dense=nn.Linear(v.channels, 2 * c), one=nn.Linear(v.channels, c))
+    return Function(draw.one_of(forward, bias), dense=nn.Linear(v.channels, 2 * c), one=nn.Linear(v.channels, c))

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.fuzzing.blocks import ANY, BESIDE, FREE, SAME, Draw, Part, Slot, block, normal, pieces
+from tests.fuzzing.blocks import ANY, BESIDE, FREE, SAME, Draw, Slot, block, normal, pieces
+from tests.support import Function
 
 Form = Callable[..., Any]
 
@@ -21,7 +22,7 @@ def split(draw: Draw, x: Slot) -> nn.Module | None:
         return None
     dim, sizes = x.dim, list(pieces(draw, x.channels))
     order = draw.sample(range(len(sizes)), draw.randint(1, len(sizes)))
-    return Part(
+    return Function(
         lambda p, x: torch.cat([x.split(sizes, dim)[i].tanh() if i else x.split(sizes, dim)[i] for i in order], dim)
     )
 
@@ -43,7 +44,7 @@ def one_piece(draw: Draw, x: Slot) -> nn.Module | None:
         lambda p, x: x.chunk(2, dim)[0],
         lambda p, x: x.split(at, dim)[0],
     )
-    return Part(draw.choice(forms))
+    return Function(draw.choice(forms))
 
 
 @block("split", ANY)
@@ -64,7 +65,7 @@ def every_second(draw: Draw, x: Slot) -> nn.Module | None:
             dim, -1
         ),
     )
-    return Part(draw.choice(forms), chosen=chosen)
+    return Function(draw.choice(forms), chosen=chosen)
 
 
 @block("split", ANY)
@@ -85,7 +86,7 @@ def gated(draw: Draw, x: Slot) -> nn.Module | None:
         lambda p, x: x.unflatten(dim, (2, half)).amax(dim),
         lambda p, x: x.unflatten(dim, (half, 2)).mean(dim + 1),
     )
-    return Part(draw.choice(forms))
+    return Function(draw.choice(forms))
 
 
 @block("split", ANY)
@@ -94,7 +95,7 @@ def unbound(draw: Draw, x: Slot) -> nn.Module | None:
     if x.channels > 6:
         return None
     dim = x.dim
-    return Part(lambda p, x: torch.stack([v * (1 + i) for i, v in enumerate(x.unbind(dim))][::-1], dim))
+    return Function(lambda p, x: torch.stack([v * (1 + i) for i, v in enumerate(x.unbind(dim))][::-1], dim))
 
 
 @block("shuffle", ANY)
@@ -115,7 +116,7 @@ def shuffled(draw: Draw, x: Slot) -> nn.Module | None:
         lambda p, x: torch.stack(x.split(per, dim), dim + 1).flatten(dim, dim + 1),
         lambda p, x: torch.cat([x.unflatten(dim, (groups, per)).select(dim + 1, i) for i in range(per)], dim),
     )
-    return Part(draw.choice(forms))
+    return Function(draw.choice(forms))
 
 
 @block("shuffle", ANY)
@@ -135,7 +136,7 @@ def permuted(draw: Draw, x: Slot) -> nn.Module:
         lambda p, x: torch.cat([x.narrow(dim, 1, x.shape[dim] - 1), x.narrow(dim, 0, 1)], dim),
     )
     x_aside = (1,) * dim + x.aside
-    return Part(draw.choice(forms), order=order)
+    return Function(draw.choice(forms), order=order)
 
 
 @block("heads", ANY)
@@ -163,7 +164,7 @@ def by_heads(draw: Draw, x: Slot) -> nn.Module | None:
         lambda p, x: x.unflatten(dim, (heads, width)).amax(dim + 1),
         lambda p, x: x.unflatten(dim, (heads, width)).roll(1, dim).flatten(dim, dim + 1),
     )
-    return Part(draw.choice(forms), h=normal(heads), w=normal(width), hw=normal(heads, width))
+    return Function(draw.choice(forms), h=normal(heads), w=normal(width), hw=normal(heads, width))
 
 
 @block("repeat", ANY)
@@ -188,7 +189,7 @@ def repeated(draw: Draw, x: Slot) -> nn.Module | None:
         lambda p, x: torch.stack([x, x.sigmoid()], dim + 1).flatten(dim, dim + 1),
         lambda p, x: torch.stack([x, -x], dim).flatten(dim, dim + 1),
     )
-    return Part(draw.choice(forms))
+    return Function(draw.choice(forms))
 
 
 @block("pad", ANY)
@@ -200,8 +201,8 @@ def padded(draw: Draw, x: Slot) -> nn.Module:
         before = -1
     behind = [0, 0] * (len(x.shape) - dim - 1)
     if draw.flip():
-        return Part(lambda p, x: F.pad(x, [*behind, before, after], value=value))
-    return Part(lambda p, x: torch.cat([x, torch.full_like(x.narrow(dim, 0, 1), value)], dim))
+        return Function(lambda p, x: F.pad(x, [*behind, before, after], value=value))
+    return Function(lambda p, x: torch.cat([x, torch.full_like(x.narrow(dim, 0, 1), value)], dim))
 
 
 @block("reduce", ANY)
@@ -229,8 +230,8 @@ def over_channels(draw: Draw, x: Slot) -> nn.Module:
         lambda p, x: x.topk(2, dim)[0],
     )
     if x.channels < 2:
-        return Part(forms[0])
-    return Part(draw.choice(forms))
+        return Function(forms[0])
+    return Function(draw.choice(forms))
 
 
 @block("reduce", "map")
@@ -251,7 +252,7 @@ def statistics_of_positions(draw: Draw, x: Slot) -> nn.Module | None:
         lambda p, x: x.amin(dims, keepdim=True) - x,
         lambda p, x: torch.std_mean(x, dims, correction=0, keepdim=True)[1] * x,
     )
-    return Part(draw.choice(forms))
+    return Function(draw.choice(forms))
 
 
 @block("concat", "map", more=1, relation=SAME)
@@ -259,16 +260,16 @@ def along_positions(draw: Draw, x: Slot, y: Slot) -> nn.Module:
     """Two feature maps put together along a dimension of positions."""
     dim = draw.choice(x.spatial)
     if draw.flip():
-        return Part(lambda p, x, y: torch.cat([x, y], dim))
-    return Part(lambda p, x, y: torch.stack([x, y], dim).flatten(dim, dim + 1))
+        return Function(lambda p, x, y: torch.cat([x, y], dim))
+    return Function(lambda p, x, y: torch.stack([x, y], dim).flatten(dim, dim + 1))
 
 
 @block("concat", "token", more=1, relation=SAME)
 def more_tokens(draw: Draw, x: Slot, y: Slot) -> nn.Module:
     """Tokens of two values one after another, and a part of them taken."""
     if draw.flip():
-        return Part(lambda p, x, y: torch.cat([x, y], 1)[:, 1:])
-    return Part(lambda p, x, y: torch.split(torch.cat([x, y], dim=-2), [x.shape[1], y.shape[1]], 1)[0] + y)
+        return Function(lambda p, x, y: torch.cat([x, y], 1)[:, 1:])
+    return Function(lambda p, x, y: torch.split(torch.cat([x, y], dim=-2), [x.shape[1], y.shape[1]], 1)[0] + y)
 
 
 @block("sum", ANY, more=1, relation=BESIDE)
@@ -290,7 +291,7 @@ def sum_of_some(draw: Draw, x: Slot, y: Slot) -> nn.Module | None:
         return a + F.pad(b, [*behind, 0, a.shape[dim] - low])
 
     whole = draw.flip()
-    return Part(draw.one_of(forward, padded_sum))
+    return Function(draw.one_of(forward, padded_sum))
 
 
 @block("product", "vector", more=1, relation=FREE)
@@ -304,4 +305,4 @@ def outer(draw: Draw, x: Slot, y: Slot) -> nn.Module | None:
         lambda p, x, y: torch.bmm(x.unsqueeze(2), y.unsqueeze(1)).flatten(1),
         lambda p, x, y: (x[:, :, None] + y[:, None]).relu().mean(1),
     )
-    return Part(draw.choice(forms))
+    return Function(draw.choice(forms))

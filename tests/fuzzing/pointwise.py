@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.fuzzing.blocks import ANY, BESIDE, SAME, Draw, Part, Slot, block, normal, positive
+from tests.fuzzing.blocks import ANY, BESIDE, SAME, Draw, Slot, block, normal, positive
+from tests.support import Function
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -107,7 +108,7 @@ IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
 def activation(draw: Draw, x: Slot) -> nn.Module:
     """An activation function."""
     function = ACTIVATIONS[draw.choice(list(ACTIVATIONS))]
-    return Part(lambda p, x: function(x))
+    return Function(lambda p, x: function(x))
 
 
 @block("activation", ANY)
@@ -122,14 +123,14 @@ def slopes(draw: Draw, x: Slot) -> nn.Module | None:
 def pointwise(draw: Draw, x: Slot) -> nn.Module:
     """A function of each element."""
     function = FUNCTIONS[draw.choice(list(FUNCTIONS))]
-    return Part(lambda p, x: function(x))
+    return Function(lambda p, x: function(x))
 
 
 @block("in place", ANY)
 def in_place(draw: Draw, x: Slot) -> nn.Module:
     """Operators that overwrite a value that was just made."""
     one, two = (IN_PLACE[draw.choice(list(IN_PLACE))] for _ in range(2))
-    return Part(lambda p, x: two(one(x * 0.9)))
+    return Function(lambda p, x: two(one(x * 0.9)))
 
 
 @block("in place", ANY)
@@ -144,14 +145,14 @@ def overwritten(draw: Draw, x: Slot) -> nn.Module:
         return y + before
 
     draw_copy = draw.flip()
-    return Part(forward)
+    return Function(forward)
 
 
 @block("in place", ANY, more=1, relation=SAME)
 def added_in_place(draw: Draw, x: Slot, y: Slot) -> nn.Module:
     """A sum that overwrites its first operand."""
     if draw.flip():
-        return Part(lambda p, x, y: (x * 1.0).add_(y))
+        return Function(lambda p, x, y: (x * 1.0).add_(y))
 
     def forward(p: Any, x: Tensor, y: Tensor) -> Any:
         z = torch.zeros_like(x)
@@ -159,7 +160,7 @@ def added_in_place(draw: Draw, x: Slot, y: Slot) -> nn.Module:
         z *= y.sigmoid()
         return z
 
-    return Part(forward)
+    return Function(forward)
 
 
 @block("in place", ANY)
@@ -174,7 +175,7 @@ def part_in_place(draw: Draw, x: Slot) -> nn.Module | None:
         y.narrow(dim, 0, at).mul_(by)
         return y
 
-    return Part(forward)
+    return Function(forward)
 
 
 @block("dropout", ANY)
@@ -184,7 +185,7 @@ def dropout(draw: Draw, x: Slot) -> nn.Module:
         return {1: nn.Dropout1d, 2: nn.Dropout2d, 3: nn.Dropout3d}[len(x.positions)](0.3)
     if draw.flip():
         return nn.Dropout(0.3, inplace=False)
-    return Part(lambda p, x: F.dropout(x, 0.2, training=p.training))
+    return Function(lambda p, x: F.dropout(x, 0.2, training=p.training))
 
 
 @block("affine", ANY)
@@ -204,7 +205,7 @@ def gain(draw: Draw, x: Slot) -> nn.Module:
         lambda p, x: (1 + p.s.view(shape)) * x,
         lambda p, x: p.a * x + (1 - p.a) * x.sigmoid(),
     )
-    return Part(draw.choice(forms), g=g, s=s, a=normal(1))
+    return Function(draw.choice(forms), g=g, s=s, a=normal(1))
 
 
 @block("affine", ANY)
@@ -215,8 +216,8 @@ def gain_of_shape(draw: Draw, x: Slot) -> nn.Module:
     for d in x.spatial:
         shape[d] = draw.one_of(1, x.shape[d])
     if draw.flip():
-        return Part(lambda p, x: x + p.w, w=normal(*shape))
-    return Part(lambda p, x: x * p.w, w=normal(*shape[1:]))
+        return Function(lambda p, x: x + p.w, w=normal(*shape))
+    return Function(lambda p, x: x * p.w, w=normal(*shape[1:]))
 
 
 @block("sum", ANY, more=1, relation=SAME)
@@ -242,7 +243,7 @@ def residual(draw: Draw, x: Slot, y: Slot) -> nn.Module:
         lambda p, x, y: torch.stack([x, y], 1).amax(1),
         lambda p, x, y: torch.atan2(x, y.abs() + 1),
     )
-    return Part(draw.choice(forms), a=normal(1))
+    return Function(draw.choice(forms), a=normal(1))
 
 
 @block("sum", ANY, more=2, relation=SAME)
@@ -255,7 +256,7 @@ def sum_of_three(draw: Draw, x: Slot, y: Slot, z: Slot) -> nn.Module:
         lambda p, x, y, z: (torch.stack([x, y, z]) * p.w.view(3, *[1] * x.dim())).sum(0),
         lambda p, x, y, z: torch.stack([x, y, z], 0)[1:].mean(0) + x,
     )
-    return Part(draw.choice(forms), w=normal(3))
+    return Function(draw.choice(forms), w=normal(3))
 
 
 @block("sum", ANY, more=1, relation=SAME)
@@ -272,14 +273,14 @@ def broadcast(draw: Draw, x: Slot, y: Slot) -> nn.Module | None:
         lambda p, x, y: x + y.mean(dims, keepdim=True).expand_as(x),
         lambda p, x, y: torch.broadcast_to(y.mean(dims, keepdim=True), x.shape) + x,
     )
-    return Part(draw.choice(forms))
+    return Function(draw.choice(forms))
 
 
 @block("concat", ANY, more=1, relation=BESIDE)
 def beside(draw: Draw, x: Slot, y: Slot) -> nn.Module:
     """The channels of two values one after another."""
     dim = x.dim
-    return Part(lambda p, x, y: torch.cat([x, y], dim))
+    return Function(lambda p, x, y: torch.cat([x, y], dim))
 
 
 @block("concat", ANY, more=2, relation=BESIDE)
@@ -292,4 +293,4 @@ def beside_each_other(draw: Draw, x: Slot, y: Slot, z: Slot) -> nn.Module:
         values = [given[i] for i in order]
         return torch.concat([*values, values[0].sigmoid()] if twice else [values[0], values[1].relu(), values[2]], dim)
 
-    return Part(forward)
+    return Function(forward)

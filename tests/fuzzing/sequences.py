@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.fuzzing.blocks import Draw, Part, Slot, block, normal
+from tests.fuzzing.blocks import Draw, Slot, block, normal
+from tests.support import Function
 
 VOCABULARY = 7
 
@@ -28,7 +29,7 @@ def embedded(draw: Draw, x: Slot) -> nn.Module:
         lambda p, x: torch.cat([p.words(x), p.where(x)], -1),
         lambda p, x: p.project(p.words(x)),
     )
-    return Part(
+    return Function(
         draw.choice(forms),
         words=nn.Embedding(VOCABULARY, width, padding_idx=draw.one_of(None, 0)),
         out=normal(width, VOCABULARY),
@@ -51,7 +52,7 @@ def tied_words(draw: Draw, x: Slot) -> nn.Module:
     )
     words, head = nn.Embedding(VOCABULARY, width), nn.Linear(width, VOCABULARY, bias=draw.flip())
     head.weight = words.weight
-    return Part(draw.choice(forms), words=words, head=head, middle=nn.Linear(width, width))
+    return Function(draw.choice(forms), words=words, head=head, middle=nn.Linear(width, width))
 
 
 @block("embedding", "ids", gives="vector")
@@ -60,7 +61,7 @@ def bag(draw: Draw, x: Slot) -> nn.Module:
     width = draw.width()
     if draw.flip():
         return nn.EmbeddingBag(VOCABULARY, width, mode=draw.one_of("mean", "sum"))
-    return Part(lambda p, x: (p.words(x) * (x > 0).unsqueeze(-1)).sum(1), words=nn.Embedding(VOCABULARY, width))
+    return Function(lambda p, x: (p.words(x) * (x > 0).unsqueeze(-1)).sum(1), words=nn.Embedding(VOCABULARY, width))
 
 
 @block("recurrent", "token")
@@ -74,8 +75,8 @@ def recurrent(draw: Draw, x: Slot) -> nn.Module:
         x.channels, width, draw.one_of(1, 1, 2), batch_first=first, bidirectional=both, bias=draw.flip(0.8), **more
     )
     if first:
-        return Part(lambda p, x: p.layer(x)[0], layer=layer)
-    return Part(lambda p, x: p.layer(x.transpose(0, 1))[0].transpose(0, 1), layer=layer)
+        return Function(lambda p, x: p.layer(x)[0], layer=layer)
+    return Function(lambda p, x: p.layer(x.transpose(0, 1))[0].transpose(0, 1), layer=layer)
 
 
 @block("recurrent", "token", gives="vector")
@@ -91,7 +92,7 @@ def last_state(draw: Draw, x: Slot) -> nn.Module:
         return torch.cat(state.unbind(0), -1) if joined else state[-1]
 
     joined = draw.flip()
-    return Part(forward, layer=layer)
+    return Function(forward, layer=layer)
 
 
 @block("recurrent", "token", gives="vector")
@@ -118,4 +119,6 @@ def unrolled(draw: Draw, x: Slot) -> nn.Module:
         return state
 
     c = x.channels
-    return Part(draw.one_of(by_cell, by_hand), cell=cell, read=nn.Linear(c, width), gate=nn.Linear(c + width, width))
+    return Function(
+        draw.one_of(by_cell, by_hand), cell=cell, read=nn.Linear(c, width), gate=nn.Linear(c + width, width)
+    )

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from tests.fuzzing.blocks import Draw, Part, Slot, block, normal, positive, sequence
+from tests.fuzzing.blocks import Draw, Slot, block, normal, positive, sequence
 from tests.fuzzing.pointwise import ACTIVATIONS
+from tests.support import Function
 
 Form = Callable[..., Any]
 
@@ -35,7 +36,7 @@ def dense(draw: Draw, x: Slot) -> nn.Module:
     layer = nn.Linear(c, width, bias=draw.flip(0.7))
     if draw.flip(0.1):
         layer = parametrizations.weight_norm(layer)
-    return Part(draw.choice(forms), dense=layer, w=normal(c, width), b=normal(width))
+    return Function(draw.choice(forms), dense=layer, w=normal(c, width), b=normal(width))
 
 
 @block("dense", "vector")
@@ -52,7 +53,7 @@ def dense_of_vector(draw: Draw, x: Slot) -> nn.Module:
         lambda p, x: torch.einsum("nc,cd->nd", x, p.w),
         lambda p, x: (x.unsqueeze(-1) * p.w).sum(1),
     )
-    return Part(
+    return Function(
         draw.choice(forms),
         dense=nn.Linear(c, width, bias=draw.flip(0.7)),
         w=normal(c, width),
@@ -100,7 +101,7 @@ def norm_of_tokens(draw: Draw, x: Slot) -> nn.Module:
         cast,
         by_hand,
     )
-    return Part(
+    return Function(
         draw.choice(forms),
         layer=nn.LayerNorm(c, bias=draw.flip(0.8)),
         rms=nn.RMSNorm(c),
@@ -127,7 +128,7 @@ def feed_forward(draw: Draw, x: Slot) -> nn.Module:
         lambda p, x: p.down(p.drop(act(p.up(x)))) * p.s,
     )
     body, whole = draw.choice(forms), draw.flip(0.7)
-    return Part(
+    return Function(
         (lambda p, x: x + body(p, p.pre(x))) if whole else body,
         up=nn.Linear(c, width, bias=draw.flip()),
         gate=nn.Linear(c, width, bias=draw.flip()),
@@ -152,7 +153,7 @@ def experts(draw: Draw, x: Slot) -> nn.Module:
         lambda p, x: torch.einsum("btec,ecd->btd", p.split(x).unflatten(-1, (n, c)), p.w),
         lambda p, x: torch.bmm(x.repeat(n, 1, 1).view(n, -1, c), p.w).view(n, -1, x.shape[1], width).mean(0),
     )
-    return Part(
+    return Function(
         draw.choice(forms),
         experts=nn.ModuleList(nn.Linear(c, width) for _ in range(n)),
         gate=nn.Linear(c, n),
@@ -181,7 +182,7 @@ def mixed(draw: Draw, x: Slot) -> nn.Module:
         lambda p, x: x - x.mean(1, keepdim=True),
         lambda p, x: p.one(x.mT).chunk(2, 1)[0].mT,
     )
-    return Part(
+    return Function(
         draw.choice(forms),
         over=nn.Linear(t, t),
         hidden=nn.Linear(t, 5),
@@ -210,7 +211,7 @@ def positions(draw: Draw, x: Slot) -> nn.Module:
         lambda p, x: x + p.rows.unsqueeze(1),
         lambda p, x: x.index_select(1, p.order),
     )
-    return Part(
+    return Function(
         draw.choice(forms),
         where=normal(1, t, c),
         token=normal(1, 1, c),
@@ -234,14 +235,14 @@ def tied(draw: Draw, x: Slot) -> nn.Module:
     )
     one, two = nn.Linear(c, width), nn.Linear(c, width)
     two.weight = one.weight
-    return Part(draw.choice(forms), w=normal(width, c), square=nn.Linear(c, c), one=one, two=two)
+    return Function(draw.choice(forms), w=normal(width, c), square=nn.Linear(c, c), one=one, two=two)
 
 
 @block("bilinear", "token")
 def bilinear(draw: Draw, x: Slot) -> nn.Module:
     """A bilinear form of two dense layers."""
     c = x.channels
-    return Part(
+    return Function(
         lambda p, x: p.form(p.one(x), p.two(x)),
         one=nn.Linear(c, 3),
         two=nn.Linear(c, 4),
@@ -267,7 +268,7 @@ def tokens_to_vector(draw: Draw, x: Slot) -> nn.Module | None:
         lambda p, x: torch.max(x, 1)[0],
         *([lambda p, x: x.flatten(1), lambda p, x: x.reshape(x.shape[0], -1)] if flat else []),
     )
-    return Part(draw.choice(forms), score=nn.Linear(x.channels, 1), query=normal(1, 1, x.channels))
+    return Function(draw.choice(forms), score=nn.Linear(x.channels, 1), query=normal(1, 1, x.channels))
 
 
 @block("reshape", "token", gives="map")
@@ -284,7 +285,7 @@ def tokens_to_map(draw: Draw, x: Slot) -> nn.Module | None:
         lambda p, x: x.mT,
         lambda p, x: x.unsqueeze(1) if c <= 6 else x.mT,
     )
-    return Part(draw.choice(forms))
+    return Function(draw.choice(forms))
 
 
 @block("reshape", "token")
@@ -304,7 +305,7 @@ def halves(draw: Draw, x: Slot) -> nn.Module | None:
             lambda p, x: x.reshape(-1, 2 * t, c // 2),
             lambda p, x: x.unflatten(2, (2, -1)).transpose(1, 2).flatten(1, 2),
         ]
-    return Part(draw.choice(forms)) if forms else None
+    return Function(draw.choice(forms)) if forms else None
 
 
 @block("reshape", "vector", gives="token")
@@ -313,7 +314,7 @@ def vector_to_tokens(draw: Draw, x: Slot) -> nn.Module | None:
     c = x.channels
     t = draw.divisor(c)
     if c // t < 2:
-        return Part(lambda p, x: x.unsqueeze(1).expand(-1, 3, -1))
+        return Function(lambda p, x: x.unsqueeze(1).expand(-1, 3, -1))
     forms: tuple[Form, ...] = (
         lambda p, x: x.view(-1, t, c // t),
         lambda p, x: x.reshape(-1, c // t, t).transpose(1, 2),
@@ -323,7 +324,7 @@ def vector_to_tokens(draw: Draw, x: Slot) -> nn.Module | None:
         lambda p, x: torch.stack(x.chunk(t, 1), 1),
         lambda p, x: x.unsqueeze(1) * p.w,
     )
-    return Part(draw.choice(forms), w=normal(3, 1))
+    return Function(draw.choice(forms), w=normal(3, 1))
 
 
 @block("reshape", "vector", gives="map")
@@ -331,10 +332,10 @@ def vector_to_map(draw: Draw, x: Slot) -> nn.Module:
     """A vector as a feature map of one position, or as the seed of a larger one."""
     c = x.channels
     if draw.flip():
-        return Part(lambda p, x: x[:, :, None, None].expand(-1, -1, 2, 3))
+        return Function(lambda p, x: x[:, :, None, None].expand(-1, -1, 2, 3))
     if c % 4 == 0 and draw.flip():
-        return Part(lambda p, x: x.view(-1, c // 4, 2, 2))
-    return Part(lambda p, x: p.dense(x).view(-1, 3, 2, 3), dense=nn.Linear(c, 18))
+        return Function(lambda p, x: x.view(-1, c // 4, 2, 2))
+    return Function(lambda p, x: p.dense(x).view(-1, 3, 2, 3), dense=nn.Linear(c, 18))
 
 
 @block("gate", "token", "vector")
@@ -351,7 +352,7 @@ def conditioned(draw: Draw, x: Slot, v: Slot) -> nn.Module:
         forward,
         lambda p, x, v: torch.cat([x, p.one(v)[:, None].expand(-1, x.shape[1], -1)], -1),
     )
-    return Part(
+    return Function(
         draw.choice(forms),
         dense=nn.Linear(v.channels, 3 * c),
         norm=nn.LayerNorm(c, elementwise_affine=False),

@@ -35,7 +35,7 @@ def run(function: Example, *inputs: torch.Tensor, **modules: nn.Module) -> list[
         (lambda m, x: x.softmax(-1), ["Softmax"]),
         (lambda m, x: F.layer_norm(x, (8,)), ["LayerNormalization"]),
         (lambda m, x: x.transpose(2, 3), ["Transpose"]),
-        (lambda m, x: x.swapaxes(2, 3), ["Add"]),
+        (lambda m, x: x.swapaxes(2, 3), ["Transpose"]),
         (lambda m, x: x.chunk(2, -1)[0], ["Transpose"]),
         (lambda m, x: torch.cat([x, x], 1), ["Transpose"]),
         (lambda m, x: x.flatten(1), []),

@@ -11,7 +11,8 @@ from common.rows import Row
 from common.running import run
 from common.settings import base, grid
 from common.tradeoff import STRUCTURES
-from swdc.cli.sweep import Cell, draw_heat_maps, parse_values
+from swdc.cli.sweep.cells import Cell, parse_values
+from swdc.cli.sweep.picture import draw_heat_maps
 
 FILE = "grids.json"
 

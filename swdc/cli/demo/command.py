@@ -10,7 +10,6 @@ import typer
 
 from swdc.cli.demo.run import run_demo
 from swdc.cli.demo.scenes import SCENES
-from swdc.cli.terminal.help import help_of
 from swdc.cli.terminal.options import JsonOption, SeedOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, reported
 from swdc.cli.terminal.progress import progress_bar
@@ -19,9 +18,7 @@ from swdc.rewriting.certificate import Certificate
 OutOption = Annotated[
     Path,
     typer.Option(
-        "--out",
-        metavar="DIR",
-        help="Folder for the ONNX files, the saved program, the report and the picture.",
+        "--out", metavar="DIR", help="Folder for the ONNX files, the saved program, the report and the picture."
     ),
 ]
 NetworkName = StrEnum("NetworkName", {name: name for name in SCENES})  # type: ignore[misc]
@@ -32,14 +29,8 @@ NetworkOption = Annotated[
 ]
 _EPOCHS = ", ".join(f"{made.epochs} for {name}" for name, made in SCENES.items())
 EpochsOption = Annotated[
-    int | None,
-    typer.Option("--epochs", min=1, show_default=False, help=f"Epochs of training; {_EPOCHS}."),
+    int | None, typer.Option("--epochs", min=1, show_default=False, help=f"Epochs of training; {_EPOCHS}.")
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("demo", help=help_of(demo))(demo)
 
 
 def demo(
@@ -75,12 +66,7 @@ def _print(output: Output, report: dict[str, Any], certificate: Certificate, out
     latency = report["latency_ms"]
     times = latency["dense"] / latency["slim"]
     rows.append(
-        [
-            "milliseconds in onnxruntime",
-            f"{latency['dense']:.3f}",
-            f"{latency['slim']:.3f}",
-            f"{times:.2f} x faster",
-        ]
+        ["milliseconds in onnxruntime", f"{latency['dense']:.3f}", f"{latency['slim']:.3f}", f"{times:.2f} x faster"]
     )
     output.table(report["network"], ["", "before", "after", ""], rows)
     accuracies = ", ".join(f"{name} {report[f'accuracy_{name}']:.1%}" for name in ("dense", "masked", "slim"))

@@ -9,22 +9,10 @@ import typer
 
 from swdc.cli.slim.latency import latency_report, latency_rows
 from swdc.cli.slim.report import NOT_RUN, Slimming
-from swdc.cli.terminal.help import help_of
+from swdc.cli.terminal.command import on_model
 from swdc.cli.terminal.models import Source, load_program, load_skeleton
-from swdc.cli.terminal.options import (
-    ArgumentOption,
-    BudgetName,
-    CriterionName,
-    InputOption,
-    JsonOption,
-    ModelArgument,
-    PolicyName,
-    ScopeName,
-    SeedOption,
-    TracebackOption,
-    WeightsOption,
-)
-from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_file, check_folder, operations_title, reported
+from swdc.cli.terminal.options import BudgetName, CriterionName, PolicyName, ScopeName
+from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_file, check_folder, operations_title
 from swdc.cli.terminal.progress import progress_bar
 from swdc.costs.latency import MeasuredTable
 from swdc.errors import CommandError
@@ -46,8 +34,7 @@ PLAN_PANEL = "What goes"
 
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to save the slim program in.")]
 SparsityOption = Annotated[
-    float,
-    typer.Option("--sparsity", rich_help_panel=PLAN_PANEL, help="Share to remove, at least 0 and below 1."),
+    float, typer.Option("--sparsity", rich_help_panel=PLAN_PANEL, help="Share to remove, at least 0 and below 1.")
 ]
 BudgetOption = Annotated[
     BudgetName,
@@ -125,15 +112,11 @@ StreamOption = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("slim", help=help_of(slim))(slim)
-
-
+@on_model
 def slim(
-    model: ModelArgument,
+    output: Output,
+    source: Source,
     out: OutOption,
-    inputs: InputOption = None,
     sparsity: SparsityOption = 0.5,
     budget: BudgetOption = BudgetName["channels"],
     criterion: CriterionOption = CriterionName["l2"],
@@ -144,11 +127,6 @@ def slim(
     insert: InsertOption = False,
     onnx: OnnxOption = None,
     stream: StreamOption = False,
-    arguments: ArgumentOption = None,
-    weights: WeightsOption = None,
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
-    show_traceback: TracebackOption = False,
 ) -> None:
     """Remove channels from a model, prove the result equal to the masked model, and save it.
 
@@ -169,33 +147,31 @@ def slim(
         --budget latency --round-to 8
     $ swdc slim my_file:make_model --weights checkpoint/ --input 1x16:int64 --out slim
     """
-    with reported(as_json, show_traceback) as output:
-        check_folder(out, "--out")
-        check_file(onnx, "--onnx")
-        source = Source(model, inputs or (), arguments or (), weights, seed)
-        settings = {
-            "sparsity": sparsity, "budget": budget.value, "criterion": criterion.value, "scope": scope.value,
-            "round_to": round_to, "ignore": tuple(ignore or ()), "policy": policy.value,
-        }  # fmt: skip
-        streaming = stream or (weights is not None and is_sharded(weights))
-        if streaming:
-            _check_streamable(insert, onnx)
-            done = _streamed(output, source, settings, out)
-        else:
-            done = _slimmed(output, source, insert, settings)
-        report = {"model": model, **done.to_dict(), "out": str(out) if streaming else None, "onnx": None}
-        report["latency"] = None
-        if done.exact:
-            report |= _written(output, done, out, onnx)
-        if budget == LATENCY:
-            with output.step("exporting both programs and timing them in onnxruntime"):
-                report["latency"] = latency_report(done)
-        output.document(report)
-        output.notes(done.dense.facts.notes)
-        _print(output, done, report)
-        if done.exact is False:
-            output.error(f"expected an exact certificate, but {report['reason']}; nothing was written")
-            raise typer.Exit(NOT_AS_ASKED)
+    check_folder(out, "--out")
+    check_file(onnx, "--onnx")
+    settings = {
+        "sparsity": sparsity, "budget": budget.value, "criterion": criterion.value, "scope": scope.value,
+        "round_to": round_to, "ignore": tuple(ignore or ()), "policy": policy.value,
+    }  # fmt: skip
+    streaming = stream or (source.weights is not None and is_sharded(source.weights))
+    if streaming:
+        _check_streamable(insert, onnx)
+        done = _streamed(output, source, settings, out)
+    else:
+        done = _slimmed(output, source, insert, settings)
+    report = {"model": source.model, **done.to_dict(), "out": str(out) if streaming else None}
+    report |= {"onnx": None, "latency": None}
+    if done.exact:
+        report |= _written(output, done, out, onnx)
+    if budget == LATENCY:
+        with output.step("exporting both programs and timing them in onnxruntime"):
+            report["latency"] = latency_report(done)
+    output.document(report)
+    output.notes(done.dense.facts.notes)
+    _print(output, done, report)
+    if done.exact is False:
+        output.error(f"expected an exact certificate, but {report['reason']}; nothing was written")
+        raise typer.Exit(NOT_AS_ASKED)
 
 
 def _slimmed(output: Output, source: Source, insert: bool, settings: dict[str, Any]) -> Slimming:

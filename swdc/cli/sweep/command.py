@@ -12,10 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
-from swdc.cli.sweep import EXPERIMENTS, Experiment, Space, Study, draw_heat_maps, open_study, parse_values, sweep
-from swdc.cli.sweep.studies import SAMPLERS, Best, Row
+from swdc.cli.sweep.cells import Space, parse_values
+from swdc.cli.sweep.experiments import EXPERIMENTS, Experiment
+from swdc.cli.sweep.picture import draw_heat_maps
+from swdc.cli.sweep.studies import SAMPLERS, Best, Row, Study, open_study
+from swdc.cli.sweep.sweep import sweep
 from swdc.cli.sweep.workers import workers
-from swdc.cli.terminal.help import help_of
 from swdc.cli.terminal.models import parse_arguments
 from swdc.cli.terminal.options import JsonOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_file, reported
@@ -54,8 +56,7 @@ MetricOption = Annotated[
 ]
 MinimizeOption = Annotated[bool, typer.Option("--minimize", help="The least result is best, as for a loss.")]
 StorageOption = Annotated[
-    str,
-    typer.Option("--storage", metavar="FILE|URL", help="A file for SQLite, or any URL that optuna takes."),
+    str, typer.Option("--storage", metavar="FILE|URL", help="A file for SQLite, or any URL that optuna takes.")
 ]
 StudyOption = Annotated[
     str | None,
@@ -63,18 +64,12 @@ StudyOption = Annotated[
 ]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Processes that run cells.")]
 CsvOption = Annotated[
-    Path | None,
-    typer.Option("--csv", metavar="FILE", show_default=False, help="Write the cells to this file."),
+    Path | None, typer.Option("--csv", metavar="FILE", show_default=False, help="Write the cells to this file.")
 ]
 PictureOption = Annotated[
     Path | None,
     typer.Option("--picture", metavar="FILE", show_default=False, help="Draw heat maps (PNG) over a_min and a_max."),
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("sweep", help=help_of(sweep_bounds))(sweep_bounds)
 
 
 def sweep_bounds(

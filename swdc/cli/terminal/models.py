@@ -27,15 +27,9 @@ from swdc.export.storage.reading import Checkpoint
 from swdc.ir.program import Program
 
 EXTRAS = {
-    "torchvision": "vision",
-    "torch_geometric": "graph",
-    "sklearn": "demo",
-    "matplotlib": "demo",
-    "optuna": "sweep",
-    "timm": "bench",
-    "transformers": "bench",
-    "torch_pruning": "bench",
-}
+    "torchvision": "vision", "torch_geometric": "graph", "sklearn": "demo", "matplotlib": "demo", "optuna": "sweep",
+    "timm": "bench", "transformers": "bench", "torch_pruning": "bench",
+}  # fmt: skip
 """The extra of swdc that installs each optional module."""
 
 

@@ -71,14 +71,11 @@ WeightsOption = Annotated[
     ),
 ]
 SeedOption = Annotated[
-    int,
-    typer.Option("--seed", min=0, help="Seed of random weights, of example inputs and of the verification."),
+    int, typer.Option("--seed", min=0, help="Seed of random weights, of example inputs and of the verification.")
 ]
 JsonOption = Annotated[
-    bool,
-    typer.Option("--json", help="Print a JSON document to stdout and nothing else; messages go to stderr."),
+    bool, typer.Option("--json", help="Print a JSON document to stdout and nothing else; messages go to stderr.")
 ]
 TracebackOption = Annotated[
-    bool,
-    typer.Option("--traceback", envvar="SWDC_TRACEBACK", help="Show where in the code an error was raised."),
+    bool, typer.Option("--traceback", envvar="SWDC_TRACEBACK", help="Show where in the code an error was raised.")
 ]

@@ -18,11 +18,7 @@ from swdc.ops.base import name_of, target_of
 from swdc.ops.creation import function_of
 
 _TORCH = "torch.ops."
-_KINDS: dict[str, type] = {
-    "dtype": torch.dtype,
-    "memory_format": torch.memory_format,
-    "layout": torch.layout,
-}
+_KINDS: dict[str, type] = {"dtype": torch.dtype, "memory_format": torch.memory_format, "layout": torch.layout}
 
 
 def encode(value: Any) -> Any:

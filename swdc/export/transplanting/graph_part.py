@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.fx.node import map_aggregate
 
 from swdc.errors import PassError
 from swdc.export.transplanting.extracted import GIVEN, Extracted, Signature
@@ -206,16 +207,13 @@ class _Extraction:
         self.leaves[node.name] = module
         return self.graph.call_module(node.name, (self._new(call[leaf.data]),), self._new(given))
 
-    def _new(self, argument: Any) -> Any:
+    def _new(self, arguments: Any) -> Any:
+        return map_aggregate(arguments, self._new_leaf)
+
+    def _new_leaf(self, argument: Any) -> Any:
         if isinstance(argument, Ref):
             return self.graph.get_attr(self._own(argument))
-        if isinstance(argument, fx.Node):
-            return self.made[argument]
-        if isinstance(argument, list | tuple):
-            return type(argument)(self._new(a) for a in argument)
-        if isinstance(argument, dict):
-            return {name: self._new(value) for name, value in argument.items()}
-        return argument
+        return self.made[argument] if isinstance(argument, fx.Node) else argument
 
     def _attached(self, module: Extracted) -> Extracted:
         """Give an extracted module the leaves that it calls, and the tensors that only the program has."""

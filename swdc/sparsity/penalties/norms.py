@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from swdc.errors import PlanError
+from swdc.sparsity.arguments import by_name
 
 Tensor = torch.Tensor
 Step = float | torch.Tensor
@@ -64,13 +65,11 @@ def find_norm(norm: str | Norm | Callable[[Tensor], Tensor]) -> Norm:
 
     The gradient of such a function comes from autograd, and it has no proximal map.
     """
-    if isinstance(norm, Norm):
-        return norm
-    if isinstance(norm, str) and norm in NORMS:
-        return NORMS[norm]
-    if isinstance(norm, str) or not callable(norm):
-        raise PlanError(f"expected a norm of {sorted(NORMS)}, a Norm, or a function of a tensor, got {norm!r}")
-    return Norm(getattr(norm, "__name__", type(norm).__name__), norm, _gradient_of(norm), None)
+    others = ", a Norm, or a function of a tensor"
+    found: Any = norm if isinstance(norm, Norm) else by_name("norm", NORMS, norm, others)
+    if isinstance(found, Norm):
+        return found
+    return Norm(getattr(found, "__name__", type(found).__name__), found, _gradient_of(found), None)
 
 
 def _gradient_of(value: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from swdc.errors import PlanError
+from swdc.sparsity.arguments import by_name
 
 Schedule = Callable[[int, Any, Any, int], float]
 """A function of the step, the start value, the end value and the number of steps."""
@@ -36,20 +36,9 @@ def constant(s: int, start: float, end: float, steps: int) -> float:
     return end
 
 
-SCHEDULES: dict[str, Schedule] = {
-    "exponential": exponential,
-    "linear": linear,
-    "cosine": cosine,
-    "constant": constant,
-}
+SCHEDULES: dict[str, Schedule] = {"exponential": exponential, "linear": linear, "cosine": cosine, "constant": constant}
 
 
 def find_schedule(schedule: str | Schedule) -> Schedule:
     """Return a schedule by its name; a function ``(s, a_min, a_max, steps) -> a`` is returned as it is."""
-    if isinstance(schedule, str) and schedule in SCHEDULES:
-        return SCHEDULES[schedule]
-    if isinstance(schedule, str) or not callable(schedule):
-        raise PlanError(
-            f"expected a schedule of {sorted(SCHEDULES)} or a function of (s, a_min, a_max, steps), got {schedule!r}"
-        )
-    return schedule
+    return by_name("schedule", SCHEDULES, schedule, " or a function of (s, a_min, a_max, steps)")

@@ -19,6 +19,7 @@ from swdc.ir.groups import READS, WRITES, ChannelGroup
 from swdc.ir.program import Program
 from swdc.ir.tensor_values import Values
 from swdc.sparsity import saliency
+from swdc.sparsity.arguments import by_name
 
 Scores = list[npt.NDArray[np.float64] | None]
 Criterion = Callable[..., Scores]
@@ -79,25 +80,15 @@ def gradient_weight(program: Program, groups: Sequence[ChannelGroup], weights: W
 
 
 CRITERIA: dict[str, Criterion] = {
-    "l2": l2,
-    "l1": l1,
-    "gamma": gamma,
-    "gradient_weight": gradient_weight,
-    "uniform": uniform,
-}
+    "l2": l2, "l1": l1, "gamma": gamma, "gradient_weight": gradient_weight, "uniform": uniform,
+}  # fmt: skip
 WITHOUT_GRADIENTS = tuple(name for name in CRITERIA if name != "gradient_weight")
 """The criteria that need no gradients."""
 
 
 def find_criterion(criterion: str | Criterion) -> Criterion:
     """Return a criterion by its name; a function is returned as it is."""
-    if not isinstance(criterion, str):
-        return criterion
-    if criterion not in CRITERIA:
-        raise PlanError(
-            f"expected a criterion of {sorted(CRITERIA)} or a function of program and groups, got {criterion!r}"
-        )
-    return CRITERIA[criterion]
+    return by_name("criterion", CRITERIA, criterion, " or a function of program and groups")
 
 
 def _magnitude(program: Program, groups: Sequence[ChannelGroup], weights: Weights | None, order: int) -> Scores:

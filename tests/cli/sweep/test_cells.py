@@ -2,7 +2,7 @@
 
 import pytest
 
-from swdc.cli.sweep import Cell, Space, parse_values
+from swdc.cli.sweep.cells import Cell, Space, parse_values
 from swdc.errors import CommandError
 
 

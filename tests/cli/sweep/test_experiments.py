@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 import swdc
-from swdc.cli.sweep import EXPERIMENTS, Cell, Experiment
+from swdc.cli.sweep.cells import Cell
+from swdc.cli.sweep.experiments import EXPERIMENTS, Experiment
 from swdc.errors import CommandError
 
 CELL = Cell(target=0.9, a_max=1e4, a_min=0.1, seed=3)

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from swdc.cli.sweep import Cell, draw_heat_maps
+from swdc.cli.sweep.cells import Cell
+from swdc.cli.sweep.picture import draw_heat_maps
 
 
 def test_pictures_of_grids_and_of_drawn_cells_are_written(tmp_path: Path):

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from examples.bench.measurements.latency import Network, Settings, key, latency
 from examples.bench.networks.entry import Entry
 from examples.bench.peer.variants import CLOSE, dense_and_ours, peers
 from examples.bench.running.profiling import compared, operators_ms
-from examples.bench.running.runtimes import SETUPS, Setup, timed_ms
+from examples.bench.running.runtimes import SETTLE, SETUPS, Setup, timed_ms
 from swdc.capture.trace import trace
 from swdc.costs.count import count
 from swdc.export.onnx.export import export_onnx
@@ -148,6 +149,13 @@ def test_runs_are_fewer_where_each_takes_long(monkeypatch):
     monkeypatch.setattr("examples.bench.running.runtimes.SECONDS", 0.0)
     assert {len(times) for times in timed_ms(calls, 7).values()} == {3}
     assert timed_ms({}, 7) == {}
+
+
+def test_a_turn_begins_with_a_call_that_does_not_count():
+    made: list[str] = []
+    timed_ms({name: partial(made.append, name) for name in ("dense", "slim")}, 3)
+    turns = ["dense"] * (SETTLE + 1) + ["slim"] * (SETTLE + 1)
+    assert made == ["dense", "slim", *turns * 4]  # once for the estimate, one warm-up and three timed rounds
 
 
 def test_the_setups_of_the_issue():
