@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from swdc.ir.program import Program
-from swdc.rewriting.contract import Pass, PassResult
+from swdc.rewriting.pass_base import Pass, PassResult
 
 
 @dataclass(frozen=True)

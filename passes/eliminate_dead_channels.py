@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swdc.analysis.order import arranged
+from swdc.analysis.channel_order import arranged
 from swdc.channels.kept import Kept
 from swdc.costs.count import totals
 from swdc.ir.facts import Origin
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.rewriting.contract import Pass, PassResult
 from swdc.rewriting.cutting import cut, cut_tensor
+from swdc.rewriting.pass_base import Pass, PassResult
 
 
 @dataclass(frozen=True)

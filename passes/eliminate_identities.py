@@ -9,8 +9,8 @@ from torch import fx
 from swdc.analysis.identities import Identities
 from swdc.ir.program import Program
 from swdc.ops.in_place import depends_on_memory, is_view
-from swdc.rewriting.contract import Pass, PassResult
-from swdc.rewriting.surgery import revise
+from swdc.rewriting.pass_base import Pass, PassResult
+from swdc.rewriting.rebuild import revise
 
 
 @dataclass(frozen=True)

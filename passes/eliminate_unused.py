@@ -12,8 +12,8 @@ from swdc.errors import PassError
 from swdc.ir.plain_results import is_tensor, narrowed, output_names
 from swdc.ir.program import Program
 from swdc.ops.in_place import overwrites
-from swdc.rewriting.contract import Pass, PassResult
-from swdc.rewriting.surgery import revise, still_standing
+from swdc.rewriting.pass_base import Pass, PassResult
+from swdc.rewriting.rebuild import revise, still_standing
 
 
 @dataclass(frozen=True)

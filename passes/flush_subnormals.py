@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from swdc.errors import PassError
+from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
-from swdc.ir.tensors import need_values
-from swdc.rewriting.contract import Pass, PassResult
-from swdc.rewriting.surgery import revise
+from swdc.rewriting.pass_base import Pass, PassResult
+from swdc.rewriting.rebuild import revise
 
 _BITS = {torch.float32: torch.int32, torch.float64: torch.int64, torch.bfloat16: torch.int16}
 """Integers as wide as each type. float16 is not among them, because CPUs compute with it in float32, where its

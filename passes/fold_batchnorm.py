@@ -13,13 +13,13 @@ from torch import fx, nn
 from swdc.errors import PassError
 from swdc.ir.call import Call, Ref
 from swdc.ir.graph import DTYPE
+from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
-from swdc.ir.tensors import need_values
 from swdc.ops import calls
 from swdc.ops.base import Affine
 from swdc.ops.in_place import overwrites
-from swdc.rewriting.contract import Pass, PassResult
-from swdc.rewriting.surgery import name_of_new, revise
+from swdc.rewriting.pass_base import Pass, PassResult
+from swdc.rewriting.rebuild import name_of_new, revise
 
 NOTE = "batch norms were folded, so that it computes the same in evaluation only; do not train it"
 

@@ -8,8 +8,8 @@ from swdc.costs.count import totals
 from swdc.ir.facts import Origin
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.rewriting.contract import Pass, PassResult
 from swdc.rewriting.cutting import fold
+from swdc.rewriting.pass_base import Pass, PassResult
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from swdc.analysis.residual import is_batchnorm, residual_sums, sums
 from swdc.errors import PassError
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, copy_graph, unused
 from swdc.ir.program import Program
-from swdc.rewriting.contract import Pass, PassResult
+from swdc.rewriting.pass_base import Pass, PassResult
 
 _NORMS: dict[int, type[nn.Module]] = {2: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 

@@ -12,7 +12,7 @@ from swdc.ir.facts import Origin
 from swdc.ir.groups import WRITES
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.rewriting.contract import Pass, PassResult
+from swdc.rewriting.pass_base import Pass, PassResult
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from swdc.ir.groups import Bools, Coupling
 from swdc.ir.program import Program
 from swdc.ops import calls
 from swdc.ops.addition import CHANNELS
-from swdc.rewriting.contract import Pass, PassResult
 from swdc.rewriting.cutting import cut, cut_tensor, fold
-from swdc.rewriting.surgery import revise
+from swdc.rewriting.pass_base import Pass, PassResult
+from swdc.rewriting.rebuild import revise
 
 
 @dataclass(frozen=True)

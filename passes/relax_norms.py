@@ -12,10 +12,10 @@ from swdc.errors import PassError
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
-from swdc.ir.samples import relative_error, sample_inputs
+from swdc.ir.random_inputs import relative_error, sample_inputs
 from swdc.ops import Leaf, Operator, calls
-from swdc.rewriting.contract import Pass, PassResult
-from swdc.rewriting.surgery import rebuild
+from swdc.rewriting.pass_base import Pass, PassResult
+from swdc.rewriting.rebuild import rebuild
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 """swdc: a model-surgery compiler for PyTorch in which pruning is dead-code elimination."""
 
+import sys
+from importlib import import_module
+
 from swdc.capture.trace import trace
 from swdc.costs.count import Count, count
 from swdc.errors import SwdcError
 from swdc.export.folder.save import load, save
 from swdc.export.onnx.export import OnnxReport, export_onnx
-from swdc.export.storage.reading import Checkpoint
+from swdc.export.storage.checkpoint_reader import Checkpoint
 from swdc.export.streaming.slim_checkpoint import slim_checkpoint
 from swdc.export.transplanting import transplant
 from swdc.ir.plan import Plan
@@ -19,6 +22,13 @@ from swdc.sparsity.planning.plan import plan
 from swdc.sparsity.swd import SWD
 
 __version__ = "0.1.0"
+
+_FORMER = {
+    "plan": "ir.plan", "artifact": "export.folder.save",
+    "latency": "costs.latency", "latency.cache": "costs.latency.cache",
+}  # fmt: skip
+"""Modules that scripts import by names from before the rooms, such as ``from swdc.plan import Plan``."""
+sys.modules.update({f"swdc.{name}": import_module(f"swdc.{module}") for name, module in _FORMER.items()})
 
 __all__ = [
     "SWD",

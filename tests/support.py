@@ -17,7 +17,7 @@ from swdc.ir.graph import SHAPE
 from swdc.ir.groups import ChannelGroup, Frozen
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.ir.samples import flat_outputs, relative_error
+from swdc.ir.random_inputs import flat_outputs, relative_error
 from swdc.ops import Operator, calls
 from swdc.ops.identity import Identity
 

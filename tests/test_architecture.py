@@ -17,7 +17,7 @@ import swdc
 from swdc import ops
 from swdc.errors import SwdcError
 from swdc.ops.base import OPERATORS, Operator
-from swdc.rewriting.contract import ENTRY_POINTS, Pass, find_pass, pass_names
+from swdc.rewriting.pass_base import ENTRY_POINTS, Pass, find_pass, pass_names
 
 ROOT = Path(__file__).parent.parent
 PASSES = sorted(p for p in (ROOT / "passes").glob("*.py") if p.stem != "__init__")

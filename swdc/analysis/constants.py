@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 import torch
 
-from swdc.channels.dead import UNKNOWN, Dead, DeadValues, Floats, plain
+from swdc.channels.dead_values import UNKNOWN, Dead, DeadValues, Floats, plain
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import Ids
 

@@ -8,7 +8,7 @@ import numpy as np
 from torch import fx
 
 from swdc.analysis.residual import free_operands
-from swdc.channels.dead import DeadValues, Floats, Masked
+from swdc.channels.dead_values import DeadValues, Floats, Masked
 from swdc.channels.labels import Channels
 from swdc.ir.call import resolve, values_in
 from swdc.ir.graph import SHAPE

@@ -10,8 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
-from swdc.ir.options import FREE
 from swdc.ir.program import Program
+from swdc.ir.trace_options import FREE
 from swdc.ops.addition import CHANNELS
 from swdc.ops.base import OPERATORS, calls
 

@@ -9,8 +9,8 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from swdc.ir.graph import SHAPE
+from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program
-from swdc.ir.tensors import is_meta
 
 UNSEEN = -1
 """Stands for the value of a symbol until it is measured."""

@@ -14,8 +14,8 @@ from torch.utils import _pytree as pytree
 from swdc.capture.captured_graph import Captured, Value, frozen_reads, signature
 from swdc.capture.recorder import Run, Slot, Step
 from swdc.capture.way import CannotCapture
+from swdc.ir.module_tensors import tensors_of
 from swdc.ir.sizes import Size
-from swdc.ir.tensors import tensors_of
 from swdc.ops.creation import product_of, size_of, sum_of
 from swdc.ops.splitting import item_of
 

@@ -12,8 +12,8 @@ from torch.utils import _pytree as pytree
 
 from swdc.capture.batch import on_meta
 from swdc.capture.trace import Example, trace
+from swdc.ir.module_tensors import tensors_of
 from swdc.ir.program import Program
-from swdc.ir.tensors import tensors_of
 
 
 class _EmptyOnMeta(TorchFunctionMode):

@@ -18,13 +18,13 @@ from swdc.capture.data_dependent_sizes import UNSEEN, measured
 from swdc.ir.call import Call, Ref, bind, bind_arguments
 from swdc.ir.facts import Facts
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
-from swdc.ir.options import RECORD
+from swdc.ir.module_tensors import tensors_of
 from swdc.ir.program import Program
-from swdc.ir.tensors import tensors_of
+from swdc.ir.trace_options import RECORD
 from swdc.ops import Leaf, lookup
 from swdc.ops.base import name_of
 from swdc.ops.in_place import Memory, operator_of, overwrites, without_side_effects
-from swdc.ops.leaves import path_of
+from swdc.ops.leaf_tensors import path_of
 
 _TENSOR_ARGUMENTS = ("weight", "bias", "running_mean", "running_var")
 

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from swdc.capture.captured_graph import Value, user_line
 from swdc.capture.way import CannotCapture
-from swdc.ir.tensors import tensors_of
+from swdc.ir.module_tensors import tensors_of
 
 _COUNTER = "num_batches_tracked"
 """The buffer in which a batch norm, in a model or a program, counts the batches of training."""

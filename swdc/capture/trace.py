@@ -13,18 +13,18 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from swdc.capture.batch import at_least_two, on_meta, shared_batch
+from swdc.capture.by_recording import Record
 from swdc.capture.raising import Raising
-from swdc.capture.record import Record
 from swdc.capture.restore import restored
 from swdc.capture.training_differences import training_differences
 from swdc.capture.way import Inputs, Subject, Way
 from swdc.capture.ways import WAYS, capture
 from swdc.errors import TraceError
-from swdc.ir.garbage import collection_paused
-from swdc.ir.options import FACTORS, HEADS, POLICIES, TIED
+from swdc.ir.gc_pause import collection_paused
+from swdc.ir.module_tensors import is_meta, modes_kept
 from swdc.ir.plain_results import opaque, plain
 from swdc.ir.program import Program
-from swdc.ir.tensors import is_meta, modes_kept
+from swdc.ir.trace_options import FACTORS, HEADS, POLICIES, TIED
 
 Example = torch.Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
 

@@ -18,7 +18,7 @@ from swdc.capture.graph_of_runs import bears_witness
 from swdc.capture.recorder import Run, Slot, Step
 from swdc.capture.recurrent_shapes import results_of
 from swdc.ir.call import schema_names
-from swdc.ir.tensors import modes_kept
+from swdc.ir.module_tensors import modes_kept
 from swdc.ops.in_place import operator_of
 
 _MODAL = {f: inspect.signature(f) for f in (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.batch_norm)}

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 from torch import nn
 
+from swdc.capture.by_export import Export
+from swdc.capture.by_following import Follow
+from swdc.capture.by_recording import Record
 from swdc.capture.captured_graph import Captured
-from swdc.capture.export import Export
-from swdc.capture.follow import Follow
-from swdc.capture.record import Record
 from swdc.capture.way import CannotCapture, Subject, Way
 from swdc.errors import TraceError, brief
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from swdc.channels.dead import Dead, DeadValues, product
+from swdc.channels.dead_values import Dead, DeadValues, product
 from swdc.channels.sets import Sets
 from swdc.channels.slots import Slots
 from swdc.ir.call import Call, Ref, Value

@@ -12,8 +12,8 @@ import torch
 
 from swdc.ir.call import Call, Ref
 from swdc.ir.groups import WRITES, Ids
+from swdc.ir.module_tensors import tensors_of
 from swdc.ir.program import Program
-from swdc.ir.tensors import tensors_of
 
 
 class Slots:

@@ -10,7 +10,7 @@ from statistics import median
 
 import torch
 
-from swdc.ir.garbage import collection_paused
+from swdc.ir.gc_pause import collection_paused
 
 WARM_UP = 5
 _SECONDS, _SECONDS_DISTURBED = 0.2, 1.0

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from swdc.ir.options import EXPORT, HEADS, TIED
 from swdc.ir.plan import Plan
+from swdc.ir.trace_options import EXPORT, HEADS, TIED
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from swdc.ir.fingerprint import fingerprint
 from swdc.ir.graph import copy_graph
 from swdc.ir.groups import ChannelGroup, Coupling, Frozen
 from swdc.ir.input_check import check_inputs
-from swdc.ir.options import POLICIES
-from swdc.ir.tensors import tensors_of, transient_of
+from swdc.ir.module_tensors import tensors_of, transient_of
+from swdc.ir.trace_options import POLICIES
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from swdc.channels.dead import UNKNOWN
+from swdc.channels.dead_values import UNKNOWN
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.channels.routing import Routed

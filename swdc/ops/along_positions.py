@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from swdc.channels.dead import UNKNOWN
+from swdc.channels.dead_values import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
-from swdc.ops.activation import zero_only
 from swdc.ops.base import Operator, register
+from swdc.ops.special_activations import zero_only
 
 
 def is_several(call: Call) -> bool:

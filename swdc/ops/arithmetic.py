@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from swdc.channels.dead import Dead, plain
+from swdc.channels.dead_values import Dead, plain
 from swdc.ir.call import Call, Value
 from swdc.ops.base import Operator, register
 from swdc.ops.elementwise import Pointwise, equal

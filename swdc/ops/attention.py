@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from swdc.channels.dead import UNKNOWN, Dead, product
+from swdc.channels.dead_values import UNKNOWN, Dead, product
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import Ids
-from swdc.ir.options import HEAD_DIM, HEADS
+from swdc.ir.trace_options import HEAD_DIM, HEADS
 from swdc.ops.base import Operator, register
 from swdc.ops.work import Quotient, ShapeOf, Use
 

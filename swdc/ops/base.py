@@ -16,7 +16,7 @@ from swdc.ir.distributed import plain_class
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.ir.sizes import evaluate
-from swdc.ops.dispatched import Dispatched
+from swdc.ops.capture_traits import Dispatched
 from swdc.ops.identity import Evaluation, Identity
 from swdc.ops.work import ShapeOf, Work
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from swdc.channels.dead import UNKNOWN, affine
+from swdc.channels.dead_values import UNKNOWN, affine
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES

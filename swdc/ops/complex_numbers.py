@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from swdc.channels.dead import Dead, plain
+from swdc.channels.dead_values import Dead, plain
 from swdc.ir.call import Call, Value
 from swdc.ops.along_positions import AlongPositions
 from swdc.ops.base import register

@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import fx
 
-from swdc.channels.dead import UNKNOWN, Dead, product
+from swdc.channels.dead_values import UNKNOWN, Dead, product
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import READS, WRITES, Ids
-from swdc.ir.options import HEAD_DIM, HEADS
+from swdc.ir.trace_options import HEAD_DIM, HEADS
 from swdc.ops.base import Operator, register
 from swdc.ops.work import Cost, Quotient, ShapeOf, Use, elements
 

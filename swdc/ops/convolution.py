@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.channels.dead import UNKNOWN, Dead
+from swdc.channels.dead_values import UNKNOWN, Dead
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
@@ -18,7 +18,7 @@ from swdc.ir.graph import SHAPE
 from swdc.ir.groups import READS, WRITES, Ids
 from swdc.ops.affine_layers import Layer
 from swdc.ops.base import freeze_call, register, target_of
-from swdc.ops.leaves import adopt, bare, refs
+from swdc.ops.leaf_tensors import adopt, bare, refs
 from swdc.ops.work import Cost, Options, Quotient, ShapeOf, Use
 
 

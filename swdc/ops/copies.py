@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from swdc.channels.dead import UNKNOWN, Dead, plain
+from swdc.channels.dead_values import UNKNOWN, Dead, plain
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Value
 from swdc.ops.base import Operator, register

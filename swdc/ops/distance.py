@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from swdc.channels.dead import UNKNOWN, Dead, plain
+from swdc.channels.dead_values import UNKNOWN, Dead, plain
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops.base import Operator, register
 from swdc.ops.elementwise import couple_broadcast, equal
-from swdc.ops.pairing import couple_pair
+from swdc.ops.label_joining import couple_pair
 
 
 def difference(one: Dead, other: Dead) -> Dead:

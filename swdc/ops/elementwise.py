@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import fx
 
-from swdc.channels.dead import UNKNOWN, Dead, plain
+from swdc.channels.dead_values import UNKNOWN, Dead, plain
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Value
 from swdc.ir.groups import Bools, Ids
 from swdc.ops.base import Operator, lookup, name_of, register, target_of
-from swdc.ops.dispatched import like_input
+from swdc.ops.capture_traits import like_input
 from swdc.ops.identity import Evaluation, Identity, copy_of
 from swdc.ops.work import ShapeOf, Use, kind_of, largest
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import fx
 
-from swdc.channels.dead import UNKNOWN, Dead
+from swdc.channels.dead_values import UNKNOWN, Dead
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Value
 from swdc.ops.base import Operator, register
-from swdc.ops.pairing import agreeing, couple_pair
+from swdc.ops.label_joining import agreeing, couple_pair
 
 
 @register

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from swdc.channels.dead import UNKNOWN
+from swdc.channels.dead_values import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES
 from swdc.ops.affine_layers import Layer
 from swdc.ops.base import register
-from swdc.ops.leaves import adopt, bare, refs
+from swdc.ops.leaf_tensors import adopt, bare, refs
 from swdc.ops.work import Cost, ShapeOf
 
 

@@ -12,18 +12,18 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from swdc.channels.dead import UNKNOWN, affine
+from swdc.channels.dead_values import UNKNOWN, affine
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES, Ids
 from swdc.ops import statistics
-from swdc.ops.activation import zero_only
 from swdc.ops.base import Leaf, Operator, register
-from swdc.ops.dispatched import like_input
-from swdc.ops.leaves import adopt, bare, refs
+from swdc.ops.capture_traits import like_input
+from swdc.ops.leaf_tensors import adopt, bare, refs
 from swdc.ops.norms_per_channel import gained
 from swdc.ops.reduction import needs_zero
+from swdc.ops.special_activations import zero_only
 
 EXACT_LAYER_NORM = "swdc.layer_norm"
 EXACT_RMS_NORM = "swdc.rms_norm"

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.channels.dead import UNKNOWN, Dead, plain, product
+from swdc.channels.dead_values import UNKNOWN, Dead, plain, product
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref
 from swdc.ir.groups import STATISTIC, WRITES, Ids
 from swdc.ops import statistics
 from swdc.ops.base import Affine, Leaf, Operator, Tensors, register
-from swdc.ops.dispatched import like_input
+from swdc.ops.capture_traits import like_input
 from swdc.ops.identity import Evaluation, Identity, copy_of
-from swdc.ops.leaves import adopt, bare, refs
+from swdc.ops.leaf_tensors import adopt, bare, refs
 from swdc.ops.work import Cost, ShapeOf
 
 _FOLDED = "linear"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from swdc.channels.dead import UNKNOWN, Dead, at
+from swdc.channels.dead_values import UNKNOWN, Dead, at
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.channels.dead import UNKNOWN, Dead
+from swdc.channels.dead_values import UNKNOWN, Dead
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import Ids
 from swdc.ops import statistics
-from swdc.ops.activation import zero_only
 from swdc.ops.base import Leaf, Operator, register
+from swdc.ops.special_activations import zero_only
 
 
 def reduced(call: Call, rank: int) -> set[int]:

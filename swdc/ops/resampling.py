@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from swdc.channels.dead import UNKNOWN, Dead
+from swdc.channels.dead_values import UNKNOWN, Dead
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import Ids
-from swdc.ops.activation import zero_only
 from swdc.ops.base import Operator, register
-from swdc.ops.blocks import merged, merged_dead, spread, spread_dead
+from swdc.ops.channel_blocks import merged, merged_dead, spread, spread_dead
 from swdc.ops.pooling import OverPositions
+from swdc.ops.special_activations import zero_only
 
 _KINDS = (
     *(f"{kind}{n}d" for kind in ("upsample_nearest", "_upsample_nearest_exact") for n in (1, 2, 3)),

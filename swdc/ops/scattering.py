@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from swdc.channels.dead import UNKNOWN, Dead
+from swdc.channels.dead_values import UNKNOWN, Dead
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Value, values_in
 from swdc.ir.groups import Ids
 from swdc.ops.along_positions import AlongPositions
 from swdc.ops.base import Operator, register
 from swdc.ops.indexing import freeze_indexed, freeze_indices, layout
-from swdc.ops.pairing import agreeing, couple_pair
+from swdc.ops.label_joining import agreeing, couple_pair
 
 _KEEPS_CONSTANTS = {None, "mean", "amax", "amin"}
 

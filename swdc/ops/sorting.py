@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from swdc.channels.dead import UNKNOWN
+from swdc.channels.dead_values import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops.along_positions import AlongPositions, is_several

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from swdc.channels.dead import UNKNOWN, at
+from swdc.channels.dead_values import UNKNOWN, at
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
@@ -17,7 +17,7 @@ from swdc.ir.groups import Bools, Ids
 from swdc.ops.along_positions import each_result
 from swdc.ops.base import Operator, lookup, register
 from swdc.ops.identity import Evaluation, Identity, alias_of, copy_of
-from swdc.ops.pairing import agreeing, couple_pair
+from swdc.ops.label_joining import agreeing, couple_pair
 
 _END = 2**62
 

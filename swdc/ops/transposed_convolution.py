@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.channels.dead import UNKNOWN, Dead, affine, product
+from swdc.channels.dead_values import UNKNOWN, Dead, affine, product
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
@@ -17,7 +17,7 @@ from swdc.ir.groups import WRITES, Ids
 from swdc.ops.affine_layers import Layer
 from swdc.ops.base import freeze_call, register
 from swdc.ops.convolution import couple_groups, each, geometry, operations
-from swdc.ops.leaves import adopt, bare, refs
+from swdc.ops.leaf_tensors import adopt, bare, refs
 from swdc.ops.work import Cost, Quotient, ShapeOf, Use
 
 _OPTIONS = ("stride", "padding", "output_padding", "groups", "dilation")

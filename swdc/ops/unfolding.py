@@ -5,12 +5,12 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from swdc.channels.dead import UNKNOWN
+from swdc.channels.dead_values import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
-from swdc.ops.activation import zero_only
 from swdc.ops.base import Operator, register
-from swdc.ops.blocks import merged, merged_dead, spread, spread_dead
+from swdc.ops.channel_blocks import merged, merged_dead, spread, spread_dead
+from swdc.ops.special_activations import zero_only
 
 
 @register

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import fx
 
-from swdc.channels.dead import UNKNOWN, Dead
+from swdc.channels.dead_values import UNKNOWN, Dead
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call

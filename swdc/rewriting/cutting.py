@@ -19,7 +19,7 @@ from swdc.ir.groups import Bools, Coupling, Labelled
 from swdc.ir.program import Program
 from swdc.ir.sizes import Shape
 from swdc.ops import Operator, calls
-from swdc.rewriting.surgery import name_of_new, rebuild
+from swdc.rewriting.rebuild import name_of_new, rebuild
 
 
 def fold(program: Program, coupling: Coupling, stays: Bools) -> tuple[Program, Coupling, dict[str, torch.Tensor]]:

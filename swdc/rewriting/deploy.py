@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from swdc.errors import PassError, VerificationError
-from swdc.ir.options import RECORD
+from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
-from swdc.ir.tensors import need_values
+from swdc.ir.trace_options import RECORD
 from swdc.rewriting.certificate import TOLERANCE
-from swdc.rewriting.contract import Pass, PassResult, find_pass
+from swdc.rewriting.pass_base import Pass, PassResult, find_pass
 from swdc.rewriting.pipeline import run, run_to_fixpoint
 from swdc.rewriting.verify import difference
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from swdc.errors import PassError, SwdcError
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
-from swdc.rewriting.contract import Pass, PassResult, find_pass
+from swdc.rewriting.pass_base import Pass, PassResult, find_pass
 
 ROUNDS = 100
 """Most rounds of passes; if some still modify the program then, they undo each other's work."""

@@ -6,11 +6,11 @@ import warnings
 from dataclasses import replace
 
 from swdc.errors import PlanError
-from swdc.ir.options import FREE
+from swdc.ir.module_tensors import is_meta, need_whole
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.ir.tensors import is_meta, need_whole
-from swdc.rewriting.contract import find_pass
+from swdc.ir.trace_options import FREE
+from swdc.rewriting.pass_base import find_pass
 from swdc.rewriting.pipeline import apply, run
 
 SLIM_PIPELINE = ("fold-constant-channels", "eliminate-dead-channels")

@@ -10,10 +10,10 @@ import torch
 from torch.utils import _pytree as pytree
 
 from swdc.errors import VerificationError
-from swdc.ir.options import RECORD
-from swdc.ir.precision import cast_literals, default_dtype
+from swdc.ir.dtypes_and_devices import cast_literals, default_dtype
 from swdc.ir.program import Program
-from swdc.ir.samples import sample_inputs
+from swdc.ir.random_inputs import sample_inputs
+from swdc.ir.trace_options import RECORD
 from swdc.ops import leaf_of
 
 

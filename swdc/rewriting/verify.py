@@ -9,13 +9,13 @@ import torch
 from torch.utils import _pytree as pytree
 
 from swdc.errors import VerificationError
-from swdc.ir.options import RECORD
+from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program
-from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
-from swdc.ir.tensors import is_meta
+from swdc.ir.random_inputs import flat_outputs, relative_error, sample_inputs
+from swdc.ir.trace_options import RECORD
 from swdc.rewriting.certificate import LEAST_EFFECT, TOLERANCE, Certificate, Comparison
-from swdc.rewriting.effect import effect_of, responds
 from swdc.rewriting.first_difference import first_difference
+from swdc.rewriting.mask_effect import effect_of, responds
 from swdc.rewriting.runs import called, copies_in, floats_in, run_in
 
 

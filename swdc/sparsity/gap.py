@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from swdc.errors import PlanError
-from swdc.ir.tensors import modes_kept
+from swdc.ir.module_tensors import modes_kept
 
 Metric = Callable[[], SupportsFloat]
 

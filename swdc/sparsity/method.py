@@ -16,7 +16,7 @@ from swdc.ir.distributed import local, put_in_parts
 from swdc.ir.plan import Plan
 from swdc.sparsity.arguments import check_steps
 from swdc.sparsity.gap import Gap, Metric, gap_of
-from swdc.sparsity.ownership import Ownership
+from swdc.sparsity.same_parameters import Ownership
 from swdc.sparsity.targets import Target, Targets
 
 

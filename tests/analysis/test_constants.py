@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from swdc.analysis.constants import Constants
-from swdc.channels.dead import UNKNOWN
+from swdc.channels.dead_values import UNKNOWN
 from swdc.ir.call import Call, Ref
 from swdc.ops import calls
 from tests.support import conv, image, traced

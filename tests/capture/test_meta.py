@@ -9,7 +9,7 @@ from torch import nn
 import swdc
 from swdc.errors import PlanError, VerificationError
 from swdc.ir.program import Program
-from swdc.ir.samples import sample_inputs
+from swdc.ir.random_inputs import sample_inputs
 from tests.support import image, plan_of, traced
 
 

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 import swdc
+from swdc.capture.by_export import Export
+from swdc.capture.by_recording import Record
 from swdc.capture.captured_graph import Captured
-from swdc.capture.export import Export
-from swdc.capture.record import Record
 from swdc.capture.trace import trace_recorded
 from swdc.capture.way import CannotCapture, Subject, Way
 from swdc.capture.ways import WAYS
 from swdc.errors import TraceError
-from tests.capture.test_record import recorded
+from tests.capture.test_by_recording import recorded
 from tests.support import Function, assert_same, image
 
 LIST = "swdc.capture.trace.WAYS"

@@ -9,7 +9,7 @@ from torch import nn
 from swdc.channels.sets import Sets
 from swdc.ir.call import Call
 from swdc.ir.groups import Reason
-from swdc.ir.options import HEAD_DIM, HEADS
+from swdc.ir.trace_options import HEAD_DIM, HEADS
 from swdc.ops import calls
 from tests.support import image, traced
 

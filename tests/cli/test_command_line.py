@@ -10,10 +10,10 @@ from typer.main import get_command
 
 import swdc
 from swdc.cli import COMMANDS, app, main
-from swdc.cli.demo.scenes import SCENES
-from swdc.cli.sweep.studies import SAMPLERS
+from swdc.cli.demo.tasks import SCENES
+from swdc.cli.sweep.optuna_study import SAMPLERS
 from swdc.costs.count import CONVENTIONS
-from swdc.ir.options import POLICIES
+from swdc.ir.trace_options import POLICIES
 from swdc.sparsity.planning.criteria import CRITERIA
 from swdc.sparsity.planning.plan import BUDGET_NAMES, SCOPES
 from tests.cli.support_cli import run

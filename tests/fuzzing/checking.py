@@ -20,8 +20,8 @@ from swdc import Plan, Program, count, insert_batchnorm, load, mask, plan, save,
 from swdc.channels.kept import Kept
 from swdc.errors import PlanError, TransplantError
 from swdc.ir.graph import SHAPE
-from swdc.ir.options import FACTORS
-from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
+from swdc.ir.random_inputs import flat_outputs, relative_error, sample_inputs
+from swdc.ir.trace_options import FACTORS
 from swdc.ops import calls
 from swdc.rewriting.certificate import LEAST_EFFECT, TOLERANCE
 from swdc.sparsity.planning.budgets import BUDGETS, Budget

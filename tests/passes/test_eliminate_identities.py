@@ -13,7 +13,7 @@ from torch import nn
 import swdc
 from passes.eliminate_identities import EliminateIdentities
 from swdc.ir.program import Program
-from swdc.rewriting.contract import PassResult
+from swdc.rewriting.pass_base import PassResult
 from swdc.rewriting.pipeline import apply, run
 from tests.support import Function, assert_equal, conv, image, operators, text, traced
 

@@ -14,8 +14,8 @@ import swdc
 from passes.eliminate_unused import EliminateUnused
 from swdc.errors import PassError
 from swdc.ir.program import Program
-from swdc.ir.samples import flat_outputs
-from swdc.rewriting.contract import PassResult
+from swdc.ir.random_inputs import flat_outputs
+from swdc.rewriting.pass_base import PassResult
 from swdc.rewriting.pipeline import apply, run
 from tests.support import Function, assert_equal, conv, image, operators, text, traced
 

@@ -14,7 +14,7 @@ import swdc
 from passes.fold_batchnorm import NOTE, FoldBatchnorm
 from swdc.errors import PassError
 from swdc.ir.program import Program
-from swdc.rewriting.contract import PassResult
+from swdc.rewriting.pass_base import PassResult
 from swdc.rewriting.pipeline import apply, run
 from tests.support import Function, assert_equal, assert_same, conv, image, operators, randomise, text, traced
 

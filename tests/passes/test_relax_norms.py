@@ -14,7 +14,7 @@ from torch import nn
 import swdc
 from passes.relax_norms import RelaxNorms
 from swdc.ir.program import Program
-from swdc.ir.samples import relative_error
+from swdc.ir.random_inputs import relative_error
 from swdc.ops import statistics
 from swdc.rewriting.pipeline import run
 from tests.support import Function, assert_same, certified, conv, image, operators, plan_of, text, traced

@@ -14,13 +14,13 @@ from torch import nn
 import swdc
 from passes.fold_batchnorm import NOTE
 from swdc.errors import PassError, VerificationError
-from swdc.ir.options import RECORD
 from swdc.ir.program import Program
-from swdc.ir.samples import flat_outputs
-from swdc.rewriting import contract
+from swdc.ir.random_inputs import flat_outputs
+from swdc.ir.trace_options import RECORD
 from swdc.rewriting import deploy as deployment
-from swdc.rewriting.contract import Pass, PassResult
-from swdc.rewriting.surgery import revise
+from swdc.rewriting import pass_base
+from swdc.rewriting.pass_base import Pass, PassResult
+from swdc.rewriting.rebuild import revise
 from tests.support import Function, assert_equal, assert_same, conv, image, operators, randomise, text, traced
 
 
@@ -158,8 +158,8 @@ class Wrong(Pass):
 
 def test_a_pass_that_changes_the_function_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = type("Entry", (), {"load": staticmethod(lambda: Wrong)})()
-    registered = {**contract._registered(), "wrong": entry}
-    monkeypatch.setattr(contract, "_registered", lambda: registered)
+    registered = {**pass_base._registered(), "wrong": entry}
+    monkeypatch.setattr(pass_base, "_registered", lambda: registered)
     monkeypatch.setattr(deployment, "DEPLOY_PIPELINE", ("eliminate-identities", "wrong"))
     with pytest.raises(VerificationError, match=r"expected the pass wrong to keep .* to 1e-09, .* got \d\.\de-0[67]"):
         swdc.deploy(traced(network()))

@@ -9,9 +9,9 @@ from torch import nn
 
 from swdc.errors import PassError
 from swdc.ir.program import Program
-from swdc.rewriting.contract import Pass, PassResult
+from swdc.rewriting.pass_base import Pass, PassResult
 from swdc.rewriting.pipeline import run, run_to_fixpoint
-from swdc.rewriting.surgery import revise
+from swdc.rewriting.rebuild import revise
 from tests.support import image, operators, traced
 
 

@@ -14,7 +14,7 @@ import swdc
 from swdc.errors import InputError, VerificationError
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.ir.samples import relative_error
+from swdc.ir.random_inputs import relative_error
 from swdc.rewriting.certificate import LEAST_EFFECT, TOLERANCE, Certificate
 from tests.support import Function, conv, image, plan_of, random_plan, randomise, traced
 

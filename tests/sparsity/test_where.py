@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from swdc.sparsity.selection.where import where, without
+from swdc.sparsity.selection.bitwise_where import where, without
 
 KINDS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 

@@ -18,7 +18,7 @@ from examples.bench.networks.trained import NETWORKS, Trainee
 from examples.bench.running.row_files import Row
 from swdc import SWD, Program, trace
 from swdc.costs.clock import medians_ms
-from swdc.ir.options import FREE
+from swdc.ir.trace_options import FREE
 from swdc.sparsity.targets import Target
 
 STRUCTURES = ("weights", "channels")

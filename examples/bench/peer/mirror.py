@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from swdc.ir.tensors import tensors_of
+from swdc.ir.module_tensors import tensors_of
 
 
 class Mirror:

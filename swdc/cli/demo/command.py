@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from swdc.cli.demo.run import run_demo
-from swdc.cli.demo.scenes import SCENES
+from swdc.cli.demo.tasks import SCENES
 from swdc.cli.terminal.options import JsonOption, SeedOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, reported
 from swdc.cli.terminal.progress import progress_bar

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 from swdc.cli.demo.picture import draw_widths
-from swdc.cli.demo.scenes import Scene, scene
+from swdc.cli.demo.tasks import Scene, scene
 from swdc.costs.clock import one_thread
 from swdc.costs.count import count
 from swdc.export.folder.save import save
 from swdc.export.onnx.export import export_onnx
 from swdc.export.onnx.runtime import latency_ms
 from swdc.ir.program import Program
-from swdc.ir.samples import sample_inputs
+from swdc.ir.random_inputs import sample_inputs
 from swdc.rewriting.certificate import Certificate
 from swdc.rewriting.rewrites import mask, slim
 from swdc.rewriting.verify import verify

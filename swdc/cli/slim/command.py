@@ -18,11 +18,11 @@ from swdc.costs.latency import MeasuredTable
 from swdc.errors import CommandError
 from swdc.export.folder.save import save
 from swdc.export.onnx.export import export_onnx
-from swdc.export.storage.reading import Checkpoint, is_sharded
+from swdc.export.storage.checkpoint_reader import Checkpoint, is_sharded
 from swdc.export.streaming.slim_checkpoint import slim_checkpoint
-from swdc.ir.options import TIED
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
+from swdc.ir.trace_options import TIED
 from swdc.rewriting.rewrites import insert_batchnorm, mask
 from swdc.rewriting.rewrites import slim as cut
 from swdc.rewriting.verify import verify

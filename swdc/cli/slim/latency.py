@@ -14,7 +14,7 @@ from swdc.errors import ExportError
 from swdc.export.onnx.export import export_onnx
 from swdc.export.onnx.runtime import latencies_ms
 from swdc.ir.program import Program
-from swdc.ir.samples import sample_inputs
+from swdc.ir.random_inputs import sample_inputs
 
 _THREADS = 1
 _RUNS = 50

@@ -14,8 +14,8 @@ import typer
 
 from swdc.cli.sweep.cells import Space, parse_values
 from swdc.cli.sweep.experiments import EXPERIMENTS, Experiment
+from swdc.cli.sweep.optuna_study import SAMPLERS, Best, Row, Study, open_study
 from swdc.cli.sweep.picture import draw_heat_maps
-from swdc.cli.sweep.studies import SAMPLERS, Best, Row, Study, open_study
 from swdc.cli.sweep.sweep import sweep
 from swdc.cli.sweep.workers import workers
 from swdc.cli.terminal.models import parse_arguments

@@ -36,7 +36,7 @@ EXPERIMENTS: dict[str, Callable[..., Results]] = {"resnet20": resnet20, "gcn": g
 
 def _scene(name: str, a_min: float, a_max: float, target: float, seed: int, epochs: int | None) -> Results:
     from swdc.cli.demo.run import train
-    from swdc.cli.demo.scenes import scene
+    from swdc.cli.demo.tasks import scene
     from swdc.costs.clock import one_thread
     from swdc.rewriting.rewrites import mask
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
-from swdc.cli.sweep.studies import SILENCE, Study
+from swdc.cli.sweep.optuna_study import SILENCE, Study
 from swdc.cli.sweep.workers import Workers
 
 Progress = Callable[[str, int, int], None]

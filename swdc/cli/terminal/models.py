@@ -23,7 +23,7 @@ from swdc.cli.terminal.inputs import example_inputs
 from swdc.cli.terminal.weights import check_names, load_weights, open_checkpoint
 from swdc.errors import CommandError
 from swdc.export.folder.save import load
-from swdc.export.storage.reading import Checkpoint
+from swdc.export.storage.checkpoint_reader import Checkpoint
 from swdc.ir.program import Program
 
 EXTRAS = {

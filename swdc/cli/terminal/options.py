@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from swdc.costs.count import CONVENTIONS
-from swdc.ir.options import POLICIES
+from swdc.ir.trace_options import POLICIES
 from swdc.sparsity.planning.criteria import WITHOUT_GRADIENTS
 from swdc.sparsity.planning.plan import BUDGET_NAMES, SCOPES
 

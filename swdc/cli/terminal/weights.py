@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from swdc.errors import CommandError
-from swdc.export.storage.reading import Checkpoint, is_sharded
+from swdc.export.storage.checkpoint_reader import Checkpoint, is_sharded
 from swdc.ir.program import Program
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from swdc.errors import ArtifactError
 from swdc.export.folder.graph_json import decode_program, encode_program
+from swdc.export.storage.checkpoint_reader import INDEX, Checkpoint
 from swdc.export.storage.folders import (
     MANIFEST,
     new_folder,
@@ -24,12 +25,11 @@ from swdc.export.storage.folders import (
     verified,
     write_json,
 )
-from swdc.export.storage.reading import INDEX, Checkpoint
 from swdc.export.storage.tensor_files import assemble, load_tensors, save_tensors, table_of
 from swdc.ir.facts import Origin
+from swdc.ir.module_tensors import need_values
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.ir.tensors import need_values
 from swdc.rewriting.certificate import Certificate, check_certificate
 
 GRAPH = "graph.json"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from swdc.costs.count import count
-from swdc.export.onnx.nodes import NodeCount, count_nodes
+from swdc.export.onnx.node_macs import NodeCount, count_nodes
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.ir.sizes import evaluate

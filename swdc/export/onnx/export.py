@@ -18,10 +18,10 @@ from swdc.errors import ExportError
 from swdc.export.onnx.count import MacsCheck, check_macs
 from swdc.export.onnx.exporter import exported, in_float32, innermost, optimize, save
 from swdc.export.onnx.runtime import feed, latencies_ms, latency_ms, open_session, run_onnx, run_session
-from swdc.ir.options import RECORD
+from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
-from swdc.ir.samples import flat_outputs, relative_error, sample_inputs
-from swdc.ir.tensors import need_values
+from swdc.ir.random_inputs import flat_outputs, relative_error, sample_inputs
+from swdc.ir.trace_options import RECORD
 from swdc.rewriting.certificate import Certificate, check_certificate
 from swdc.rewriting.deploy import deploy as deployed_program
 

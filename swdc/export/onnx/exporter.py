@@ -15,10 +15,10 @@ from torch.utils import _pytree as pytree
 
 from swdc.errors import ExportError
 from swdc.export.onnx.signature import dynamic_sizes, flattened, name_values
+from swdc.ir.dtypes_and_devices import cast_literals
 from swdc.ir.plain_results import input_names, output_names
-from swdc.ir.precision import cast_literals
 from swdc.ir.program import Program
-from swdc.ir.samples import sample_inputs
+from swdc.ir.random_inputs import sample_inputs
 
 _CHATTY = ("torch", "onnxscript", "onnx_ir")
 

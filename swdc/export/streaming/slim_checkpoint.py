@@ -13,13 +13,13 @@ from torch.utils import _pytree as pytree
 
 from swdc.errors import PlanError
 from swdc.export.folder.save import TRANSIENT, write
+from swdc.export.storage.checkpoint_writer import SHARD_BYTES, Described, write_shards
 from swdc.export.storage.tensor_files import save_tensors
-from swdc.export.storage.writing import SHARD_BYTES, Described, write_shards
 from swdc.export.streaming.tape import Tape
+from swdc.ir.dtypes_and_devices import move_literals_to_cpu
 from swdc.ir.plan import Plan
-from swdc.ir.precision import move_literals_to_cpu
 from swdc.ir.program import Program
-from swdc.ir.tensor_values import Values
+from swdc.ir.value_sources import Values
 from swdc.rewriting.rewrites import slim
 
 

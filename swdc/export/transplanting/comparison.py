@@ -11,9 +11,9 @@ from torch import nn
 from swdc.errors import TransplantError
 from swdc.export.transplanting.float64 import Tensors, in_float64, wide_inputs, wide_program
 from swdc.export.transplanting.masked_model import is_recorded, masked_model
-from swdc.export.transplanting.watch import copied
+from swdc.export.transplanting.module_calls import copied
 from swdc.ir.program import Program
-from swdc.ir.samples import relative_error, sample_inputs
+from swdc.ir.random_inputs import relative_error, sample_inputs
 from swdc.rewriting.certificate import TOLERANCE
 
 BATCHES = (1, 3)

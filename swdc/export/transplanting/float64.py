@@ -12,7 +12,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from swdc.ir.precision import cast_literals, default_dtype
+from swdc.ir.dtypes_and_devices import cast_literals, default_dtype
 from swdc.ir.program import Program
 
 _NARROW = (torch.float16, torch.bfloat16, torch.float32)

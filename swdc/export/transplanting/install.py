@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from swdc.export.transplanting.graph_part import put_module
+from swdc.ir.module_tensors import tensors_of
 from swdc.ir.program import Program
-from swdc.ir.tensors import tensors_of
 
 _STANDARD = "torch.nn.modules."
 

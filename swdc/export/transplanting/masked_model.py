@@ -13,11 +13,11 @@ from swdc.capture.trace import Example, trace_recorded
 from swdc.errors import TransplantError
 from swdc.export.transplanting.float64 import Tensors, wide_inputs
 from swdc.export.transplanting.install import put_tensors
-from swdc.ir.options import RECORD
+from swdc.ir.dtypes_and_devices import cast_literals, default_dtype
+from swdc.ir.module_tensors import tensors_of
 from swdc.ir.plan import Plan
-from swdc.ir.precision import cast_literals, default_dtype
 from swdc.ir.program import Program
-from swdc.ir.tensors import tensors_of
+from swdc.ir.trace_options import RECORD
 from swdc.rewriting.rewrites import mask, slim
 
 

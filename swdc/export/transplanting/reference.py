@@ -11,10 +11,10 @@ from torch.utils import _pytree as pytree
 
 from swdc.errors import TransplantError
 from swdc.export.transplanting.float64 import wide_program
-from swdc.export.transplanting.marks import Known, Mark, mark, marks_of
-from swdc.export.transplanting.watch import IN, OUT, Frame, Mismatch, Watch
+from swdc.export.transplanting.module_calls import IN, OUT, Frame, Mismatch, Watch
+from swdc.export.transplanting.tensor_fingerprints import Known, Mark, mark, marks_of
 from swdc.ir.program import Program
-from swdc.ir.samples import relative_error
+from swdc.ir.random_inputs import relative_error
 from swdc.rewriting.certificate import TOLERANCE
 
 Names = tuple[str, ...]

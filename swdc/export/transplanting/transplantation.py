@@ -17,15 +17,15 @@ from swdc.export.transplanting.comparison import Comparison
 from swdc.export.transplanting.float64 import Tensors
 from swdc.export.transplanting.graph_part import extract
 from swdc.export.transplanting.install import Leftovers, install
+from swdc.export.transplanting.integers import changed_numbers
 from swdc.export.transplanting.masked_model import example_of, is_recorded, masked_path
+from swdc.export.transplanting.module_calls import Failure, Frame
 from swdc.export.transplanting.reference import Reference, observe
-from swdc.export.transplanting.slots import changed_numbers
 from swdc.export.transplanting.solver import Solver
-from swdc.export.transplanting.watch import Failure, Frame
 from swdc.ir.call import source_of
 from swdc.ir.graph import SCOPE
+from swdc.ir.module_tensors import tensors_of
 from swdc.ir.program import Program
-from swdc.ir.tensors import tensors_of
 
 _BATCH = 2
 """Batch size of the runs with which integers are solved for."""

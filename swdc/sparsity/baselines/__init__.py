@@ -7,13 +7,13 @@ from typing import Any
 from torch import nn
 
 from swdc.errors import PlanError
+from swdc.sparsity.baselines.base import Removing
 from swdc.sparsity.baselines.growing import GrowingL2
 from swdc.sparsity.baselines.magnitude import MagnitudePruning
-from swdc.sparsity.baselines.removing import Removing
+from swdc.sparsity.baselines.network_slimming import NetworkSlimming
 from swdc.sparsity.baselines.rewinding import LRRewinding
-from swdc.sparsity.baselines.slimming import NetworkSlimming
-from swdc.sparsity.baselines.thin import thin
-from swdc.sparsity.baselines.uniform import UniformDecay
+from swdc.sparsity.baselines.thin_dense import thin
+from swdc.sparsity.baselines.uniform_decay import UniformDecay
 from swdc.sparsity.method import Method
 from swdc.sparsity.swd import SWD
 

@@ -11,7 +11,7 @@ from swdc.errors import PlanError
 from swdc.ir.program import Program
 from swdc.sparsity.method import gradient_of
 from swdc.sparsity.penalties.norms import Norm, find_norm
-from swdc.sparsity.penalties.pulling import pull_
+from swdc.sparsity.penalties.partial_updates import pull_
 from swdc.sparsity.planning.plan import ignored_groups
 from swdc.sparsity.targets import Target
 from swdc.sparsity.targets.structures import CHANNELS, parts_of

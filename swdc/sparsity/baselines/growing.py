@@ -14,11 +14,11 @@ from swdc.errors import PlanError
 from swdc.ir.groups import WRITES, ChannelGroup
 from swdc.ir.program import Program
 from swdc.sparsity.arguments import check_count, check_positive, check_start, check_steps
+from swdc.sparsity.baselines.base import Removing
 from swdc.sparsity.baselines.held import Held
-from swdc.sparsity.baselines.removing import Removing
 from swdc.sparsity.method import gradient_of
 from swdc.sparsity.penalties.norms import L2
-from swdc.sparsity.penalties.pulling import pull_
+from swdc.sparsity.penalties.partial_updates import pull_
 from swdc.sparsity.planning.criteria import Scores
 from swdc.sparsity.planning.plan import plan
 from swdc.sparsity.targets import WeightTargets

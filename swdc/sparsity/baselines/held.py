@@ -13,9 +13,9 @@ from torch import nn
 from swdc.errors import PlanError
 from swdc.ir.distributed import is_spread, local, spread_like
 from swdc.ir.groups import WRITES
+from swdc.ir.module_tensors import tensors_of
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.ir.tensors import tensors_of
 from swdc.sparsity.targets import Target
 
 

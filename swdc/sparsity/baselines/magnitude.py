@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from swdc.errors import PlanError
 from swdc.sparsity.arguments import check_count, check_start, check_steps
-from swdc.sparsity.baselines.removing import Removing
+from swdc.sparsity.baselines.base import Removing
 
 
 class MagnitudePruning(Removing):

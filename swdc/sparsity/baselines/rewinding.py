@@ -9,8 +9,8 @@ from torch.optim import Optimizer
 
 from swdc.errors import PlanError
 from swdc.sparsity.arguments import check_start, check_steps
+from swdc.sparsity.baselines.base import Removing
 from swdc.sparsity.baselines.gain_penalty import GainPenalty
-from swdc.sparsity.baselines.removing import Removing
 from swdc.sparsity.penalties.norms import Norm, find_norm
 from swdc.sparsity.targets.structures import CHANNELS
 

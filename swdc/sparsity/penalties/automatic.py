@@ -12,10 +12,10 @@ from torch.optim import Optimizer
 
 from swdc.ir.distributed import Together, local
 from swdc.sparsity.method import gradient_of
-from swdc.sparsity.ownership import rates_of
-from swdc.sparsity.penalties.pulling import change_all_, fade_all_
+from swdc.sparsity.penalties.partial_updates import change_all_, fade_all_
+from swdc.sparsity.same_parameters import rates_of
+from swdc.sparsity.selection.bitwise_where import without
 from swdc.sparsity.selection.pieces import lines
-from swdc.sparsity.selection.where import without
 from swdc.sparsity.targets import Target
 
 AUTO = "auto"

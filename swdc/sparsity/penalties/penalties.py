@@ -11,9 +11,9 @@ from torch.optim import ASGD, SGD, Optimizer
 
 from swdc.errors import PlanError
 from swdc.sparsity.arguments import check_optimizer
-from swdc.sparsity.ownership import rates_of
 from swdc.sparsity.penalties.norms import Norm
-from swdc.sparsity.penalties.pulling import Pull, change_all_
+from swdc.sparsity.penalties.partial_updates import Pull, change_all_
+from swdc.sparsity.same_parameters import rates_of
 from swdc.sparsity.targets import Target
 
 GRADIENT, PROXIMAL = "gradient", "proximal"

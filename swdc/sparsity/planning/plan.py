@@ -12,9 +12,9 @@ from torch import nn
 from swdc.costs.latency import LatencyTable, MeasuredTable
 from swdc.errors import PlanError
 from swdc.ir.groups import WRITES, ChannelGroup, Ids
+from swdc.ir.module_tensors import need_whole
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.ir.tensors import need_whole
 from swdc.sparsity.planning.budgets import BUDGETS, Budget, Costs
 from swdc.sparsity.planning.chooser import Chooser
 from swdc.sparsity.planning.criteria import Criterion, Scores, find_criterion

@@ -8,11 +8,11 @@ from torch import nn
 
 from swdc.errors import PlanError
 from swdc.ir.program import Program
-from swdc.sparsity.saliency import Saliency, find_saliency
 from swdc.sparsity.targets.base import Target, Targets
 from swdc.sparsity.targets.channels import ChannelTargets
 from swdc.sparsity.targets.structures import CHANNELS, FILTERS, HEADS
 from swdc.sparsity.targets.weights import WeightTargets
+from swdc.sparsity.weight_saliency import Saliency, find_saliency
 
 WEIGHTS = "weights"
 STRUCTURES = (CHANNELS, FILTERS, HEADS, WEIGHTS)

@@ -11,7 +11,7 @@ from torch import nn
 
 from swdc.ir.distributed import spread_like
 from swdc.ir.plan import Plan
-from swdc.sparsity.targets.scoring import Scoring
+from swdc.sparsity.targets.weight_scores import Scoring
 
 
 @dataclass(frozen=True)

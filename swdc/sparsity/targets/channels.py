@@ -9,17 +9,17 @@ from torch import nn
 
 from swdc.errors import PlanError
 from swdc.ir.groups import Bools, Ids
-from swdc.ir.options import FREE
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
+from swdc.ir.trace_options import FREE
 from swdc.sparsity.planning.chooser import Chooser
 from swdc.sparsity.planning.plan import ignored_groups
-from swdc.sparsity.saliency import Saliency, magnitude
 from swdc.sparsity.targets.base import Target
-from swdc.sparsity.targets.pulled import Pulled
-from swdc.sparsity.targets.segments import Segments
+from swdc.sparsity.targets.channel_parts import Pulled
+from swdc.sparsity.targets.channel_scores import Segments
 from swdc.sparsity.targets.structures import CHANNELS, costs_of, parts_of
 from swdc.sparsity.targets.threshold import Threshold
+from swdc.sparsity.weight_saliency import Saliency, magnitude
 
 
 class ChannelTargets:

@@ -13,8 +13,8 @@ from swdc.analysis.residual import deciding_norms
 from swdc.errors import PlanError
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES, Ids, Member, labelled
-from swdc.ir.options import HEADS as WHOLE_HEADS
 from swdc.ir.program import Program
+from swdc.ir.trace_options import HEADS as WHOLE_HEADS
 from swdc.ops import calls
 from swdc.sparsity.planning.budgets import Budget, Costs
 

@@ -14,10 +14,10 @@ from swdc.ir.groups import WRITES
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.sparsity.planning.plan import is_below, matching_names
-from swdc.sparsity.saliency import Saliency, magnitude
 from swdc.sparsity.selection.lowest import Lowest, Tensors
 from swdc.sparsity.targets.base import Target
-from swdc.sparsity.targets.scoring import Scoring
+from swdc.sparsity.targets.weight_scores import Scoring
+from swdc.sparsity.weight_saliency import Saliency, magnitude
 
 _NORMS = (
     nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm,

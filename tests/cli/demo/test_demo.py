@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 import swdc
 from swdc.cli import app
-from swdc.cli.demo.scenes import SCENES, scene
+from swdc.cli.demo.tasks import SCENES, scene
 from swdc.errors import CommandError
 
 KEYS = {

@@ -9,7 +9,7 @@ import pytest
 
 from swdc.cli.sweep.cells import Cell, Space
 from swdc.cli.sweep.experiments import Experiment
-from swdc.cli.sweep.studies import Study, open_study
+from swdc.cli.sweep.optuna_study import Study, open_study
 from swdc.cli.sweep.sweep import sweep
 from swdc.cli.sweep.workers import Here, workers
 from swdc.errors import CommandError

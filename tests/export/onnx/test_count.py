@@ -15,7 +15,7 @@ from torch import nn
 
 import swdc
 from swdc.export.onnx.count import MacsCheck, check_macs
-from swdc.export.onnx.nodes import count_nodes
+from swdc.export.onnx.node_macs import count_nodes
 from tests.support import randomise
 
 

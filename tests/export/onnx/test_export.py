@@ -22,7 +22,7 @@ import swdc
 from swdc.errors import ExportError
 from swdc.export.onnx.export import OnnxReport, latency_ms, run_onnx
 from swdc.ir.program import Program
-from swdc.ir.samples import relative_error, sample_inputs
+from swdc.ir.random_inputs import relative_error, sample_inputs
 from tests.support import random_plan, randomise
 
 with warnings.catch_warnings():

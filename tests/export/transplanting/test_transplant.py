@@ -13,9 +13,9 @@ from torch import nn
 
 import swdc
 from swdc.errors import TransplantError
-from swdc.export.transplanting.extracted import Extracted
+from swdc.export.transplanting.part_module import Extracted
 from swdc.ops.statistics import LayerNorm
-from tests.capture.test_record import Detector, pictures
+from tests.capture.test_by_recording import Detector, pictures
 from tests.export.transplanting.models import (  # fmt: skip
     Attention,
     Auxiliary,

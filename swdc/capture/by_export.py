@@ -1,0 +1,166 @@
+"""Capture by ``torch.export``: the model's code runs once, with symbols for the sizes that may change."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.fx.graph import _PyTreeInfo
+
+from swdc.capture.batch import at_least_two, dynamic_dims, shared_batch, tensors_in, with_batch
+from swdc.capture.captured_graph import Captured, frozen_reads, without_gradients
+from swdc.capture.data_dependent_branches import branches_on_findings
+from swdc.capture.inlining import inlined
+from swdc.capture.recurrent_shapes import shapes_alone
+from swdc.capture.restore import buffers_kept
+from swdc.capture.way import CannotCapture, Inputs, Subject, Way
+from swdc.errors import TraceError, brief
+from swdc.ir.trace_options import EXPORT
+
+FIXED = "the sizes of all inputs are fixed to those of the example inputs, because the model's code depends on them"
+_OF_THE_MODEL = (InputKind.PARAMETER, InputKind.BUFFER)
+_ODD_BATCH = 7
+"""A batch that is unlikely to equal any size of a model."""
+
+
+class Export(Way):
+    """Exports a model by ``torch.export``, with dynamic sizes if its code allows them.
+
+    Export is tried with dynamic sizes first. Because the model's code may treat the batch of the example as a constant,
+    it is then tried with another batch, and last with fixed sizes. After the first failure, gradients are off.
+    """
+
+    name = EXPORT
+
+    def capture(self, subject: Subject) -> Captured:
+        """Return the graph.
+
+        Raises ``CannotCapture`` if export fails. Raises ``TraceError`` if the model cannot be run on the inputs, and
+        for control flow that depends on values.
+        """
+        if branches_on_findings(subject):
+            raise CannotCapture("the model calls other operators if a search in it (such as nonzero) finds nothing")
+        failures: list[Exception] = []
+        for inputs, dims in _examples(subject.inputs):
+            captured = _attempt(failures, subject, inputs, dims)
+            if captured is not None and dims is None:
+                return replace(captured, notes=(*captured.notes, FIXED))
+            if captured is not None and _is_dynamic(captured, inputs):
+                return captured
+            if failures:
+                _check_runs(subject)
+            if failures and _depends_on_values(failures[-1]):
+                break
+        raise CannotCapture(brief(failures[0])) from failures[0]
+
+
+def _examples(inputs: Inputs) -> Iterator[tuple[Inputs, Any]]:
+    """Yield inputs with their dynamic dimensions; the last are the example inputs, with none."""
+    other = inputs if shared_batch(inputs) is None else with_batch(inputs, _ODD_BATCH)
+    for varied in (at_least_two(inputs), other):
+        yield varied, dynamic_dims(varied)
+    yield inputs, None
+
+
+def _attempt(failures: list[Exception], subject: Subject, inputs: Inputs, dims: Any) -> Captured | None:
+    """Return the graph of a model; if export fails, add the error to ``failures`` and return ``None``."""
+    try:
+        with without_gradients() if failures else nullcontext():
+            return _exported(subject.model, inputs, dims)
+    except TraceError:
+        raise
+    except Exception as error:  # torch.export raises errors of many kinds, which all mean that export failed
+        failures.append(error)
+        return None
+    finally:
+        subject.put_back()
+
+
+def _is_dynamic(captured: Captured, inputs: Inputs) -> bool:
+    """Whether the batch of the inputs, if they share one, is dynamic."""
+    leading = (shape[0] for shape in captured.input_shapes() if shape)
+    return shared_batch(inputs) is None or all(getattr(size, "is_symbol", False) for size in leading)
+
+
+def _depends_on_values(error: BaseException | None) -> bool:
+    """Whether export failed because the model's code needs the value of a tensor."""
+    while error is not None:
+        if isinstance(error, GuardOnDataDependentSymNode | DataDependentOutputException):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _check_runs(subject: Subject) -> None:
+    """Raise ``TraceError`` if a model cannot be run on the inputs."""
+    model, (args, kwargs) = subject.model, subject.inputs
+    shapes = [tuple(t.shape) for t in tensors_in(subject.inputs)]
+    try:
+        with torch.no_grad(), buffers_kept(model):
+            model(*args, **kwargs)
+    except Exception as failure:  # whatever the user's model raises
+        raise TraceError(
+            f"expected example inputs that {type(model).__name__} can run on, got shapes {shapes}, on which it fails "
+            f"with {type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else failure}; "
+            f"give inputs as the model's forward takes them"
+        ) from failure
+
+
+def _exported(model: nn.Module, inputs: Inputs, dims: Any) -> Captured:
+    """Return the graph of a model. ``dims`` gives the dynamic dimensions of each argument; ``None`` fixes all.
+
+    Raises ``TraceError`` for control flow that depends on values, and whatever ``torch.export`` raises.
+    """
+    args, kwargs = inputs
+    shapes = None if dims is None else dict(inspect.signature(model.forward).bind(*dims[0], **dims[1]).arguments)
+    with shapes_alone():
+        exported = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+    flat = inlined(exported.graph_module)
+    specs = exported.graph_signature.input_specs
+    lifted = {s.arg.name: s for s in specs if s.kind != InputKind.USER_INPUT and hasattr(s.arg, "name")}
+    names = {name: str(spec.target) for name, spec in lifted.items()}
+    kinds = [spec.kind for spec in exported.graph_signature.output_specs]
+    _keep_user_outputs(flat.graph, [kind == OutputKind.USER_OUTPUT for kind in kinds])
+    return Captured(
+        graph=flat.graph,
+        tensors=names,
+        constants=_constants(exported, [str(s.target) for s in lifted.values() if s.kind not in _OF_THE_MODEL]),
+        signature=_signature(exported),
+        notes=frozen_reads(model, [names[name] for name in flat.without_gradients if name in names]),
+    )
+
+
+def _keep_user_outputs(graph: fx.Graph, theirs: list[bool]) -> None:
+    """Drop the outputs that export adds to the model's results: new values of buffers that the model overwrites."""
+    (output,) = graph.find_nodes(op="output")
+    output.args = (tuple(value for value, mine in zip(output.args[0], theirs, strict=True) if mine),)
+
+
+def _constants(exported: ExportedProgram, names: list[str]) -> dict[str, torch.Tensor]:
+    constants = {name: exported.constants.get(name) for name in names}
+    for name, constant in constants.items():
+        if not isinstance(constant, torch.Tensor):
+            raise TraceError(
+                f"expected tensors as constants of the model, got {name} of type {type(constant).__name__}; take it "
+                f"out of the model's forward"
+            )
+    return constants
+
+
+def _signature(exported: ExportedProgram) -> _PyTreeInfo:
+    signature = exported.module_call_graph[0].signature
+    assert signature is not None
+    spec = exported.call_spec.in_spec
+    names = list(signature.forward_arg_names or [])
+    if not names:
+        names = [f"arg_{i}" for i in range(spec.child(0).num_children)] + list(spec.child(1).context)
+    return _PyTreeInfo(names, spec, exported.call_spec.out_spec)

@@ -1,0 +1,74 @@
+"""Capture by following: the model runs twice on tensors without values, and every operator that it calls is noted.
+
+The two runs have batches of different prime sizes. A size that is the same in both does not depend on the batch. A size
+that differs must be a multiple of the batch plus a constant; otherwise the model cannot be followed. Further runs with
+small batches, one of them that of the example, check that the same holds there. One of them is in training if the
+model's code may depend on the mode. All this takes a fraction of the time of ``torch.export``, which reasons about
+symbols at every operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from torch.utils import _pytree as pytree
+
+from swdc.capture.batch import shared_batch
+from swdc.capture.captured_graph import Captured
+from swdc.capture.graph_of_runs import Joining, check_witness, named_leaves
+from swdc.capture.meta_cache import Forms
+from swdc.capture.meta_run import run
+from swdc.capture.recorder import MOST_CALLS, Run
+from swdc.capture.training_differences import differences, reads_mode, trains_alike
+from swdc.capture.way import CannotCapture, Subject, Way
+from swdc.ir.trace_options import FOLLOW
+
+BATCHES = (10007, 10009)
+"""Primes larger than any width in use, so that a size shows whether the batch is a factor of it."""
+WITNESS = 2
+"""A small and even batch, at which the model must do the same, because its code may depend on the batch size."""
+SPARE = 100
+"""Calls allowed beyond twice those at the small batch; a model that loops over its batch makes more."""
+
+
+class Follow(Way):
+    """Follows a model whose inputs share a batch; in its graph the batch is dynamic."""
+
+    name = FOLLOW
+
+    def capture(self, subject: Subject) -> Captured:
+        """Return the graph; raise ``CannotCapture``, or whatever the model raises on tensors without values."""
+        model, inputs = subject.model, subject.inputs
+        if shared_batch(inputs) is None:
+            raise CannotCapture("the inputs share no batch")
+        forms = Forms()
+
+        def ran(batch: int, training: bool = False, most: int = MOST_CALLS) -> Run:
+            subject.put_back()
+            if training:
+                model.train()
+            return run(model, inputs, batch, forms, most)
+
+        learns = reads_mode(model)
+        trained = _trained(partial(ran, WITNESS, training=True)) if learns else None
+        small = trained or ran(WITNESS)
+        one, other = (ran(batch, most=2 * len(small.steps) + SPARE) for batch in BATCHES)
+        captured = Joining(model, named_leaves(model, inputs), one, other).captured(pytree.tree_structure(inputs))
+        found: tuple[str, ...] | None = () if trained or not learns else None
+        if trained is None or not trains_alike(one, other, trained):
+            witness = ran(WITNESS) if trained else small
+            check_witness(one, other, witness)
+            found = differences(model, witness, trained) if trained else found
+        example = shared_batch(inputs) or WITNESS
+        if example not in (1, WITNESS):
+            check_witness(one, other, ran(example))
+        return replace(captured, differences=found)
+
+
+def _trained(run_in_training: Callable[[], Run]) -> Run | None:
+    try:
+        return run_in_training()
+    except Exception:  # in training a model may do more than can be followed
+        return None

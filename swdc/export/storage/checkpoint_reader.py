@@ -1,0 +1,172 @@
+"""Tensors in safetensors files, read one at a time and in parts, so that a model does not have to fit into memory."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import FileIO
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from swdc.errors import ArtifactError
+from swdc.ir.value_sources import Rows
+
+INDEX = "model.safetensors.index.json"
+"""The file that says which tensor is in which file of a checkpoint."""
+SUFFIX = ".safetensors"
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "BOOL": torch.bool,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
+    "U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64, "C64": torch.complex64,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+}  # fmt: skip
+"""The types that a safetensors file can hold, by their names in the file."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a tensor is stored: its file, the position of its first byte there, its shape and its type."""
+
+    file: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one index of the first dimension."""
+        return prod(self.shape[1:]) * self.dtype.itemsize
+
+
+class Checkpoint(Mapping[str, torch.Tensor]):
+    """A ``.safetensors`` file, or a folder of them with or without an index, as a mapping that reads on access.
+
+    Files are read, not mapped: a tensor that was read and released no longer counts as memory of the process.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Read the headers. Raises ``ArtifactError`` if there is no checkpoint at the path, or a file is damaged."""
+        given = Path(path)
+        self.path = given.parent if given.name == INDEX else given
+        self._entries: dict[str, Entry] = {}
+        for file in _files(self.path):
+            self._entries.update(_header(file))
+        for name, where in _index(self.path).items():
+            if name not in self._entries or self._entries[name].file.name != where:
+                raise ArtifactError(
+                    f"expected the tensor {name} in {self.path / where}, as {INDEX} says; copy it again"
+                )
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        entry = self._entries[name]
+        return self.rows(name, np.arange(entry.shape[0])) if entry.shape else _read(entry, [(0, 1)], ())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def entry(self, name: str) -> Entry:
+        """Return where a tensor is stored, and its shape and type."""
+        return self._entries[name]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor."""
+        return self._entries[name].shape
+
+    def rows(self, name: str, rows: Rows) -> torch.Tensor:
+        """Return the given rows of a tensor (indices of its first dimension, in ascending order)."""
+        entry = self._entries[name]
+        return _read(entry, _runs(rows), (len(rows), *entry.shape[1:]))
+
+
+def is_sharded(path: Path) -> bool:
+    """Whether a path is a folder with a checkpoint in safetensors files."""
+    return path.is_dir() and ((path / INDEX).is_file() or any(path.glob(f"*{SUFFIX}")))
+
+
+def _index(path: Path) -> dict[str, str]:
+    if not (path / INDEX).is_file():
+        return {}
+    try:
+        return dict(json.loads((path / INDEX).read_text(encoding="utf-8"))["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"expected a 'weight_map' in {path / INDEX}, got {error!r}; copy it again") from error
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the files of a checkpoint: the files that its index names, or all in the folder."""
+    if path.is_file() and path.suffix == SUFFIX:
+        return [path]
+    named = sorted(set(_index(path).values()))
+    files = [path / name for name in named] or sorted(path.glob(f"*{SUFFIX}"))
+    missing = [file for file in files if not file.is_file() or file.parent != path]
+    if missing or not files:
+        what = f"there is no {missing[0]}" if missing else f"there is no {SUFFIX} file at {path}"
+        raise ArtifactError(f"expected a checkpoint of {SUFFIX} files, but {what}; check the path, or copy it again")
+    return files
+
+
+def _header(file: Path) -> dict[str, Entry]:
+    """Return the entries in the header of a safetensors file. Raises ``ArtifactError`` if they do not fit the file."""
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > size - 8:
+                raise ValueError(f"a header of {length} bytes in a file of {size}")
+            header: dict[str, Any] = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        return {name: _entry(file, 8 + length, size, data) for name, data in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"expected a safetensors file, but {file} is not one: {error}; copy it again") from error
+
+
+def _entry(file: Path, start: int, size: int, data: Mapping[str, Any]) -> Entry:
+    first, last = data["data_offsets"]
+    entry = Entry(file, start + first, tuple(data["shape"]), DTYPES[data["dtype"]])
+    if first < 0 or last - first != prod(entry.shape) * entry.dtype.itemsize or start + last > size:
+        raise ValueError(f"{last - first} bytes at {first} for {entry.shape} of {data['dtype']}")
+    return entry
+
+
+def _runs(rows: Rows) -> list[tuple[int, int]]:
+    """Return the ranges of consecutive numbers in an ascending array."""
+    if len(rows) == 0:
+        return []
+    starts = np.flatnonzero(np.r_[True, np.diff(rows) != 1])
+    ends = np.r_[starts[1:], len(rows)] - 1
+    return [(int(rows[a]), int(rows[b]) + 1) for a, b in zip(starts, ends, strict=True)]
+
+
+def _read(entry: Entry, runs: list[tuple[int, int]], shape: tuple[int, ...]) -> torch.Tensor:
+    tensor = torch.empty(shape, dtype=entry.dtype)
+    if tensor.numel() == 0:
+        return tensor
+    memory = memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    width = entry.row_bytes
+    with entry.file.open("rb", buffering=0) as stream:
+        for first, last in runs:
+            size = (last - first) * width
+            stream.seek(entry.offset + first * width)
+            _fill(memory[:size], stream, entry.file)
+            memory = memory[size:]
+    return tensor
+
+
+def _fill(memory: memoryview, stream: FileIO, file: Path) -> None:
+    while len(memory):
+        got = stream.readinto(memory)
+        if not got:
+            raise ArtifactError(f"expected {file} as it was opened, but it ends early; copy it again")
+        memory = memory[got:]

@@ -1,0 +1,116 @@
+"""Random inputs for a program, and the error between two outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from swdc.ir.graph import SHAPE
+from swdc.ir.plain_results import plain
+from swdc.ir.program import Program
+from swdc.ir.sizes import evaluate
+from swdc.ir.trace_options import RECORD
+
+
+def sample_inputs(
+    program: Program, batch: int, seed: int, dtype: torch.dtype, shuffle: bool = True
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return random positional and keyword inputs.
+
+    Floating-point inputs have the given dtype. They are uniform over the range of the example, or normal if the example
+    is constant. Masks (of zeros and ones, or with infinities) are rows of the example. Integers are rows of the
+    example, each shuffled along its first dimension, so that a row has as many special tokens and as much padding as
+    before. Without ``shuffle``, integers are drawn from the row with replacement. Integers without a batch dimension
+    (an edge list) are the example itself. A recorded program gets its example, because it takes nothing else.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    leaves, spec = pytree.tree_flatten(program.facts.example)
+    sizes = program.facts.sizes(batch)
+    seeds = torch.randint(2**31, (batch,), generator=generator)
+    drawn = []
+    for node, leaf in zip(program.graph.find_nodes(op="placeholder"), leaves, strict=True):
+        if not isinstance(leaf, torch.Tensor):
+            drawn.append(leaf)
+        elif program.facts.captured_by == RECORD:
+            drawn.append(leaf.to(dtype) if leaf.is_floating_point() else leaf)
+        else:
+            rows = seeds if node.meta[SHAPE] and str(node.meta[SHAPE][0]) == program.facts.batch else None
+            drawn.append(_draw(leaf, evaluate(node.meta[SHAPE], sizes), generator, dtype, rows, shuffle))
+    positional, keywords = pytree.tree_unflatten(drawn, spec)
+    return positional, keywords
+
+
+def _draw(
+    example: torch.Tensor,
+    shape: tuple[int, ...],
+    generator: torch.Generator,
+    dtype: torch.dtype,
+    seeds: torch.Tensor | None,
+    shuffle: bool,
+) -> torch.Tensor:
+    """Return a tensor like the example; ``seeds`` picks a row of the example for each row of the batch."""
+    dtype = dtype if example.is_floating_point() else example.dtype
+    if example.is_meta:
+        return example.new_empty(shape, dtype=dtype)
+    values = example.detach().cpu()
+    if example.is_floating_point() and not (_is_mask(values) and seeds is not None) and bool(values.isfinite().all()):
+        values = _uniform(values, shape, generator)
+    elif seeds is not None and not example.is_complex():
+        values = values[seeds % len(values)] if _is_mask(values) else _rows(values, seeds, shuffle)
+    return values.to(example.device, dtype)
+
+
+def _is_mask(values: torch.Tensor) -> bool:
+    if values.dtype == torch.bool or not bool(values.isfinite().all()):
+        return True
+    return values.numel() > 1 and bool(((values == 0) | (values == 1)).all()) and bool((values == 1).any())
+
+
+def _uniform(values: torch.Tensor, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    low, high = (float(values.min()), float(values.max())) if values.numel() else (0.0, 0.0)
+    if low < high:
+        return torch.rand(shape, generator=generator, dtype=torch.float64) * (high - low) + low
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def _rows(values: torch.Tensor, seeds: torch.Tensor, shuffle: bool) -> torch.Tensor:
+    rows = values[seeds % len(values)]
+    if rows.dim() < 2:
+        return rows
+    drawn = []
+    for row, seed in zip(rows, seeds, strict=True):
+        generator, size = torch.Generator().manual_seed(int(seed)), row.shape[0]
+        order = torch.randperm(size, generator=generator)
+        drawn.append(row[order if shuffle else torch.randint(size, (size,), generator=generator)])
+    return torch.stack(drawn) if drawn else rows
+
+
+def flat_outputs(result: Any) -> list[torch.Tensor]:
+    """Return the tensors of a possibly nested output, in order, including those inside objects (a cache)."""
+    return [leaf for leaf in pytree.tree_leaves(plain(result)) if isinstance(leaf, torch.Tensor)]
+
+
+def relative_error(expected: Any, actual: Any) -> float:
+    """Return the largest difference of two nested outputs, over the largest magnitude of each expected tensor.
+
+    If an expected tensor is all zeros, the difference itself counts. If shapes, NaNs or infinities do not match, the
+    error is infinite.
+    """
+    wanted, got = flat_outputs(expected), flat_outputs(actual)
+    if [t.shape for t in wanted] != [t.shape for t in got]:
+        return float("inf")
+    worst = 0.0
+    for one, other in zip(wanted, got, strict=True):
+        if one.numel() == 0:
+            continue
+        a, b = one.detach().double(), other.detach().double()
+        if not bool(((a == b) | (a.isnan() & b.isnan()) | (a.isfinite() & b.isfinite())).all()):
+            return float("inf")
+        a, b = a[a.isfinite()], b[b.isfinite()]
+        if a.numel() == 0:
+            continue
+        scale = float(a.abs().max())
+        worst = max(worst, float((a - b).abs().max()) / (scale or 1.0))
+    return worst

@@ -1,0 +1,99 @@
+"""Changes of the targeted parts of parameters, which leave all other parts alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from swdc.ir.distributed import is_spread, local
+from swdc.sparsity.method import gradient_of
+from swdc.sparsity.selection.bitwise_where import where
+from swdc.sparsity.selection.pieces import PIECE, joined, packs, parted, pieces
+from swdc.sparsity.targets.base import Target
+
+Tensors = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Pull:
+    """Targets prepared to be pulled in few operations, for as long as they stay the same."""
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self._large, small = _apart(targets)
+        self._parameters = [target.parameter for target in small]
+        self._masks = [target.chosen.to(target.parameter.dtype) for target in small]  # torch multiplies these faster
+
+    def add_(self, scale: float, slope: Tensors) -> None:
+        """Add ``scale * slope(w)`` to the gradients of the targets (see ``pull_``)."""
+        for target in self._large:
+            pull_(gradient_of(target.parameter), target, scale, slope)
+        if self._parameters:
+            gradients, slopes = [gradient_of(p) for p in self._parameters], [slope(p) for p in self._parameters]
+            torch._foreach_addcmul_(gradients, slopes, self._masks, value=scale)
+
+
+def change_all_(targets: Sequence[Target], changed: Tensors) -> None:
+    """Replace targeted weights ``w`` by ``changed(w)`` (see ``change_``), in few operations."""
+    large, small = _apart(targets)
+    for target in large:
+        change_(target, changed)
+    for pack in packs([target.parameter for target in small]):
+        parameters = [small[number].parameter.detach() for number in pack]
+        weights, chosen = joined(parameters), joined([small[number].chosen for number in pack])
+        torch._foreach_copy_(parameters, parted(where(chosen, changed(weights), weights), parameters))
+
+
+def fade_all_(targets: Sequence[Target], factor: float, most: torch.Tensor) -> None:
+    """Clamp the gradients of the targets between ``-most`` and ``most``, then multiply them by a factor.
+
+    No gradient outside the targets may exceed ``most``, because the gradient of the whole parameter is clamped.
+    """
+    for target in targets:
+        if target.parameter.grad is None:
+            continue
+        whole = local(gradient_of(target.parameter))
+        high = most.to(whole.dtype)
+        for some, chosen in pieces(whole, local(target.chosen)):
+            torch.minimum(torch.maximum(some, -high, out=some), high, out=some)
+            some.copy_(where(chosen, some * factor, some))
+
+
+def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) -> None:
+    """Add ``scale * slope(w)`` to the gradient of a target.
+
+    16-bit numbers are added up in float32; a sum that exceeds their range becomes the largest number of their type.
+    """
+    weight, chosen = local(target.parameter.detach()), local(target.chosen)
+    for some, grown, mask in pieces(weight, local(gradient), chosen):
+        if grown.element_size() < 4:
+            grown.copy_(where(mask, _sum(grown, slope(_wide(some)), scale), grown))
+        else:
+            ones = mask.view(torch.uint8).to(grown.dtype) if mask.is_contiguous() else mask  # faster to multiply by
+            grown.addcmul_(slope(some), ones, value=scale)
+
+
+def change_(target: Target, changed: Tensors) -> None:
+    """Replace targeted weights ``w`` by ``changed(w)``; 16-bit weights are changed in float32."""
+    for some, mask in pieces(local(target.parameter.detach()), local(target.chosen)):
+        some.copy_(where(mask, changed(_wide(some)), some))
+
+
+def _apart(targets: Sequence[Target]) -> tuple[list[Target], list[Target]]:
+    """Return the targets to treat one by one, and those to treat together: small ones of at least 32 bits."""
+    large, small = list[Target](), list[Target]()
+    for target in targets:
+        parameter = target.parameter
+        fits = parameter.numel() <= PIECE and parameter.element_size() >= 4 and not is_spread(parameter)
+        (small if fits else large).append(target)
+    return large, small
+
+
+def _wide(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.element_size() < 4 else tensor
+
+
+def _sum(gradient: torch.Tensor, slopes: torch.Tensor, scale: float) -> torch.Tensor:
+    """Return ``gradient + scale * slopes`` in 16 bits; a finite gradient stays in the range of its type."""
+    most = torch.finfo(gradient.dtype).max
+    wide = torch.add(_wide(gradient), slopes, alpha=scale)
+    return torch.where(gradient.isfinite(), wide.clamp(-most, most), wide).to(gradient.dtype)

@@ -1,0 +1,123 @@
+"""Following a model without values: the batch is found from two runs, and what depends on it otherwise is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import swdc
+from swdc.capture.by_following import Follow
+from swdc.capture.way import CannotCapture, Subject
+from tests.support import Function, assert_same, conv, image, randomise, traced
+
+
+def followed(model: nn.Module, example: torch.Tensor) -> swdc.Program:
+    program = traced(model, example)
+    assert program.facts.captured_by == "follow"
+    assert program.facts.batch == "batch"
+    return program
+
+
+BATCH_IN_SIZES: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
+    "view": lambda m, x: m.c(x).view(x.shape[0], -1),
+    "product": lambda m, x: m.c(x).view(x.shape[0] * 6, 8, 8).view(x.shape[0], 6 * 64),
+    "sum": lambda m, x: torch.cat([m.c(x), m.c(x)[:1]])[: x.shape[0] + 1].flatten(1),
+    "new tensor": lambda m, x: (m.c(x) + torch.ones(len(x), 6, 1, 1, dtype=x.dtype)).flatten(1),
+    "new tensors one after another": lambda m, x: (
+        m.c(x).flatten(2)
+        + torch.cat([torch.arange(k).type_as(x) + torch.full((k,), 0.5).type_as(x) for k in (40, 20, 4)])
+    ),
+    "contiguous in large batches": lambda m, x: (m.c(x).contiguous() if len(x) > 63 else m.c(x)).flatten(1),
+    "positions": lambda m, x: m.c(x).flatten(1) * torch.arange(x.shape[0], device=x.device)[:, None],
+    "stacked": lambda m, x: torch.stack([m.c(x), m.c(x)], 1).flatten(0, 1).flatten(1),
+    "in place": lambda m, x: m.c(x).relu_().add_(1).flatten(1),
+    "split": lambda m, x: torch.cat(m.c(x).chunk(2, 1)[::-1], 1).flatten(1),
+    "constants": lambda m, x: m.c(x).flatten(1) * torch.tensor(2.0, dtype=x.dtype) + m.table.to(x.device)[0],
+}
+
+
+@pytest.mark.parametrize("name", BATCH_IN_SIZES)
+def test_sizes_that_depend_on_the_batch(name: str) -> None:
+    model = Function(BATCH_IN_SIZES[name], c=conv(3, 6))
+    model.__dict__["table"] = torch.rand(3, dtype=torch.float64)
+    program = followed(model, image(2, 3, 8, 8))
+    for batch in (1, 2, 5):
+        x = image(batch, 3, 8, 8, seed=batch)
+        assert_same(model(x), program(x))
+
+
+REFUSED: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
+    "half of the batch": lambda m, x: m.c(x)[: x.shape[0] // 2],
+    "remainder": lambda m, x: m.c(x) * (x.shape[0] % 4),
+    "one operator a sample": lambda m, x: torch.stack([m.c(x)[k] * 2 for k in range(len(x))]),
+    "as many as there are": lambda m, x: m.c(x)[:8],
+    "at least so many": lambda m, x: m.c(x) * (2 if x.shape[0] > 1000 else 3),
+    "small batches at once": lambda m, x: m.c(x) if x.shape[0] < 64 else torch.cat([m.c(x[:64]), m.c(x[64:])]),
+    "even batches": lambda m, x: m.c(x) * 2 if x.shape[0] % 2 == 0 else m.c(x),
+    "the example's batch": lambda m, x: m.c(x) * 2 if x.shape[0] in (2, 3) else m.c(x),
+    "reciprocal": lambda m, x: m.c(x) / x.shape[0] ** 0.5,
+    "values": lambda m, x: m.c(x) * (2 if x.mean() > 0 else 1),
+    "a tensor that it does not own": lambda m, x: m.c(x) + m.count.add_(1),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_told_is_left_to_export(name: str) -> None:
+    model = randomise(Function(REFUSED[name], c=conv(3, 6))).eval()
+    model.__dict__["count"] = torch.zeros(1)
+    with pytest.raises((CannotCapture, RuntimeError)):
+        Follow().capture(Subject(model, ((image(2, 3, 8, 8),), {}), lambda: None))
+    assert float(model.count) == 0
+
+
+def test_inputs_without_a_batch_are_left_to_export() -> None:
+    inputs = (torch.rand(2, 3), torch.rand(7, 4))
+    with pytest.raises(CannotCapture, match="share no batch"):
+        Follow().capture(Subject(nn.Bilinear(3, 4, 5), (inputs, {}), lambda: None))
+
+
+def test_scopes_lines_and_parameters_are_those_of_the_model() -> None:
+    model = nn.Sequential(conv(3, 6), nn.Sequential(nn.ReLU(), conv(6, 2)))
+    program = followed(model, image(2, 3, 8, 8))
+    assert program.get_submodule("1.1").weight is model[1][1].weight
+    scopes = {node.name: node.meta["scope"] for node in program.graph.nodes if node.op == "call_function"}
+    assert set(scopes.values()) == {"1.0"}
+
+
+def test_a_tied_weight_is_one() -> None:
+    model = Function(lambda m, x: m.b(torch.relu(m.a(x))), a=nn.Linear(5, 5), b=nn.Linear(5, 5))
+    model.b.weight = model.a.weight
+    program = followed(model, image(2, 5))
+    assert program.tensors["b.weight"] is program.tensors["a.weight"]
+
+
+def test_a_line_within_torch_where_the_model_has_no_code_of_its_own() -> None:
+    program = followed(nn.Sequential(conv(3, 6), nn.Flatten()), image(2, 3, 8, 8))
+    (node,) = [n for n in program.graph.nodes if n.op == "call_function"]
+    assert "/torch/nn/modules/flatten.py" in node.meta["stack_trace"]
+
+
+class Caches(nn.Module):
+    """Keeps a tensor that it computes from its parameters, as attentions keep their position biases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.kept = nn.Parameter(torch.rand(6, 1, 1)), {}
+        self.conv = conv(3, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training or "biases" not in self.kept:
+            self.kept["biases"] = self.table.exp()
+        return self.conv(x) * self.kept["biases"]
+
+
+def test_what_one_run_keeps_does_not_reach_the_next() -> None:
+    model = randomise(Caches()).eval()
+    program = followed(model, image(2, 3, 8, 8))
+    x = image(5, 3, 8, 8, seed=1)
+    assert_same(model(x), program(x))
+    assert not program.facts.notes
