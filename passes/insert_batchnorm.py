@@ -12,9 +12,11 @@ from swdc.analysis.residual import is_batchnorm, residual_sums, sums
 from swdc.errors import PassError
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, copy_graph, unused
 from swdc.ir.program import Program
+from swdc.ops.norms_per_channel import BATCH_NORMS
 from swdc.rewriting.pass_base import Pass, PassResult
 
-_NORMS: dict[int, type[nn.Module]] = {2: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
+_RANKS = (2, 4, 5)
+"""The ranks of a sum whose channels are sure to lie along dimension 1; in a sequence it may be the positions."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class InsertBatchnorm(Pass):
 
     def _norm(self, channels: int, rank: int, program: Program) -> nn.Module:
         like = next((t for t in program.parameters() if t.is_floating_point()), torch.empty(0))
-        norm = _NORMS[rank](channels, eps=self.eps, momentum=self.momentum, device=like.device, dtype=like.dtype)
+        norm = BATCH_NORMS[rank](channels, eps=self.eps, momentum=self.momentum, device=like.device, dtype=like.dtype)
         with torch.no_grad():
             norm.weight.fill_((1 + self.eps) ** 0.5)  # type: ignore[operator]
         return norm.train(program.training)
@@ -81,7 +83,7 @@ def _open_sums(program: Program) -> list[str]:
 
 def _can_be_normalised(node: fx.Node) -> bool:
     dtype = node.meta.get(DTYPE)
-    return len(node.meta[SHAPE]) in _NORMS and isinstance(dtype, torch.dtype) and dtype.is_floating_point
+    return len(node.meta[SHAPE]) in _RANKS and isinstance(dtype, torch.dtype) and dtype.is_floating_point
 
 
 def _free_path(node: fx.Node, taken: set[str]) -> str:

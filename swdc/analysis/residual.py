@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import fx
 
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.ir.trace_options import FREE
 from swdc.ops.addition import CHANNELS
-from swdc.ops.base import OPERATORS, calls
-
-_WRITERS = (_BatchNorm, nn.Linear, nn.modules.conv._ConvNd)
+from swdc.ops.base import NO_LEAF, OPERATORS, Leaf, calls, leaf_of
 
 
 def residual_sums(program: Program) -> list[fx.Node]:
@@ -29,8 +26,13 @@ def sums(program: Program) -> list[fx.Node]:
 
 
 def is_batchnorm(node: fx.Node, program: Program) -> bool:
-    """Whether a node calls a batch norm, which decides over every channel that it reads."""
-    return _is_leaf(node, program, _BatchNorm)
+    """Whether a node calls a batch norm, which decides over every channel that it reads, with or without a gain.
+
+    What the norm loses is not read. But a norm without gain and shift has nothing to score or to pull on, so
+    ``deciding_norms`` leaves the decision to the norms before it.
+    """
+    leaf = _leaf(node, program)
+    return leaf.is_norm and leaf.writes_channels
 
 
 def free_operands(program: Program) -> Mapping[fx.Node, tuple[fx.Node, ...]]:
@@ -50,8 +52,7 @@ def deciding_norms(program: Program) -> list[str]:
     """Return the paths of the batch norms that no later batch norm overrules, in the order of the graph.
 
     The gamma criterion reads their gains, and SWD pulls on them. If only sums read a batch norm, and only other batch
-    norms read these sums, the norm decides nothing: the norm after the sum does. A batch norm without gain and shift
-    neither decides nor overrules.
+    norms read these sums, the norm decides nothing: the norm after the sum does.
     """
     adding = set(sums(program))
     norms = [node for node in program.graph.nodes if _has_gain(node, program)]
@@ -84,7 +85,7 @@ def _free_operands(program: Program) -> dict[fx.Node, tuple[fx.Node, ...]]:
 def _is_shared(value: fx.Node, program: Program) -> bool:
     """Whether a value, or a value before it with no channel-writing layer in between, has another reader."""
     while len(value.users) == 1:
-        if value.op == "get_attr" or _is_leaf(value, program, _WRITERS) or len(value.all_input_nodes) != 1:
+        if value.op == "get_attr" or _leaf(value, program).writes_channels or len(value.all_input_nodes) != 1:
             return False
         (value,) = value.all_input_nodes
     return True
@@ -106,5 +107,5 @@ def _has_gain(node: fx.Node, program: Program) -> bool:
     return module.weight is not None and module.bias is not None
 
 
-def _is_leaf(node: fx.Node, program: Program, kinds: type[nn.Module] | tuple[type[nn.Module], ...]) -> bool:
-    return node.op == "call_module" and isinstance(program.get_submodule(str(node.target)), kinds)
+def _leaf(node: fx.Node, program: Program) -> Leaf:
+    return leaf_of(program.get_submodule(str(node.target))) if node.op == "call_module" else NO_LEAF

@@ -21,6 +21,7 @@ class Layer(Leaf):
     """A layer with a weight and an optional bias: a convolution, a transposed convolution, or a dense layer."""
 
     absorbs = True
+    writes_channels = True
     inputs_first: ClassVar[bool] = False
     """Whether the first dimension of the weight holds input channels, not output channels."""
 

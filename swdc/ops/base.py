@@ -47,6 +47,8 @@ class Operator(Dispatched, Work):
     needs_layout: ClassVar[bool] = False
     """Whether the memory layout of the input decides what the operator returns, or whether it works at all."""
 
+    is_norm: ClassVar[bool] = False
+    """Whether it normalises: its gain and shift are not weights of a layer."""
     not_negative: ClassVar[bool] = False
     """Whether no number in the result is negative."""
 
@@ -115,8 +117,16 @@ class Leaf(Operator):
     """An operator that a leaf module of ``torch.nn`` can represent in a program."""
 
     modules: ClassVar[tuple[type[nn.Module], ...]] = ()
+    bases: ClassVar[tuple[type[nn.Module], ...]] = ()
+    """Classes of torch from which users derive modules that it computes; by default ``modules``."""
     data: ClassVar[str] = "input"
     """The argument that the module is called with."""
+    writes_channels: ClassVar[bool] = False
+    """Whether its own parameters decide, channel by channel, what it writes: a layer or a batch norm."""
+    width: ClassVar[str] = ""
+    """The attribute of its module that gives the number of channels that it writes; empty if there is none."""
+    sizes: ClassVar[Mapping[str, tuple[str, int]]] = {}
+    """The attributes of its module that give sizes of a tensor, which calls other than its own may also read."""
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return a module that computes this call with the given tensors, or ``None`` if there is none."""
@@ -125,6 +135,10 @@ class Leaf(Operator):
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
         """Return the overload that a module at ``path`` represents, and its arguments except ``data``."""
         raise TypeError(f"{type(self).__name__} has to say what its module stands for")
+
+    def width_of(self, module: nn.Module) -> int | None:
+        """Return the number of channels that a module writes, or ``None`` if none of its attributes gives it."""
+        return int(getattr(module, self.width)) if self.width else None
 
     def relax(self, call: Call) -> dict[str, Any]:
         """Return arguments that turn a statistic over the original channels into one over the kept channels.
@@ -156,6 +170,7 @@ class OperatorTable:
 
 OPERATORS = OperatorTable()
 _UNKNOWN = Operator()
+NO_LEAF = Leaf()
 
 
 def register(cls: type[Operator]) -> type[Operator]:
@@ -196,6 +211,12 @@ def family_of(name: str) -> str:
 def leaf_of(module: nn.Module) -> Leaf:
     """Return the operator of a leaf module."""
     return OPERATORS.leaves[plain_class(module)]
+
+
+def leaf_like(module: nn.Module) -> Leaf:
+    """Return the operator of a user's module, which may be of a derived class; the base class's if there is none."""
+    leaves = dict.fromkeys(OPERATORS.leaves.values())
+    return next((leaf for leaf in leaves if isinstance(module, leaf.bases or leaf.modules)), NO_LEAF)
 
 
 def calls(program: Program) -> dict[fx.Node, tuple[Operator, Call]]:

@@ -33,6 +33,7 @@ class Convolution(Layer):
     names = tuple(f"aten.conv{n}d.{overload}" for n in (1, 2, 3) for overload in ("default", "padding"))
     modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     family: ClassVar[str] = "convolution"
+    width = "out_channels"
     carries: ClassVar[bool] = True
     """Whether one constant channel can take over the constants of others: all are read at the same positions."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -23,6 +23,8 @@ class Embedding(Leaf):
 
     names = ("aten.embedding.default",)
     modules = (nn.Embedding,)
+    width = "embedding_dim"
+    sizes: ClassVar[Mapping[str, tuple[str, int]]] = {"num_embeddings": ("weight", 0), "embedding_dim": ("weight", 1)}
     data = "indices"
 
     def couple(self, call: Call, channels: Channels) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -25,6 +25,8 @@ class Linear(Layer):
     any_order = True
     names = ("aten.linear.default",)
     modules = (nn.Linear,)
+    width = "out_features"
+    sizes: ClassVar[Mapping[str, tuple[str, int]]] = {"out_features": ("weight", 0), "in_features": ("weight", 1)}
     repeats = True
 
     def couple(self, call: Call, channels: Channels) -> None:

@@ -36,6 +36,7 @@ class _TrailingNorm(Leaf):
     exact: ClassVar[str]
     """The norm that keeps the original divisor."""
     repeats = True
+    is_norm = True
     timed_as = "LayerNormalization"
 
     def couple(self, call: Call, channels: Channels) -> None:
@@ -175,6 +176,7 @@ class GroupNorm(Leaf):
 
     names: ClassVar[tuple[str, ...]] = ("aten.group_norm.default",)
     modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.GroupNorm,)
+    is_norm = True
     timed_as = "LayerNormalization"
 
     def couple(self, call: Call, channels: Channels) -> None:

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from swdc.channels.dead_values import UNKNOWN, Dead, plain, product
 from swdc.channels.kept import Kept
@@ -25,6 +27,10 @@ _FOLDED = "linear"
 """Batch norms have no multiply-adds of their own: the optimizer of an ONNX file folds them into the layer before."""
 EXACT_BATCH_NORM = "swdc.batch_norm"
 _ROLES = {"weight": WRITES, "bias": WRITES, "running_mean": STATISTIC, "running_var": STATISTIC}
+BATCH_NORMS: dict[int, type[nn.Module]] = {
+    2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d
+}  # fmt: skip
+"""The modules of batch norms by the rank of their input."""
 _ROUNDING = 1e-12
 """The largest difference from 1 that the scale of an identity may have."""
 
@@ -38,6 +44,9 @@ def gained(call: Call, channels: Channels, dead: Dead) -> Dead:
 
 class _ChannelNorm(Leaf):
     """A norm with separate statistics for each channel."""
+
+    is_norm = True
+    width: ClassVar[str] = "num_features"
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple parameters and statistics with the channels of the input."""
@@ -72,7 +81,9 @@ class BatchNorm(_ChannelNorm):
 
     any_order = True
     names: ClassVar[tuple[str, ...]] = ("aten.batch_norm.default",)
-    modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    modules: ClassVar[tuple[type[nn.Module], ...]] = (*dict.fromkeys(BATCH_NORMS.values()), nn.SyncBatchNorm)
+    bases: ClassVar[tuple[type[nn.Module], ...]] = (_BatchNorm,)
+    writes_channels = True
     trains = True
     family = _FOLDED
 
@@ -149,12 +160,10 @@ class BatchNorm(_ChannelNorm):
         tracks = call["running_mean"] is not None
         if call["training"] == tracks or not (tracks or call["weight"] is not None):
             return None
-        rank = len(call.shape)
-        cls = self.modules[{2: 0, 3: 0, 4: 1, 5: 2}[rank]]
         channels = tensors[call["weight"] or call["running_mean"]].shape[0]
         module = bare(
-            cls, channels, eps=call["eps"], momentum=call["momentum"], affine=call["weight"] is not None,
-            track_running_stats=tracks,
+            BATCH_NORMS[len(call.shape)], channels, eps=call["eps"], momentum=call["momentum"],
+            affine=call["weight"] is not None, track_running_stats=tracks,
         )  # fmt: skip
         adopt(module, call, tensors, "weight", "bias", "running_mean", "running_var")
         if tracks:
@@ -177,6 +186,8 @@ class ExactBatchNorm(BatchNorm):
 
     names = (EXACT_BATCH_NORM,)
     modules = (statistics.BatchNorm,)
+    bases = modules
+    width = ""
 
     def own_statistics(self, call: Call) -> bool:
         """Always true."""
@@ -204,6 +215,7 @@ class InstanceNorm(_ChannelNorm):
 
     names = ("aten.instance_norm.default",)
     modules = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+    bases = (_InstanceNorm,)
     timed_as = "LayerNormalization"
 
     def own_statistics(self, call: Call) -> bool:

@@ -34,6 +34,7 @@ class TransposedConvolution(Layer):
     names = ("aten.conv_transpose1d.default", "aten.conv_transpose2d.input", "aten.conv_transpose3d.input")
     modules = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
     family = "convolution"
+    width = "out_channels"
     inputs_first = True
 
     def couple(self, call: Call, channels: Channels) -> None:

@@ -12,8 +12,8 @@ from torch import nn
 
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
-from swdc.ops import base, calls, lookup
-from swdc.ops.base import Leaf, Operator, is_overload, name_of, register, target_of
+from swdc.ops import base, calls, lookup, statistics
+from swdc.ops.base import Leaf, Operator, is_overload, leaf_like, name_of, register, target_of
 from tests.support import Function, assert_slims, certified, conv, frozen_at, image, reason_at, traced
 
 
@@ -140,3 +140,22 @@ def test_an_unknown_operator_gives_nothing_back_and_takes_nothing_over() -> None
     assert not operator.needs_layout
     assert not operator.not_negative
     assert operator.attention == ""
+
+
+class Scaled(nn.modules.batchnorm._BatchNorm):
+    """A user's batch norm that derives from the base class of torch's."""
+
+
+def test_a_users_module_is_like_the_leaf_that_it_derives_from() -> None:
+    norms = (Scaled(2), nn.InstanceNorm3d(2), nn.LayerNorm(2), nn.RMSNorm(2), nn.GroupNorm(1, 2))
+    exact = (statistics.LayerNorm([2]), statistics.RMSNorm([2]), statistics.GroupNorm(1, 2), statistics.BatchNorm([2]))
+    assert all(leaf_like(module).is_norm for module in (*norms, *exact))
+    assert not any(leaf_like(module).is_norm for module in (conv(1, 1), nn.Dropout(), nn.ReLU(), nn.Sequential()))
+    attention = nn.MultiheadAttention(4, 2)
+    assert set(leaf_like(attention.out_proj).sizes) == {"in_features", "out_features"}
+
+
+def test_the_width_of_a_leaf_is_the_number_of_channels_that_it_writes() -> None:
+    widths = {nn.Linear(2, 3): 3, conv(2, 5): 5, nn.ConvTranspose1d(2, 4, 1): 4, nn.Embedding(9, 6): 6}
+    for module, width in {**widths, nn.BatchNorm2d(7): 7, nn.LayerNorm(8): None, nn.Dropout(): None}.items():
+        assert leaf_like(module).width_of(module) == width

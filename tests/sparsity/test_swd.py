@@ -9,6 +9,7 @@ from torch.nn import functional
 import swdc
 from swdc.errors import PlanError
 from swdc.networks import LeNet5, resnet20
+from swdc.ops import statistics
 
 
 def small_resnet(dtype=torch.float64):
@@ -74,6 +75,15 @@ def test_weights_are_those_of_equation_4():
     assert sum(int(m.sum()) for m in found.values()) == count
     for name, mask in found.items():
         assert torch.equal(mask, weights[name].detach().abs() <= threshold)
+
+
+def test_norms_of_a_slim_program_are_no_weights_either():
+    model = nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8), nn.Linear(8, 3)).double()
+    program = swdc.trace(model, torch.randn(2, 5, dtype=torch.float64))
+    slim = swdc.slim(program, swdc.plan(program, 0.5))
+    assert type(slim.get_submodule("1")) is statistics.LayerNorm
+    swd = swdc.SWD(slim, 0.5, "weights", a_min=1, a_max=10, steps=5)
+    assert {target.name for target in swd.targeted()} == {"0.weight", "0.bias", "2.weight", "2.bias"}
 
 
 def test_channels_meet_the_parameter_budget_to_one_channel():

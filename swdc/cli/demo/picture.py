@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import nn
-
+from swdc.cli.slim.report import width_of
 from swdc.errors import CommandError
 from swdc.ir.program import Program
+from swdc.ops import leaf_of
+from swdc.ops.affine_layers import Layer
 
 
 def widths(program: Program) -> dict[str, int]:
     """Return the number of channels that each convolution and dense layer writes, by its path."""
-    return {
-        path: int(module.weight.shape[0])
-        for path, module in program.leaves.items()
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)
-    }
+    layers = [path for path, module in program.leaves.items() if isinstance(leaf_of(module), Layer)]
+    return {path: width for path in layers if (width := width_of(program, path))}
 
 
 def draw_widths(dense: Program, small: Program, path: Path, title: str) -> None:

@@ -23,6 +23,7 @@ from swdc.export.streaming.slim_checkpoint import slim_checkpoint
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.trace_options import TIED
+from swdc.ops import lookup
 from swdc.rewriting.rewrites import insert_batchnorm, mask
 from swdc.rewriting.rewrites import slim as cut
 from swdc.rewriting.verify import verify
@@ -241,7 +242,7 @@ def _print_layers(output: Output, report: dict[str, Any]) -> None:
     rows = []
     for layer in report["layers"]:
         width, parameters = layer["width"], layer["parameters"]
-        if width["before"] is not None and "norm" not in layer["operator"]:
+        if width["before"] is not None and not lookup(layer["operator"]).is_norm:
             rows.append([layer["name"], *width.values(), *parameters.values()])
     columns = ["layer", "width before", "after", "parameters before", "after"]
     output.table("Channels that each layer writes", columns, rows)

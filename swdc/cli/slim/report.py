@@ -5,15 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from swdc.costs.count import CONVENTIONS, count
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
+from swdc.ops import leaf_of
 from swdc.rewriting.certificate import LEAST_EFFECT, Certificate
-
-_WIDTHS = ("out_channels", "out_features", "embedding_dim", "num_features")
-"""Attributes that give the number of channels that a leaf module writes."""
 
 NOT_RUN = "the weights were streamed, so that neither program was run"
 
@@ -84,9 +80,8 @@ def _by_layer(program: Program) -> dict[str, dict[str, Any]]:
 
 def width_of(program: Program, layer: str) -> int | None:
     """Return the number of channels that a module of a program writes, ``None`` if it is not a module."""
-    module: nn.Module | None = program.leaves.get(layer)
-    widths = [getattr(module, attribute) for attribute in _WIDTHS if hasattr(module, attribute)]
-    return int(widths[0]) if widths else None
+    module = program.leaves.get(layer)
+    return None if module is None else leaf_of(module).width_of(module)
 
 
 def _pair(values: Any) -> dict[str, Any]:

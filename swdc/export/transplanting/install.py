@@ -11,6 +11,7 @@ from torch import nn
 from swdc.export.transplanting.graph_part import put_module
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.program import Program
+from swdc.ops.base import leaf_like
 
 _STANDARD = "torch.nn.modules."
 
@@ -69,21 +70,14 @@ def _plain(module: nn.Module) -> dict[str, Any]:
     return {k: v for k, v in vars(module).items() if isinstance(v, int | tuple) and k != "training"}
 
 
-_SIZES: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
-    nn.Linear: {"out_features": ("weight", 0), "in_features": ("weight", 1)},
-    nn.Embedding: {"num_embeddings": ("weight", 0), "embedding_dim": ("weight", 1)},
-}
-"""Sizes that standard modules hold, and their tensor and dimension; for modules that are not leaves."""
-
-
 def _set_sizes(module: nn.Module, path: str, before: dict[str, torch.Tensor]) -> None:
-    for cls, sizes in _SIZES.items():
-        if not isinstance(module, cls) or not type(module).__module__.startswith(_STANDARD):
-            continue
-        for name, (tensor, dim) in sizes.items():
-            old, new = before[f"{path}.{tensor}"], getattr(module, tensor)
-            if vars(module)[name] == old.shape[dim]:
-                vars(module)[name] = new.shape[dim]
+    """Set the sizes that a standard module holds, even if it is not a leaf of the program."""
+    if not type(module).__module__.startswith(_STANDARD):
+        return
+    for name, (tensor, dim) in leaf_like(module).sizes.items():
+        old, new = before[f"{path}.{tensor}"], getattr(module, tensor)
+        if vars(module)[name] == old.shape[dim]:
+            vars(module)[name] = new.shape[dim]
 
 
 _INTERNAL = frozenset(vars(nn.Module()))

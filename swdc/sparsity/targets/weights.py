@@ -13,22 +13,19 @@ from swdc.ir.distributed import whole
 from swdc.ir.groups import WRITES
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
+from swdc.ops.base import leaf_like
 from swdc.sparsity.planning.plan import is_below, matching_names
 from swdc.sparsity.selection.lowest import Lowest, Tensors
 from swdc.sparsity.targets.base import Target
 from swdc.sparsity.targets.weight_scores import Scoring
 from swdc.sparsity.weight_saliency import Saliency, magnitude
 
-_NORMS = (
-    nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm,
-)  # fmt: skip
-
 Masks = dict[str, torch.Tensor]
 
 
 def ids_in_norms(model: nn.Module) -> set[int]:
     """Return the ids of the parameters of all norms: their gains and biases."""
-    return {id(p) for m in model.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
+    return {id(p) for m in model.modules() if leaf_like(m).is_norm for p in m.parameters(recurse=False)}
 
 
 class WeightTargets:
