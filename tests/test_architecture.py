@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 import swdc
 from swdc import ops
@@ -191,27 +192,64 @@ def test_all_errors_are_of_one_family():
     assert all(issubclass(error, SwdcError) for error in raised)
 
 
-OUTSIDE = [path for path in SOURCES if not path.is_relative_to(ROOT / "swdc" / "ops")]
+OUTSIDE = [path for path in SOURCES if path.relative_to(ROOT).parts[:2] not in (("swdc", "ops"), ("swdc", "networks"))]
 OVERLOADS = OPERATORS.operators
 PACKETS = {name.split(".")[1] for name in OVERLOADS}
 QUALIFIED = {".".join(name.split(".")[:2]) for name in OVERLOADS}
+FAMILIES = {operator.family for operator in OVERLOADS.values()} - {""}
+FUNCTIONS = PACKETS | {function.__name__ for function in OPERATORS.functions}
+"""Names in torch.nn.functional that mean an operator of the table."""
+LAYERS = {
+    base.__name__
+    for cls in vars(nn).values() if isinstance(cls, type) and issubclass(cls, nn.Module)
+    for base in cls.__mro__ if base.__module__.startswith("torch.nn.modules.") and base is not nn.Module
+} - {"Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict", "Container"}  # fmt: skip
+"""Layers of torch, and the base classes that they share."""
+OF_AN_OPERATOR = re.compile(r"""(\boperator|\bfamily)(['"]\])?$|\b(name|family|kind)_of\(.*\)$""")
+"""Code that gives the name of an operator or of its family."""
 
 
 def names_operators(text: str) -> bool:
     """Whether a text names an operator with its namespace, or is nothing but bare names of operators.
 
-    A single bare word counts only where it is no word of other code, because it has an underscore or a digit.
+    A single bare word counts only if it is not a word of other code, because it has an underscore or a digit.
     """
-    if "aten." in text or not QUALIFIED.isdisjoint(re.findall(r"\w+\.\w+", text)):
+    if "aten." in text or re.search(r"torch\.nn\.modules\.\w", text):
+        return True
+    if not QUALIFIED.isdisjoint(re.findall(r"\w+\.\w+", text)):
         return True
     words = [word.removesuffix("_") for word in text.split()]
     bare = bool(words) and all(word in PACKETS for word in words)
     return bare and (len(words) > 1 or bool(re.search(r"[_\d]", words[0])))
 
 
-def operators_named_in(path: Path) -> list[str]:
-    """Return where a file names operators: in texts that are no docstrings, as attributes, and by importing them.
+def is_of_torch(name: str) -> bool:
+    """Whether a dotted name is that of a layer of torch, or of a function of torch.nn that an operator stands for."""
+    before, _, last = name.rpartition(".")
+    module = before.split(".")[-1]
+    if module in ("F", "functional"):
+        return last in FUNCTIONS
+    return last in LAYERS and (module == "nn" or before.startswith("torch.nn"))
 
+
+def compares_names_of_operators(node: ast.AST) -> bool:
+    """Whether code compares the name of an operator or of a family with a text that is part of such names."""
+    if isinstance(node, ast.Compare):
+        sides = [node.left, *node.comparators]
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and "with" in node.func.attr:
+        sides = [node.func.value, *node.args]
+    else:
+        return False
+    others = [side for side in sides if not OF_AN_OPERATOR.search(ast.unparse(side))]
+    inside = [part.value for side in others for part in ast.walk(side) if isinstance(part, ast.Constant)]
+    texts = [value for value in inside if isinstance(value, str) and value]
+    return len(others) < len(sides) and any(text in name for text in texts for name in (*OVERLOADS, *FAMILIES))
+
+
+def operators_named_in(path: Path) -> list[str]:
+    """Return where a file names operators, or the layers and functions of torch.nn that are operators.
+
+    A file names them in texts that are not docstrings, as attributes, by importing them, and by comparing their names.
     The functions of Python's module ``operator`` are operators where a file works with graphs.
     """
     tree = ast.parse(path.read_text())
@@ -219,13 +257,16 @@ def operators_named_in(path: Path) -> list[str]:
     froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     imported = {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
     functions = {name for name in OVERLOADS if name.startswith("operator.")} if "torch.fx" in imported else set()
-    found = [name for name in imported if name in functions or is_family_class(name)]
+    found = [name for name in imported if name in functions or is_family_class(name) or is_of_torch(name)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
             found += [f"{node.lineno}: {node.value!r}"] if names_operators(node.value) else []
         elif isinstance(node, ast.Attribute):
             name = ast.unparse(node)
-            found += [f"{node.lineno}: {name}"] if name.startswith("torch.ops.") or name in functions else []
+            named = name.startswith("torch.ops.") or name in functions or is_of_torch(name)
+            found += [f"{node.lineno}: {name}"] if named else []
+        elif compares_names_of_operators(node):
+            found.append(f"{node.lineno}: {ast.unparse(node)}")
     return found
 
 
@@ -259,6 +300,40 @@ def test_what_names_operators_is_told_from_what_does_not(tmp_path):
     assert "5: torch.ops.aten.relu.default" in found
     assert "5: operator.getitem" in found
     assert not any("attrgetter" in name or name.startswith("1:") for name in found)
+
+
+NAMED = {
+    "import torch.nn.functional as F\nF.dropout1d": "2: F.dropout1d",
+    "from torch import nn\n{nn.Linear: 1}": "2: nn.Linear",
+    "isinstance(x, torch.nn.modules.conv._ConvNd)": "1: torch.nn.modules.conv._ConvNd",
+    "from torch.nn.modules.batchnorm import _BatchNorm": "torch.nn.modules.batchnorm._BatchNorm",
+    "cls.startswith('torch.nn.modules.dropout.')": "1: 'torch.nn.modules.dropout.'",
+    "'norm' not in layer['operator']": "1: 'norm' not in layer['operator']",
+    "call.operator == 'add'": "1: call.operator == 'add'",
+    "operator.family in ('linear', 'x')": "1: operator.family in ('linear', 'x')",
+    "name_of(node.target).startswith('aten')": "1: name_of(node.target).startswith('aten')",
+}
+NOT_NAMED = (
+    "from torch.nn import functional\nfunctional.cross_entropy(x, y)",
+    "isinstance(x, nn.Module | nn.Parameter), nn.Sequential()",
+    "type(module).__module__.startswith('torch.nn.modules.')",
+    "layer.operator == 'ConvTranspose'",  # an operator of ONNX
+    "node.op == 'output', layer['operator'] == name, call.operator == other.operator",
+)
+
+
+@pytest.mark.parametrize("text", NAMED)
+def test_layers_functions_and_compared_names_are_found(text, tmp_path):
+    file = tmp_path / "file.py"
+    file.write_text(text)
+    assert NAMED[text] in operators_named_in(file)
+
+
+@pytest.mark.parametrize("text", NOT_NAMED)
+def test_what_only_looks_like_them_is_not_found(text, tmp_path):
+    file = tmp_path / "file.py"
+    file.write_text(text)
+    assert operators_named_in(file) == []
 
 
 def test_families_of_operators_are_found_and_not_listed():

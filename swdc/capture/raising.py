@@ -9,7 +9,6 @@ import torch
 from torch import fx, nn
 from torch.fx.graph import _PyTreeCodeGen
 from torch.fx.node import map_aggregate
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from swdc.analysis.coupling import coupling_of
@@ -65,6 +64,7 @@ class Raising:
         for name in self.tensors:
             path, _, attribute = name.rpartition(".")
             self.owned.setdefault(path, set()).add(attribute)
+        self.modules = dict(model.named_modules(remove_duplicate=False))
         self.occupied = {name for name, _ in model.named_modules()} | set(self.owned)
 
     def program(self) -> Program:
@@ -149,10 +149,10 @@ class Raising:
         bound = bind_arguments(target, args, kwargs)
         call = Call(node, name_of(target), bound)
         tensors = [a for a in _TENSOR_ARGUMENTS if bound.get(a) is not None]
-        path = path_of(call, *tensors) if tensors else self._free_path(node, name_of(target))
+        path = path_of(call, *tensors) if tensors else self._free_path(node, name_of(target), operator)
         if path is None:
             return None
-        bound = self._own_momentum(bound, path)
+        bound = dict(operator.completed(bound, self.modules.get(path)))
         described = fx.Node(fx.Graph(), node.name, "call_function", target, (), {})
         described.meta[SHAPE] = self._shape(node.meta["val"])
         module = operator.build(Call(described, name_of(target), bound), self.tensors)
@@ -167,30 +167,19 @@ class Raising:
             self.leaves[path], self.leaf_calls[path] = module, signature
         return self.graph.call_module(path, (self._fetched(bound[operator.data]),))
 
-    def _own_momentum(self, bound: Mapping[str, Any], path: str) -> dict[str, Any]:
-        """Take a batch norm's momentum from the user's module: evaluation does not show a cumulative average."""
-        try:
-            module = self.model.get_submodule(path)
-        except AttributeError:
-            return dict(bound)
-        return {**bound, "momentum": module.momentum} if isinstance(module, _BatchNorm) else dict(bound)
-
-    def _free_path(self, node: fx.Node, operator: str) -> str:
-        """Return the path of a leaf without tensors: that of the user's module if it is a dropout, else a new one."""
+    def _free_path(self, node: fx.Node, name: str, operator: Leaf) -> str:
+        """Return the path of a leaf without tensors: that of the user's module if it keeps it, else a new one."""
         scope, cls = _scope(node)
-        if cls.startswith("torch.nn.modules.dropout."):
+        if operator.keeps_path(cls):
             return scope
-        base = f"{scope}.{operator.split('.')[1]}" if scope else operator.split(".")[1]
+        base = f"{scope}.{name.split('.')[1]}" if scope else name.split(".")[1]
         path, number = base, 1
         while path in self.occupied or path in self.leaves:
             path, number = f"{base}_{number}", number + 1
         return path
 
     def _find_fixed_mode(self, node: fx.Node) -> None:
-        bound = bind(node)
-        fixed = {**bound, "use_input_stats": bound.get("use_input_stats", True)}
-        drops_nothing = bound.get("dropout") == 0  # recurrent layers use the mode for their dropout only
-        if not drops_nothing and any(fixed.get(mode) is False for mode in ("train", "training", "use_input_stats")):
+        if operator_of(node.target).keeps_still(bind(node)):
             self.still.setdefault(name_of(node.target), []).append(node.name)
 
     def _fixed_modes(self) -> list[str]:

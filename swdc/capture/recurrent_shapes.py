@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import torch
-
 from swdc.ops.in_place import operator_of
-from swdc.ops.recurrent import FUNCTIONS, LAYERS
+from swdc.ops.recurrent import LAYERS
 
 
 @contextmanager
@@ -30,12 +28,6 @@ def shapes_alone() -> Iterator[None]:
         for layer, kernels in replaced:
             layer.py_kernels.update(kernels)
             layer._dispatch_cache.clear()
-
-
-def results_of(function: Any, args: Sequence[Any]) -> tuple[torch.Tensor, ...] | None:
-    """Return the results, without values, of a recurrent function on the meta device; ``None`` for any other call."""
-    layer = FUNCTIONS.get(function)
-    return _empty_results(layer, *args) if layer is not None and args[0].is_meta else None
 
 
 def _empty_results(layer: Any, *args: Any) -> Any:

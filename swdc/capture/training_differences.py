@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import CodeType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.fx.node import map_aggregate
 from torch.overrides import TorchFunctionMode
@@ -16,13 +15,11 @@ from torch.utils import _pytree as pytree
 
 from swdc.capture.graph_of_runs import bears_witness
 from swdc.capture.recorder import Run, Slot, Step
-from swdc.capture.recurrent_shapes import results_of
 from swdc.ir.call import schema_names
 from swdc.ir.module_tensors import modes_kept
+from swdc.ops.base import OPERATORS, called_by, target_of
+from swdc.ops.capture_traits import MODES
 from swdc.ops.in_place import operator_of
-
-_MODAL = {f: inspect.signature(f) for f in (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.batch_norm)}
-"""Functions that become modules in a program; modules follow the training mode."""
 
 
 def training_differences(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
@@ -74,7 +71,7 @@ def _concerns_mode(cls: type) -> bool:
 
 def _mentions(code: CodeType) -> bool:
     nested = (c for c in code.co_consts if isinstance(c, CodeType))
-    concerned = {"training", *(f.__name__ for f in _MODAL)}
+    concerned = {"training", *(f.__name__ for f, operator in OPERATORS.functions.items() if operator.trains)}
     return not concerned.isdisjoint(code.co_names) or any(map(_mentions, nested))
 
 
@@ -89,12 +86,10 @@ class _Recorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", str(func))
-        if func in _MODAL and self.training and not _trains(func, args, kwargs or {}):
+        if self.training and _is_still(func, args, kwargs or {}):
             name += " in evaluation mode"
         self.note(name)
-        if func is F.batch_norm and args and args[0].is_meta:
-            return torch.empty_like(args[0])  # without values, torch would decompose it into a dozen operators
-        empty = results_of(func, args)
+        empty = empty_result(func, args)
         return func(*args, **(kwargs or {})) if empty is None else empty
 
     def note(self, name: str) -> None:
@@ -105,10 +100,22 @@ class _Recorder(TorchFunctionMode):
         self.stack.append(path)
 
 
-def _trains(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    bound = _MODAL[func].bind(*args, **kwargs)
+def _is_still(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a function that becomes a module in a program, which follows the mode, is in evaluation mode here."""
+    operator = called_by(func)
+    if not operator.trains:
+        return False
+    bound = inspect.signature(func).bind(*args, **kwargs)
     bound.apply_defaults()
-    return bool(bound.arguments["training"]) or bound.arguments.get("p") == 0
+    return operator.keeps_still(bound.arguments)
+
+
+def empty_result(func: Any, args: Sequence[Any]) -> Any:
+    """Return the result, without values, of a function that torch would decompose into many steps; else ``None``."""
+    operator = called_by(func)
+    if not operator.names or not args or not args[0].is_meta:
+        return None
+    return operator.empty_result(target_of(operator.names[0]), args)  # any overload that overwrites nothing
 
 
 def _record(
@@ -136,10 +143,6 @@ def _record(
         for handle in handles:
             handle.remove()
     return recorder.calls
-
-
-_MODES = ("train", "training", "use_input_stats")
-"""Arguments that give the mode of an operator; leaf modules have a mode of their own instead."""
 
 
 def trains_alike(one: Run, other: Run, trained: Run) -> bool:
@@ -171,16 +174,15 @@ def _told(run: Run, torchs: set[str], training: bool) -> dict[str, list[Any]]:
 
 def _keeps_still(step: Step) -> bool:
     """Whether a dropout or a batch norm is in evaluation mode although the model trains."""
-    if not operator_of(step.target).trains:
-        return False
+    operator = operator_of(step.target)
     bound = dict(zip((name for name, _ in schema_names(step.target)), step.args, strict=False)) | step.kwargs
-    return bound.get("p") != 0 and any(bound.get(mode) is False for mode in _MODES)
+    return operator.trains and operator.keeps_still(bound)
 
 
 def _without_mode(step: Step) -> Any:
     names = [name for name, _ in schema_names(step.target)]
-    args = [None if name in _MODES else argument for name, argument in zip(names, step.args, strict=False)]
-    return args, {name: value for name, value in step.kwargs.items() if name not in _MODES}
+    args = [None if name in MODES else argument for name, argument in zip(names, step.args, strict=False)]
+    return args, {name: value for name, value in step.kwargs.items() if name not in MODES}
 
 
 def _literal(arguments: Any) -> Any:

@@ -136,6 +136,14 @@ class Leaf(Operator):
         """Return the overload that a module at ``path`` represents, and its arguments except ``data``."""
         raise TypeError(f"{type(self).__name__} has to say what its module stands for")
 
+    def keeps_path(self, cls: str) -> bool:
+        """Whether a call without tensors, in a user's module of class ``cls``, stands at the path of this module."""
+        return False
+
+    def completed(self, arguments: Mapping[str, Any], module: nn.Module | None) -> Mapping[str, Any]:
+        """Return the arguments of a call with what only the user's module tells; by default as they are given."""
+        return arguments
+
     def width_of(self, module: nn.Module) -> int | None:
         """Return the number of channels that a module writes, or ``None`` if none of its attributes gives it."""
         return int(getattr(module, self.width)) if self.width else None
@@ -152,10 +160,11 @@ class Leaf(Operator):
 
 
 class OperatorTable:
-    """Operators by name, and leaf modules by class; ``version`` counts the changes."""
+    """Operators by name and by function, and leaf modules by class; ``version`` counts the changes."""
 
     def __init__(self) -> None:
         self.operators: dict[str, Operator] = {}
+        self.functions: dict[Any, Operator] = {}
         self.leaves: dict[type[nn.Module], Leaf] = {}
         self.version = 0
 
@@ -164,6 +173,7 @@ class OperatorTable:
         operator = cls()
         self.version += 1
         self.operators.update(dict.fromkeys(cls.names, operator))
+        self.functions.update(dict.fromkeys(cls.functions, operator))
         if isinstance(operator, Leaf):
             self.leaves.update(dict.fromkeys(operator.modules, operator))
 
@@ -201,6 +211,11 @@ def target_of(name: str) -> Any:
 def lookup(name: str) -> Operator:
     """Return the operator of a name; an unknown name gives the base class's operator."""
     return OPERATORS.operators.get(name, _UNKNOWN)
+
+
+def called_by(function: Any) -> Operator:
+    """Return the operator that a function of torch calls; the base class's for functions that no operator names."""
+    return OPERATORS.functions.get(function, _UNKNOWN)
 
 
 def family_of(name: str) -> str:

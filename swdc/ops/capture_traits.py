@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 
+MODES = ("train", "training", "use_input_stats")
+"""The arguments that give the mode of a call; leaf modules have a mode of their own instead."""
+
 
 class Dispatched:
     """What capture and streaming need to know of an operator. ``target`` is always the overload that torch calls."""
+
+    functions: ClassVar[tuple[Any, ...]] = ()
+    """The functions of torch that call it, if what they do in training has to be known before they call it."""
 
     checks: ClassVar[bool] = False
     """Whether it only checks sizes or types, so that a program can omit it."""
@@ -26,12 +32,22 @@ class Dispatched:
     trains: ClassVar[bool] = False
     """Whether it becomes a leaf module that behaves differently in training."""
 
+    drops: ClassVar[bool] = False
+    """Whether it only drops some of its first argument at random, and only in training."""
+
     layout: ClassVar[Literal["", "given", "read", "chosen"]] = ""
     """How it depends on memory layout.
 
     It is called to set a layout (``given``), its values depend on the layout of its input (``read``), or its kernels
     each choose the layout of its result (``chosen``). By default none of these.
     """
+
+    def keeps_still(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether a call is in evaluation mode, and would compute something else in training mode.
+
+        The mode of a call with a share to drop (recurrent layers) is for that share alone.
+        """
+        return arguments.get("dropout") != 0 and any(arguments.get(mode) is False for mode in MODES)
 
     def found_nowhere(self, args: Sequence[Any]) -> list[Any]:
         """Return the positional arguments of a call, changed so that an operator which ``finds`` finds nothing."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -83,6 +84,7 @@ class BatchNorm(_ChannelNorm):
     names: ClassVar[tuple[str, ...]] = ("aten.batch_norm.default",)
     modules: ClassVar[tuple[type[nn.Module], ...]] = (*dict.fromkeys(BATCH_NORMS.values()), nn.SyncBatchNorm)
     bases: ClassVar[tuple[type[nn.Module], ...]] = (_BatchNorm,)
+    functions: ClassVar[tuple[Any, ...]] = (F.batch_norm,)
     writes_channels = True
     trains = True
     family = _FOLDED
@@ -105,6 +107,10 @@ class BatchNorm(_ChannelNorm):
         x, *tensors = args[:5]
         fits = x.dim() > 1 and all(t is None or len(t) == x.shape[1] for t in tensors)
         return like_input(target, args) if fits else None
+
+    def completed(self, arguments: Mapping[str, Any], module: nn.Module | None) -> Mapping[str, Any]:
+        """The momentum is that of the user's module, because evaluation does not show a cumulative average."""
+        return {**arguments, "momentum": module.momentum} if isinstance(module, _BatchNorm) else arguments
 
     def is_absorbed(self, call: Call) -> bool:
         """True: it is folded into a convolution."""
@@ -185,6 +191,7 @@ class ExactBatchNorm(BatchNorm):
     """Batch norm with statistics of the input, whose original sizes are ``widths``, however many channels are kept."""
 
     names = (EXACT_BATCH_NORM,)
+    functions = ()
     modules = (statistics.BatchNorm,)
     bases = modules
     width = ""

@@ -98,6 +98,7 @@ class RecurrentLayers(_Recurrent):
     """Layers over a sequence, time or batch first."""
 
     names = tuple(f"aten.{kind}.input" for kind in _KINDS)
+    functions = tuple(getattr(torch, kind) for kind in _KINDS)
 
     def layers(self, call: Call) -> list[list[Gates]]:
         """Return the tensors of each layer, in each direction, out of one list."""
@@ -126,8 +127,6 @@ class RecurrentCell(_Recurrent):
 
 LAYERS: tuple[Any, ...] = tuple(map(target_of, RecurrentLayers.names))
 """The overloads of recurrent layers, which torch decomposes into steps."""
-FUNCTIONS: dict[Any, Any] = {getattr(torch, kind): layer for kind, layer in zip(_KINDS, LAYERS, strict=True)}
-"""The functions of torch that call them."""
 
 
 def _empty(

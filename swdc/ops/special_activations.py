@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from swdc.channels.dead_values import UNKNOWN, Dead, product
@@ -27,8 +28,10 @@ class Dropout(Leaf):
     any_order = True
     names = ("aten.dropout.default", "aten.feature_dropout.default")
     modules = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+    functions = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
     repeats = True
     trains = True
+    drops = True
     timed_as = ""
 
     def couple(self, call: Call, channels: Channels) -> None:
@@ -46,6 +49,14 @@ class Dropout(Leaf):
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """In evaluation nothing is dropped."""
         return alias_of(call["input"]) if _drops_nothing(call) else None
+
+    def keeps_still(self, arguments: Mapping[str, Any]) -> bool:
+        """Not if nothing is dropped in training either."""
+        return arguments.get("p") != 0 and super().keeps_still(arguments)
+
+    def keeps_path(self, cls: str) -> bool:
+        """The path of a dropout of torch."""
+        return cls in {f"{module.__module__}.{module.__name__}" for module in self.modules}
 
     def drop_nothing(self, module: nn.Module) -> None:
         """Set the share that is dropped to zero."""
@@ -72,6 +83,8 @@ class AlphaDropout(Operator):
     """Dropout that keeps mean and variance: in evaluation it does nothing, in training the result is not constant."""
 
     names = ("aten.alpha_dropout.default", "aten.feature_alpha_dropout.default")
+    functions = (F.alpha_dropout, F.feature_alpha_dropout)
+    drops = True
     timed_as = ""
 
     def couple(self, call: Call, channels: Channels) -> None:

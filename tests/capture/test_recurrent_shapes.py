@@ -10,7 +10,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
-from swdc.capture.recurrent_shapes import results_of, shapes_alone
+from swdc.capture.recurrent_shapes import shapes_alone
+from swdc.capture.training_differences import empty_result
 from tests.support import Function, assert_equal, image, randomise, traced
 
 OPTIONS: list[dict[str, Any]] = [
@@ -53,10 +54,10 @@ def test_results_on_the_meta_device() -> None:
     with torch.device("meta"):
         layer, x, state = nn.GRU(4, 6), torch.empty(2, 7, 4), torch.empty(1, 7, 6)
     arguments = (x, state, layer._flat_weights, True, 1, 0.0, False, False, False)
-    results = results_of(torch.gru, arguments)
+    results = empty_result(torch.gru, arguments)
     assert results is not None
     assert [t.shape for t in results] == [(2, 7, 6), (1, 7, 6)]
-    assert results_of(torch.relu, (x,)) is None
-    assert results_of(torch.gru, (torch.zeros(2, 7, 4), *arguments[1:])) is None  # it has values
+    assert empty_result(torch.relu, (x,)) is None
+    assert empty_result(torch.gru, (torch.zeros(2, 7, 4), *arguments[1:])) is None  # it has values
     packed = (x, torch.tensor([7, 7]), state, layer._flat_weights, True, 1, 0.0, False, False)
-    assert results_of(torch.gru, packed) is None
+    assert empty_result(torch.gru, packed) is None

@@ -7,17 +7,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from swdc.ir.dtypes_and_devices import cast_literals, default_dtype
 from swdc.ir.program import Program
+from swdc.ops.base import called_by
 
 _NARROW = (torch.float16, torch.bfloat16, torch.float32)
 _CASTS: Any = {torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16}
-_DROPOUTS: Any = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout}
 
 
 class Tensors:
@@ -77,7 +76,7 @@ class _Wide(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _CASTS:
             func = torch.Tensor.double
-        if func in _DROPOUTS:
+        if called_by(func).drops:
             return args[0] if args else (kwargs or {})["input"]
         cast = [widened(a) if isinstance(a, torch.dtype) else a for a in args]
         named = {k: widened(v) if isinstance(v, torch.dtype) else v for k, v in (kwargs or {}).items()}
