@@ -2,6 +2,7 @@
 
 import sys
 from importlib import import_module
+from types import ModuleType
 
 from swdc.capture.trace import trace
 from swdc.costs.count import Count, count
@@ -23,11 +24,9 @@ from swdc.sparsity.swd import SWD
 
 __version__ = "0.1.0"
 
-_FORMER = {
-    "plan": "ir.plan", "artifact": "export.folder.save",
-    "latency": "costs.latency", "latency.cache": "costs.latency.cache",
-}  # fmt: skip
+_FORMER = {"plan": "ir.plan", "artifact": "export.folder.save", "latency.cache": "costs.latency.cache"}
 """Modules that scripts import by names from before the rooms, such as ``from swdc.plan import Plan``."""
+sys.modules["swdc.latency"] = ModuleType("swdc.latency")  # a parent for its cache; no package, or modules load twice
 sys.modules.update({f"swdc.{name}": import_module(f"swdc.{module}") for name, module in _FORMER.items()})
 
 __all__ = [

@@ -115,6 +115,20 @@ def test_public_names_are_pinned():
     assert all(getattr(swdc, name) is not None for name in PUBLIC)
 
 
+def test_three_former_places_still_work_and_no_module_is_loaded_twice():
+    from swdc.artifact import load_certificate
+    from swdc.latency.cache import Cache
+    from swdc.plan import Plan
+
+    assert (Plan.__module__, Cache.__module__) == ("swdc.ir.plan", "swdc.costs.latency.cache")
+    assert load_certificate.__module__ == "swdc.export.folder.save"
+    assert "swdc.latency" in sys.modules, "a script that has not imported swdc imports the parent first"
+    with pytest.raises(ModuleNotFoundError, match=r"swdc\.latency"):
+        import_module("swdc.latency.table")  # the alias of a package would load its modules once more
+    named = [module.__name__ for name, module in sys.modules.items() if name.startswith("swdc.")]
+    assert len({*named}) == len({id(sys.modules[name]) for name in named})
+
+
 def test_swdc_holds_its_rooms_and_nothing_else():
     folders = {p.name for p in (ROOT / "swdc").iterdir() if p.is_dir() and p.name != "__pycache__"}
     files = {p.name for p in (ROOT / "swdc").iterdir() if p.is_file()}

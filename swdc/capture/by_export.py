@@ -24,7 +24,6 @@ from swdc.capture.recurrent_shapes import shapes_alone
 from swdc.capture.restore import buffers_kept
 from swdc.capture.way import CannotCapture, Inputs, Subject, Way
 from swdc.errors import TraceError, brief
-from swdc.ir.trace_options import EXPORT
 
 FIXED = "the sizes of all inputs are fixed to those of the example inputs, because the model's code depends on them"
 _OF_THE_MODEL = (InputKind.PARAMETER, InputKind.BUFFER)
@@ -39,7 +38,7 @@ class Export(Way):
     it is then tried with another batch, and last with fixed sizes. After the first failure, gradients are off.
     """
 
-    name = EXPORT
+    name = "export"
 
     def capture(self, subject: Subject) -> Captured:
         """Return the graph.

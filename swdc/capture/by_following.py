@@ -23,7 +23,6 @@ from swdc.capture.meta_run import run
 from swdc.capture.recorder import MOST_CALLS, Run
 from swdc.capture.training_differences import differences, reads_mode, trains_alike
 from swdc.capture.way import CannotCapture, Subject, Way
-from swdc.ir.trace_options import FOLLOW
 
 BATCHES = (10007, 10009)
 """Primes larger than any width in use, so that a size shows whether the batch is a factor of it."""
@@ -36,7 +35,7 @@ SPARE = 100
 class Follow(Way):
     """Follows a model whose inputs share a batch; in its graph the batch is dynamic."""
 
-    name = FOLLOW
+    name = "follow"
 
     def capture(self, subject: Subject) -> Captured:
         """Return the graph; raise ``CannotCapture``, or whatever the model raises on tensors without values."""

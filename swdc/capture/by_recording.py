@@ -17,7 +17,6 @@ from swdc.capture.recorder import Recorder, Slot
 from swdc.capture.restore import buffers_kept
 from swdc.capture.way import CannotCapture, Subject, Way
 from swdc.errors import TraceError
-from swdc.ir.trace_options import RECORD
 
 NOTE = (
     "recorded on the example inputs, because the model's code depends on their values: the program is valid for these "
@@ -31,7 +30,8 @@ class Record(Way):
     Tensors of the model are recognised by identity. The model, its buffers and the inputs stay as they are.
     """
 
-    name = RECORD
+    name = "record"
+    example_only = True
 
     def capture(self, subject: Subject) -> Captured:
         """Return the graph; raise ``TraceError`` for torch's control-flow operators, and if autocast changes types."""

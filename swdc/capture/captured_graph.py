@@ -39,8 +39,8 @@ class Captured:
     ``differences`` are the paths of the modules that compute something else in training than in evaluation; ``None``
     if nobody has looked for them.
 
-    ``by`` names the way of capture. ``attempts`` names the ways that were tried before it, each with the reason why it
-    failed. A way leaves both empty; ``swdc.capture.ways`` fills them in.
+    ``by`` names the way of capture; ``example_only`` is the way's. ``attempts`` names the ways that were tried before
+    it, each with the reason why it failed. A way leaves these as they are; ``swdc.capture.ways`` fills them in.
     """
 
     graph: fx.Graph
@@ -50,6 +50,7 @@ class Captured:
     notes: tuple[str, ...] = ()
     differences: tuple[str, ...] | None = None
     by: str = ""
+    example_only: bool = False
     attempts: tuple[tuple[str, str], ...] = ()
 
     def input_shapes(self) -> list[Shape]:

@@ -19,7 +19,6 @@ from swdc.ir.facts import Facts
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.program import Program
-from swdc.ir.trace_options import RECORD
 from swdc.ops import Leaf, lookup
 from swdc.ops.base import name_of
 from swdc.ops.in_place import Memory, operator_of, overwrites, without_side_effects
@@ -80,8 +79,11 @@ class Raising:
         self.graph.set_codegen(_PyTreeCodeGen(self.captured.signature))
         self._note_symbols()
         notes = tuple(dict.fromkeys([*self.notes, *self._fixed_modes()]))
-        by, attempts = self.captured.by, self.captured.attempts
-        facts = Facts(self.symbols, self.batch, self.example, notes=notes, captured_by=by, attempts=attempts)
+        found = self.captured
+        facts = Facts(
+            self.symbols, self.batch, self.example, notes=notes, captured_by=found.by, example_only=found.example_only,
+            attempts=found.attempts,
+        )  # fmt: skip
         program = Program(self.graph, self.tensors, self.leaves, facts, self.transient, analyse=coupling_of)
         return program.with_facts(symbols=measured(program))
 
@@ -220,7 +222,7 @@ class Raising:
 
     def _steers(self, node: fx.Node) -> bool:
         """Whether recorded code branches on the values of a node, so that the layers before it are used."""
-        return self.captured.by == RECORD and node.op == "call_function" and operator_of(node.target).steers
+        return self.captured.example_only and node.op == "call_function" and operator_of(node.target).steers
 
     def _batch(self) -> tuple[str | None, dict[Any, Any]]:
         """Return the symbol of the batch, and a map from each other symbol of the same size to it.

@@ -36,6 +36,8 @@ class Way(ABC):
 
     name: ClassVar[str]
     """The value of ``program.facts.captured_by`` for programs captured this way."""
+    example_only: ClassVar[bool] = False
+    """The value of ``program.facts.example_only``: whether such a program is valid for the example inputs only."""
 
     @abstractmethod
     def capture(self, subject: Subject) -> Captured:

@@ -41,7 +41,7 @@ def capture(subject: Subject, ways: Iterable[Way]) -> Captured:
     for way in ways:
         found = _tried(way, subject, failures)
         if found is not None:
-            return replace(found, by=way.name, attempts=_reasons(failures))
+            return replace(found, by=way.name, example_only=way.example_only, attempts=_reasons(failures))
     raise _refusal(subject.model, failures)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from swdc.ir.plan import Plan
-from swdc.ir.trace_options import EXPORT, HEADS, TIED
+from swdc.ir.trace_options import HEADS, TIED
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Facts:
     ``symbols`` gives each symbolic size its value in the example inputs; ``batch`` names the symbol of the batch, or is
     ``None`` if the inputs have no common leading dimension (a graph network). ``example`` holds positional and keyword
     example inputs. ``attention`` says what attentions lose, ``heads`` or ``head_dim``. ``policy`` says whether the
-    sides of a residual sum are ``tied`` or ``free``. ``captured_by`` names the way of capture; a program captured by
-    ``"record"`` holds for the example inputs only. ``attempts`` names the ways of capture that failed before, each with
-    its reason; a saved program does not keep them.
+    sides of a residual sum are ``tied`` or ``free``. ``captured_by`` names the way of capture; ``example_only`` says
+    that the program holds for the example inputs only, because it was recorded on them. ``attempts`` names the ways of
+    capture that failed before, each with its reason; a saved program does not keep them.
     """
 
     symbols: Mapping[str, int]
@@ -45,7 +45,8 @@ class Facts:
     origin: Origin | None = None
     notes: tuple[str, ...] = ()
     attention: str = HEADS
-    captured_by: str = EXPORT
+    captured_by: str = ""
+    example_only: bool = False
     policy: str = TIED
     attempts: tuple[tuple[str, str], ...] = ()
 

@@ -11,7 +11,6 @@ from swdc.ir.graph import SHAPE
 from swdc.ir.plain_results import plain
 from swdc.ir.program import Program
 from swdc.ir.sizes import evaluate
-from swdc.ir.trace_options import RECORD
 
 
 def sample_inputs(
@@ -33,7 +32,7 @@ def sample_inputs(
     for node, leaf in zip(program.graph.find_nodes(op="placeholder"), leaves, strict=True):
         if not isinstance(leaf, torch.Tensor):
             drawn.append(leaf)
-        elif program.facts.captured_by == RECORD:
+        elif program.facts.example_only:
             drawn.append(leaf.to(dtype) if leaf.is_floating_point() else leaf)
         else:
             rows = seeds if node.meta[SHAPE] and str(node.meta[SHAPE][0]) == program.facts.batch else None

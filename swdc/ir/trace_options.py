@@ -1,4 +1,4 @@
-"""The options of tracing, and the names of the ways of capture."""
+"""The options of tracing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,3 @@ FACTORS = (HEADS, HEAD_DIM)
 TIED, FREE = "tied", "free"
 POLICIES = (TIED, FREE)
 """The two sides of a residual sum keep the same channels (``tied``), or each side its own (``free``)."""
-
-FOLLOW = "follow"
-EXPORT = "export"
-RECORD = "record"

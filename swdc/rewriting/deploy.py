@@ -9,7 +9,6 @@ from typing import Any
 from swdc.errors import PassError, VerificationError
 from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
-from swdc.ir.trace_options import RECORD
 from swdc.rewriting.certificate import TOLERANCE
 from swdc.rewriting.pass_base import Pass, PassResult, find_pass
 from swdc.rewriting.pipeline import run, run_to_fixpoint
@@ -41,7 +40,7 @@ def deploy(program: Program, outputs: Sequence[int | str] | None = None) -> Prog
     largest magnitude. Raises ``PassError`` for outputs that do not exist, for a program without values, and for a
     program that was recorded on its example inputs.
     """
-    if program.facts.captured_by == RECORD:
+    if program.facts.example_only:
         raise PassError(
             "expected a program for inputs of any value, got one recorded on its example inputs; deploy the model that "
             "swdc.transplant gives, with the tools of its library"

@@ -11,7 +11,6 @@ from swdc.ir.dtypes_and_devices import default_dtype
 from swdc.ir.groups import READS, WRITES
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import relative_error, sample_inputs
-from swdc.ir.trace_options import RECORD
 from swdc.rewriting.certificate import LEAST_EFFECT
 from swdc.rewriting.runs import copies_in, copy_in, run_in
 
@@ -32,7 +31,7 @@ def effect_of(dense: Program, masked: Program, after: Any, batch: int, seed: int
 
 def responds(masked: Program, batch: int, seed: int) -> bool:
     """Whether the output of the masked program depends on its input; a recorded program has only one input."""
-    if masked.facts.captured_by == RECORD:
+    if masked.facts.example_only:
         return True
     # run anew, because a run in training has moved the statistics of batch norms
     first = run_in(masked, "eval", batch, seed, torch.float64, None)

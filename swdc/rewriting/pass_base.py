@@ -8,14 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
+
+import torch
 
 from swdc.errors import PassError
-
-if TYPE_CHECKING:
-    import torch
-
-    from swdc.ir.program import Program
+from swdc.ir.program import Program
 
 ENTRY_POINTS = "swdc.passes"
 

@@ -13,7 +13,6 @@ from swdc.errors import VerificationError
 from swdc.ir.dtypes_and_devices import cast_literals, default_dtype
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
-from swdc.ir.trace_options import RECORD
 from swdc.ops import leaf_of
 
 
@@ -68,7 +67,7 @@ def called(program: Program, inputs: Any, seed: int, dtype: torch.dtype) -> Any:
         try:
             return pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, program(*args, **kwargs))
         except (RuntimeError, IndexError, ValueError) as error:
-            if program.facts.captured_by != RECORD:
+            if not program.facts.example_only:
                 raise
             raise VerificationError(
                 f"expected a recorded program to run with other weights, but its sizes depend on the values that it "

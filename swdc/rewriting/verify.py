@@ -12,7 +12,6 @@ from swdc.errors import VerificationError
 from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import flat_outputs, relative_error, sample_inputs
-from swdc.ir.trace_options import RECORD
 from swdc.rewriting.certificate import LEAST_EFFECT, TOLERANCE, Certificate, Comparison
 from swdc.rewriting.first_difference import first_difference
 from swdc.rewriting.mask_effect import effect_of, responds
@@ -145,7 +144,7 @@ def _batches(program: Program, batches: Sequence[int], inputs: Any) -> tuple[int
 
 
 def _settings(batches: Sequence[int], program: Program, given: bool) -> list[tuple[str, int]]:
-    if program.facts.captured_by == RECORD:
+    if program.facts.example_only:
         return [("eval", batch) for batch in sorted(batches)]
     training = max(batches) if given or program.facts.batch is None else max(2, *batches)
     return [*(("eval", batch) for batch in sorted(batches)), ("train", training)]

@@ -9,9 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils import _pytree as pytree
 
 import swdc
 from swdc.errors import ExportError, VerificationError
+from swdc.export.folder.graph_json import decode_program, encode_program
 from swdc.ir.call import source_of
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
@@ -137,8 +139,19 @@ def test_a_recorded_program_is_not_exported(tmp_path: Path) -> None:
 def test_saving_keeps_that_a_program_is_recorded(tmp_path: Path) -> None:
     _, program = recorded()
     loaded = swdc.load(swdc.save(program, tmp_path / "detector"))
-    assert loaded.facts.captured_by == "record"
+    assert (loaded.facts.captured_by, loaded.facts.example_only) == ("record", True)
     assert_equal(loaded(pictures()), program(pictures()))
+
+
+@pytest.mark.parametrize("way", ["record", "follow"])
+def test_a_folder_from_before_says_by_its_way_whether_it_is_recorded(way: str) -> None:
+    _, program = recorded()
+    data = encode_program(program)
+    del data["facts"]["example_only"]
+    data["facts"]["captured_by"] = way
+    example = {str(number): leaf for number, leaf in enumerate(pytree.tree_leaves(program.facts.example))}
+    loaded = decode_program(data, program.tensors, example, ())
+    assert loaded.facts.example_only == (way == "record")
 
 
 def test_results_in_objects_come_back_as_dicts() -> None:

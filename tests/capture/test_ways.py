@@ -20,7 +20,7 @@ from swdc.capture.captured_graph import Captured
 from swdc.capture.trace import trace_recorded
 from swdc.capture.way import CannotCapture, Subject, Way
 from swdc.capture.ways import WAYS
-from swdc.errors import TraceError
+from swdc.errors import ExportError, TraceError
 from tests.capture.test_by_recording import recorded
 from tests.support import Function, assert_same, image
 
@@ -174,6 +174,16 @@ def test_a_fourth_way_is_one_more_in_the_list(monkeypatch: pytest.MonkeyPatch) -
     assert program.facts.attempts == (("refuse", "it does not like the model"),)
     assert not hasattr(original, "kept")
     assert_same(original(image(2, 5)), program(image(2, 5)))
+
+
+def test_any_way_may_be_valid_for_the_example_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(LIST, (Fourth(), *WAYS))
+    monkeypatch.setattr(Fourth, "example_only", True)
+    with pytest.warns(UserWarning, match="^captured by the fourth way$"):
+        program = swdc.trace(model(), image(2, 5))
+    assert program.facts.example_only
+    with pytest.raises(ExportError, match=r"recorded on its example inputs"):
+        swdc.export_onnx(program, tmp_path / "fourth.onnx")
 
 
 def test_recording_at_once_tries_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

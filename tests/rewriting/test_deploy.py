@@ -16,7 +16,6 @@ from passes.fold_batchnorm import NOTE
 from swdc.errors import PassError, VerificationError
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import flat_outputs
-from swdc.ir.trace_options import RECORD
 from swdc.rewriting import deploy as deployment
 from swdc.rewriting import pass_base
 from swdc.rewriting.pass_base import Pass, PassResult
@@ -171,7 +170,7 @@ def test_what_cannot_be_deployed() -> None:
         swdc.deploy(program, ("other",))
     with pytest.raises(PassError, match="expected tensors with values for a deployment"):
         swdc.deploy(program.clone().to("meta"))
-    program = program.with_facts(captured_by=RECORD)
+    program = program.with_facts(example_only=True)
     with pytest.raises(PassError, match=r"recorded on its example inputs; deploy the model that swdc.transplant"):
         swdc.deploy(program)
 

@@ -28,7 +28,6 @@ from swdc.errors import ExportError, SwdcError, brief, portable
 from swdc.ir.dtypes_and_devices import default_dtype
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.random_inputs import flat_outputs, relative_error, sample_inputs
-from swdc.ir.trace_options import RECORD
 from swdc.rewriting.certificate import LEAST_EFFECT, TOLERANCE
 from swdc.sparsity.planning.budgets import Budget
 
@@ -88,7 +87,7 @@ class _Measurement:
             small = slim(program, half)
         self._count(program, small)
         with self._phase("verify", "surgery"):
-            recorded = program.facts.captured_by == RECORD
+            recorded = program.facts.example_only
             masked = mask(program, half)
             exact = self._compare(masked, small, model, network) if recorded else self._certify(masked, small)
         if recorded:

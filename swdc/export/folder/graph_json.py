@@ -13,6 +13,7 @@ from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
 
 from swdc.analysis.coupling import coupling_of
+from swdc.capture.by_recording import Record
 from swdc.errors import ArtifactError
 from swdc.export.folder.json_values import (
     decode,
@@ -61,6 +62,7 @@ def encode_program(program: Program) -> dict[str, Any]:
             "notes": list(facts.notes),
             "attention": facts.attention,
             "captured_by": facts.captured_by,
+            "example_only": facts.example_only,
             "policy": facts.policy,
         },
         "example": {
@@ -141,6 +143,7 @@ def decode_program(
         notes=tuple(facts["notes"]),
         attention=facts["attention"],
         captured_by=facts["captured_by"],
+        example_only=facts.get("example_only", facts["captured_by"] == Record.name),  # absent from older folders
         policy=facts["policy"],
     )
     program = Program(graph, tensors, leaves, known, transient, analyse=coupling_of)

@@ -21,7 +21,6 @@ from swdc.export.onnx.runtime import feed, latencies_ms, latency_ms, open_sessio
 from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import flat_outputs, relative_error, sample_inputs
-from swdc.ir.trace_options import RECORD
 from swdc.rewriting.certificate import Certificate, check_certificate
 from swdc.rewriting.deploy import deploy as deployed_program
 
@@ -109,7 +108,7 @@ def export_onnx(
     target = Path(path)
     if target.is_dir():
         raise ExportError(f"expected the path of a file to write, got the folder {target}; name a file in it")
-    if program.facts.captured_by == RECORD:
+    if program.facts.example_only:
         raise ExportError(
             "expected a program for inputs of any value, got one recorded on its example inputs; export the model "
             "that swdc.transplant returns, with the tools of its library"

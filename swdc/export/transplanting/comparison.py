@@ -10,7 +10,7 @@ from torch import nn
 
 from swdc.errors import TransplantError
 from swdc.export.transplanting.float64 import Tensors, in_float64, wide_inputs, wide_program
-from swdc.export.transplanting.masked_model import is_recorded, masked_model
+from swdc.export.transplanting.masked_model import masked_model
 from swdc.export.transplanting.module_calls import copied
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import relative_error, sample_inputs
@@ -29,7 +29,7 @@ class Comparison:
 
     def __init__(self, slim: Program, dense: Program, model: nn.Module) -> None:
         self.slim, self.dense, self.model = slim, dense, model
-        self.recorded = is_recorded(slim)
+        self.recorded = slim.facts.example_only
 
     def inputs(self, batch: int, dtype: torch.dtype = torch.float64) -> Any:
         """Return inputs to compare on: random ones, or the example inputs of a recorded program."""

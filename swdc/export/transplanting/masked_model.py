@@ -17,13 +17,7 @@ from swdc.ir.dtypes_and_devices import cast_literals, default_dtype
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.ir.trace_options import RECORD
 from swdc.rewriting.rewrites import mask, slim
-
-
-def is_recorded(program: Program) -> bool:
-    """Whether a program stands for its example inputs only."""
-    return program.facts.captured_by == RECORD
 
 
 def example_of(program: Program) -> Example:

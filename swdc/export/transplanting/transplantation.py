@@ -18,7 +18,7 @@ from swdc.export.transplanting.float64 import Tensors
 from swdc.export.transplanting.graph_part import extract
 from swdc.export.transplanting.install import Leftovers, install
 from swdc.export.transplanting.integers import changed_numbers
-from swdc.export.transplanting.masked_model import example_of, is_recorded, masked_path
+from swdc.export.transplanting.masked_model import example_of, masked_path
 from swdc.export.transplanting.module_calls import Failure, Frame
 from swdc.export.transplanting.reference import Reference, observe
 from swdc.export.transplanting.solver import Solver
@@ -75,12 +75,12 @@ class _Transplanting:
         self.wide = Tensors()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            again = trace_recorded if is_recorded(slim) else trace
+            again = trace_recorded if slim.facts.example_only else trace
             traced = again(self.mine, example_of(slim), slim.facts.attention)
             self.dense = _own(traced.under(slim.facts.policy), slim)
             _check_sums(slim, self.dense)
             self.comparison = Comparison(slim, self.dense, model)
-            if is_recorded(slim):
+            if slim.facts.example_only:
                 self.dense, self.slim = masked_path(model, self.dense, slim)
                 self.donor = self.slim.clone()
 
@@ -104,7 +104,7 @@ class _Transplanting:
 
     def _reference(self, inputs: Any) -> Reference:
         """Return the reference for the calls of the model's modules, from a run of the dense or the masked model."""
-        if is_recorded(self.slim):
+        if self.slim.facts.example_only:
             return observe(self.comparison.masked_model(), self.dense, self.slim, inputs)
         self.wide.widen(self.mine)
         reference = observe(self.mine, self.dense, self.slim, inputs)
