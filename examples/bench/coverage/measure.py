@@ -41,7 +41,7 @@ LEAST_REDUCTION = {"core": 0.45, "torchvision": 0.4}
 
 def measure_by_name(report: Report, library: str, name: str, seed: int) -> None:
     """Measure a network of the catalogue, reporting after every phase."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # in a process of its own, which ends with the measurement
     measure(report, entry(name, library), seed, LEAST_REDUCTION.get(library, 0.25))
 
 

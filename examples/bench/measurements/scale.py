@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from examples.bench.networks.decoder import Decoder
-from examples.bench.running.clock import Clock
 from examples.bench.running.process import peak_of_torch, run
 from examples.bench.running.row_files import Row
+from examples.bench.running.stopwatch import Stopwatch
 from swdc import count, plan, slim, trace
 from swdc.errors import CommandError, PackageError
 
@@ -56,21 +56,21 @@ def scale(names: list[str], announce: Callable[[str], None] = lambda name: None)
 
 def measure(name: str) -> Row:
     """Trace, analyse, plan, count and slim one of the models on the meta device."""
-    clock = Clock()
+    watch = Stopwatch()
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = MODELS[name]().eval()
-        clock.note("build")
+        watch.note("build")
         program = trace(model, torch.zeros(1, TOKENS, dtype=torch.long))
-    clock.note("capture")
+    watch.note("capture")
     explanation = program.explanation
-    clock.note("analysis")
+    watch.note("analysis")
     chosen = plan(program, 0.5, budget="parameters", criterion="uniform")
-    clock.note("plan")
+    watch.note("plan")
     before = count(program)
-    clock.note("count")
+    watch.note("count")
     after = count(slim(program, chosen))
-    clock.note("slim")
+    watch.note("slim")
     numbers = {"parameters": before.parameters, "parameters_after": after.parameters, "prunable": explanation.share}
-    spent = {"seconds": sum(clock.seconds.values()), "cpu_seconds": clock.cpu()}
-    return {**clock.seconds, **spent, **numbers, "groups": len(program.groups)}
+    spent = {"seconds": sum(watch.seconds.values()), "cpu_seconds": watch.cpu()}
+    return {**watch.seconds, **spent, **numbers, "groups": len(program.groups)}

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from examples.bench.running.clock import Clock
+from examples.bench.running.stopwatch import Stopwatch
 from swdc import plan, slim, trace
 from swdc.costs.clock import no_collection
 
@@ -49,26 +49,26 @@ def paired(
 
 def our_seconds(model: nn.Module, inputs: Any) -> Seconds:
     """Return what each phase takes until half of each group's channels are gone."""
-    clock = Clock()
+    watch = Stopwatch()
     program = trace(model, inputs)
-    clock.note("capture")
+    watch.note("capture")
     assert program.coupling is not None
-    clock.note("analysis")
+    watch.note("analysis")
     chosen = plan(program, 0.5, scope="group")
-    clock.note("plan")
+    watch.note("plan")
     slim(program, chosen)
-    clock.note("slim")
-    return clock.seconds
+    watch.note("slim")
+    return watch.seconds
 
 
 def peer_seconds(model: nn.Module, pruner: Callable[[nn.Module], Any]) -> Seconds:
     """Return what the peer takes to build its graph and to prune."""
-    clock = Clock()
+    watch = Stopwatch()
     made = pruner(model)
-    clock.note("build")
+    watch.note("build")
     made.step()
-    clock.note("prune")
-    return clock.seconds
+    watch.note("prune")
+    return watch.seconds
 
 
 def _medians(runs: list[Seconds]) -> Seconds:

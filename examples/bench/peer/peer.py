@@ -61,7 +61,7 @@ def measure_peer_by_name(report: Report, library: str, name: str, seed: int) -> 
     heads given. ``max_relative_error`` is that to the masked network: the same one with the channels that it removed
     set to zero, in float64. Where it passes, ``paired`` has the seconds of both, from the module to the slim network.
     """
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # in a process of its own, which ends with the measurement
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model, inputs = random_network(entry(name, library), seed)
@@ -107,7 +107,7 @@ def _measure(report: Report, model: nn.Module, inputs: Any) -> None:
 
 @contextmanager
 def _phase(report: Report, name: str, seconds: dict[str, float], limit: float = 0.0) -> Iterator[None]:
-    """Time a phase, and stop it after ``limit`` seconds where there is one: by a signal, for this process is ours."""
+    """Time a phase; a signal stops it after ``limit`` seconds, if that is not 0: the process runs nothing else."""
     report({"phase": name})
     start = time.perf_counter()
     signal.signal(signal.SIGALRM, _late)

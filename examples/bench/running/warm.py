@@ -31,7 +31,7 @@ def _exercise() -> None:
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # in the process that measurements are forked from, which does nothing else
     with contextlib.suppress(Exception):  # what fails here fails again, and is told, where it matters
         _exercise()
 gc.collect()

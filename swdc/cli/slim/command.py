@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,77 +29,37 @@ from swdc.ops import lookup
 from swdc.rewriting.rewrites import insert_batchnorm, mask
 from swdc.rewriting.rewrites import slim as cut
 from swdc.rewriting.verify import verify
+from swdc.sparsity.planning.criteria import CRITERIA, WITHOUT_GRADIENTS
 from swdc.sparsity.planning.latency import LATENCY
 from swdc.sparsity.planning.plan import plan
 
-PLAN_PANEL = "What goes"
+PLAN_PANEL = "What is removed"
 """Where ``--help`` lists the options that make the plan."""
+_plan_option = partial(typer.Option, rich_help_panel=PLAN_PANEL)
+_FIRST_LINES = {name: cleandoc(CRITERIA[name].__doc__ or name).splitlines()[0] for name in WITHOUT_GRADIENTS}
 
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to save the slim program in.")]
-SparsityOption = Annotated[
-    float, typer.Option("--sparsity", rich_help_panel=PLAN_PANEL, help="Share to remove, at least 0 and below 1.")
-]
-BudgetOption = Annotated[
-    BudgetName,
-    typer.Option(
-        "--budget",
-        rich_help_panel=PLAN_PANEL,
-        help="What --sparsity is a share of; latency is the time in onnxruntime on this machine, on one thread.",
-    ),
-]
-CriterionOption = Annotated[
-    CriterionName,
-    typer.Option(
-        "--criterion",
-        rich_help_panel=PLAN_PANEL,
-        help="What is removed first: channels of small weights (l2, l1) or of small batch-norm gains (gamma); uniform "
-        "removes the last ones of every group, whatever their weights.",
-    ),
-]
-ScopeOption = Annotated[
-    ScopeName,
-    typer.Option(
-        "--scope",
-        rich_help_panel=PLAN_PANEL,
-        help="Compare all channels (global), or remove the same share of every group.",
-    ),
-]
-RoundOption = Annotated[
-    int,
-    typer.Option(
-        "--round-to",
-        rich_help_panel=PLAN_PANEL,
-        metavar="N",
-        help="Keep multiples of N channels; the budget is still met, from below.",
-    ),
-]
-PolicyOption = Annotated[
-    PolicyName,
-    typer.Option(
-        "--policy",
-        rich_help_panel=PLAN_PANEL,
-        help="Let both sides of a residual sum keep the same channels (tied), or each its own if a batch norm "
-        "follows the sum (free).",
-    ),
-]
+SparsityOption = Annotated[float, _plan_option("--sparsity", help="Share to remove, at least 0 and below 1.")]
+_BUDGET = "What --sparsity is a share of; latency is the time in onnxruntime on this machine, on one thread."
+BudgetOption = Annotated[BudgetName, _plan_option("--budget", help=_BUDGET)]
+_CRITERION = "How channels are scored; the least are removed first. "
+_CRITERION += " ".join(f"{name}: {line}" for name, line in _FIRST_LINES.items())
+CriterionOption = Annotated[CriterionName, _plan_option("--criterion", help=_CRITERION)]
+_SCOPE = "Compare all channels (global), or remove the same share of every group."
+ScopeOption = Annotated[ScopeName, _plan_option("--scope", help=_SCOPE)]
+_ROUND = "Keep multiples of N channels; the budget is still met, from below."
+RoundOption = Annotated[int, _plan_option("--round-to", metavar="N", help=_ROUND)]
+_POLICY = (
+    "Let both sides of a residual sum keep the same channels (tied), or each its own if a batch norm follows the sum "
+    "(free)."
+)
+PolicyOption = Annotated[PolicyName, _plan_option("--policy", help=_POLICY)]
+_IGNORE = "Module or tensor that keeps all its output channels, such as layer4 or 'layer4.*'; repeatable."
 IgnoreOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--ignore",
-        rich_help_panel=PLAN_PANEL,
-        metavar="PATTERN",
-        show_default=False,
-        help="Module or tensor that keeps all its output channels, such as layer4 or 'layer4.*'; repeatable.",
-    ),
+    list[str] | None, _plan_option("--ignore", metavar="PATTERN", show_default=False, help=_IGNORE)
 ]
-InsertOption = Annotated[
-    bool,
-    typer.Option(
-        "--insert-batchnorm",
-        rich_help_panel=PLAN_PANEL,
-        help="Put a batch norm after every residual sum before planning.",
-    ),
-]
+_INSERT = "Put a batch norm after every residual sum before planning."
+InsertOption = Annotated[bool, _plan_option("--insert-batchnorm", help=_INSERT)]
 OnnxOption = Annotated[
     Path | None,
     typer.Option("--onnx", metavar="FILE", show_default=False, help="Also write an ONNX file, checked in onnxruntime."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -36,40 +37,24 @@ ModelArgument = Annotated[
         "by swdc slim.",
     ),
 ]
-InputOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--input",
-        rich_help_panel=MODEL_PANEL,
-        metavar="SHAPE",
-        show_default=False,
-        help="Shape of an example input, such as 1x3x224x224 (batch first). Once for each positional input; "
-        "name=SHAPE for inputs by keyword. Other types follow a colon: 1x16:int64 draws 0 and 1, "
-        "'1x16:int64<1000' (quoted) draws 0 to 999. A graph: --input 34x34 --input '2x156:int64<34'.",
-    ),
-]
-ArgumentOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--arg",
-        rich_help_panel=MODEL_PANEL,
-        metavar="KEY=VALUE",
-        show_default=False,
-        help="Argument of the callable, such as num_classes=10; may be repeated. Values are read as Python "
-        "literals if possible, as text otherwise.",
-    ),
-]
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--weights",
-        rich_help_panel=MODEL_PANEL,
-        metavar="PATH",
-        show_default=False,
-        help="Trained weights: .safetensors, a folder of these with an index, or .pt/.pth of tensors only. "
-        "Without it the model keeps those that the callable gave it.",
-    ),
-]
+_model_option = partial(typer.Option, rich_help_panel=MODEL_PANEL, show_default=False)
+
+_INPUT = (
+    "Shape of an example input, such as 1x3x224x224 (batch first). Once for each positional input; name=SHAPE for "
+    "inputs by keyword. Other types follow a colon: 1x16:int64 draws 0 and 1, '1x16:int64<1000' (quoted) draws 0 to "
+    "999. A graph: --input 34x34 --input '2x156:int64<34'."
+)
+InputOption = Annotated[list[str] | None, _model_option("--input", metavar="SHAPE", help=_INPUT)]
+_ARGUMENT = (
+    "Argument of the callable, such as num_classes=10; may be repeated. Values are read as Python literals if "
+    "possible, as text otherwise."
+)
+ArgumentOption = Annotated[list[str] | None, _model_option("--arg", metavar="KEY=VALUE", help=_ARGUMENT)]
+_WEIGHTS = (
+    "Trained weights: .safetensors, a folder of these with an index, or .pt/.pth of tensors only. Without it the model "
+    "keeps those that the callable gave it."
+)
+WeightsOption = Annotated[Path | None, _model_option("--weights", metavar="PATH", help=_WEIGHTS)]
 SeedOption = Annotated[
     int, typer.Option("--seed", min=0, help="Seed of random weights, of example inputs and of the verification.")
 ]

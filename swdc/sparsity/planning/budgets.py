@@ -52,7 +52,7 @@ class Budget:
         factors = np.array([slots + [ONE] * (longest - len(slots)) for _, slots in found], dtype=np.int64)
         self._factors = np.ascontiguousarray(factors.T)
         self._coefficients = np.array([coefficient for coefficient, _ in found], dtype=np.float64)
-        self._new_biases = self._folding(program) if kind == "parameters" else []
+        self._new_biases = self._folding(program) if kind == PARAMETERS else []
 
     def cost(self, widths: Ids) -> int:
         """Return the cost when group ``k`` keeps ``widths[k]`` channels."""
@@ -99,9 +99,10 @@ def _counted(program: Program, dimensions: Dimensions, convention: str) -> list[
     return terms
 
 
+CHANNELS, PARAMETERS = "channels", "parameters"
 BUDGETS: dict[str, Callable[[Program, Dimensions], list[Term]]] = {
-    "channels": _channels,
-    "parameters": _parameters,
+    CHANNELS: _channels,
+    PARAMETERS: _parameters,
     "operations": partial(_counted, convention="paper"),
     "macs": partial(_counted, convention="macs"),
 }

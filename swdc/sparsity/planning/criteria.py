@@ -82,7 +82,8 @@ def gradient_weight(program: Program, groups: Sequence[ChannelGroup], weights: W
 CRITERIA: dict[str, Criterion] = {
     "l2": l2, "l1": l1, "gamma": gamma, "gradient_weight": gradient_weight, "uniform": uniform,
 }  # fmt: skip
-WITHOUT_GRADIENTS = tuple(name for name in CRITERIA if name != "gradient_weight")
+_READ_GRADIENTS = (gradient_weight,)
+WITHOUT_GRADIENTS = tuple(name for name, criterion in CRITERIA.items() if criterion not in _READ_GRADIENTS)
 """The criteria that need no gradients."""
 
 

@@ -15,7 +15,7 @@ from swdc.ir.groups import WRITES, ChannelGroup, Ids
 from swdc.ir.module_tensors import need_whole
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.sparsity.planning.budgets import BUDGETS, Budget, Costs
+from swdc.sparsity.planning.budgets import BUDGETS, CHANNELS, Budget, Costs
 from swdc.sparsity.planning.chooser import Chooser
 from swdc.sparsity.planning.criteria import Criterion, Scores, find_criterion
 from swdc.sparsity.planning.latency import LATENCY, Latency, fastest
@@ -103,7 +103,7 @@ def _costs(program: Program, budget: str, chooser: Chooser, table: LatencyTable 
 def _widths(chooser: Chooser, costs: Costs, scope: str, sparsity: float, target: float) -> Ids:
     if isinstance(costs, Latency) and scope == "global":
         return fastest(chooser, costs, target)
-    if scope == "group" and costs.kind == "channels" and bool((chooser.units == 1).all()):
+    if scope == "group" and costs.kind == CHANNELS and bool((chooser.units == 1).all()):
         return chooser.shares(sparsity)
     return chooser.filled(chooser.smallest(scope, costs, target), scope, costs, target)
 

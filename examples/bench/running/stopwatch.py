@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 
-class Clock:
+class Stopwatch:
     """Notes what each phase takes from the end of the one before; ``seconds`` are wall clock, by phase."""
 
     def __init__(self) -> None:
