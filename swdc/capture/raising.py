@@ -172,7 +172,7 @@ class Raising:
     def _free_path(self, node: fx.Node, name: str, operator: Leaf) -> str:
         """Return the path of a leaf without tensors: that of the user's module if it keeps it, else a new one."""
         scope, cls = _scope(node)
-        if operator.keeps_path(cls):
+        if operator.keeps_path and cls in map(_qualified, operator.modules):
             return scope
         base = f"{scope}.{name.split('.')[1]}" if scope else name.split(".")[1]
         path, number = base, 1
@@ -269,4 +269,8 @@ def _scope(node: fx.Node) -> tuple[str, str]:
     if not stack:
         return "", ""
     path, cls = stack[-1]
-    return path, cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}"
+    return path, cls if isinstance(cls, str) else _qualified(cls)
+
+
+def _qualified(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

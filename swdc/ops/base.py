@@ -18,6 +18,7 @@ from swdc.ir.program import Program
 from swdc.ir.sizes import evaluate
 from swdc.ops.capture_traits import Dispatched
 from swdc.ops.identity import Evaluation, Identity
+from swdc.ops.leaf_tensors import refs
 from swdc.ops.work import ShapeOf, Work
 
 Tensors = Mapping[str, torch.Tensor]
@@ -121,8 +122,15 @@ class Leaf(Operator):
     """Classes of torch from which users derive modules that it computes; by default ``modules``."""
     data: ClassVar[str] = "input"
     """The argument that the module is called with."""
+    tensors: ClassVar[tuple[str, ...]] = ("weight", "bias")
+    options: ClassVar[tuple[str, ...]] = ()
+    """Like ``tensors``, arguments that its module holds under the same names."""
+    fixed: ClassVar[Mapping[str, Any]] = {}
+    """Arguments that are the same in every call that its module represents."""
     writes_channels: ClassVar[bool] = False
     """Whether its own parameters decide, channel by channel, what it writes: a layer or a batch norm."""
+    keeps_path: ClassVar[bool] = False
+    """Whether it stands at the path of the user's module although no tensors of the module name that path."""
     width: ClassVar[str] = ""
     """The attribute of its module that gives the number of channels that it writes; empty if there is none."""
     sizes: ClassVar[Mapping[str, tuple[str, int]]] = {}
@@ -134,19 +142,12 @@ class Leaf(Operator):
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
         """Return the overload that a module at ``path`` represents, and its arguments except ``data``."""
-        raise TypeError(f"{type(self).__name__} has to say what its module stands for")
-
-    def keeps_path(self, cls: str) -> bool:
-        """Whether a call without tensors, in a user's module of class ``cls``, stands at the path of this module."""
-        return False
+        options = {name: getattr(module, name) for name in self.options}
+        return self.names[0], {**refs(module, path, *self.tensors), **options, **self.fixed}
 
     def completed(self, arguments: Mapping[str, Any], module: nn.Module | None) -> Mapping[str, Any]:
         """Return the arguments of a call with what only the user's module tells; by default as they are given."""
         return arguments
-
-    def width_of(self, module: nn.Module) -> int | None:
-        """Return the number of channels that a module writes, or ``None`` if none of its attributes gives it."""
-        return int(getattr(module, self.width)) if self.width else None
 
     def relax(self, call: Call) -> dict[str, Any]:
         """Return arguments that turn a statistic over the original channels into one over the kept channels.
@@ -285,8 +286,6 @@ def freeze_call(call: Call, channels: Channels, text: str, edit: str = "") -> No
 def freeze_result(call: Call, channels: Channels, reason: Any) -> list[Any]:
     """Return fresh frozen labels for every static dimension of a call's result, or of its results."""
     shape = call.node.meta.get(SHAPE)
-    if shape is None:
-        return []
     if shape and isinstance(shape[0], tuple):
         return [_frozen(s, channels, reason) for s in shape]
     return _frozen(shape, channels, reason)

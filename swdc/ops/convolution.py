@@ -18,7 +18,7 @@ from swdc.ir.graph import SHAPE
 from swdc.ir.groups import READS, WRITES, Ids
 from swdc.ops.affine_layers import Layer
 from swdc.ops.base import freeze_call, register, target_of
-from swdc.ops.leaf_tensors import adopt, bare, refs
+from swdc.ops.leaf_tensors import adopt, bare
 from swdc.ops.work import Cost, Options, Quotient, ShapeOf, Use
 
 
@@ -34,6 +34,7 @@ class Convolution(Layer):
     modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     family: ClassVar[str] = "convolution"
     width = "out_channels"
+    options = ("stride", "padding", "dilation", "groups")
     carries: ClassVar[bool] = True
     """Whether one constant channel can take over the constants of others: all are read at the same positions."""
 
@@ -115,9 +116,7 @@ class Convolution(Layer):
         """Return the convolution that the module stands for."""
         assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
         overload = "padding" if isinstance(module.padding, str) else "default"
-        options = {name: getattr(module, name) for name in ("stride", "padding", "dilation", "groups")}
-        rank = module.weight.dim() - 2
-        return f"aten.conv{rank}d.{overload}", {**refs(module, path, "weight", "bias"), **options}
+        return f"aten.conv{module.weight.dim() - 2}d.{overload}", super().arguments(module, path)[1]
 
 
 def couple_groups(

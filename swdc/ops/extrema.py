@@ -10,7 +10,7 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops import statistics
 from swdc.ops.base import name_of, register
-from swdc.ops.reduction import Exact, Reduction, hold_over
+from swdc.ops.reduction import ExactStatistic, Reduction, hold_over
 
 
 @register
@@ -31,13 +31,12 @@ class Extremum(Reduction):
 
 
 @register
-class ExactExtremum(Exact, Extremum):
+class ExactExtremum(ExactStatistic, Extremum):
     """The largest or smallest among the kept channels and zero."""
 
     names = ("swdc.extremum",)
     modules = (statistics.Extremum,)
-    statistic = statistics.Extremum
-    options = ("largest",)
+    options = (*ExactStatistic.options, "largest")
 
     def relax(self, call: Call) -> dict[str, Any]:
         """Return the extremum over the kept channels."""
@@ -63,13 +62,12 @@ class ExtremumAndPlace(Extremum):
 
 
 @register
-class ExactExtremumAndPlace(Exact, ExtremumAndPlace):
+class ExactExtremumAndPlace(ExactStatistic, ExtremumAndPlace):
     """The largest or smallest among the kept channels and zero; the place counts kept channels only."""
 
     names = ("swdc.extremum_and_place",)
     modules = (statistics.ExtremumAndPlace,)
-    statistic = statistics.ExtremumAndPlace
-    options = ("largest",)
+    options = (*ExactStatistic.options, "largest")
 
     def relax(self, call: Call) -> dict[str, Any]:
         """Return the extremum over the kept channels, and its place."""

@@ -14,7 +14,7 @@ from swdc.ir.call import Call
 from swdc.ir.groups import WRITES
 from swdc.ops.affine_layers import Layer
 from swdc.ops.base import register
-from swdc.ops.leaf_tensors import adopt, bare, refs
+from swdc.ops.leaf_tensors import adopt, bare
 from swdc.ops.work import Cost, ShapeOf
 
 
@@ -69,7 +69,3 @@ class Linear(Layer):
         out_features, in_features = tensors[call["weight"]].shape
         module = bare(nn.Linear, in_features, out_features, bias=call["bias"] is not None)
         return adopt(module, call, tensors, "weight", "bias")
-
-    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the dense layer that the module stands for."""
-        return "aten.linear.default", refs(module, path, "weight", "bias")

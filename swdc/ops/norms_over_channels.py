@@ -20,9 +20,9 @@ from swdc.ir.groups import WRITES, Ids
 from swdc.ops import statistics
 from swdc.ops.base import Leaf, Operator, register
 from swdc.ops.capture_traits import like_input
-from swdc.ops.leaf_tensors import adopt, bare, refs
+from swdc.ops.leaf_tensors import adopt, bare
 from swdc.ops.norms_per_channel import gained
-from swdc.ops.reduction import needs_zero
+from swdc.ops.reduction import Exact, needs_zero
 from swdc.ops.special_activations import zero_only
 
 EXACT_LAYER_NORM = "swdc.layer_norm"
@@ -35,6 +35,7 @@ class _TrailingNorm(Leaf):
 
     exact: ClassVar[str]
     """The norm that keeps the original divisor."""
+    options = ("normalized_shape", "eps")
     repeats = True
     is_norm = True
     timed_as = "LayerNormalization"
@@ -54,6 +55,11 @@ class _TrailingNorm(Leaf):
         masks = (kept.mask(call["input"], dim) for dim in range(_first_normalised(call), len(call.shape)))
         return {"operator": self.exact} if any(mask is not None and not mask.all() for mask in masks) else {}
 
+    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
+        """Return the call that the module represents, with the sizes in a list, as in a call."""
+        name, arguments = super().arguments(module, path)
+        return name, {**arguments, "normalized_shape": list(arguments["normalized_shape"])}
+
 
 @register
 class LayerNorm(_TrailingNorm):
@@ -61,6 +67,7 @@ class LayerNorm(_TrailingNorm):
 
     names: ClassVar[tuple[str, ...]] = ("aten.layer_norm.default",)
     modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.LayerNorm,)
+    fixed: ClassVar[Mapping[str, Any]] = {"cudnn_enable": True}
     exact = EXACT_LAYER_NORM
 
     def fold(self, call: Call, channels: Channels) -> None:
@@ -89,30 +96,14 @@ class LayerNorm(_TrailingNorm):
         )  # fmt: skip
         return adopt(module, call, tensors, "weight", "bias")
 
-    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the call that the module stands for."""
-        assert isinstance(module, nn.LayerNorm)
-        options = {"normalized_shape": list(module.normalized_shape), "eps": module.eps, "cudnn_enable": True}
-        return "aten.layer_norm.default", {**refs(module, path, "weight", "bias"), **options}
-
 
 @register
-class ExactLayerNorm(LayerNorm):
+class ExactLayerNorm(Exact, LayerNorm):
     """Layer norm with the divisor of the original sizes in ``normalized_shape``, however many channels are kept."""
 
     names = (EXACT_LAYER_NORM,)
     modules = (statistics.LayerNorm,)
-
-    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
-        """Return a ``swdc.ops.statistics.LayerNorm``."""
-        module = statistics.LayerNorm(call["normalized_shape"], call["eps"])
-        return adopt(module, call, tensors, "weight", "bias")
-
-    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the call that the module stands for."""
-        assert isinstance(module, statistics.LayerNorm)
-        options = {"normalized_shape": module.normalized_shape, "eps": module.eps}
-        return EXACT_LAYER_NORM, {**refs(module, path, "weight", "bias"), **options}
+    fixed: ClassVar[Mapping[str, Any]] = {}
 
     def relax(self, call: Call) -> dict[str, Any]:
         """Return the norm over the kept channels."""
@@ -125,6 +116,7 @@ class RMSNorm(_TrailingNorm):
 
     names: ClassVar[tuple[str, ...]] = ("aten.rms_norm.default",)
     modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.RMSNorm,)
+    tensors = ("weight",)
     exact = EXACT_RMS_NORM
 
     def fold(self, call: Call, channels: Channels) -> None:
@@ -137,29 +129,13 @@ class RMSNorm(_TrailingNorm):
         module = bare(nn.RMSNorm, list(call["normalized_shape"]), eps=call["eps"], elementwise_affine=affine)
         return adopt(module, call, tensors, "weight")
 
-    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the call that the module stands for."""
-        assert isinstance(module, nn.RMSNorm)
-        options = {"normalized_shape": list(module.normalized_shape), "eps": module.eps}
-        return "aten.rms_norm.default", {**refs(module, path, "weight"), **options}
-
 
 @register
-class ExactRMSNorm(RMSNorm):
+class ExactRMSNorm(Exact, RMSNorm):
     """RMS norm with the divisor of the original sizes in ``normalized_shape``, however many channels are kept."""
 
     names = (EXACT_RMS_NORM,)
     modules = (statistics.RMSNorm,)
-
-    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
-        """Return a ``swdc.ops.statistics.RMSNorm``."""
-        return adopt(statistics.RMSNorm(call["normalized_shape"], call["eps"]), call, tensors, "weight")
-
-    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the call that the module stands for."""
-        assert isinstance(module, statistics.RMSNorm)
-        options = {"normalized_shape": module.normalized_shape, "eps": module.eps}
-        return EXACT_RMS_NORM, {**refs(module, path, "weight"), **options}
 
     def relax(self, call: Call) -> dict[str, Any]:
         """Return the norm over the kept channels."""
@@ -176,6 +152,8 @@ class GroupNorm(Leaf):
 
     names: ClassVar[tuple[str, ...]] = ("aten.group_norm.default",)
     modules: ClassVar[tuple[type[nn.Module], ...]] = (nn.GroupNorm,)
+    options: ClassVar[tuple[str, ...]] = ("num_groups", "eps")
+    fixed: ClassVar[Mapping[str, Any]] = {"cudnn_enabled": True}
     is_norm = True
     timed_as = "LayerNormalization"
 
@@ -227,30 +205,15 @@ class GroupNorm(Leaf):
         module = bare(nn.GroupNorm, call["num_groups"], int(width), eps=call["eps"], affine=affine)
         return adopt(module, call, tensors, "weight", "bias")
 
-    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the call that the module stands for."""
-        assert isinstance(module, nn.GroupNorm)
-        options = {"num_groups": module.num_groups, "eps": module.eps, "cudnn_enabled": True}
-        return "aten.group_norm.default", {**refs(module, path, "weight", "bias"), **options}
-
 
 @register
-class ExactGroupNorm(GroupNorm):
+class ExactGroupNorm(Exact, GroupNorm):
     """Group norm with the divisor of ``group_width`` channels per group, however many of them are kept."""
 
     names = (EXACT_GROUP_NORM,)
     modules = (statistics.GroupNorm,)
-
-    def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
-        """Return a ``swdc.ops.statistics.GroupNorm``."""
-        module = statistics.GroupNorm(call["num_groups"], call["group_width"], call["eps"])
-        return adopt(module, call, tensors, "weight", "bias")
-
-    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the call that the module stands for."""
-        assert isinstance(module, statistics.GroupNorm)
-        options = {"num_groups": module.num_groups, "group_width": module.group_width, "eps": module.eps}
-        return EXACT_GROUP_NORM, {**refs(module, path, "weight", "bias"), **options}
+    options = ("num_groups", "group_width", "eps")
+    fixed: ClassVar[Mapping[str, Any]] = {}
 
     def relax(self, call: Call) -> dict[str, Any]:
         """Return the norm over the kept channels."""

@@ -17,6 +17,7 @@ from swdc.ir.graph import SHAPE
 from swdc.ir.groups import Ids
 from swdc.ops import statistics
 from swdc.ops.base import Leaf, Operator, register
+from swdc.ops.leaf_tensors import adopt
 from swdc.ops.special_activations import zero_only
 
 
@@ -110,19 +111,20 @@ def exactly(call: Call, kept: Kept, operator: str) -> dict[str, Any]:
 
 
 class Exact(Leaf):
-    """A statistic with the divisor of the original sizes in ``widths``, however many channels are kept."""
-
-    statistic: ClassVar[type[statistics.Statistic]]
-    options: ClassVar[tuple[str, ...]] = ()
-    data = "self"
+    """A statistic or a norm with the divisor of the original sizes, however many channels are kept."""
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
-        """Return the statistic of ``swdc.ops.statistics``."""
-        return self.statistic(call["dim"], call["keepdim"], call["widths"], **{n: call[n] for n in self.options})
+        """Return the module of ``swdc.ops.statistics``."""
+        module = self.modules[0](**{name: call[name] for name in self.options})
+        return adopt(module, call, tensors, *self.tensors)
 
-    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the call that the module stands for."""
-        return self.names[0], {n: getattr(module, n) for n in ("dim", "keepdim", "widths", *self.options)}
+
+class ExactStatistic(Exact):
+    """A statistic with the divisor of the original sizes in ``widths``."""
+
+    data = "self"
+    tensors = ()
+    options: ClassVar[tuple[str, ...]] = ("dim", "keepdim", "widths")
 
 
 @register
@@ -168,12 +170,11 @@ class Mean(Reduction):
 
 
 @register
-class ExactMean(Exact, Mean):
+class ExactMean(ExactStatistic, Mean):
     """The mean with its original divisor."""
 
     names = ("swdc.mean",)
     modules = (statistics.Mean,)
-    statistic = statistics.Mean
 
     def relax(self, call: Call) -> dict[str, Any]:
         """Return the mean over the kept channels."""
@@ -196,13 +197,12 @@ class Variance(Reduction):
 
 
 @register
-class ExactVariance(Exact, Variance):
+class ExactVariance(ExactStatistic, Variance):
     """The variance or standard deviation with its original divisor."""
 
     names = ("swdc.variance",)
     modules = (statistics.Variance,)
-    statistic = statistics.Variance
-    options = ("correction", "root")
+    options = (*ExactStatistic.options, "correction", "root")
 
     def relax(self, call: Call) -> dict[str, Any]:
         """Return the variance or standard deviation over the kept channels."""
@@ -224,13 +224,12 @@ class VarianceAndMean(Variance):
 
 
 @register
-class ExactVarianceAndMean(Exact, VarianceAndMean):
+class ExactVarianceAndMean(ExactStatistic, VarianceAndMean):
     """Both with their original divisor."""
 
     names = ("swdc.variance_and_mean",)
     modules = (statistics.VarianceAndMean,)
-    statistic = statistics.VarianceAndMean
-    options = ("correction", "root")
+    options = (*ExactStatistic.options, "correction", "root")
 
     def relax(self, call: Call) -> dict[str, Any]:
         """Return both over the kept channels."""

@@ -18,7 +18,7 @@ from swdc.ops.base import Leaf, Operator, freeze_call, name_of, register
 from swdc.ops.capture_traits import like_input
 from swdc.ops.elementwise import Pointwise
 from swdc.ops.identity import Evaluation, Identity, alias_of
-from swdc.ops.leaf_tensors import adopt, bare, refs
+from swdc.ops.leaf_tensors import adopt, bare
 
 
 @register
@@ -32,6 +32,7 @@ class Dropout(Leaf):
     repeats = True
     trains = True
     drops = True
+    keeps_path = True
     timed_as = ""
 
     def couple(self, call: Call, channels: Channels) -> None:
@@ -53,10 +54,6 @@ class Dropout(Leaf):
     def keeps_still(self, arguments: Mapping[str, Any]) -> bool:
         """Not if nothing is dropped in training either."""
         return arguments.get("p") != 0 and super().keeps_still(arguments)
-
-    def keeps_path(self, cls: str) -> bool:
-        """The path of a dropout of torch."""
-        return cls in {f"{module.__module__}.{module.__name__}" for module in self.modules}
 
     def drop_nothing(self, module: nn.Module) -> None:
         """Set the share that is dropped to zero."""
@@ -157,6 +154,7 @@ class PReLU(Leaf):
     names = ("aten.prelu.default",)
     modules = (nn.PReLU,)
     data = "self"
+    tensors = ("weight",)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Slopes go with the channels of the input."""
@@ -174,10 +172,6 @@ class PReLU(Leaf):
         """Return a ``torch.nn.PReLU``."""
         module = bare(nn.PReLU, tensors[call["weight"]].shape[0])
         return adopt(module, call, tensors, "weight")
-
-    def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the call that the module stands for."""
-        return "aten.prelu.default", refs(module, path, "weight")
 
 
 @register

@@ -17,10 +17,8 @@ from swdc.ir.groups import WRITES, Ids
 from swdc.ops.affine_layers import Layer
 from swdc.ops.base import freeze_call, register
 from swdc.ops.convolution import couple_groups, each, geometry, operations
-from swdc.ops.leaf_tensors import adopt, bare, refs
+from swdc.ops.leaf_tensors import adopt, bare
 from swdc.ops.work import Cost, Quotient, ShapeOf, Use
-
-_OPTIONS = ("stride", "padding", "output_padding", "groups", "dilation")
 
 
 @register
@@ -35,6 +33,7 @@ class TransposedConvolution(Layer):
     modules = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
     family = "convolution"
     width = "out_channels"
+    options = ("stride", "padding", "output_padding", "groups", "dilation")
     inputs_first = True
 
     def couple(self, call: Call, channels: Channels) -> None:
@@ -107,7 +106,7 @@ class TransposedConvolution(Layer):
         """Return a ``torch.nn.ConvTransposeNd``."""
         weight = tensors[call["weight"]]
         rank, groups = weight.dim() - 2, call["groups"]
-        options = {name: each(call[name], rank) for name in _OPTIONS if name != "groups"}
+        options = {name: each(call[name], rank) for name in self.options if name != "groups"}
         module = bare(
             self.modules[rank - 1], weight.shape[0], weight.shape[1] * groups, tuple(weight.shape[2:]),
             groups=groups, bias=call["bias"] is not None, **options,
@@ -117,5 +116,4 @@ class TransposedConvolution(Layer):
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
         """Return the transposed convolution that the module stands for."""
         assert isinstance(module, self.modules)
-        options = {name: getattr(module, name) for name in _OPTIONS}
-        return self.names[module.weight.dim() - 3], {**refs(module, path, "weight", "bias"), **options}
+        return self.names[module.weight.dim() - 3], super().arguments(module, path)[1]

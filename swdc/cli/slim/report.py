@@ -81,7 +81,8 @@ def _by_layer(program: Program) -> dict[str, dict[str, Any]]:
 def width_of(program: Program, layer: str) -> int | None:
     """Return the number of channels that a module of a program writes, ``None`` if it is not a module."""
     module = program.leaves.get(layer)
-    return None if module is None else leaf_of(module).width_of(module)
+    attribute = "" if module is None else leaf_of(module).width
+    return int(getattr(module, attribute)) if attribute else None
 
 
 def _pair(values: Any) -> dict[str, Any]:
