@@ -36,7 +36,7 @@ class Held:
 class Explanation:
     """How many of the parameters of a program can be removed, in which groups, and what freezes the others.
 
-    ``prunable`` parameters go if every group keeps one channel. ``held`` lists the reasons that freeze most first.
+    At most ``prunable`` parameters can be removed. ``held`` lists the reasons that freeze most first.
     """
 
     parameters: int
@@ -68,7 +68,7 @@ class Explanation:
     def summary(self) -> str:
         """Return one sentence that says how much can be removed."""
         return (
-            f"{self.prunable:,} of {self.parameters:,} parameters ({self.share:.2%}) can go at most, "
+            f"{self.prunable:,} of {self.parameters:,} parameters ({self.share:.2%}) can be removed at most, "
             f"when every group keeps one channel."
         )
 

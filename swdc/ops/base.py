@@ -29,7 +29,7 @@ Affine = tuple[torch.Tensor, torch.Tensor]
 class Operator(Dispatched, Work):
     """Everything that the compiler knows about an operator. Subclass it, set ``names``, and call ``register``.
 
-    The base class stands for an unknown operator: the channels of all its inputs and results are frozen.
+    The base class represents an unknown operator: the channels of all its inputs and results are frozen.
     """
 
     names: ClassVar[tuple[str, ...]] = ()

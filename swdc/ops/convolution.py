@@ -113,7 +113,7 @@ class Convolution(Layer):
         return adopt(module, call, tensors, "weight", "bias")
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the convolution that the module stands for."""
+        """Return the convolution that the module represents."""
         assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
         overload = "padding" if isinstance(module.padding, str) else "default"
         return f"aten.conv{module.weight.dim() - 2}d.{overload}", super().arguments(module, path)[1]

@@ -56,5 +56,5 @@ class DeformableConvolution(Convolution):
         return None
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """No module stands for it."""
+        """No module represents it."""
         raise TypeError(f"expected no module for a deformable convolution, got {type(module).__name__} at {path}")

@@ -49,7 +49,7 @@ class Embedding(Leaf):
         return adopt(module, call, tensors, "weight")
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the call that the module stands for."""
+        """Return the call that the module represents."""
         assert isinstance(module, nn.Embedding)
         return "aten.embedding.default", {
             **refs(module, path, "weight"),

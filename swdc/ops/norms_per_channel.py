@@ -179,7 +179,7 @@ class BatchNorm(_ChannelNorm):
         return module
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the evaluation-mode call that the module stands for."""
+        """Return the evaluation-mode call that the module represents."""
         assert isinstance(module, self.modules)
         tensors = refs(module, path, "weight", "bias", "running_mean", "running_var")
         mode = {"training": not module.track_running_stats, "momentum": module.momentum, "eps": module.eps}
@@ -205,7 +205,7 @@ class ExactBatchNorm(BatchNorm):
         return adopt(statistics.BatchNorm(call["widths"], call["eps"]), call, tensors, "weight", "bias")
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the call that the module stands for."""
+        """Return the call that the module represents."""
         assert isinstance(module, statistics.BatchNorm)
         options = {"widths": module.widths, "eps": module.eps}
         return EXACT_BATCH_NORM, {**refs(module, path, "weight", "bias"), **options}
@@ -240,7 +240,7 @@ class InstanceNorm(_ChannelNorm):
         return adopt(module, call, tensors, "weight", "bias")
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the call that the module stands for."""
+        """Return the call that the module represents."""
         assert isinstance(module, self.modules)
         options = {"use_input_stats": True, "momentum": module.momentum, "eps": module.eps, "cudnn_enabled": True}
         return "aten.instance_norm.default", {

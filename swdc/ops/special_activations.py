@@ -70,7 +70,7 @@ class Dropout(Leaf):
         return by_rank.get(len(call.shape), nn.Dropout2d)(call["p"])
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the evaluation-mode call that the module stands for."""
+        """Return the evaluation-mode call that the module represents."""
         assert isinstance(module, self.modules)
         return self.names[int(type(module) is not nn.Dropout)], {"p": module.p, "train": False}
 
@@ -185,7 +185,7 @@ class LogSoftmax(Operator):
     def couple(self, call: Call, channels: Channels) -> None:
         """Freeze the channels that the sum runs over."""
         labels = channels.labels(call["self"])
-        text = "normalises over the channels, so that none can go"
+        text = "normalises over the channels, so that none can be removed"
         channels.freeze(labels[call["dim"]], call.reason(text, edit="weigh each channel on its own, with a sigmoid"))
         channels.set(call, labels)
 

@@ -114,6 +114,6 @@ class TransposedConvolution(Layer):
         return adopt(module, call, tensors, "weight", "bias")
 
     def arguments(self, module: nn.Module, path: str) -> tuple[str, dict[str, Any]]:
-        """Return the transposed convolution that the module stands for."""
+        """Return the transposed convolution that the module represents."""
         assert isinstance(module, self.modules)
         return self.names[module.weight.dim() - 3], super().arguments(module, path)[1]

@@ -8,7 +8,7 @@ def test_groups_frozen_channels_and_shares_are_printed() -> None:
     assert result.exit_code == 0, result.stderr
     assert "stem.weight[0], stem.bias[0], stem_norm.weight[0]" in result.stdout
     assert "is the model's output" in result.stdout
-    assert "can go at most, when every group keeps one channel." in result.stdout
+    assert "can be removed at most, when every group keeps one channel." in result.stdout
 
 
 def test_json_has_groups_with_members_and_frozen_channels_with_reasons() -> None:

@@ -203,7 +203,7 @@ def test_a_difference_is_told_with_its_node() -> None:
 @pytest.mark.parametrize("sparsity", ["1", "-1", "1.5"])
 def test_a_sparsity_out_of_range_is_told(tmp_path: Path, sparsity: str) -> None:
     message = run_error(*RESIDUAL, "--sparsity", sparsity, "--out", tmp_path / "slim")
-    assert "expected a sparsity (the share that goes) of at least 0 and below 1" in message
+    assert "expected a sparsity (the share that is removed) of at least 0 and below 1" in message
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""The training loop: schedules, interruptions, shared beginnings, and what is no number."""
+"""The training loop: schedules, interruptions, shared beginnings, and what is not a number."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -70,7 +70,7 @@ STRUCTURES: dict[str, tuple[Callable[[Any, Any], Any], tuple[int | str, ...], Ca
     "an ordered dict": (lambda a, b: OrderedDict(a=a, b=b), ("b",), lambda r: r["b"]),
     "a named tuple": (lambda a, b: Pair(a, b), (1,), lambda r: r["other"]),
     "nested": (lambda a, b: {"x": [a, {"y": a}], "z": (b, (b, a))}, (2,), lambda r: r["z"][0]),
-    "with what is no tensor": (lambda a, b: {"a": a, "n": None, "b": b, "three": 3}, ("b",), lambda r: r["b"]),
+    "with what is not a tensor": (lambda a, b: {"a": a, "n": None, "b": b, "three": 3}, ("b",), lambda r: r["b"]),
 }
 
 

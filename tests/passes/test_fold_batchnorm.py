@@ -175,7 +175,7 @@ LEFT: dict[str, tuple[nn.Module, torch.Tensor]] = {
     "a weight that is returned": (shared(lambda m, x: (m.n(m.c(x)), m.c.weight)), image()),
     "a bias that is read": (shared(lambda m, x: m.n(m.c(x)) * m.c.bias.sum()), image()),
     "a weight that is computed": (shared(lambda m, x: m.n(F.conv2d(x, m.c.weight.tanh()))), image()),
-    "one of the readers is no layer": (shared(lambda m, x: (lambda y: m.c(y) * y)(m.n(x))), image()),
+    "one of the readers is not a layer": (shared(lambda m, x: (lambda y: m.c(y) * y)(m.n(x))), image()),
     "one of the readers pads": (shared(lambda m, x: (lambda y: m.c(y) * m.d(y))(m.n(x)), d=conv(3, 3)), image()),
     "read twice by one layer": (shared(lambda m, x: (lambda y: F.linear(y, y[0, 0]))(m.n(x))), image()),
     "features along another dimension": (nn.Sequential(nn.Linear(9, 5), nn.BatchNorm1d(3)), SIGNAL),

@@ -200,7 +200,7 @@ def test_a_program_without_heads_is_told_what_to_do() -> None:
         swd(mixed(), 0.5, "heads")
     with pytest.raises(PlanError, match="attention='head_dim'; trace the model with attention='heads'"):
         swd(transformer("head_dim"), 0.5, "heads")
-    with pytest.raises(PlanError, match=r"at most 75.0% of the heads can go while every group keeps a channel"):
+    with pytest.raises(PlanError, match=r"at most 75.0% of the heads can be removed while every group keeps a channel"):
         swd(transformer(), 0.9, "heads")
     gates = Function(lambda m, x: torch.einsum("bc,bc->bc", m.a(x), m.a(x)).sum(1), a=nn.Linear(6, 4))
     assert head_groups(traced(gates, image(2, 6))) == set()

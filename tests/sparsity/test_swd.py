@@ -77,7 +77,7 @@ def test_weights_are_those_of_equation_4():
         assert torch.equal(mask, weights[name].detach().abs() <= threshold)
 
 
-def test_norms_of_a_slim_program_are_no_weights_either():
+def test_norms_of_a_slim_program_are_not_weights_either():
     model = nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8), nn.Linear(8, 3)).double()
     program = swdc.trace(model, torch.randn(2, 5, dtype=torch.float64))
     slim = swdc.slim(program, swdc.plan(program, 0.5))

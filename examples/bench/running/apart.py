@@ -1,4 +1,4 @@
-"""Running a task in a process of its own, with limits: whatever happens there is an outcome, never an end here."""
+"""Running a task in a process of its own, with limits: whatever happens there, this process goes on."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class Training:
 
     def _check(self, loss: torch.Tensor) -> None:
         if not (loss.isfinite() and all(p.isfinite().all() for p in self.model.parameters())):
-            raise DivergenceError(f"weights or loss are no finite numbers in epoch {self.epoch + 1}")
+            raise DivergenceError(f"weights or loss are not finite in epoch {self.epoch + 1}")
 
     def _set_rate(self, step: int) -> None:
         restarts = () if self.method is None else self.method.restarts

@@ -23,7 +23,7 @@ _RUNS = 50
 def latency_report(done: Slimming) -> dict[str, Any]:
     """Return predicted and measured milliseconds of both programs, for a batch as in the example inputs.
 
-    ``measured_ms`` is ``None`` where they cannot be run, and ``reason`` says why.
+    ``measured_ms`` is ``None`` if they cannot be run, and ``reason`` says why.
     """
     facts = done.dense.facts
     batch = 1 if facts.batch is None else facts.symbols[facts.batch]

@@ -22,7 +22,7 @@ class Slimming:
     slim: Program
     plan: Plan
     certificate: Certificate | None
-    """``None`` where the weights were streamed, so that nothing was run."""
+    """``None`` if the weights were streamed, so that nothing was run."""
 
     @property
     def exact(self) -> bool | None:

@@ -49,7 +49,8 @@ class Space:
                 raise CommandError(f"expected positive numbers for {name}, got {list(values)}")
         if not self.target or not all(0 < value < 1 for value in self.target):
             raise CommandError(
-                f"expected targets (the share that goes) between 0 and 1, got {list(self.target)}; write 0.9 for 90 %"
+                f"expected targets (the share that is removed) between 0 and 1, got {list(self.target)}; write 0.9 "
+                f"for 90 %"
             )
 
     def cells(self) -> list[Cell]:

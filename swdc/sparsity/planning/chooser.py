@@ -104,8 +104,8 @@ class Chooser:
             keeps = "its unit of round_to" if rounds else "a channel, even of zeros" if not self._kept else "a channel"
             raise PlanError(
                 f"expected a budget that can be met, but at most {1 - cost / max(costs.full, 1e-12):.1%} of the "
-                f"{costs.kind} can go while every group keeps {keeps}; lower the sparsity, or ignore or freeze less"
-                f"{', or lower round_to' if rounds else ''}"
+                f"{costs.kind} can be removed while every group keeps {keeps}; lower the sparsity, or ignore or freeze "
+                f"less{', or lower round_to' if rounds else ''}"
             )
 
     @staticmethod

@@ -87,7 +87,7 @@ def plan(
 
 def _check(sparsity: float, scope: str, budget: str) -> None:
     if not 0 <= sparsity < 1:
-        raise PlanError(f"expected a sparsity (the share that goes) of at least 0 and below 1, got {sparsity}")
+        raise PlanError(f"expected a sparsity (the share that is removed) of at least 0 and below 1, got {sparsity}")
     if scope not in SCOPES:
         raise PlanError(f"expected a scope of {list(SCOPES)}, got {scope!r}")
     if budget not in BUDGET_NAMES:

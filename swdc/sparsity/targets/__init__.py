@@ -32,7 +32,7 @@ def targets_of(
     if structure not in STRUCTURES:
         raise PlanError(f"expected a structure of {list(STRUCTURES)}, got {structure!r}")
     if not 0 < target < 1:
-        raise PlanError(f"expected a target (the share that goes) between 0 and 1, got {target}")
+        raise PlanError(f"expected a target (the share that is removed) between 0 and 1, got {target}")
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     saliency = find_saliency(criterion)
     inner = _unwrapped(model)

@@ -22,8 +22,8 @@ class Segments:
     """The channels of the groups that may lose some, and their scores.
 
     By magnitude the score is the mean of the gains |gamma| that decide. Without such gains it is the Euclidean norm of
-    all that writes a channel, divided by the mean over the group. By any other saliency it is the sum over the weights
-    that decide.
+    the weights that write a channel, divided by the mean over the group. By any other saliency it is the sum over the
+    weights that decide.
 
     Every tensor that decides is reduced to one number for each index of a dimension. These numbers form a line. If all
     channels have as many of them, in the same order, the line is a matrix whose columns are the channels. Otherwise

@@ -42,9 +42,9 @@ def parts_of(program: Program, structure: str, ignored: Collection[str]) -> list
     structure  groups                        what decides                           what is pulled
     ========== ============================= ====================================== ===============================
     channels   those with a deciding norm    |gamma|                                gamma and beta
-    channels   all, in a network without     the norm of all that writes a channel  all that writes it
-    filters    all                           |gamma|, or that norm if there is none all that writes it
-    heads      the heads of attentions       the norm of all that writes a head     all that writes it
+    channels   all, in a network without     the norm of the weights that write it  the weights that write it
+    filters    all                           |gamma|, or that norm if there is none the weights that write it
+    heads      the heads of attentions       the norm of the weights that write it  the weights that write it
     ========== ============================= ====================================== ===============================
     """
     paths = deciding_norms(program) if structure != HEADS else []

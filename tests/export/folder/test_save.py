@@ -57,7 +57,7 @@ class Residual(nn.Module):
 
 
 class Nested(nn.Module):
-    """Two inputs, one by name, options that are no tensors; nested results with constants and a parameter."""
+    """Two inputs, one by name, options that are not tensors; nested results with constants and a parameter."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -51,7 +51,7 @@ def traced(model: nn.Module, example: Any) -> Program:
 
 
 class Two(nn.Module):
-    """Takes two inputs, one by name only, and returns nested results, some of which are no tensors."""
+    """Takes two inputs, one by name only, and returns nested results, some of which are not tensors."""
 
     def __init__(self) -> None:
         super().__init__()

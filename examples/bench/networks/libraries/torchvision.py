@@ -1,4 +1,4 @@
-"""All models of torchvision but the quantized: classification, segmentation, detection, video, optical flow."""
+"""All models of torchvision except the quantized ones: classification, segmentation, detection, video, optical flow."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DETECTION = {
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all models but the quantized."""
+    """Return the names of all models except the quantized ones."""
     models = package("torchvision", "vision").models
     quantized = set(models.list_models(module=models.quantization))
     return tuple(name for name in models.list_models() if name not in quantized)
