@@ -1,4 +1,4 @@
-"""Extraction: the part of a slim program that was traced in one module of the user's model, as a module."""
+"""The part of a slim program that was traced in one module of the user's model, extracted as a module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slots: the integers that a module holds, in its attributes, in tuples, lists and dicts, and in configurations."""
+"""The integers that a module holds, in its attributes, in tuples, lists and dicts, and in configurations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Marks: a few numbers that identify a tensor by its values, wherever they appear."""
+"""Fingerprints (marks) of tensors: a few numbers that identify a tensor by its values, wherever they appear."""
 
 from __future__ import annotations
 
