@@ -1,4 +1,4 @@
-"""Operators, one family per file. Importing this package fills the operator table."""
+"""Families of operators, and helpers that they share. Importing this package fills the operator table."""
 
 from importlib import import_module
 from pkgutil import iter_modules
