@@ -14,7 +14,7 @@ from swdc.ir.groups import WRITES
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.sparsity.arguments import check_optimizer
-from swdc.sparsity.baselines.held import Held, without_gone
+from swdc.sparsity.baselines.zeroed_parts import Held, without_gone
 from swdc.sparsity.method import Method
 from swdc.sparsity.planning.plan import ignored_groups
 from swdc.sparsity.same_parameters import Ownership

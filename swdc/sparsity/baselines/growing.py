@@ -15,7 +15,7 @@ from swdc.ir.groups import WRITES, ChannelGroup
 from swdc.ir.program import Program
 from swdc.sparsity.arguments import check_count, check_positive, check_start, check_steps
 from swdc.sparsity.baselines.base import Removing
-from swdc.sparsity.baselines.held import Held
+from swdc.sparsity.baselines.zeroed_parts import Held
 from swdc.sparsity.method import gradient_of
 from swdc.sparsity.penalties.norms import L2
 from swdc.sparsity.penalties.partial_updates import pull_
