@@ -6,7 +6,7 @@ from typing import Any
 
 from swdc.errors import PackageError
 from swdc.sparsity.method import Method
-from swdc.trainers.acting import Acting, Factory
+from swdc.trainers.optimizer_hook import Acting, Factory
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer

@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 from swdc.errors import PackageError
 from swdc.sparsity.method import Method
-from swdc.trainers.acting import Acting, Factory
+from swdc.trainers.optimizer_hook import Acting, Factory
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
