@@ -14,7 +14,7 @@ from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import Ids
 from swdc.ir.trace_options import HEAD_DIM, HEADS
 from swdc.ops.base import Operator, register
-from swdc.ops.work import Quotient, ShapeOf, Use
+from swdc.ops.call_cost import Quotient, ShapeOf, Use
 
 
 @register

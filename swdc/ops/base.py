@@ -16,10 +16,10 @@ from swdc.ir.distributed import plain_class
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.ir.sizes import evaluate
+from swdc.ops.call_cost import ShapeOf, Work
 from swdc.ops.capture_traits import Dispatched
 from swdc.ops.identity import Evaluation, Identity
 from swdc.ops.leaf_tensors import refs
-from swdc.ops.work import ShapeOf, Work
 
 Tensors = Mapping[str, torch.Tensor]
 Affine = tuple[torch.Tensor, torch.Tensor]

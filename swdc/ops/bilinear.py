@@ -9,7 +9,7 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES
 from swdc.ops.base import Operator, register
-from swdc.ops.work import Cost, ShapeOf
+from swdc.ops.call_cost import Cost, ShapeOf
 
 
 @register

@@ -19,7 +19,7 @@ from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import READS, WRITES, Ids
 from swdc.ir.trace_options import HEAD_DIM, HEADS
 from swdc.ops.base import Operator, register
-from swdc.ops.work import Cost, Quotient, ShapeOf, Use, elements
+from swdc.ops.call_cost import Cost, Quotient, ShapeOf, Use, elements
 
 Term = tuple[Value, Sequence[int]]
 """An operand, and for each of its dimensions the number of its letter."""

@@ -11,8 +11,8 @@ from torch import nn
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops.base import register
+from swdc.ops.call_cost import ShapeOf, Use, Work
 from swdc.ops.convolution import Convolution, grouped
-from swdc.ops.work import ShapeOf, Use, Work
 
 
 @register

@@ -18,9 +18,9 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Value
 from swdc.ir.groups import Bools, Ids
 from swdc.ops.base import Operator, lookup, name_of, register, target_of
+from swdc.ops.call_cost import ShapeOf, Use, kind_of, largest
 from swdc.ops.capture_traits import like_input
 from swdc.ops.identity import Evaluation, Identity, copy_of
-from swdc.ops.work import ShapeOf, Use, kind_of, largest
 
 
 def couple_broadcast(call: Call, channels: Channels, operands: list[Value], skip: int | None = None) -> list[Any]:

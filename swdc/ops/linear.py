@@ -14,8 +14,8 @@ from swdc.ir.call import Call
 from swdc.ir.groups import WRITES
 from swdc.ops.affine_layers import Layer
 from swdc.ops.base import register
+from swdc.ops.call_cost import Cost, ShapeOf
 from swdc.ops.leaf_tensors import adopt, bare
-from swdc.ops.work import Cost, ShapeOf
 
 
 @register

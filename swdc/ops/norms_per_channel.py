@@ -19,10 +19,10 @@ from swdc.ir.call import Call, Ref
 from swdc.ir.groups import STATISTIC, WRITES, Ids
 from swdc.ops import statistics
 from swdc.ops.base import Affine, Leaf, Operator, Tensors, register
+from swdc.ops.call_cost import Cost, ShapeOf
 from swdc.ops.capture_traits import like_input
 from swdc.ops.identity import Evaluation, Identity, copy_of
 from swdc.ops.leaf_tensors import adopt, bare, refs
-from swdc.ops.work import Cost, ShapeOf
 
 _FOLDED = "linear"
 """Batch norms have no multiply-adds of their own: the optimizer of an ONNX file folds them into the layer before."""

@@ -19,7 +19,7 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import READS, WRITES, Ids
 from swdc.ops.base import Operator, freeze_call, register, target_of
-from swdc.ops.work import Cost, ShapeOf
+from swdc.ops.call_cost import Cost, ShapeOf
 
 _KINDS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 

@@ -16,9 +16,9 @@ from swdc.ir.call import Call
 from swdc.ir.groups import WRITES, Ids
 from swdc.ops.affine_layers import Layer
 from swdc.ops.base import freeze_call, register
+from swdc.ops.call_cost import Cost, Quotient, ShapeOf, Use
 from swdc.ops.convolution import couple_groups, each, geometry, operations
 from swdc.ops.leaf_tensors import adopt, bare
-from swdc.ops.work import Cost, Quotient, ShapeOf, Use
 
 
 @register

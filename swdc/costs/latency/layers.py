@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, TypeAlias
 
-from swdc.ops.work import Option
+from swdc.ops.call_cost import Option
 
 Sizes: TypeAlias = tuple[int, ...]
 

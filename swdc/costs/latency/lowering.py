@@ -10,8 +10,8 @@ from torch import fx
 from swdc.ir.call import Call
 from swdc.ir.program import Program
 from swdc.ops import Operator, calls
+from swdc.ops.call_cost import ShapeOf, Use
 from swdc.ops.in_place import operator_of
-from swdc.ops.work import ShapeOf, Use
 
 
 def uses(program: Program, shape_of: ShapeOf) -> list[Use]:

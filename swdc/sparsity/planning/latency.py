@@ -13,7 +13,7 @@ from swdc.costs.latency.lowering import uses
 from swdc.costs.latency.table import LatencyTable
 from swdc.ir.groups import Ids
 from swdc.ir.program import Program
-from swdc.ops.work import Quotient, Use
+from swdc.ops.call_cost import Quotient, Use
 from swdc.sparsity.planning.chooser import Chooser
 from swdc.sparsity.planning.dimensions import Dimensions, Floats
 

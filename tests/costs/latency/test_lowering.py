@@ -15,7 +15,7 @@ from swdc.costs.latency import LatencyTable
 from swdc.costs.latency.lowering import uses
 from swdc.ir.program import Program
 from swdc.ops import shapes_of
-from swdc.ops.work import Quotient
+from swdc.ops.call_cost import Quotient
 from swdc.sparsity.planning.latency import Latency
 from tests.support import Function, conv, image, random_plan, traced
 

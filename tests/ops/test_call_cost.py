@@ -12,7 +12,7 @@ from torch import nn
 
 from swdc.ops import calls, lookup, shapes_of
 from swdc.ops.base import family_of
-from swdc.ops.work import Use
+from swdc.ops.call_cost import Use
 from tests.support import Function, conv, image, traced
 
 Example = Callable[..., torch.Tensor]
