@@ -10,8 +10,8 @@ from torch import fx, nn
 from torch.fx.node import map_aggregate
 
 from swdc.errors import PassError
+from swdc.export.transplanting.expected_tensors import IN, OUT, Nodes, Side
 from swdc.export.transplanting.part_module import GIVEN, Extracted, Signature
-from swdc.export.transplanting.reference import IN, OUT, Nodes, Side
 from swdc.ir.call import Call, Ref, unbind
 from swdc.ir.graph import SCOPE, SHAPE
 from swdc.ir.program import Program

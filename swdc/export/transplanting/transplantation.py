@@ -14,13 +14,13 @@ from swdc.analysis.residual import sums
 from swdc.capture.trace import trace, trace_recorded
 from swdc.errors import PassError, TransplantError
 from swdc.export.transplanting.comparison import Comparison
+from swdc.export.transplanting.expected_tensors import Reference, observe
 from swdc.export.transplanting.float64 import Tensors
 from swdc.export.transplanting.graph_part import extract
 from swdc.export.transplanting.install import Leftovers, install
 from swdc.export.transplanting.integers import changed_numbers
 from swdc.export.transplanting.masked_model import example_of, masked_path
 from swdc.export.transplanting.module_calls import Failure, Frame
-from swdc.export.transplanting.reference import Reference, observe
 from swdc.export.transplanting.solver import Solver
 from swdc.ir.call import source_of
 from swdc.ir.graph import SCOPE
