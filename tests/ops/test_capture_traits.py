@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from swdc.ops import Operator, lookup
-from swdc.ops.base import OPERATORS, name_of, target_of
+from swdc.ops.base import OPERATORS, called_by, name_of, target_of
 from swdc.ops.capture_traits import Dispatched
 from swdc.ops.in_place import operator_of
 
@@ -126,3 +127,28 @@ def test_an_operator_says_nothing_unless_asked() -> None:
     assert known.found_nowhere((X, 1)) == [X, 1]
     assert known.empty_result(aten.relu.default, (X,)) is None
     assert known.taken(aten.relu.default, (X,)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "still"),
+    [
+        ("aten.lstm.input", {"dropout": 0.5, "train": False}, True),
+        ("aten.lstm.input", {"dropout": 0.0, "train": False}, False),
+        ("aten.dropout.default", {"p": 0.5, "train": False}, True),
+        ("aten.dropout.default", {"p": 0.5, "train": True}, False),
+        ("aten.dropout.default", {"p": 0, "train": False}, False),
+        ("aten.batch_norm.default", {"training": False}, True),
+        ("aten.instance_norm.default", {"use_input_stats": False}, True),
+        ("aten.relu.default", {}, False),
+        ("mine.unknown.default", {"training": False}, True),
+    ],
+)
+def test_a_call_keeps_still_if_training_would_change_it(name: str, arguments: dict[str, Any], still: bool) -> None:
+    assert lookup(name).keeps_still(arguments) == still
+
+
+def test_functions_of_torch_are_known_by_their_operators() -> None:
+    functions = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
+    assert all(called_by(function).drops for function in functions)
+    assert not any(called_by(function).drops for function in (F.batch_norm, F.relu, torch.lstm, len))
+    assert called_by(F.batch_norm).trains
