@@ -118,7 +118,7 @@ def test_the_most_channels_that_can_go(program: Program) -> None:
     assert kept_widths(swdc.plan(program, 25 / 28)) == [1, 1, 1]
     with pytest.raises(PlanError, match=r"at most 89\.3% of the channels can be removed"):
         swdc.plan(program, 25.5 / 28)
-    with pytest.raises(PlanError, match="can go while every group keeps a channel"):
+    with pytest.raises(PlanError, match="can be removed while every group keeps a channel"):
         swdc.plan(program, 25 / 28, ignore="0")
 
 
