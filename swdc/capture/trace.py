@@ -20,6 +20,7 @@ from swdc.capture.training_differences import training_differences
 from swdc.capture.way import Inputs, Subject, Way
 from swdc.capture.ways import WAYS, capture
 from swdc.errors import TraceError
+from swdc.ir.argument_types import checked
 from swdc.ir.gc_pause import collection_paused
 from swdc.ir.module_tensors import is_meta, modes_kept
 from swdc.ir.plain_results import opaque, plain
@@ -29,6 +30,7 @@ from swdc.ir.trace_options import FACTORS, HEADS, POLICIES, TIED
 Example = torch.Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
 
 
+@checked(TraceError)
 def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS, policy: str = TIED) -> Program:
     """Capture a model as a Program that holds the model's own parameters.
 

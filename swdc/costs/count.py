@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from swdc.errors import SwdcError
+from swdc.ir.argument_types import checked
 from swdc.ir.graph import SCOPE
 from swdc.ir.program import Program
 from swdc.ops import calls, shapes_of
@@ -50,6 +51,7 @@ class Count:
         }  # fmt: skip
 
 
+@checked(SwdcError)
 def count(program: Program, convention: str = "paper", batch: int = 1) -> Count:
     """Count the parameters and operations of a program.
 
@@ -73,6 +75,8 @@ def count(program: Program, convention: str = "paper", batch: int = 1) -> Count:
     """
     if convention not in CONVENTIONS:
         raise SwdcError(f"expected a convention of {list(CONVENTIONS)}, got {convention!r}")
+    if batch < 1:
+        raise SwdcError(f"expected a batch of at least 1, got {batch}; give the number of samples to count for")
     shape_of = shapes_of(program, program.facts.sizes(batch))
     tensors = program.tensors
     seen: set[int] = set()

@@ -10,7 +10,8 @@ import networkx as nx
 import torch
 from torch import fx, nn
 
-from swdc.errors import PlanError
+from swdc.errors import PlanError, SwdcError
+from swdc.ir.argument_types import checked
 from swdc.ir.cloning import Cloning
 from swdc.ir.derived import Derived
 from swdc.ir.explanation import Explanation, explain
@@ -149,6 +150,7 @@ class Program(fx.GraphModule):
 
     # -- copies -------------------------------------------------------------------------------------------------
 
+    @checked(SwdcError)
     def clone(self, dtype: torch.dtype | None = None) -> Program:
         """Return a program of the same function that shares no tensor and no module with this one.
 
@@ -210,6 +212,7 @@ class Program(fx.GraphModule):
             module.training = modes[above]
         return self
 
+    @checked(PlanError)
     def under(self, policy: str | None) -> Program:
         """Return a program with the same tensors whose residual sums are ``tied`` or ``free``, as ``policy`` says.
 

@@ -11,6 +11,8 @@ from torch import fx, nn
 
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
+from swdc.errors import SwdcError
+from swdc.ir.argument_types import checked
 from swdc.ir.call import Call, Ref, Value, bind, resolve
 from swdc.ir.distributed import plain_class
 from swdc.ir.graph import SHAPE
@@ -184,6 +186,7 @@ _UNKNOWN = Operator()
 NO_LEAF = Leaf()
 
 
+@checked(SwdcError)
 def register(cls: type[Operator]) -> type[Operator]:
     """Add an operator class to the table (usable as a decorator); a later class replaces an earlier one."""
     OPERATORS.add(cls)

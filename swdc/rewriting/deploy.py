@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from swdc.errors import PassError, VerificationError
+from swdc.ir.argument_types import checked
 from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
 from swdc.rewriting.certificate import TOLERANCE
@@ -20,6 +21,7 @@ DEPLOY_PIPELINE = (
 """The passes of a deployment, which run in this order until none of them changes anything."""
 
 
+@checked(PassError)
 def deploy(program: Program, outputs: Sequence[int | str] | None = None) -> Program:
     """Return a copy of a program, in evaluation mode, without the parts that only training needs.
 

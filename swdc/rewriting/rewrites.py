@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 
-from swdc.errors import PlanError
+from swdc.errors import PassError, PlanError
+from swdc.ir.argument_types import checked
 from swdc.ir.module_tensors import is_meta, need_whole
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
@@ -16,6 +17,7 @@ from swdc.rewriting.pipeline import apply, run
 SLIM_PIPELINE = ("fold-constant-channels", "eliminate-dead-channels")
 
 
+@checked(PassError)
 def insert_batchnorm(program: Program) -> Program:
     """Return a program with a batch norm after every sum of two feature maps, before its activation.
 
@@ -26,6 +28,7 @@ def insert_batchnorm(program: Program) -> Program:
     return apply(program, "insert-batchnorm")
 
 
+@checked(PlanError)
 def mask(program: Program, plan: Plan) -> Program:
     """Return a copy of a program with everything that writes a removed channel set to zero.
 
@@ -37,6 +40,7 @@ def mask(program: Program, plan: Plan) -> Program:
     return apply(program, "mask-channels", plan=plan)
 
 
+@checked(PlanError)
 def slim(program: Program, plan: Plan) -> Program:
     """Return the program with the removed channels gone. It computes what the masked program computes.
 
@@ -82,6 +86,7 @@ def _fitting(program: Program, plan: Plan) -> Program:
     return program
 
 
+@checked(PassError)
 def relax_norms(program: Program) -> Program:
     """Return a slim program whose norms and statistics ignore the removed channels: **another function**.
 

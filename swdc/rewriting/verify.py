@@ -9,6 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from swdc.errors import VerificationError
+from swdc.ir.argument_types import checked
 from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import flat_outputs, relative_error, sample_inputs
@@ -18,6 +19,7 @@ from swdc.rewriting.mask_effect import effect_of, responds
 from swdc.rewriting.runs import called, copies_in, floats_in, run_in
 
 
+@checked(VerificationError)
 def verify(
     masked: Program, slim: Program, batches: Sequence[int] = (1, 3), seed: int = 0, inputs: Any = None
 ) -> Certificate:

@@ -20,7 +20,7 @@ def by_name(what: str, table: Mapping[str, T], given: Any, others: str) -> T:
     """
     if isinstance(given, str) and given in table:
         return table[given]
-    if isinstance(given, str) or not callable(given):
+    if isinstance(given, str | type) or not callable(given):
         raise PlanError(f"expected a {what} of {sorted(table)}{others}, got {given!r}")
     return given  # type: ignore[no-any-return]
 

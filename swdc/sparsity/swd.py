@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from swdc.errors import PlanError
+from swdc.ir.argument_types import checked
 from swdc.sparsity.arguments import check_count, check_optimizer, check_positive
 from swdc.sparsity.method import Method
 from swdc.sparsity.penalties.automatic import AUTO, AutomaticPenalty, course
@@ -77,6 +78,7 @@ class SWD(Method):
 
     name = "swd"
 
+    @checked(PlanError)
     def __init__(
         self, model: nn.Module, target: float, structure: str = "channels", *, a_min: float | None = None,
         a_max: float | None = None, a: str | None = None, steps: int | None = None, mu: float = 5e-4,

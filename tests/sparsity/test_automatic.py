@@ -240,7 +240,7 @@ def test_a_single_step_is_the_last() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"a": 3.0}, r"expected a as 'auto', or bounds a_min and a_max in its place, got 3\.0"),
+        ({"a": 3.0}, r"expected a as text or None, got 3\.0"),
         ({"a_min": 1.0}, r"expected no a_min and a_max with a='auto'"),
         ({"a_max": 1.0}, r"expected no a_min and a_max with a='auto'"),
         ({"optimizer": None}, r"expected optimizer= as a torch\.optim\.Optimizer, .* a='auto' follows, got NoneType"),

@@ -45,13 +45,15 @@ def equal(program: Program, groups: Any) -> Scores:
 
 @pytest.mark.parametrize("sparsity", [-1, -1e-9, 1, 1.5, float("nan"), float("inf")])
 def test_a_sparsity_outside_of_zero_to_one_is_refused(program: Program, sparsity: float) -> None:
-    with pytest.raises(PlanError, match=f"expected a sparsity .* at least 0 and below 1, got {sparsity}"):
+    with pytest.raises(
+        PlanError, match=rf"expected (a sparsity .* at least 0 and below 1|sparsity as a number), got {sparsity}"
+    ):
         swdc.plan(program, sparsity)
 
 
 @pytest.mark.parametrize("round_to", [0, -4, 2.5])
 def test_rounding_to_anything_but_a_whole_number_is_refused(program: Program, round_to: Any) -> None:
-    with pytest.raises(PlanError, match=f"expected round_to as a whole number of at least 1, got {round_to}"):
+    with pytest.raises(PlanError, match=f"expected round_to as a whole number .*, got {round_to}"):
         swdc.plan(program, 0.5, round_to=round_to)
 
 

@@ -72,7 +72,8 @@ def example_inputs(texts: Sequence[str], seed: int) -> tuple[torch.Tensor, ...] 
     Floating inputs are standard normal, integers uniform below the bound, both from the same ``seed`` each
     time.
 
-    Raises ``CommandError`` if there is no input, a name occurs twice, or only some inputs have a name.
+    Raises ``CommandError`` if there is no input, a name occurs twice, only some inputs have a name, or they do not fit
+    into memory.
     """
     specs = [parse_input(text) for text in texts]
     names = [spec.name for spec in specs if spec.name is not None]
@@ -87,7 +88,16 @@ def example_inputs(texts: Sequence[str], seed: int) -> tuple[torch.Tensor, ...] 
     if len(set(names)) != len(names):
         raise CommandError(f"expected each input once, got {list(texts)}; name every keyword input once")
     generator = torch.Generator().manual_seed(seed)
-    drawn = tuple(_draw(spec, generator) for spec in specs)
+    try:
+        drawn = tuple(_draw(spec, generator) for spec in specs)
+    except (
+        RuntimeError,
+        OverflowError,
+        TypeError,
+    ) as error:  # torch's answers to sizes beyond memory, or beyond 64 bits
+        raise CommandError(
+            f"expected inputs that fit into memory, got {list(texts)}; write smaller sizes, such as 1x3x224x224"
+        ) from error
     return dict(zip(names, drawn, strict=True)) if names else drawn
 
 

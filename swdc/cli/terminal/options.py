@@ -56,7 +56,10 @@ _WEIGHTS = (
 )
 WeightsOption = Annotated[Path | None, _model_option("--weights", metavar="PATH", help=_WEIGHTS)]
 SeedOption = Annotated[
-    int, typer.Option("--seed", min=0, help="Seed of random weights, of example inputs and of the verification.")
+    int,
+    typer.Option(
+        "--seed", min=0, max=2**63 - 1, help="Seed of random weights, of example inputs and of the verification."
+    ),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print a JSON document to stdout and nothing else; messages go to stderr.")

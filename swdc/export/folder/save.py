@@ -26,6 +26,7 @@ from swdc.export.storage.folders import (
     write_json,
 )
 from swdc.export.storage.tensor_files import assemble, load_tensors, save_tensors, table_of
+from swdc.ir.argument_types import checked
 from swdc.ir.facts import Origin
 from swdc.ir.module_tensors import need_values
 from swdc.ir.plan import Plan
@@ -47,6 +48,7 @@ Store = Callable[[Program, Sequence[str], Path], None]
 """Writes the tensors with the given names to files in a folder."""
 
 
+@checked(ArtifactError)
 def save(program: Program, path: str | os.PathLike[str], certificate: Certificate | None = None) -> Path:
     """Write a program to a folder, and return the folder's path. ``load`` does not need the model's class.
 
@@ -75,6 +77,7 @@ def write(program: Program, path: str | os.PathLike[str], store: Store, certific
     return Path(path)
 
 
+@checked(ArtifactError)
 def load(path: str | os.PathLike[str]) -> Program:
     """Return the program that ``save`` wrote to a folder, on the CPU.
 
@@ -97,6 +100,7 @@ def load(path: str | os.PathLike[str]) -> Program:
     return program
 
 
+@checked(ArtifactError)
 def load_certificate(path: str | os.PathLike[str]) -> Certificate | None:
     """Return the certificate saved with a program, ``None`` if there is none.
 

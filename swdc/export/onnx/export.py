@@ -18,6 +18,7 @@ from swdc.errors import ExportError
 from swdc.export.onnx.count import MacsCheck, check_macs
 from swdc.export.onnx.exporter import exported, in_float32, innermost, optimize, save
 from swdc.export.onnx.runtime import feed, latencies_ms, latency_ms, open_session, run_onnx, run_session
+from swdc.ir.argument_types import checked
 from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import flat_outputs, relative_error, sample_inputs
@@ -75,6 +76,7 @@ class OnnxReport:
         }  # fmt: skip
 
 
+@checked(ExportError)
 def export_onnx(
     program: Program,
     path: str | os.PathLike[str],

@@ -16,12 +16,14 @@ from torch.utils import _pytree as pytree
 
 from swdc.costs.clock import medians_ms
 from swdc.errors import ExportError
+from swdc.ir.argument_types import checked
 
 Array = npt.NDArray[Any]
 _STOP_SPINNING = "session.force_spinning_stop"
 """Stops waiting threads from spinning between runs, where they would take the cores from other sessions."""
 
 
+@checked(ExportError)
 def run_onnx(path: str | os.PathLike[str], program_inputs: Any) -> list[Array]:
     """Run an ONNX file in onnxruntime on the CPU, and return its outputs in order.
 
@@ -33,6 +35,7 @@ def run_onnx(path: str | os.PathLike[str], program_inputs: Any) -> list[Array]:
     return run_session(session, feed(session, program_inputs))
 
 
+@checked(ExportError)
 def latency_ms(path: str | os.PathLike[str], inputs: Any, runs: int = 30, threads: int = 1) -> float:
     """Return the median time of a run in onnxruntime on the CPU, in milliseconds, after a warm-up.
 
@@ -41,10 +44,13 @@ def latency_ms(path: str | os.PathLike[str], inputs: Any, runs: int = 30, thread
     return latencies_ms([path], inputs, runs, threads)[0]
 
 
+@checked(ExportError)
 def latencies_ms(paths: Sequence[str | os.PathLike[str]], inputs: Any, runs: int = 30, threads: int = 1) -> list[float]:
     """Return the latency (as in ``latency_ms``, in milliseconds) of each of several files, which run in turn."""
     if runs < 1:
         raise ExportError(f"expected at least 1 run, got {runs}; give a positive number")
+    if threads < 0:
+        raise ExportError(f"expected a number of threads, or 0 for all cores, got {threads}")
     sessions = [open_session(path, threads) for path in paths]
     return medians_ms([partial(run_session, session, feed(session, inputs)) for session in sessions], runs)
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from swdc.errors import ArtifactError
+from swdc.ir.argument_types import checked
 from swdc.ir.value_sources import Rows
 
 INDEX = "model.safetensors.index.json"
@@ -50,6 +51,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
     Files are read, not mapped: a tensor that was read and released no longer counts as memory of the process.
     """
 
+    @checked(ArtifactError)
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Read the headers. Raises ``ArtifactError`` if there is no checkpoint at the path, or a file is damaged."""
         given = Path(path)

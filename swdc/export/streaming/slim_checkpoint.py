@@ -11,11 +11,12 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from swdc.errors import PlanError
+from swdc.errors import ArtifactError, PlanError
 from swdc.export.folder.save import TRANSIENT, write
 from swdc.export.storage.checkpoint_writer import SHARD_BYTES, Described, write_shards
 from swdc.export.storage.tensor_files import save_tensors
 from swdc.export.streaming.tape import Tape
+from swdc.ir.argument_types import checked
 from swdc.ir.dtypes_and_devices import move_literals_to_cpu
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
@@ -23,6 +24,7 @@ from swdc.ir.value_sources import Values
 from swdc.rewriting.rewrites import slim
 
 
+@checked(ArtifactError)
 def slim_checkpoint(
     program: Program,
     plan: Plan,

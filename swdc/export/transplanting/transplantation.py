@@ -22,6 +22,7 @@ from swdc.export.transplanting.integers import changed_numbers
 from swdc.export.transplanting.masked_model import example_of, masked_path
 from swdc.export.transplanting.module_calls import Failure, Frame
 from swdc.export.transplanting.solver import Solver
+from swdc.ir.argument_types import checked
 from swdc.ir.call import source_of
 from swdc.ir.graph import SCOPE
 from swdc.ir.module_tensors import tensors_of
@@ -32,6 +33,7 @@ _BATCH = 2
 _HERE = str(Path(__file__).parent.parent).replace("\\", "/") + "/"
 
 
+@checked(TransplantError)
 def transplant(slim: Program, model: nn.Module) -> nn.Module:
     """Return a copy of the user's model, of its own class, with the tensors of its slim program.
 

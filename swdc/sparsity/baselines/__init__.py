@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from swdc.errors import PlanError
+from swdc.ir.argument_types import checked
 from swdc.sparsity.baselines.base import Removing
 from swdc.sparsity.baselines.growing import GrowingL2
 from swdc.sparsity.baselines.magnitude import MagnitudePruning
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 
+@checked(PlanError)
 def method(name: str, model: nn.Module, target: float, structure: str, **options: Any) -> Method:
     """Return the method called ``name`` for a model; ``options`` are those of its class.
 

@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from swdc.errors import PlanError
+from swdc.ir.argument_types import checked
 from swdc.ir.groups import WRITES, ChannelGroup
 from swdc.ir.program import Program
 from swdc.sparsity.arguments import check_count, check_positive, check_start, check_steps
@@ -52,6 +53,7 @@ class GrowingL2(Removing):
 
     name = "growing_l2"
 
+    @checked(PlanError)
     def __init__(
         self, model: nn.Module, target: float, structure: str = "channels", *, steps: int, start: int = 0,
         optimizer: Optimizer, delta: float = 1e-4, every: int = 10, ceiling: float = 1.0, stabilize: int = 10_000,

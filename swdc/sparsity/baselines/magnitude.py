@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from swdc.errors import PlanError
+from swdc.ir.argument_types import checked
 from swdc.sparsity.arguments import check_count, check_start, check_steps
 from swdc.sparsity.baselines.base import Removing
 
@@ -35,6 +36,7 @@ class MagnitudePruning(Removing):
 
     name = "magnitude"
 
+    @checked(PlanError)
     def __init__(
         self, model: nn.Module, target: float, structure: str = "weights", *, steps: int, start: int,
         optimizer: Optimizer, rounds: int = 5, every: int | None = None, ignore: Iterable[str] = (),

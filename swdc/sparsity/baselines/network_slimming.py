@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from swdc.errors import PlanError
+from swdc.ir.argument_types import checked
 from swdc.sparsity.arguments import check_start, check_steps
 from swdc.sparsity.baselines.base import Removing
 from swdc.sparsity.baselines.gain_penalty import GainPenalty
@@ -34,6 +35,7 @@ class NetworkSlimming(Removing):
 
     name = "slimming"
 
+    @checked(PlanError)
     def __init__(
         self, model: nn.Module, target: float, structure: str = "channels", *, steps: int, start: int,
         optimizer: Optimizer, penalty: float = 1e-4, norm: str | Norm = "l1", ignore: Iterable[str] = (),

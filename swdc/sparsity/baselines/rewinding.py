@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from swdc.errors import PlanError
+from swdc.ir.argument_types import checked
 from swdc.sparsity.arguments import check_start, check_steps
 from swdc.sparsity.baselines.base import Removing
 from swdc.sparsity.baselines.gain_penalty import GainPenalty
@@ -35,6 +36,7 @@ class LRRewinding(Removing):
 
     name = "lr_rewinding"
 
+    @checked(PlanError)
     def __init__(
         self, model: nn.Module, target: float, structure: str = "weights", *, steps: int, start: int | None = None,
         optimizer: Optimizer, penalty: float = 0.0, norm: str | Norm = "l1", ignore: Iterable[str] = (),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from swdc.errors import PlanError
+from swdc.ir.argument_types import checked
 from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
 from swdc.ir.trace_options import TIED
@@ -16,6 +17,7 @@ from swdc.sparsity.planning.plan import plan
 from swdc.sparsity.planning.rounding import RoundTo
 
 
+@checked(PlanError)
 def thin(
     program: Program, sparsity: float, budget: str = "parameters", *, round_to: RoundTo = 1,
     ignore: Iterable[str] = (), seed: int = 0,

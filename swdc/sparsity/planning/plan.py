@@ -11,6 +11,7 @@ from torch import nn
 
 from swdc.costs.latency import LatencyTable, MeasuredTable
 from swdc.errors import PlanError
+from swdc.ir.argument_types import checked
 from swdc.ir.groups import WRITES, ChannelGroup, Ids
 from swdc.ir.module_tensors import need_whole
 from swdc.ir.plan import Plan
@@ -26,6 +27,7 @@ BUDGET_NAMES = (*BUDGETS, LATENCY)
 _ROUNDING = 1e-12  # so that 0.9 of ten channels are nine, in spite of rounding errors
 
 
+@checked(PlanError)
 def plan(
     program: Program,
     sparsity: float = 0.5,
@@ -150,7 +152,13 @@ def scored(
     if not candidates:
         raise PlanError("expected at least one group of removable channels; program.explain() says what is frozen")
     extra = () if weights is None else (weights,)
-    given = [None if s is None else np.asarray(s) for s in find_criterion(criterion)(program, candidates, *extra)]
+    try:
+        given = [None if s is None else np.asarray(s) for s in find_criterion(criterion)(program, candidates, *extra)]
+    except TypeError as error:
+        raise PlanError(
+            f"expected a criterion that takes a program and groups and returns the scores of each, got {criterion!r}, "
+            f"which fails: {error}; see swdc.sparsity.planning.criteria for examples"
+        ) from error
     if len(given) != len(candidates):
         raise PlanError(f"expected scores for each of {len(candidates)} groups, got {len(given)}; None keeps a group")
     found = dict(zip((g.name for g in candidates), given, strict=True))
