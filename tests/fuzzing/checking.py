@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx
 
-from swdc import Plan, Program, count, insert_batchnorm, load, mask, plan, save, slim, trace, transplant, verify
+from swdc import Plan, Program, count, insert_batchnorm, mask, plan, slim, trace, verify
 from swdc.channels.kept import Kept
-from swdc.errors import PlanError, TransplantError
+from swdc.errors import PlanError
 from swdc.ir.graph import SHAPE
-from swdc.ir.random_inputs import flat_outputs, relative_error, sample_inputs
-from swdc.ir.trace_options import FACTORS
+from swdc.ir.random_inputs import relative_error, sample_inputs
+from swdc.ir.trace_options import FACTORS, POLICIES
 from swdc.ops import calls
 from swdc.rewriting.certificate import LEAST_EFFECT, TOLERANCE
 from swdc.sparsity.planning.budgets import BUDGETS, Budget
 from tests.fuzzing.blocks import TABLE, Draw
 from tests.fuzzing.network import AGAIN, Spec, build
+from tests.fuzzing.uses import DifferenceError, copies, deployed_alike, learns, same_outputs, saved_alike, transplanted
 
 CAPTURED_ALIKE = 1e-12
 """The largest relative error between a model and its program in float64."""
@@ -34,10 +33,6 @@ PLANS = 2
 """Plans that are tried on each network."""
 TRIES = 4
 """Plans drawn for a network until so many change the output."""
-
-
-class DifferenceError(AssertionError):
-    """A check of a network does not hold."""
 
 
 @dataclass
@@ -99,7 +94,8 @@ class Check:
         normed = self._random("norms").flip(0.1)
         if normed:
             with self._stage("insert norms"):
-                program = self._program = insert_batchnorm(program)
+                policy = self._random("policy").one_of(*POLICIES)
+                program = self._program = insert_batchnorm(program).under(policy)
                 self._captured_alike(model, program)
         with self._stage("analysis"):
             self.outcome.operators = tuple(sorted({call.operator for _, call in calls(program).values()}))
@@ -126,7 +122,7 @@ class Check:
         for batch in (1, 3):
             args, _ = sample_inputs(program, batch, self._draw.torch_seed(), torch.float64)
             with torch.no_grad():
-                error = relative_error(model(*_copies(args)), program(*_copies(args)))
+                error = relative_error(model(*copies(args)), program(*copies(args)))
             if error > CAPTURED_ALIKE:
                 raise DifferenceError(f"the program is not the model at batch {batch}: relative error {error:.2e}")
 
@@ -174,7 +170,7 @@ class Check:
         """A slim program is a program: cutting nothing changes nothing, cutting more is exact again."""
         widths = {g.name: g.width for g in small.groups}
         nothing = Plan({name: tuple(range(w)) for name, w in widths.items()}, widths, small.hash(), {})
-        _same_outputs(small, slim(small, nothing), "slimmed again with an empty plan")
+        same_outputs(small, slim(small, nothing), "slimmed again with an empty plan")
         draw = self._random("again")
         if not widths or draw.flip(0.7):
             return
@@ -190,13 +186,16 @@ class Check:
         assert small is not None
         if self._random("save").flip(0.15):
             with self._stage("save"):
-                _saved_alike(small)
+                saved_alike(small)
+        if self._random("deploy").flip(0.15):
+            with self._stage("deploy"):
+                deployed_alike(small)
         if self._random("train").flip(0.15):
             with self._stage("train"):
-                _learns(small)
+                learns(small)
         if not normed and self._random("transplant").flip(0.1):
             with self._stage("transplant"):
-                self.outcome.transplant = _transplanted(small, model)
+                self.outcome.transplant = transplanted(small, model)
 
     def code(self) -> str:
         """Return the blocks, the graph of the traced network, and that of the slim one, for people to read."""
@@ -217,10 +216,6 @@ def families_of(spec: Spec) -> set[str]:
     return {TABLE[step.block].family if step.block != AGAIN else "reuse" for step in spec.steps}
 
 
-def _copies(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(a.clone() for a in args)
-
-
 def _planned(program: Program, draw: Draw) -> Plan | None:
     budget, scope = draw.choice(list(BUDGETS)), draw.one_of("global", "group")
     try:
@@ -237,46 +232,6 @@ def _counted_alike(program: Program, chosen: Plan, small: Program) -> None:
         said, found = Budget(program, kind).cost(widths), getattr(counted, kind)
         if said != found:
             raise DifferenceError(f"expected {said} {kind} by the formula, got {found} by counting the slim program")
-
-
-def _same_outputs(one: Program, other: Program, text: str) -> None:
-    args, _ = sample_inputs(one, 2, 0, torch.float64)
-    with torch.no_grad():
-        error = relative_error(one(*_copies(args)), other(*_copies(args)))
-    if error > 0:
-        raise DifferenceError(f"{text}, it computes something else: relative error {error:.2e}")
-
-
-def _saved_alike(small: Program) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        loaded = load(save(small, Path(folder) / "slim"))
-    if loaded.hash() != small.hash():
-        raise DifferenceError("saved and loaded, it has another hash")
-    _same_outputs(small, loaded, "saved and loaded")
-
-
-def _learns(small: Program) -> None:
-    """One step of training, on two samples."""
-    args, _ = sample_inputs(small, 2, 0, torch.float64)
-    copy = small.clone().train()
-    outputs = [o for o in flat_outputs(copy(*_copies(args))) if o.requires_grad]
-    torch.autograd.backward([o.square().mean() for o in outputs])
-    if not any(p.grad is not None and bool(p.grad.isfinite().all()) for p in copy.parameters()):
-        raise DifferenceError("the slim program cannot be trained: no parameter has a gradient")
-
-
-def _transplanted(small: Program, model: torch.nn.Module) -> str:
-    """Return whether the network's own class takes the slim tensors; then it computes what the slim program does."""
-    try:
-        mine = transplant(small, model)
-    except TransplantError:
-        return "refused"
-    args, _ = sample_inputs(small, 3, 1, torch.float64)
-    with torch.no_grad():
-        error = relative_error(small(*_copies(args)), mine(*_copies(args)))
-    if not error <= TOLERANCE:
-        raise DifferenceError(f"the transplanted model is not the slim program: relative error {error:.2e}")
-    return "done"
 
 
 def _cut_operators(program: Program, chosen: Plan) -> tuple[str, ...]:

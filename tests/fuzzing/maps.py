@@ -167,6 +167,8 @@ def pooled(draw: Draw, x: Slot) -> nn.Module | None:
     size, stride, padding = draw.one_of((2, 2, 0), (3, 1, 1), (2, 1, 0), (3, 2, 1))
     if number < 2:
         return MAXIMUM[rank - 1](size, stride, padding, ceil_mode=draw.flip(0.3))
+    if number < 4 and rank == 3 and not _fits(x, size):
+        return None  # torch refuses these, although the padding would make room
     if number < 4:
         return AVERAGE[rank - 1](size, stride, padding, ceil_mode=draw.flip(0.3), count_include_pad=draw.flip())
     if number == 4:

@@ -15,7 +15,7 @@ from swdc.costs.clock import one_thread
 from swdc.errors import CommandError
 from tests.fuzzing.blocks import TABLE
 from tests.fuzzing.checking import Outcome, check, families_of
-from tests.fuzzing.network import draw_spec
+from tests.fuzzing.network import Spec, draw_spec
 from tests.fuzzing.shrinking import reproduction, shrink
 
 SHRUNK = 3
@@ -102,15 +102,24 @@ def fuzz(
 
 def _check_next(report: Report) -> None:
     seed = report.seed + report.done
-    outcome = check(draw_spec(seed))
+    outcome = _checked(seed)
     report.add(outcome)
     if outcome.result != "failed":
         return
     alike = sum(failure["kind"] == outcome.signature for failure in report.failures)
     failure: dict[str, Any] = {"seed": seed, "kind": outcome.signature}
-    if alike < SHRUNK:
+    if alike < SHRUNK and outcome.spec.steps:
         failure.update(reproduction(shrink(outcome)))
     report.failures.append(failure)
+
+
+def _checked(seed: int) -> Outcome:
+    """Return the result of a network; one that cannot even be drawn has failed, so that the run goes on after it."""
+    try:
+        spec = draw_spec(seed)
+    except Exception as error:  # whatever a block or torch raises
+        return Outcome(Spec("", seed, ()), "failed", "draw", f"{type(error).__name__}: {error}")
+    return check(spec)
 
 
 def _begun(path: Path | None, seed: int) -> Report:
