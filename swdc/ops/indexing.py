@@ -93,8 +93,11 @@ class IndexSelect(Operator):
         channels.set(call, labels)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Picking rows changes no constant."""
-        channels.set_dead(call, channels.dead(call["self"]))
+        """Picking rows changes no constant; along this dimension they come in another order."""
+        dead = channels.dead(call["self"])
+        if dead:
+            dead[call["dim"] % len(dead)] = UNKNOWN
+        channels.set_dead(call, dead)
 
     def taken(self, target: Any, args: Sequence[Any]) -> tuple[int, torch.Tensor | None] | None:
         """The dimension and the index tensor."""
@@ -200,10 +203,11 @@ class Gather(Operator):
         return call["index"] if "index" in call.arguments else call["indices"]
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Picking changes no constant; broadcast dimensions are not constant."""
+        """Picking changes no constant; nothing is known along the dimension that is picked, or is broadcast."""
         dead, sizes = channels.dead(call["self"]), channels.sizes(call["self"])
-        if len(dead) == len(call.shape):
-            own: list[Dead] = [UNKNOWN if size == 1 else d for d, size in zip(dead, sizes, strict=True)]
+        if call["dim"] is not None and len(dead) == len(call.shape):
+            over = call["dim"] % max(len(dead), 1)
+            own: list[Dead] = [UNKNOWN if size == 1 or n == over else dead[n] for n, size in enumerate(sizes)]
             channels.set_dead(call, own)
 
 

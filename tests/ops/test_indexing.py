@@ -9,8 +9,10 @@ import torch
 from torch import fx, nn
 
 from swdc.ops.indexing import gather_call
+from swdc.rewriting.deploy import deploy
 from tests.support import (
     Function,
+    assert_same,
     assert_slims,
     certified,
     conv,
@@ -149,6 +151,22 @@ def test_channels_picked_by_the_data_are_frozen() -> None:
     assert "indexed by the data" in reason_at(traced(model, image(3, 5)), "a.weight", 0)
     fewer = Function(lambda m, x: m.b(m.a(x).gather(0, x[:, :4].argsort(0))), a=nn.Linear(5, 8), b=nn.Linear(4, 2))
     assert "indexed by the data" in reason_at(traced(fewer, image(3, 5)), "a.weight", 0)
+
+
+@pytest.mark.parametrize(
+    "pick",
+    [
+        lambda y, i: y.index_select(1, i),
+        lambda y, i: y.gather(1, i[None, :, None, None].expand(y.shape[0], -1, *y.shape[2:])),
+    ],
+)
+def test_constants_are_known_in_the_order_in_which_they_are_picked(pick: Any) -> None:
+    order = torch.tensor([5, 0, 3, 1, 2, 4])
+    model = Function(lambda m, x: pick(m.c(x), m.order) + m.d(x), c=conv(3, 6), d=conv(3, 6), order=order)
+    x = image(2, 3, 6, 6)
+    program = traced(model, x)
+    nn.init.zeros_(model.c.weight)  # every channel is its bias
+    assert_same(deploy(program)(x), program(x))
 
 
 def test_one_index_written_over() -> None:
