@@ -4,7 +4,7 @@ import ast
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import sympy
 from torch.utils._sympy import functions
@@ -25,29 +25,75 @@ _FUNCTIONS: dict[str, Callable[..., sympy.Expr]] = {
     "Mod": functions.Mod, "PythonMod": functions.PythonMod, "Max": functions.Max, "Min": functions.Min,
     "ModularIndexing": functions.ModularIndexing, "floor": sympy.floor, "ceiling": sympy.ceiling,
 }  # fmt: skip
+_LONGEST, _MOST_PARTS, _LARGEST, _HIGHEST_DEGREE = 4000, 400, 2**63, 12
+"""Bounds of what is read: characters, parts of an expression, numbers, and the degree as a polynomial."""
 
 
 def parse(text: str | int) -> Size:
     """Return the size written by ``str(size)``: an integer, or an expression over non-negative integers.
 
-    The text is parsed, never executed. Raises ``ValueError`` if it is not such an expression.
+    The text is parsed, never executed, and only so far as it is short and its numbers are small. Raises ``ValueError``
+    if it is not such an expression.
     """
-    return text if isinstance(text, int) else simplify(_expression(ast.parse(text, mode="eval").body))
+    if isinstance(text, bool) or not isinstance(text, int | str):
+        raise ValueError(f"expected a size or an expression over sizes, got {text!r}; write str(size)")
+    return _bounded(text) if isinstance(text, int) else _read(text)
+
+
+@cache
+def _read(text: str) -> Size:
+    try:
+        body = ast.parse(text[: _LONGEST + 1], mode="eval").body
+        if len(text) > _LONGEST or sum(1 for _ in ast.walk(body)) > _MOST_PARTS or _degree(body) > _HIGHEST_DEGREE:
+            raise ValueError("it is too long")
+        return simplify(_whole(_bounded(_expression(body))))
+    except Exception as error:  # of the parser, of sympy, and of the functions of torch: of many kinds
+        raise ValueError(f"expected an expression over sizes, got {text[:60]!r}: {error}; write str(size)") from error
+
+
+def _whole(expression: sympy.Expr) -> sympy.Expr:
+    """Return an expression; raise ``ValueError`` for a fraction, and for one that divides by zero."""
+    if expression.has(sympy.zoo, sympy.nan, sympy.oo) or (expression.is_number and not expression.is_integer):
+        raise ValueError("it is no whole number")
+    return expression
+
+
+def _degree(node: ast.AST) -> int:
+    """Return a bound for the degree of an expression as a polynomial, because sympy takes long over high powers."""
+    match node:
+        case ast.Name():
+            return 1
+        case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int(exponent))):
+            return _degree(left) * min(max(exponent, 1), _HIGHEST_DEGREE + 1)
+        case ast.BinOp(op=ast.Pow()):
+            raise ValueError("an exponent has to be a number")
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub(), right=right):
+            return max(_degree(left), _degree(right))
+        case ast.Call(args=args):
+            return sum(map(_degree, args))
+    return sum(map(_degree, ast.iter_child_nodes(node)))
 
 
 def _expression(node: ast.expr) -> sympy.Expr:
     match node:
-        case ast.Constant(value=int(value)):
-            return sympy.Integer(value)
+        case ast.Constant(value=int(value)) if not isinstance(value, bool):
+            return sympy.Integer(_bounded(value))
         case ast.Name(id=name):
             return sympy.Symbol(name, integer=True, nonnegative=True)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_expression(operand)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-            return _ARITHMETIC[type(op)](_expression(left), _expression(right))
+            return _ARITHMETIC[type(op)](_bounded(_expression(left)), _bounded(_expression(right)))
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS:
             return _FUNCTIONS[name](*map(_expression, args))
-    raise ValueError(f"expected an expression over sizes, got {ast.unparse(node)!r}; write str(size)")
+    raise ValueError(f"{type(node).__name__} has no place in it")
+
+
+def _bounded(value: Any) -> Any:
+    """Return a size; raise ``ValueError`` for a number that no tensor's size reaches, and for what is no number."""
+    if getattr(value, "is_number", True) and not -_LARGEST < value < _LARGEST:
+        raise ValueError("a number beyond 2**63")
+    return value
 
 
 def simplify(expression: sympy.Expr) -> Size:
