@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from keyword import iskeyword
 from typing import Any
 
+import sympy
 import torch
 from torch import fx, nn
-from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
+from torch.fx.graph import _custom_builtins, _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
 
 from swdc.analysis.coupling import coupling_of
@@ -31,6 +32,8 @@ from swdc.ir.sizes import parse
 from swdc.ops import Leaf, leaf_of, lookup
 
 _OPS = ("placeholder", "get_attr", "call_function", "call_module", "output")
+_TAKEN = {"self", *_custom_builtins}
+"""Names that the code which torch.fx generates uses itself."""
 _PATH = re.compile(r"[^\"'\\\x00-\x1f]+")
 
 
@@ -132,12 +135,13 @@ def decode_program(
     for name in tensors:
         _check_path(name)
     graph = decode_graph(data["nodes"])
-    graph.set_codegen(_PyTreeCodeGen(_decode_signature(data["signature"])))
+    _check_targets(graph, set(tensors), set(data["leaves"]))
+    graph.set_codegen(_PyTreeCodeGen(_decode_signature(data["signature"], graph)))
     leaves = {path: _decode_leaf(path, leaf, graph, tensors) for path, leaf in data["leaves"].items()}
     facts = data["facts"]
     inputs = _decode_example(data["example"], example)
     known = Facts(
-        dict(facts["symbols"]),
+        _decode_symbols(facts["symbols"], facts["batch"], graph),
         facts["batch"],
         inputs,
         notes=tuple(facts["notes"]),
@@ -158,7 +162,7 @@ def decode_graph(rows: list[dict[str, Any]]) -> fx.Graph:
     nodes: dict[str, fx.Node] = {}
     for row in rows:
         name = row["name"]
-        if name in nodes or row["op"] not in _OPS:
+        if name in nodes or name in _TAKEN or row["op"] not in _OPS:
             raise ArtifactError(
                 f"expected distinct nodes of the kinds {list(_OPS)}, got {row['op']} {name!r} in graph.json"
             )
@@ -211,12 +215,42 @@ def _decode_leaf(path: str, data: Mapping[str, Any], graph: fx.Graph, tensors: M
     return module
 
 
-def _decode_signature(data: Mapping[str, Any]) -> _PyTreeInfo:
+def _check_targets(graph: fx.Graph, tensors: set[str], leaves: set[str]) -> None:
+    """Raise ``ArtifactError`` unless nodes fetch tensors and call modules of the program, and one node returns."""
+    known = {"get_attr": tensors, "call_module": leaves}
+    wrong = [node for node in graph.nodes if node.op in known and node.target not in known[node.op]]
+    if wrong:
+        raise ArtifactError(f"expected tensors and modules of the program, got {wrong[0].target!r}; save it again")
+    if [node.op for node in graph.nodes].index("output") != len(graph.nodes) - 1:
+        raise ArtifactError("expected the node that returns to be the last one in graph.json; save it again")
+
+
+def _decode_symbols(symbols: Mapping[str, Any], batch: Any, graph: fx.Graph) -> dict[str, int]:
+    """Return the sizes in the example by symbol; raise ``ArtifactError`` if a size in the graph needs another."""
+    sizes = pytree.tree_leaves([node.meta.get(SHAPE) for node in graph.nodes])
+    named = {str(s) for size in sizes if isinstance(size, sympy.Expr) for s in size.free_symbols}
+    if batch is not None:
+        named.add(batch)
+    if not named <= set(symbols) or not all(type(size) is int and size >= 0 for size in symbols.values()):
+        raise ArtifactError(f"expected a size for each of {sorted(named)}, got {dict(symbols)}; save it again")
+    return dict(symbols)
+
+
+def _decode_signature(data: Mapping[str, Any], graph: fx.Graph) -> _PyTreeInfo:
     names = [_identifier(name) for name in data["arguments"]]
-    inputs = decode_structure(data["inputs"])
-    for name in inputs.child(1).context:  # keyword arguments
+    inputs, outputs = decode_structure(data["inputs"]), decode_structure(data["outputs"])
+    positional, keywords = inputs.children()
+    for name in keywords.context:
         _identifier(name)
-    return _PyTreeInfo(names, inputs, decode_structure(data["outputs"]))
+    returned = graph.output_node().args[0]
+    given = len(graph.find_nodes(op="placeholder")), len(set(names)), len(returned)  # type: ignore[arg-type]
+    wanted = inputs.num_leaves, positional.num_children + keywords.num_children, outputs.num_leaves
+    if given != wanted or len(set(names)) != len(names):
+        raise ArtifactError(
+            f"expected {wanted} inputs, arguments and outputs, as the structures in graph.json have them, got {given}; "
+            f"save the program again"
+        )
+    return _PyTreeInfo(names, inputs, outputs)
 
 
 def _decode_example(data: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Any:

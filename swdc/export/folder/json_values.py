@@ -13,9 +13,11 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from swdc.errors import ArtifactError
+from swdc.export.storage.plain_json import parse_json
 from swdc.ir.call import Ref
 from swdc.ops.base import name_of, target_of
 from swdc.ops.creation import function_of
+from swdc.ops.harmless import is_trusted, only_computes
 
 _TORCH = "torch.ops."
 _KINDS: dict[str, type] = {"dtype": torch.dtype, "memory_format": torch.memory_format, "layout": torch.layout}
@@ -97,7 +99,8 @@ def encode_target(target: Any) -> str:
 def decode_target(name: str) -> Any:
     """Return the operator with a full name: an overload of ``torch.ops``, or one of a few builtin functions.
 
-    Raises ``ArtifactError`` for anything else, and for operators that read or write files.
+    Raises ``ArtifactError`` for anything else, for operators of packages that are not registered with swdc, and for
+    operators that do more than compute: open files, set the seed, turn gradients off.
     """
     function = function_of(name)
     if function is not None:
@@ -111,8 +114,16 @@ def decode_target(name: str) -> Any:
             f"expected an operator of torch.ops or of Python's operator module, got {name!r}, which is not "
             f"known here; import the package that defines it, or use the torch that the program was saved with"
         )
-    if any("file" in argument.name for argument in target._schema.arguments):
-        raise ArtifactError(f"expected operators that compute, got {name!r}, which opens files; do not use this folder")
+    if not is_trusted(target):
+        raise ArtifactError(
+            f"expected operators of torch, torchvision, or registered with swdc, got {name!r}; if you trust the "
+            f"package that defines it, register the operator with swdc.register"
+        )
+    if not only_computes(target):
+        raise ArtifactError(
+            f"expected operators that compute and do nothing else, got {name!r}, which opens files or changes the "
+            f"state of the process; do not use this folder"
+        )
     return target
 
 
@@ -135,7 +146,7 @@ def decode_structure(text: str) -> Any:
 
     Raises ``ArtifactError`` if it needs a class that is not registered, or names objects to import.
     """
-    _check_structure(json.loads(text)[1])
+    _check_structure(parse_json(text.encode())[1])
     try:
         return pytree.treespec_loads(text)
     except NotImplementedError as error:

@@ -15,16 +15,8 @@ from torch.utils import _pytree as pytree
 from swdc.errors import ArtifactError
 from swdc.export.folder.graph_json import decode_program, encode_program
 from swdc.export.storage.checkpoint_reader import INDEX, Checkpoint
-from swdc.export.storage.folders import (
-    MANIFEST,
-    new_folder,
-    read_json,
-    read_manifest,
-    readable,
-    seal,
-    verified,
-    write_json,
-)
+from swdc.export.storage.folders import MANIFEST, new_folder, read_folder, read_manifest, readable, seal, verified
+from swdc.export.storage.plain_json import read_json, write_json
 from swdc.export.storage.tensor_files import assemble, load_tensors, save_tensors, table_of
 from swdc.ir.argument_types import checked
 from swdc.ir.facts import Origin
@@ -67,9 +59,7 @@ def save(program: Program, path: str | os.PathLike[str], certificate: Certificat
 
 def write(program: Program, path: str | os.PathLike[str], store: Store, certificate: Certificate | None = None) -> Path:
     """Write a program to a folder as ``save`` does, but let ``store`` write its tensors."""
-    target = Path(path).resolve()
-    shards = [file.name for file in target.glob("*") if _SHARD.fullmatch(file.name)] if target.is_dir() else []
-    with new_folder(target, (*_KNOWN, *shards)) as folder:
+    with new_folder(Path(path).resolve(), _is_known) as folder:
         _write(program, folder, store)
         if certificate is not None:
             write_json(certificate.to_dict(), folder / CERTIFICATE)
@@ -85,13 +75,16 @@ def load(path: str | os.PathLike[str]) -> Program:
     the folder is executed. Raises ``ArtifactError``, which names the file, if a file is missing, truncated or
     altered, if the format is newer than this version of swdc, or if something needed is not installed.
     """
-    folder = Path(path)
+    return read_folder(Path(path), _load)
+
+
+def _load(folder: Path) -> Program:
     manifest = read_manifest(folder, _NEEDED)
-    for name in manifest["files"]:
-        if name in _KNOWN or _SHARD.fullmatch(name):
-            verified(folder, name, manifest)
+    files = {name for name in manifest["files"] if _is_known(name)}
+    for name in files:
+        verified(folder, name, manifest)
     with readable(folder / GRAPH):
-        program = _read(folder, set(manifest["files"]))
+        program = _read(folder, files)
     if program.hash() != manifest["program_hash"]:
         raise ArtifactError(
             f"expected the graph that was saved in {folder / GRAPH}, but it reads as another one; load it with "
@@ -106,12 +99,20 @@ def load_certificate(path: str | os.PathLike[str]) -> Certificate | None:
 
     Raises ``ArtifactError`` if ``save`` did not write the folder, or the file is missing or altered.
     """
-    folder = Path(path)
+    return read_folder(Path(path), _load_certificate)
+
+
+def _load_certificate(folder: Path) -> Certificate | None:
     manifest = read_manifest(folder, _NEEDED)
     if CERTIFICATE not in manifest["files"]:
         return None
     with readable(folder / CERTIFICATE):
         return Certificate.from_dict(read_json(verified(folder, CERTIFICATE, manifest)))
+
+
+def _is_known(name: str) -> bool:
+    """Whether ``save`` or ``slim_checkpoint`` writes files of this name."""
+    return name in _KNOWN or _SHARD.fullmatch(name) is not None
 
 
 def _store(program: Program, names: Sequence[str], folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -17,11 +16,13 @@ from swdc.costs.count import totals
 from swdc.errors import ExportError
 from swdc.export.onnx.count import MacsCheck, check_macs
 from swdc.export.onnx.exporter import exported, in_float32, innermost, optimize, save
+from swdc.export.onnx.placing import check_place, place
 from swdc.export.onnx.runtime import feed, latencies_ms, latency_ms, open_session, run_onnx, run_session
 from swdc.ir.argument_types import checked
 from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import flat_outputs, relative_error, sample_inputs
+from swdc.ir.whole_files import why, workspace
 from swdc.rewriting.certificate import Certificate, check_certificate
 from swdc.rewriting.deploy import deploy as deployed_program
 
@@ -91,7 +92,8 @@ def export_onnx(
     Sizes that are symbolic in the program stay dynamic; the batch size is named ``batch``. Inputs have the names of
     the placeholders of the graph. Outputs are named after their place in the program's result: ``output`` if it
     is one tensor, ``logits`` for that key of a dict, ``output_0`` in a tuple. Arguments and results that
-    are not tensors are left out. Weights beyond 2 GB go to a second file, ``<name>.data``.
+    are not tensors are left out. Weights beyond 2 GB go to a second file, ``<name>.data`` (``<name>.other.data`` if the
+    file that is replaced uses that name).
 
     The metadata of the file holds parameters, operations (the paper's count) and multiply-adds, before and after.
     For a slim or masked program it holds the hash of the plan (``swdc.plan.sha256``). If a ``certificate`` is given,
@@ -104,12 +106,13 @@ def export_onnx(
     Every file is checked, then run in onnxruntime on fresh random inputs: at each of the batch sizes, or twice
     at the size of the example if the inputs have no batch. Raises ``ExportError`` if the program cannot be
     exported, if an output differs by more than ``tolerance`` (relative to its largest magnitude), or if the
-    certificate belongs to another plan; then no file is written, and an existing file stays as it was. The program
-    is not changed.
+    certificate belongs to another plan; then no file is written, and an existing file stays as it was. So it does if
+    the process is killed. Links, devices and folders are not replaced (``ExportError``). The program is not changed.
     """
     target = Path(path)
     if target.is_dir():
         raise ExportError(f"expected the path of a file to write, got the folder {target}; name a file in it")
+    check_place(target)
     if program.facts.example_only:
         raise ExportError(
             "expected a program for inputs of any value, got one recorded on its example inputs; export the model "
@@ -123,13 +126,18 @@ def export_onnx(
     source = in_float32(deployed_program(program)) if deploy else reference
     made = exported(source, opset, optimized=not deploy)
     made.model.metadata_props.update(_metadata(program, source, certificate))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-        comparison = _Comparison(reference, batches, tolerance)
-        write = _optimized if deploy else _written
-        file, stages = write(made, source, Path(folder), target.name, comparison)
-        checked = check_macs(source, file)
-        _move(file, target)
+    comparison = _Comparison(reference, batches, tolerance)
+    write = _optimized if deploy else _written
+    try:
+        with workspace(target.parent) as folder:
+            file, stages = write(made, source, folder, target.name, comparison)
+            checked = check_macs(source, file)
+            place(file, target)
+    except OSError as error:
+        raise ExportError(
+            f"expected to write {target}, but {why(error)}; give another path, or make room; what was there before "
+            f"is as it was"
+        ) from error
     return _report(target, int(made.model.opset_imports[""]), comparison.batches, stages, checked)
 
 
@@ -230,9 +238,3 @@ class _Comparison:
 def _size(file: Path) -> int:
     """Return the bytes of a file and the weights beside it."""
     return sum(each.stat().st_size for each in file.parent.iterdir())
-
-
-def _move(made: Path, target: Path) -> None:
-    """Move a file, after the weights beside it, to its place."""
-    for file in sorted(made.parent.iterdir(), key=lambda file: file == made):
-        os.replace(file, target.parent / file.name)

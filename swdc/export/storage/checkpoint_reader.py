@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from swdc.errors import ArtifactError
+from swdc.export.storage.plain_json import parse_json, read_json
 from swdc.ir.argument_types import checked
 from swdc.ir.value_sources import Rows
 
@@ -101,8 +101,9 @@ def _index(path: Path) -> dict[str, str]:
     if not (path / INDEX).is_file():
         return {}
     try:
-        return dict(json.loads((path / INDEX).read_text(encoding="utf-8"))["weight_map"])
-    except (ValueError, KeyError, TypeError) as error:
+        found = read_json(path / INDEX)["weight_map"]
+        return {str(name): str(file) for name, file in found.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"expected a 'weight_map' in {path / INDEX}, got {error!r}; copy it again") from error
 
 
@@ -127,17 +128,21 @@ def _header(file: Path) -> dict[str, Entry]:
             length = int.from_bytes(stream.read(8), "little")
             if length > size - 8:
                 raise ValueError(f"a header of {length} bytes in a file of {size}")
-            header: dict[str, Any] = json.loads(stream.read(length))
+            header: dict[str, Any] = parse_json(stream.read(length))
         header.pop("__metadata__", None)
-        return {name: _entry(file, 8 + length, size, data) for name, data in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        entries = {name: _entry(file, 8 + length, size, data) for name, data in header.items()}
+        if sum(prod(entry.shape) * entry.dtype.itemsize for entry in entries.values()) > size - 8 - length:
+            raise ValueError("tensors that share their bytes")
+        return entries
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"expected a safetensors file, but {file} is not one: {error}; copy it again") from error
 
 
 def _entry(file: Path, start: int, size: int, data: Mapping[str, Any]) -> Entry:
     first, last = data["data_offsets"]
     entry = Entry(file, start + first, tuple(data["shape"]), DTYPES[data["dtype"]])
-    if first < 0 or last - first != prod(entry.shape) * entry.dtype.itemsize or start + last > size:
+    whole = all(type(number) is int and number >= 0 for number in (first, last, *entry.shape))
+    if not whole or last - first != prod(entry.shape) * entry.dtype.itemsize or start + last > size:
         raise ValueError(f"{last - first} bytes at {first} for {entry.shape} of {data['dtype']}")
     return entry
 

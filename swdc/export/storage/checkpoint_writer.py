@@ -12,7 +12,7 @@ import torch
 
 from swdc.errors import ArtifactError
 from swdc.export.storage.checkpoint_reader import DTYPES, INDEX
-from swdc.export.storage.folders import write_json
+from swdc.export.storage.plain_json import write_json
 
 SHARD_BYTES = 5 * 10**9
 """Most bytes of tensors in one file, unless a single tensor is larger."""

@@ -3,43 +3,73 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import shutil
-from collections.abc import Collection, Iterator, Mapping
+import stat
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
+from typing import Any, TypeVar
 
 from swdc.errors import ArtifactError, SwdcError
+from swdc.export.storage.plain_json import read_json, write_json
+from swdc.ir.whole_files import locked, present, put_folder, recover, why, workspace
 
 FORMAT = "swdc-program"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+_EMPTY_BYTES, _EMPTIEST = 2**26, 64
+"""A file larger than this, of which the disk holds less than one part in ``_EMPTIEST``, consists of holes."""
+_ATTEMPTS = 20
+T = TypeVar("T")
 
 
 @contextmanager
-def new_folder(target: Path, known: Collection[str]) -> Iterator[Path]:
+def new_folder(target: Path, is_known: Callable[[str], Any]) -> Iterator[Path]:
     """Yield a new folder to write to, which takes the place of ``target`` if nothing is raised.
 
-    Raises ``ArtifactError`` if ``target`` is a file, or a folder with files other than the ``known`` ones.
+    Raises ``ArtifactError`` if ``target`` is no folder, or one with files of names that are not known, and if the
+    folder cannot be written, for example because the disk is full.
     """
-    _check_replaceable(target, known)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    made = _beside(target)
-    made.mkdir()
     try:
-        yield made
-        _replace(target, made)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with locked(target.parent):
+            recover(target)
+            _check_replaceable(target, is_known)
+        with workspace(target.parent) as made:
+            yield made
+            with locked(target.parent):
+                _check_replaceable(target, is_known)
+                put_folder(made, target)
+    except OSError as error:
+        raise ArtifactError(
+            f"expected to write {target}, but {why(error)}; give another path, or make room; what was there before "
+            f"is as it was"
+        ) from error
 
 
 def seal(folder: Path, **head: str) -> None:
     """Write the manifest: the format, the entries of ``head``, and the sha256 of every file."""
     files = {file.name: _hash(file) for file in sorted(folder.iterdir())}
     write_json({"format": FORMAT, "version": FORMAT_VERSION, **head, "files": files}, folder / MANIFEST)
+
+
+def read_folder(path: Path, read: Callable[[Path], T]) -> T:
+    """Return what ``read`` makes of a folder. If the folder is replaced meanwhile, the new one is read.
+
+    Whatever the content makes ``read`` raise is an ``ArtifactError``.
+    """
+    for _ in range(_ATTEMPTS):
+        before = _identity(path)
+        try:
+            with readable(path):
+                made = read(present(path))
+        except ArtifactError:
+            if _identity(path) == before:
+                raise
+            continue
+        if _identity(path) == before:
+            return made
+    raise ArtifactError(f"expected {path} to stay as it is while it is read, but it is replaced again and again; wait")
 
 
 def read_manifest(folder: Path, needed: Collection[str]) -> dict[str, Any]:
@@ -52,7 +82,7 @@ def read_manifest(folder: Path, needed: Collection[str]) -> dict[str, Any]:
             f"expected a folder that swdc.save wrote, got {folder}, which has no {MANIFEST}; check the path"
         )
     with readable(path):
-        manifest: dict[str, Any] = read_json(path)
+        manifest: dict[str, Any] = read_json(own_file(folder, MANIFEST))
         if manifest["format"] != FORMAT:
             raise ValueError(f"the format is {manifest['format']!r}, not {FORMAT!r}")
         if manifest["version"] > FORMAT_VERSION:
@@ -60,6 +90,10 @@ def read_manifest(folder: Path, needed: Collection[str]) -> dict[str, Any]:
                 f"expected format version {FORMAT_VERSION} or older, got {manifest['version']} in {path}; "
                 f"install swdc {manifest['swdc']}, which wrote it"
             )
+        texts = {name: manifest[name] for name in ("swdc", "torch", "program_hash")} | dict(manifest["files"].items())
+        wrong = [name for name, text in texts.items() if not isinstance(text, str)]
+        if wrong:
+            raise ValueError(f"it holds no text for {wrong[0]}")
         missing = [name for name in needed if name not in manifest["files"]]
         if missing:
             raise ValueError(f"it lists no {', '.join(missing)}")
@@ -68,9 +102,7 @@ def read_manifest(folder: Path, needed: Collection[str]) -> dict[str, Any]:
 
 def verified(folder: Path, name: str, manifest: Mapping[str, Any]) -> Path:
     """Return the path of a file after checking its hash. Raises ``ArtifactError`` if it is missing or altered."""
-    file = folder / name
-    if not file.is_file():
-        raise ArtifactError(f"expected the file {file}, but it is missing; copy the folder again, or save it again")
+    file = own_file(folder, name)
     if _hash(file) != manifest["files"].get(name):
         raise ArtifactError(
             f"expected {file} as it was saved, got one that is truncated or altered (its sha256 differs); "
@@ -79,46 +111,54 @@ def verified(folder: Path, name: str, manifest: Mapping[str, Any]) -> Path:
     return file
 
 
+def own_file(folder: Path, name: str) -> Path:
+    """Return the path of a file of a folder. Raises ``ArtifactError`` if it is missing, or not a file of this folder.
+
+    Links out of the folder are not followed, and files that consist of holes are not read.
+    """
+    file = folder / name
+    if not file.is_file():
+        raise ArtifactError(f"expected the file {file}, but it is missing; copy the folder again, or save it again")
+    if file.resolve().parent != folder.resolve():
+        raise ArtifactError(f"expected the file {file}, got a link out of the folder; copy what it leads to")
+    found = file.stat()
+    held = getattr(found, "st_blocks", found.st_size) * 512
+    if found.st_size > _EMPTY_BYTES and held * _EMPTIEST < found.st_size:
+        raise ArtifactError(
+            f"expected {file} as it was saved, got {found.st_size} bytes of which the disk holds {held}; copy the "
+            f"folder again, or save it again"
+        )
+    return file
+
+
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn errors caused by data of an unexpected form into an ``ArtifactError`` that names the file."""
+    """Turn whatever data of an unexpected form may raise into an ``ArtifactError`` that names the file."""
     try:
         yield
     except SwdcError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, StopIteration, RuntimeError) as error:
+    except Exception as error:  # a hostile file reaches torch, sympy, the parser of Python
         raise ArtifactError(
             f"expected {path} as swdc.save writes it, got another form ({type(error).__name__}: {error}); "
             f"copy the folder again, or save it again"
         ) from error
 
 
-def read_json(path: Path) -> Any:
-    """Return the data in a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_json(data: Mapping[str, Any], path: Path) -> None:
-    """Write data to a JSON file. Raises ``ArtifactError`` for a value that JSON cannot hold."""
-    try:
-        text = json.dumps(data, indent=1)
-    except TypeError as error:
-        raise ArtifactError(
-            f"expected plain data for {path.name}, got something else: {error}; use numbers, text and lists"
-        ) from error
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def _check_replaceable(target: Path, known: Collection[str]) -> None:
-    if target.is_file():
-        raise ArtifactError(f"expected a folder to save to, got the file {target}; give another path")
-    files = sorted(file.name for file in target.iterdir()) if target.exists() else []
+def _check_replaceable(target: Path, is_known: Callable[[str], Any]) -> None:
+    if not os.path.lexists(target):
+        return
+    mode = target.lstat().st_mode
+    if not stat.S_ISDIR(mode):
+        what = "file" if stat.S_ISREG(mode) else "special file"
+        raise ArtifactError(f"expected a folder to save to, got the {what} {target}; give another path")
+    files = sorted(file.name for file in target.iterdir())
     if files and not _is_ours(target):
         raise ArtifactError(
             f"expected a new or empty folder, or one that swdc.save wrote, got {target}, which holds other "
             f"files; give another path"
         )
-    foreign = [name for name in files if name not in known]
+    foreign = [name for name in files if not is_known(name) or not stat.S_ISREG((target / name).lstat().st_mode)]
     if foreign:
         raise ArtifactError(
             f"expected nothing but a saved program in {target}, got {', '.join(foreign)}, too, which would "
@@ -128,27 +168,18 @@ def _check_replaceable(target: Path, known: Collection[str]) -> None:
 
 def _is_ours(folder: Path) -> bool:
     try:
-        return bool(read_json(folder / MANIFEST).get("format") == FORMAT)
-    except (OSError, ValueError, AttributeError):
+        return bool(read_json(own_file(folder, MANIFEST)).get("format") == FORMAT)
+    except (SwdcError, OSError, ValueError, AttributeError, RecursionError):
         return False
 
 
-def _replace(target: Path, made: Path) -> None:
-    """Move a folder to its place; if that fails, put the previous folder back."""
-    old = _beside(target)
-    if target.exists():
-        os.rename(target, old)
+def _identity(folder: Path) -> tuple[int, int, int] | None:
+    """Return what changes if another folder takes this place; ``None`` if there is none."""
     try:
-        os.rename(made, target)
-    except OSError:
-        if old.exists():
-            os.rename(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _beside(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{uuid4().hex}")
+        found = folder.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def _hash(path: Path) -> str:

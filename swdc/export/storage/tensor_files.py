@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,25 @@ from swdc.errors import ArtifactError
 
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Write tensors to a safetensors file. Raises ``ArtifactError`` for types or layouts that the file cannot hold."""
+    """Write tensors to a safetensors file. Raises ``ArtifactError`` for types or layouts that the file cannot hold.
+
+    Raises ``OSError`` if the file cannot be written.
+    """
     try:
         save_file(_apart(tensors), path)
     except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+        _raise_system_error(error, path)
         kinds = sorted({f"{t.dtype}, {t.layout}" for t in tensors.values()})
         raise ArtifactError(
             f"expected dense tensors of types that safetensors can hold, got {kinds}: {error}; convert them"
         ) from error
+
+
+def _raise_system_error(error: Exception, path: Path) -> None:
+    """Raise the error of the system that an error of safetensors tells of, if it does."""
+    code = re.search(r"\(os error (\d+)\)", str(error))
+    if code is not None:
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
 
 
 def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -69,21 +82,35 @@ def table_of(tensors: Mapping[str, torch.Tensor], transient: Collection[str]) ->
 def assemble(
     rows: list[dict[str, Any]], values: Mapping[str, torch.Tensor]
 ) -> tuple[dict[str, torch.Tensor], set[str]]:
-    """Return the tensors that a table describes, by name, and the names that ``state_dict`` leaves out."""
+    """Return the tensors that a table describes, by name, and the names that ``state_dict`` leaves out.
+
+    Raises ``ValueError`` or ``LookupError`` for a table that does not fit the values.
+    """
     made: dict[str, torch.Tensor] = {}
     for row in rows:
         if row["stored"] == row["name"]:
             made[row["name"]] = _restored(row, values[row["name"]])
     tensors = {row["name"]: made[row["stored"]] for row in rows}
+    if len(tensors) != len(rows):
+        raise ValueError("it names a tensor twice")
     return tensors, {row["name"] for row in rows if not row.get("persistent", True)}
 
 
 def _restored(row: Mapping[str, Any], values: torch.Tensor) -> torch.Tensor:
+    if row["kind"] not in ("parameter", "buffer") or not isinstance(row["requires_grad"], bool):
+        raise ValueError(f"it holds an unknown kind of tensor, {row['kind']!r}")
     if "strides" in row:
-        values = torch.empty_strided(values.shape, row["strides"], dtype=values.dtype).copy_(values)
+        values = _laid_out(values, row["strides"])
     if row["kind"] == "parameter":
         return nn.Parameter(values, requires_grad=row["requires_grad"])
     return values.requires_grad_() if row["requires_grad"] else values
+
+
+def _laid_out(values: torch.Tensor, strides: list[int]) -> torch.Tensor:
+    """Return a copy with other strides; raise ``ValueError`` for strides that leave gaps, which may take any memory."""
+    if not _is_dense(torch.empty_strided(values.shape, strides, dtype=values.dtype, device="meta")):
+        raise ValueError(f"strides {strides} leave gaps in a tensor of {tuple(values.shape)}")
+    return torch.empty_strided(values.shape, strides, dtype=values.dtype).copy_(values)
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:

@@ -1,0 +1,49 @@
+"""JSON files of limited size and depth, so that reading one takes no more than its size lets expect."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from swdc.errors import ArtifactError
+
+_LARGEST, _MOST_CONTAINERS, _DEEPEST = 2**28, 2**22, 100
+"""Bounds of a file: bytes, lists and objects in it, and how deep they are nested."""
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+\\?(?:"|\Z)', re.DOTALL)
+"""A string; one that does not end goes to the end of the file, so that it is looked at only once."""
+
+
+def read_json(path: Path) -> Any:
+    """Return the data in a JSON file. Raises ``ValueError`` if it is not JSON, or beyond what is reasonable."""
+    size = path.stat().st_size
+    if size > _LARGEST:
+        raise ValueError(f"{size} bytes, of at most {_LARGEST}")
+    return parse_json(path.read_bytes())
+
+
+def parse_json(data: bytes) -> Any:
+    """Return the data that a JSON document holds. Raises ``ValueError`` as ``read_json`` does."""
+    marks = np.frombuffer(_TEXT.sub(b"", data), np.uint8)
+    opened = np.isin(marks, np.frombuffer(b"[{", np.uint8))
+    closed = np.isin(marks, np.frombuffer(b"]}", np.uint8))
+    if opened.sum() > _MOST_CONTAINERS:
+        raise ValueError(f"{opened.sum()} lists and objects, of at most {_MOST_CONTAINERS}")
+    if marks.size and np.cumsum(opened.astype(np.int64) - closed).max() > _DEEPEST:
+        raise ValueError(f"lists and objects nested deeper than {_DEEPEST}")
+    return json.loads(data.decode("utf-8"))
+
+
+def write_json(data: Mapping[str, Any], path: Path) -> None:
+    """Write data to a JSON file. Raises ``ArtifactError`` for a value that JSON cannot hold."""
+    try:
+        text = json.dumps(data, indent=1)
+    except TypeError as error:
+        raise ArtifactError(
+            f"expected plain data for {path.name}, got something else: {error}; use numbers, text and lists"
+        ) from error
+    path.write_text(text + "\n", encoding="utf-8")
