@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from swdc.export.onnx.export import export_onnx
 from swdc.export.onnx.runtime import latency_ms
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
+from swdc.ir.whole_files import write_whole
 from swdc.rewriting.certificate import Certificate
 from swdc.rewriting.rewrites import mask, slim
 from swdc.rewriting.verify import verify
@@ -71,9 +71,7 @@ def run_demo(
         "latency_ms": {name: _latency(out / f"{name}.onnx", dense, seed) for name in ("dense", "slim")},
         "seconds": round(time.perf_counter() - start, 1),
     }
-    partial = out / "report.json.partial"
-    partial.write_text(json.dumps(report, indent=2) + "\n")
-    os.replace(partial, out / "report.json")
+    write_whole(out / "report.json", json.dumps(report, indent=2) + "\n")
     return report, certificate
 
 

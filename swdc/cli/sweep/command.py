@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +22,7 @@ from swdc.cli.terminal.options import JsonOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_file, reported
 from swdc.cli.terminal.packages import package
 from swdc.cli.terminal.progress import progress_bar
+from swdc.ir.whole_files import write_whole
 
 INTERRUPTED = 130
 SamplerName = StrEnum("SamplerName", {name: name for name in SAMPLERS})  # type: ignore[misc]
@@ -156,10 +156,7 @@ def _write(path: Path, rows: Sequence[Row], failed: Sequence[Row]) -> None:
     writer = csv.DictWriter(text, list(dict.fromkeys(name for row in flat for name in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text.getvalue(), encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, text.getvalue())
 
 
 def _picture(path: Path, experiment: Experiment, rows: Sequence[Row]) -> None:

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from swdc.errors import CommandError, SwdcError
+from swdc.ir.whole_files import need_plain_file
 
 NOT_AS_ASKED = 1
 UNUSABLE = 2
@@ -141,9 +142,15 @@ def check_folder(path: Path, option: str) -> None:
 
 
 def check_file(path: Path | None, option: str) -> None:
-    """Raise ``CommandError`` if ``path``, which is to become a file, is a folder."""
-    if path is not None and path.is_dir():
+    """Raise ``CommandError`` if ``path``, which is to become a file, is a folder, a link or a device."""
+    if path is None:
+        return
+    if path.is_dir():
         raise CommandError(f"expected {option} to name a file, got the folder {path}; add a file name")
+    try:
+        need_plain_file(path)
+    except OSError as error:
+        raise CommandError(f"expected {option} to name a file to write, but {error}; name another") from error
 
 
 def operations_title(convention: str) -> str:

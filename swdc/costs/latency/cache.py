@@ -12,11 +12,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import onnxruntime
 
 from swdc.costs.latency.layers import Sizes
+from swdc.ir.whole_files import locked, why, write_whole
 
 Times = dict[str, dict[Sizes, float]]
 """Milliseconds by the signature of a layer and its sizes."""
@@ -76,7 +76,18 @@ class Cache:
             return {}
 
     def add(self, times: Times) -> None:
-        """Add times to the file, which is replaced as a whole; if it cannot be written, it stays as it is."""
+        """Add times to the file, which is replaced as a whole, to those that other processes have added.
+
+        If the file cannot be written, it stays as it is.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with locked(self.path.parent.parent):
+                self._merge(times)
+        except OSError as error:
+            _log.warning("measured times are not kept, because %s cannot be written: %s", self.path, why(error))
+
+    def _merge(self, times: Times) -> None:
         merged = self.load()
         for layer, found in times.items():
             merged[layer] = {**merged.get(layer, {}), **found}
@@ -84,16 +95,7 @@ class Cache:
             layer: {",".join(map(str, sizes)): ms for sizes, ms in sorted(found.items())}
             for layer, found in sorted(merged.items())
         }
-        made = self.path.with_name(f".{self.path.name}.{uuid4().hex}")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                made.write_text(json.dumps({**self._head, "times": plain}, indent=0), encoding="utf-8")
-                os.replace(made, self.path)
-            finally:
-                made.unlink(missing_ok=True)
-        except OSError as error:
-            _log.warning("measured times are not kept, because %s cannot be written: %s", self.path, error)
+        write_whole(self.path, json.dumps({**self._head, "times": plain}, indent=0))
 
 
 def _times(data: Mapping[str, Any]) -> dict[Sizes, float]:
