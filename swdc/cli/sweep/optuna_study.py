@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -14,13 +13,13 @@ from typing import Any
 
 from swdc.cli.sweep.cells import Cell, Space
 from swdc.cli.sweep.experiments import Experiment, Results
+from swdc.cli.sweep.owners import ALIVE, OWNER, is_gone, owner
 from swdc.cli.terminal.packages import package
 from swdc.errors import CommandError, brief
+from swdc.ir.whole_files import locked
 
-ALIVE, OWNER, RESULTS, REASON, DESCRIPTION = "alive", "owner", "results", "reason", "swdc"
+RESULTS, REASON, DESCRIPTION = "results", "reason", "swdc"
 """Names of the attributes of trials, and of the study."""
-SILENCE = 120.0
-"""Seconds without a sign of life after which a trial of another machine counts as interrupted."""
 SAMPLERS = ("grid", "tpe")
 
 
@@ -45,14 +44,22 @@ class Best:
 
 
 class Study:
-    """The trials of a sweep: ``claim`` takes one, ``finish``, ``fail`` or ``give_up`` ends it."""
+    """The trials of a sweep: ``claim`` takes one, ``finish``, ``fail`` or ``give_up`` ends it.
 
-    def __init__(self, study: Any, space: Space, experiment: Experiment, sampler: str, trials: int) -> None:
-        self._study, self._experiment = study, experiment
+    ``folder`` is that of the file in which the trials are kept; one process at a time writes there. ``None`` stands
+    for a database, which sees to that itself.
+    """
+
+    def __init__(
+        self, study: Any, space: Space, experiment: Experiment, sampler: str, trials: int, folder: Path | None
+    ) -> None:
+        self._study, self._experiment, self._folder = study, experiment, folder
         self._cells = dict.fromkeys(space.cells()) if sampler == "grid" else None
         self.total = len(self._cells) if self._cells is not None else trials
         """How many cells the sweep has."""
-        self._states = package("optuna.trial", "sweep").TrialState
+        self._trial = package("optuna.trial", "sweep")
+        self._over = package("optuna.exceptions", "sweep").UpdateFinishedTrialError
+        self._states = self._trial.TrialState
         self._distributions = _distributions(space)
         self._claimed: dict[int, Any] = {}
         self._failed: list[Cell] = []
@@ -61,48 +68,82 @@ class Study:
         """Take a cell that is neither finished nor under way, and has not failed in this sweep.
 
         Returns its number and the cell; ``None`` if there is no such cell. If another process is faster, the next
-        cell is taken.
+        cell is taken. When no cell is left, those of processes that are gone are taken up.
         """
-        while (params := self._next()) is not None:
-            if params:
-                self._study.enqueue_trial(params)
-            trial = self._study.ask(self._distributions)
-            trial.set_user_attr(OWNER, _owner())
-            trial.set_user_attr(ALIVE, time.time())
-            cell = Cell.of(trial.params)
-            self._claimed[trial.number] = trial
-            if self._cells is None or not self._is_taken(cell, before=trial.number):
-                return trial.number, cell
-            self.give_up(trial.number)
+        with _alone(self._folder):
+            while (params := self._next()) is not None or self._freed():
+                claimed = None if params is None else self._tried(params)
+                if claimed is not None:
+                    return claimed
         return None
 
+    def _tried(self, params: dict[str, Any]) -> tuple[int, Cell] | None:
+        """Begin a trial, and return it; give it up, and return ``None``, if an earlier one has its cell."""
+        trial = self._begun(params)
+        cell = Cell.of(trial.params)
+        self._claimed[trial.number] = trial
+        if not self._is_taken(cell, before=trial.number):
+            return trial.number, cell
+        self._end(trial.number)
+        return None
+
+    def _begun(self, params: dict[str, Any]) -> Any:
+        """Return a new trial: of these parameters, or drawn by the sampler if they are empty."""
+        attributes = {OWNER: owner(), ALIVE: time.time()}
+        if not params:
+            trial = self._study.ask(self._distributions)
+            for name, value in attributes.items():
+                trial.set_user_attr(name, value)
+            return trial
+        # A trial is born under way and with its owner: no other process can take it, or think that it is left.
+        state, ranges = self._states.RUNNING, self._distributions
+        self._study.add_trial(
+            self._trial.create_trial(state=state, params=params, distributions=ranges, user_attrs=attributes)
+        )
+        born = next(t for t in reversed(self._trials("RUNNING")) if t.user_attrs.get(OWNER) == attributes[OWNER])
+        return self._trial.Trial(self._study, born._trial_id)
+
     def finish(self, number: int, results: Results) -> None:
-        """Keep the results of a trial."""
-        trial = self._claimed.pop(number)
-        trial.set_user_attr(RESULTS, results)
-        self._study.tell(trial, self._experiment.value(results))
+        """Keep the results of a trial; nothing is kept if another process has taken up its cell."""
+        with _alone(self._folder), suppress(self._over):
+            trial = self._claimed.pop(number)
+            trial.set_user_attr(RESULTS, results)
+            self._study.tell(trial, self._experiment.value(results))
 
     def fail(self, number: int, reason: str) -> None:
         """Keep the reason why a trial has no results; its cell is run again by the next sweep."""
         trial = self._claimed[number]
-        trial.set_user_attr(REASON, reason)
         self._failed.append(Cell.of(trial.params))
+        with _alone(self._folder), suppress(self._over):
+            trial.set_user_attr(REASON, reason)
         self.give_up(number)
 
     def give_up(self, number: int) -> None:
         """End a trial without results; its cell is run again."""
-        self._study.tell(self._claimed.pop(number), state=self._states.FAIL)
+        with _alone(self._folder):
+            self._end(number)
 
     def beat(self) -> None:
         """Say that the trials that were claimed are under way."""
         for trial in list(self._claimed.values()):
-            trial.set_user_attr(ALIVE, time.time())
+            with _alone(self._folder), suppress(self._over):
+                trial.set_user_attr(ALIVE, time.time())
 
     def free_interrupted(self) -> None:
         """End the trials whose process is gone, so that their cells are run again."""
-        for trial in self._trials("RUNNING"):
-            if _is_gone(trial.user_attrs):
+        with _alone(self._folder):
+            self._freed()
+
+    def _freed(self) -> bool:
+        gone = [trial for trial in self._trials("RUNNING") if is_gone(trial)]
+        for trial in gone:
+            with suppress(self._over):
                 self._study.tell(trial.number, state=self._states.FAIL)
+        return bool(gone)
+
+    def _end(self, number: int) -> None:
+        with suppress(self._over):
+            self._study.tell(self._claimed.pop(number), state=self._states.FAIL)
 
     def rows(self) -> list[Row]:
         """Return the cells of this sweep that are finished, in order."""
@@ -139,7 +180,9 @@ class Study:
         return next((cell.params() for cell in self._cells if cell not in gone), None)
 
     def _is_taken(self, cell: Cell, before: int) -> bool:
-        return any(each == cell and trial.number < before for each, trial in self._of("COMPLETE", "RUNNING"))
+        """Whether an earlier trial has this cell; or, if cells are drawn, whether enough were drawn before."""
+        earlier = [each for each, trial in self._of("COMPLETE", "RUNNING") if trial.number < before]
+        return cell in earlier if self._cells is not None else len(earlier) + len(self._failed) >= self.total
 
     def _finished(self) -> list[tuple[Cell, Any]]:
         return [(cell, trial) for cell, trial in self._of("COMPLETE") if RESULTS in trial.user_attrs]
@@ -176,28 +219,45 @@ def open_study(
     samplers = optuna.samplers
     drawn_by = samplers.TPESampler(seed=seed, **constant_liar) if sampler == "tpe" else samplers.RandomSampler(seed)
     direction = "minimize" if minimize else "maximize"
-    try:
-        study = optuna.create_study(
-            storage=_storage(optuna, storage), sampler=drawn_by, study_name=name, direction=direction,
-            load_if_exists=True,
-        )  # fmt: skip
-    except Exception as error:  # of optuna, of SQLAlchemy, or of a database's driver
-        raise CommandError(
-            f"expected a storage that optuna can open, got {storage!r}, which raises {brief(error)}; name a file, or a "
-            f"URL such as sqlite:///sweep.db"
-        ) from error
     described = {
         "experiment": experiment.name, "metric": experiment.metric,
         "arguments": json.loads(json.dumps(dict(experiment.arguments), default=str)), "direction": direction,
     }  # fmt: skip
-    begun = study.user_attrs.get(DESCRIPTION, described)
-    if begun != described or study.direction.name.lower() != direction:
-        raise CommandError(
-            f"expected the study {name!r} of {storage} with the settings that it was begun with, {begun}, got "
-            f"{described}; give another --study or --storage"
-        )
-    study.set_user_attr(DESCRIPTION, described)
-    return Study(study, space, experiment, sampler, trials)
+    folder = _folder_of(storage)
+    with _alone(folder):
+        try:
+            study = optuna.create_study(
+                storage=_storage(optuna, storage), sampler=drawn_by, study_name=name, direction=direction,
+                load_if_exists=True,
+            )  # fmt: skip
+        except Exception as error:  # of optuna, of SQLAlchemy, or of a database's driver
+            raise CommandError(
+                f"expected a storage that optuna can open, got {storage!r}, which raises {brief(error)}; name a file, "
+                f"or a URL such as sqlite:///sweep.db"
+            ) from error
+        begun = study.user_attrs.get(DESCRIPTION, described)
+        if begun != described or study.direction.name.lower() != direction:
+            raise CommandError(
+                f"expected the study {name!r} of {storage} with the settings that it was begun with, {begun}, got "
+                f"{described}; give another --study or --storage"
+            )
+        study.set_user_attr(DESCRIPTION, described)
+    return Study(study, space, experiment, sampler, trials, folder)
+
+
+def _folder_of(storage: str) -> Path | None:
+    """Return the folder of a file of trials, made if it is missing; ``None`` for a URL."""
+    if "://" in storage:
+        return None
+    path = Path(storage)
+    if path.is_dir():
+        raise CommandError(f"expected --storage to name a file or a URL, got the folder {storage}; add a file name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.parent
+
+
+def _alone(folder: Path | None) -> AbstractContextManager[None]:
+    return nullcontext() if folder is None else locked(folder)
 
 
 def _storage(optuna: Any, storage: str) -> Any:
@@ -206,12 +266,8 @@ def _storage(optuna: Any, storage: str) -> Any:
         return optuna.storages.JournalStorage(journal.JournalRedisBackend(storage))
     if "://" in storage:
         return storage
-    path = Path(storage)
-    if path.is_dir():
-        raise CommandError(f"expected --storage to name a file or a URL, got the folder {storage}; add a file name")
-    path.parent.mkdir(parents=True, exist_ok=True)
     # two processes may write at the same time: wait rather than fail
-    return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+    return optuna.storages.RDBStorage(f"sqlite:///{Path(storage)}", engine_kwargs={"connect_args": {"timeout": 60}})
 
 
 def _distributions(space: Space) -> dict[str, Any]:
@@ -223,14 +279,3 @@ def _distributions(space: Space) -> dict[str, Any]:
         "target": real(min(space.target), max(space.target)),
         "seed": whole(min(space.seeds), max(space.seeds)),
     }
-
-
-def _owner() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "process": os.getpid()}
-
-
-def _is_gone(attributes: Mapping[str, Any]) -> bool:
-    owner = attributes.get(OWNER)
-    if owner is not None and owner["host"] == socket.gethostname():
-        return owner["process"] != os.getpid() and not Path(f"/proc/{owner['process']}").exists()
-    return time.time() - float(attributes.get(ALIVE, 0.0)) > SILENCE

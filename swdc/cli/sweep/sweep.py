@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
-from swdc.cli.sweep.optuna_study import SILENCE, Study
+from swdc.cli.sweep.optuna_study import Study
+from swdc.cli.sweep.owners import SILENCE
 from swdc.cli.sweep.workers import Workers
 
 Progress = Callable[[str, int, int], None]
