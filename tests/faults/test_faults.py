@@ -14,8 +14,8 @@ import swdc
 from swdc.export.folder import save as module
 from tests.faults import kills
 from tests.faults.children import judged
-from tests.faults.folders import INPUT, REFUSED, loaded, mutate, saved, seal
-from tests.faults.kills import kill_job
+from tests.faults.folders import REFUSED, loaded, mutate, saved, seal
+from tests.faults.kills import INPUT, kill_job
 
 
 @pytest.mark.parametrize(("job", "runs"), [("save", 12), ("export", 6), ("streaming", 8), ("cache", 12), ("sweep", 3)])

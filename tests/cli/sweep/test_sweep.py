@@ -127,6 +127,44 @@ def test_two_that_take_the_same_cell_do_not_both_get_it(study: Callable[..., Stu
     assert [cell for cell, _ in study()._of("RUNNING")] == cells[:2]
 
 
+def test_two_sweeps_at_once_share_the_cells(study: Callable[..., Study]):
+    ran: list[Cell] = []
+
+    def meanwhile(a_min: float, a_max: float, target: float, seed: int) -> float:
+        ran.extend(run(study()))
+        return a_min
+
+    own = run(study(), meanwhile)
+    assert own == SPACE.cells()[:1]
+    assert ran == SPACE.cells()[1:]
+    assert study().done() == 4
+
+
+def test_a_cell_of_a_sweep_that_died_meanwhile_is_taken_up(study: Callable[..., Study]):
+    lost = study().claim()
+    assert lost is not None
+
+    def dies(a_min: float, a_max: float, target: float, seed: int) -> float:
+        (trial,) = [trial for _, trial in study()._of("RUNNING") if trial.number == lost[0]] or [None]
+        if trial is not None:
+            owner = {"host": os.uname().nodename, "process": os.getpid(), "started": "at another time"}
+            study()._study._storage.set_trial_user_attr(trial._trial_id, "owner", owner)
+        return a_min
+
+    assert run(study(), dies) == [*SPACE.cells()[1:], lost[1]]
+
+
+def test_a_result_that_comes_after_others_took_up_the_cell_is_dropped(study: Callable[..., Study]):
+    slow, other = study(), study()
+    claimed = slow.claim()
+    assert claimed is not None
+    other._study.tell(claimed[0], state=other._states.FAIL)
+    slow.beat()
+    slow.finish(claimed[0], {"value": 1.0})
+    assert study().done() == 0
+    assert len(run(study())) == 4
+
+
 def test_tpe_draws_as_many_cells_as_asked_within_the_bounds(study: Callable[..., Study]):
     opened = study(sampler="tpe", trials=5)
     drawn = run(opened, lambda a_min, a_max, target, seed: float("nan") if a_min > 0.5 else a_min)

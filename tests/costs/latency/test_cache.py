@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -29,6 +30,20 @@ def test_added_times_join_those_that_another_process_has_written(tmp_path: Path)
     assert one.load() == TIMES
     one.add({"Add()": {(256,): 0.002}})
     assert other.load()["Add()"] == {(256,): 0.002}
+
+
+def test_what_several_add_at_once_is_kept(tmp_path: Path) -> None:
+    def add(name: str) -> None:
+        for number in range(20):
+            Cache(1, tmp_path).add({f"{name}{number}": {(1,): 1.0}})
+
+    threads = [Thread(target=add, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(Cache(1, tmp_path).load()) == 60
+    assert [file.name for file in Cache(1, tmp_path).path.parent.iterdir()] == [Cache(1, tmp_path).path.name]
 
 
 def test_threads_machine_and_version_have_files_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

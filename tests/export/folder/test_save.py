@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -563,6 +564,7 @@ def forge(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     change_manifest(folder, files={**files, "graph.json": hashlib.sha256(path.read_bytes()).hexdigest()})
 
 
+FETCH = {"op": "get_attr", "name": "fetched", "target": "head.bias", "args": [], "kwargs": {}}
 CODE = "x = __import__('os').system('false')"
 
 
@@ -597,6 +599,20 @@ INPUTS = {**POSITIONAL, "children_spec": [POSITIONAL, KEYWORDS]}
             set_node("target", "torch.ops.aten.from_file.default"),
             r"got 'torch\.ops\.aten\.from_file\.default', which opens files or changes",
         ),
+        (set_node("target", "torch.ops.aten.save.default"), r"aten\.save\.default', which opens files or changes"),
+        (set_node("target", "torch.ops.aten.set_grad_enabled.default"), "which opens files or changes the state"),
+        (set_node("target", "torch.ops.aten.manual_seed.default"), "which opens files or changes the state"),
+        (set_node("target", "torch.ops.aten._cufft_clear_plan_cache.default"), "which opens files or changes the"),
+        (
+            set_node("target", "torch.ops.profiler._record_function_enter.default"),
+            r"registered with swdc, got 'torch\.ops",
+        ),
+        (
+            lambda graph: graph["nodes"].insert(0, {**FETCH, "target": "_analyse"}),
+            "expected tensors and modules of the program, got '_analyse'",
+        ),
+        (set_node("target", "forward", "call_module"), "expected tensors and modules of the program, got 'forward'"),
+        (set_node("name", "torch"), r"distinct nodes of the kinds .* 'torch'"),
         (set_node("name", CODE), "names that are Python identifiers in graph.json, got"),
         (set_node("name", "class"), "names that are Python identifiers in graph.json, got 'class'"),
         (set_node("target", CODE, "placeholder"), "names that are Python identifiers"),
@@ -610,6 +626,17 @@ INPUTS = {**POSITIONAL, "children_spec": [POSITIONAL, KEYWORDS]}
         ),
         (set_node("args", [{"node": "later"}]), r"graph\.json as swdc\.save writes it, .*KeyError: 'later'"),
         (set_node("shape", ["__import__('os')"]), "ValueError: expected an expression over sizes"),
+        (set_node("shape", ["10**10**10"]), "a number beyond|an exponent|it is too long"),
+        (set_node("shape", ["s99"]), r"expected a size for each of \[.*'s99'.*\], got"),
+        (set_signature("arguments", ["x", "x"]), "expected .* inputs, arguments and outputs, as the structures"),
+        (set_signature("outputs", "[" * 200 + "]" * 200), "lists and objects nested deeper than 100"),
+        (set_signature("outputs", json.dumps([1, POSITIONAL])), "expected .* inputs, arguments and outputs, as the"),
+        (lambda graph: graph["nodes"].append(FETCH), "expected the node that returns to be the last one in graph.json"),
+        (
+            lambda graph: graph["tensors"][0].update(strides=[10**12, 1, 1, 1]),
+            r"strides \[1000000000000, 1, 1, 1\] leave",
+        ),
+        (lambda graph: graph["tensors"].append(graph["tensors"][0]), "it names a tensor twice"),
         (set_signature("arguments", [CODE]), "names that are Python identifiers"),
         (
             set_signature("inputs", json.dumps([1, INPUTS])),
@@ -636,6 +663,64 @@ def test_a_forged_graph_is_refused(
     monkeypatch.setattr("os.system", lambda *_: pytest.fail("the folder has run code"))
     with pytest.raises(ArtifactError, match=match):
         swdc.load(folder)
+
+
+def broken(kind: str, folder: Path, aside: Path) -> None:
+    """Put something that is no file of the folder in the place of one."""
+    file = folder / "weights.safetensors"
+    file.rename(aside)
+    if kind == "link":
+        file.symlink_to(aside)
+    elif kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "holes":
+        os.truncate(aside, 200 * 2**30)
+        aside.rename(file)
+
+
+@pytest.mark.parametrize(
+    ("kind", "match"),
+    [
+        ("link", "weights.safetensors, got a link out of the folder; copy what it leads to"),
+        ("pipe", "weights.safetensors, but it is missing"),
+        ("holes", "got 214748364800 bytes of which the disk holds"),
+    ],
+)
+def test_what_is_no_file_of_the_folder_is_not_read(kind: str, match: str, folder: Path, tmp_path: Path) -> None:
+    broken(kind, folder, tmp_path / "aside")
+    with pytest.raises(ArtifactError, match=match):
+        swdc.load(folder)
+
+
+def test_special_files_are_not_saved_over(program: Program, folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ArtifactError, match="expected a folder to save to, got the special file"):
+        swdc.save(program, tmp_path / "pipe")
+    (folder / "plan.json").symlink_to(tmp_path / "mine")
+    with pytest.raises(ArtifactError, match=r"expected nothing but a saved program in .*, got plan\.json, too"):
+        swdc.save(program, folder)
+
+
+def test_a_folder_is_found_where_a_killed_process_has_left_it(program: Program, folder: Path) -> None:
+    folder.rename(folder.with_name(".saved.swdc-old"))
+    assert_same(program, swdc.load(folder))
+    swdc.save(program, folder)
+    assert [path.name for path in folder.parent.iterdir()] == ["saved"]
+
+
+def test_a_folder_that_is_replaced_while_it_is_read_is_read_again(
+    program: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slim = swdc.slim(program, random_plan(program))
+    verify, once = swdc.export.folder.save.verified, iter([True])
+
+    def replaced(place: Path, name: str, manifest: Any) -> Path:
+        if next(once, False):
+            swdc.save(slim, folder)
+        return verify(place, name, manifest)
+
+    monkeypatch.setattr("swdc.export.folder.save.verified", replaced)
+    assert_same(slim, swdc.load(folder))
 
 
 # -- the parts ------------------------------------------------------------------------------------------------
@@ -684,6 +769,21 @@ def test_operators_survive_by_name() -> None:
 )  # fmt: skip
 def test_sizes_survive_as_text(text: str) -> None:
     assert str(parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["10**10**10", "s0**10**9", "9" * 5000, "-" * 3000 + "1", "(" * 150 + "s0" + "+1)**8" * 150, "Mod(1, 0)", "s0//0",
+     "s0/0", "1/3", "(", "a b", "", "True", "1.5", "2**63", "*".join(f"(s{k} + 1)" for k in range(90)), "Max(" * 99],
+)  # fmt: skip
+def test_sizes_are_bounded_before_they_are_computed(text: str) -> None:
+    with pytest.raises(ValueError, match="expected an expression over sizes, got"):
+        parse(text)
+    with pytest.raises(ValueError, match="a number beyond"):
+        parse(10**30)
+    for data in (True, None, 1.5):
+        with pytest.raises(ValueError, match="expected a size or an expression over sizes"):
+            parse(data)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", ["__import__('os').getcwd()", "s0.name", "[s0]", "exec(s0)", "s0 if s0 else 1"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
@@ -386,6 +387,39 @@ def test_large_weights_go_beside_the_file(program: Program, tmp_path: Path, monk
     with pytest.raises(ExportError, match="no file was written"):
         swdc.export_onnx(program, tmp_path / "other.onnx", tolerance=1e-12)
     assert sorted(tmp_path.iterdir()) == files
+
+
+def test_weights_take_the_name_that_the_old_file_does_not_use(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as large:
+        large.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 0)
+        for other in ("", ".other", ""):
+            swdc.export_onnx(program, tmp_path / "net.onnx", batches=(2,))
+            assert {file.name for file in tmp_path.iterdir()} == {"net.onnx", f"net.onnx{other}.data"}
+            assert_computes(program, tmp_path / "net.onnx", 2)
+    swdc.export_onnx(program, tmp_path / "net.onnx", batches=(2,))
+    assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "net.onnx.data"])
+def test_links_and_devices_are_not_replaced(name: str, program: Program, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / name).symlink_to(tmp_path / "mine")
+    with pytest.raises(ExportError, match="expected a regular file or a free name"):
+        swdc.export_onnx(program, tmp_path / "net.onnx")
+    assert (tmp_path / name).is_symlink()
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_full_disk_is_told(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("swdc.export.onnx.export.save", fail)
+    with pytest.raises(ExportError, match=r"expected to write .*net\.onnx, but the disk is full"):
+        swdc.export_onnx(program, tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_operator_without_a_translation_is_named(tmp_path: Path) -> None:
