@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -95,8 +96,10 @@ def put_folder(made: Path, target: Path) -> None:
 
 def present(target: Path) -> Path:
     """Return a folder's path, or where a process that was killed while it replaced the folder has left it."""
-    aside = _aside(target)
-    return aside if not target.exists() and aside.is_dir() else target
+    if target.exists():
+        return target
+    aside = _aside(target.resolve())
+    return aside if aside.is_dir() else target
 
 
 def recover(target: Path) -> None:
@@ -116,7 +119,8 @@ def why(error: OSError) -> str:
 
 
 def _aside(target: Path) -> Path:
-    return target.with_name(f".{target.name}.swdc-old")
+    """Return a second name for a folder, which is short, because the first may be as long as names can be."""
+    return target.parent / f".swdc-old-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:32]}"
 
 
 def _put_by_renaming(made: Path, target: Path) -> None:

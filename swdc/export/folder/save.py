@@ -15,7 +15,16 @@ from torch.utils import _pytree as pytree
 from swdc.errors import ArtifactError
 from swdc.export.folder.graph_json import decode_program, encode_program
 from swdc.export.storage.checkpoint_reader import INDEX, Checkpoint
-from swdc.export.storage.folders import MANIFEST, new_folder, read_folder, read_manifest, readable, seal, verified
+from swdc.export.storage.folders import (
+    MANIFEST,
+    new_folder,
+    read_folder,
+    read_manifest,
+    readable,
+    resolved,
+    seal,
+    verified,
+)
 from swdc.export.storage.plain_json import read_json, write_json
 from swdc.export.storage.tensor_files import assemble, load_tensors, save_tensors, table_of
 from swdc.ir.argument_types import checked
@@ -59,7 +68,7 @@ def save(program: Program, path: str | os.PathLike[str], certificate: Certificat
 
 def write(program: Program, path: str | os.PathLike[str], store: Store, certificate: Certificate | None = None) -> Path:
     """Write a program to a folder as ``save`` does, but let ``store`` write its tensors."""
-    with new_folder(Path(path).resolve(), _is_known) as folder:
+    with new_folder(resolved(path), _is_known) as folder:
         _write(program, folder, store)
         if certificate is not None:
             write_json(certificate.to_dict(), folder / CERTIFICATE)

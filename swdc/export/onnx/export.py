@@ -110,8 +110,6 @@ def export_onnx(
     the process is killed. Links, devices and folders are not replaced (``ExportError``). The program is not changed.
     """
     target = Path(path)
-    if target.is_dir():
-        raise ExportError(f"expected the path of a file to write, got the folder {target}; name a file in it")
     check_place(target)
     if program.facts.example_only:
         raise ExportError(

@@ -17,8 +17,10 @@ def weight_files(target: Path) -> tuple[Path, Path]:
 
 
 def check_place(target: Path) -> None:
-    """Raise ``ExportError`` if a file would take the place of a link or a device, or the path cannot be used."""
+    """Raise ``ExportError`` if a file would take the place of a folder, a link or a device, or cannot be there."""
     try:
+        if target.is_dir():
+            raise ExportError(f"expected the path of a file to write, got the folder {target}; name a file in it")
         for path in (target, *weight_files(target)):
             need_plain_file(path)
     except (OSError, ValueError) as error:

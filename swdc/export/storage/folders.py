@@ -27,8 +27,8 @@ T = TypeVar("T")
 def new_folder(target: Path, is_known: Callable[[str], Any]) -> Iterator[Path]:
     """Yield a new folder to write to, which takes the place of ``target`` if nothing is raised.
 
-    Raises ``ArtifactError`` if ``target`` is no folder, or one with files of names that are not known, and if the
-    folder cannot be written, for example because the disk is full.
+    ``target`` leads through no link. Raises ``ArtifactError`` if it is no folder, or one with files of names that are
+    not known, and if the folder cannot be written, for example because the disk is full.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -45,6 +45,14 @@ def new_folder(target: Path, is_known: Callable[[str], Any]) -> Iterator[Path]:
             f"expected to write {target}, but {why(error)}; give another path, or make room; what was there before "
             f"is as it was"
         ) from error
+
+
+def resolved(path: str | os.PathLike[str]) -> Path:
+    """Return a path without links; ``ArtifactError`` if there can be no such path."""
+    try:
+        return Path(path).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ArtifactError(f"expected the path of a folder, got {path!r}: {error}; give another path") from error
 
 
 def seal(folder: Path, **head: str) -> None:

@@ -34,6 +34,7 @@ from swdc.export.folder.save import load_certificate
 from swdc.ir.call import Ref
 from swdc.ir.program import Program
 from swdc.ir.sizes import parse
+from swdc.ir.whole_files import _aside
 from tests.support import certified, image, random_plan, randomise, traced
 
 with warnings.catch_warnings():
@@ -692,6 +693,32 @@ def test_what_is_no_file_of_the_folder_is_not_read(kind: str, match: str, folder
         swdc.load(folder)
 
 
+def test_any_name_of_a_folder_can_be_saved_to_and_loaded(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to("far", target_is_directory=True)
+    for name in ("x" * 250, "link"):
+        swdc.save(program, tmp_path / name)
+        swdc.save(program, tmp_path / name)
+        monkeypatch.chdir(tmp_path / name)
+        for path in (".", f"../{name}", tmp_path / name):
+            assert swdc.load(path).hash() == program.hash()
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "far").is_dir()
+
+
+@pytest.mark.parametrize("path", ["a\0b", "x" * 300, "", "/dev/null", "/"])
+def test_paths_that_cannot_be_folders_are_refused(
+    path: str, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").touch()
+    for attempt in (lambda: swdc.save(program, path), lambda: swdc.load(path)):
+        with pytest.raises(ArtifactError, match="expected"):
+            attempt()
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]
+
+
 def test_special_files_are_not_saved_over(program: Program, folder: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ArtifactError, match="expected a folder to save to, got the special file"):
@@ -702,7 +729,7 @@ def test_special_files_are_not_saved_over(program: Program, folder: Path, tmp_pa
 
 
 def test_a_folder_is_found_where_a_killed_process_has_left_it(program: Program, folder: Path) -> None:
-    folder.rename(folder.with_name(".saved.swdc-old"))
+    folder.rename(_aside(folder))
     assert_same(program, swdc.load(folder))
     swdc.save(program, folder)
     assert [path.name for path in folder.parent.iterdir()] == ["saved"]
