@@ -3,14 +3,16 @@
 import io
 import json
 import logging
+import os
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import typer
 
-from swdc.cli.terminal.output import Output, reported
-from swdc.errors import PlanError
+from swdc.cli.terminal.output import Output, check_file, reported
+from swdc.errors import CommandError, PlanError
 
 
 class Terminal(io.StringIO):
@@ -104,3 +106,16 @@ def test_prints_warnings_and_logs_of_others_stay_away_from_the_result(
         output.line("result")
     assert capsys.readouterr() == ("result\n", "printed\n")
     assert logging.root.manager.disable == before
+
+
+def test_a_file_may_take_the_place_of_a_file_and_of_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    for path in (None, tmp_path / "file", tmp_path / "free"):
+        check_file(path, "--onnx")
+    for path in (tmp_path / "link", tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(CommandError, match="expected --onnx to name a file to write, but .* special file"):
+            check_file(path, "--onnx")
+    with pytest.raises(CommandError, match="expected --onnx to name a file, got the folder"):
+        check_file(tmp_path, "--onnx")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -11,6 +12,7 @@ import numpy as np
 
 from swdc.cli.sweep.cells import Cell
 from swdc.cli.terminal.packages import package
+from swdc.ir.whole_files import workspace
 
 MOST_VALUES = 16
 """A sweep over more values of a bound than this is drawn as points."""
@@ -33,8 +35,9 @@ def draw_heat_maps(path: Path, title: str, columns: dict[str, Points]) -> None:
             _draw(axes, {cell: value for cell, value in points.items() if cell.target == target})
             axes.set(title=f"{name}\ntarget {100 * target:.5g} %", xlabel="a_min", ylabel="a_max")
     drawn.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    drawn.savefig(path, dpi=150)
+    with workspace(path.parent) as folder:
+        drawn.savefig(folder / path.name, dpi=150)
+        os.replace(folder / path.name, path)
 
 
 def _draw(axes: Any, points: Points) -> None:
