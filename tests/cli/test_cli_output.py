@@ -115,7 +115,7 @@ def test_a_file_may_take_the_place_of_a_file_and_of_nothing_else(tmp_path: Path)
     for path in (None, tmp_path / "file", tmp_path / "free"):
         check_file(path, "--onnx")
     for path in (tmp_path / "link", tmp_path / "pipe", Path("/dev/null")):
-        with pytest.raises(CommandError, match="expected --onnx to name a file to write, but .* special file"):
+        with pytest.raises(CommandError, match=r"expected --onnx to name a file to write, but .* special file"):
             check_file(path, "--onnx")
     with pytest.raises(CommandError, match="expected --onnx to name a file, got the folder"):
         check_file(tmp_path, "--onnx")
