@@ -14,7 +14,7 @@ from swdc.analysis.constants import Carried, Constants
 from swdc.analysis.coupling import couple
 from swdc.channels.kept import Kept
 from swdc.ir.call import Call, Ref
-from swdc.ir.graph import SHAPE, unused
+from swdc.ir.graph import DTYPE, SHAPE, unused
 from swdc.ir.groups import Bools, Coupling
 from swdc.ir.program import Program
 from swdc.ops import calls
@@ -113,12 +113,18 @@ def _constant_side(call: Call, constants: Constants) -> tuple[str, Any] | None:
         operand = call[name]
         if not (isinstance(operand, fx.Node) and isinstance(call[other], fx.Node) and len(call.shape) > CHANNELS):
             continue
-        same = operand.meta[SHAPE] == call.shape
+        same = operand.meta[SHAPE] == call.shape and _computes_alike(call.node, call[other])
         values = np.asarray(constants(operand)[CHANNELS] if same else np.nan)
         whole = np.shape(values) == (call.shape[CHANNELS],) and np.isfinite(values).all()
         if whole and call[other].meta[SHAPE] == call.shape and (call["alpha"] == 1 or name == "other"):
             found.append((name, values))
     return min(found, key=lambda item: bool(item[1].any()), default=None)
+
+
+def _computes_alike(node: fx.Node, left: fx.Node) -> bool:
+    """Whether a sum has the type of the operand that would be left of it, and that is one of real numbers."""
+    kind = node.meta.get(DTYPE)
+    return kind is not None and kind.is_floating_point and kind == left.meta.get(DTYPE)
 
 
 def _carried(

@@ -100,4 +100,4 @@ def _slices(tensor: torch.Tensor, dim: int) -> Dead:
     if tensor.numel() == 0:
         return UNKNOWN
     low, high = (tensor, tensor) if not others else (tensor.amin(others), tensor.amax(others))
-    return torch.where(low == high, low.double(), torch.nan).cpu().numpy()
+    return torch.where((low == high) & low.isfinite(), low.double(), torch.nan).cpu().numpy()

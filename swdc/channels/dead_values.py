@@ -140,9 +140,42 @@ def product(one: Dead, other: Dead) -> Dead:
     return plain(np.where((a == 0) | (b == 0), 0.0, a * b))
 
 
+def followed(dead: Dead, labels: Ids | None, size: Any) -> Dead:
+    """Return dead values along a dimension of that size; unknown if they are not finite, or not those of its channels.
+
+    A dimension without labels holds no channels that can go, unless its one channel is all that it holds.
+    """
+    length = len(labels) if labels is not None else 1 if size == 1 else 0
+    if np.ndim(dead) == 0:
+        return float(dead) if length and np.isfinite(dead) else UNKNOWN
+    values = np.asarray(dead)
+    return UNKNOWN if len(values) != length else np.where(np.isfinite(values), values, UNKNOWN)
+
+
 def plain(values: Any) -> Dead:
     """Return dead values as they are, or as a number if they have no dimensions."""
     return float(values) if np.ndim(values) == 0 else values
+
+
+def number(literal: Any) -> float:
+    """Return the dead value that a literal argument gives: unknown if it is complex, or no number."""
+    return float(literal) if isinstance(literal, int | float) else UNKNOWN
+
+
+def in_type(dead: Dead, dtype: torch.dtype) -> Dead:
+    """Return dead values as a type holds them: integers have no fraction.
+
+    What the type cannot hold is infinite if the type is of floating point, and unknown if it wraps.
+    """
+    if dtype.is_complex or dead is UNKNOWN:
+        return dead
+    values = np.asarray(dead, dtype=np.float64)
+    if dtype.is_floating_point:
+        return plain(np.where(np.abs(values) > torch.finfo(dtype).max, np.inf, values))
+    if dtype == torch.bool:
+        return plain(np.where(np.isnan(values), UNKNOWN, values != 0))
+    held, cut = torch.iinfo(dtype), np.trunc(values)
+    return plain(np.where((cut >= held.min) & (cut <= held.max) | np.isinf(cut), cut, UNKNOWN))
 
 
 def at(dead: Dead, where: Ids | Bools | slice) -> Dead:

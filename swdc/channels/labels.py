@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from swdc.channels.dead_values import Dead, DeadValues, product
+from swdc.channels.dead_values import Dead, DeadValues, followed, product
 from swdc.channels.sets import Sets
 from swdc.channels.slots import Slots
 from swdc.ir.call import Call, Ref, Value
@@ -98,8 +98,18 @@ class Channels(Sets):
         self.nodes[call.node] = tuple(labels)
 
     def set_dead(self, call: Call, dead: Sequence[Any]) -> None:
-        """Set the value of dead channels along each dimension of a call's result."""
-        self.dead.set(call, dead)
+        """Set the value of dead channels along each dimension of a call's result, after its labels.
+
+        Values are unknown if they are not finite, or along a dimension that holds no channels.
+        """
+        labels, shape = self.labels(call.node), call.node.meta.get(SHAPE) or ()
+        if not (shape and isinstance(shape[0], tuple)):
+            self.dead.set(call, list(map(followed, dead, labels, shape)))
+            return
+        several = zip(dead, labels, shape, strict=True)
+        self.dead.set(
+            call, [list(map(followed, one, ids or [None] * len(sizes), sizes)) for one, ids, sizes in several]
+        )
 
     def bind(self, tensor: Value | None, dim: int, labels: Ids | None, role: str, call: Call) -> None:
         """Give a dimension of a tensor the labels of the value that it is used with, in the given role.

@@ -13,6 +13,7 @@ from swdc.channels.labels import Channels
 from swdc.channels.routing import Routed
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
+from swdc.ir.groups import Ids
 from swdc.ops.arithmetic import Addition
 from swdc.ops.base import register
 from swdc.ops.elementwise import couple_broadcast
@@ -66,8 +67,14 @@ def _routed(call: Call, operand: Any, kept: Kept) -> Routed | None:
         return None
     if operand.meta[SHAPE][CHANNELS] != call.shape[CHANNELS]:  # it is broadcast
         return None
-    wanted, given = kept.indices(call.node, CHANNELS), kept.indices(operand, CHANNELS)
+    wanted, given = (_kept(value, call, kept) for value in (call.node, operand))
     if wanted is None or given is None or np.array_equal(wanted, given):
         return None
     place = {int(channel): index for index, channel in enumerate(given)}
     return Routed(operand, CHANNELS, len(given), tuple(place.get(int(channel), -1) for channel in wanted))
+
+
+def _kept(value: fx.Node, call: Call, kept: Kept) -> Ids | None:
+    """Return the kept channels of a value, all of them if none can go; ``None`` if their number varies."""
+    indices, width = kept.indices(value, CHANNELS), call.shape[CHANNELS]
+    return np.arange(width) if indices is None and isinstance(width, int) else indices

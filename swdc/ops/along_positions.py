@@ -77,7 +77,7 @@ class Triangle(AlongPositions):
 class Diagonal(AlongPositions):
     """The diagonal along two dimensions, as a new last one."""
 
-    names = ("aten.diagonal.default", "aten.linalg_diagonal.default", "aten.diagonal_copy.default")
+    names: ClassVar[tuple[str, ...]] = ("aten.diagonal.default", "aten.diagonal_copy.default")
     constants = True
 
     def _pair(self, call: Call) -> tuple[int, int]:
@@ -91,6 +91,14 @@ class Diagonal(AlongPositions):
         """Both dimensions disappear, and a new last one is added."""
         over = self._over(call, len(dims))
         return [*(x for d, x in enumerate(dims) if d not in over), fill]
+
+
+@register
+class DiagonalOfMatrices(Diagonal):
+    """The diagonal along two dimensions, under the name that linear algebra gives to the input."""
+
+    names = ("aten.linalg_diagonal.default",)
+    data = "A"
 
 
 @register

@@ -26,7 +26,8 @@ class _WithNeutral(Operator):
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """A call with a neutral operand returns the other one."""
         one, other = call["self"], call["other"]
-        for value, constant in [(one, other), (other, one)] if self.commutes else [(one, other)]:
+        scaled = call.arguments.get("alpha", 1) != 1
+        for value, constant in [(one, other), (other, one)] if self.commutes and not scaled else [(one, other)]:
             if isinstance(value, fx.Node) and evaluation.is_all(constant, self.neutral):
                 return copy_of(value)
         return None

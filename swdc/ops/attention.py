@@ -15,6 +15,7 @@ from swdc.ir.groups import Ids
 from swdc.ir.trace_options import HEAD_DIM, HEADS
 from swdc.ops.base import Operator, register
 from swdc.ops.call_cost import Quotient, ShapeOf, Use
+from swdc.ops.special_activations import zero_only
 
 
 @register
@@ -79,8 +80,13 @@ class Attention(Operator):
                 channels.join(ids, other, call)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """The result is a weighted mean of values, so it keeps their dead values."""
+        """The result is a weighted mean of values, so it keeps their dead values.
+
+        With a mask or dropout only zeros stay: a row of which all is masked is zero, and dropout scales what is left.
+        """
         dead = channels.dead(call["value"])
+        if call["attn_mask"] is not None or call["dropout_p"] != 0:
+            dead = [zero_only(d) for d in dead]
         missing = len(call.shape) - len(dead)
         sizes = (1,) * missing + channels.sizes(call["value"])
         known: list[Dead] = [*[UNKNOWN] * missing, *dead]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import fx
 
-from swdc.channels.dead_values import UNKNOWN, Dead, plain
+from swdc.channels.dead_values import Dead, in_type, number, plain
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Value
 from swdc.ops.base import Operator, register
@@ -37,7 +36,11 @@ class Copy(Operator):
     def fold(self, call: Call, channels: Channels) -> None:
         """A cast to integers drops the fraction."""
         kind = channels.dtype(call.node)
-        channels.set_dead(call, [in_type(d, kind) for d in channels.dead(call["self"])])
+        channels.set_dead(call, [in_type(self.rounded(call, d), kind) for d in channels.dead(call["self"])])
+
+    def rounded(self, call: Call, dead: Dead) -> Dead:
+        """Return dead values as the result holds them; by default the same."""
+        return dead
 
 
 class _Same(Copy):
@@ -103,6 +106,13 @@ class Cast(Copy):
     casts = True
     timed_as = ""
 
+    def rounded(self, call: Call, dead: Dead) -> Dead:
+        """A type of fewer bits than float32 rounds; float32 and float64 are one type to the analysis."""
+        kind = call.arguments.get("dtype")
+        if kind is None or not kind.is_floating_point or kind in (torch.float32, torch.float64):
+            return dead
+        return plain(torch.as_tensor(dead, dtype=torch.float64).to(kind).double().numpy())
+
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """An identity if type and device do not change."""
         here = call.arguments.get("device") is None or evaluation.devices == {torch.device(call["device"])}
@@ -119,20 +129,9 @@ class Overwriting(Pointwise):
 
     def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
         """The old values do not matter."""
-        value = call.arguments.get("value", 0.0)
-        written = dead[1] if len(dead) > 1 else float(value) if isinstance(value, int | float) else UNKNOWN
-        return in_type(written, dtypes[0])
+        return dead[1] if len(dead) > 1 else number(call.arguments.get("value", 0.0))
 
 
 def contiguous_copy(value: fx.Node) -> fx.Node:
     """Return a new node of the same graph, with the values of ``value`` in the usual layout."""
     return value.graph.call_function(torch.ops.aten.clone.default, (value,), {"memory_format": torch.contiguous_format})
-
-
-def in_type(dead: Dead, dtype: torch.dtype) -> Dead:
-    """Return dead values after a cast; unknown ones stay unknown."""
-    if dtype.is_floating_point or dtype.is_complex:
-        return dead
-    values = np.asarray(dead, dtype=np.float64)
-    cast = values != 0 if dtype == torch.bool else np.trunc(values)
-    return plain(np.where(np.isnan(values), UNKNOWN, cast))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import fx
 
-from swdc.channels.dead_values import UNKNOWN
+from swdc.channels.dead_values import in_type, number
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
@@ -42,9 +42,8 @@ class Creation(Operator):
     def fold(self, call: Call, channels: Channels) -> None:
         """The dead value is the fill value."""
         kind = call.operator.split(".")[1].removeprefix("new_").removesuffix("_like")
-        value = self._VALUES.get(kind, call.arguments.get("fill_value"))
-        known = float(value) if isinstance(value, int | float) else UNKNOWN
-        channels.set_dead(call, [known] * len(call.shape))
+        value = number(self._VALUES.get(kind, call.arguments.get("fill_value")))
+        channels.set_dead(call, [in_type(value, channels.dtype(call.node))] * len(call.shape))
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """Sizes are those of the kept channels."""

@@ -6,20 +6,22 @@ operator itself on the dead values of its operands, in float64: relu(0) = 0, sig
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import fx
 
-from swdc.channels.dead_values import UNKNOWN, Dead, plain
+from swdc.channels.dead_values import UNKNOWN, Dead, in_type, number, plain
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Value
 from swdc.ir.groups import Bools, Ids
-from swdc.ops.base import Operator, lookup, name_of, register, target_of
+from swdc.ops.base import Operator, lookup, name_of, register
 from swdc.ops.call_cost import ShapeOf, Use, kind_of, largest
 from swdc.ops.capture_traits import like_input
+from swdc.ops.computed_values import computed, in_kind, signed
 from swdc.ops.identity import Evaluation, Identity, copy_of
 
 
@@ -58,20 +60,18 @@ def dead_operands(rank: int, channels: Channels, operands: list[Value], dim: int
 _UNARY = """
     silu gelu hardswish mish tanh elu selu celu leaky_relu softplus hardshrink softshrink threshold log_sigmoid logit
     special_logit special_expit exp2 special_exp2 expm1 special_expm1 log log2 log10 log1p special_log1p sqrt rsqrt
-    square absolute neg negative sgn signbit reciprocal
+    square absolute neg negative sgn reciprocal
     sin cos tan asin acos atan arcsin arccos arctan sinh cosh asinh acosh atanh arcsinh arccosh arctanh sinc
     special_sinc deg2rad rad2deg erf erfc erfinv special_erf special_erfc special_erfinv special_erfcx special_ndtr
     special_ndtri special_entr lgamma digamma special_gammaln special_digamma i0 special_i0 special_i0e special_i1
-    fix frac angle clip clamp_min clamp_max nan_to_num isnan isinf isfinite isposinf isneginf isreal logical_not
-    bitwise_not
+    fix frac clip clamp_min clamp_max isinf isposinf isneginf isreal logical_not bitwise_not
 """.split()
 _BINARY = """
-    maximum minimum fmax fmin atan2 arctan2 hypot heaviside nextafter logaddexp logaddexp2 logical_or logical_xor
-    isclose
+    maximum minimum hypot heaviside nextafter logaddexp logaddexp2 logical_or logical_xor isclose
 """.split()
 _WITH_SCALAR = """
     eq ne lt le gt ge not_equal less less_equal greater greater_equal subtract rsub bitwise_or bitwise_xor
-    __or__ __xor__ __lshift__ __rshift__ copysign
+    __or__ __xor__ __lshift__ __rshift__
 """.split()
 _OTHERS = """
     pow.Tensor_Scalar pow.Scalar pow.Tensor_Tensor float_power.Tensor_Scalar float_power.Scalar
@@ -118,23 +118,29 @@ class Pointwise(Operator):
         for dim, ids in enumerate(channels.labels(call.node)):
             dead = dead_operands(len(call.shape), channels, operands, dim)
             value = self.combine(call, operands, dead, dtypes) if channels.dead.follows(ids) else UNKNOWN
-            values.append(freeze_infinite(call, channels, ids, value))
+            values.append(freeze_infinite(call, channels, ids, in_type(value, channels.dtype(call.node))))
         channels.set_dead(call, values)
 
     def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
         """Return the dead value of the result along one dimension; infinity if the operator is not defined."""
         if any(np.isnan(d).all() for d in dead):
             return UNKNOWN
-        given = [torch.as_tensor(d, dtype=torch.float64) for d in dead]
-        replaced = {id(o): _in_kind(t, dtype) for o, t, dtype in zip(operands, given, dtypes, strict=True)}
-        target: Any = target_of(call.operator)
-        arguments = {k: replaced.get(id(v), _exact(v)) for k, v in call.arguments.items()}
-        positional = [arguments.pop(a.name) for a in target._schema.arguments if not a.kwarg_only]
-        result = _real(target(*positional, **arguments))
+        given = [torch.as_tensor(np.atleast_1d(d), dtype=torch.float64) for d in dead]
+        held = [in_kind(t, dtype) for t, dtype in zip(given, dtypes, strict=True)]
+        result, *others = (computed(call, operands, one) for one in product(*map(self.alternatives, held)))
         values = torch.where(result.isfinite(), result, torch.inf)
+        for other in others:
+            values = torch.where((other == result) | other.isnan(), values, torch.nan)
         for tensor in given:
             values = torch.where(tensor.isnan(), torch.nan, values)
-        return float(values) if values.dim() == 0 else values.numpy()
+        return float(values) if all(isinstance(d, float) for d in dead) else values.numpy()
+
+    def alternatives(self, held: torch.Tensor) -> Iterable[torch.Tensor]:
+        """Return what an operand with these dead values may hold; the result is known if it is the same for all.
+
+        The signs of zeros are not known, and decide what some functions of complex numbers return.
+        """
+        return signed(held) if held.is_complex() else [held]
 
     def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
         """The result of an activation has the form of its input."""
@@ -158,27 +164,6 @@ def freeze_infinite(call: Call, channels: Channels, labels: Ids | None, dead: De
     reason = call.reason(text, edit="add a small number to what may be zero, as in x / (y + 1e-6)")
     channels.freeze(labels[np.broadcast_to(infinite, labels.shape)], reason)
     return UNKNOWN if isinstance(dead, float) else np.where(infinite, UNKNOWN, dead)
-
-
-def _in_kind(dead: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return dead values in the kind of type that the operator takes: bool, integer, float64 or complex128."""
-    if dtype.is_complex:
-        return dead.to(torch.complex128)
-    return dead if dtype.is_floating_point else dead.nan_to_num().to(dtype)
-
-
-def _real(result: torch.Tensor) -> torch.Tensor:
-    """Return results in float64, NaN for those that are not real."""
-    if result.is_complex():
-        return torch.where(result.imag == 0, result.real, torch.nan).to(torch.float64)
-    return result.to(torch.float64)
-
-
-def _exact(argument: Any) -> Any:
-    """Replace devices by the CPU and floating types by float64: type and device of a run are not known here."""
-    if isinstance(argument, torch.device):
-        return torch.device("cpu")
-    return torch.float64 if isinstance(argument, torch.dtype) and argument.is_floating_point else argument
 
 
 @register
@@ -253,7 +238,7 @@ class Choice(Pointwise):
         """Choose among the dead values."""
         given = {id(operand): value for operand, value in zip(operands, dead, strict=True)}
         names = ("mask", "value", "self") if "mask" in call.arguments else ("condition", "self", "other")
-        chosen = [given[id(call[n])] if id(call[n]) in given else float(call[n]) for n in names]
+        chosen = [given[id(call[n])] if id(call[n]) in given else number(call[n]) for n in names]
         condition, one, other = np.broadcast_arrays(*chosen)
         decided = np.where(condition != 0, one, other)
         return plain(np.where(np.isnan(condition), np.where(one == other, one, np.nan), decided))

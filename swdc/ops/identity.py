@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from swdc.ir.call import Call, Ref
+from swdc.ir.graph import SHAPE
 
 FORMATS = (None, torch.contiguous_format, torch.preserve_format)
 """The memory layouts that a call may ask for and still return its input unchanged."""
@@ -31,6 +32,11 @@ def alias_of(value: Any) -> Identity | None:
 def copy_of(value: Any) -> Identity | None:
     """Return the identity of a call that returns a copy of a value; ``None`` for a tensor of the model."""
     return Identity(value, copies=True) if isinstance(value, fx.Node) else None
+
+
+def has_size(value: Any, dim: int) -> bool:
+    """Whether the size of a dimension of a node's value is known; else it may be one, or any other, in another run."""
+    return isinstance(value, fx.Node) and isinstance(value.meta[SHAPE][dim], int)
 
 
 @dataclass(frozen=True)

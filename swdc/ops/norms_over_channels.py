@@ -77,7 +77,8 @@ class LayerNorm(_TrailingNorm):
         """
         weight, bias = call["weight"], call["bias"]
         first, rank = _first_normalised(call), len(call.shape)
-        before = [UNKNOWN if bias is not None else zero_only(dead) for dead in channels.dead(call["input"])[:first]]
+        stays = bias is None and call["eps"] > 0
+        before = [zero_only(dead) if stays else UNKNOWN for dead in channels.dead(call["input"])[:first]]
         gains = [UNKNOWN] * (rank - first) if weight is None else channels.dead(weight)
         shifts = [0.0] * (rank - first) if bias is None else channels.dead(bias)
         channels.set_dead(call, [*before, *map(affine, gains, shifts)])
@@ -120,8 +121,10 @@ class RMSNorm(_TrailingNorm):
     exact = EXACT_RMS_NORM
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Zero stays zero, with or without a gain."""
-        channels.set_dead(call, [zero_only(dead) for dead in channels.dead(call["input"])])
+        """Zero stays zero, with or without a gain; without eps, a sample of zeros is not defined."""
+        first, defined = _first_normalised(call), call["eps"] is None or call["eps"] > 0
+        dead = [zero_only(dead) for dead in channels.dead(call["input"])]
+        channels.set_dead(call, [UNKNOWN if d < first and not defined else value for d, value in enumerate(dead)])
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return a ``torch.nn.RMSNorm``."""
@@ -180,7 +183,7 @@ class GroupNorm(Leaf):
         ids = channels.labels(call["input"])[1]
         whole = ids is not None and _whole_groups(ids, call["num_groups"])
         dead = zero_only(channels.dead(call["input"])[1]) if whole else UNKNOWN
-        dead = gained(call, channels, dead)
+        dead = gained(call, channels, dead) if call["eps"] > 0 or not whole else UNKNOWN
         channels.set_dead(call, [dead if d == 1 else UNKNOWN for d in range(len(call.shape))])
 
     def empty_result(self, target: Any, args: Sequence[Any]) -> Any:

@@ -72,7 +72,7 @@ class _ChannelNorm(Leaf):
             centred: Dead = np.where(np.isnan(dead), UNKNOWN, 0.0)
         else:
             centred = channels.dead.centred(dead, call["running_mean"], call["running_var"], call["eps"])
-        dead = gained(call, channels, centred)
+        dead = gained(call, channels, centred) if call["eps"] > 0 else UNKNOWN  # a constant has no variance: 0 / 0
         channels.set_dead(call, [dead if d == 1 else UNKNOWN for d in range(len(call.shape))])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from swdc.channels.dead_values import UNKNOWN, Dead, at
+from swdc.channels.dead_values import UNKNOWN, Dead, at, in_type, number
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
@@ -52,7 +52,7 @@ class Padding(Operator):
         x = call.tensors()[0]
         dead, labels = channels.dead(x), channels.labels(x)
         if _is_constant(call):
-            amounts, value = _amounts(call, len(dead)), _value(call)
+            amounts, value = _amounts(call, len(dead)), in_type(_value(call), channels.dtype(call.node))
             for dim in range(len(dead)):
                 beside = any(not isinstance(n, int) or n > 0 for d, ns in amounts.items() if d != dim for n in ns)
                 dead[dim] = _only(dead[dim], value) if beside else dead[dim]
@@ -60,7 +60,7 @@ class Padding(Operator):
                     dead[dim] = self._padded_dead(dead[dim], value, len(labels[dim]), *amounts[dim])  # type: ignore[arg-type]
         channels.set_dead(call, dead)
 
-    def _padded_dead(self, dead: Dead, value: float, size: int, before: int, after: int) -> Dead:
+    def _padded_dead(self, dead: Dead, value: Dead, size: int, before: int, after: int) -> Dead:
         kept = at(np.broadcast_to(dead, (size,)), _inside(before, after, size))
         return np.concatenate([np.full(max(before, 0), value), kept, np.full(max(after, 0), value)])
 
@@ -89,7 +89,7 @@ def _left(result: Bools, given: Bools, amount: int) -> int:
 
 
 def _value(call: Call) -> float:
-    return float(call.arguments.get("value") or 0)
+    return number(call.arguments.get("value") or 0)
 
 
 def _is_constant(call: Call) -> bool:
@@ -114,7 +114,7 @@ def _inside(before: int, after: int, size: int) -> slice:
     return slice(max(-before, 0), size - max(-after, 0))
 
 
-def _only(dead: Dead, value: float) -> Dead:
+def _only(dead: Dead, value: Dead) -> Dead:
     """Return dead values in which all but ``value`` are unknown."""
     known = np.where(np.asarray(dead) == value, dead, UNKNOWN)
     return float(known) if known.ndim == 0 else known

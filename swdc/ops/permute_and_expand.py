@@ -13,7 +13,7 @@ from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops.base import Operator, freeze_result, register, target_of
-from swdc.ops.identity import Evaluation, Identity, alias_of, copy_of
+from swdc.ops.identity import Evaluation, Identity, alias_of, copy_of, has_size
 
 
 @register
@@ -100,8 +100,10 @@ class Squeeze(Permutation):
     timed_as = ""
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """An identity if there are none."""
-        return alias_of(call["self"])
+        """An identity if there are none, at any size."""
+        dims = call.arguments.get("dim", range(len(call.shape)))
+        named = [dims] if isinstance(dims, int) else dims
+        return alias_of(call["self"]) if all(has_size(call["self"], d) for d in named if call.shape) else None
 
 
 @register

@@ -82,11 +82,21 @@ def _pool(
     return Use(operator, options, (Quotient(((call["self"], len(shape) - 3),)),))
 
 
+def _misses_input(call: Call) -> bool:
+    """Whether a window of maxima may lie beside the input, where the maximum is minus infinity."""
+    return is_padded(call) and any(step != 1 for step in each(call["dilation"], 1))
+
+
 @register
 class Pooling(_Windows):
     """Maxima of windows."""
 
     names: ClassVar[tuple[str, ...]] = tuple(f"aten.max_pool{n}d.default" for n in (1, 2, 3))
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """A constant stays the same, unless windows may lie beside the input."""
+        if not _misses_input(call):
+            super().fold(call, channels)
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """An identity if each window is a single element."""
@@ -131,6 +141,11 @@ class IndexedPooling(_Indexed, _Windows):
     """Maxima of windows, and their positions."""
 
     names = tuple(f"aten.max_pool{n}d_with_indices.default" for n in (1, 2, 3))
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """The maximum of a constant is that constant, unless windows may lie beside the input."""
+        if not _misses_input(call):
+            super().fold(call, channels)
 
 
 @register

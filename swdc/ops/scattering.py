@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from swdc.channels.dead_values import UNKNOWN, Dead
+from swdc.channels.dead_values import UNKNOWN, Dead, in_type, number
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Value, values_in
 from swdc.ir.groups import Ids
@@ -18,6 +18,11 @@ _KEEPS_CONSTANTS = {None, "mean", "amax", "amin"}
 
 def _both_zero(one: Dead, other: Dead) -> Dead:
     return 0.0 if isinstance(one, float) and isinstance(other, float) and one == other == 0.0 else UNKNOWN
+
+
+def _literal(call: Call, channels: Channels) -> Dead:
+    """Return the literal value that a call writes, in the type of the result."""
+    return in_type(number(call.arguments.get("value")), channels.dtype(call.node))
 
 
 def combined(reduction: str | None, own: Sequence[Dead], added: Sequence[Dead]) -> list[Dead]:
@@ -63,9 +68,7 @@ class Scatter(Operator):
     def fold(self, call: Call, channels: Channels) -> None:
         """Combine the dead values of ``self`` with those that are written."""
         own = channels.dead(call["self"])
-        value = call.arguments.get("value")
-        literal = float(value) if isinstance(value, int | float) else UNKNOWN
-        added = channels.dead(call["src"]) if "src" in call.arguments else [literal] * len(own)
+        added = channels.dead(call["src"]) if "src" in call.arguments else [_literal(call, channels)] * len(own)
         summed = "sum" if call.operator == "aten.scatter_add.default" else None
         channels.set_dead(call, combined(call.arguments.get("reduce", summed), own, added))
 
@@ -93,9 +96,7 @@ class IndexWrite(Operator):
     def fold(self, call: Call, channels: Channels) -> None:
         """Zeros stay zeros; under a copy, other constants may stay as well."""
         own, rows = channels.dead(call["self"]), call.arguments.get("source")
-        value = call.arguments.get("value")
-        literal = float(value) if isinstance(value, int | float) else UNKNOWN
-        added = [literal] * len(own) if rows is None else channels.dead(rows)
+        added = [_literal(call, channels)] * len(own) if rows is None else channels.dead(rows)
         summed = "sum" if call.operator == "aten.index_add.default" else None
         if len(added) == len(own):
             channels.set_dead(call, combined(call.arguments.get("reduce", summed), own, added))

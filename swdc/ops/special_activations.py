@@ -160,7 +160,7 @@ class PReLU(Leaf):
         """Slopes go with the channels of the input."""
         x, weight = call["self"], call["weight"]
         labels = channels.labels(x)
-        if channels.sizes(weight)[0] > 1:
+        if channels.sizes(weight)[:1] > (1,):
             channels.bind(weight, 0, labels[1], STATISTIC, call)
         channels.set(call, labels)
 

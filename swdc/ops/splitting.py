@@ -15,11 +15,12 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import Bools, Ids
 from swdc.ops.along_positions import each_result
-from swdc.ops.base import Operator, lookup, register
-from swdc.ops.identity import Evaluation, Identity, alias_of, copy_of
+from swdc.ops.base import Operator, freeze_call, lookup, register
+from swdc.ops.identity import Evaluation, Identity, alias_of, copy_of, has_size
 from swdc.ops.label_joining import agreeing, couple_pair
 
 _END = 2**62
+_NO_END = (None, 2**63 - 1)
 
 
 @register
@@ -55,6 +56,9 @@ class Split(Operator):
         if ids is None:
             channels.set(call, each_result(call, labels))
             return
+        if sum(shape[dim] for shape in call.shape) != len(ids):  # type: ignore[index]
+            freeze_call(call, channels, "takes parts that overlap")
+            return
         parts = [ids[p] for p in self._parts(call, dim)]
         for part in parts:
             channels.part(part)
@@ -64,7 +68,7 @@ class Split(Operator):
         """Cut the dead values in the same way."""
         dead = channels.dead(call["self"])
         dim = self._dim(call, len(dead))
-        if channels.labels(call["self"])[dim] is None:
+        if isinstance(dead[dim], float):
             channels.set_dead(call, each_result(call, dead))
             return
         parts = [[*dead[:dim], at(dead[dim], p), *dead[dim + 1 :]] for p in self._parts(call, dim)]
@@ -86,8 +90,9 @@ class Parts(Split):
     names = ("aten.split.Tensor", "aten.split.sizes", "aten.split_with_sizes.default", "aten.chunk.default")
 
     def item_identity(self, call: Call, index: int) -> Identity | None:
-        """An identity if there is only one part."""
-        return alias_of(call["self"])
+        """An identity if there is only one part, at any size."""
+        dim = self._dim(call, len(call.shape[index]))  # type: ignore[arg-type]
+        return alias_of(call["self"]) if has_size(call["self"], dim) else None
 
 
 @register
@@ -199,6 +204,10 @@ class _Cutout(_Range):
             labels[dim] = self._taken(call, channels, ids)
         channels.set(call, labels)
 
+    def is_whole(self, call: Call) -> bool:
+        """Whether a range that leaves the traced size as it is does so at any size."""
+        return has_size(call["self"], call["dim"]) or (not call["start"] and call.arguments.get("end", 0) in _NO_END)
+
     def fold(self, call: Call, channels: Channels) -> None:
         """Cut the dead values in the same way."""
         dead = channels.dead(call["self"])
@@ -222,7 +231,7 @@ class Slice(_Cutout):
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """An identity if the range covers the whole dimension."""
-        return alias_of(call["self"])
+        return alias_of(call["self"]) if self.is_whole(call) else None
 
 
 @register
@@ -233,7 +242,7 @@ class SliceCopy(_Cutout):
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """An identity if the range covers the whole dimension."""
-        return copy_of(call["self"])
+        return copy_of(call["self"]) if self.is_whole(call) else None
 
 
 @register

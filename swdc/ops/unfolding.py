@@ -28,10 +28,9 @@ class Unfold(Operator):
 
     def fold(self, call: Call, channels: Channels) -> None:
         """With padding, only zero stays constant."""
-        dead = channels.dead(call["self"])
-        block = spread_dead(dead[-3], prod(call["kernel_size"]))
-        dead[-3:] = [zero_only(block) if any(call["padding"]) else block, UNKNOWN]
-        channels.set_dead(call, dead)
+        *rest, block = channels.dead(call["self"])[:-2]
+        dead = [*rest, spread_dead(block, prod(call["kernel_size"]))]
+        channels.set_dead(call, [*(map(zero_only, dead) if any(call["padding"]) else dead), UNKNOWN])
 
 
 @register
@@ -49,9 +48,9 @@ class Fold(Operator):
 
     def fold(self, call: Call, channels: Channels) -> None:
         """Zeros add up to zero."""
-        dead = channels.dead(call["self"])
-        dead[-2:] = [zero_only(merged_dead(dead[-2], prod(call["kernel_size"]))), UNKNOWN, UNKNOWN]
-        channels.set_dead(call, dead)
+        *rest, block = channels.dead(call["self"])[:-1]
+        dead = [*rest, merged_dead(block, prod(call["kernel_size"]))]
+        channels.set_dead(call, [*map(zero_only, dead), UNKNOWN, UNKNOWN])
 
 
 @register

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from swdc.channels.dead_values import UNKNOWN, Masked, affine, at, product
+from swdc.channels.dead_values import UNKNOWN, Masked, affine, at, followed, in_type, number, product
 from swdc.ir.call import Call, Ref
 from swdc.ops import calls
 from tests.support import image, traced
@@ -72,3 +72,31 @@ def test_without_a_bias_to_take_it_over_only_zero_may_go(masked: Masked, call: C
     ((left, _),) = masked.absorb(call, np.arange(3), np.array([0.0, 0.5, UNKNOWN]), folds=False, carries=True)
     assert left.tolist() == [1, 2]
     assert not masked.folded
+
+
+def test_only_what_is_finite_and_belongs_to_channels_is_followed() -> None:
+    labels = np.arange(2)
+    assert followed(0.5, labels, 2) == 0.5
+    assert followed(0.5, None, 1) == 0.5
+    assert np.isnan(followed(0.5, None, 2))
+    assert np.isnan(followed(np.inf, labels, 2))
+    assert np.isnan(followed(np.array([0.0, 1.0, 2.0]), labels, 3))
+    np.testing.assert_equal(followed(np.array([0.0, -np.inf]), labels, 2), [0.0, UNKNOWN])
+
+
+def test_a_type_holds_what_it_can() -> None:
+    assert in_type(2.7, torch.int64) == 2
+    assert in_type(-2.7, torch.int8) == -2
+    assert in_type(0.3, torch.bool) == 1
+    assert in_type(0.3, torch.float16) == 0.3
+    assert in_type(70000.0, torch.float16) == np.inf
+    np.testing.assert_equal(
+        in_type(np.array([300.0, -1.0, 255.9, UNKNOWN]), torch.uint8), [UNKNOWN, UNKNOWN, 255, UNKNOWN]
+    )
+    assert np.isnan(in_type(UNKNOWN, torch.bool))
+
+
+def test_only_real_literals_are_known() -> None:
+    assert number(True) == 1.0
+    assert np.isnan(number(1j))
+    assert np.isnan(number(None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -220,3 +221,29 @@ def test_a_tied_group_cannot_be_emptied() -> None:
     program = swdc.trace(randomise(Chain()).eval(), image(2, 3, 8, 8))
     with pytest.raises(PlanError, match="expected between 1 and 8 distinct channels"):
         swdc.slim(program, plan_of(program, {program.groups[0].name: ()}))
+
+
+def shortcut(function: Any) -> nn.Module:
+    """Return a block whose shortcut is a function of the stem, and whose batch norm decides over the sum."""
+
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = m.stem(x)
+        return m.head(torch.relu(m.norm(function(y) + m.inner(torch.relu(y)))))
+
+    return Function(forward, stem=conv(3, 8), inner=conv(8, 8), norm=nn.BatchNorm2d(8), head=conv(8, 3, 1))
+
+
+@pytest.mark.parametrize(
+    "function", [lambda y: y.sort(1)[0], lambda y: torch.roll(y, 1), lambda y: torch.fft.fft(y, dim=1).real]
+)
+def test_a_shortcut_without_labels_is_brought_to_the_kept_channels(function: Any) -> None:
+    program = free(shortcut(function), image(2, 3, 6, 6))
+    masked, slim = certified(program)
+    assert "aten.index_select.default" in operators(slim)
+    assert_same(masked(image(5, 3, 6, 6)), slim(image(5, 3, 6, 6)))
+
+
+@pytest.mark.parametrize("function", [lambda y: y, lambda y: y.flip(2), lambda y: torch.sin(y)])
+def test_a_slim_program_with_free_sums_is_cut_again(function: Any) -> None:
+    _, slim = certified(free(shortcut(function), image(2, 3, 6, 6)), seed=1)
+    certified(slim, seed=3)

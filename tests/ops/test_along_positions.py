@@ -52,3 +52,9 @@ def test_a_matrix_that_is_stored_is_held() -> None:
 def test_triangles_keep_only_zeros() -> None:
     model = matrices(lambda y: torch.sigmoid(y).tril(), last=False)
     assert "sums over the channel" in reason_at(traced(model, image(2, 4, 4, 5)), "a.weight", 0)
+
+
+def test_a_diagonal_under_its_name_in_linear_algebra() -> None:
+    assert_slims(
+        matrices(lambda y: torch.linalg.diagonal(y, dim1=1, dim2=2).mT.unsqueeze(2), last=True), image(2, 4, 4, 5)
+    )

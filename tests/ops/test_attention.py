@@ -217,3 +217,37 @@ def test_what_an_operator_is_in_an_attention() -> None:
         "aten.mm.default": "", "aten.log_softmax.int": "", "aten.linear.default": "", "aten.relu.default": "",
     }  # fmt: skip
     assert {name: lookup(name).attention for name in parts} == parts
+
+
+def masked_rows(activation: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
+    def forward(m: Any, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        q, k, v = separate(m, x)
+        return merged(m, F.scaled_dot_product_attention(q, k, activation(v), attn_mask=mask[:, None, None, :]))
+
+    return Function(forward, qkv=nn.Linear(12, 3 * WIDTH), out=nn.Linear(WIDTH, 5))
+
+
+def test_a_row_that_is_wholly_masked_is_zero() -> None:
+    mask = torch.ones(3, 6, dtype=torch.bool)
+    mask[1, 4:] = False
+    program = traced(masked_rows(torch.relu), (image(3, 6, 12), mask))
+    masked, slim = certified(program)
+    mask[2] = False
+    one, other = masked(image(3, 6, 12), mask), slim(image(3, 6, 12), mask)
+    assert bool(one.isfinite().all())
+    torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_a_masked_row_keeps_no_constant_but_zero() -> None:
+    mask = torch.ones(3, 6, dtype=torch.bool)
+    mask[1, 4:] = False
+    program = traced(masked_rows(torch.sigmoid), (image(3, 6, 12), mask))
+    assert "its dead value is not a constant" in reason_at(program, "out.weight", 1)
+
+
+def test_without_a_mask_a_constant_stays() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = separate(m, x)
+        return merged(m, F.scaled_dot_product_attention(q, k, torch.sigmoid(v), is_causal=True))
+
+    assert_slims(Function(forward, qkv=nn.Linear(12, 3 * WIDTH), out=nn.Linear(WIDTH, 5)), image(3, 6, 12), seeds=(0,))

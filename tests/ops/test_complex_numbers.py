@@ -30,7 +30,6 @@ def net(function: Any, width: int = 8) -> Function:
         lambda y: torch.view_as_complex(torch.stack([y, y * 3], -1)).abs(),
         lambda y: torch.polar(y, y.exp()).real,
         lambda y: (torch.polar(y, y) * torch.polar(y.cos(), y)).conj().imag,
-        lambda y: torch.polar(y, y).angle() + y,
     ],
 )
 def test_channels_beside_pass(function: Any) -> None:
@@ -58,3 +57,8 @@ def test_pairs_of_reals_stay() -> None:
 
     program = assert_slims(net(function), image(2, 4, 5))
     assert program.groups[0].members[0].indices.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+def test_the_angle_of_a_dead_zero_is_not_known() -> None:
+    program = traced(net(lambda y: torch.polar(y, y).angle() + y), image(2, 4, 5))
+    assert "its dead value" in reason_at(program, "a.weight", 0)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from tests.support import Function, assert_slims, conv, group_with, identity_of, image, traced
+from tests.support import Function, assert_slims, certified, conv, group_with, identity_of, image, reason_at, traced
 
 
 def test_a_cast_does_not_couple_with_what_gives_the_type() -> None:
@@ -57,3 +58,28 @@ def test_a_cast_of_a_program_on_another_device_computes_something() -> None:
     (name,) = (str(n.target) for n in program.graph.nodes if n.op == "call_function" and "aten.to" in str(n.target))
     assert identity_of(program, name) is not None
     assert identity_of(program.to("meta"), name) is None
+
+
+CASTS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], bool]] = {
+    "fraction": (lambda y: (y + 2.7).to(torch.int8), True),
+    "wraps below": (lambda y: (y.clamp(max=2) - 1).to(torch.uint8), False),
+    "wraps above": (lambda y: (y * 0 + 300).to(torch.int8), False),
+    "rounds": (lambda y: F.softplus(y).to(torch.bfloat16), True),
+    "overflows": (lambda y: (y + 70000).to(torch.float16), False),
+    "truth": (lambda y: (y - 0.5).to(torch.bool), True),
+}
+
+
+@pytest.mark.parametrize("name", CASTS)
+def test_a_cast_of_a_constant_is_known_if_the_type_holds_it(name: str) -> None:
+    function, known = CASTS[name]
+
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(m.a(x))
+        return m.b(function(y).to(y.dtype) + y)
+
+    program = traced(Function(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 2)), image(4, 5))
+    if known:
+        certified(program)
+    else:
+        assert "its dead value is not a constant" in reason_at(program, "a.weight", 0)

@@ -100,3 +100,12 @@ def test_the_size_of_a_dimension_reads_nothing_else() -> None:
 
     operator, call = call_of(traced(Function(forward, a=nn.Linear(5, 6)), image(2, 5)), "aten.sym_size.int")
     assert operator.asks_sizes(call, call["self"])
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(0.7, torch.int64), (2, torch.bool), (-1.9, torch.int8)])
+def test_a_filling_has_the_type_that_is_asked_for(value: float, dtype: torch.dtype) -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(m.a(x))
+        return m.b(torch.where(y > 0.1, y, torch.full_like(y, value, dtype=dtype)))
+
+    assert_slims(Function(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 2)), image(4, 5))

@@ -257,7 +257,7 @@ ZEROS: list[Callable[..., torch.Tensor]] = [
     lambda y, z: z.masked_fill(y != 0, torch.ones((), dtype=y.dtype)) + y,
     lambda y, z: (z.bool() & y.bool()).to(y.dtype) + y + z,
     lambda y, z: (z.bool() ^ y.bool()).double() * y + z,
-    lambda y, z: y.sign() * z.int() + z + y.isfinite().logical_not(),
+    lambda y, z: y.sign() * z.int() + z + y.isinf(),
     lambda y, z: torch.nan_to_num(y) + torch.xlogy(z, y + 1),
     lambda y, z: torch.ops.aten.copy(y, z) + y,
     lambda y, z: torch.ops.aten.fill.Scalar(y, 2.0) * y + z,
@@ -399,3 +399,29 @@ def test_a_relu_of_what_may_be_negative_computes_something(function: Activation)
 def evaluation(program: Program, instead: dict[fx.Node, fx.Node] | None = None) -> Evaluation:
     """Return what operators may ask of a program; ``instead`` names what stands for some nodes."""
     return Evaluation(calls(program), program.tensors, frozenset(), True, instead or {})
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: (x * 0).to(torch.int8) + m.small + m.large,
+        lambda m, x: (x * 0).to(torch.int64).add(1) / 3,
+        lambda m, x: (x * 10).int().masked_fill(x >= 0, 1),
+        lambda m, x: (x * 10).to(torch.uint8).sub(1),
+    ],
+)
+def test_integers_are_promoted_wrapped_and_divided_as_torch_does(function: Any) -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(m.a(x))
+        return m.b(y + function(m, y))
+
+    parts = {"small": torch.full((8,), 100, dtype=torch.int8), "large": torch.full((8,), 100, dtype=torch.int64)}
+    assert_slims(Function(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 2), **parts), image(4, 5), seeds=(0,))
+
+
+def test_integers_divided_by_a_dead_zero_are_frozen() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.b(torch.remainder(5, (m.a(x) * 1000 + 1e6 * m.a(x).sign()).long()).to(x.dtype))
+
+    program = traced(Function(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 2)), image(4, 5))
+    assert "is not defined for a dead channel" in reason_at(program, "a.weight", 0)

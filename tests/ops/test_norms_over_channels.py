@@ -232,3 +232,17 @@ def test_group_norms_of_features_and_of_three_dimensions() -> None:
 def test_what_a_group_norm_takes_for_positions_is_frozen() -> None:
     program = traced(nn.Sequential(nn.Linear(5, 8), nn.GroupNorm(2, 4), nn.Linear(8, 2)), image(2, 4, 5))
     assert "works along this dimension" in reason_at(program, "0.weight", 0)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda y: F.layer_norm(y, (4,), eps=0.0),
+        lambda y: F.rms_norm(y, (4,), eps=0.0),
+        lambda y: F.group_norm(y, 8, eps=0.0),
+        lambda y: F.instance_norm(y, eps=0.0),
+    ],
+)
+def test_without_eps_a_sample_of_zeros_is_not_defined(norm: Any) -> None:
+    model = Function(lambda m, x: m.b(norm(m.a(x)).mean(2)), a=nn.Conv1d(3, 8, 3), b=nn.Linear(8, 2))
+    assert "its dead value" in reason_at(traced(model, image(2, 3, 6)), "a.weight", 0)

@@ -115,3 +115,28 @@ def test_pools_of_single_elements_give_back_what_they_read(name: str, pool: Pool
     identity = identity_of(program, name)
     assert (identity is not None) is given_back
     assert identity is None or identity.copies
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda y: F.max_pool1d(y, 2, 1, padding=1, dilation=2),
+        lambda y: F.max_pool1d(y, 2, 1, 1, 2, return_indices=True)[0],
+    ],
+)
+def test_windows_beside_the_input_are_not_constant(pool: Pool) -> None:
+    """A dilated window may lie in the padding altogether: its maximum is minus infinity."""
+
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.b(torch.sigmoid(pool(m.a(x)[:, :, :1])).mean(2))
+
+    assert pool(torch.zeros(1, 1, 1)).tolist() == [[[-torch.inf]]]
+    program = traced(Function(forward, a=nn.Conv1d(3, 8, 3), b=nn.Linear(8, 2)), image(2, 3, 9))
+    assert "its dead value" in reason_at(program, "a.weight", 0)
+
+
+def test_dilated_windows_without_padding() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.b(torch.sigmoid(F.max_pool1d(m.a(x), 2, 1, dilation=2)).mean(2))
+
+    assert_slims(Function(forward, a=nn.Conv1d(3, 8, 3), b=nn.Linear(8, 2)), image(2, 3, 9), seeds=(0,))

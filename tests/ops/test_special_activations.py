@@ -152,3 +152,12 @@ def test_a_dropout_gives_back_what_it_reads_unless_it_drops_in_evaluation_too() 
 def test_a_softmax_is_never_negative_but_its_logarithm_is() -> None:
     assert lookup("aten.softmax.int").not_negative
     assert not lookup("aten.log_softmax.int").not_negative
+
+
+@pytest.mark.parametrize("slopes", [(), (1,)])
+def test_one_slope_for_a_vector(slopes: tuple[int, ...]) -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.b(F.prelu(m.a(x.mean(0)), m.slope))
+
+    model = Function(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 2), slope=nn.Parameter(torch.rand(slopes)))
+    assert_slims(model, image(3, 5), seeds=(0,))

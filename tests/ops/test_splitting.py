@@ -233,3 +233,11 @@ def test_a_slice_of_everything_gives_back_what_it_reads_and_a_copy_does_so_in_it
     program = traced(model)
     found = [Identities(program, {}).of(node) for node in program.graph.nodes if node.op == "call_function"]
     assert [identity and identity.copies for identity in found] == [False, True, None]
+
+
+def test_parts_that_overlap_are_frozen() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.b(torch.cat(m.a(x).tensor_split((6, 2), 1), 1))
+
+    program = traced(Function(forward, a=nn.Linear(5, 8), b=nn.Linear(12, 2)), image(4, 5))
+    assert "takes parts that overlap" in reason_at(program, "a.weight", 0)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.support import Function, assert_slims, conv, image, members, reason_at, traced
+from tests.support import Function, assert_slims, certified, conv, image, members, reason_at, traced
 
 
 def test_a_window_is_a_block_of_channels() -> None:
@@ -74,3 +74,25 @@ def test_sliding_windows_hold_the_dimension() -> None:
 
     program = traced(Function(forward, c=nn.Linear(5, 8), d=nn.Linear(2, 2)), image(2, 5))
     assert "works along this dimension" in reason_at(program, "c.weight", 0)
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_constant_along_the_batch_meets_the_padding(padding: int) -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = torch.sigmoid(m.c(x)).permute(3, 0, 1, 2)  # the channels lie along the dimension of the batch
+        return m.d(F.unfold(y, 2, padding=padding).movedim(0, -1))
+
+    program = traced(Function(forward, c=nn.Linear(3, 6), d=nn.Linear(6, 2)), image(2, 4, 4, 3))
+    if padding:
+        assert "its dead value" in reason_at(program, "c.weight", 0)
+    else:
+        certified(program)
+
+
+def test_constants_add_up_where_windows_overlap() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = torch.sigmoid(m.c(x.mean(0))).permute(2, 1, 0)
+        return m.d(F.fold(y, (3, 3), 2).movedim(0, -1))
+
+    program = traced(Function(forward, c=nn.Linear(3, 6), d=nn.Linear(6, 2)), image(2, 4, 8, 3))
+    assert "its dead value" in reason_at(program, "c.weight", 0)

@@ -182,3 +182,36 @@ def test_a_graph_network(gcn: Any) -> None:
     deployed = swdc.deploy(program)
     assert not any("Dropout" in name for name in operators(deployed))
     assert_same(flat_outputs(program(image(4, 5), edges)), flat_outputs(deployed(image(4, 5), edges)))
+
+
+def test_what_depends_on_the_batch_stays() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(m.a(x)[:5000]).squeeze()
+
+    program = traced(Function(forward, a=nn.Linear(4, 3)), image(3, 4))
+    deployed = swdc.deploy(program)
+    for batch in (1, 2, 6000):
+        x = image(batch, 4)
+        assert deployed(x).shape == program(x).shape
+        assert_equal(program(x), deployed(x))
+
+
+def test_a_scaled_sum_with_zeros_is_no_identity() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.b(torch.add(m.zeros, torch.relu(m.a(x)), alpha=2))
+
+    program = traced(Function(forward, a=nn.Linear(4, 8), b=nn.Linear(8, 2), zeros=torch.zeros(8)), image(3, 4))
+    with torch.no_grad():
+        program.get_buffer("zeros").zero_()
+    deployed = swdc.deploy(program)
+    assert "aten.add.Tensor" in operators(deployed)
+    assert_same(program(image(5, 4)), deployed(image(5, 4)))
+
+
+def test_a_local_response_norm() -> None:
+    model = nn.Sequential(conv(3, 8), nn.ReLU(), nn.LocalResponseNorm(3), nn.Conv2d(8, 4, 3), nn.Flatten())
+    program = traced(model, image(2, 3, 8, 8))
+    with torch.no_grad():
+        program.get_parameter("0.weight")[2] = 0.0
+        program.get_parameter("0.bias")[2] = 1.5
+    assert_same(program(image(5, 3, 8, 8)), swdc.deploy(program)(image(5, 3, 8, 8)))
