@@ -129,10 +129,11 @@ class Item(Operator):
         channels.set(call, items[call["1"]] if known else [None] * len(call.shape))
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """The result has the dead values of that item."""
+        """The result has the dead values of that item; those of a list of tensors are unknown."""
         items: Any = channels.dead(call["0"])
         item = items[call["1"]] if call["1"] < len(items) else UNKNOWN
-        channels.set_dead(call, item if isinstance(item, list | tuple) else [UNKNOWN] * len(call.shape))
+        if isinstance(item, list | tuple):
+            channels.set_dead(call, item)
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """The identity of that item, as the operator with several results gives it."""
