@@ -190,6 +190,12 @@ class Variance(Reduction):
     )
     exact = "swdc.variance"
 
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Freeze the channels of complex numbers, whose variance is not the mean of squares."""
+        if channels.dtype(call["self"]).is_complex:
+            hold_over(call, channels)
+        super().couple(call, channels)
+
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """Give the options of all overloads in one form."""
         changes = super().resize(call, kept)

@@ -62,3 +62,8 @@ def test_pairs_of_reals_stay() -> None:
 def test_the_angle_of_a_dead_zero_is_not_known() -> None:
     program = traced(net(lambda y: torch.polar(y, y).angle() + y), image(2, 4, 5))
     assert "its dead value" in reason_at(program, "a.weight", 0)
+
+
+def test_channels_that_a_complex_variance_runs_over_stay() -> None:
+    program = traced(net(lambda y: y * torch.complex(y, y * 2).var(-1, keepdim=True)), image(2, 4, 5))
+    assert "a statistic over the channels" in reason_at(program, "a.weight", 0)
