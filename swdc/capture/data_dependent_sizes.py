@@ -20,7 +20,7 @@ class _Measure(fx.Interpreter):
     """Runs a program and notes the values of symbolic sizes that no input shows."""
 
     def __init__(self, program: Program) -> None:
-        super().__init__(program)
+        super().__init__(program.held, graph=program.graph)
         self.symbols = dict(program.facts.symbols)
 
     def run_node(self, n: fx.Node) -> Any:

@@ -148,7 +148,7 @@ class Joining:
                 node = sum_of(self._number(times, 0), plus)
             else:
                 node = product_of(self._number(1, 0), times)
-            node.meta["val"] = Value((), torch.int64)
+            node.meta["val"] = None  # a number, not a tensor
             self.batch[times, plus] = node
         return self.batch[times, plus]
 

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from swdc.analysis.coupling import coupling_of
 from swdc.capture.captured_graph import Captured, shape_of_value
 from swdc.capture.data_dependent_sizes import UNSEEN, measured
+from swdc.capture.refusals import check_result
 from swdc.ir.call import Call, Ref, bind, bind_arguments
 from swdc.ir.facts import Facts
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
@@ -74,6 +75,7 @@ class Raising:
             elif node.op == "call_function" and not operator_of(node.target).checks:
                 self.values[node] = self._call(node)
             elif node.op == "output":
+                check_result(self.model, node.args[0])
                 self.graph.output(tuple(self._fetched(self._mapped(node.args[0]))))
         self._erase_unused()
         self.graph.set_codegen(_PyTreeCodeGen(self.captured.signature))
@@ -92,7 +94,7 @@ class Raising:
     def _place(self, node: fx.Node) -> None:
         name = self.captured.tensors.get(node.name)
         if name is None:
-            self.values[node] = self.graph.placeholder(node.name)
+            self.values[node] = self.graph.placeholder("self_" if node.name == "self" else node.name)
             self._describe(self.values[node], node)
             return
         constant = self.captured.constants.get(name)
@@ -125,11 +127,8 @@ class Raising:
             return target, None
         aliases = [other for other in self.memory.read_later(node) if self.values[other] is not self.values[x]]
         dtype = x.meta["val"].dtype
-        same = all(
-            v.meta["val"].dtype == dtype
-            for v in node.all_input_nodes
-            if v.meta["val"].dtype.is_floating_point and dtype.is_floating_point
-        )
+        others = [getattr(v.meta["val"], "dtype", None) for v in node.all_input_nodes]
+        same = all(other == dtype for other in others if other and other.is_floating_point and dtype.is_floating_point)
         if aliases or not same:
             return target, None
         return functional, x

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from swdc.capture.batch import at_least_two, on_meta, shared_batch
 from swdc.capture.by_recording import Record
 from swdc.capture.raising import Raising
+from swdc.capture.refusals import check_example, told
 from swdc.capture.restore import restored
 from swdc.capture.training_differences import training_differences
 from swdc.capture.way import Inputs, Subject, Way
@@ -23,7 +24,7 @@ from swdc.errors import TraceError
 from swdc.ir.argument_types import checked
 from swdc.ir.gc_pause import collection_paused
 from swdc.ir.module_tensors import is_meta, modes_kept
-from swdc.ir.plain_results import opaque, plain
+from swdc.ir.plain_results import capturable
 from swdc.ir.program import Program
 from swdc.ir.trace_options import FACTORS, HEADS, POLICIES, TIED
 
@@ -66,8 +67,8 @@ def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS, pol
         raise TraceError(f"expected attention as one of {list(FACTORS)}, got {attention!r}")
     if policy not in POLICIES:
         raise TraceError(f"expected policy as one of {list(POLICIES)}, got {policy!r}")
-    program = _program(model, _normalised(example_inputs), attention, WAYS)
-    program = program.with_facts(policy=policy)
+    with told(model):
+        program = _program(model, _normalised(example_inputs), attention, WAYS).with_facts(policy=policy)
     for note in program.facts.notes:
         warnings.warn(note, stacklevel=2)
     return program
@@ -75,7 +76,8 @@ def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS, pol
 
 def trace_recorded(model: nn.Module, example_inputs: Example, attention: str = HEADS) -> Program:
     """Capture as ``trace`` does, but record at once: for a model whose code is known to depend on values."""
-    return _program(model, _normalised(example_inputs), attention, (Record(),))
+    with told(model):
+        return _program(model, _normalised(example_inputs), attention, (Record(),))
 
 
 def _program(model: nn.Module, inputs: Inputs, attention: str, ways: Iterable[Way]) -> Program:
@@ -106,6 +108,7 @@ def _normalised(example: Example) -> Inputs:
         kwargs = dict(example)
     elif isinstance(example, list | tuple):
         args = tuple(example)
+    check_example(example)
     if not any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves((args, kwargs))):
         raise TraceError(
             f"expected example inputs as a tensor, a tuple of arguments or a dict of keyword arguments with at least "
@@ -120,8 +123,9 @@ def _plain_results(model: nn.Module) -> Iterator[dict[str, None]]:
     replaced: dict[str, None] = {}
 
     def hook(module: nn.Module, inputs: Any, result: Any) -> Any:
-        replaced.update(dict.fromkeys(opaque(result)))
-        return plain(result) if replaced else result
+        found, lost = capturable(result)
+        replaced.update(dict.fromkeys(lost))
+        return found
 
     handle = model.register_forward_hook(hook)
     try:

@@ -14,10 +14,12 @@ from torch.utils import _pytree as pytree
 from swdc.errors import ExportError
 from swdc.ir.graph import DTYPE
 from swdc.ir.program import Program
+from swdc.ir.result_classes import Opened, parts_of
+from swdc.ir.result_classes import opened as anew
 
 _GONE = object()
 """Marks a part of a result of which nothing is left."""
-_ATOMS = (torch.Tensor, torch.nn.Module, type(None), bool, int, float, complex, str, bytes)
+_ATOMS = (torch.Tensor, torch.SymInt, torch.nn.Module, type(None), bool, int, float, complex, str, bytes)
 
 
 def plain(result: Any) -> Any:
@@ -29,27 +31,51 @@ def plain(result: Any) -> Any:
     return pytree.tree_map(lambda leaf: _opened(leaf, ()), result)
 
 
-def opaque(result: Any) -> list[str]:
-    """Return the names of the classes that ``plain`` replaces in a result."""
-    leaves = pytree.tree_leaves(result)
-    return list(dict.fromkeys(type(leaf).__name__ for leaf in leaves if _opened(leaf, ()) is not leaf))
+def capturable(result: Any) -> tuple[Any, list[str]]:
+    """Return a nested result as ``plain`` does, but with objects of dataclasses that programs make anew.
+
+    Also return the names of the classes that become dicts.
+    """
+    lost: dict[str, None] = {}
+    found = pytree.tree_map(lambda leaf: _opened(leaf, (), lost), result)
+    return found, list(lost)
 
 
-def _opened(leaf: Any, above: tuple[int, ...]) -> Any:
-    """Return the dict or list that stands for an object, or the object itself if it holds no tensor."""
+def _opened(leaf: Any, above: tuple[int, ...], lost: dict[str, None] | None = None) -> Any:
+    """Return the dict or list that stands for an object, or the object itself if it holds no tensor.
+
+    If ``lost`` is given, a dataclass keeps its class, and the names of other classes are added to ``lost``.
+    """
     if isinstance(leaf, _ATOMS) or id(leaf) in above:
         return leaf
     inside = (*above, id(leaf))
+    kept = None if lost is None else _kept(leaf, inside, lost)
+    if kept is not None:
+        return kept
 
     def opened(value: Any) -> Any:
-        return pytree.tree_map(lambda part: _opened(part, inside), value)
+        return pytree.tree_map(lambda part: _opened(part, inside, None if lost is None else {}), value)
 
     if isinstance(leaf, list | tuple):
         return [opened(item) for item in leaf]
     held = leaf if isinstance(leaf, Mapping) else getattr(leaf, "__dict__", {})
     found = {str(name): opened(value) for name, value in held.items()}
     tensors = {name: value for name, value in found.items() if _holds_tensors(value)}
+    if tensors and lost is not None:
+        lost[type(leaf).__name__] = None
     return tensors or leaf
+
+
+def _kept(leaf: Any, inside: tuple[int, ...], lost: dict[str, None]) -> Opened | None:
+    """Return an object of a dataclass with its parts opened; ``None`` for other objects."""
+    parts = parts_of(leaf)
+    if parts is None:
+        return None
+    dropped: dict[str, None] = {}
+    found = pytree.tree_map(lambda part: _opened(part, inside, dropped), parts)
+    again = anew(type(leaf), found)
+    lost.update(dropped if again is not None else {})
+    return again
 
 
 def narrowed(spec: pytree.TreeSpec, keep: Sequence[bool]) -> pytree.TreeSpec:
@@ -70,6 +96,8 @@ def _narrowed(spec: Any, keep: Iterator[bool]) -> Any:
     left = [part for part in parts if part is not _GONE]
     if not left:
         return _GONE
+    if spec.type is Opened and len(left) == len(parts):
+        return Opened(parts, spec.context)
     if len(left) == len(parts):
         return pytree.SUPPORTED_NODES[spec.type].unflatten_fn(parts, spec.context)
     if spec.type in (tuple, list):

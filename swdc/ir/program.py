@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import networkx as nx
 import torch
 from torch import fx, nn
+from torch.fx.graph import PythonCode
 
 from swdc.errors import PlanError, SwdcError
 from swdc.ir.argument_types import checked
@@ -21,6 +22,8 @@ from swdc.ir.graph import copy_graph
 from swdc.ir.groups import ChannelGroup, Coupling, Frozen
 from swdc.ir.input_check import check_inputs
 from swdc.ir.module_tensors import tensors_of, transient_of
+from swdc.ir.module_tree import attach_module, check_names, container
+from swdc.ir.spelling import accepting, spelled
 from swdc.ir.trace_options import POLICIES
 
 T = TypeVar("T")
@@ -49,24 +52,25 @@ class Program(fx.GraphModule):
 
         ``tensors`` are all parameters and buffers by name, in order. A tensor that belongs to a module in ``leaves`` is
         attached with that module. ``transient`` names buffers that ``state_dict`` leaves out. ``analyse`` computes
-        ``coupling``.
+        ``coupling``. Raises ``TraceError`` for names at the top that programs use for data of their own (``_facts``).
         """
         super().__init__(nn.Module(), fx.Graph(), "Program")
+        self._facts, self._analyse, self._derived = facts, analyse, Derived()
+        self.graph = graph
+        check_names({name.partition(".")[0] for name in (*tensors, *leaves)} & self.__dict__.keys())
         left_out = set(transient)
         for name, tensor in tensors.items():
             path, _, attribute = name.rpartition(".")
             if path in leaves:
-                _attach_module(self, path, leaves[path])
+                attach_module(self, path, leaves[path])
                 continue
-            owner = _container(self, path)
-            if isinstance(tensor, nn.Parameter):
-                owner.register_parameter(attribute, tensor)
-            else:
-                owner.register_buffer(attribute, tensor, persistent=name not in left_out)
+            owner = container(self, path)
+            store: dict[str, Any] = owner._parameters if isinstance(tensor, nn.Parameter) else owner._buffers
+            store[attribute] = tensor
+            if name in left_out:
+                owner._non_persistent_buffers_set.add(attribute)
         for path, module in leaves.items():
-            _attach_module(self, path, module)
-        self._facts, self._analyse, self._derived = facts, analyse, Derived()
-        self.graph = graph
+            attach_module(self, path, module)
 
     # -- data ---------------------------------------------------------------------------------------------------
 
@@ -81,9 +85,17 @@ class Program(fx.GraphModule):
         return tensors_of(self)
 
     @property
+    def held(self) -> nn.Module:
+        """The modules and tensors of this program without its methods, so that a module may be called ``graph``."""
+        holder = nn.Module()
+        holder._modules, holder._parameters, holder._buffers = self._modules, self._parameters, self._buffers
+        return holder
+
+    @property
     def leaves(self) -> dict[str, nn.Module]:
         """The modules that the graph calls, by path."""
-        return {str(n.target): self.get_submodule(str(n.target)) for n in self.graph.nodes if n.op == "call_module"}
+        held = self.held
+        return {str(n.target): held.get_submodule(str(n.target)) for n in self.graph.nodes if n.op == "call_module"}
 
     @property
     def transient(self) -> set[str]:
@@ -225,6 +237,32 @@ class Program(fx.GraphModule):
             raise PlanError(f"expected a policy for residual sums of {list(POLICIES)}, got {policy!r}")
         return self.with_facts(policy=policy)
 
+    # -- names --------------------------------------------------------------------------------------------------
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """Return the module at a path, as ``torch.nn.Module`` does, whatever it is called."""
+        return self.held.get_submodule(target) if target else self
+
+    def recompile(self) -> PythonCode:
+        """Write the code of the graph, as ``torch.fx.GraphModule`` does, for any names of modules and arguments."""
+        with spelled(self.graph, self.is_taken):
+            made = super().recompile()
+        type(self).forward = accepting(type(self).forward, self.graph)
+        return made
+
+    def is_taken(self, name: str) -> bool:
+        """Whether ``name`` is an attribute of programs, so that a module or tensor of this name is in ``held`` only."""
+        return name in self.__dict__ or hasattr(type(self), name)
+
+    def lint(self) -> None:
+        """Check that the graph is well-formed and its targets exist; raises what ``torch.fx.Graph.lint`` raises."""
+        graph, owner = self.graph, self.graph.owning_module
+        graph.owning_module = self.held  # type: ignore[assignment]
+        try:
+            graph.lint()
+        finally:
+            graph.owning_module = owner
+
     # -- use ----------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -234,23 +272,3 @@ class Program(fx.GraphModule):
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             check_inputs(self.graph, args, kwargs, error)
             raise
-
-
-def _container(root: nn.Module, path: str) -> nn.Module:
-    """Return the submodule at ``path``; modules that are missing on the way are added as plain ones."""
-    for name in path.split(".") if path else ():
-        child = root._modules.get(name)
-        if child is None:
-            child = nn.Module()
-            root.add_module(name, child)
-        root = child
-    return root
-
-
-def _attach_module(root: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    owner = _container(root, parent)
-    before = owner._modules.get(name)
-    if before is not module:
-        module._modules.update(before._modules if before is not None else {})
-        owner.add_module(name, module)

@@ -20,7 +20,7 @@ class _Values(fx.Interpreter):
     """Keeps the value of every node."""
 
     def __init__(self, program: Program) -> None:
-        super().__init__(program)
+        super().__init__(program.held, graph=program.graph)
         self.values: dict[str, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:

@@ -86,6 +86,6 @@ def check(program: Program) -> None:
         if node.op in ("call_function", "call_module") and SHAPE not in node.meta:
             raise PassError(f"expected a shape on node {node.name} ({node.target}); set node.meta['{SHAPE}']")
     try:
-        program.graph.lint()
+        program.lint()
     except (RuntimeError, ValueError) as error:
         raise PassError(f"expected a well-formed graph: {error}") from error

@@ -28,6 +28,7 @@ from swdc.ir.call import Call, source_of
 from swdc.ir.facts import Facts
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
 from swdc.ir.program import Program
+from swdc.ir.result_classes import classes_in, without_classes
 from swdc.ir.sizes import parse
 from swdc.ops import Leaf, leaf_of, lookup
 
@@ -57,12 +58,12 @@ def encode_program(program: Program) -> dict[str, Any]:
         "signature": {
             "arguments": list(info.orig_args),
             "inputs": encode_structure(info.in_spec),
-            "outputs": encode_structure(info.out_spec),
+            "outputs": encode_structure(without_classes(info.out_spec)),
         },
         "facts": {
             "symbols": dict(facts.symbols),
             "batch": facts.batch,
-            "notes": list(facts.notes),
+            "notes": [*facts.notes, *_lost(info.out_spec)],
             "attention": facts.attention,
             "captured_by": facts.captured_by,
             "example_only": facts.example_only,
@@ -74,6 +75,12 @@ def encode_program(program: Program) -> dict[str, Any]:
         },
         "modes": {path: module.training for path, module in program.named_modules(remove_duplicate=False)},
     }
+
+
+def _lost(outputs: Any) -> list[str]:
+    """Return a note on the classes of results that a folder cannot name, because reading it must not import any."""
+    names = classes_in(outputs)
+    return [f"{', '.join(names)}: back as dicts of their parts, because a folder names no classes"] if names else []
 
 
 def encode_graph(graph: fx.Graph) -> list[dict[str, Any]]:

@@ -8,9 +8,10 @@ from typing import Any
 from torch import fx
 from torch.fx.graph import CodeGen
 
-from swdc.ir.graph import SHAPE
+from swdc.ir.graph import SHAPE, copy_graph
 from swdc.ir.plain_results import input_names, is_tensor
 from swdc.ir.program import Program
+from swdc.ir.spelling import speakable
 from swdc.ops.copies import contiguous_copy
 from swdc.ops.in_place import operator_of
 
@@ -21,7 +22,7 @@ def flattened(program: Program) -> fx.GraphModule:
     ONNX has no counterpart of nested and keyword arguments. Arguments that are not tensors are already constants
     of the graph.
     """
-    flat = program.clone()
+    flat = _speakable(program.clone())
     kept = input_names(program)
     for node in flat.graph.find_nodes(op="placeholder"):
         if node.name not in kept:
@@ -35,6 +36,24 @@ def flattened(program: Program) -> fx.GraphModule:
     flat.graph.set_codegen(CodeGen())
     flat.recompile()
     return flat.eval()
+
+
+def _speakable(program: Program) -> Program:
+    """Return the program with names of modules and tensors that the exporter can write into code of its own."""
+    names = speakable({**dict.fromkeys(program.leaves), **program.tensors}, program.is_taken)
+    if all(name == said for name, said in names.items()):
+        return program
+    leaves = {names[path]: module for path, module in program.leaves.items()}
+    owned = {
+        f"{path}.{name}": f"{names[path]}.{name}"
+        for path, leaf in program.leaves.items()
+        for name in (*leaf._parameters, *leaf._buffers)
+    }
+    graph = copy_graph(program.graph)
+    for node in graph.nodes:
+        node.target = names.get(node.target, node.target) if node.op in ("get_attr", "call_module") else node.target
+    tensors = {owned.get(name, names[name]): tensor for name, tensor in program.tensors.items()}
+    return program.rebuilt(graph=graph, tensors=tensors, leaves=leaves)
 
 
 def _lay_out(node: fx.Node) -> None:

@@ -56,7 +56,7 @@ def _weights(length: int) -> torch.Tensor:
 
 class _Marking(fx.Interpreter):
     def __init__(self, program: Program) -> None:
-        super().__init__(program)
+        super().__init__(program.held, graph=program.graph)
         self.marks: dict[str, Mark] = {}
 
     def run_node(self, n: fx.Node) -> Any:

@@ -1,0 +1,68 @@
+"""What cannot be captured, each told in one line: no raw error of a model leaves ``swdc.trace``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import fx, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.utils import _pytree as pytree
+
+from swdc.errors import SwdcError, TraceError, brief
+from swdc.ir.module_tensors import tensors_of
+from swdc.ir.result_classes import is_returnable, parts_of
+
+
+@contextmanager
+def told(model: nn.Module) -> Iterator[None]:
+    """Turn any error into a ``TraceError`` with that error as its cause."""
+    _check_lazy(model)
+    try:
+        yield
+    except SwdcError:
+        raise
+    except Exception as error:  # models and torch raise errors of many kinds
+        raise TraceError(
+            f"expected a model that can be captured, got {type(model).__name__}, which fails with {brief(error)}; the "
+            f"full report is the cause of this error"
+        ) from error
+
+
+def _check_lazy(model: nn.Module) -> None:
+    lazy = [
+        name
+        for name, tensor in tensors_of(model).items()
+        if isinstance(tensor, UninitializedParameter | UninitializedBuffer)
+    ]
+    if lazy:
+        raise TraceError(
+            f"expected a model whose tensors have shapes, got {len(lazy)} of lazy modules that have not run "
+            f"({', '.join(lazy[:3])}); call the model once on the example inputs, then trace it"
+        )
+
+
+def check_result(model: nn.Module, leaves: Any) -> None:
+    """Raise ``TraceError`` if a model returns, among the given leaves, what a graph cannot return."""
+    strange = next((leaf for leaf in leaves if not (isinstance(leaf, fx.Node) or is_returnable(leaf))), None)
+    if strange is not None:
+        raise TraceError(
+            f"expected tensors, numbers and strings in the result of {type(model).__name__}, in tuples, lists, dicts "
+            f"or dataclasses, got {_article(type(strange).__name__)}; return its tensors"
+        )
+
+
+def check_example(inputs: Any) -> None:
+    """Raise ``TraceError`` if example inputs hold a dataclass that pytrees do not know."""
+    strange = next((leaf for leaf in pytree.tree_leaves(inputs) if parts_of(leaf) is not None), None)
+    if strange is not None:
+        name = type(strange).__name__
+        raise TraceError(
+            f"expected inputs in tuples, lists, dicts or registered classes, got {_article(name)}, a dataclass that "
+            f"torch does not know; call torch.export.register_dataclass({name}) before swdc.trace"
+        )
+
+
+def _article(name: str) -> str:
+    return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"

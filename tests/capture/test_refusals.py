@@ -1,0 +1,49 @@
+"""Models that cannot be captured: one clear line each, and no raw error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import swdc
+from swdc.capture.refusals import told
+from swdc.errors import PlanError, TraceError
+from tests.support import Function, image, traced
+
+
+@pytest.mark.parametrize(
+    ("result", "name"),
+    [
+        (lambda y: (part for part in [y]), "a generator"),
+        (lambda y: type("Object", (), {"y": y})(), "an Object"),
+        (lambda y: (y, print), "a builtin_function_or_method"),
+        (lambda y: (y, np.float64(3)), "a float64"),
+        (lambda y: {y}, "a set"),
+    ],
+)
+def test_results_that_a_graph_cannot_return_are_refused(result: Any, name: str) -> None:
+    with pytest.raises(TraceError, match=f"in the result of Function, .* got {name}; return its tensors"):
+        traced(Function(lambda m, x: result(m.layer(x)), layer=nn.Linear(4, 3)), image(2, 4))
+
+
+def test_lazy_modules_are_refused_until_they_have_run() -> None:
+    model = nn.Sequential(nn.LazyLinear(5), nn.ReLU(), nn.LazyLinear(3)).eval()
+    with pytest.raises(
+        TraceError, match=r"got 4 of lazy modules .*\(0.weight, 0.bias, 2.weight\); call the model once"
+    ):
+        swdc.trace(model, torch.randn(2, 4))
+    model(torch.randn(2, 4))
+    assert len(swdc.trace(model, torch.randn(2, 4)).groups) == 1
+
+
+def test_any_error_becomes_a_trace_error_with_its_cause() -> None:
+    full = "got Linear, which fails with KeyError: 'mine'; the full report"
+    with pytest.raises(TraceError, match=full) as caught, told(nn.Linear(2, 2)):
+        raise KeyError("mine")
+    assert isinstance(caught.value.__cause__, KeyError)
+    with pytest.raises(PlanError, match="as it was"), told(nn.Linear(2, 2)):
+        raise PlanError("as it was")

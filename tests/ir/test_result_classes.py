@@ -1,0 +1,100 @@
+"""Dataclasses in results: programs return the user's class, folders a dict."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+import swdc
+from swdc.errors import TraceError
+from swdc.ir.plain_results import capturable, plain
+from tests.support import Function, assert_equal, certified, image, traced
+
+Pair = namedtuple("Pair", "left right")
+
+
+@dataclass(frozen=True)
+class Inner:
+    twice: torch.Tensor
+    name: str
+
+
+@dataclass
+class Outer:
+    logits: torch.Tensor
+    inner: Inner
+    more: list[Any]
+    count: int
+
+
+@dataclass
+class WithObject:
+    logits: torch.Tensor
+    config: object
+
+
+def model(result: Any) -> nn.Module:
+    layers = {"first": nn.Linear(4, 8), "last": nn.Linear(8, 3)}
+    return Function(lambda m, x: result(m.last(m.first(x).relu())), **layers)
+
+
+def outer(y: torch.Tensor) -> Outer:
+    return Outer(y, Inner(y * 2, "inner"), [y + 1, Pair(y, 2)], 3)
+
+
+def test_a_program_returns_the_classes_of_the_model() -> None:
+    user = model(outer)
+    program, x = traced(user, image(2, 4)), image(5, 4)
+    _, slim = certified(program)
+    for one in (program, program.clone(), slim, swdc.deploy(slim), swdc.transplant(slim, user)):
+        result = one(x)
+        assert (type(result), type(result.inner), type(result.more[1])) == (Outer, Inner, Pair)
+        assert (result.inner.name, result.more[1].right, result.count) == ("inner", 2, 3)
+    assert_equal(plain(program(x)), plain(user(x)))
+
+
+def test_a_class_that_loses_a_part_is_a_dict() -> None:
+    result = swdc.deploy(traced(model(lambda y: Inner(y, "name")), image(2, 4)), outputs=["twice"])(image(3, 4))
+    assert list(result) == ["twice"]
+
+
+def test_what_a_graph_cannot_return_makes_a_dict() -> None:
+    with pytest.warns(UserWarning, match="WithObject comes back as a dict of its tensors"):
+        program = traced(model(lambda y: WithObject(y, object())), image(2, 4))
+    assert list(program(image(2, 4))) == ["logits"]
+
+
+def test_a_folder_names_no_classes(tmp_path: Path) -> None:
+    program = traced(model(lambda y: Outer(y, Inner(y * 2, "inner"), [], 3)), image(2, 4))
+    loaded, x = swdc.load(swdc.save(program, tmp_path / "saved")), image(3, 4)
+    assert loaded.facts.notes == ("Outer, Inner: back as dicts of their parts, because a folder names no classes",)
+    wanted = program(x)
+    found = loaded(x)
+    assert list(found) == ["logits", "inner", "more", "count"]
+    assert_equal([found["logits"], found["inner"]["twice"]], [wanted.logits, wanted.inner.twice])
+    assert (found["inner"]["name"], found["count"]) == ("inner", 3)
+
+
+def test_opening_names_only_the_classes_that_are_lost() -> None:
+    y = image(2, 3)
+    found, lost = capturable([outer(y), WithObject(y, object())])
+    assert lost == ["WithObject"]
+    assert pytree.tree_leaves(found)[-2:] == [3, y]
+
+
+def test_unknown_dataclasses_as_inputs_are_refused() -> None:
+    with pytest.raises(TraceError, match=r"got an Inner.*torch.export.register_dataclass\(Inner\) before swdc.trace"):
+        swdc.trace(Function(lambda m, x: x.twice), (Inner(image(2, 4), "x"),))
+
+
+def test_named_tuples_are_inputs() -> None:
+    user = Function(lambda m, pair: m.layer(pair.left) * pair.right, layer=nn.Linear(4, 3))
+    program = traced(user, (Pair(image(2, 4), 3),))
+    assert_equal(program(Pair(image(5, 4), 3)), user(Pair(image(5, 4), 3)))
