@@ -16,7 +16,7 @@ from swdc.rewriting.pass_base import Pass, PassResult
 
 @dataclass(frozen=True)
 class EliminateDeadChannels(Pass):
-    """Cut dead channels out of tensors, modules and sizes; tensors that the graph does not read are removed.
+    """Cut dead channels out of tensors, modules and sizes; tensors that the graph does not read stay whole.
 
     With half of the channels of ``conv1`` removed::
 

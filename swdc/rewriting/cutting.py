@@ -72,7 +72,7 @@ def _fold(call: Call, constants: npt.NDArray[np.float64], tensors: dict[str, tor
 def cut(program: Program, kept: Kept) -> Program:
     """Return a program with only the kept channels; it shares no tensor with the given one.
 
-    Tensors that the graph does not read are removed. Raises ``PassError`` if nothing of a tensor would be left.
+    Tensors that the graph does not read stay whole. Raises ``PassError`` if nothing of a tensor would be left.
     """
 
     def change(call: Call, operator: Operator) -> Mapping[str, Any]:
@@ -91,12 +91,9 @@ def cut(program: Program, kept: Kept) -> Program:
 
 def _cut_tensors(program: Program, kept: Kept) -> dict[str, torch.Tensor]:
     tensors = program.tensors
-    read = {id(tensors[name]) for name in program.read_tensors()}  # a tied tensor keeps all its names
-    done: dict[int, torch.Tensor] = {}
+    done: dict[int, torch.Tensor] = {}  # a tied tensor keeps all its names
     found: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
-        if id(tensor) not in read:
-            continue
         if id(tensor) not in done:
             done[id(tensor)] = cut_tensor(tensor, name, kept)
         found[name] = done[id(tensor)]

@@ -20,7 +20,7 @@ def install(model: nn.Module, dense: Program, donor: Program) -> list[str]:
     """Put the donor's own tensors into a model by name, and set the sizes that its standard modules hold.
 
     A standard module is replaced if the donor has another class in its place. Returns the names of the
-    parameters that the program does not read, which stay as they are.
+    parameters that the program does not read, which stay whole.
     """
     given = donor.tensors
     put_tensors(model, given)
@@ -28,7 +28,8 @@ def install(model: nn.Module, dense: Program, donor: Program) -> list[str]:
         _set_attributes(model, path, dense.leaves.get(path), leaf)
     for path, module in model.named_modules():
         _set_sizes(module, path, dense.tensors)
-    return [name for name, t in tensors_of(model).items() if isinstance(t, nn.Parameter) and name not in given]
+    read = {id(given[name]) for name in donor.read_tensors()}
+    return [name for name, t in tensors_of(model).items() if isinstance(t, nn.Parameter) and id(t) not in read]
 
 
 def put_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
