@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from swdc.capture.batch import at_least_two, on_meta, shared_batch
 from swdc.capture.by_recording import Record
+from swdc.capture.own_gradients import functions_applied, lost_gradients
 from swdc.capture.raising import Raising
 from swdc.capture.refusals import check_example, told
 from swdc.capture.restore import restored
@@ -84,17 +85,17 @@ def _program(model: nn.Module, inputs: Inputs, attention: str, ways: Iterable[Wa
     given = on_meta(inputs) if is_meta(model) else inputs
     with collection_paused(), modes_kept(model):
         model.eval()
-        with _plain_results(model) as replaced, restored(model) as put_back:
+        with _plain_results(model) as replaced, functions_applied() as applied, restored(model) as put_back:
             captured = capture(Subject(model, given, put_back), ways)
             differences = (
                 training_differences(model, *at_least_two(given))
                 if captured.differences is None
                 else captured.differences
             )
+    notes = [*captured.notes, *lost_gradients(applied)]
     if replaced:
-        captured = replace(
-            captured, notes=(*captured.notes, f"{', '.join(replaced)} comes back as a dict of its tensors")
-        )
+        notes.append(f"{', '.join(replaced)} comes back as a dict of its tensors")
+    captured = replace(captured, notes=tuple(notes))
     program = Raising(model, captured, shared_batch(given) is not None, inputs, differences).program()
     return program.with_facts(attention=attention).follow_modes(model)
 

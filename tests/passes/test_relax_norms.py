@@ -103,7 +103,9 @@ def test_standardised_weights(gain: bool) -> None:
     fused, x = relaxed(slim), image(2, 3, 8, 8)
     own = dict(slim.named_parameters())
     y = F.gelu(F.conv2d(x, own["c.weight"], own["c.bias"], padding=1))
-    flat = F.batch_norm(own["w"].flatten(1)[None], None, None, own["g"] if gain else None, training=True).reshape_as(own["w"])
+    flat = F.batch_norm(own["w"].flatten(1)[None], None, None, own["g"] if gain else None, training=True).reshape_as(
+        own["w"]
+    )
     assert_same(F.conv2d(F.gelu(F.conv2d(y, flat)), own["d.weight"], own["d.bias"], padding=1), fused(x))
 
 
