@@ -33,11 +33,11 @@ def branching(m: Any, x: torch.Tensor) -> Any:
     return m.b(through(m.a(x))) * (2 if x.sum() < 1e9 else 3)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("forward", [lambda m, x: m.b(Straight.apply(m.a(x))), branching])
 def test_the_function_is_named(forward: Any) -> None:
     model = randomise(Function(forward, a=nn.Linear(4, 8), b=nn.Linear(8, 3))).eval()
-    with pytest.warns(UserWarning):
-        program = swdc.trace(model, image(2, 4))
+    program = swdc.trace(model, image(2, 4))
     (note,) = (note for note in program.facts.notes if "Straight" in note)
     assert "in the forward of Straight (torch.autograd.Function)" in note
     assert "train the model itself" in note
