@@ -17,7 +17,7 @@ from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
 from swdc.ops import calls
 from swdc.ops.base import Affine
-from swdc.ops.in_place import overwrites
+from swdc.ops.in_place import overwrites, written
 from swdc.rewriting.pass_base import Pass, PassResult
 from swdc.rewriting.rebuild import name_of_new, revise
 
@@ -83,6 +83,7 @@ class _Folding:
         self.readers = Counter(id(self.stored[name]) for name in _read(program))
         self.called = Counter(str(node.target) for node in program.graph.find_nodes(op="call_module"))
         self.overwrites = any(map(overwrites, program.graph.nodes))
+        self.written = written(program.graph)
         self.result = _Found()
         self.taken: set[fx.Node] = set()
 
@@ -90,7 +91,7 @@ class _Folding:
         """Return what to fold; ``None`` if there is nothing."""
         for norm, (operator, call) in self.calls.items():
             affine, x = operator.affine(call, self.tensors), call.arguments.get("input")
-            if affine is None or not isinstance(x, fx.Node) or norm in self.taken:
+            if affine is None or not isinstance(x, fx.Node) or norm in self.taken or self._changes(call):
                 continue
             if x.meta.get(DTYPE) != norm.meta.get(DTYPE):
                 continue
@@ -128,6 +129,10 @@ class _Folding:
                 return None
             changes.append((call, both))
         return changes
+
+    def _changes(self, call: Call) -> bool:
+        """Whether the program changes a tensor that a call reads."""
+        return any(name in self.written for name in call.tensors() if isinstance(name, Ref))
 
     def _readers(self, value: fx.Node) -> list[fx.Node]:
         """Return the nodes that read a value, except for those that read only its sizes."""

@@ -19,6 +19,7 @@ from swdc.ir.groups import Bools, Coupling
 from swdc.ir.program import Program
 from swdc.ops import calls
 from swdc.ops.addition import CHANNELS
+from swdc.ops.in_place import written
 from swdc.rewriting.cutting import cut, cut_tensor, fold
 from swdc.rewriting.pass_base import Pass, PassResult
 from swdc.rewriting.rebuild import revise
@@ -65,7 +66,7 @@ class PropagateConstants(Pass):
 
 def _constants(program: Program) -> tuple[Constants, Coupling]:
     """Return what is constant in a program, and which channels could go."""
-    constants = Constants(program.tensors)
+    constants = Constants(program.tensors, written(program.graph))
     return constants, couple(program, constants)
 
 

@@ -7,7 +7,7 @@ layer that sums over it knows its value, or if it adds nothing there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -32,8 +32,10 @@ class Carried:
 class Constants(DeadValues):
     """Dead values of a program in evaluation: a channel is dead if the weights make it constant."""
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+    def __init__(self, tensors: Mapping[str, torch.Tensor], written: Collection[str] = ()) -> None:
+        """``written`` are the tensors that the program changes, so that they are not constant."""
         super().__init__(tensors)
+        self._written = written
         self._slices: dict[str, list[Dead]] = {}
         self.carried: dict[str, Carried] = {}
         """Constant, nonzero channels that padded convolutions read, by the name of the node."""
@@ -42,7 +44,7 @@ class Constants(DeadValues):
         """Return for each dimension of a tensor the number that each slice holds, NaN if it holds several."""
         if name not in self._slices:
             tensor = self.tensors[name].detach()
-            real = not tensor.is_complex() and not tensor.is_meta
+            real = not tensor.is_complex() and not tensor.is_meta and name not in self._written
             self._slices[name] = [_slices(tensor, d) if real else UNKNOWN for d in range(tensor.dim())]
         return list(self._slices[name])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -24,6 +24,8 @@ from swdc.capture.recurrent_shapes import shapes_alone
 from swdc.capture.restore import buffers_kept
 from swdc.capture.way import CannotCapture, Inputs, Subject, Way
 from swdc.errors import TraceError, brief
+from swdc.ops.copies import is_write
+from swdc.ops.in_place import overwrites
 
 FIXED = "the sizes of all inputs are fixed to those of the example inputs, because the model's code depends on them"
 _OF_THE_MODEL = (InputKind.PARAMETER, InputKind.BUFFER)
@@ -54,7 +56,7 @@ class Export(Way):
             if captured is not None and dims is None:
                 return replace(captured, notes=(*captured.notes, FIXED))
             if captured is not None and _is_dynamic(captured, inputs):
-                return captured
+                return replace(captured, notes=(*captured.notes, *_fixed_batch(captured)))
             if failures:
                 _check_runs(subject)
             if failures and _depends_on_values(failures[-1]):
@@ -88,6 +90,14 @@ def _is_dynamic(captured: Captured, inputs: Inputs) -> bool:
     """Whether the batch of the inputs, if they share one, is dynamic."""
     leading = (shape[0] for shape in captured.input_shapes() if shape)
     return shared_batch(inputs) is None or all(getattr(size, "is_symbol", False) for size in leading)
+
+
+def _fixed_batch(captured: Captured) -> tuple[str, ...]:
+    """Return a note if the leading size of the first tensor is that of the example."""
+    first = next((shape for shape in captured.input_shapes() if shape), ())
+    if not first or getattr(first[0], "is_symbol", False):
+        return ()
+    return (f"the leading size of the inputs is fixed to {first[0]}, because the model's code depends on it",)
 
 
 def _depends_on_values(error: BaseException | None) -> bool:
@@ -129,12 +139,14 @@ def _exported(model: nn.Module, inputs: Inputs, dims: Any) -> Captured:
     names = {name: str(spec.target) for name, spec in lifted.items()}
     kinds = [spec.kind for spec in exported.graph_signature.output_specs]
     _keep_user_outputs(flat.graph, [kind == OutputKind.USER_OUTPUT for kind in kinds])
+    replaced = _replaced(flat.graph, names)
     return Captured(
         graph=flat.graph,
         tensors=names,
         constants=_constants(exported, [str(s.target) for s in lifted.values() if s.kind not in _OF_THE_MODEL]),
         signature=_signature(exported),
         notes=frozen_reads(model, [names[name] for name in flat.without_gradients if name in names]),
+        replaced=replaced,
     )
 
 
@@ -142,6 +154,24 @@ def _keep_user_outputs(graph: fx.Graph, theirs: list[bool]) -> None:
     """Drop the outputs that export adds to the model's results: new values of buffers that the model overwrites."""
     (output,) = graph.find_nodes(op="output")
     output.args = (tuple(value for value, mine in zip(output.args[0], theirs, strict=True) if mine),)
+
+
+def _replaced(graph: fx.Graph, names: Mapping[str, str]) -> dict[str, fx.Node]:
+    """Return the tensors that the model puts in the place of buffers, by name.
+
+    Export copies them into the buffers at the end; these copies are removed from the graph.
+    """
+    found: dict[str, fx.Node] = {}
+    for node in [node for node in reversed(graph.nodes) if is_write(node)]:
+        buffer, value = node.args
+        if not isinstance(buffer, fx.Node) or not isinstance(value, fx.Node) or buffer.name not in names:
+            continue
+        if any(user > node for user in buffer.users):
+            continue
+        graph.erase_node(node)
+        if not (overwrites(value) and value.args[0] is buffer):
+            found.setdefault(names[buffer.name], value)
+    return found
 
 
 def _constants(exported: ExportedProgram, names: list[str]) -> dict[str, torch.Tensor]:

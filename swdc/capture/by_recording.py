@@ -11,7 +11,7 @@ from torch import nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch.utils import _pytree as pytree
 
-from swdc.capture.captured_graph import Captured, check_cast, without_gradients
+from swdc.capture.captured_graph import Captured, check_cast, dropped_buffers, without_gradients
 from swdc.capture.graph_of_runs import Joining, named_leaves
 from swdc.capture.recorder import Recorder, Slot
 from swdc.capture.restore import buffers_kept
@@ -44,7 +44,7 @@ class Record(Way):
             except CannotCapture as reason:
                 raise TraceError(f"expected a plain graph, but {reason}; write it with ordinary operators") from reason
         captured = Joining(model, named_leaves(model, inputs), ran, ran).captured(structure)
-        return replace(captured, notes=(NOTE,))
+        return replace(captured, notes=(NOTE, *dropped_buffers(ran.dropped)))
 
 
 class OnValues(Recorder):  # type: ignore[no-untyped-call]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, TypeGuard
 
@@ -19,6 +19,9 @@ from swdc.ir.sizes import Shape, simplify
 from swdc.ops.in_place import operator_of
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+STILL = "still"
+"""Key of a node's meta: whether the model calls the operator with gradients switched off."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Captured:
     Some nodes (placeholders or ``get_attr``) stand for a tensor of the model: ``tensors`` maps the name of the node to
     the name of the tensor. Tensors that the model does not own are in ``constants``. The remaining placeholders are
     the inputs, one for each leaf of the arguments, and the output node holds the leaves of the result.
+    ``replaced`` maps each buffer in whose place the model puts another tensor to the node of that tensor.
     ``differences`` are the paths of the modules that compute something else in training than in evaluation; ``None``
     if nobody has looked for them.
 
@@ -48,6 +52,7 @@ class Captured:
     constants: Mapping[str, torch.Tensor]
     signature: _PyTreeInfo
     notes: tuple[str, ...] = ()
+    replaced: Mapping[str, fx.Node] = field(default_factory=dict)
     differences: tuple[str, ...] | None = None
     by: str = ""
     example_only: bool = False
@@ -90,6 +95,17 @@ def frozen_reads(model: nn.Module, read: list[str]) -> tuple[str, ...]:
     return (
         f"the model computes {', '.join(paths[:4])}{more} without gradients, but the program computes them with "
         f"gradients; to train the program, set requires_grad to False there",
+    )
+
+
+def dropped_buffers(names: Iterable[str]) -> tuple[str, ...]:
+    """Return a note on buffers in whose place the model puts tensors of another form."""
+    named = ", ".join(names)
+    if not named:
+        return ()
+    return (
+        f"the model replaces {named} by a tensor of another shape or type; the program does not keep it for its next "
+        f"call; give the buffer its final form before tracing",
     )
 
 

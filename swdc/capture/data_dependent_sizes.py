@@ -8,6 +8,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from swdc.capture.restore import buffers_kept
 from swdc.ir.graph import SHAPE
 from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program
@@ -41,6 +42,6 @@ def measured(program: Program) -> dict[str, int]:
     if is_meta(program):  # nothing can be measured without values
         return {name: 1 if value == UNSEEN else value for name, value in symbols.items()}
     run = _Measure(program)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), buffers_kept(program):
         run.run(*pytree.tree_leaves(program.facts.example), enable_io_processing=False)
     return {name: 1 if value == UNSEEN else value for name, value in run.symbols.items()}

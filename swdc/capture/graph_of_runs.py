@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from swdc.capture.captured_graph import Captured, Value, frozen_reads, signature
+from swdc.capture.captured_graph import STILL, Captured, Value, dropped_buffers, frozen_reads, signature
 from swdc.capture.recorder import Run, Slot, Step
 from swdc.capture.way import CannotCapture
 from swdc.ir.module_tensors import tensors_of
@@ -58,9 +58,10 @@ class Joining:
             raise CannotCapture("the model calls other operators for another batch")
         for number, (step, twin) in enumerate(zip(one.steps, other.steps, strict=True)):
             self._call(number, step, twin)
+        replaced = {name: self._both(slot, other.replaced.get(name)) for name, slot in one.replaced.items()}
         self.graph.output(tuple(self._both(a, b) for a, b in zip(one.outputs, other.outputs, strict=True)))
         called = signature(self.model, inputs, one.structure)
-        return Captured(self.graph, self.tensors, one.constants, called, self._notes())
+        return Captured(self.graph, self.tensors, one.constants, called, self._notes(), replaced)
 
     def _placeholder(self, leaf: Any, name: str) -> fx.Node:
         node = self.graph.placeholder(name)
@@ -87,6 +88,7 @@ class Joining:
 
     def _noted(self, node: fx.Node, value: Any, step: Step) -> fx.Node:
         node.meta.update(val=value, stack_trace=step.line, nn_module_stack={"": step.scope} if step.scope[1] else {})
+        node.meta[STILL] = not step.learns
         return node
 
     def _value(self, one: Value | None, other: Value | None) -> Value | None:
@@ -154,7 +156,8 @@ class Joining:
 
     def _notes(self) -> tuple[str, ...]:
         still = [leaf for s in self.one.steps if not s.learns for leaf in pytree.tree_leaves((s.args, s.kwargs))]
-        return frozen_reads(self.model, [s.key for s in still if isinstance(s, Slot) and s.kind == "tensor"])
+        read = [s.key for s in still if isinstance(s, Slot) and s.kind == "tensor"]
+        return frozen_reads(self.model, read) + dropped_buffers(self.one.dropped)
 
 
 def check_witness(one: Run, other: Run, witness: Run) -> None:
@@ -184,7 +187,7 @@ def bears_witness(one: Run, other: Run, witness: Run, said: Callable[[Step], Any
         return bool(a == c or (a != a and c != c))
 
     def all_of(run: Run) -> Any:
-        return [run.outputs, *((said(step), step.results) for step in run.steps)]
+        return [run.outputs, run.replaced, *((said(step), step.results) for step in run.steps)]
 
     same = one.structure == witness.structure and [s.target for s in one.steps] == [s.target for s in witness.steps]
     return same and agree(all_of(one), all_of(other), all_of(witness))

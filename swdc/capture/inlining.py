@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from swdc.capture.captured_graph import check_autocast
+from swdc.capture.captured_graph import STILL, check_autocast
 from swdc.errors import TraceError
 from swdc.ops.splitting import is_item
 
@@ -83,6 +83,8 @@ class _Inlining:
         result = self.splice(module, dict(zip(module.graph.find_nodes(op="placeholder"), given, strict=True)))
         if name == _GRADIENT and not options[0]:
             self.detached += list(self.graph.nodes)[before:]
+            for detached in self.detached:
+                detached.meta[STILL] = True
         return result
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.fx.graph import _PyTreeCodeGen
 from torch.fx.node import map_aggregate
-from torch.utils import _pytree as pytree
 
 from swdc.analysis.coupling import coupling_of
+from swdc.capture.buffer_writes import BufferWrites
 from swdc.capture.captured_graph import Captured, shape_of_value
-from swdc.capture.data_dependent_sizes import UNSEEN, measured
+from swdc.capture.data_dependent_sizes import measured
 from swdc.capture.refusals import check_result
+from swdc.capture.symbols import substituted, symbols_of
 from swdc.ir.call import Call, Ref, bind, bind_arguments
 from swdc.ir.facts import Facts
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
@@ -22,6 +23,7 @@ from swdc.ir.module_tensors import tensors_of
 from swdc.ir.program import Program
 from swdc.ops import Leaf, lookup
 from swdc.ops.base import name_of
+from swdc.ops.copies import cloned, copies_over, spread
 from swdc.ops.in_place import Memory, operator_of, overwrites, without_side_effects
 from swdc.ops.leaf_tensors import path_of
 
@@ -43,8 +45,6 @@ class Raising:
         self.leaves: dict[str, nn.Module] = {}
         self.leaf_calls: dict[str, Any] = {}
         self.still: dict[str, list[str]] = {}
-        self.memory = Memory(captured.graph)
-        self.symbols: dict[str, int] = {}
         self.batch, self.merged = self._batch()
         self.notes = list(captured.notes)
         if differences:
@@ -55,6 +55,8 @@ class Raising:
                 f"norm; train the model itself, then trace and slim it"
             )
         self.tensors = tensors_of(model)
+        self.writes = BufferWrites(captured, self.tensors)
+        self.memory = Memory(captured.graph, self.writes.lasting())
         self.transient = {
             f"{path}.{name}" if path else name
             for path, module in model.named_modules()
@@ -75,16 +77,16 @@ class Raising:
             elif node.op == "call_function" and not operator_of(node.target).checks:
                 self.values[node] = self._call(node)
             elif node.op == "output":
+                self.writes.put_back(self.graph, lambda value: self._fetched(self.values.get(value, value)))
                 check_result(self.model, node.args[0])
                 self.graph.output(tuple(self._fetched(self._mapped(node.args[0]))))
         self._erase_unused()
         self.graph.set_codegen(_PyTreeCodeGen(self.captured.signature))
-        self._note_symbols()
         notes = tuple(dict.fromkeys([*self.notes, *self._fixed_modes()]))
         found = self.captured
         facts = Facts(
-            self.symbols, self.batch, self.example, notes=notes, captured_by=found.by, example_only=found.example_only,
-            attempts=found.attempts,
+            symbols_of(self.graph, self.example), self.batch, self.example, notes=notes, captured_by=found.by,
+            example_only=found.example_only, attempts=found.attempts,
         )  # fmt: skip
         program = Program(self.graph, self.tensors, self.leaves, facts, self.transient, analyse=coupling_of)
         return program.with_facts(symbols=measured(program))
@@ -102,19 +104,29 @@ class Raising:
             self.tensors[name] = constant
             self.transient.add(name)
         self.values[node] = Ref(name)
+        copy = self.writes.fetched(self.graph, name)
+        if copy is not None:
+            self.values[node] = self._noted(copy, node)
 
     def _call(self, node: fx.Node) -> fx.Node:
         target, mutated = self._functional(node)
         args, kwargs = self._mapped(node.args), self._mapped(node.kwargs)
-        made = self._leaf(node, target, args, kwargs)
+        made = self._copied(node, target, args) or self._leaf(node, target, args, kwargs)
         if made is None:
             made = self.graph.call_function(target, self._fetched(args), self._fetched(kwargs))
             self._find_fixed_mode(made)
-        made.meta[STACK_TRACE] = node.meta.get("stack_trace")
-        self._describe(made, node)
-        if mutated is not None:
-            self._replace(mutated, made)
-        return made
+        self._noted(made, node)
+        return made if mutated is None else self._replace(mutated, made, node)
+
+    def _copied(self, node: fx.Node, target: Any, args: Any) -> fx.Node | None:
+        """Return a copy of what is written over a tensor of the same type: ``aten.copy`` itself has no gradient."""
+        written: Any = node.args[:2]
+        if not copies_over(target) or len({getattr(each.meta["val"], "dtype", None) for each in written}) > 1:
+            return None
+        old, new = self._fetched(args[:2])
+        if len({shape_of_value(each.meta["val"]) for each in written}) > 1:
+            new = self._noted(spread(new, old), node)
+        return cloned(new)
 
     def _functional(self, node: fx.Node) -> tuple[Any, fx.Node | None]:
         """Return the side-effect-free operator that can replace an in-place one, and the input that is overwritten."""
@@ -133,14 +145,18 @@ class Raising:
             return target, None
         return functional, x
 
-    def _replace(self, mutated: fx.Node, by: fx.Node) -> None:
-        """Let later readers of an overwritten value, or of an alias of it, read the new value."""
+    def _replace(self, mutated: fx.Node, by: fx.Node, node: fx.Node) -> fx.Node:
+        """Let later readers of an overwritten value, or of an alias of it, read the new value, which is returned."""
         old = self.values[mutated]
-        if isinstance(old, Ref):
+        if isinstance(old, Ref) and self.writes.name_of(mutated) is None:
             self.notes.append(f"the model overwrites {old} in evaluation; the program does not")
+        made, by = by, self.writes.note(node, old, by)
+        if by is not made:
+            self._noted(by, node)
         for node, value in self.values.items():
             if value is old:
                 self.values[node] = by
+        return by
 
     def _leaf(self, node: fx.Node, target: Any, args: Any, kwargs: Any) -> fx.Node | None:
         """Return a call of a leaf module if one computes exactly this call."""
@@ -200,6 +216,11 @@ class Raising:
         """Return arguments with names of tensors replaced by nodes that fetch the tensors."""
         return map_aggregate(arguments, lambda leaf: self.graph.get_attr(leaf) if isinstance(leaf, Ref) else leaf)
 
+    def _noted(self, made: fx.Node, node: fx.Node) -> fx.Node:
+        made.meta[STACK_TRACE] = node.meta.get("stack_trace")
+        self._describe(made, node)
+        return made
+
     def _describe(self, made: fx.Node, node: fx.Node) -> None:
         value = node.meta.get("val")
         made.meta[SHAPE] = self._shape(value)
@@ -208,7 +229,7 @@ class Raising:
 
     def _shape(self, value: Any) -> Any:
         shape = shape_of_value(value)
-        return _substituted(shape, self.merged) if self.merged else shape
+        return substituted(shape, self.merged) if self.merged else shape
 
     def _erase_unused(self) -> None:
         for node in reversed(list(self.graph.nodes)):
@@ -233,33 +254,6 @@ class Raising:
         if not self.batched or not leading:
             return None, {}
         return str(leading[0]), {other: leading[0] for other in leading if other != leading[0]}
-
-    def _note_symbols(self) -> None:
-        """Note the value of every symbol in the example."""
-        placeholders = self.graph.find_nodes(op="placeholder")
-        for node, value in zip(placeholders, pytree.tree_leaves(self.example), strict=True):
-            if not isinstance(value, torch.Tensor):
-                continue
-            for size, actual in zip(node.meta[SHAPE], value.shape, strict=True):
-                if getattr(size, "is_symbol", False):
-                    self.symbols.setdefault(str(size), int(actual))
-        for node in self.graph.nodes:
-            for size in _flat_sizes(node.meta.get(SHAPE)):
-                for symbol in () if isinstance(size, int) else size.free_symbols:
-                    self.symbols.setdefault(str(symbol), UNSEEN)
-
-
-def _substituted(shape: Any, symbols: Mapping[Any, Any]) -> Any:
-    if isinstance(shape, tuple):
-        return tuple(_substituted(size, symbols) for size in shape)
-    return shape if isinstance(shape, int) else shape.xreplace(symbols)
-
-
-def _flat_sizes(shape: Any) -> list[Any]:
-    """Return the sizes in nested shapes, in order."""
-    if isinstance(shape, tuple):
-        return [size for item in shape for size in _flat_sizes(item)]
-    return [] if shape is None else [shape]
 
 
 def _scope(node: fx.Node) -> tuple[str, str]:

@@ -45,7 +45,8 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         self.steps: list[Step] = []
         self.constants: dict[str, torch.Tensor] = {}
         self.scopes: list[tuple[str, str]] = []
-        tensors = tensors_of(model)
+        self._before = tensors = tensors_of(model)
+        self._places = {name: tensor.untyped_storage()._cdata for name, tensor in tensors.items()}
         self._names = {id(t): name for name, t in reversed(tensors.items())}
         self._slots: dict[int, Slot] = {}
         self._owned = list(tensors.values())
@@ -65,9 +66,22 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         positional, keywords = pytree.tree_unflatten(self.inputs, structure)
         with self._listening(model), self:
             result = model(*positional, **keywords)
+        replaced, dropped = self._replacements(model)
         leaves, structure = pytree.tree_flatten(result)
         outputs = [self.slot(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-        return Run(batch, self.steps, outputs, structure, self.constants)
+        return Run(batch, self.steps, outputs, structure, self.constants, replaced, dropped)
+
+    def _replacements(self, model: nn.Module) -> tuple[dict[str, Slot], tuple[str, ...]]:
+        """Return the buffers for which the model has put other tensors of their form, each with where that comes from.
+
+        Also return the buffers for which it has put tensors of another form, or other ``data``.
+        """
+        now = tensors_of(model)
+        moved = [n for n, old in self._before.items() if old.untyped_storage()._cdata != self._places[n]]
+        new = {n: now[n] for n, old in self._before.items() if n in now and now[n] is not old}
+        new = {n: t for n, t in new.items() if self._given(self._before[n]) is not t}  # changed in place
+        alike = [n for n, t in new.items() if (t.shape, t.dtype) == (self._before[n].shape, self._before[n].dtype)]
+        return {name: self.slot(new[name]) for name in alike}, (*moved, *(n for n in new if n not in alike))
 
     @contextmanager
     def _listening(self, model: nn.Module) -> Iterator[None]:
@@ -220,3 +234,7 @@ class Run:
     outputs: list[Any]
     structure: pytree.TreeSpec
     constants: Mapping[str, torch.Tensor]
+    replaced: Mapping[str, Slot]
+    """The buffers that the model replaces by tensors of the same form, each with where its tensor comes from."""
+    dropped: tuple[str, ...]
+    """The buffers that the model replaces by tensors of another form, or in their ``data``."""

@@ -42,14 +42,17 @@ def restored(model: nn.Module) -> Iterator[PutBack]:
 @contextmanager
 def buffers_kept(model: nn.Module) -> Iterator[None]:
     """Restore buffers and the state of the random generator after a run of the model, which may change them."""
-    buffers = {buffer: (buffer.clone(), buffer._version) for buffer in model.buffers()}
+    buffers = [(buffer, buffer.detach(), buffer.detach().clone(), buffer._version) for buffer in model.buffers()]
     try:
         with torch.random.fork_rng(devices=[]):
             yield
     finally:
-        for buffer, (before, version) in buffers.items():
-            if buffer._version != version:
-                buffer.copy_(before)
+        for buffer, memory, before, version in buffers:
+            replaced = buffer.untyped_storage()._cdata != memory.untyped_storage()._cdata
+            if replaced:  # by an assignment to buffer.data
+                buffer.data = memory
+            if replaced or buffer._version != version:
+                memory.copy_(before)
 
 
 def _contents(value: Any) -> list[tuple[Contents, Contents]]:

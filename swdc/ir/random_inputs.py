@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,18 +23,22 @@ def sample_inputs(
     is constant. Masks (of zeros and ones, or with infinities) are rows of the example. Integers are rows of the
     example, each shuffled along its first dimension, so that a row has as many special tokens and as much padding as
     before. Without ``shuffle``, integers are drawn from the row with replacement. Integers without a batch dimension
-    (an edge list) are the example itself. A recorded program gets its example, because it takes nothing else.
+    (an edge list) are the example itself; if there is no batch and nothing else varies, slices of the first are drawn
+    with replacement. A recorded program gets its example, because it takes nothing else.
     """
     generator = torch.Generator().manual_seed(seed)
     leaves, spec = pytree.tree_flatten(program.facts.example)
     sizes = program.facts.sizes(batch)
     seeds = torch.randint(2**31, (batch,), generator=generator)
+    first = _first_integers(leaves) if program.facts.batch is None else None
     drawn = []
     for node, leaf in zip(program.graph.find_nodes(op="placeholder"), leaves, strict=True):
         if not isinstance(leaf, torch.Tensor):
             drawn.append(leaf)
         elif program.facts.example_only:
             drawn.append(leaf.to(dtype) if leaf.is_floating_point() else leaf)
+        elif leaf is first:
+            drawn.append(_drawn_slices(leaf, generator))
         else:
             rows = seeds if node.meta[SHAPE] and str(node.meta[SHAPE][0]) == program.facts.batch else None
             drawn.append(_draw(leaf, evaluate(node.meta[SHAPE], sizes), generator, dtype, rows, shuffle))
@@ -59,6 +64,22 @@ def _draw(
     elif seeds is not None and not example.is_complex():
         values = values[seeds % len(values)] if _is_mask(values) else _rows(values, seeds, shuffle)
     return values.to(example.device, dtype)
+
+
+def _first_integers(leaves: Sequence[Any]) -> torch.Tensor | None:
+    """Return the first tensor if none of them has fractions; ``None`` otherwise."""
+    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    varies = any(t.is_floating_point() or t.is_complex() or t.is_meta for t in tensors)
+    return None if varies else tensors[0]
+
+
+def _drawn_slices(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return slices of a tensor, with replacement, along its last dimension of more than one."""
+    dim = next((d for d in reversed(range(values.dim())) if values.shape[d] > 1), None)
+    if dim is None:
+        return values
+    size = values.shape[dim]
+    return values.index_select(dim, torch.randint(size, (size,), generator=generator).to(values.device))
 
 
 def _is_mask(values: torch.Tensor) -> bool:

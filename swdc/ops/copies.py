@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import fx
 
 from swdc.channels.dead_values import Dead, in_type, number, plain
 from swdc.channels.labels import Channels
-from swdc.ir.call import Call, Value
-from swdc.ops.base import Operator, register
+from swdc.ir.call import Call, Ref, Value
+from swdc.ops.base import Operator, freeze_call, register
 from swdc.ops.elementwise import Pointwise
 from swdc.ops.identity import FORMATS, Evaluation, Identity, alias_of, copy_of
+
+_KEEPS = "stays in a buffer until the next call, and a dead channel does not write zeros there"
 
 
 @register
@@ -130,6 +133,67 @@ class Overwriting(Pointwise):
     def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
         """The old values do not matter."""
         return dead[1] if len(dead) > 1 else number(call.arguments.get("value", 0.0))
+
+
+@register
+class Writing(Operator):
+    """A buffer takes the values of another tensor; the next call of the program reads them."""
+
+    names: ClassVar[tuple[str, ...]] = ("aten.copy_.default",)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """The channels of the buffer go with those that are written into it."""
+        if not _is_whole(call, channels):
+            freeze_call(call, channels, "writes into a view of a tensor, or into parts of it")
+            return
+        labels = channels.labels(call["self"])
+        for ids, new in zip(labels, channels.labels(call["src"]), strict=True):
+            channels.join(ids, new, call)
+        channels.set(call, labels)
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """The mask makes the buffer start from zeros, so dead channels have to write zeros, too."""
+        if not _is_whole(call, channels):
+            return
+        for ids, dead in zip(channels.labels(call["self"]), channels.dead(call["src"]), strict=True):
+            if ids is not None:
+                stay = np.broadcast_to(np.asarray(dead) != 0, ids.shape)
+                channels.freeze(ids[stay], call.reason(_KEEPS))
+        channels.set_dead(call, [0.0] * len(channels.sizes(call["self"])))
+
+
+def write_call(graph: fx.Graph, name: str, value: fx.Node) -> fx.Node:
+    """Return a new node that puts a value into the buffer called ``name``."""
+    return graph.call_function(torch.ops.aten.copy_.default, (graph.get_attr(name), value))
+
+
+def _is_whole(call: Call, channels: Channels) -> bool:
+    return isinstance(call["self"], Ref) and channels.sizes(call["self"]) == channels.sizes(call["src"])
+
+
+def cloned(value: fx.Node) -> fx.Node:
+    """Return a new node that copies a value."""
+    return value.graph.call_function(torch.ops.aten.clone.default, (value,))
+
+
+def detached(value: fx.Node) -> fx.Node:
+    """Return a new node for a value without its gradients."""
+    return value.graph.call_function(torch.ops.aten.detach.default, (value,))
+
+
+def spread(value: fx.Node, like: fx.Node) -> fx.Node:
+    """Return a new node that repeats a value over the shape of another."""
+    return value.graph.call_function(torch.ops.aten.expand_as.default, (value, like))
+
+
+def copies_over(target: Any) -> bool:
+    """Whether an operator returns the second tensor in the form of the first."""
+    return target is torch.ops.aten.copy.default
+
+
+def is_write(node: fx.Node) -> bool:
+    """Whether a node puts a value into another tensor, and nothing reads the result."""
+    return node.target is torch.ops.aten.copy_.default and not node.users
 
 
 def contiguous_copy(value: fx.Node) -> fx.Node:

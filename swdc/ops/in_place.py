@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 
@@ -57,10 +58,24 @@ def depends_on_memory(node: fx.Node) -> bool:
     return overwrites(node) or node.target.namespace != "aten" or lookup(name_of(node.target)).needs_layout
 
 
-class Memory:
-    """Which values of a graph share memory."""
+def written(graph: fx.Graph) -> set[str]:
+    """Return the names of the parameters and buffers that a graph changes."""
+    return {name for name in map(writes, graph.nodes) if name}
 
-    def __init__(self, graph: fx.Graph) -> None:
+
+def writes(node: fx.Node) -> str:
+    """Return the name of the parameter or buffer that a node changes, ``""`` if it changes none."""
+    root = node
+    while root.all_input_nodes and (overwrites(root) or (root is not node and is_view(root))):
+        root = root.all_input_nodes[0]
+    return str(root.target) if root.op == "get_attr" and root is not node else ""
+
+
+class Memory:
+    """Which values of a graph share memory. ``lasting`` are tensors that are read again after the graph has run."""
+
+    def __init__(self, graph: fx.Graph, lasting: Collection[fx.Node] = ()) -> None:
+        self._lasting = {*lasting, *graph.find_nodes(op="placeholder")}
         self._owner: dict[fx.Node, fx.Node] = {}
         self._sharing: dict[fx.Node, list[fx.Node]] = {}
         for node in graph.nodes:
@@ -72,12 +87,12 @@ class Memory:
     def read_later(self, node: fx.Node) -> list[fx.Node]:
         """Return the values computed before ``node`` that share the memory which it overwrites, and are read after it.
 
-        An input of the graph, unless it is the overwritten value itself, counts as read later by its owner.
+        An input of the graph, and a lasting tensor, counts as read later unless it is the overwritten value itself.
         """
         x = node.all_input_nodes[0]
         owner = self._owner[x]
         others = [other for other in self._sharing[owner] if other < node and other is not x]
-        return [o for o in others if o.op == "placeholder" or any(user > node for user in o.users)]
+        return [o for o in others if o in self._lasting or any(user > node for user in o.users)]
 
 
 def is_view(node: fx.Node) -> bool:

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from swdc.capture.restore import buffers_kept
 from swdc.errors import VerificationError
 from swdc.ir.dtypes_and_devices import cast_literals, default_dtype
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
 from swdc.ops import leaf_of
+from swdc.ops.in_place import written
 
 
 @contextmanager
@@ -60,12 +62,17 @@ def run_in(program: Program, mode: str, batch: int, seed: int, dtype: torch.dtyp
 
 
 def called(program: Program, inputs: Any, seed: int, dtype: torch.dtype) -> Any:
-    """Return the output of a program for positional and keyword inputs, with its random numbers drawn from a seed."""
+    """Return the output of a program for positional and keyword inputs, with its random numbers drawn from a seed.
+
+    A program that writes into buffers runs twice, and both outputs are returned in a tuple, so that what it has written
+    shows. Buffers are restored.
+    """
     args, kwargs = inputs
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), default_dtype(dtype):
+    with torch.no_grad(), buffers_kept(program), default_dtype(dtype):
         torch.manual_seed(seed)
         try:
-            return pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, program(*args, **kwargs))
+            first = _detached(program(*args, **kwargs))
+            return (first, _detached(program(*args, **kwargs))) if written(program.graph) else first
         except (RuntimeError, IndexError, ValueError) as error:
             if not program.facts.example_only:
                 raise
@@ -73,6 +80,11 @@ def called(program: Program, inputs: Any, seed: int, dtype: torch.dtype) -> Any:
                 f"expected a recorded program to run with other weights, but its sizes depend on the values that it "
                 f"computes ({str(error).splitlines()[0]}); slim and compare the model itself with swdc.transplant"
             ) from error
+
+
+def _detached(result: Any) -> Any:
+    """Return copies of results, because a program may return a buffer that its next call changes."""
+    return pytree.tree_map_only(torch.Tensor, lambda t: t.detach().clone(), result)
 
 
 def inputs_in(program: Program, batch: int, seed: int, dtype: torch.dtype, inputs: Any) -> Any:

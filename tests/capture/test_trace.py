@@ -406,15 +406,6 @@ def test_what_training_does_else_is_named_in_a_warning(model: nn.Module, named: 
     assert named in program.explain()
 
 
-def test_a_buffer_overwritten_in_evaluation_is_named_in_a_warning() -> None:
-    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        m.calls.add_(1)
-        return m.c(x) * m.calls
-
-    with pytest.warns(UserWarning, match="overwrites calls in evaluation"):
-        swdc.trace(Function(forward, c=conv(3, 4), calls=torch.ones(1)).eval(), image().float())
-
-
 def test_an_ordinary_model_gives_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

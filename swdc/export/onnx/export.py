@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -23,6 +24,7 @@ from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import flat_outputs, relative_error, sample_inputs
 from swdc.ir.whole_files import why, workspace
+from swdc.ops.in_place import written
 from swdc.rewriting.certificate import Certificate, check_certificate
 from swdc.rewriting.deploy import deploy as deployed_program
 
@@ -122,6 +124,7 @@ def export_onnx(
         raise ExportError(f"expected positive batch sizes to run the file at, got {list(batches)}; give at least one")
     reference = in_float32(program)
     source = in_float32(deployed_program(program)) if deploy else reference
+    _warn_of_state(source)
     made = exported(source, opset, optimized=not deploy)
     made.model.metadata_props.update(_metadata(program, source, certificate))
     comparison = _Comparison(reference, batches, tolerance)
@@ -137,6 +140,17 @@ def export_onnx(
             f"is as it was"
         ) from error
     return _report(target, int(made.model.opset_imports[""]), comparison.batches, stages, checked)
+
+
+def _warn_of_state(program: Program) -> None:
+    """Warn of buffers that a program changes, because a file cannot."""
+    names = sorted(written(program.graph))
+    if names:
+        warnings.warn(
+            f"the program changes {', '.join(names)} in every call; the file does not, and every run starts from the "
+            f"values stored in it",
+            stacklevel=3,
+        )
 
 
 def _report(
@@ -220,7 +234,7 @@ class _Comparison:
         for number in self.batches or _SEEDS:
             args, kwargs = sample_inputs(self.program, number if self.batched else 1, number, torch.float32)
             with torch.no_grad():
-                expected = [t.cpu() for t in flat_outputs(self.program(*args, **kwargs))]
+                expected = [t.cpu() for t in flat_outputs(self.program.clone()(*args, **kwargs))]
             got = [torch.from_numpy(array) for array in run_session(session, feed(session, (args, kwargs)))]
             error = relative_error(expected, got)
             if not error <= self.tolerance:

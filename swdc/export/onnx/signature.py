@@ -13,7 +13,7 @@ from swdc.ir.plain_results import input_names, is_tensor
 from swdc.ir.program import Program
 from swdc.ir.spelling import speakable
 from swdc.ops.copies import contiguous_copy
-from swdc.ops.in_place import operator_of
+from swdc.ops.in_place import operator_of, writes
 
 
 def flattened(program: Program) -> fx.GraphModule:
@@ -29,6 +29,8 @@ def flattened(program: Program) -> fx.GraphModule:
             flat.graph.erase_node(node)
     output = next(n for n in flat.graph.nodes if n.op == "output")
     output.args = (tuple(value for value in output.args[0] if is_tensor(value)),)
+    for node in [node for node in flat.graph.nodes if writes(node) and not node.users]:
+        flat.graph.erase_node(node)  # a file keeps nothing from one run to the next
     called = [node for node in flat.graph.nodes if node.op == "call_function"]
     for node in called:
         if operator_of(node.target).layout == "chosen":

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from swdc.capture.restore import buffers_kept
 from swdc.errors import TransplantError
 from swdc.export.transplanting.float64 import Tensors, in_float64, wide_inputs, wide_program
 from swdc.export.transplanting.masked_model import masked_model
@@ -58,7 +59,7 @@ class Comparison:
         results = []
         for one in (self.slim.clone().eval(), copy.deepcopy(mine)):
             args, kwargs = self.inputs(BATCHES[-1], dtype)
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            with torch.no_grad(), buffers_kept(one):
                 results.append(one(*args, **kwargs))
         self._check(relative_error(*results), f"in {dtype}", TOLERANCE if dtype == torch.float64 else _AS_CALLED)
 
@@ -83,7 +84,7 @@ class Comparison:
         results = []
         for model in (one, other):
             args, kwargs = self.inputs(batch)
-            with in_float64():
+            with in_float64(), buffers_kept(model):
                 results.append(model(*args, **kwargs))
         return relative_error(*results)
 

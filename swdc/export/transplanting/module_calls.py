@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from swdc.capture.restore import buffers_kept
 from swdc.export.transplanting.float64 import in_float64
 
 IN, OUT = "inputs", "result"
@@ -64,7 +65,7 @@ class Watch:
             handles.append(part.register_forward_hook(self._leave, with_kwargs=True))
         args, kwargs = copied((args, kwargs))
         try:
-            with in_float64():
+            with in_float64(), buffers_kept(module):
                 module(*args, **kwargs)
         except Exception as error:  # whatever the user's code raises on sizes that it does not expect
             return Failure(error, tuple(self.frames))

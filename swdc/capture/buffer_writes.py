@@ -1,0 +1,59 @@
+"""What a model's forward writes into its buffers, and the nodes with which the program writes the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from swdc.capture.captured_graph import STILL, Captured
+from swdc.ir.graph import DTYPE, SCOPE, SHAPE
+from swdc.ops.copies import cloned, detached, write_call
+
+
+class BufferWrites:
+    """The last value of each buffer that a model writes, on the way through the captured graph."""
+
+    def __init__(self, captured: Captured, tensors: Mapping[str, torch.Tensor]) -> None:
+        """``tensors`` are those of the model by name."""
+        self._captured, self._tensors = captured, tensors
+        self._last: dict[str, Any] = {}
+
+    def lasting(self) -> list[fx.Node]:
+        """Return the captured nodes that stand for buffers."""
+        return [node for node in self._captured.graph.nodes if self.name_of(node) is not None]
+
+    def name_of(self, node: fx.Node) -> str | None:
+        """Return the name of the buffer of the model that a captured node stands for."""
+        name = self._captured.tensors.get(node.name)
+        tensor = None if name is None else self._tensors.get(name)
+        return None if tensor is None or isinstance(tensor, nn.Parameter) else name
+
+    def fetched(self, graph: fx.Graph, name: str) -> fx.Node | None:
+        """Return a copy of a buffer that the model replaces, ``None`` for any other tensor.
+
+        The program writes into the memory that the model only lets go, and gradients need the old values.
+        """
+        return cloned(graph.get_attr(name)) if name in self._captured.replaced else None
+
+    def note(self, node: fx.Node, old: Any, new: fx.Node) -> fx.Node:
+        """Note that a captured node overwrites ``old`` with ``new``; return the value that later readers read."""
+        name = self.name_of(node.all_input_nodes[0])
+        names = [held for held, value in self._last.items() if value is old] + ([] if name is None else [name])
+        if names and node.meta.get(STILL):
+            new = detached(new)
+        self._last |= dict.fromkeys(names, new)
+        return new
+
+    def put_back(self, graph: fx.Graph, value_of: Callable[[Any], Any]) -> None:
+        """Add the nodes that put into each buffer what the model leaves there for its next call.
+
+        ``value_of`` returns the node for a captured node or for a value.
+        """
+        left = {**self._last, **self._captured.replaced}
+        for name, value in left.items():
+            made = write_call(graph, name, value_of(value))
+            tensor = self._tensors[name]
+            made.meta.update({SHAPE: tuple(tensor.shape), DTYPE: tensor.dtype, SCOPE: name.rpartition(".")[0]})
