@@ -134,6 +134,8 @@ def _exported(model: nn.Module, inputs: Inputs, dims: Any) -> Captured:
     with shapes_alone():
         exported = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
     flat = inlined(exported.graph_module)
+    if any(getattr(n.target, "__module__", "").startswith("torch._functorch") for n in flat.graph.nodes):
+        raise CannotCapture("export keeps the parts of torch.vmap, which do not run outside of it")
     specs = exported.graph_signature.input_specs
     lifted = {s.arg.name: s for s in specs if s.kind != InputKind.USER_INPUT and hasattr(s.arg, "name")}
     names = {name: str(spec.target) for name, spec in lifted.items()}

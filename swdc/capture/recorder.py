@@ -51,6 +51,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         self._slots: dict[int, Slot] = {}
         self._owned = list(tensors.values())
         self.inputs, self.most = inputs, most
+        self._below = False
         for number, leaf in enumerate(inputs):
             if isinstance(leaf, torch.Tensor):
                 self._know(leaf, Slot("input", number))
@@ -98,6 +99,8 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
                 handle.remove()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch._C._functorch.peek_interpreter_stack() is not None and not self._below:
+            return self._without_transform(func, args, kwargs or {})
         if isinstance(func, torch._ops.HigherOrderOperator):
             raise CannotCapture(f"{func} is more than one operator")
         if len(self.steps) > self.most:
@@ -113,6 +116,19 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         if not self._is_passed_over(func, known, result):
             self._note(func, known, named, result, found.tensors)
         return result
+
+    def _without_transform(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Let ``torch.vmap`` turn a call into calls on whole batches, and note these."""
+        with _Below(self):
+            return func(*args, **kwargs)
+
+    def below(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Note a call that a transform of functorch makes."""
+        self._below = True
+        try:
+            return self.__torch_dispatch__(func, (), args, kwargs)
+        finally:
+            self._below = False
 
     def _told(self, argument: Any, found: Found) -> tuple[Any, Any]:
         """Return an argument as it is noted in a step, and as it is given to the operator."""
@@ -201,6 +217,17 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
     def _computed(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Return the result of an operator."""
         return func(*args, **kwargs)
+
+
+class _Below(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Hands the calls that transforms make to a recorder."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._recorder = recorder
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self._recorder.below(func, args, kwargs or {})
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,9 @@ class Convolution(Layer):
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple the input with the weight's second dimension, and the result with its first."""
         x, weight, bias, groups = call["input"], call["weight"], call["bias"], call["groups"]
+        if not has_fixed_groups(call):
+            freeze_call(call, channels, OPEN_GROUPS, OPEN_GROUPS_EDIT)
+            return
         if channels.dtype(weight).is_complex:
             freeze_call(call, channels, "computes with complex numbers")
             return
@@ -67,6 +70,8 @@ class Convolution(Layer):
 
     def fold(self, call: Call, channels: Channels) -> None:
         """A dead filter with a zero bias gives zero."""
+        if not has_fixed_groups(call):
+            return
         dim = len(call.shape) - len(channels.sizes(call["weight"])) + 1
         dead = channels.dead.written(call, channels.dead(call["input"])[dim], self.folds(call))
         channels.set_dead(call, [dead if d == dim else UNKNOWN for d in range(len(call.shape))])
@@ -75,7 +80,7 @@ class Convolution(Layer):
         """The number of groups falls by the groups that are removed."""
         groups, weight = call["groups"], call["weight"]
         mask = kept.mask(weight, 0)
-        if groups == 1 or mask is None:
+        if groups == 1 or mask is None or not has_fixed_groups(call):
             return {}
         rows = mask.reshape(groups, -1)
         return {"groups": int(rows.any(1).sum())}
@@ -117,6 +122,17 @@ class Convolution(Layer):
         assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
         overload = "padding" if isinstance(module.padding, str) else "default"
         return f"aten.conv{module.weight.dim() - 2}d.{overload}", super().arguments(module, path)[1]
+
+
+OPEN_GROUPS = "takes its number of groups from the batch, so that channels and samples lie along one dimension"
+OPEN_GROUPS_EDIT = (
+    "scale the input and the result for each sample in place of the weight, and call it with fixed groups"
+)
+
+
+def has_fixed_groups(call: Call) -> bool:
+    """Whether the number of groups is a number, and not computed from the batch."""
+    return isinstance(call["groups"], int)
 
 
 def couple_groups(

@@ -17,7 +17,15 @@ from swdc.ir.groups import WRITES, Ids
 from swdc.ops.affine_layers import Layer
 from swdc.ops.base import freeze_call, register
 from swdc.ops.call_cost import Cost, Quotient, ShapeOf, Use
-from swdc.ops.convolution import couple_groups, each, geometry, operations
+from swdc.ops.convolution import (
+    OPEN_GROUPS,
+    OPEN_GROUPS_EDIT,
+    couple_groups,
+    each,
+    geometry,
+    has_fixed_groups,
+    operations,
+)
 from swdc.ops.leaf_tensors import adopt, bare
 
 
@@ -39,6 +47,9 @@ class TransposedConvolution(Layer):
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple the input with the weight's first dimension, and the result with its second in each group."""
         x, weight, rank = call["input"], call["weight"], len(call.shape)
+        if not has_fixed_groups(call):
+            freeze_call(call, channels, OPEN_GROUPS, OPEN_GROUPS_EDIT)
+            return
         if channels.dtype(weight).is_complex:
             freeze_call(call, channels, "computes with complex numbers")
             return
@@ -67,6 +78,8 @@ class TransposedConvolution(Layer):
 
     def fold(self, call: Call, channels: Channels) -> None:
         """Dead filters with a zero bias give zero; so does a dead group, whose inputs add nothing."""
+        if not has_fixed_groups(call):
+            return
         weight, bias = call["weight"], call["bias"]
         written: Dead = channels.dead(weight)[1]
         if channels.sizes(weight)[1] == 1:
@@ -84,7 +97,7 @@ class TransposedConvolution(Layer):
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """The number of groups falls by the groups that are removed."""
         mask = kept.mask(call["weight"], 0)
-        if call["groups"] == 1 or mask is None:
+        if call["groups"] == 1 or mask is None or not has_fixed_groups(call):
             return {}
         return {"groups": int(mask.reshape(call["groups"], -1).any(1).sum())}
 

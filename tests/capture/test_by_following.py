@@ -12,7 +12,7 @@ from torch import nn
 import swdc
 from swdc.capture.by_following import Follow
 from swdc.capture.way import CannotCapture, Subject
-from tests.support import Function, assert_same, conv, image, randomise, traced
+from tests.support import Function, assert_exact, assert_same, conv, image, randomise, traced
 
 
 def followed(model: nn.Module, example: torch.Tensor) -> swdc.Program:
@@ -121,3 +121,30 @@ def test_what_one_run_keeps_does_not_reach_the_next() -> None:
     x = image(5, 3, 8, 8, seed=1)
     assert_same(model(x), program(x))
     assert not program.facts.notes
+
+
+class Clouds(nn.Module):
+    """A network of points, written for one cloud."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.point, self.out = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 24)), nn.Linear(24, 5)
+
+    def forward(self, clouds: torch.Tensor) -> torch.Tensor:
+        return torch.vmap(lambda points: self.out(self.point(points).relu().amax(0)))(clouds)
+
+
+def test_vmap_is_followed_as_operators_on_the_batch() -> None:
+    program = assert_exact(Clouds(), image(3, 11, 3))
+    assert program.facts.captured_by == "follow"
+    assert [group.width for group in program.groups] == [16, 24]
+
+
+@pytest.mark.filterwarnings("ignore:recorded")
+def test_vmap_without_a_batch_is_not_exported() -> None:
+    def forward(m: Any, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.vmap(m.layer)(x) + y
+
+    program = traced(Function(forward, layer=nn.Linear(4, 3)), (image(2, 5, 4), image(3)))
+    assert program.facts.captured_by == "record"
+    assert "torch.vmap" in dict(program.facts.attempts)["export"]

@@ -14,6 +14,7 @@ from swdc.ops import calls
 from swdc.ops.convolution import spatial_rank
 from tests.support import (
     Function,
+    assert_exact,
     assert_slims,
     certified,
     conv,
@@ -210,3 +211,21 @@ def test_over_how_many_dimensions_a_convolution_works(rank: int) -> None:
     ((operator, call),) = calls(traced(nn.Sequential(layer(4, 4, 1, groups=4)), image(4, *[3] * rank))).values()
     assert spatial_rank(call) == rank
     assert operator.orderless(call)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_groups_that_the_batch_gives_hold_the_channels_with_a_reason(transposed: bool) -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        b, c, h, w = x.shape
+        weight = m.weight * m.style(F.relu(m.first(x.mean((2, 3))))).view(b, 1, c, 1, 1)
+        if transposed:
+            weight = weight.transpose(1, 2).reshape(b * c, 5, 3, 3)
+            out = F.conv_transpose2d(x.reshape(1, b * c, h, w), weight, padding=1, groups=b)
+        else:
+            out = F.conv2d(x.reshape(1, b * c, h, w), weight.reshape(b * 5, c, 3, 3), padding=1, groups=b)
+        return out.view(b, 5, h, w)
+
+    parts = {"weight": nn.Parameter(torch.randn(1, 5, 3, 3, 3)), "first": nn.Linear(3, 8), "style": nn.Linear(8, 3)}
+    program = assert_exact(Function(forward, **parts))
+    assert len(program.groups) == 1
+    assert "takes its number of groups from the batch" in program.explain()
