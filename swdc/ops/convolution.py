@@ -125,9 +125,7 @@ class Convolution(Layer):
 
 
 OPEN_GROUPS = "takes its number of groups from the batch, so that channels and samples lie along one dimension"
-OPEN_GROUPS_EDIT = (
-    "scale the input and the result for each sample in place of the weight, and call it with fixed groups"
-)
+OPEN_GROUPS_EDIT = "scale input and result for each sample instead of the weight, and call it with fixed groups"
 
 
 def has_fixed_groups(call: Call) -> bool:

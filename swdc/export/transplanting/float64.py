@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from swdc.ops.base import called_by
 
 _NARROW = (torch.float16, torch.bfloat16, torch.float32)
 _CASTS: Any = {torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16}
+_REGISTERED = ("_parameters", "_buffers", "_modules")
 
 
 class Tensors:
@@ -25,7 +26,7 @@ class Tensors:
     def __init__(self) -> None:
         self._wide: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._stored: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._places: dict[tuple[int, str], torch.Tensor] = {}
+        self._places: dict[tuple[int, Any], torch.Tensor] = {}
 
     def widen(self, model: nn.Module) -> None:
         """Replace every tensor by a copy, in float64 if it is floating, unless it is a copy already."""
@@ -52,15 +53,24 @@ class Tensors:
         return self._wide[id(tensor)][1]
 
 
-def _slots(model: nn.Module) -> list[tuple[dict[str, Any], str, torch.Tensor]]:
-    """Return every place of a model that holds a tensor."""
-    return [
+def _slots(model: nn.Module) -> list[tuple[Any, Any, torch.Tensor]]:
+    """Return every place of a model that holds a tensor: a dict or a list, and a key."""
+    own = [
         (store, name, tensor)
         for module in model.modules()
         for store in (module._parameters, module._buffers)
         for name, tensor in store.items()
         if tensor is not None
     ]
+    return [*own, *kept_in_containers(model, {id(tensor) for _, _, tensor in own})]
+
+
+def kept_in_containers(model: nn.Module, tensors: Collection[int]) -> list[tuple[Any, Any, torch.Tensor]]:
+    """Return the places in lists and dicts that modules hold where a tensor with one of these ids stands, too."""
+    values = [v for module in model.modules() for name, v in vars(module).items() if name not in _REGISTERED]
+    lists = [(items, key, item) for items in values if isinstance(items, list) for key, item in enumerate(items)]
+    dicts = [(items, key, item) for items in values if isinstance(items, dict) for key, item in items.items()]
+    return [place for place in (*lists, *dicts) if id(place[2]) in tensors]
 
 
 def widened(value: Any) -> Any:

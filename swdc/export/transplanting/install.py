@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from swdc.export.transplanting.float64 import kept_in_containers
 from swdc.export.transplanting.graph_part import put_module
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.program import Program
@@ -26,6 +27,8 @@ def install(model: nn.Module, dense: Program, donor: Program) -> list[str]:
     put_tensors(model, given)
     for path, leaf in donor.leaves.items():
         _set_attributes(model, path, dense.leaves.get(path), leaf)
+        for twin in _twins(model, path, leaf):
+            _set_attributes(model, twin, dense.leaves.get(path), _same(leaf))
     for path, module in model.named_modules():
         _set_sizes(module, path, dense.tensors)
     read = {id(given[name]) for name in donor.read_tensors()}
@@ -33,9 +36,16 @@ def install(model: nn.Module, dense: Program, donor: Program) -> list[str]:
 
 
 def put_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put tensors into a model by name; tensors for which the model has no place are left out."""
+    """Put tensors into a model by name, also where its modules keep them in lists and dicts.
+
+    Tensors for which the model has no place are left out.
+    """
+    before = tensors_of(model)
+    new = {id(before[name]): tensor for name, tensor in tensors.items() if name in before}
     for name, tensor in tensors.items():
         _put(model, name, tensor)
+    for items, key, tensor in kept_in_containers(model, new):
+        items[key] = new[id(tensor)]
 
 
 def _put(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
@@ -50,6 +60,25 @@ def _put(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
         owner._parameters[attribute] = tensor  # type: ignore[assignment]
     elif isinstance(vars(owner).get(attribute), torch.Tensor):
         vars(owner)[attribute] = tensor
+
+
+def _twins(model: nn.Module, path: str, leaf: nn.Module) -> list[str]:
+    """Return the paths of other modules that hold exactly the tensors of a leaf: the program calls them as one."""
+    own = _tensors(leaf)
+    modules = model.named_modules(remove_duplicate=False)
+    return [other for other, module in modules if own and other != path and _tensors(module) == own]
+
+
+def _same(leaf: nn.Module) -> nn.Module:
+    """Return another module with the tensors of a leaf, because each module of the model is called by itself."""
+    made: nn.Module = leaf.__new__(type(leaf))
+    made.__dict__ = {name: v.copy() if isinstance(v, dict | set) else v for name, v in vars(leaf).items()}
+    return made
+
+
+def _tensors(module: nn.Module) -> dict[str, int]:
+    found = (*module._parameters.items(), *module._buffers.items())
+    return {name: id(tensor) for name, tensor in found if tensor is not None}
 
 
 def _set_attributes(model: nn.Module, path: str, before: nn.Module | None, leaf: nn.Module) -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import swdc
@@ -30,7 +31,7 @@ from tests.export.transplanting.models import (  # fmt: skip
     SqueezeExcitation,
     Tied,
 )
-from tests.support import assert_same, conv, image, plan_of, random_plan, randomise
+from tests.support import assert_same, certified, conv, image, plan_of, random_plan, randomise
 
 
 def slim_of(model, example, seed=0):
@@ -354,3 +355,84 @@ def test_torchs_fused_path_does_not_pass_a_replaced_attention_by() -> None:
         mine = swdc.transplant(slim, model)
     with torch.no_grad():  # torch computes the whole layer at once, unless something hinders it
         assert_same(slim(image(4, 3, 5)), mine(image(4, 3, 5)), 1e-12)
+
+
+class Listed(nn.Module):
+    """Reads its parameters from a list and a dict beside the attributes that register them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Parameter(torch.randn(9, 6)), nn.Parameter(torch.randn(3, 9))
+        self.gain = nn.Parameter(torch.rand(9) + 0.5)
+        self._weights, self._by_name = [self.enter, self.leave], {"gain": self.gain}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        enter, leave = self._weights
+        return F.linear(F.relu(F.linear(x, enter) * self._by_name["gain"]), leave)
+
+
+def test_lists_and_dicts_of_parameters_are_renewed():
+    model = Listed().double().eval()
+    program = swdc.trace(model, image(2, 6))
+    slim = swdc.slim(program, random_plan(program))
+    mine = swdc.transplant(slim, model)
+    assert mine._weights[0] is mine.enter
+    assert mine._weights[1] is mine.leave
+    assert mine._by_name["gain"] is mine.gain
+    assert model._weights[0] is model.enter
+    assert mine.enter.shape[0] < 9
+    assert_same(slim(image(5, 6)), mine(image(5, 6)))
+
+
+class Siamese(nn.Module):
+    """One encoder under two names, norms that share their tensors, and a weight under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = self.right = nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 8))
+        self.norms = nn.ModuleList(nn.LayerNorm(8) for _ in range(3))
+        for norm in self.norms[1:]:
+            norm.weight, norm.bias = self.norms[0].weight, self.norms[0].bias
+        self.project, self.score = nn.Linear(8, 8), nn.Linear(8, 2)
+        self.alias = self.project.weight
+
+    def forward(self, one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+        a = self.norms[1](self.project(self.norms[0](self.left(one))))
+        b = self.norms[2](F.linear(self.norms[0](self.right(two)), self.alias, self.project.bias))
+        return self.score((a - b).abs())
+
+
+def test_modules_and_tensors_with_several_names_stay_one():
+    model = Siamese().double().eval()
+    program = swdc.trace(model, (image(2, 6), image(2, 6, seed=2)))
+    slim = certified(program)[1]
+    mine = swdc.transplant(slim, model)
+    assert mine.left is mine.right
+    assert mine.alias is mine.project.weight
+    assert mine.norms[0].weight is mine.norms[1].weight is mine.norms[2].weight
+    assert list(mine.state_dict()) == list(model.state_dict())
+    x = image(5, 6), image(5, 6, seed=2)
+    assert_same(slim(*x), mine(*x))
+
+
+class Counting(nn.Module):
+    """Counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 2)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.last(self.first(x).relu()) * self.calls
+
+
+def test_runs_leave_no_trace_in_buffers():
+    model = Counting().double().eval()
+    program = swdc.trace(model, image(2, 6))
+    slim = swdc.slim(program, random_plan(program))
+    mine = swdc.transplant(slim, model)
+    assert mine.calls == 0
+    for _ in range(2):
+        assert_same(slim(image(5, 6)), mine(image(5, 6)))
