@@ -52,6 +52,9 @@ class Operator(Dispatched, Work):
 
     is_norm: ClassVar[bool] = False
     """Whether it normalises: its gain and shift are not weights of a layer."""
+    narrow: ClassVar[tuple[str, ...]] = ()
+    """Arguments that the kernel takes in their own floating-point type alone."""
+
     not_negative: ClassVar[bool] = False
     """Whether no number in the result is negative."""
 

@@ -11,10 +11,11 @@ from torch.utils import _pytree as pytree
 
 from swdc.capture.restore import buffers_kept
 from swdc.errors import VerificationError
+from swdc.ir.call import Ref
 from swdc.ir.dtypes_and_devices import cast_literals, default_dtype
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
-from swdc.ops import leaf_of
+from swdc.ops import calls, leaf_of
 from swdc.ops.in_place import written
 
 
@@ -35,12 +36,21 @@ def copies_in(*programs: Program, dtype: torch.dtype) -> Iterator[list[Program]]
 def copy_in(program: Program, dtype: torch.dtype) -> Program:
     """Return a copy of a program that computes in ``dtype`` throughout and drops nothing in training."""
     copy = program.clone(dtype)
+    _keep_narrow(program, copy)
     cast_literals(copy, (torch.float32, torch.float64), dtype)
     if dtype == torch.float64:
         _unround(program, copy)
     for module in copy.leaves.values():
         leaf_of(module).drop_nothing(module)
     return copy
+
+
+def _keep_narrow(program: Program, copy: Program) -> None:
+    """Give a copy the tensors in their own type that kernels take in no other."""
+    for operator, call in calls(program).values():
+        for name in (call.arguments.get(argument) for argument in operator.narrow):
+            if isinstance(name, Ref):
+                copy.tensors[name].data = program.tensors[name].detach().clone()
 
 
 def _unround(program: Program, copy: Program) -> None:

@@ -1,0 +1,53 @@
+"""Fake quantisation: filters go with their scales and zero points, which the kernel takes in float32 alone."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import swdc
+from tests.support import random_plan, randomise
+
+
+class Quantised(nn.Module):
+    """A convolution with a grid for each filter, and one for its input."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.register_buffer("scale", torch.rand(outputs) / 50 + 0.01)
+        self.register_buffer("zero_point", torch.randint(-5, 5, (outputs,), dtype=torch.int32))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.fake_quantize_per_tensor_affine(x, 0.02, 3, 0, 255)
+        weight = torch.fake_quantize_per_channel_affine(self.conv.weight, self.scale, self.zero_point, 0, -127, 127)  # type: ignore[arg-type]
+        return F.conv2d(x, weight, self.conv.bias, padding=1)
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = Quantised(3, 16), Quantised(16, 16), Quantised(16, 12)
+        self.out = nn.Linear(12, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.one(x).relu()
+        x = x + self.two(x).relu()
+        return self.out(self.three(x).relu().mean((2, 3)))
+
+
+def test_filters_go_with_their_grids() -> None:
+    model = Network().eval()
+    scales = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    randomise(model).float()
+    model.load_state_dict(scales, strict=False)
+    program = swdc.trace(model, torch.rand(2, 3, 10, 10))
+    assert program.facts.captured_by == "follow"
+    plan = random_plan(program)
+    masked, slim = swdc.mask(program, plan), swdc.slim(program, plan)
+    certificate = swdc.verify(masked, slim)
+    assert certificate.exact, str(certificate)
+    assert torch.equal(masked.get_buffer("one.scale"), scales["one.scale"])
+    kept = slim.get_buffer("one.scale").shape[0]
+    assert kept == slim.get_buffer("one.zero_point").shape[0] == slim.get_parameter("one.conv.weight").shape[0] < 16
