@@ -29,9 +29,8 @@ class FakeQuantization(Operator):
     def couple(self, call: Call, channels: Channels) -> None:
         """Scales and zero points go with their channels; a mask leaves them, because a grid of step zero is none."""
         labels = channels.labels(call["self"])
-        axis = call.arguments.get("axis")
-        for name in ("scale", "zero_point") if axis is not None else ():
-            channels.bind(call[name], 0, labels[axis], STATISTIC, call)
+        for name in ("scale", "zero_point") if "axis" in call.arguments else ():
+            channels.bind(call[name], 0, labels[call["axis"]], STATISTIC, call)
         channels.set(call, labels)
 
     def fold(self, call: Call, channels: Channels) -> None:
