@@ -51,10 +51,11 @@ def _speakable(program: Program) -> Program:
         for path, leaf in program.leaves.items()
         for name in (*leaf._parameters, *leaf._buffers)
     }
+    names |= owned
     graph = copy_graph(program.graph)
     for node in graph.nodes:
-        node.target = names.get(node.target, node.target) if node.op in ("get_attr", "call_module") else node.target
-    tensors = {owned.get(name, names[name]): tensor for name, tensor in program.tensors.items()}
+        node.target = names[str(node.target)] if node.op in ("get_attr", "call_module") else node.target
+    tensors = {names[name]: tensor for name, tensor in program.tensors.items()}
     return program.rebuilt(graph=graph, tensors=tensors, leaves=leaves)
 
 

@@ -485,3 +485,19 @@ def test_reshapes_of_what_an_attention_gives(tmp_path: Path) -> None:
     program = traced(randomise(MaskedAttention()), torch.randn(2, 5, 12).double())
     swdc.export_onnx(program, tmp_path / "attention.onnx")
     assert (tmp_path / "attention.onnx").exists()
+
+
+class Tied(nn.Module):
+    """Reads a weight as a layer and transposed; a module is called as an attribute of every program."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.code = nn.Linear(6, 12), nn.Linear(12, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.linear(torch.tanh(self.code(self.first(x))), self.code.weight.t())
+
+
+def test_names_that_the_exporter_cannot_write(tmp_path: Path) -> None:
+    program = swdc.trace(Tied().eval(), torch.randn(2, 6))
+    assert swdc.export_onnx(program, tmp_path / "tied.onnx").max_relative_error < 1e-5
