@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from torch import nn
 
 import swdc
 from swdc.capture.restore import restored
-from tests.support import conv, image, randomise
+from tests.support import Function, assert_same, conv, image, randomise
 
 
 class Helper:
@@ -65,3 +67,94 @@ def test_what_fails_is_put_back_too() -> None:
     with pytest.raises(RuntimeError):
         fail()
     assert state(model) == before
+
+
+GLOBAL: dict[int, torch.Tensor] = {}
+LATEST: torch.Tensor | None = None
+
+
+@functools.cache
+def ramp(width: int) -> torch.Tensor:
+    return torch.arange(width, dtype=torch.float64, device=WHERE[-1])
+
+
+WHERE: list[torch.device] = [torch.device("cpu")]
+
+
+class Shared:
+    kept: dict[int, torch.Tensor] = {}
+    latest: torch.Tensor | None = None
+
+
+def of_class(m: Any, x: torch.Tensor) -> torch.Tensor:
+    return Shared.kept.setdefault(x.shape[-1], torch.arange(x.shape[-1], dtype=x.dtype, device=x.device))
+
+
+def of_module(m: Any, x: torch.Tensor) -> torch.Tensor:
+    return GLOBAL.setdefault(x.shape[-1], torch.arange(x.shape[-1], dtype=x.dtype, device=x.device))
+
+
+def of_default(m: Any, x: torch.Tensor, kept: dict[int, torch.Tensor] = {}) -> torch.Tensor:  # noqa: B006
+    return kept.setdefault(x.shape[-1], torch.arange(x.shape[-1], dtype=x.dtype, device=x.device))
+
+
+def of_attribute(m: Any, x: torch.Tensor) -> torch.Tensor:
+    if Shared.latest is None:
+        Shared.latest = torch.arange(x.shape[-1], dtype=x.dtype, device=x.device)
+    return Shared.latest
+
+
+def of_name(m: Any, x: torch.Tensor) -> torch.Tensor:
+    global LATEST
+    if LATEST is None:
+        LATEST = torch.arange(x.shape[-1], dtype=x.dtype, device=x.device)
+    return LATEST
+
+
+def of_function(m: Any, x: torch.Tensor) -> torch.Tensor:
+    WHERE[:] = [x.device]
+    return ramp(x.shape[-1])
+
+
+def of_closure() -> Callable[[Any, torch.Tensor], torch.Tensor]:
+    kept: torch.Tensor | None = None
+
+    def table(m: Any, x: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        if kept is None:
+            kept = torch.arange(x.shape[-1], dtype=x.dtype, device=x.device)
+        return kept
+
+    return table
+
+
+@pytest.fixture
+def empty_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shared, "latest", None)
+    monkeypatch.setitem(globals(), "LATEST", None)
+    for kept in (GLOBAL, Shared.kept):
+        kept.clear()
+    ramp.cache_clear()
+
+
+CACHES = [of_class, of_module, of_default, of_attribute, of_name, of_function, of_closure()]
+
+
+@pytest.mark.usefixtures("empty_caches")
+@pytest.mark.parametrize("cache", CACHES, ids=lambda cache: cache.__qualname__)
+def test_caches_outside_of_the_model_hold_nothing_of_capture(cache: Callable[[Any, Any], torch.Tensor]) -> None:
+    model = randomise(Function(lambda m, x: torch.relu(m.a(x)) + cache(m, x), a=nn.Linear(5, 5))).eval()
+    program = swdc.trace(model, image(2, 5))
+    assert (GLOBAL, Shared.kept, LATEST, Shared.latest, ramp.cache_info().currsize) == ({}, {}, None, None, 0)
+    for batch in (1, 2, 3):
+        assert_same(program(image(batch, 5)), model(image(batch, 5)))
+
+
+def test_the_values_of_a_tensor_that_is_no_buffer_are_put_back() -> None:
+    model = Function(lambda m, x: m.a(x), a=nn.Linear(5, 5))
+    model.__dict__["count"] = torch.zeros(1)
+    with restored(model) as put_back:
+        assert not put_back.changed()
+        model.count.add_(1)
+        assert put_back.changed()
+    assert float(model.count) == 0
