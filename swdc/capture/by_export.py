@@ -16,9 +16,11 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.fx.graph import _PyTreeInfo
 
-from swdc.capture.batch import at_least_two, dynamic_dims, shared_batch, tensors_in, with_batch
+from swdc.capture.agreement import cannot_run
+from swdc.capture.batch import at_least_two, dynamic_dims, shared_batch, with_batch
 from swdc.capture.captured_graph import Captured, frozen_reads, without_gradients
 from swdc.capture.data_dependent_branches import branches_on_findings
+from swdc.capture.export_guards import doubtful_batches, holds_for_large_batches
 from swdc.capture.inlining import inlined
 from swdc.capture.recurrent_shapes import shapes_alone
 from swdc.capture.restore import buffers_kept
@@ -43,7 +45,11 @@ class Export(Way):
     name = "export"
 
     def capture(self, subject: Subject) -> Captured:
-        """Return the graph.
+        """Return the first graph of ``captures``; raise as it does."""
+        return next(self.captures(subject))
+
+    def captures(self, subject: Subject) -> Iterator[Captured]:
+        """Yield graphs with dynamic sizes, then one with fixed sizes.
 
         Raises ``CannotCapture`` if export fails. Raises ``TraceError`` if the model cannot be run on the inputs, and
         for control flow that depends on values.
@@ -54,14 +60,17 @@ class Export(Way):
         for inputs, dims in _examples(subject.inputs):
             captured = _attempt(failures, subject, inputs, dims)
             if captured is not None and dims is None:
-                return replace(captured, notes=(*captured.notes, FIXED))
-            if captured is not None and _is_dynamic(captured, inputs):
-                return replace(captured, notes=(*captured.notes, *_fixed_batch(captured)))
-            if failures:
+                yield replace(captured, notes=(*captured.notes, FIXED))
+            elif captured is not None and _is_dynamic(captured, inputs):
+                doubtful = (*doubtful_batches(captured), _ODD_BATCH)
+                yield replace(captured, notes=(*captured.notes, *_fixed_batch(captured)), doubtful=doubtful)
+                failures.append(CannotCapture("the program differs from the model"))
+            elif failures:
                 _check_runs(subject)
             if failures and _depends_on_values(failures[-1]):
                 break
-        raise CannotCapture(brief(failures[0])) from failures[0]
+        if failures:
+            raise CannotCapture(brief(failures[0])) from failures[0]
 
 
 def _examples(inputs: Inputs) -> Iterator[tuple[Inputs, Any]]:
@@ -88,8 +97,9 @@ def _attempt(failures: list[Exception], subject: Subject, inputs: Inputs, dims: 
 
 def _is_dynamic(captured: Captured, inputs: Inputs) -> bool:
     """Whether the batch of the inputs, if they share one, is dynamic."""
-    leading = (shape[0] for shape in captured.input_shapes() if shape)
-    return shared_batch(inputs) is None or all(getattr(size, "is_symbol", False) for size in leading)
+    leading = [shape[0] for shape in captured.input_shapes() if shape]
+    symbolic = all(getattr(size, "is_symbol", False) for size in leading)
+    return shared_batch(inputs) is None or (symbolic and holds_for_large_batches(captured))
 
 
 def _fixed_batch(captured: Captured) -> tuple[str, ...]:
@@ -112,16 +122,11 @@ def _depends_on_values(error: BaseException | None) -> bool:
 def _check_runs(subject: Subject) -> None:
     """Raise ``TraceError`` if a model cannot be run on the inputs."""
     model, (args, kwargs) = subject.model, subject.inputs
-    shapes = [tuple(t.shape) for t in tensors_in(subject.inputs)]
     try:
         with torch.no_grad(), buffers_kept(model):
             model(*args, **kwargs)
     except Exception as failure:  # whatever the user's model raises
-        raise TraceError(
-            f"expected example inputs that {type(model).__name__} can run on, got shapes {shapes}, on which it fails "
-            f"with {type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else failure}; "
-            f"give inputs as the model's forward takes them"
-        ) from failure
+        raise cannot_run(model, subject.inputs, failure) from failure
 
 
 def _exported(model: nn.Module, inputs: Inputs, dims: Any) -> Captured:

@@ -9,7 +9,7 @@ symbols at every operator.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -28,6 +28,8 @@ BATCHES = (10007, 10009)
 """Primes larger than any width in use, so that a size shows whether the batch is a factor of it."""
 WITNESS = 2
 """A small and even batch, at which the model must do the same, because its code may depend on the batch size."""
+MORE = 12
+"""A batch that many numbers divide, because its code may depend on remainders."""
 SPARE = 100
 """Calls allowed beyond twice those at the small batch; a model that loops over its batch makes more."""
 
@@ -37,8 +39,16 @@ class Follow(Way):
 
     name = "follow"
 
-    def capture(self, subject: Subject) -> Captured:
-        """Return the graph; raise ``CannotCapture``, or whatever the model raises on tensors without values."""
+    def captures(self, subject: Subject) -> Iterator[Captured]:
+        """Yield the graph of the model as it is compiled, then as it runs: its code may ask whether it is compiled."""
+        yield self.capture(subject)
+        yield self.capture(subject, compiling=False)
+
+    def capture(self, subject: Subject, compiling: bool = True) -> Captured:
+        """Return the graph; raise ``CannotCapture``, or whatever the model raises on tensors without values.
+
+        ``compiling`` says what ``torch.compiler.is_compiling()`` returns in the model's code.
+        """
         model, inputs = subject.model, subject.inputs
         if shared_batch(inputs) is None:
             raise CannotCapture("the inputs share no batch")
@@ -48,7 +58,7 @@ class Follow(Way):
             subject.put_back()
             if training:
                 model.train()
-            return run(model, inputs, batch, forms, most)
+            return run(model, inputs, batch, forms, most, compiling)
 
         learns = reads_mode(model)
         trained = _trained(partial(ran, WITNESS, training=True)) if learns else None
@@ -60,9 +70,8 @@ class Follow(Way):
             witness = ran(WITNESS) if trained else small
             check_witness(one, other, witness)
             found = differences(model, witness, trained) if trained else found
-        example = shared_batch(inputs) or WITNESS
-        if example not in (1, WITNESS):
-            check_witness(one, other, ran(example))
+        for batch in {MORE, shared_batch(inputs)} - {1, WITNESS}:
+            check_witness(one, other, ran(batch))
         return replace(captured, differences=found)
 
 

@@ -43,6 +43,8 @@ class Captured:
     ``differences`` are the paths of the modules that compute something else in training than in evaluation; ``None``
     if nobody has looked for them.
 
+    ``doubtful`` are batches that the way of capture did not reason about, so that program and model may differ there.
+
     ``by`` names the way of capture; ``example_only`` is the way's. ``attempts`` names the ways that were tried before
     it, each with the reason why it failed. A way leaves these as they are; ``swdc.capture.ways`` fills them in.
     """
@@ -54,6 +56,7 @@ class Captured:
     notes: tuple[str, ...] = ()
     replaced: Mapping[str, fx.Node] = field(default_factory=dict)
     differences: tuple[str, ...] | None = None
+    doubtful: tuple[int, ...] = ()
     by: str = ""
     example_only: bool = False
     attempts: tuple[tuple[str, str], ...] = ()
@@ -123,12 +126,18 @@ def user_line(frame: FrameType | None, capture: str) -> str:
 
 @contextmanager
 def without_gradients() -> Iterator[None]:
-    """Run models without gradients, and keep torch.nn from the fused paths that it would then take in evaluation."""
+    """Run models without gradients, and without the fused paths that torch.nn would then take in evaluation."""
+    with unfused(), torch.no_grad():
+        yield
+
+
+@contextmanager
+def unfused() -> Iterator[None]:
+    """Keep torch.nn from fused paths, which compute something else where inputs are padded."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
 

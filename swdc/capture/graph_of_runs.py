@@ -56,6 +56,8 @@ class Joining:
         one, other = self.one, self.other
         if len(one.steps) != len(other.steps) or one.structure != other.structure:
             raise CannotCapture("the model calls other operators for another batch")
+        if not same_constants(one, other):
+            raise CannotCapture("the values of a tensor that the model makes depend on the batch")
         for number, (step, twin) in enumerate(zip(one.steps, other.steps, strict=True)):
             self._call(number, step, twin)
         replaced = {name: self._both(slot, other.replaced.get(name)) for name, slot in one.replaced.items()}
@@ -160,6 +162,19 @@ class Joining:
         return frozen_reads(self.model, read) + dropped_buffers(self.one.dropped)
 
 
+def same_constants(one: Run, other: Run) -> bool:
+    """Whether two runs made the same tensors of their own, such as ``torch.tensor(2.0)``."""
+    return one.constants.keys() == other.constants.keys() and all(
+        _same_values(tensor, other.constants[name]) for name, tensor in one.constants.items()
+    )
+
+
+def _same_values(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return bool(((one == other) | ((one != one) & (other != other))).all())  # nan is nan
+
+
 def check_witness(one: Run, other: Run, witness: Run) -> None:
     """Raise ``CannotCapture`` unless a third run did what the first two predict for its batch."""
     if not bears_witness(one, other, witness, lambda step: (step.args, step.kwargs)):
@@ -190,4 +205,4 @@ def bears_witness(one: Run, other: Run, witness: Run, said: Callable[[Step], Any
         return [run.outputs, run.replaced, *((said(step), step.results) for step in run.steps)]
 
     same = one.structure == witness.structure and [s.target for s in one.steps] == [s.target for s in witness.steps]
-    return same and agree(all_of(one), all_of(other), all_of(witness))
+    return same and same_constants(one, witness) and agree(all_of(one), all_of(other), all_of(witness))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,36 +12,38 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch._export.utils import _compiling_state_context
 from torch.utils import _pytree as pytree
 
+from swdc.capture.captured_graph import unfused
 from swdc.capture.meta_cache import Forms
 from swdc.capture.recorder import MOST_CALLS, Recorder, Run, Slot
 from swdc.capture.way import CannotCapture
 from swdc.ops.in_place import operator_of
 
 
-def run(model: nn.Module, inputs: Any, batch: int, forms: Forms, most: int = MOST_CALLS) -> Run:
+def run(model: nn.Module, inputs: Any, batch: int, forms: Forms, most: int = MOST_CALLS, compiling: bool = True) -> Run:
     """Run a model on tensors without values, shaped like its inputs but with another batch.
+
+    ``compiling`` says whether ``torch.compiler.is_compiling()`` is true in the model's code.
 
     Raises ``CannotCapture`` if the model calls more than ``most`` operators, and whatever the model raises.
     """
     leaves, structure = pytree.tree_flatten(inputs)
-    with as_export_does():
+    with as_export_does(compiling):
         return _OnShapes(model, leaves, batch, forms, most).run(model, structure, batch)
 
 
 @contextmanager
-def as_export_does() -> Iterator[None]:
-    """Tell libraries that a model is being captured; switch fused paths off; restore the random state at the end."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(_compiling_state_context())
-            stack.enter_context(torch.random.fork_rng(devices=[]))
-            stack.enter_context(torch.enable_grad())
-            stack.enter_context(enable_python_dispatcher())
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+def as_export_does(compiling: bool = True) -> Iterator[None]:
+    """Tell libraries that a model is being captured; switch fused paths off; restore the random state at the end.
+
+    Without ``compiling``, libraries are told nothing.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(unfused())
+        stack.enter_context(_compiling_state_context() if compiling else nullcontext())
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(enable_python_dispatcher())
+        yield
 
 
 def _empty(leaf: Any, batch: int) -> Any:

@@ -48,12 +48,7 @@ class Raising:
         self.batch, self.merged = self._batch()
         self.notes = list(captured.notes)
         if differences:
-            named = ", ".join(path or "the model" for path in differences[:4])
-            more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
-            self.notes.append(
-                f"what {named}{more} computes in training differs from evaluation by more than dropout and batch "
-                f"norm; train the model itself, then trace and slim it"
-            )
+            self.notes.append(differs_in_training(differences))
         self.tensors = tensors_of(model)
         self.writes = BufferWrites(captured, self.tensors)
         self.memory = Memory(captured.graph, self.writes.lasting())
@@ -254,6 +249,16 @@ class Raising:
         if not self.batched or not leading:
             return None, {}
         return str(leading[0]), {other: leading[0] for other in leading if other != leading[0]}
+
+
+def differs_in_training(paths: Sequence[str]) -> str:
+    """Return the note on modules that do something of their own in training."""
+    named = ", ".join(path or "the model" for path in paths[:4])
+    more = f" and {len(paths) - 4} more" if len(paths) > 4 else ""
+    return (
+        f"what {named}{more} computes in training differs from evaluation by more than dropout and batch "
+        f"norm; train the model itself, then trace and slim it"
+    )
 
 
 def _scope(node: fx.Node) -> tuple[str, str]:

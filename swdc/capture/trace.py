@@ -5,17 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from swdc.capture.batch import at_least_two, on_meta, shared_batch
+from swdc.capture.agreement import Agreement
+from swdc.capture.batch import at_least_two, on_meta, shared_batch, tensors_in
 from swdc.capture.by_recording import Record
+from swdc.capture.captured_graph import Captured
 from swdc.capture.own_gradients import functions_applied, lost_gradients
-from swdc.capture.raising import Raising
+from swdc.capture.raising import Raising, differs_in_training
 from swdc.capture.refusals import check_example, told
 from swdc.capture.restore import restored
 from swdc.capture.training_differences import training_differences
@@ -23,8 +24,9 @@ from swdc.capture.way import Inputs, Subject, Way
 from swdc.capture.ways import WAYS, capture
 from swdc.errors import TraceError
 from swdc.ir.argument_types import checked
+from swdc.ir.distributed import is_spread
 from swdc.ir.gc_pause import collection_paused
-from swdc.ir.module_tensors import is_meta, modes_kept
+from swdc.ir.module_tensors import is_meta, modes_kept, tensors_of
 from swdc.ir.plain_results import capturable
 from swdc.ir.program import Program
 from swdc.ir.trace_options import FACTORS, HEADS, POLICIES, TIED
@@ -33,7 +35,9 @@ Example = torch.Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
 
 
 @checked(TraceError)
-def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS, policy: str = TIED) -> Program:
+def trace(
+    model: nn.Module, example_inputs: Example, attention: str = HEADS, policy: str = TIED, check: bool = True
+) -> Program:
     """Capture a model as a Program that holds the model's own parameters.
 
     ``example_inputs`` is a tensor, a tuple of positional arguments, or a dict of keyword arguments. The leading
@@ -59,6 +63,11 @@ def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS, pol
     The graph is that of evaluation; leaf modules (convolutions, norms, dropout) follow the training mode. A warning and
     ``program.facts.notes`` name all else that differs in training. The model itself is not changed.
 
+    With ``check``, model and program run on the example and on another batch, and a way of capture whose program
+    differs from the model is not taken. A program of a model that does something else at another batch has fixed sizes.
+    Notes tell if the model computes something else with gradients, or when it is called again. Nothing runs on the
+    meta device. Without ``check``, capture takes the time and memory of about four runs of the model less.
+
     Raises ``TraceError`` if the model cannot be run on the inputs, or cannot be captured; the ``attempts`` of the error
     say why each way failed.
     """
@@ -69,7 +78,7 @@ def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS, pol
     if policy not in POLICIES:
         raise TraceError(f"expected policy as one of {list(POLICIES)}, got {policy!r}")
     with told(model):
-        program = _program(model, _normalised(example_inputs), attention, WAYS).with_facts(policy=policy)
+        program = _program(model, _normalised(example_inputs), attention, WAYS, check).with_facts(policy=policy)
     for note in program.facts.notes:
         warnings.warn(note, stacklevel=2)
     return program
@@ -78,26 +87,50 @@ def trace(model: nn.Module, example_inputs: Example, attention: str = HEADS, pol
 def trace_recorded(model: nn.Module, example_inputs: Example, attention: str = HEADS) -> Program:
     """Capture as ``trace`` does, but record at once: for a model whose code is known to depend on values."""
     with told(model):
-        return _program(model, _normalised(example_inputs), attention, (Record(),))
+        return _program(model, _normalised(example_inputs), attention, (Record(),), check=False)
 
 
-def _program(model: nn.Module, inputs: Inputs, attention: str, ways: Iterable[Way]) -> Program:
+def _program(model: nn.Module, inputs: Inputs, attention: str, ways: Iterable[Way], check: bool) -> Program:
     given = on_meta(inputs) if is_meta(model) else inputs
     with collection_paused(), modes_kept(model):
         model.eval()
         with _plain_results(model) as replaced, functions_applied() as applied, restored(model) as put_back:
-            captured = capture(Subject(model, given, put_back), ways)
-            differences = (
-                training_differences(model, *at_least_two(given))
-                if captured.differences is None
-                else captured.differences
-            )
-    notes = [*captured.notes, *lost_gradients(applied)]
-    if replaced:
-        notes.append(f"{', '.join(replaced)} comes back as a dict of its tensors")
-    captured = replace(captured, notes=tuple(notes))
-    program = Raising(model, captured, shared_batch(given) is not None, inputs, differences).program()
+            agreement = Agreement(model, given, put_back) if check and _has_values(model, given) else None
+            if agreement is not None:
+                agreement.begin()
+
+            def made(captured: Captured) -> Program:
+                notes = (*captured.notes, *lost_gradients(applied), *_opened(replaced))
+                program = _raised(model, replace(captured, notes=notes), given, inputs).follow_modes(model)
+                return program if agreement is None else agreement.check(program, captured.doubtful)
+
+            program = capture(Subject(model, given, put_back), ways, made)
+            if agreement is not None and not agreement.trains_alike(program):
+                program = _with_note(program, differs_in_training([""]))
     return program.with_facts(attention=attention).follow_modes(model)
+
+
+def _raised(model: nn.Module, captured: Captured, given: Inputs, inputs: Inputs) -> Program:
+    """Return the program of a graph that was captured on the inputs ``given``; ``inputs`` are those of the caller."""
+    differences = captured.differences
+    if differences is None:
+        differences = tuple(training_differences(model, *at_least_two(given)))
+    return Raising(model, captured, shared_batch(given) is not None, inputs, differences).program()
+
+
+def _opened(names: Iterable[str]) -> tuple[str, ...]:
+    """Return a note on classes whose objects a program returns as plain data."""
+    named = ", ".join(names)
+    return (f"{named} comes back as a dict of its tensors",) if named else ()
+
+
+def _with_note(program: Program, note: str) -> Program:
+    return program.with_facts(notes=tuple(dict.fromkeys([*program.facts.notes, note])))
+
+
+def _has_values(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether a model can run here and now: no tensor is on the meta device, or in parts over processes."""
+    return not any(t.is_meta or is_spread(t) for t in (*tensors_of(model).values(), *tensors_in(inputs)))
 
 
 def _normalised(example: Example) -> Inputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -46,3 +47,10 @@ class Way(ABC):
         Raises ``CannotCapture`` with the reason, or whatever the model or torch raises, if another way may work.
         Raises ``TraceError`` if no way would, with a message that tells the user what to change.
         """
+
+    def captures(self, subject: Subject) -> Iterator[Captured]:
+        """Yield graphs of a model, the best first; the next is asked for if a program differs from the model.
+
+        Raises as ``capture`` does.
+        """
+        yield self.capture(subject)

@@ -6,9 +6,10 @@ import io
 import logging
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
@@ -18,6 +19,7 @@ from swdc.capture.by_recording import Record
 from swdc.capture.captured_graph import Captured
 from swdc.capture.way import CannotCapture, Subject, Way
 from swdc.errors import TraceError, brief
+from swdc.ir.program import Program
 
 WAYS: tuple[Way, ...] = (
     Follow(),
@@ -32,25 +34,30 @@ A new way is a file and a line here.
 _log = logging.getLogger("swdc")
 
 
-def capture(subject: Subject, ways: Iterable[Way]) -> Captured:
-    """Return the graph of a model from the first way that works. The model is left as it was.
+Made = Callable[[Captured], Program]
+"""Makes the program of a graph; raises ``CannotCapture`` if the program does not compute what the model computes."""
+
+
+def capture(subject: Subject, ways: Iterable[Way], made: Made) -> Program:
+    """Return the program of a model from the first way that works. The model is left as it was.
 
     Raises ``TraceError`` if no way works, or if one says that no other way would work.
     """
     failures: dict[str, Exception] = {}
     for way in ways:
-        found = _tried(way, subject, failures)
+        found = _tried(way, subject, made, failures)
         if found is not None:
-            return replace(found, by=way.name, example_only=way.example_only, attempts=_reasons(failures))
+            return found
     raise _refusal(subject.model, failures)
 
 
-def _tried(way: Way, subject: Subject, failures: dict[str, Exception]) -> Captured | None:
-    """Return the graph of a model; if the way fails, add the error to ``failures`` and return ``None``."""
+def _tried(way: Way, subject: Subject, made: Made, failures: dict[str, Exception]) -> Program | None:
+    """Return the program of a model; if the way fails, add the error to ``failures`` and return ``None``."""
     began = time.perf_counter()
+    said: dict[str, Any] = {"by": way.name, "example_only": way.example_only, "attempts": _reasons(failures)}
     try:
         with _quiet():
-            found = way.capture(subject)
+            found = _first(way, subject, lambda captured: made(replace(captured, **said)))
     except Exception as error:  # models and torch raise errors of many kinds, which all mean that the way failed
         failures[way.name] = error
         _log.info("%s: cannot capture, because %s (%.2f s)", way.name, _reason(error), time.perf_counter() - began)
@@ -62,6 +69,22 @@ def _tried(way: Way, subject: Subject, failures: dict[str, Exception]) -> Captur
         subject.put_back()
     _log.debug("%s: captured (%.2f s)", way.name, time.perf_counter() - began)
     return found
+
+
+def _first(way: Way, subject: Subject, made: Made) -> Program:
+    """Return the first program that agrees with the model; raise why the first of them does not."""
+    rejected: Exception | None = None
+    try:
+        for captured in way.captures(subject):
+            subject.put_back()
+            try:
+                return made(captured)
+            except CannotCapture as reason:
+                rejected = rejected or reason
+                subject.put_back()
+    except Exception as failure:
+        raise rejected or failure from failure
+    raise rejected or CannotCapture("it found no graph")
 
 
 def _reasons(failures: Mapping[str, Exception]) -> tuple[tuple[str, str], ...]:

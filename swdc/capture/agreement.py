@@ -1,0 +1,257 @@
+"""Whether a program computes what its model computes: both run on real values, and their results are compared."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from swdc.capture.batch import shared_batch, tensors_in, with_batch
+from swdc.capture.captured_graph import unfused
+from swdc.capture.restore import Restoring, buffers_kept
+from swdc.capture.training_differences import reads_mode
+from swdc.capture.way import CannotCapture, Inputs
+from swdc.errors import TraceError, brief
+from swdc.ir.module_tensors import modes_kept
+from swdc.ir.program import Program
+
+STATEFUL = (
+    "the model computes something else when it is called again on the same inputs, because its code keeps something "
+    "between calls; the program computes what the first call computes"
+)
+GRADIENTS = (
+    "the model computes something else with gradients switched on; the program computes what the model computes "
+    "without them"
+)
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Case:
+    """How program and model run: on the example (``batch`` is None) or on another batch; the mode; the random seed."""
+
+    batch: int | None = None
+    gradients: bool = False
+    training: bool = False
+    seed: int = _SEED
+
+    def __str__(self) -> str:
+        return "the example" if self.batch is None else f"a batch of {self.batch}"
+
+
+class Agreement:
+    """Compares programs with their model. The model, its random state and the inputs stay as they are.
+
+    Results of the model are kept, because several programs may be compared with them.
+    """
+
+    def __init__(self, model: nn.Module, inputs: Inputs, put_back: Restoring) -> None:
+        self.model, self.inputs, self.put_back = model, inputs, put_back
+        self.shared = shared_batch(inputs)
+        self.notes: list[str] = []
+        self._known: dict[Case, Any] = {}
+
+    def begin(self) -> None:
+        """Run the model on the example, which tells whether it can run at all; raise ``TraceError`` if it cannot."""
+        first = self._known[Case()] = self._run(self.model, Case())
+        stateful = self.put_back.changed() and difference(first, self._run(self.model, Case())) is not None
+        self.put_back()
+        if isinstance(first, Exception):
+            raise cannot_run(self.model, self.inputs, first) from first
+        self.notes = [STATEFUL] if stateful else []
+
+    def check(self, program: Program, doubtful: tuple[int, ...] = ()) -> Program:
+        """Return a program that agrees with the model in evaluation, with notes on what it does not stand for.
+
+        ``doubtful`` are further batches to compare at. Raises ``CannotCapture`` if the program does not agree.
+        """
+        ran: dict[Case, Any] = {}
+        notes = [note for case in self._cases(program, doubtful) for note in self._judged(program, case, ran)]
+        return program.with_facts(notes=tuple(dict.fromkeys([*program.facts.notes, *self.notes, *notes])))
+
+    def trains_alike(self, program: Program) -> bool:
+        """Whether program and model agree in training, too; true if nothing speaks against it."""
+        if not reads_mode(self.model):
+            return True
+        case = Case(None if self.shared is None else max(2, self.shared), training=True)
+        wanted = self._of_model(case)
+        if isinstance(wanted, Exception) or difference(wanted, self._run(program, case)) is None:
+            return True
+        return self._is_random(self.model, case)
+
+    def _cases(self, program: Program, doubtful: tuple[int, ...]) -> list[Case]:
+        """Return the runs to compare; the last has gradients on, so that code that looks at this is found out."""
+        if program.facts.batch is None or self.shared is None:
+            return [Case(), Case(gradients=True)]
+        others = [batch for batch in (*doubtful, 2 if self.shared == 1 else 1) if batch != self.shared]
+        return [Case(), *map(Case, others[:-1]), Case(others[-1], gradients=True)]
+
+    def _judged(self, program: Program, case: Case, ran: dict[Case, Any]) -> tuple[str, ...]:
+        """Return notes on a program that agrees with the model in one run; raise ``CannotCapture`` if it does not."""
+        without = replace(case, gradients=False)
+        if without not in ran:
+            ran[without] = self._run(program, without)
+        wanted, got = self._of_model(case), ran[without]
+        found = difference(wanted, got)
+        if found is None or self._both_random(program, case):
+            return ()
+        if case.gradients and difference(self._of_model(without), got) is None:
+            return (GRADIENTS,)
+        place = self._first_node(program, without)
+        raise CannotCapture(f"the program differs from the model on {case}, {place or found}")
+
+    def _of_model(self, case: Case) -> Any:
+        if case not in self._known:
+            self._known[case] = self._run(self.model, case)
+            self.put_back()
+        return self._known[case]
+
+    def _run(self, module: nn.Module, case: Case) -> Any:
+        """Return the result of a run, or the error that it raises."""
+        args, kwargs = self._given(case)
+        with ExitStack() as stack:
+            stack.enter_context(unfused())
+            stack.enter_context(torch.set_grad_enabled(case.gradients))
+            stack.enter_context(buffers_kept(self.model))
+            stack.enter_context(_seeded(case.seed))
+            stack.enter_context(modes_kept(module))
+            try:
+                return pytree.tree_map(_result, module.train(case.training)(*args, **kwargs))
+            except Exception as error:  # whatever the user's model raises
+                return error
+
+    def _given(self, case: Case) -> Inputs:
+        inputs = self.inputs if case.batch is None else with_batch(self.inputs, case.batch)
+        copied: Inputs = pytree.tree_map(lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, inputs)
+        return copied
+
+    def _both_random(self, program: Program, case: Case) -> bool:
+        return self._is_random(self.model, case) and self._is_random(program, case)
+
+    def _is_random(self, module: nn.Module, case: Case) -> bool:
+        one, other = (self._run(module, replace(case, seed=seed)) for seed in (_SEED, _SEED + 1))
+        self.put_back()
+        return difference(one, other) is not None
+
+    def _first_node(self, program: Program, case: Case) -> str:
+        """Return where a program differs first: the first leaf module that has other results than the model's."""
+        results: dict[str, list[Any]] = {}
+        with _listening(program, program.leaves, lambda path, x: results.setdefault(path, []).append(_kept(x))):
+            self._run(program, case)
+        found: list[str] = []
+
+        def compare(path: str, result: Any) -> None:
+            if results.get(path) and difference(_kept(result), results[path].pop(0)) is not None:
+                found.append(path)
+
+        with _listening(self.model, results, compare):
+            self._run(self.model, case)
+        self.put_back()
+        node = next((n for n in program.graph.nodes if found and n.target == found[0]), None)
+        return f"first at node {node.name} (module {found[0]})" if node is not None else ""
+
+
+def cannot_run(model: nn.Module, inputs: Inputs, failure: Exception) -> TraceError:
+    """Return the error for a model that fails on the example inputs."""
+    tensors = tensors_in(inputs)
+    types = ", ".join(dict.fromkeys(str(t.dtype).removeprefix("torch.") for t in tensors))
+    return TraceError(
+        f"expected example inputs that {type(model).__name__} can run on, got shapes "
+        f"{[tuple(t.shape) for t in tensors]} of {types}, on which it fails with {brief(failure)}; "
+        f"give inputs as the model's forward takes them"
+    )
+
+
+def difference(wanted: Any, got: Any) -> str | None:
+    """Return how two nested results differ; ``None`` if they are equal up to rounding, or if both are errors."""
+    if isinstance(wanted, Exception) or isinstance(got, Exception):
+        return None if isinstance(wanted, Exception) and isinstance(got, Exception) else _failing(wanted, got)
+    one, other = pytree.tree_leaves(wanted), pytree.tree_leaves(got)
+    if len(one) != len(other):
+        return f"in the structure of the result: {len(one)} parts are {len(other)}"
+    found = (_apart(a, b) for a, b in zip(one, other, strict=True))
+    return next((f"in output {number}: {text}" for number, text in enumerate(found) if text), None)
+
+
+def _failing(wanted: Any, got: Any) -> str:
+    if isinstance(wanted, Exception):
+        return f"on which the model fails with {brief(wanted)}"
+    return f"on which the program fails with {brief(got)}"
+
+
+def _apart(one: Any, other: Any) -> str | None:
+    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
+        known = isinstance(one, str | int | float | complex | None) and one == one
+        return f"{one} is {other}" if known and (type(one) is not type(other) or one != other) else None
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return f"{one.dtype} {tuple(one.shape)} is {other.dtype} {tuple(other.shape)}"
+    error = _error(_dense(one), _dense(other))
+    return f"relative error {error:.1e}" if error > _tolerance(one.dtype) else None
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    """Return half of the digits of a type: program and model round alike, except where kernels depend on the mode."""
+    return float(torch.finfo(dtype).eps ** 0.5) if dtype.is_floating_point or dtype.is_complex else 0.0
+
+
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def _error(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Return the largest difference over the largest magnitude; infinite if NaNs or infinities do not match."""
+    if one.numel() == 0 or torch.equal(one, other):
+        return 0.0
+    a, b = one.double(), other.double()
+    finite = a.isfinite() & b.isfinite()
+    if not bool((finite | (a == b) | (a.isnan() & b.isnan())).all()):
+        return float("inf")
+    a, b = a[finite], b[finite]
+    return float((a - b).abs().max() / a.abs().max().clamp_min(torch.finfo().tiny)) if a.numel() else 0.0
+
+
+def _result(leaf: Any) -> Any:
+    return leaf.detach() if isinstance(leaf, torch.Tensor) else leaf
+
+
+def _kept(result: Any) -> Any:
+    """Return a copy of a result that later operators cannot overwrite."""
+    return pytree.tree_map(lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, result)
+
+
+@contextmanager
+def _listening(module: nn.Module, paths: Any, hear: Callable[[str, Any], None]) -> Iterator[None]:
+    """Call ``hear`` with the path and the result of every call of some modules."""
+    found = {path: part for path, part in module.named_modules(remove_duplicate=False) if path in paths}
+    handles = [
+        part.register_forward_hook(lambda _, __, result, path=path: hear(path, result)) for path, part in found.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the random generators of torch, numpy and Python; restore their states at the end."""
+    python, numbers = random.getstate(), np.random.get_state()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numbers)
