@@ -30,6 +30,8 @@ GRADIENTS = (
     "the model computes something else with gradients switched on; the program computes what the model computes "
     "without them"
 )
+IN_TRAINING = "in training"
+"""What every note says that tells what is different in training."""
 _SEED = 0
 
 
@@ -77,8 +79,8 @@ class Agreement:
         return program.with_facts(notes=tuple(dict.fromkeys([*program.facts.notes, *self.notes, *notes])))
 
     def trains_alike(self, program: Program) -> bool:
-        """Whether program and model agree in training, too; true if nothing speaks against it."""
-        if not reads_mode(self.model):
+        """Whether program and model agree in training, too; true if a note says already how they differ."""
+        if not reads_mode(self.model) or any(IN_TRAINING in note for note in program.facts.notes):
             return True
         case = Case(None if self.shared is None else max(2, self.shared), training=True)
         wanted = self._of_model(case)

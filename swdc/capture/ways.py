@@ -82,8 +82,10 @@ def _first(way: Way, subject: Subject, made: Made) -> Program:
             except CannotCapture as reason:
                 rejected = rejected or reason
                 subject.put_back()
-    except Exception as failure:
-        raise rejected or failure from failure
+    except Exception as failure:  # the way has no other graph
+        if rejected is None:
+            raise
+        raise rejected from failure
     raise rejected or CannotCapture("it found no graph")
 
 

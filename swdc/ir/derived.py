@@ -21,6 +21,9 @@ class Derived:
         value: T = self._found[name][1]
         return value
 
+    def __reduce__(self) -> Any:
+        return Derived, ()  # results are computed again where a pickled program is loaded
+
     def copy(self) -> Derived:
         """Return an independent store of the same results."""
         new = Derived()

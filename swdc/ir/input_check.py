@@ -1,39 +1,226 @@
-"""A check of the inputs of a program against the shapes that it was traced with."""
+"""What a program takes: inputs are held against the example that the program was traced with before it runs."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import fx
+from torch.fx.graph import _PyTreeCodeGen
 from torch.utils import _pytree as pytree
 
 from swdc.errors import InputError
-from swdc.ir.graph import SHAPE, describe
-from swdc.ir.sizes import Shape
+from swdc.ir.graph import DTYPE, SHAPE, describe
+from swdc.ir.sizes import Shape, evaluate
+
+if TYPE_CHECKING:
+    from swdc.ir.program import Program
+
+_INDICES = (torch.int32, torch.int64)
+_LOOKUPS = ("aten.embedding.default", "aten.embedding_bag.padding_idx")
 
 
-def check_inputs(graph: fx.Graph, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> None:
-    """Raise ``InputError`` from ``error`` if the inputs of a call that failed do not look like the example inputs."""
-    expected = graph.find_nodes(op="placeholder")
-    given = pytree.tree_leaves((args, kwargs))
-    if len(given) != len(expected):
-        wanted = ", ".join(f"{n.name}: {describe(n.meta.get(SHAPE))}" for n in expected)
+@dataclass(frozen=True)
+class _Form:
+    """What one input looks like. If it is no tensor, ``dtype`` is None and ``value`` is the value that is built in."""
+
+    name: str
+    shape: Shape
+    dtype: torch.dtype | None
+    value: Any
+    rank: int
+    fixed: tuple[tuple[int, int], ...]
+    symbols: tuple[tuple[int, str], ...]
+    derived: tuple[tuple[int, Any], ...]
+    is_index: bool
+
+
+class InputCheck:
+    """Holds the arguments of a call against number, structure, types, sizes and values that a program stands for.
+
+    Everything that does not depend on the arguments is computed once.
+    """
+
+    def __init__(self, graph: fx.Graph, example: Any) -> None:
+        self.example = example
+        nodes = graph.find_nodes(op="placeholder")
+        self._forms = [_form(*pair) for pair in zip(nodes, pytree.tree_leaves(example), strict=True)]
+        self._names, self._structures = _arguments(graph, nodes)
+        self._is_flat = all(structure.is_leaf() for structure in self._structures)
+        self._reference = _reference(graph)
+
+    def __call__(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise ``InputError`` if the program does not stand for these arguments."""
+        values: Sequence[Any] = args
+        if kwargs or len(args) != len(self._names):
+            values = self._bound(args, kwargs)
+        if not self._is_flat:
+            values = self._flattened(values)
+        now = self._type_now(program)
+        sizes: dict[str, int] = {}
+        for form, value in zip(self._forms, values, strict=True):
+            if form.dtype is None:
+                _check_value(form, value)
+            elif not isinstance(value, torch.Tensor):
+                raise InputError(f"expected {form.name} as a tensor of shape {describe(form.shape)}, {_got(value)}")
+            else:
+                if value.dtype is not form.dtype or now is not None:
+                    self._check_type(program, form, value, now)
+                _check_shape(form, value.shape, sizes)
+
+    def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        """Return the arguments in order."""
+        left = self._names[len(args) :]
+        if len(args) + len(kwargs) == len(self._names) and kwargs.keys() == set(left):
+            return [*args, *(kwargs[name] for name in left)]
+        wanted = ", ".join(f"{form.name}: {_described(form)}" for form in self._forms)
+        unknown = [name for name in kwargs if name not in left]
+        more = f", with {', '.join(unknown)}" if unknown else ""
         raise InputError(
-            f"expected {len(expected)} inputs ({wanted}), got {len(given)}; call the program with the arguments "
-            f"of the traced model"
-        ) from error
-    for node, value in zip(expected, given, strict=True):
-        shape = node.meta.get(SHAPE)
-        if shape is not None and isinstance(value, torch.Tensor) and not _fits(value, shape):
-            raise InputError(
-                f"expected {node.name} of shape {describe(shape)}, got {tuple(value.shape)}; give inputs of that "
-                f"shape, or trace the model again with these"
-            ) from error
+            f"expected {len(self._forms)} inputs ({wanted}), got {len(pytree.tree_leaves((args, kwargs)))}{more}; call "
+            f"the program with the arguments of the traced model"
+        )
+
+    def _flattened(self, values: Sequence[Any]) -> list[Any]:
+        found = []
+        for name, structure, value in zip(self._names, self._structures, values, strict=True):
+            leaves, actual = pytree.tree_flatten(value)
+            if actual != structure:
+                raise InputError(
+                    f"expected {name} with the structure {structure}, got {actual}; give it as in the example, or "
+                    f"trace the model again with these inputs"
+                )
+            found += leaves
+        return found
+
+    def _type_now(self, program: Program) -> torch.dtype | None:
+        """Return the type of the program's weights if they have been cast, otherwise ``None``."""
+        path, attribute, before = self._reference
+        module: torch.nn.Module | None = program
+        for name in path:
+            module = module._modules.get(name) if module is not None else None
+        tensor = module._parameters.get(attribute) if module is not None else None
+        return None if tensor is None or tensor.dtype is before else tensor.dtype
+
+    def _check_type(self, program: Program, form: _Form, value: torch.Tensor, now: torch.dtype | None) -> None:
+        """Raise ``InputError`` for a type that is neither that of the example nor that of weights that were cast."""
+        given, wanted = value.dtype, form.dtype
+        assert wanted is not None
+        allowed = [wanted]
+        if form.is_index:
+            allowed = [*_INDICES]
+        elif now is not None and wanted.is_floating_point:
+            allowed = [now] if wanted is self._reference[2] else [wanted, now]
+        elif now is not None and wanted.is_complex:
+            allowed = [wanted, now.to_complex()]
+        elif self._reference[2] is None and wanted.is_floating_point:
+            allowed = [wanted, *_float_types(program, given)]
+        mixes = given.is_floating_point and torch.is_autocast_enabled(value.device.type)
+        if given in allowed or (mixes and wanted.is_floating_point):
+            return
+        raise InputError(
+            f"expected {form.name} of {' or '.join(map(str, allowed))}, got {given}; cast it, or trace the model again "
+            f"with inputs of that type"
+        )
 
 
-def _fits(value: torch.Tensor, shape: Shape) -> bool:
-    """Whether a tensor has the rank and the fixed sizes of a traced shape."""
-    return len(shape) == value.dim() and all(
-        not isinstance(size, int) or size == actual for size, actual in zip(shape, value.shape, strict=True)
+def _form(node: fx.Node, leaf: Any) -> _Form:
+    """Return the form of the input that a placeholder stands for, given its example."""
+    is_tensor = isinstance(leaf, torch.Tensor)
+    shape: Shape = tuple(node.meta.get(SHAPE) or ()) if is_tensor else ()
+    sizes = list(enumerate(shape))
+    return _Form(
+        name=node.name,
+        shape=shape,
+        dtype=(node.meta.get(DTYPE) or leaf.dtype) if is_tensor else None,
+        value=None if is_tensor else leaf,
+        rank=len(shape) if node.meta.get(SHAPE) is not None or not is_tensor else leaf.dim(),
+        fixed=tuple((place, size) for place, size in sizes if isinstance(size, int)),
+        symbols=tuple((place, str(size)) for place, size in sizes if getattr(size, "is_symbol", False)),
+        derived=tuple((place, size) for place, size in sizes if not isinstance(size, int) and not size.is_symbol),
+        is_index=is_tensor and leaf.dtype in _INDICES and bool(node.users) and all(map(_looks_up, node.users)),
     )
+
+
+def _looks_up(node: fx.Node) -> bool:
+    """Whether a node reads rows of a table, for which it takes both types of indices."""
+    if node.op == "call_module":
+        owner = node.graph.owning_module
+        return owner is not None and isinstance(owner.get_submodule(str(node.target)), torch.nn.Embedding)
+    return str(node.target) in _LOOKUPS
+
+
+def _arguments(graph: fx.Graph, nodes: Sequence[fx.Node]) -> tuple[list[str], list[pytree.TreeSpec]]:
+    """Return the names of a program's arguments, and the structure of each."""
+    if not isinstance(graph._codegen, _PyTreeCodeGen):
+        return [node.name for node in nodes], [pytree.tree_structure(0) for _ in nodes]
+    info = graph._codegen.pytree_info
+    positional, keywords = info.in_spec.children()
+    return list(info.orig_args), [*positional.children(), *keywords.children()]
+
+
+def _reference(graph: fx.Graph) -> tuple[tuple[str, ...], str, torch.dtype | None]:
+    """Return a parameter (the path of its module, and its name) that shows the type of the weights, and that type."""
+    for node in graph.find_nodes(op="call_module"):
+        dtype, owner = node.meta.get(DTYPE), graph.owning_module
+        module = owner.get_submodule(str(node.target)) if owner is not None else torch.nn.Module()
+        name = next((n for n, t in module._parameters.items() if t is not None and t.is_floating_point()), None)
+        if name is not None and dtype is not None and dtype.is_floating_point:
+            return tuple(str(node.target).split(".")), name, dtype
+    return (), "", None
+
+
+def _float_types(program: Program, given: torch.dtype) -> list[torch.dtype]:
+    """Return the types of a program's tensors; without any, ``given`` is as good as the type of the example."""
+    types = list(dict.fromkeys(t.dtype for t in program.tensors.values() if t.is_floating_point()))
+    return types or [given]
+
+
+def _check_shape(form: _Form, shape: torch.Size, sizes: dict[str, int]) -> None:
+    """Raise ``InputError`` for another rank or size, or if a symbol stands for two sizes; note sizes of symbols."""
+    if len(shape) != form.rank:
+        raise _wrong_shape(form, shape)
+    for place, size in form.fixed:
+        if shape[place] != size:
+            raise _wrong_shape(form, shape)
+    for place, name in form.symbols:
+        if sizes.setdefault(name, shape[place]) != shape[place]:
+            raise _wrong_shape(form, shape, f" where {name} is {sizes[name]}")
+    for place, size in form.derived:
+        known = all(str(symbol) in sizes for symbol in size.free_symbols)
+        if known and evaluate((size,), sizes)[0] != shape[place]:
+            raise _wrong_shape(form, shape)
+
+
+def _wrong_shape(form: _Form, shape: torch.Size, more: str = "") -> InputError:
+    return InputError(
+        f"expected {form.name} of shape {describe(form.shape)}{more}, got {tuple(shape)}; give inputs of that shape, or "
+        f"trace the model again with these"
+    )
+
+
+def _check_value(form: _Form, value: Any) -> None:
+    if value is not form.value and not _is_same(value, form.value):
+        raise InputError(
+            f"expected {form.name} as in the example, {form.value!r}, which is built into the program, {_got(value)}"
+        )
+
+
+def _is_same(value: Any, built_in: Any) -> bool:
+    if type(value) is not type(built_in):
+        return False
+    if isinstance(value, np.ndarray):
+        return bool(np.array_equal(value, built_in))
+    return bool(value == built_in or (value != value and built_in != built_in))  # nan is nan
+
+
+def _described(form: _Form) -> str:
+    return describe(form.shape) if form.dtype is not None else repr(form.value)
+
+
+def _got(value: Any) -> str:
+    text = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"{value!r:.200}"
+    return f"got {text}; give inputs as in the example, or trace the model again with these"

@@ -10,8 +10,9 @@ import networkx as nx
 import torch
 from torch import fx, nn
 from torch.fx.graph import PythonCode
+from torch.utils import _pytree as pytree
 
-from swdc.errors import PlanError, SwdcError
+from swdc.errors import InputError, PlanError, SwdcError
 from swdc.ir.argument_types import checked
 from swdc.ir.cloning import Cloning
 from swdc.ir.derived import Derived
@@ -20,7 +21,7 @@ from swdc.ir.facts import Facts
 from swdc.ir.fingerprint import fingerprint
 from swdc.ir.graph import copy_graph
 from swdc.ir.groups import ChannelGroup, Coupling, Frozen
-from swdc.ir.input_check import check_inputs
+from swdc.ir.input_check import InputCheck
 from swdc.ir.module_tensors import tensors_of, transient_of
 from swdc.ir.module_tree import attach_module, check_names, container
 from swdc.ir.spelling import accepting, spelled
@@ -266,9 +267,21 @@ class Program(fx.GraphModule):
     # -- use ----------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Compute what the traced model computes; ``InputError`` for inputs that do not look like the examples."""
+        """Compute what the traced model computes.
+
+        Raises ``InputError`` for inputs that the program does not stand for: another number, structure, type or size
+        than those of the example, or other values of arguments that are not tensors.
+        """
+        if not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+            self._check_inputs(args, kwargs)
+        return super().__call__(*args, **kwargs)
+
+    def _check_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        example = self._facts.example
+        source = (type(self).forward, id(example))
+        check = self._derived.get("inputs", source, lambda: InputCheck(self.graph, example))
         try:
-            return super().__call__(*args, **kwargs)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            check_inputs(self.graph, args, kwargs, error)
-            raise
+            check(self, args, kwargs)
+        except InputError:
+            if not any(isinstance(leaf, fx.Proxy) for leaf in pytree.tree_leaves((args, kwargs))):
+                raise  # a proxy stands for any input
