@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from swdc.capture.batch import shared_batch, tensors_in, with_batch
 from swdc.capture.captured_graph import unfused
-from swdc.capture.restore import Restoring, buffers_kept
+from swdc.capture.restore import Restoring, buffers_kept, random_state_kept
 from swdc.capture.training_differences import reads_mode
 from swdc.capture.way import CannotCapture, Inputs
 from swdc.errors import TraceError, brief
@@ -246,14 +246,8 @@ def _listening(module: nn.Module, paths: Any, hear: Callable[[str, Any], None]) 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Seed the random generators of torch, numpy and Python; restore their states at the end."""
-    python, numbers = random.getstate(), np.random.get_state()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    try:
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed)
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numbers)
+    with random_state_kept():
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        yield

@@ -50,7 +50,8 @@ class Follow(Way):
         ``compiling`` says what ``torch.compiler.is_compiling()`` returns in the model's code.
         """
         model, inputs = subject.model, subject.inputs
-        if shared_batch(inputs) is None:
+        example = shared_batch(inputs)
+        if example is None:
             raise CannotCapture("the inputs share no batch")
         forms = Forms()
 
@@ -70,7 +71,7 @@ class Follow(Way):
             witness = ran(WITNESS) if trained else small
             check_witness(one, other, witness)
             found = differences(model, witness, trained) if trained else found
-        for batch in {MORE, shared_batch(inputs)} - {1, WITNESS}:
+        for batch in {MORE, example} - {1, WITNESS}:
             check_witness(one, other, ran(batch))
         return replace(captured, differences=found)
 

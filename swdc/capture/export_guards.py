@@ -28,7 +28,7 @@ def doubtful_batches(captured: Captured) -> tuple[int, ...]:
 def _guards(captured: Captured) -> list[Any]:
     """Return the assumptions that concern the leading sizes of the inputs alone, all of them as one symbol."""
     sizes = [_leading(node.meta.get("val")) for node in captured.graph.find_nodes(op="placeholder")]
-    symbolic = [size.node for size in sizes if isinstance(size, torch.SymInt)]
+    symbolic: list[Any] = [size.node for size in sizes if isinstance(size, torch.SymInt)]
     if not symbolic:
         return []
     batch = dict.fromkeys((node.expr for node in symbolic), sympy.Symbol("batch", integer=True, positive=True))

@@ -99,15 +99,14 @@ class _Values(Place):
     """The values of a tensor that is no parameter."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
-        self.tensor, self.before, self.version = tensor, tensor.detach().clone(), tensor._version
+        self.tensor, self.before = tensor, tensor.detach().clone()
 
     def changed(self) -> bool:
-        return self.tensor._version != self.version
+        return not torch.equal(self.tensor, self.before)  # a batch norm leaves the version of a buffer as it is
 
     def put_back(self) -> None:
         with torch.no_grad():
             self.tensor.copy_(self.before)
-        self.version = self.tensor._version
 
 
 class _Results(Place):

@@ -84,6 +84,7 @@ class Raising:
             example_only=found.example_only, attempts=found.attempts,
         )  # fmt: skip
         program = Program(self.graph, self.tensors, self.leaves, facts, self.transient, analyse=coupling_of)
+        program.follow_modes(self.model)  # a batch norm that trains would change the model's statistics
         return program.with_facts(symbols=measured(program))
 
     # -- nodes --------------------------------------------------------------------------------------------------

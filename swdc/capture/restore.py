@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -34,26 +36,40 @@ class Restoring:
 def restored(model: nn.Module) -> Iterator[Restoring]:
     """Restore what a model keeps in its modules, in classes, globals and closures, except for its parameters' values.
 
-    It is restored at the end, and whenever the yielded object is called.
+    It is restored at the end, and whenever the yielded object is called. The states of the random generators are
+    restored at the end.
     """
     put_back = Restoring(model)
     try:
-        yield put_back
+        with random_state_kept():
+            yield put_back
     finally:
         put_back()
 
 
 @contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Restore the states of the random generators of torch, numpy and Python."""
+    python, numbers = random.getstate(), np.random.get_state()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numbers)
+
+
+@contextmanager
 def buffers_kept(model: nn.Module) -> Iterator[None]:
     """Restore buffers and the state of the random generator after a run of the model, which may change them."""
-    buffers = [(buffer, buffer.detach(), buffer.detach().clone(), buffer._version) for buffer in model.buffers()]
+    buffers = [(buffer, buffer.detach(), buffer.detach().clone()) for buffer in model.buffers()]
     try:
         with torch.random.fork_rng(devices=[]):
             yield
     finally:
-        for buffer, memory, before, version in buffers:
-            replaced = buffer.untyped_storage()._cdata != memory.untyped_storage()._cdata
-            if replaced:  # by an assignment to buffer.data
+        for buffer, memory, before in buffers:
+            if buffer.untyped_storage()._cdata != memory.untyped_storage()._cdata:  # by an assignment to buffer.data
                 buffer.data = memory
-            if replaced or buffer._version != version:
+            if not memory.is_meta and not torch.equal(memory, before):  # some kernels do not count their writes
                 memory.copy_(before)

@@ -176,7 +176,7 @@ def _reference(graph: fx.Graph) -> tuple[tuple[str, ...], str, torch.dtype | Non
 def _float_types(program: Program, given: torch.dtype) -> list[torch.dtype]:
     """Return the types of a program's tensors; without any, ``given`` is as good as the type of the example."""
     types = list(dict.fromkeys(t.dtype for t in program.tensors.values() if t.is_floating_point()))
-    return types or [given]
+    return types or [given] * given.is_floating_point
 
 
 def _check_shape(form: _Form, shape: torch.Size, sizes: dict[str, int]) -> None:
@@ -197,8 +197,8 @@ def _check_shape(form: _Form, shape: torch.Size, sizes: dict[str, int]) -> None:
 
 def _wrong_shape(form: _Form, shape: torch.Size, more: str = "") -> InputError:
     return InputError(
-        f"expected {form.name} of shape {describe(form.shape)}{more}, got {tuple(shape)}; give inputs of that shape, or "
-        f"trace the model again with these"
+        f"expected {form.name} of shape {describe(form.shape)}{more}, got {tuple(shape)}; give inputs of that shape, "
+        f"or trace the model again with these"
     )
 
 

@@ -272,7 +272,7 @@ class Program(fx.GraphModule):
         Raises ``InputError`` for inputs that the program does not stand for: another number, structure, type or size
         than those of the example, or other values of arguments that are not tensors.
         """
-        if not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+        if not torch.compiler.is_compiling() and not torch._C._get_tracing_state():
             self._check_inputs(args, kwargs)
         return super().__call__(*args, **kwargs)
 

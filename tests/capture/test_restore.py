@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -82,7 +82,7 @@ WHERE: list[torch.device] = [torch.device("cpu")]
 
 
 class Shared:
-    kept: dict[int, torch.Tensor] = {}
+    kept: ClassVar[dict[int, torch.Tensor]] = {}
     latest: torch.Tensor | None = None
 
 

@@ -119,7 +119,6 @@ def test_an_input_of_a_wrong_shape_is_refused_with_both(shape: tuple[int, ...]) 
     message = str(caught.value)
     assert message.startswith("expected input_1 of shape (")
     assert f", 3, 8, 8), got {shape}; give inputs of that shape" in message
-    assert caught.value.__cause__ is not None
 
 
 def test_a_wrong_number_of_inputs_is_refused() -> None:
@@ -132,9 +131,15 @@ def test_a_wrong_number_of_inputs_is_refused() -> None:
             program(*given)
 
 
-def test_an_error_that_the_shape_of_inputs_does_not_cause_is_not_hidden() -> None:
-    with pytest.raises(RuntimeError, match=r"dtype|type"):
-        small()(image().float())
+def test_an_error_that_the_inputs_do_not_cause_is_not_hidden() -> None:
+    program = small()
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("of a hook")
+
+    program.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="of a hook"):
+        program(image())
 
 
 def test_any_batch_size_is_accepted() -> None:

@@ -1,0 +1,225 @@
+"""No way of capture is taken whose program computes something else than the model."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import swdc
+from swdc.capture.agreement import GRADIENTS, STATEFUL, difference
+from swdc.capture.by_export import FIXED
+from swdc.capture.by_recording import NOTE
+from swdc.errors import InputError, TraceError
+from tests.support import Function, assert_same, image, randomise
+
+Code = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+BRANCHES: dict[str, tuple[int, Code]] = {
+    "one, on one": (1, lambda x, y: y * 2 if x.shape[0] == 1 else y),
+    "one, on two": (2, lambda x, y: y * 2 if x.shape[0] == 1 else y),
+    "at most two": (1, lambda x, y: y / min(x.shape[0], 2)),
+    "two": (4, lambda x, y: y * 2 if x.shape[0] == 2 else y),
+    "more than two": (2, lambda x, y: y * 2 if x.shape[0] > 2 else y),
+    "more than a hundred": (2, lambda x, y: y * 2 if x.shape[0] > 100 else y),
+    "odd, on odd": (3, lambda x, y: y * 2 if x.shape[0] % 2 else y),
+    "odd, on even": (2, lambda x, y: y * 2 if x.shape[0] % 2 else y),
+    "a multiple of three": (2, lambda x, y: y * 2 if x.shape[0] % 3 == 0 else y),
+    "text": (2, lambda x, y: y * len(str(x.shape))),
+    "a tensor": (2, lambda x, y: y / torch.tensor(float(x.shape[0]))),
+    "an array": (2, lambda x, y: y * torch.from_numpy(np.full(4, x.shape[0], dtype=np.float64))),
+    "an array of values": (4, lambda x, y: y * torch.from_numpy(np.array([1.0 if len(x) > 3 else 2.0]))),
+}
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_code_that_looks_at_the_batch(name: str) -> None:
+    batch, code = BRANCHES[name]
+    model = randomise(Function(lambda m, x: m.b(code(x, torch.relu(m.a(x)))), a=nn.Linear(5, 4), b=nn.Linear(4, 3)))
+    program = _quietly(model.eval(), image(batch, 5))
+    assert_same(model(image(batch, 5, seed=2)), program(image(batch, 5, seed=2)))
+    for other in {1, 2, 3, 4, 6, 101} - {batch}:
+        x = image(other, 5, seed=other)
+        try:
+            result = program(x)
+        except InputError:
+            assert {FIXED, NOTE} & set(program.facts.notes)
+        else:
+            assert_same(model(x), result)
+
+
+ELSEWHERE: dict[str, Code] = {
+    "device": lambda x, y: y * 2 if x.device.type == "cpu" else y,
+    "is_cpu": lambda x, y: y * 2 if x.is_cpu else y,
+    "type": lambda x, y: y * 2 if x.type() == "torch.DoubleTensor" else y,
+    "dtype": lambda x, y: y * 2 if x.dtype == torch.float64 else y,
+    "compiling": lambda x, y: y * 2 if torch.compiler.is_compiling() else y,
+    "exporting": lambda x, y: y if torch.compiler.is_exporting() else y * 2,
+    "tracing": lambda x, y: y * 2 if torch.jit.is_tracing() else y,
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_code_that_looks_at_where_it_runs(name: str) -> None:
+    code = ELSEWHERE[name]
+    model = randomise(Function(lambda m, x: m.b(code(x, torch.relu(m.a(x)))), a=nn.Linear(5, 4), b=nn.Linear(4, 3)))
+    program = swdc.trace(model.eval(), image(2, 5))
+    assert program.facts.captured_by != "record"
+    for batch in (1, 2, 5):
+        assert_same(model(image(batch, 5)), program(image(batch, 5)))
+
+
+def _quietly(model: nn.Module, x: torch.Tensor) -> swdc.Program:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("warnings.warn", lambda *_, **__: None)
+        return swdc.trace(model, x)
+
+
+def layer(code: Code) -> Function:
+    return randomise(Function(lambda m, x: code(x, m.a(x)), a=nn.Linear(5, 4))).eval()
+
+
+def test_code_that_looks_at_gradients_is_that_without_them_and_a_note_says_so() -> None:
+    model = layer(lambda x, y: y * 2 if torch.is_grad_enabled() else y)
+    with pytest.warns(UserWarning, match="with gradients switched on"):
+        program = swdc.trace(model, image(2, 5))
+    assert GRADIENTS in program.facts.notes
+    assert "follow" in dict(program.facts.attempts)
+    with torch.no_grad():
+        assert_same(model(image(2, 5)), program(image(2, 5)))
+
+
+def test_code_that_counts_its_calls() -> None:
+    calls = [0]
+
+    def count(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        calls[0] += 1
+        return y * calls[0]
+
+    with pytest.warns(UserWarning, match="when it is called again"):
+        program = swdc.trace(layer(count), image(2, 5))
+    assert STATEFUL in program.facts.notes
+    assert calls == [0]
+
+
+def test_the_reason_names_the_first_node_that_differs() -> None:
+    model = Function(
+        lambda m, x: m.b(torch.relu(m.a(x)) * (2 if x.is_cpu else 1)), a=nn.Linear(5, 4), b=nn.Linear(4, 3)
+    )
+    program = swdc.trace(randomise(model).eval(), image(2, 5))
+    assert program.facts.attempts == (
+        ("follow", "the program differs from the model on the example, first at node b (module b)"),
+    )
+
+
+def _states() -> Any:
+    numbers: Any = np.random.get_state()
+    return random.getstate(), numbers[1].tolist(), torch.get_rng_state().tolist()
+
+
+@pytest.mark.parametrize("draw", [lambda: random.random(), lambda: float(np.random.rand())], ids=["python", "numpy"])
+def test_numbers_drawn_in_python_are_no_function_of_the_inputs(draw: Callable[[], float]) -> None:
+    model = layer(lambda x, y: y * draw())
+    state = _states()
+    with pytest.raises(
+        TraceError, match=r"export cannot capture: the program differs .*\nrecord says: the program differs"
+    ):
+        swdc.trace(model, image(2, 5))
+    assert _states() == state
+
+
+@pytest.mark.parametrize(
+    "code",
+    [lambda x, y: F.dropout(y, 0.5, training=True), lambda x, y: y + torch.randn_like(y)],
+    ids=["dropout", "noise"],
+)
+def test_random_operators_draw_alike(code: Code) -> None:
+    model = layer(code)
+    state = _states()
+    program = swdc.trace(model, image(2, 5))
+    assert program.facts.captured_by != "record"
+    assert not program.facts.notes
+    assert _states() == state
+
+
+def test_a_random_model_whose_program_draws_in_another_order_is_not_refused() -> None:
+    def code(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        torch.randn_like(x)  # nobody reads it, so that it is not in the program
+        return y + torch.randn_like(y)
+
+    assert swdc.trace(layer(code), image(2, 5)).facts.captured_by != "record"
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float64, torch.bool, torch.float16])
+def test_inputs_that_the_model_refuses(dtype: torch.dtype) -> None:
+    message = rf"inputs that Linear can run on, got shapes \[\(2, 5\)\] of {str(dtype)[6:]}, on which it fails with Run"
+    with pytest.raises(TraceError, match=message):
+        swdc.trace(nn.Linear(5, 4).eval(), torch.ones(2, 5, dtype=dtype))
+
+
+def test_without_the_check_nothing_runs() -> None:
+    ran: list[str] = []
+
+    def code(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        ran.append(x.device.type)
+        return y
+
+    swdc.trace(layer(code), image(2, 5), check=False)
+    assert ran == []  # what capture appended is gone
+    assert swdc.trace(layer(lambda x, y: y * 2 if x.is_cpu else y), image(2, 5), check=False).facts.attempts == ()
+    assert swdc.trace(layer(code).to("meta"), image(2, 5)).facts.captured_by == "follow"
+
+
+def test_differences_of_results() -> None:
+    x = torch.tensor([1.0, float("nan"), float("inf")])
+    assert difference({"a": x, "b": 2}, {"a": x.clone(), "b": 2}) is None
+    assert difference(x, x * torch.tensor([1 + 1e-6, 1, 1])) is None
+    assert "relative error" in str(difference(x, x * torch.tensor([1.01, 1, 1])))
+    assert "relative error inf" in str(difference(x, -x))
+    assert "relative error" in str(difference(torch.tensor([1]), torch.tensor([2])))
+    assert "output 1: 2 is 3" in str(difference((x, 2), (x, 3)))
+    assert "float32" in str(difference(x, x.double()))
+    assert "structure" in str(difference((x, x), x))
+    assert "the program fails with ValueError: no" in str(difference(x, ValueError("no")))
+    assert difference(ValueError("no"), RuntimeError("no")) is None
+
+
+def test_statistics_stay_as_they_are_where_sizes_are_measured() -> None:
+    def forward(m: Any, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+        kept = edges[:, edges[0] != edges[1]]
+        y = m.norm(m.linear(x))
+        return torch.zeros_like(y).index_add(0, kept[0], y[kept[1]])
+
+    model = randomise(Function(forward, linear=nn.Linear(5, 4), norm=nn.BatchNorm1d(4))).eval()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    example = image(6, 5), torch.tensor([[0, 1, 2, 3], [0, 2, 2, 1]])
+    program = swdc.trace(model, example)
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+    assert_same(model(*example), program(*example))
+
+
+def test_statistics_stay_as_they_are_where_the_model_trains() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = m.norm(m.linear(x))
+        return F.dropout(y, 0.5, training=m.training)
+
+    model = randomise(Function(forward, linear=nn.Linear(5, 4), norm=nn.BatchNorm1d(4))).train()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    assert not swdc.trace(model, image(2, 5)).facts.notes
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+    assert model.training
+
+
+def test_what_only_training_with_values_shows_is_in_a_note() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = m.linear(x)
+        return y * 2 if m.training and x.device.type == "cpu" else y
+
+    with pytest.warns(UserWarning, match=r"what the model computes in training differs"):
+        swdc.trace(randomise(Function(forward, linear=nn.Linear(5, 4))), image(2, 5))

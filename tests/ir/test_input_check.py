@@ -1,0 +1,155 @@
+"""Inputs are held against what a program stands for before it runs."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import fx, nn
+
+import swdc
+from swdc.capture.trace import trace_recorded
+from swdc.errors import InputError
+from tests.support import Function, assert_equal, image, randomise, traced
+
+IDS = torch.tensor([[0, 3, 1], [2, 2, 4]])
+MASK = torch.ones(2, 3)
+
+
+class Text(nn.Module):
+    """Takes indices, a mask, a list of states, and numbers that its code reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(5, 4), nn.Linear(4, 2)
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        states: list[torch.Tensor],
+        scale: float = 1.0,
+        double: bool = False,
+    ) -> torch.Tensor:
+        y = self.head(self.words(ids) + states[0]) * mask[..., None] * scale
+        return y * 2 if double else y
+
+
+STATES = [torch.rand(2, 3, 4), torch.rand(2)]
+
+
+@pytest.fixture(scope="module")
+def text() -> swdc.Program:
+    return swdc.trace(Text().eval(), (IDS, MASK, STATES, 1.0, False))
+
+
+REFUSED: dict[str, tuple[Callable[[swdc.Program], Any], str]] = {
+    "too few": (lambda p: p(IDS, MASK, STATES), r"expected 6 inputs \(ids: \(batch, 3\), .*double: False\), got 4;"),
+    "too many": (lambda p: p(IDS, MASK, STATES, 1.0, False, 3), "expected 6 inputs .* got 7"),
+    "another name": (lambda p: p(IDS, MASK, STATES, 1.0, twice=False), "expected 6 inputs .* with twice; call"),
+    "a name twice": (lambda p: p(IDS, MASK, STATES, 1.0, ids=IDS), "expected 6 inputs .* with ids; call"),
+    "a scale": (lambda p: p(IDS, MASK, STATES, 3.0, False), "expected scale as in the example, 1.0, .* got 3.0; give"),
+    "an integer": (lambda p: p(IDS, MASK, STATES, 1, False), "expected scale as in the example, 1.0, .* got 1; give"),
+    "a flag": (lambda p: p(IDS, MASK, STATES, 1.0, True), "expected double as in the example, False, .* got True"),
+    "a tensor for a number": (lambda p: p(IDS, MASK, STATES, MASK, False), r"expected scale .* tensor of shape \(2, 3"),
+    "none for a tensor": (lambda p: p(IDS, None, STATES, 1.0, False), "expected mask as a tensor .* got None"),
+    "structure": (lambda p: p(IDS, MASK, STATES[:1], 1.0, False), "expected states with the structure"),
+    "a tuple": (lambda p: p(IDS, MASK, tuple(STATES), 1.0, False), "expected states with the structure"),
+    "two batches": (
+        lambda p: p(IDS, MASK[:1], STATES, 1.0, False),
+        r"mask of shape \(batch, 3\) where batch is 2, got",
+    ),
+    "another size": (lambda p: p(IDS[:, :2], MASK, STATES, 1.0, False), r"ids of shape \(batch, 3\), got \(2, 2\)"),
+    "rank": (lambda p: p(IDS[0], MASK, STATES, 1.0, False), r"ids of shape \(batch, 3\), got \(3,\)"),
+    "type": (lambda p: p(IDS, MASK.double(), STATES, 1.0, False), "mask of torch.float32, got torch.float64; cast it"),
+    "a type of indices": (lambda p: p(IDS.bool(), MASK, STATES, 1.0, False), "ids of torch.int32 or torch.int64, got"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_program_does_not_stand_for(text: swdc.Program, name: str) -> None:
+    call, message = REFUSED[name]
+    with pytest.raises(InputError, match=message) as caught:
+        call(text)
+    assert caught.value.__cause__ is None
+
+
+def test_what_the_model_takes_is_taken(text: swdc.Program) -> None:
+    expected = text(IDS, MASK, STATES, 1.0, False)
+    assert_equal(text(ids=IDS, mask=MASK, states=STATES, scale=1.0, double=False), expected)
+    assert_equal(text(IDS, MASK, double=False, scale=1.0, states=STATES), expected)
+    assert_equal(text(IDS.int(), MASK, STATES, 1.0, False), expected)
+    longer = [torch.cat([t, t]) for t in (IDS, MASK, *STATES)]
+    assert_equal(text(longer[0], longer[1], longer[2:], 1.0, False), torch.cat([expected, expected]))
+
+
+def layers() -> swdc.Program:
+    return swdc.trace(nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2)).eval(), torch.rand(2, 5))
+
+
+def test_a_program_that_is_cast_takes_its_new_type() -> None:
+    program, x = layers(), torch.rand(3, 5)
+    for dtype in (torch.float64, torch.bfloat16, torch.float32):
+        assert program.to(dtype)(x.to(dtype)).dtype == dtype
+        assert copy.deepcopy(program)(x.to(dtype)).dtype == dtype
+    with pytest.raises(InputError, match=r"of torch.float64, got torch.float32"):
+        program.double()(x)
+    assert program.clone(torch.float32)(x).dtype == torch.float32
+
+
+def test_without_weights_every_float_is_as_good() -> None:
+    program = swdc.trace(Function(lambda m, x: x.relu() * 2), torch.rand(2, 5))
+    assert program(torch.rand(3, 5).double()).dtype == torch.float64
+    with pytest.raises(InputError, match=r"got torch.int64"):
+        program(torch.ones(3, 5, dtype=torch.int64))
+
+
+def test_autocast_takes_other_floats() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layers()(torch.rand(3, 5).bfloat16()).dtype == torch.bfloat16
+
+
+def _fixed(model: nn.Module) -> swdc.Program:
+    with pytest.warns(UserWarning, match="the sizes of all inputs are fixed"):
+        return swdc.trace(model, image(2, 5))
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_programs_of_fixed_sizes_refuse_others(recorded: bool) -> None:
+    model = randomise(Function(lambda m, x: m.a(x) * len(str(x.shape)), a=nn.Linear(5, 4))).eval()
+    program = trace_recorded(model, image(2, 5)) if recorded else _fixed(model)
+    assert program.facts.captured_by == ("record" if recorded else "export")
+    assert_equal(program(image(2, 5)), model(image(2, 5)))
+    with pytest.raises(InputError, match=r"of shape \(2, 5\), got \(12, 5\)"):
+        program(image(12, 5))
+
+
+def test_the_check_is_out_of_the_way_of_compilers_and_copies() -> None:
+    program, x = layers(), torch.rand(3, 5)
+    expected, buffer = program(x), io.BytesIO()
+    wrapped = fx.symbolic_trace(nn.Sequential(program), concrete_args=None)
+    torch.save(program, buffer)
+    buffer.seek(0)
+    others = [
+        torch.compile(program, backend="eager", fullgraph=True),
+        torch.export.export(program, (x,)).module(),
+        wrapped,
+        copy.deepcopy(program),
+        torch.load(buffer, weights_only=False),
+    ]
+    for other in others:
+        assert_equal(other(x), expected)
+    assert_equal(torch.func.vmap(program)(x[None]), expected[None])
+
+
+def test_a_program_of_other_weights_and_graph_is_checked_anew() -> None:
+    program = traced(nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 2)), image(2, 5))
+    program(image(3, 5))
+    slim = swdc.slim(program, swdc.plan(program, 0.5))
+    assert slim(image(3, 5)).shape == (3, 2)
+    with pytest.raises(InputError, match=r"got \(3, 4\)"):
+        slim(image(3, 4))
