@@ -10,9 +10,10 @@ import torch
 
 from swdc.errors import PassError
 from swdc.ir.call import Call
+from swdc.ir.differences import relative_error
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
-from swdc.ir.random_inputs import relative_error, sample_inputs
+from swdc.ir.random_inputs import sample_inputs
 from swdc.ops import Leaf, Operator, calls
 from swdc.rewriting.pass_base import Pass, PassResult
 from swdc.rewriting.rebuild import rebuild

@@ -13,11 +13,11 @@ from torch import fx, nn
 import swdc
 from swdc.analysis.identities import Identities
 from swdc.ir.call import Call
+from swdc.ir.differences import flat_outputs, relative_error
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import ChannelGroup, Frozen
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.ir.random_inputs import flat_outputs, relative_error
 from swdc.ops import Operator, calls
 from swdc.ops.identity import Identity
 

@@ -10,8 +10,8 @@ from torch.utils import _pytree as pytree
 
 from swdc.channels.kept import Kept
 from swdc.ir.call import source_of
+from swdc.ir.differences import relative_error
 from swdc.ir.program import Program
-from swdc.ir.random_inputs import relative_error
 from swdc.rewriting.certificate import TOLERANCE, Comparison
 from swdc.rewriting.runs import copy_in, inputs_in
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from swdc.ir.differences import relative_error
 from swdc.ir.groups import READS, WRITES
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import relative_error, sample_inputs

@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from swdc.errors import VerificationError
 from swdc.ir.argument_types import checked
+from swdc.ir.differences import flat_outputs, relative_error
 from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import flat_outputs, relative_error, sample_inputs

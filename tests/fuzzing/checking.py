@@ -17,6 +17,7 @@ from torch import fx
 from swdc import Plan, Program, count, insert_batchnorm, mask, plan, slim, trace, verify
 from swdc.channels.kept import Kept
 from swdc.errors import PlanError
+from swdc.ir.differences import relative_error
 from swdc.ir.graph import SHAPE
 from swdc.ir.random_inputs import relative_error, sample_inputs
 from swdc.ir.trace_options import FACTORS, POLICIES

@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from swdc.errors import CommandError
-from swdc.ir.random_inputs import flat_outputs
+from swdc.ir.differences import flat_outputs
 from swdc.ops.elementwise import Pointwise
 from tests.fuzzing.__main__ import app
 from tests.fuzzing.blocks import TABLE

@@ -13,9 +13,9 @@ from torch import nn
 import swdc
 from examples.bench.measurements.sums import settle_
 from swdc.errors import PlanError, TraceError, TransplantError
+from swdc.ir.differences import relative_error
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.ir.random_inputs import relative_error
 from swdc.networks import ResNet, resnet20, resnet50, resnet56
 from tests.support import (
     Function,

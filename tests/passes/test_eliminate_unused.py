@@ -13,8 +13,8 @@ from torch import nn
 import swdc
 from passes.eliminate_unused import EliminateUnused
 from swdc.errors import PassError
+from swdc.ir.differences import flat_outputs
 from swdc.ir.program import Program
-from swdc.ir.random_inputs import flat_outputs
 from swdc.rewriting.pass_base import PassResult
 from swdc.rewriting.pipeline import apply, run
 from tests.support import Function, assert_equal, conv, image, operators, text, traced

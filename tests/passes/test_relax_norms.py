@@ -13,8 +13,8 @@ from torch import nn
 
 import swdc
 from passes.relax_norms import RelaxNorms
+from swdc.ir.differences import relative_error
 from swdc.ir.program import Program
-from swdc.ir.random_inputs import relative_error
 from swdc.ops import statistics
 from swdc.rewriting.pipeline import run
 from tests.support import Function, assert_same, certified, conv, image, operators, plan_of, text, traced

@@ -14,6 +14,7 @@ from torch import nn
 import swdc
 from passes.fold_batchnorm import NOTE
 from swdc.errors import PassError, VerificationError
+from swdc.ir.differences import flat_outputs
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import flat_outputs
 from swdc.rewriting import deploy as deployment

@@ -12,9 +12,9 @@ from torch import nn
 
 import swdc
 from swdc.errors import InputError, VerificationError
+from swdc.ir.differences import relative_error
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.ir.random_inputs import relative_error
 from swdc.rewriting.certificate import LEAST_EFFECT, TOLERANCE, Certificate
 from tests.support import Function, conv, image, plan_of, random_plan, randomise, traced
 

@@ -25,6 +25,7 @@ from examples.bench.running.apart import Report, out_of_memory
 from examples.bench.running.row_files import KINDS
 from swdc import Program, count, export_onnx, mask, plan, slim, trace, transplant, verify
 from swdc.errors import ExportError, SwdcError, brief, portable
+from swdc.ir.differences import flat_outputs, relative_error
 from swdc.ir.dtypes_and_devices import default_dtype
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.random_inputs import flat_outputs, relative_error, sample_inputs

@@ -23,7 +23,7 @@ from examples.bench.peer.pace import paired
 from examples.bench.running.apart import Report
 from swdc.cli.terminal.packages import package
 from swdc.errors import brief
-from swdc.ir.random_inputs import flat_outputs, relative_error
+from swdc.ir.differences import flat_outputs, relative_error
 from swdc.rewriting.certificate import TOLERANCE
 
 SECONDS = 90.0

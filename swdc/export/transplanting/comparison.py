@@ -13,8 +13,9 @@ from swdc.errors import TransplantError
 from swdc.export.transplanting.float64 import Tensors, in_float64, wide_inputs, wide_program
 from swdc.export.transplanting.masked_model import masked_model
 from swdc.export.transplanting.module_calls import copied
+from swdc.ir.differences import relative_error
 from swdc.ir.program import Program
-from swdc.ir.random_inputs import relative_error, sample_inputs
+from swdc.ir.random_inputs import sample_inputs
 from swdc.rewriting.certificate import TOLERANCE
 
 BATCHES = (1, 3)

@@ -13,8 +13,8 @@ from swdc.errors import TransplantError
 from swdc.export.transplanting.float64 import wide_program
 from swdc.export.transplanting.module_calls import IN, OUT, Frame, Mismatch, Watch
 from swdc.export.transplanting.tensor_fingerprints import Known, Mark, mark, marks_of
+from swdc.ir.differences import relative_error
 from swdc.ir.program import Program
-from swdc.ir.random_inputs import relative_error
 from swdc.rewriting.certificate import TOLERANCE
 
 Names = tuple[str, ...]

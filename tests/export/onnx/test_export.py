@@ -22,8 +22,9 @@ from torch.nn import functional
 import swdc
 from swdc.errors import ExportError
 from swdc.export.onnx.export import OnnxReport, latency_ms, run_onnx
+from swdc.ir.differences import relative_error
 from swdc.ir.program import Program
-from swdc.ir.random_inputs import relative_error, sample_inputs
+from swdc.ir.random_inputs import sample_inputs
 from tests.support import random_plan, randomise
 
 with warnings.catch_warnings():
