@@ -10,7 +10,7 @@ import torch
 from swdc.ir.differences import relative_error
 from swdc.ir.groups import READS, WRITES
 from swdc.ir.program import Program
-from swdc.ir.random_inputs import relative_error, sample_inputs
+from swdc.ir.random_inputs import sample_inputs
 from swdc.rewriting.certificate import LEAST_EFFECT
 from swdc.rewriting.runs import called, copies_in, copy_in, run_in
 

@@ -13,7 +13,7 @@ from swdc.ir.argument_types import checked
 from swdc.ir.differences import flat_outputs, relative_error
 from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program
-from swdc.ir.random_inputs import flat_outputs, relative_error, sample_inputs
+from swdc.ir.random_inputs import sample_inputs
 from swdc.rewriting.certificate import LEAST_EFFECT, TOLERANCE, Certificate, Comparison
 from swdc.rewriting.first_difference import first_difference
 from swdc.rewriting.mask_effect import effect_of, responds

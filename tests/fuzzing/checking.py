@@ -19,7 +19,7 @@ from swdc.channels.kept import Kept
 from swdc.errors import PlanError
 from swdc.ir.differences import relative_error
 from swdc.ir.graph import SHAPE
-from swdc.ir.random_inputs import relative_error, sample_inputs
+from swdc.ir.random_inputs import sample_inputs
 from swdc.ir.trace_options import FACTORS, POLICIES
 from swdc.ops import calls
 from swdc.rewriting.certificate import LEAST_EFFECT, TOLERANCE

@@ -10,7 +10,8 @@ import torch
 
 from swdc import Program, deploy, load, save, transplant
 from swdc.errors import TransplantError
-from swdc.ir.random_inputs import flat_outputs, relative_error, sample_inputs
+from swdc.ir.differences import flat_outputs, relative_error
+from swdc.ir.random_inputs import sample_inputs
 from swdc.rewriting.certificate import TOLERANCE
 
 

@@ -17,7 +17,8 @@ from torch.utils import _pytree as pytree
 
 import swdc
 from swdc.errors import SwdcError
-from swdc.ir.random_inputs import flat_outputs, relative_error, sample_inputs
+from swdc.ir.differences import flat_outputs, relative_error
+from swdc.ir.random_inputs import sample_inputs
 from tests.support import random_plan
 
 TOLERANCE = 1e-9

@@ -16,7 +16,6 @@ from passes.fold_batchnorm import NOTE
 from swdc.errors import PassError, VerificationError
 from swdc.ir.differences import flat_outputs
 from swdc.ir.program import Program
-from swdc.ir.random_inputs import flat_outputs
 from swdc.rewriting import deploy as deployment
 from swdc.rewriting import pass_base
 from swdc.rewriting.pass_base import Pass, PassResult

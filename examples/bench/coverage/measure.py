@@ -28,7 +28,7 @@ from swdc.errors import ExportError, SwdcError, brief, portable
 from swdc.ir.differences import flat_outputs, relative_error
 from swdc.ir.dtypes_and_devices import default_dtype
 from swdc.ir.module_tensors import tensors_of
-from swdc.ir.random_inputs import flat_outputs, relative_error, sample_inputs
+from swdc.ir.random_inputs import sample_inputs
 from swdc.rewriting.certificate import LEAST_EFFECT, TOLERANCE
 from swdc.sparsity.planning.budgets import Budget
 

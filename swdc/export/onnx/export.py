@@ -23,7 +23,7 @@ from swdc.ir.argument_types import checked
 from swdc.ir.differences import flat_outputs, relative_error
 from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
-from swdc.ir.random_inputs import flat_outputs, relative_error, sample_inputs
+from swdc.ir.random_inputs import sample_inputs
 from swdc.ir.whole_files import why, workspace
 from swdc.ops.in_place import written
 from swdc.rewriting.certificate import Certificate, check_certificate

@@ -12,7 +12,6 @@ from torch.utils import _pytree as pytree
 from swdc.export.transplanting.float64 import in_float64
 from swdc.ir.differences import flat_outputs
 from swdc.ir.program import Program
-from swdc.ir.random_inputs import flat_outputs
 from swdc.rewriting.certificate import TOLERANCE
 
 _LARGEST = 1e6
