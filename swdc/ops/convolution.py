@@ -17,8 +17,9 @@ from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import READS, WRITES, Ids
 from swdc.ops.affine_layers import Layer
-from swdc.ops.base import freeze_call, register, target_of
+from swdc.ops.base import register, target_of
 from swdc.ops.call_cost import Cost, Options, Quotient, ShapeOf, Use
+from swdc.ops.freezing import freeze_call
 from swdc.ops.leaf_tensors import adopt, bare
 
 

@@ -12,8 +12,9 @@ from torch import fx
 from swdc.channels.dead_values import Dead, in_type, number, plain
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref, Value
-from swdc.ops.base import Operator, freeze_call, register
+from swdc.ops.base import Operator, register
 from swdc.ops.elementwise import Pointwise
+from swdc.ops.freezing import freeze_call
 from swdc.ops.identity import FORMATS, Evaluation, Identity, alias_of, copy_of
 
 _KEEPS = "stays in a buffer until the next call, and a dead channel does not write zeros there"

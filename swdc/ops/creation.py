@@ -13,7 +13,8 @@ from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops.along_positions import each_result
-from swdc.ops.base import OPERATORS, Operator, freeze_inputs, lookup, name_of, register
+from swdc.ops.base import OPERATORS, Operator, lookup, name_of, register
+from swdc.ops.freezing import freeze_inputs
 
 _FILLED = (
     "zeros.default ones.default full.default empty.memory_format new_zeros.default new_ones.default "

@@ -5,7 +5,8 @@ from __future__ import annotations
 from swdc.channels.dead_values import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
-from swdc.ops.base import Operator, freeze_result, register
+from swdc.ops.base import Operator, register
+from swdc.ops.freezing import freeze_result
 from swdc.ops.reduction import has_several, needs_zero
 from swdc.ops.special_activations import zero_only
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref
 from swdc.ir.groups import STATISTIC, WRITES
-from swdc.ops.base import Operator, freeze_call, register
+from swdc.ops.base import Operator, register
 from swdc.ops.contraction import Matmul
+from swdc.ops.freezing import freeze_call
 
 
 @register

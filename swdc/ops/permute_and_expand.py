@@ -12,7 +12,8 @@ from swdc.channels.dead_values import UNKNOWN, Dead
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
-from swdc.ops.base import Operator, freeze_result, register, target_of
+from swdc.ops.base import Operator, register, target_of
+from swdc.ops.freezing import freeze_result
 from swdc.ops.identity import Evaluation, Identity, alias_of, copy_of, has_size
 
 

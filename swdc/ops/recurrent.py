@@ -18,8 +18,9 @@ from swdc.channels.dead_values import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import READS, WRITES, Ids
-from swdc.ops.base import Operator, freeze_call, register, target_of
+from swdc.ops.base import Operator, register, target_of
 from swdc.ops.call_cost import Cost, ShapeOf
+from swdc.ops.freezing import freeze_call
 
 _KINDS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 

@@ -11,7 +11,8 @@ from swdc.channels.dead_values import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops.along_positions import AlongPositions, is_several
-from swdc.ops.base import Operator, freeze_inputs, register
+from swdc.ops.base import Operator, register
+from swdc.ops.freezing import freeze_inputs
 
 
 @register

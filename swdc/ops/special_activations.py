@@ -14,9 +14,10 @@ from swdc.channels.dead_values import UNKNOWN, Dead, product
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import STATISTIC
-from swdc.ops.base import Leaf, Operator, freeze_call, name_of, register
+from swdc.ops.base import Leaf, Operator, name_of, register
 from swdc.ops.capture_traits import like_input
 from swdc.ops.elementwise import Pointwise
+from swdc.ops.freezing import freeze_call
 from swdc.ops.identity import Evaluation, Identity, alias_of
 from swdc.ops.leaf_tensors import adopt, bare
 

@@ -15,7 +15,8 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import Bools, Ids
 from swdc.ops.along_positions import each_result
-from swdc.ops.base import Operator, freeze_call, lookup, register
+from swdc.ops.base import Operator, lookup, register
+from swdc.ops.freezing import freeze_call
 from swdc.ops.identity import Evaluation, Identity, alias_of, copy_of, has_size
 from swdc.ops.label_joining import agreeing, couple_pair
 

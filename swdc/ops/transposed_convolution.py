@@ -15,7 +15,7 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES, Ids
 from swdc.ops.affine_layers import Layer
-from swdc.ops.base import freeze_call, register
+from swdc.ops.base import register
 from swdc.ops.call_cost import Cost, Quotient, ShapeOf, Use
 from swdc.ops.convolution import (
     OPEN_GROUPS,
@@ -26,6 +26,7 @@ from swdc.ops.convolution import (
     has_fixed_groups,
     operations,
 )
+from swdc.ops.freezing import freeze_call
 from swdc.ops.leaf_tensors import adopt, bare
 
 

@@ -18,7 +18,8 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import Ids
-from swdc.ops.base import Operator, freeze_call, name_of, register, target_of
+from swdc.ops.base import Operator, name_of, register, target_of
+from swdc.ops.freezing import freeze_call
 from swdc.ops.identity import Evaluation, Identity, alias_of
 
 _SIZES = {"view": "size", "_unsafe_view": "size", "reshape": "shape", "unflatten": "sizes"}
