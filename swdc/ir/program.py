@@ -167,7 +167,7 @@ class Program(fx.GraphModule):
     def clone(self, dtype: torch.dtype | None = None) -> Program:
         """Return a program of the same function that shares no tensor and no module with this one.
 
-        Its floating-point tensors have the type ``dtype``, if one is given.
+        Its floating-point tensors have the type ``dtype``, if one is given, and its complex ones the same precision.
         """
         copies = Cloning(dtype)
         tensors = {name: copies.tensor(t) for name, t in self.tensors.items()}

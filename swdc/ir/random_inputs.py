@@ -14,16 +14,17 @@ from swdc.ir.sizes import evaluate
 
 
 def sample_inputs(
-    program: Program, batch: int, seed: int, dtype: torch.dtype, shuffle: bool = True
+    program: Program, batch: int, seed: int, dtype: torch.dtype | None, shuffle: bool = True
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return random positional and keyword inputs.
 
-    Floating-point inputs have the given dtype. They are uniform over the range of the example, or normal if the example
-    is constant. Masks (of zeros and ones, or with infinities) are rows of the example. Integers are rows of the
-    example, each shuffled along its first dimension, so that a row has as many special tokens and as much padding as
-    before. Without ``shuffle``, integers are drawn from the row with replacement. Integers without a batch dimension
-    (an edge list) are the example itself; if there is no batch and nothing else varies, slices of the first are drawn
-    with replacement. A recorded program gets its example, because it takes nothing else.
+    Floating-point inputs have the given dtype (``None``: that of the example). They are uniform over the range of the
+    example, or normal if the example is constant. Masks (of zeros and ones, or with infinities) are rows of the
+    example. Integers are rows of the example, each shuffled along its first dimension, so that a row has as many
+    special tokens and as much padding as before. Without ``shuffle``, integers are drawn from the row with replacement.
+    Integers without a batch dimension (an edge list) are the example itself; if there is no batch and nothing else
+    varies, slices of the first are drawn with replacement. A recorded program gets its example, because it takes
+    nothing else.
     """
     generator = torch.Generator().manual_seed(seed)
     leaves, spec = pytree.tree_flatten(program.facts.example)
@@ -35,7 +36,7 @@ def sample_inputs(
         if not isinstance(leaf, torch.Tensor):
             drawn.append(leaf)
         elif program.facts.example_only:
-            drawn.append(leaf.to(dtype) if leaf.is_floating_point() else leaf)
+            drawn.append(leaf.to(dtype) if dtype is not None and leaf.is_floating_point() else leaf)
         elif leaf is first:
             drawn.append(_drawn_slices(leaf, generator))
         else:
@@ -49,19 +50,19 @@ def _draw(
     example: torch.Tensor,
     shape: tuple[int, ...],
     generator: torch.Generator,
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
     seeds: torch.Tensor | None,
     shuffle: bool,
 ) -> torch.Tensor:
     """Return a tensor like the example; ``seeds`` picks a row of the example for each row of the batch."""
-    dtype = dtype if example.is_floating_point() else example.dtype
+    dtype = dtype if dtype is not None and example.is_floating_point() else example.dtype
     if example.is_meta:
         return example.new_empty(shape, dtype=dtype)
     values = example.detach().cpu()
-    if example.is_floating_point() and not (_is_mask(values) and seeds is not None) and bool(values.isfinite().all()):
+    if example.is_floating_point() and not (is_mask(values) and seeds is not None) and bool(values.isfinite().all()):
         values = _uniform(values, shape, generator)
     elif seeds is not None and not example.is_complex():
-        values = values[seeds % len(values)] if _is_mask(values) else _rows(values, seeds, shuffle)
+        values = values[seeds % len(values)] if is_mask(values) else _rows(values, seeds, shuffle)
     return values.to(example.device, dtype)
 
 
@@ -81,7 +82,8 @@ def _drawn_slices(values: torch.Tensor, generator: torch.Generator) -> torch.Ten
     return values.index_select(dim, torch.randint(size, (size,), generator=generator).to(values.device))
 
 
-def _is_mask(values: torch.Tensor) -> bool:
+def is_mask(values: torch.Tensor) -> bool:
+    """Whether values are those of a mask: booleans, zeros and ones, or some that are infinite."""
     if values.dtype == torch.bool or not bool(values.isfinite().all()):
         return True
     return values.numel() > 1 and bool(((values == 0) | (values == 1)).all()) and bool((values == 1).any())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from swdc.errors import SwdcError
+from swdc.ir.content import content_hash
 from swdc.ir.program import Program
 
 TOLERANCE = 1e-9
-"""Largest relative error in float64 that counts as rounding."""
+"""Largest error in float64, relative to the scale of each element, that counts as rounding."""
+
+FACTOR = 8.0
+"""Largest error of the slim program in its own types, in rounding errors of the masked program, that is rounding."""
 
 LEAST_EFFECT = 1e-6
 """A mask that changes the output by less than this, relative to it, shows nothing about the rewrite."""
@@ -17,35 +21,62 @@ LEAST_EFFECT = 1e-6
 
 @dataclass(frozen=True)
 class Comparison:
-    """One run of both programs on the same inputs."""
+    """One run of both programs on the same inputs.
+
+    ``dtype`` is ``float64``, or the types of the program. ``mode`` is ``eval``, ``train`` (outputs, statistics and
+    gradients) or ``corners``. ``relative_error`` is the largest error, each relative to the scale of its element.
+    ``rounding`` is the distance of the slim program in its own types to the masked one in float64, in rounding errors
+    of the masked program; ``None`` in float64.
+    """
 
     dtype: str
     mode: str
     batch: int
     relative_error: float
+    rounding: float | None = None
+
+    def __str__(self) -> str:
+        rounding = "" if self.rounding is None else f" ({self.rounding:.2g} rounding errors)"
+        return f"{self.dtype}, {self.mode}, batch {self.batch}: {self.relative_error:.2e}{rounding}"
 
 
 @dataclass(frozen=True)
 class Certificate:
     """The comparison of a masked and a slim program.
 
-    ``exact`` is true if every comparison in float64 agrees to ``tolerance``, and the removed channels matter: the
-    masked program differs from the dense one by ``effect``, relative to its output. If training left almost nothing in
-    the removed channels, they are filled with random weights to measure the effect (``refilled``).
+    ``exact`` is true if every comparison in float64 agrees to ``tolerance``; if in the program's own types the slim
+    program is not further from the masked one in float64 than ``FACTOR`` rounding errors of the masked program
+    (``rounding``), and these leave half of the digits (``lost``); and if the removed channels matter: the masked
+    program differs from the dense one by ``effect``, relative to its output. If training left almost nothing in the
+    removed channels, they are filled with random weights to measure the effect (``refilled``).
+
+    ``assumptions`` says what inputs must not be for this to hold. ``dense_hash``, ``masked_hash`` and ``slim_hash`` are
+    hashes of graph and weights: the certificate is that of these programs, and of no other.
     """
 
     exact: bool
     max_relative_error: float
-    max_relative_error_float32: float
+    max_relative_error_own: float
+    rounding: float
+    lost: float
     effect: float
     refilled: bool
     tolerance: float
     seed: int
     program_hash: str
+    dense_hash: str
+    masked_hash: str
+    slim_hash: str
     removed_channels: int
     comparisons: tuple[Comparison, ...]
     first_difference: str | None
+    assumptions: tuple[str, ...]
     notes: tuple[str, ...]
+
+    @property
+    def max_relative_error_float32(self) -> float:
+        """The largest relative error in the program's own types, which for most programs is float32."""
+        return self.max_relative_error_own
 
     def to_dict(self) -> dict[str, Any]:
         """Return the certificate as plain data, ready for JSON."""
@@ -53,28 +84,56 @@ class Certificate:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Certificate:
-        """Return the certificate that ``to_dict`` wrote."""
-        comparisons = tuple(Comparison(**c) for c in data["comparisons"])
-        return cls(**{**data, "comparisons": comparisons, "notes": tuple(data["notes"])})
+        """Return the certificate that ``to_dict`` wrote.
+
+        One of an earlier version is not bound to weights, so that it is read as not exact.
+        """
+        found = _of_earlier_version(data) if "slim_hash" not in data else data
+        comparisons = tuple(Comparison(**c) for c in found["comparisons"])
+        texts = {name: tuple(found[name]) for name in ("assumptions", "notes")}
+        return cls(**{**{each.name: found[each.name] for each in fields(cls)}, "comparisons": comparisons, **texts})
+
+    def belongs_to(self, program: Program) -> bool:
+        """Whether a program is the masked or the slim one of this certificate: its graph and all of its weights."""
+        return content_hash(program) in (self.masked_hash, self.slim_hash)
+
+    def of(self, program: Program) -> Certificate:
+        """Return this certificate, not exact if it is that of other weights than a program's."""
+        if self.belongs_to(program):
+            return self
+        why = "the certificate is that of other weights or another graph, so that it says nothing about this program"
+        return replace(self, exact=False, notes=(*self.notes, why))
 
     def __str__(self) -> str:
         verdict = "exact" if self.exact else "NOT exact"
         filled = " (removed channels refilled with random weights)" if self.refilled else ""
         lines = [
             f"certificate: {verdict}, {self.removed_channels} channels removed",
-            f"  largest relative error {self.max_relative_error:.2e} in float64 (tolerance {self.tolerance:.0e}), "
-            f"{self.max_relative_error_float32:.2e} in float32",
-            f"  effect of the mask on the output {self.effect:.2e}{filled}",
+            f"  largest relative error {self.max_relative_error:.2e} in float64 (tolerance {self.tolerance:.0e})",
         ]
-        lines += [f"  {c.dtype}, {c.mode}, batch {c.batch}: {c.relative_error:.2e}" for c in self.comparisons]
+        lines += [
+            f"  in its own types {self.rounding:.2g} times the rounding of the masked program (at most {FACTOR:g})"
+        ]
+        lines += [f"  effect of the mask on the output {self.effect:.2e}{filled}"]
+        lines += [f"  {comparison}" for comparison in self.comparisons]
         if self.first_difference:
             lines.append(f"  first node that differs: {self.first_difference}")
+        lines += [f"  assumes: {assumption}" for assumption in self.assumptions]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
 
+def _of_earlier_version(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the data of a certificate without hashes of weights in today's form."""
+    note = "made by an earlier version, whose certificates are not bound to weights; verify the programs again"
+    own = data.get("max_relative_error_float32", float("inf"))
+    hashes = dict.fromkeys(("dense_hash", "masked_hash", "slim_hash"), "")
+    fresh = {"max_relative_error_own": own, "rounding": 0.0, "lost": 0.0, "assumptions": (), **hashes}
+    return {**fresh, **data, "exact": False, "notes": (*data["notes"], note)}
+
+
 def check_certificate(program: Program, certificate: Certificate | None, error: type[SwdcError]) -> None:
-    """Raise ``error`` if the certificate is of another plan than that of the program; ``None`` is accepted."""
+    """Raise ``error`` if a certificate is of another plan or of other weights than a program; accept ``None``."""
     if certificate is None:
         return
     plan = None if program.facts.origin is None else program.facts.origin.plan
@@ -83,4 +142,9 @@ def check_certificate(program: Program, certificate: Certificate | None, error: 
         raise error(
             "expected a certificate of the plan that the program was made with, got one of another; give the "
             "certificate that swdc.verify returned for this program"
+        )
+    if certificate.slim_hash and not certificate.belongs_to(program):
+        raise error(
+            "expected a certificate of this program, got one of other weights or another graph (after training, "
+            "deploy or a change of type it is another program); verify again, or leave the certificate out"
         )

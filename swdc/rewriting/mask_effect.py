@@ -11,40 +11,47 @@ from swdc.ir.differences import relative_error
 from swdc.ir.groups import READS, WRITES
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
+from swdc.rewriting.cases import Case, Result, result_of
 from swdc.rewriting.certificate import LEAST_EFFECT
-from swdc.rewriting.runs import called, copies_in, copy_in, run_in
+from swdc.rewriting.runs import WIDE, called, copies_in, copy_in, floats_in, run_in
 
 
-def effect_of(dense: Program, masked: Program, after: Any, batch: int, seed: int, inputs: Any) -> tuple[float, bool]:
+def effect_of(dense: Program, masked: Program, after: Any, case: Case, seed: int) -> tuple[float, bool]:
     """Return how much removed channels matter to the output, and whether they had to be refilled to tell.
 
-    ``after`` is the output of the masked program.
+    ``after`` is the output of the masked program in float64.
     """
-    with copies_in(dense, dtype=torch.float64) as (program,):
-        before = run_in(program, "eval", batch, seed, torch.float64, inputs)
+    with copies_in(dense, dtype=WIDE) as (program,):
+        before = _needed(result_of(program, case, seed, WIDE))
     effect = relative_error(before, after)
     if effect >= LEAST_EFFECT:
         return effect, False
-    refilled = run_in(_refilled(masked, seed), "eval", batch, seed, torch.float64, inputs)
-    return relative_error(refilled, after), True
+    return relative_error(_needed(result_of(_refilled(masked, seed), case, seed, WIDE)), after), True
 
 
-def responds(masked: Program, batch: int, seed: int) -> bool:
-    """Whether the output of the masked program depends on its input; a recorded program has only one input."""
+def _needed(result: Result) -> list[torch.Tensor]:
+    if result.error is not None:
+        raise result.error
+    return result.outputs
+
+
+def responds(masked: Program, first: list[torch.Tensor], batch: int, seed: int) -> bool:
+    """Whether the output of the masked program, in float64, depends on its input.
+
+    ``first`` is its output for the inputs drawn with ``seed``. A recorded program has only one input.
+    """
     if masked.facts.example_only:
         return True
-    # run anew, because a run in training has moved the statistics of batch norms
-    first = run_in(masked, "eval", batch, seed, torch.float64, None)
-    others = (run_in(masked, "eval", batch, seed + number, torch.float64, None) for number in (1, 2, 3))
+    others = (run_in(masked, "eval", batch, seed + number, WIDE, None) for number in (1, 2, 3))
     if any(relative_error(first, other) > 0 for other in others):
         return True
-    drawn = sample_inputs(masked, batch, seed, torch.float64, shuffle=False)  # the order may not matter
-    return relative_error(first, called(masked, drawn, seed, torch.float64)) > 0
+    inputs = floats_in(sample_inputs(masked, batch, seed, None, shuffle=False), WIDE)  # the order may not matter
+    return relative_error(first, called(masked, inputs, seed, WIDE)) > 0
 
 
 def _refilled(masked: Program, seed: int) -> Program:
     """Return a copy in float64 whose removed channels have random weights, about as large as the kept ones."""
-    program = copy_in(masked, torch.float64)
+    program = copy_in(masked, WIDE)
     plan = masked.facts.origin.plan  # type: ignore[union-attr]
     generator = torch.Generator().manual_seed(seed)
     tensors = program.tensors

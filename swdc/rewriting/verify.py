@@ -10,14 +10,25 @@ from torch.utils import _pytree as pytree
 
 from swdc.errors import VerificationError
 from swdc.ir.argument_types import checked
+from swdc.ir.content import content_hash
 from swdc.ir.differences import flat_outputs, relative_error
+from swdc.ir.dtypes_and_devices import float_types
 from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
-from swdc.rewriting.certificate import LEAST_EFFECT, TOLERANCE, Certificate, Comparison
+from swdc.rewriting.assumptions import assumptions_of
+from swdc.rewriting.cases import EVAL, TRAIN, Case, Result, cases_of, corner_cases, result_of, results_of
+from swdc.rewriting.certificate import FACTOR, LEAST_EFFECT, TOLERANCE, Certificate
 from swdc.rewriting.first_difference import first_difference
+from swdc.rewriting.judging import Judge, Tensors, Verdict
 from swdc.rewriting.mask_effect import effect_of, responds
-from swdc.rewriting.runs import called, copies_in, floats_in, run_in
+from swdc.rewriting.rounding import unit_of
+from swdc.rewriting.runs import WIDE, called, copies_in, floats_in, perturbed
+
+_NARROW = torch.float32
+"""The type in which rounding is measured if a program computes in float64 only."""
+_DRAWS = 2
+"""How often a masked program is run with perturbed numbers if it seems not to determine its output."""
 
 
 @checked(VerificationError)
@@ -26,43 +37,121 @@ def verify(
 ) -> Certificate:
     """Compare a masked program with the slim one of the same plan, and certify the result.
 
-    Both run in float64 and float32, in evaluation at each of ``batches``, and in training (dropout off, batch norms
-    on batch statistics) at the largest of them. Inputs are random, of the form of the example inputs, or the
-    positional ``inputs`` given. Neither program is changed.
+    Both run in float64 and in their own types: in evaluation at each of ``batches``; at the corners of what they take
+    (zeros, ones, tiny and huge numbers, closed masks, the range of indices); and through a step of training at the
+    largest batch (dropout off, batch norms on batch statistics), with the statistics that it leaves and, in float64,
+    its gradients. Inputs are random, of the form of the example inputs, or the positional ``inputs`` given. Neither program
+    is changed.
 
     Raises ``VerificationError`` if ``masked`` was not made by ``swdc.mask``, or the two have different plans.
     """
     dense = _check(masked, slim)
-    plan = masked.facts.origin.plan  # type: ignore[union-attr]
-    notes: list[str] = []
-    batches = _batches(masked, batches, inputs)
-    settings = _settings(batches, masked, given=inputs is not None)
-    with copies_in(masked, slim, dtype=torch.float64) as (wide, small):
-        comparisons, after = _compared(wide, small, torch.float64, settings, seed, inputs, notes)
-        answers = responds(wide, max(batches), seed)
-    with copies_in(masked, slim, dtype=torch.float32) as (one, other):
-        comparisons += _compared(one, other, torch.float32, settings, seed, inputs, notes)[0]
-    worst = {name: max(c.relative_error for c in comparisons if c.dtype == name) for name in ("float64", "float32")}
-    effect, refilled = effect_of(dense, masked, after, max(batches), seed, inputs)
-    if effect < LEAST_EFFECT:
-        notes.append("the mask does not change the output, so that the comparison shows nothing")
-    if not answers:
-        notes.append("the masked program gives the same output for any input, so that the comparison shows nothing")
-    agree = worst["float64"] <= TOLERANCE
-    return Certificate(
-        exact=agree and effect >= LEAST_EFFECT and answers,
-        max_relative_error=worst["float64"],
-        max_relative_error_float32=worst["float32"],
-        effect=effect,
-        refilled=refilled,
-        tolerance=TOLERANCE,
-        seed=seed,
-        program_hash=plan.program_hash,
-        removed_channels=plan.removed_channels,
-        comparisons=tuple(comparisons),
-        first_difference=None if agree else first_difference(masked, slim, _worst(comparisons), seed, inputs),
-        notes=tuple(dict.fromkeys(notes)),
-    )
+    return _Verification(dense, masked, slim, _batches(masked, batches, inputs), seed, inputs).certificate()
+
+
+class _Verification:
+    """The runs of two programs, and the certificate that follows from them."""
+
+    def __init__(
+        self, dense: Program, masked: Program, slim: Program, batches: Sequence[int], seed: int, inputs: Any
+    ) -> None:
+        self.dense, self.masked, self.slim, self.seed, self.inputs = dense, masked, slim, seed, inputs
+        settings = _settings(batches, masked, given=inputs is not None)
+        self.cases = cases_of(masked, settings, seed, inputs)
+        self.largest = [case for case in self.cases if case.mode == EVAL][-1]
+        self.assumptions: tuple[str, ...] = ()
+        self.answers = True
+
+    def certificate(self) -> Certificate:
+        wide = self._in_float64()
+        verdict = self._judge(*wide).verdict()
+        after = wide[0][self.cases.index(self.largest)].outputs
+        effect, refilled = effect_of(self.dense, self.masked, after, self.largest, self.seed)
+        agree, unit = verdict.worst("float64") <= TOLERANCE, max(map(unit_of, self._own()), default=0.0)
+        faithful = verdict.ran and verdict.rounding <= FACTOR and verdict.lost <= unit**0.5
+        plan = self.masked.facts.origin.plan  # type: ignore[union-attr]
+        return Certificate(
+            exact=agree and faithful and effect >= LEAST_EFFECT and self.answers,
+            max_relative_error=verdict.worst("float64"),
+            max_relative_error_own=verdict.worst(self._own_name()),
+            rounding=verdict.rounding,
+            lost=verdict.lost,
+            effect=effect,
+            refilled=refilled,
+            tolerance=TOLERANCE,
+            seed=self.seed,
+            program_hash=plan.program_hash,
+            dense_hash=content_hash(self.dense),
+            masked_hash=content_hash(self.masked),
+            slim_hash=content_hash(self.slim),
+            removed_channels=plan.removed_channels,
+            comparisons=tuple(verdict.comparisons),
+            first_difference=self._first_difference(verdict),
+            assumptions=self.assumptions,
+            notes=tuple(dict.fromkeys([*verdict.notes, *self._notes(verdict, effect)])),
+        )
+
+    def _in_float64(self) -> tuple[list[Result], list[Result]]:
+        with copies_in(self.masked, self.slim, dtype=WIDE) as (masked, slim):
+            self.cases[-1:-1] = corner_cases(self.masked, masked, self.seed)
+            self.cases.sort(key=lambda case: case.mode == TRAIN)
+            self.assumptions = assumptions_of(masked, slim, self.seed)
+            first = result_of(masked, self.largest, self.seed, WIDE).outputs
+            self.answers = responds(masked, first, self.largest.batch, self.seed)
+            return (
+                results_of(masked, self.cases, self.seed, WIDE, self.masked),
+                results_of(slim, self.cases, self.seed, WIDE),
+            )
+
+    def _judge(self, masked: list[Result], slim: list[Result]) -> Judge:
+        """Run both programs in their own types, or the masked one in float32 if these are float64."""
+        if self._own() <= {WIDE}:
+            with copies_in(self.masked, dtype=_NARROW) as (one,):
+                narrow = results_of(one, self.cases, self.seed, _NARROW, self.masked)
+            return Judge(self.cases, masked, slim, narrow, unit_of(_NARROW), self._sensitivity)
+        with copies_in(self.masked, self.slim, dtype=None) as (one, other):
+            narrow = results_of(one, self.cases, self.seed, None, self.masked)
+            own = results_of(other, self.cases, self.seed, None, gradients=False)
+        unit = max(map(unit_of, self._own()))
+        return Judge(self.cases, masked, slim, narrow, unit, self._sensitivity, self._own_name(), own)
+
+    def _sensitivity(self, case: Case, unit: float) -> list[Tensors]:
+        """Return the masked program's results in float64 with all numbers moved by about ``unit``."""
+        draws = []
+        for seed in range(_DRAWS):
+            with copies_in(self.masked, dtype=WIDE) as (copy,):
+                moved = Case(case.mode, case.batch, perturbed(copy, floats_in(case.inputs, WIDE), unit, seed))
+                draws.append(result_of(copy, moved, self.seed, WIDE).outputs)
+        return draws
+
+    def _own(self) -> set[torch.dtype]:
+        return float_types(self.masked) | float_types(self.slim)
+
+    def _own_name(self) -> str:
+        return "+".join(sorted(str(dtype).removeprefix("torch.") for dtype in self._own()))
+
+    def _first_difference(self, verdict: Verdict) -> str | None:
+        if verdict.failed is None or verdict.named is not None:
+            return verdict.named
+        return first_difference(self.masked, self.slim, verdict.failed, self.seed)
+
+    def _notes(self, verdict: Verdict, effect: float) -> list[str]:
+        notes, own = [], self._own_name()
+        if effect < LEAST_EFFECT:
+            notes.append("the mask does not change the output, so that the comparison shows nothing")
+        if not self.answers:
+            notes.append("the masked program gives the same output for any input, so that the comparison shows nothing")
+        if verdict.rounding > FACTOR:
+            notes.append(
+                f"in {own} the slim program is {verdict.rounding:.2g} rounding errors of the masked one away from it, "
+                f"more than {FACTOR:g}"
+            )
+        if verdict.lost > max(map(unit_of, self._own()), default=0.0) ** 0.5:
+            notes.append(
+                f"in {own} the masked program itself rounds by {verdict.lost:.1e} of its output, more than half of its "
+                f"digits, so that the comparison shows nothing"
+            )
+        return notes
 
 
 def difference(
@@ -95,33 +184,6 @@ def _chosen(wanted: Sequence[torch.Tensor], outputs: Sequence[int], number: int)
     """Return some outputs of each call; ``number`` are wanted in all."""
     each = len(wanted) * len(outputs) // number
     return [wanted[first + i] for first in range(0, len(wanted), each) for i in outputs]
-
-
-def _compared(
-    masked: Program,
-    slim: Program,
-    dtype: torch.dtype,
-    settings: Sequence[tuple[str, int]],
-    seed: int,
-    inputs: Any,
-    notes: list[str],
-) -> tuple[list[Comparison], Any]:
-    """Compare two programs that compute in ``dtype``; also return the masked one's output at the largest batch."""
-    comparisons: list[Comparison] = []
-    outputs: Any = None
-    for mode, batch in settings:
-        try:
-            wanted, got = (run_in(p, mode, batch, seed, dtype, inputs) for p in (masked, slim))
-        except (RuntimeError, ValueError) as failure:
-            if mode == "eval":
-                raise
-            notes.append(f"not compared in training: {str(failure).splitlines()[0]}")
-            continue
-        if mode == "eval":
-            outputs = wanted
-        error = relative_error(wanted, got)
-        comparisons.append(Comparison(str(dtype).removeprefix("torch."), mode, batch, error))
-    return comparisons, outputs
 
 
 def _check(masked: Program, slim: Program) -> Program:
@@ -157,7 +219,3 @@ def _settings(batches: Sequence[int], program: Program, given: bool) -> list[tup
         return [("eval", batch) for batch in sorted(batches)]
     training = max(batches) if given or program.facts.batch is None else max(2, *batches)
     return [*(("eval", batch) for batch in sorted(batches)), ("train", training)]
-
-
-def _worst(comparisons: Sequence[Comparison]) -> Comparison:
-    return max((c for c in comparisons if c.dtype == "float64"), key=lambda c: c.relative_error)

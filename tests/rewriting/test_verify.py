@@ -66,11 +66,8 @@ def test_printed() -> None:
     assert lines[0] == f"certificate: exact, {removed} channels removed"
     assert "in float64 (tolerance 1e-09)" in lines[1]
     assert "effect of the mask on the output" in lines[2]
-    assert [line.split(":")[0].strip() for line in lines[3:]] == [
-        f"{dtype}, {run}"
-        for dtype in ("float64", "float32")
-        for run in ("eval, batch 1", "eval, batch 3", "train, batch 3")
-    ]
+    runs = ("eval, batch 1", "eval, batch 3", "corners, batch 5", "train, batch 3")
+    assert [line.split(":")[0].strip() for line in lines[3:]] == [f"float64, {run}" for run in runs]
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -197,7 +194,7 @@ def test_a_masked_network_that_ignores_its_input_is_not_certified(inputs: torch.
     plan = plan_of(program, {"0": (0, 1)})
     certificate = swdc.verify(swdc.mask(program, plan), swdc.slim(program, plan), inputs=inputs)
     assert certificate.effect > 0.01
-    assert certificate.max_relative_error == 0
+    assert certificate.max_relative_error <= 1e-15
     assert not certificate.exact
     assert certificate.notes == (
         "the masked program gives the same output for any input, so that the comparison shows nothing",
@@ -234,11 +231,10 @@ def test_batch_sizes() -> None:
     certificate = swdc.verify(masked, slim, batches=(2, 5))
     assert certificate.exact
     runs = [(c.dtype, c.mode, c.batch) for c in certificate.comparisons]
-    assert runs[:3] == [("float64", "eval", 2), ("float64", "eval", 5), ("float64", "train", 5)]
-    assert [(c.mode, c.batch) for c in swdc.verify(masked, slim, batches=(1,)).comparisons][:2] == [
-        ("eval", 1),
-        ("train", 2),
-    ]
+    corners = ("float64", "corners", 5)
+    assert runs == [("float64", "eval", 2), ("float64", "eval", 5), corners, ("float64", "train", 5)]
+    one = swdc.verify(masked, slim, batches=(1,)).comparisons
+    assert [(c.mode, c.batch) for c in one] == [("eval", 1), ("corners", 5), ("train", 2)]
 
 
 @pytest.mark.parametrize("batches", [(), (0,), (3, -1)], ids=str)
@@ -258,7 +254,7 @@ def test_inputs_of_the_caller(wrap: Any) -> None:
     certificate = swdc.verify(masked, slim, inputs=wrap(image(5, 3, 8, 8)))
     assert certificate.exact
     assert {c.batch for c in certificate.comparisons} == {5}
-    assert [c.mode for c in certificate.comparisons] == ["eval", "train"] * 2
+    assert [c.mode for c in certificate.comparisons] == ["eval", "corners", "train"]
 
 
 def test_inputs_of_the_caller_find_what_random_ones_find() -> None:
@@ -295,7 +291,7 @@ def test_what_cannot_run_in_training_is_compared_in_evaluation_and_noted() -> No
     plan = random_plan(program)
     certificate = swdc.verify(swdc.mask(program, plan), swdc.slim(program, plan), inputs=image(1, 5))
     assert certificate.exact
-    assert {c.mode for c in certificate.comparisons} == {"eval"}
+    assert {c.mode for c in certificate.comparisons} == {"eval", "corners"}
     assert len(certificate.notes) == 1
     assert certificate.notes[0].startswith("not compared in training: Expected more than 1 value per channel")
 
@@ -304,7 +300,7 @@ def test_dropout_does_not_disturb_the_training_comparison() -> None:
     masked, slim = pair(drop=0.9)
     certificate = swdc.verify(masked, slim)
     assert certificate.exact
-    assert [c.mode for c in certificate.comparisons].count("train") == 2
+    assert [c.mode for c in certificate.comparisons].count("train") == 1
     for program in (masked, slim):
         found = [m.p for m in program.modules() if isinstance(m, nn.Dropout | nn.Dropout2d)]
         assert found == [0.9, 0.9]

@@ -1,0 +1,191 @@
+"""Judges the results of the masked and the slim program: rounding, or a difference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+import torch
+
+from swdc.ir.differences import relative_error
+from swdc.rewriting.cases import CORNERS, EVAL, TRAIN, Case, Result
+from swdc.rewriting.certificate import FACTOR, TOLERANCE, Comparison
+from swdc.rewriting.rounding import largest, lost_digits, noisier, own_errors, unit_of, wide_errors
+
+Tensors = list[torch.Tensor]
+Row = tuple[Tensors, Tensors, Tensors]
+Sensitivity = Callable[[Case, float], list[Tensors]]
+"""Returns the masked program's results in float64 with all numbers moved by about one unit of a type."""
+
+
+@dataclass
+class Verdict:
+    """What the comparisons show: each of them, remarks, and the first case that differs in float64.
+
+    ``named`` is the statistic or the gradient that differs in it, if no output does. ``lost`` is the largest rounding
+    error of the masked program in its own types, and ``ran`` whether it runs in them.
+    """
+
+    comparisons: list[Comparison] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    lost: float = 0.0
+    ran: bool = True
+    failed: Case | None = None
+    named: str | None = None
+
+    def worst(self, dtype: str) -> float:
+        """Return the largest relative error in a precision."""
+        return max((c.relative_error for c in self.comparisons if c.dtype == dtype), default=0.0)
+
+    @property
+    def rounding(self) -> float:
+        """The largest error of the slim program in its own types, in rounding errors of the masked one."""
+        return max((c.rounding for c in self.comparisons if c.rounding is not None), default=0.0)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Holds the slim program's results against the masked one's, in float64 and in the program's own types.
+
+    ``narrow`` are the masked program's results in types whose coarsest rounding unit is ``unit``. They are the
+    program's own types if ``own`` names these; then ``slim_own`` are the slim program's.
+    """
+
+    cases: Sequence[Case]
+    masked: Sequence[Result]
+    slim: Sequence[Result]
+    narrow: Sequence[Result]
+    unit: float
+    sensitivity: Sensitivity
+    own: str = ""
+    slim_own: Sequence[Result] = ()
+
+    def verdict(self) -> Verdict:
+        """Return what all comparisons show."""
+        verdict = Verdict()
+        for group in self._groups():
+            self._in_float64(group, verdict)
+        for group in self._groups() if self.own else ():
+            self._in_own_types(group, verdict)
+        return verdict
+
+    def _groups(self) -> list[list[int]]:
+        """Return the cases that are judged together: those in evaluation share the scales of their channels."""
+        evaluations = [i for i, case in enumerate(self.cases) if case.mode == EVAL]
+        return [evaluations, *([i] for i, case in enumerate(self.cases) if case.mode != EVAL)]
+
+    def _in_float64(self, group: list[int], verdict: Verdict) -> None:
+        rows = self._rows(group, self.masked, self.slim, self.narrow, verdict)
+        outputs = len(self.masked[group[0]].outputs)
+        for i, error, row in _judged(rows, lambda m, s, n: wide_errors(m, s, n, self.unit, outputs)):
+            case = self.cases[i]
+            if case.mode == CORNERS and largest(error) > TOLERANCE:
+                draws = self.sensitivity(case, unit_of(torch.float64))
+                error = wide_errors(row[0], row[1], noisier(row[0], row[0], draws), unit_of(torch.float64))
+            compared = Comparison("float64", case.mode, case.batch, largest(error))
+            self._note(case, error, TOLERANCE, verdict)
+            if compared.relative_error > TOLERANCE and verdict.failed is None:
+                verdict.failed, verdict.named = case, self._named(i, error)
+            verdict.comparisons.append(compared)
+
+    def _in_own_types(self, group: list[int], verdict: Verdict) -> None:
+        rows = self._rows(group, self.narrow, self.slim_own, self.masked, verdict)
+        for i, error, (masked, slim, wide) in _judged(rows, lambda m, s, w: own_errors(w, m, s)):
+            case = self.cases[i]
+            if case.mode != TRAIN and largest(error) > FACTOR:
+                error = own_errors(wide, noisier(wide, masked, self.sensitivity(case, self.unit)), slim)
+            if case.mode == EVAL:
+                verdict.lost = max(verdict.lost, lost_digits(wide, masked))
+            self._note(case, error, FACTOR, verdict)
+            plain = relative_error(self.narrow[i].outputs, self.slim_own[i].outputs)
+            verdict.comparisons.append(Comparison(self.own, case.mode, case.batch, plain, largest(error)))
+
+    def _named(self, number: int, errors: Tensors) -> str | None:
+        """Return the statistic or the gradient with the largest error, if no output differs."""
+        step, other = self.masked[number].step, self.slim[number].step
+        if step is None or other is None or largest(errors[: len(step.outputs)]) > TOLERANCE:
+            return None
+        worst = max(range(len(errors)), key=lambda i: float(errors[i].max()))
+        return step.labels(step.comparable(other))[worst]
+
+    def _rows(
+        self,
+        group: list[int],
+        masked: Sequence[Result],
+        slim: Sequence[Result],
+        third: Sequence[Result],
+        verdict: Verdict,
+    ) -> list[tuple[int, Row]]:
+        """Return the results that can be compared, by case; say why others cannot."""
+        rows = []
+        for i in group:
+            case, results = self.cases[i], (masked[i], slim[i], third[i])
+            if results[0].error or results[1].error:
+                self._refused(case, results[0], results[1], third is self.masked, verdict)
+            else:
+                rows.append((i, _row(results, case, verdict)))
+        return rows
+
+    def _refused(self, case: Case, masked: Result, slim: Result, own: bool, verdict: Verdict) -> None:
+        """Note why a case was not compared; raise in float64 and evaluation, where both programs have to run."""
+        error = masked.error or slim.error
+        assert error is not None
+        if case.mode == EVAL and not own:
+            raise error
+        dtype = self.own if own else "float64"
+        if masked.error is None:
+            verdict.notes.append(
+                f"the slim program fails in {dtype}, {_place(case)}, where the masked one runs: {slim.failure}"
+            )
+            verdict.comparisons.append(Comparison(dtype, case.mode, case.batch, inf, inf if own else None))
+        elif case.mode == TRAIN:
+            verdict.notes.append(f"not compared in training: {masked.failure}")
+        elif case.mode == EVAL:
+            verdict.ran = False
+            verdict.notes.append(f"the masked program does not run in {dtype} on this machine: {masked.failure}")
+
+    def _note(self, case: Case, errors: Tensors, allowed: float, verdict: Verdict) -> None:
+        """Name the corners at which the programs differ."""
+        for number, name in enumerate(case.names):
+            parts = [e[number] if len(case.names) > 1 and e.dim() and e.shape[0] == case.batch else e for e in errors]
+            if largest(parts) > allowed:
+                verdict.notes.append(f"the programs differ for {name}")
+
+
+def _row(results: tuple[Result, Result, Result], case: Case, verdict: Verdict) -> Row:
+    """Return the tensors of three results in the same order; those of the third are none if it failed."""
+    steps = [result.step for result in results if result.step is not None]
+    if not steps:
+        return results[0].outputs, results[1].outputs, results[2].outputs
+    failure = next((step.failure for step in steps if step.failure), "")
+    if failure:
+        verdict.notes.append(f"gradients are not compared: {failure}")
+    names = steps[0].comparable(*steps[1:])
+    tensors = [result.step.tensors(names) if result.step is not None else [] for result in results]
+    return tensors[0], tensors[1], tensors[2]
+
+
+def _judged(
+    rows: list[tuple[int, Row]], judge: Callable[[Tensors, Tensors, Tensors], Tensors]
+) -> Iterator[tuple[int, Tensors, Row]]:
+    """Yield for each row its errors; rows whose tensors differ in the batch only are judged as one batch."""
+    if len(rows) < 2 or not _stackable([row for _, row in rows]):
+        yield from ((i, judge(*row), row) for i, row in rows)
+        return
+    columns = [[torch.cat(parts) for parts in zip(*(row[side] for _, row in rows), strict=True)] for side in range(3)]
+    sizes = [[tensor.shape[0] for tensor in row[0]] for _, row in rows]
+    parts = [torch.split(e, list(size)) for e, size in zip(judge(*columns), zip(*sizes, strict=True), strict=True)]
+    for number, (i, row) in enumerate(rows):
+        yield i, [part[number] for part in parts], row
+
+
+def _stackable(rows: list[Row]) -> bool:
+    """Whether all tensors of all rows have a first dimension, and agree in the others."""
+    shapes = [[tuple(t.shape[1:]) if t.dim() else None for t in side] for row in rows for side in row]
+    alike = None not in shapes[0] and all(each == shapes[0] for each in shapes)
+    return alike and all([len(t) for t in side] == [len(t) for t in row[0]] for row in rows for side in row)
+
+
+def _place(case: Case) -> str:
+    return f"for {', '.join(case.names)}" if case.names else f"in {case.mode} at batch size {case.batch}"
