@@ -13,7 +13,7 @@ from swdc.ir.differences import flat_outputs
 from swdc.ir.program import Program
 from swdc.rewriting.corners import corners
 from swdc.rewriting.runs import WIDE, called, floats_in, inputs_in
-from swdc.rewriting.training_step import Step, of_kept, training_step
+from swdc.rewriting.training_step import Step, kept_by_plan, training_step
 
 EVAL, TRAIN, CORNERS = "eval", "train", "corners"
 _FAILURES = (RuntimeError, ValueError, IndexError, InputError)
@@ -89,7 +89,8 @@ def result_of(
     try:
         if case.mode != TRAIN:
             return Result(flat_outputs(called(program.eval(), inputs, seed, dtype)))
-        step = training_step(program, inputs, seed, dtype, gradients)
+        kept = None if masked is None else kept_by_plan(masked)
+        step = training_step(program, inputs, seed, dtype, gradients, kept)
     except _FAILURES as error:
         return Result(error=error)
-    return Result(step.outputs, of_kept(step, masked) if masked is not None else step)
+    return Result(step.outputs, step)

@@ -111,9 +111,9 @@ class Certificate:
             f"certificate: {verdict}, {self.removed_channels} channels removed",
             f"  largest relative error {self.max_relative_error:.2e} in float64 (tolerance {self.tolerance:.0e})",
         ]
-        lines += [
-            f"  in its own types {self.rounding:.2g} times the rounding of the masked program (at most {FACTOR:g})"
-        ]
+        if any(c.rounding is not None for c in self.comparisons):
+            own = f"{self.rounding:.2g} rounding errors of the masked program"
+            lines.append(f"  in its own types it is {own} away (at most {FACTOR:g})")
         lines += [f"  effect of the mask on the output {self.effect:.2e}{filled}"]
         lines += [f"  {comparison}" for comparison in self.comparisons]
         if self.first_difference:

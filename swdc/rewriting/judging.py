@@ -103,11 +103,13 @@ class Judge:
 
     def _named(self, number: int, errors: Tensors) -> str | None:
         """Return the statistic or the gradient with the largest error, if no output differs."""
-        step, other = self.masked[number].step, self.slim[number].step
-        if step is None or other is None or largest(errors[: len(step.outputs)]) > TOLERANCE:
+        step, *others = (each.step for each in (self.masked[number], self.slim[number], self.narrow[number]))
+        if step is None or largest(errors[: len(step.outputs)]) > TOLERANCE:
             return None
-        worst = max(range(len(errors)), key=lambda i: float(errors[i].max()))
-        return step.labels(step.comparable(other))[worst]
+        left = errors[len(step.outputs) :]
+        worst = max(range(len(left)), key=lambda i: float(left[i].max()))
+        names = step.comparable(*(each for each in others if each is not None))
+        return f"{names[worst]}, after a step of training"
 
     def _rows(
         self,

@@ -100,6 +100,29 @@ def _own_error(wide: torch.Tensor, masked: torch.Tensor, slim: torch.Tensor) -> 
     return torch.where((s == w) | (w.isfinite() & m.isfinite()).logical_not(), 0.0, error)
 
 
+def outside(
+    wide: Sequence[torch.Tensor], own: Sequence[torch.Tensor], other: Sequence[torch.Tensor], factor: float
+) -> list[torch.Tensor]:
+    """Return the errors of another runtime's results, each relative to the scale of its element.
+
+    An error is zero if it is no more than ``factor`` rounding errors of the program itself: the distance of its results
+    in its own types to those in float64 (``wide``). A slice of very few elements has no scale of its own.
+    """
+    if [t.shape for t in own] != [t.shape for t in other]:
+        return [torch.tensor(_INF)]
+    units = own_errors(wide, own, other)
+    return [_outside(w, o, u <= factor) for w, o, u in zip(wide, other, units, strict=True)]
+
+
+def _outside(wide: torch.Tensor, other: torch.Tensor, rounding: torch.Tensor) -> torch.Tensor:
+    w, o = _double(wide), _double(other)
+    if w.numel() == 0:
+        return w.real.new_zeros(())
+    scale = _least(largest for _, largest in _slices(_finite(w.abs())))
+    error = (w - o).abs() / torch.where(scale > 0, scale, 1.0)
+    return torch.where(rounding, 0.0, torch.where(error.isfinite(), error, _INF))
+
+
 def noisier(
     wide: Sequence[torch.Tensor], narrow: Sequence[torch.Tensor], draws: Sequence[Sequence[torch.Tensor]]
 ) -> list[torch.Tensor]:

@@ -40,8 +40,8 @@ def verify(
     Both run in float64 and in their own types: in evaluation at each of ``batches``; at the corners of what they take
     (zeros, ones, tiny and huge numbers, closed masks, the range of indices); and through a step of training at the
     largest batch (dropout off, batch norms on batch statistics), with the statistics that it leaves and, in float64,
-    its gradients. Inputs are random, of the form of the example inputs, or the positional ``inputs`` given. Neither program
-    is changed.
+    its gradients. Inputs are random, of the form of the example inputs, or the positional ``inputs`` given. Neither
+    program is changed.
 
     Raises ``VerificationError`` if ``masked`` was not made by ``swdc.mask``, or the two have different plans.
     """

@@ -89,19 +89,16 @@ def example_inputs(texts: Sequence[str], seed: int) -> tuple[torch.Tensor, ...] 
         raise CommandError(f"expected each input once, got {list(texts)}; name every keyword input once")
     generator = torch.Generator().manual_seed(seed)
     try:
-        drawn = tuple(_draw(spec, generator) for spec in specs)
-    except (
-        RuntimeError,
-        OverflowError,
-        TypeError,
-    ) as error:  # torch's answers to sizes beyond memory, or beyond 64 bits
+        drawn = tuple(draw(spec, generator) for spec in specs)
+    except (RuntimeError, OverflowError, TypeError) as error:  # what torch says of sizes beyond memory or 64 bits
         raise CommandError(
             f"expected inputs that fit into memory, got {list(texts)}; write smaller sizes, such as 1x3x224x224"
         ) from error
     return dict(zip(names, drawn, strict=True)) if names else drawn
 
 
-def _draw(spec: InputSpec, generator: torch.Generator) -> torch.Tensor:
+def draw(spec: InputSpec, generator: torch.Generator) -> torch.Tensor:
+    """Return a random input: standard normal, or integers uniform below the bound."""
     if spec.dtype.is_floating_point:
         return torch.randn(spec.shape, generator=generator).to(spec.dtype)
     return torch.randint(spec.bound, spec.shape, generator=generator).to(spec.dtype)

@@ -53,14 +53,19 @@ def load_program(source: Source) -> Program:
     if is_folder(source.model):
         _check_alone(source)
         return load(source.model)
-    factory = find_callable(source.model)
-    arguments = parse_arguments(source.arguments)
     inputs = example_inputs(source.inputs, source.seed)
-    model = make_model(source.model, factory, arguments, source.seed)
-    if source.weights is not None:
-        load_weights(model, source.weights)
+    model = load_model(source)
     with redirect_stderr(io.StringIO()):  # torch.export prints the graph that it has so far there when it fails
         return trace(model.eval(), inputs)
+
+
+def load_model(source: Source) -> nn.Module:
+    """Return the model that ``module:callable`` makes, with its weights; ``CommandError`` if there is none."""
+    factory = find_callable(source.model)
+    model = make_model(source.model, factory, parse_arguments(source.arguments), source.seed)
+    if source.weights is not None:
+        load_weights(model, source.weights)
+    return model
 
 
 def load_skeleton(source: Source) -> tuple[Program, Checkpoint]:

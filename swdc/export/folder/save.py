@@ -58,8 +58,8 @@ def save(program: Program, path: str | os.PathLike[str], certificate: Certificat
     ``certificate.json`` if a ``certificate`` is given. Hooks and the dense program behind a masked one are not saved.
 
     A folder that ``save`` wrote before is replaced. Raises ``ArtifactError`` if the path is a file or any other
-    folder that is not empty, if the certificate belongs to another plan, and if the program holds something that
-    plain data cannot describe; then the path stays as it was.
+    folder that is not empty, if the certificate belongs to another plan or to other weights, and if the program holds
+    something that plain data cannot describe; then the path stays as it was.
     """
     check_certificate(program, certificate, ArtifactError)
     need_values(program, ArtifactError, "saving")
@@ -106,7 +106,8 @@ def _load(folder: Path) -> Program:
 def load_certificate(path: str | os.PathLike[str]) -> Certificate | None:
     """Return the certificate saved with a program, ``None`` if there is none.
 
-    Raises ``ArtifactError`` if ``save`` did not write the folder, or the file is missing or altered.
+    It is not exact, and says why, if the folder's graph or weights are not those that it was made for. Whoever writes
+    the folder can write the certificate too: ``swdc verify`` does not trust it. Raises ``ArtifactError`` as ``load``.
     """
     return read_folder(Path(path), _load_certificate)
 
@@ -116,7 +117,8 @@ def _load_certificate(folder: Path) -> Certificate | None:
     if CERTIFICATE not in manifest["files"]:
         return None
     with readable(folder / CERTIFICATE):
-        return Certificate.from_dict(read_json(verified(folder, CERTIFICATE, manifest)))
+        certificate = Certificate.from_dict(read_json(verified(folder, CERTIFICATE, manifest)))
+    return certificate.of(load(folder)) if certificate.slim_hash else certificate
 
 
 def _is_known(name: str) -> bool:

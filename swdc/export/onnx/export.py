@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -99,8 +100,9 @@ def export_onnx(
     file that is replaced uses that name).
 
     The metadata of the file holds parameters, operations (the paper's count) and multiply-adds, before and after.
-    For a slim or masked program it holds the hash of the plan (``swdc.plan.sha256``). If a ``certificate`` is given,
-    it holds whether the certificate is exact, its largest error and its seed (``swdc.certificate.*``).
+    For a slim or masked program it holds the plan (``swdc.plan``) and its hash (``swdc.plan.sha256``). If a
+    ``certificate`` is given, it holds whether the certificate is exact, its largest error, its seed, and the hashes of
+    the programs that it is for (``swdc.certificate.*``). Metadata prove nothing of a file; ``swdc verify`` runs it.
 
     With ``deploy`` the program goes through ``swdc.deploy`` first, and the file is written twice: as exported, and
     after the optimizer of onnxscript. If the optimizer fails or changes the function, the first file is kept, and the
@@ -109,8 +111,9 @@ def export_onnx(
     Every file is checked, then run in onnxruntime on fresh random inputs: at each of the batch sizes, or twice
     at the size of the example if the inputs have no batch. Raises ``ExportError`` if the program cannot be
     exported, if an output differs by more than ``tolerance`` (relative to its largest magnitude), or if the
-    certificate belongs to another plan; then no file is written, and an existing file stays as it was. So it does if
-    the process is killed. Links, devices and folders are not replaced (``ExportError``). The program is not changed.
+    certificate belongs to another plan or to other weights; then no file is written, and an existing file stays as it
+    was. So it does if the process is killed. Links, devices and folders are not replaced (``ExportError``). The program
+    is not changed.
     """
     target = Path(path)
     check_place(target)
@@ -208,10 +211,11 @@ def _metadata(program: Program, source: Program, certificate: Certificate | None
     origin = program.facts.origin
     if origin is not None:
         found |= {f"swdc.{name}.before": number for name, number in origin.before.items()}
-        found["swdc.plan.sha256"] = origin.plan.sha256()
+        found |= {"swdc.plan": json.dumps(origin.plan.to_dict()), "swdc.plan.sha256": origin.plan.sha256()}
+        found["swdc.attention"] = program.facts.attention
     if certificate is not None:
-        facts = {"exact": certificate.exact, "max_relative_error": certificate.max_relative_error}
-        found |= {f"swdc.certificate.{name}": fact for name, fact in {**facts, "seed": certificate.seed}.items()}
+        told = ("exact", "max_relative_error", "seed", "dense_hash", "masked_hash", "slim_hash")
+        found |= {f"swdc.certificate.{name}": getattr(certificate, name) for name in told}
     return {name: str(fact).lower() if isinstance(fact, bool) else str(fact) for name, fact in found.items()}
 
 

@@ -11,11 +11,12 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from swdc.ir.dtypes_and_devices import cast_literals, default_dtype
+from swdc.ir.dtypes_and_devices import compute_in, default_dtype
 from swdc.ir.program import Program
 from swdc.ops.base import called_by
 
 _NARROW = (torch.float16, torch.bfloat16, torch.float32)
+_WIDE = {**dict.fromkeys(_NARROW, torch.float64), torch.complex32: torch.complex128, torch.complex64: torch.complex128}
 _CASTS: Any = {torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16}
 _REGISTERED = ("_parameters", "_buffers", "_modules")
 
@@ -74,10 +75,10 @@ def kept_in_containers(model: nn.Module, tensors: Collection[int]) -> list[tuple
 
 
 def widened(value: Any) -> Any:
-    """Return a floating tensor in float64, float64 for a floating type, and anything else unchanged."""
+    """Return a floating tensor or type in float64, a complex one in complex128, and anything else unchanged."""
     if isinstance(value, torch.Tensor):
-        return value.double() if value.dtype in _NARROW else value
-    return torch.float64 if isinstance(value, torch.dtype) and value in _NARROW else value
+        return value.to(_WIDE.get(value.dtype, value.dtype))
+    return _WIDE.get(value, value) if isinstance(value, torch.dtype) else value
 
 
 class _Wide(TorchFunctionMode):
@@ -105,7 +106,7 @@ def wide_program(program: Program) -> Program:
     """Return a copy of a program that computes in float64 throughout."""
     copy = program.clone()
     Tensors().widen(copy)
-    cast_literals(copy, _NARROW, torch.float64)
+    compute_in(copy, torch.float64)
     return copy
 
 

@@ -1,0 +1,61 @@
+"""Whether the program in a folder is the slim program of a model: its graph, and every weight. It is never run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from swdc.cli.terminal.models import Source
+from swdc.cli.verify.finding import Finding, remade
+from swdc.errors import CommandError, PassError, VerificationError
+from swdc.export.folder.save import load
+from swdc.ir.program import Program
+from swdc.rewriting.deploy import deploy
+
+_ROUNDING = 4
+"""Units by which a weight may differ, because another machine may round a folded bias otherwise."""
+
+
+def check_saved(folder: Path, source: Source) -> Finding:
+    """Return whether a folder holds the slim or the deployed program of a model."""
+    saved = load(folder)
+    origin = saved.facts.origin
+    if origin is None:
+        raise CommandError(
+            f"expected a folder with a slim program, got {folder}, which names no plan; give what swdc slim wrote"
+        )
+    args, kwargs = saved.facts.example
+    _, slim, certificate = remade(source, kwargs or args, origin.plan, saved.facts.attention)
+    different = _difference(saved, slim)
+    if different is not None and (deployed := _deployed(slim)) is not None and deployed.hash() == saved.hash():
+        different = _difference(saved, deployed)
+    same = different is None
+    return Finding(certificate, same, different or "its graph and weights are those that swdc makes of the model")
+
+
+def _deployed(slim: Program) -> Program | None:
+    try:
+        return deploy(slim)
+    except (PassError, VerificationError):
+        return None
+
+
+def _difference(saved: Program, mine: Program) -> str | None:
+    """Return in words where a saved program differs from that made here; ``None`` if it is the same."""
+    if saved.hash() != mine.hash():
+        return "its graph is not the one that swdc makes of the model with this plan"
+    own = mine.tensors
+    for name, tensor in saved.tensors.items():
+        if not _equal(tensor, own[name]):
+            return f"its tensor {name} is not that of the model"
+    return None
+
+
+def _equal(saved: torch.Tensor, mine: torch.Tensor) -> bool:
+    if saved.dtype != mine.dtype or saved.shape != mine.shape:
+        return False
+    if not saved.is_floating_point():
+        return torch.equal(saved, mine)
+    unit = torch.finfo(saved.dtype).eps
+    return torch.allclose(saved.double(), mine.double(), rtol=_ROUNDING * unit, atol=0, equal_nan=True)

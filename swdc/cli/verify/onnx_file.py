@@ -1,0 +1,84 @@
+"""Whether an ONNX file computes what the masked model computes, in onnxruntime."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+
+from swdc.cli.terminal.inputs import DTYPES, InputSpec, draw
+from swdc.cli.terminal.models import Source
+from swdc.cli.verify.finding import Finding, remade
+from swdc.errors import CommandError
+from swdc.export.onnx.runtime import feed, open_session, run_session
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
+from swdc.rewriting.cases import EVAL, Case, cases_of, corner_cases, result_of
+from swdc.rewriting.certificate import FACTOR
+from swdc.rewriting.rounding import largest, outside
+from swdc.rewriting.runs import WIDE, copies_in
+
+TOLERANCE = 1e-4
+"""Largest difference of onnxruntime to the masked model, relative to the scale of an element, that is rounding."""
+_BATCHES = (1, 3, 5)
+_TYPES = {"float": "float32", "double": "float64", "float16": "float16", "bfloat16": "bfloat16"}
+
+
+def check_onnx(file: Path, source: Source) -> Finding:
+    """Return whether a file agrees with the masked model, on random inputs and at the corners of what it takes."""
+    plan, attention = _metadata(file)
+    session = open_session(file)
+    masked, _, certificate = remade(source, _example(session, source.seed), plan, attention)
+    error = _error(masked, session, source.seed)
+    finding = f"onnxruntime differs from the masked model by {error:.1e}, each element at its own scale"
+    return Finding(certificate, error <= TOLERANCE, f"{finding} (at most {TOLERANCE:.0e} is rounding)")
+
+
+def _metadata(file: Path) -> tuple[Plan, str]:
+    """Return the plan and the choice for attention that a file names."""
+    try:
+        found = {entry.key: entry.value for entry in onnx.load(file, load_external_data=False).metadata_props}
+        return Plan.from_dict(json.loads(found["swdc.plan"])), found["swdc.attention"]
+    except Exception as error:  # a file that is not ONNX makes protobuf raise errors of many kinds
+        raise CommandError(
+            f"expected an ONNX file whose metadata name its plan, got {file}, which has none that can be read "
+            f"({type(error).__name__}); export the slim program again"
+        ) from error
+
+
+def _example(session: Any, seed: int) -> tuple[torch.Tensor, ...]:
+    """Return random inputs of the shapes that a session names; what may change is 2."""
+    generator = torch.Generator().manual_seed(seed)
+    specs = []
+    for given in session.get_inputs():
+        kind = given.type.removeprefix("tensor(").removesuffix(")")
+        dtype = _TYPES.get(kind, kind)
+        if dtype not in DTYPES:
+            raise CommandError(f"expected inputs of the types {', '.join(DTYPES)}, got {given.type}; give --input")
+        shape = tuple(size if isinstance(size, int) else 2 for size in given.shape)
+        specs.append(InputSpec(given.name, shape, getattr(torch, dtype)))
+    return tuple(draw(spec, generator) for spec in specs)
+
+
+def _error(masked: Program, session: Any, seed: int) -> float:
+    """Return the largest difference to the masked program that is not its own rounding, over all cases."""
+    drawn = cases_of(masked, [(EVAL, batch) for batch in _batches(masked)], seed, None)
+    with copies_in(masked, dtype=None) as (own,), copies_in(masked, dtype=WIDE) as (wide,):
+        cases = [*drawn, *corner_cases(masked, wide, seed)]
+        return max(_error_of(case, own, wide, session, seed) for case in cases)
+
+
+def _batches(masked: Program) -> tuple[int, ...]:
+    return _BATCHES if masked.facts.batch is not None else _BATCHES[:1]
+
+
+def _error_of(case: Case, own: Program, wide: Program, session: Any, seed: int) -> float:
+    exact, rounded = result_of(wide, case, seed, WIDE), result_of(own, case, seed, None)
+    for result in (exact, rounded):
+        if result.error is not None:
+            raise result.error
+    got = [torch.from_numpy(array) for array in run_session(session, feed(session, case.inputs))]
+    return largest(outside(exact.outputs, rounded.outputs, got, FACTOR))
