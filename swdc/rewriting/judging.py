@@ -61,6 +61,11 @@ class Judge:
     own: str = ""
     slim_own: Sequence[Result] = ()
 
+    def measure(self, case: Case) -> Callable[[Tensors], float]:
+        """Return what tells how much an output in float64 differs from the masked program's for a case."""
+        masked, narrow = (results[self.cases.index(case)].outputs for results in (self.masked, self.narrow))
+        return lambda outputs: largest(wide_errors(masked, outputs, narrow, self.unit))
+
     def verdict(self) -> Verdict:
         """Return what all comparisons show."""
         verdict = Verdict()

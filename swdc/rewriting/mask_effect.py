@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -16,17 +16,19 @@ from swdc.rewriting.certificate import LEAST_EFFECT
 from swdc.rewriting.runs import WIDE, called, copies_in, copy_in, floats_in, run_in
 
 
-def effect_of(dense: Program, masked: Program, after: Any, case: Case, seed: int) -> tuple[float, bool]:
+def effect_of(
+    dense: Program, masked: Program, measure: Callable[[list[torch.Tensor]], float], case: Case, seed: int
+) -> tuple[float, bool]:
     """Return how much removed channels matter to the output, and whether they had to be refilled to tell.
 
-    ``after`` is the output of the masked program in float64.
+    ``measure`` returns how much an output differs from that of the masked program.
     """
     with copies_in(dense, dtype=WIDE) as (program,):
         before = _needed(result_of(program, case, seed, WIDE))
-    effect = relative_error(before, after)
+    effect = measure(before)
     if effect >= LEAST_EFFECT:
         return effect, False
-    return relative_error(_needed(result_of(_refilled(masked, seed), case, seed, WIDE)), after), True
+    return measure(_needed(result_of(_refilled(masked, seed), case, seed, WIDE))), True
 
 
 def _needed(result: Result) -> list[torch.Tensor]:

@@ -64,9 +64,9 @@ class _Verification:
 
     def certificate(self) -> Certificate:
         wide = self._in_float64()
-        verdict = self._judge(*wide).verdict()
-        after = wide[0][self.cases.index(self.largest)].outputs
-        effect, refilled = effect_of(self.dense, self.masked, after, self.largest, self.seed)
+        judge = self._judge(*wide)
+        verdict = judge.verdict()
+        effect, refilled = effect_of(self.dense, self.masked, judge.measure(self.largest), self.largest, self.seed)
         agree, unit = verdict.worst("float64") <= TOLERANCE, max(map(unit_of, self._own()), default=0.0)
         faithful = verdict.ran and verdict.rounding <= FACTOR and verdict.lost <= unit**0.5
         plan = self.masked.facts.origin.plan  # type: ignore[union-attr]

@@ -18,7 +18,7 @@ from swdc.sparsity.planning.criteria import CRITERIA
 from swdc.sparsity.planning.plan import BUDGET_NAMES, SCOPES
 from tests.cli.support_cli import run
 
-NAMES = ("inspect", "count", "slim", "export")
+NAMES = ("inspect", "count", "slim", "export", "verify")
 
 
 def test_help_names_every_command_and_shows_an_example() -> None:
