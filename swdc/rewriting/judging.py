@@ -15,8 +15,8 @@ from swdc.rewriting.rounding import largest, lost_digits, noisier, own_errors, u
 
 Tensors = list[torch.Tensor]
 Row = tuple[Tensors, Tensors, Tensors]
-Sensitivity = Callable[[Case, float], list[Tensors]]
-"""Returns the masked program's results in float64 with all numbers moved by about one unit of a type."""
+Sensitivity = Callable[[Case, float, torch.dtype | None], list[Tensors]]
+"""Returns the masked program's results in a type (``None``: its own) with all numbers moved by about one unit."""
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Judge:
         for i, error, row in _judged(rows, lambda m, s, n: wide_errors(m, s, n, self.unit, outputs)):
             case = self.cases[i]
             if case.mode == CORNERS and largest(error) > TOLERANCE:
-                draws = self.sensitivity(case, unit_of(torch.float64))
+                draws = self.sensitivity(case, unit_of(torch.float64), torch.float64)
                 error = wide_errors(row[0], row[1], noisier(row[0], row[0], draws), unit_of(torch.float64))
             compared = Comparison("float64", case.mode, case.batch, largest(error))
             self._note(case, error, TOLERANCE, verdict)
@@ -99,7 +99,7 @@ class Judge:
         for i, error, (masked, slim, wide) in _judged(rows, lambda m, s, w: own_errors(w, m, s)):
             case = self.cases[i]
             if case.mode != TRAIN and largest(error) > FACTOR:
-                error = own_errors(wide, noisier(wide, masked, self.sensitivity(case, self.unit)), slim)
+                error = own_errors(wide, noisier(wide, masked, self.sensitivity(case, self.unit, None)), slim)
             if case.mode == EVAL:
                 verdict.lost = max(verdict.lost, lost_digits(wide, masked))
             self._note(case, error, FACTOR, verdict)

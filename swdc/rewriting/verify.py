@@ -27,7 +27,7 @@ from swdc.rewriting.runs import WIDE, called, copies_in, floats_in, perturbed
 
 _NARROW = torch.float32
 """The type in which rounding is measured if a program computes in float64 only."""
-_DRAWS = 2
+_DRAWS = 3
 """How often a masked program is run with perturbed numbers if it seems not to determine its output."""
 
 
@@ -115,13 +115,13 @@ class _Verification:
         unit = max(map(unit_of, self._own()))
         return Judge(self.cases, masked, slim, narrow, unit, self._sensitivity, self._own_name(), own)
 
-    def _sensitivity(self, case: Case, unit: float) -> list[Tensors]:
-        """Return the masked program's results in float64 with all numbers moved by about ``unit``."""
+    def _sensitivity(self, case: Case, unit: float, dtype: torch.dtype | None) -> list[Tensors]:
+        """Return the masked program's results in ``dtype`` with all numbers moved by about ``unit``."""
         draws = []
         for seed in range(_DRAWS):
-            with copies_in(self.masked, dtype=WIDE) as (copy,):
-                moved = Case(case.mode, case.batch, perturbed(copy, floats_in(case.inputs, WIDE), unit, seed))
-                draws.append(result_of(copy, moved, self.seed, WIDE).outputs)
+            with copies_in(self.masked, dtype=dtype) as (copy,):
+                moved = Case(case.mode, case.batch, perturbed(copy, floats_in(case.inputs, dtype), unit, seed))
+                draws.append(result_of(copy, moved, self.seed, dtype).outputs)
         return draws
 
     def _own(self) -> set[torch.dtype]:
