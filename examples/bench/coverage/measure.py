@@ -140,7 +140,7 @@ class _Measurement:
         error, effect = certificate.max_relative_error, certificate.effect
         self.report({"exact": certificate.exact, "max_relative_error": error, "effect": effect})
         if not certificate.exact:
-            kind = "no effect" if error <= TOLERANCE else "not exact"
+            kind = "no effect" if error <= TOLERANCE and effect < LEAST_EFFECT else "not exact"
             why = [certificate.first_difference or "", *certificate.notes]
             self.unmet.append((kind, f"error {error:.1e}, effect {effect:.1e}; " + "; ".join(filter(None, why))))
         return certificate.exact

@@ -101,6 +101,8 @@ def why_not_exact(certificate: Certificate) -> str | None:
             f"removing these channels changes the output by {certificate.effect:.1e} of it, too little for "
             f"the comparison to prove anything; give trained --weights, or another --seed"
         )
+    if certificate.max_relative_error <= certificate.tolerance and certificate.notes:
+        return "; ".join(certificate.notes)
     node = certificate.first_difference
     where = "" if node is None else f"; the first node that differs is {node}"
     return (
