@@ -168,6 +168,9 @@ def _row(results: tuple[Result, Result, Result], case: Case, verdict: Verdict) -
     failure = next((step.failure for step in steps if step.failure), "")
     if failure:
         verdict.notes.append(f"gradients are not compared: {failure}")
+    endless = [name for name, tensor in steps[0].left.items() if not bool(tensor.isfinite().all())]
+    if endless:
+        verdict.notes.append(f"not finite in the masked program, and not compared: {', '.join(endless[:3])}")
     names = steps[0].comparable(*steps[1:])
     tensors = [result.step.tensors(names) if result.step is not None else [] for result in results]
     return tensors[0], tensors[1], tensors[2]

@@ -130,7 +130,9 @@ def noisier(
     found = []
     for number, (w, n) in enumerate(zip(wide, narrow, strict=True)):
         same = [_double(draw[number]) for draw in draws if len(draw) == len(wide) and draw[number].shape == w.shape]
-        distances = torch.stack([(_double(w) - each).abs() for each in (_double(n), *same)])
+        distances = torch.stack(
+            [_finite((_double(w) - each).abs()) for each in same] + [(_double(w) - _double(n)).abs()]
+        )
         found.append((_double(w) + distances.amax(0)).to(n.dtype if n.dtype.is_floating_point else torch.float64))
     return found
 
