@@ -18,7 +18,6 @@ from swdc.ir.module_tensors import tensors_of
 from swdc.ir.sizes import Shape, evaluate
 
 _INDICES = (torch.int32, torch.int64)
-"""Types of indices: what takes one of them takes the other."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,7 @@ class _Form:
     fixed: tuple[tuple[int, int], ...]
     symbols: tuple[tuple[int, str], ...]
     derived: tuple[tuple[int, Any], ...]
+    is_index: bool
 
 
 class InputCheck:
@@ -49,7 +49,7 @@ class InputCheck:
         self._is_flat = all(structure.is_leaf() for structure in self._structures)
         self._reference = _reference(graph)
 
-    def __call__(self, program: fx.GraphModule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __call__(self, program: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise ``InputError`` if the program does not stand for these arguments."""
         values: Sequence[Any] = args
         if kwargs or len(args) != len(self._names):
@@ -93,7 +93,7 @@ class InputCheck:
             found += leaves
         return found
 
-    def _type_now(self, program: fx.GraphModule) -> torch.dtype | None:
+    def _type_now(self, program: torch.nn.Module) -> torch.dtype | None:
         """Return the type of the program's weights if they have been cast, otherwise ``None``."""
         path, attribute, before = self._reference
         module: torch.nn.Module | None = program
@@ -102,12 +102,12 @@ class InputCheck:
         tensor = module._parameters.get(attribute) if module is not None else None
         return None if tensor is None or tensor.dtype is before else tensor.dtype
 
-    def _check_type(self, program: fx.GraphModule, form: _Form, value: torch.Tensor, now: torch.dtype | None) -> None:
+    def _check_type(self, program: torch.nn.Module, form: _Form, value: torch.Tensor, now: torch.dtype | None) -> None:
         """Raise ``InputError`` for a type that is neither that of the example nor that of weights that were cast."""
         given, wanted = value.dtype, form.dtype
         assert wanted is not None
         allowed = [wanted]
-        if wanted in _INDICES:
+        if form.is_index:
             allowed = [*_INDICES]
         elif now is not None and wanted.is_floating_point:
             allowed = [now] if wanted is self._reference[2] else [wanted, now]
@@ -138,7 +138,16 @@ def _form(node: fx.Node, leaf: Any) -> _Form:
         fixed=tuple((place, size) for place, size in sizes if isinstance(size, int)),
         symbols=tuple((place, str(size)) for place, size in sizes if getattr(size, "is_symbol", False)),
         derived=tuple((place, size) for place, size in sizes if not isinstance(size, int) and not size.is_symbol),
+        is_index=is_tensor and leaf.dtype in _INDICES and bool(node.users) and all(map(_looks_up, node.users)),
     )
+
+
+def _looks_up(node: fx.Node) -> bool:
+    """Whether a node reads rows of a table, for which it takes both types of indices."""
+    owner = node.graph.owning_module
+    if node.op != "call_module" or owner is None:
+        return False
+    return isinstance(owner.get_submodule(str(node.target)), torch.nn.Embedding)
 
 
 def _arguments(graph: fx.Graph, nodes: Sequence[fx.Node]) -> tuple[list[str], list[pytree.TreeSpec]]:
@@ -161,7 +170,7 @@ def _reference(graph: fx.Graph) -> tuple[tuple[str, ...], str, torch.dtype | Non
     return (), "", None
 
 
-def _float_types(program: fx.GraphModule, given: torch.dtype) -> list[torch.dtype]:
+def _float_types(program: torch.nn.Module, given: torch.dtype) -> list[torch.dtype]:
     """Return the types of a program's tensors; without any, ``given`` is as good as the type of the example."""
     types = list(dict.fromkeys(t.dtype for t in tensors_of(program).values() if t.is_floating_point()))
     return types or [given] * given.is_floating_point
