@@ -216,10 +216,18 @@ def test_statistics_stay_as_they_are_where_the_model_trains() -> None:
     assert model.training
 
 
-def test_what_only_training_with_values_shows_is_in_a_note() -> None:
-    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = m.linear(x)
-        return y * 2 if m.training and x.device.type == "cpu" else y
+class TrainsElsewhere(nn.Module):
+    """Does something of its own in training, but not where capture looks for it."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(5, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.linear(x)
+        return y * 2 if self.training and x.device.type == "cpu" else y
+
+
+def test_what_only_training_with_values_shows_is_in_a_note() -> None:
     with pytest.warns(UserWarning, match=r"what the model computes in training differs"):
-        swdc.trace(randomise(Function(forward, linear=nn.Linear(5, 4))), image(2, 5))
+        swdc.trace(randomise(TrainsElsewhere()), image(2, 5))

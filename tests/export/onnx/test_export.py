@@ -483,7 +483,7 @@ class MaskedAttention(nn.Module):
 
 
 def test_reshapes_of_what_an_attention_gives(tmp_path: Path) -> None:
-    program = traced(randomise(MaskedAttention()), torch.randn(2, 5, 12).double())
+    program = traced(randomise(MaskedAttention()), torch.randn(2, 5, 12))
     swdc.export_onnx(program, tmp_path / "attention.onnx")
     assert (tmp_path / "attention.onnx").exists()
 
