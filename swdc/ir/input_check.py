@@ -18,6 +18,7 @@ from swdc.ir.module_tensors import tensors_of
 from swdc.ir.sizes import Shape, evaluate
 
 _INDICES = (torch.int32, torch.int64)
+"""Types of indices: what takes one of them takes the other."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,6 @@ class _Form:
     fixed: tuple[tuple[int, int], ...]
     symbols: tuple[tuple[int, str], ...]
     derived: tuple[tuple[int, Any], ...]
-    is_index: bool
 
 
 class InputCheck:
@@ -107,7 +107,7 @@ class InputCheck:
         given, wanted = value.dtype, form.dtype
         assert wanted is not None
         allowed = [wanted]
-        if form.is_index:
+        if wanted in _INDICES:
             allowed = [*_INDICES]
         elif now is not None and wanted.is_floating_point:
             allowed = [now] if wanted is self._reference[2] else [wanted, now]
@@ -138,16 +138,7 @@ def _form(node: fx.Node, leaf: Any) -> _Form:
         fixed=tuple((place, size) for place, size in sizes if isinstance(size, int)),
         symbols=tuple((place, str(size)) for place, size in sizes if getattr(size, "is_symbol", False)),
         derived=tuple((place, size) for place, size in sizes if not isinstance(size, int) and not size.is_symbol),
-        is_index=is_tensor and leaf.dtype in _INDICES and bool(node.users) and all(map(_looks_up, node.users)),
     )
-
-
-def _looks_up(node: fx.Node) -> bool:
-    """Whether a node reads rows of a table, for which it takes both types of indices."""
-    owner = node.graph.owning_module
-    if node.op != "call_module" or owner is None:
-        return False
-    return isinstance(owner.get_submodule(str(node.target)), torch.nn.Embedding)
 
 
 def _arguments(graph: fx.Graph, nodes: Sequence[fx.Node]) -> tuple[list[str], list[pytree.TreeSpec]]:

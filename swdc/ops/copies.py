@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from swdc.channels.dead_values import Dead, in_type, number, plain
+from swdc.channels.dead_values import Dead, in_type, number
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref, Value
 from swdc.ops.base import Operator, register
@@ -40,11 +40,7 @@ class Copy(Operator):
     def fold(self, call: Call, channels: Channels) -> None:
         """A cast to integers drops the fraction."""
         kind = channels.dtype(call.node)
-        channels.set_dead(call, [in_type(self.rounded(call, d), kind) for d in channels.dead(call["self"])])
-
-    def rounded(self, call: Call, dead: Dead) -> Dead:
-        """Return dead values as the result holds them; by default the same."""
-        return dead
+        channels.set_dead(call, [in_type(d, kind) for d in channels.dead(call["self"])])
 
 
 class _Same(Copy):
@@ -109,13 +105,6 @@ class Cast(Copy):
     )  # fmt: skip
     casts = True
     timed_as = ""
-
-    def rounded(self, call: Call, dead: Dead) -> Dead:
-        """A type of fewer bits than float32 rounds; float32 and float64 are one type to the analysis."""
-        kind = call.arguments.get("dtype")
-        if kind is None or not kind.is_floating_point or kind in (torch.float32, torch.float64):
-            return dead
-        return plain(torch.as_tensor(dead, dtype=torch.float64).to(kind).double().numpy())
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """An identity if type and device do not change."""
