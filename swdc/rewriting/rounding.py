@@ -38,7 +38,8 @@ def wide_errors(
     """Return for each result the errors of its elements in float64, which should be ``TOLERANCE`` at most.
 
     An error is relative to the scale of its element. One that is no more than the masked program's rounding is relative
-    to the largest element of the result, or of all results after the first ``outputs``, if that number is given.
+    to the largest element of the result, or of all results after the first ``outputs``, if that number is given: of
+    these (gradients of one loss), one that is no more than 8 units of the largest is rounding, too.
     ``narrow`` are the masked program's results in types of the rounding unit ``unit``; without them nothing is known of
     its rounding. Results of other shapes, and elements that are infinite or NaN in one program only, have infinite
     errors.
@@ -50,8 +51,9 @@ def wide_errors(
     wholes = [_size(tensor) for tensor in masked]
     alone = len(wholes) if outputs is None else outputs
     wholes[alone:] = [max(wholes[alone:], default=0.0)] * len(wholes[alone:])
-    rows = zip(masked, slim, noises, wholes, strict=True)
-    return [_wide_error(a, b, narrow, ratio, whole) for a, b, narrow, whole in rows]
+    least = [0.0] * alone + [FACTOR * torch.finfo(torch.float64).eps * whole for whole in wholes[alone:]]
+    rows = zip(masked, slim, noises, wholes, least, strict=True)
+    return [_wide_error(a, b, narrow, ratio, whole, floor) for a, b, narrow, whole, floor in rows]
 
 
 def _size(values: torch.Tensor) -> float:
@@ -59,7 +61,7 @@ def _size(values: torch.Tensor) -> float:
 
 
 def _wide_error(
-    masked: torch.Tensor, slim: torch.Tensor, narrow: torch.Tensor, ratio: float, whole: float
+    masked: torch.Tensor, slim: torch.Tensor, narrow: torch.Tensor, ratio: float, whole: float, floor: float
 ) -> torch.Tensor:
     a, b = _double(masked), _double(slim)
     if a.numel() == 0:
@@ -68,7 +70,7 @@ def _wide_error(
     rounding = _least(largest * 10 ** (_LUCK / k) for k, largest in _slices(noise)) * ratio
     scale = _least(largest for _, largest in _slices(_finite(a.abs()), least=1))
     difference = (a - b).abs()
-    scale = torch.where(difference <= rounding, whole, scale)
+    scale = torch.where(difference <= rounding.clamp(min=floor), whole, scale)
     error = difference / torch.where(scale > 0, scale, 1.0)
     error = torch.where(a.isfinite() & b.isfinite(), error, _INF)
     return torch.where((a == b) | (a.isnan() & b.isnan()), 0.0, error)
