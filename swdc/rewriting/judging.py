@@ -10,7 +10,7 @@ import torch
 
 from swdc.ir.differences import relative_error
 from swdc.rewriting.cases import CORNERS, EVAL, TRAIN, Case, Result
-from swdc.rewriting.certificate import FACTOR, TOLERANCE, Comparison
+from swdc.rewriting.certificate import FACTOR, LEAST_EFFECT, TOLERANCE, Comparison
 from swdc.rewriting.rounding import largest, lost_digits, noisier, own_errors, unit_of, wide_errors
 
 Tensors = list[torch.Tensor]
@@ -62,9 +62,17 @@ class Judge:
     slim_own: Sequence[Result] = ()
 
     def measure(self, case: Case) -> Callable[[Tensors], float]:
-        """Return what tells how much an output in float64 differs from the masked program's for a case."""
+        """Return what tells how much an output in float64 differs from the masked program's for a case.
+
+        A difference that is small beside the largest element is measured at the scale of each element.
+        """
         masked, narrow = (results[self.cases.index(case)].outputs for results in (self.masked, self.narrow))
-        return lambda outputs: largest(wide_errors(masked, outputs, narrow, self.unit))
+
+        def measured(outputs: Tensors) -> float:
+            whole = relative_error(outputs, masked)
+            return whole if whole >= LEAST_EFFECT else largest(wide_errors(masked, outputs, narrow, self.unit))
+
+        return measured
 
     def verdict(self) -> Verdict:
         """Return what all comparisons show."""

@@ -52,7 +52,7 @@ def training_step(
 
     The loss is a random sum of all outputs. If ``kept`` is given, only the channels are returned that it keeps.
     """
-    outputs = flat_outputs(called(program.train(), inputs, seed, dtype, grad=gradients))
+    outputs = flat_outputs(called(program.train(), inputs, seed, dtype, grad=True))
     plain, read, failure = [output.detach() for output in outputs], program.read_tensors(), ""
     buffers = {n: t for n, t in program.tensors.items() if n in read and not isinstance(t, nn.Parameter)}
     left = _digests("the statistic", buffers, kept)

@@ -163,6 +163,13 @@ def test_gradients_and_statistics_are_compared() -> None:
     assert certificate.first_difference == "the statistic n.running_mean, after a step of training"
 
 
+def test_statistics_are_compared_in_the_types_of_the_program() -> None:
+    masked, slim = halves(layers(lambda m, x: m.b(F.relu(m.n(m.a(x)))), n=nn.BatchNorm1d(8)), x())
+    certificate = swdc.verify(masked, slim)
+    assert certificate.exact, certificate
+    assert [c.dtype for c in certificate.comparisons if c.mode == "train"] == ["float64", "float32"]
+
+
 def test_a_certificate_is_that_of_its_weights(tmp_path: Any) -> None:
     masked, slim = halves(layers(lambda m, x: m.b(F.relu(m.a(x)))), x())
     certificate = swdc.verify(masked, slim)
