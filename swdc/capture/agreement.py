@@ -37,12 +37,16 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Case:
-    """How program and model run: on the example (``batch`` is None) or on another batch; the mode; the random seed."""
+    """How program and model run: on the example (``batch`` is None) or on another batch; the mode; the random seed.
+
+    With several ``calls`` the result is the list of what they return, one after the other.
+    """
 
     batch: int | None = None
     gradients: bool = False
     training: bool = False
     seed: int = _SEED
+    calls: int = 1
 
     def __str__(self) -> str:
         return "the example" if self.batch is None else f"a batch of {self.batch}"
@@ -57,17 +61,19 @@ class Agreement:
     def __init__(self, model: nn.Module, inputs: Inputs, put_back: Restoring) -> None:
         self.model, self.inputs, self.put_back = model, inputs, put_back
         self.shared = shared_batch(inputs)
-        self.notes: list[str] = []
+        self._twice: Any = None
         self._known: dict[Case, Any] = {}
 
     def begin(self) -> None:
         """Run the model on the example, which tells whether it can run at all; raise ``TraceError`` if it cannot."""
         first = self._known[Case()] = self._run(self.model, Case())
-        stateful = self.put_back.changed() and difference(first, self._run(self.model, Case())) is not None
+        keeps = self.put_back.changed()
         self.put_back()
         if isinstance(first, Exception):
             raise cannot_run(self.model, self.inputs, first) from first
-        self.notes = [STATEFUL] if stateful else []
+        if keeps:
+            self._twice = self._run(self.model, Case(calls=2))
+            self.put_back()
 
     def check(self, program: Program, doubtful: tuple[int, ...] = ()) -> Program:
         """Return a program that agrees with the model in evaluation, with notes on what it does not stand for.
@@ -76,7 +82,9 @@ class Agreement:
         """
         ran: dict[Case, Any] = {}
         notes = [note for case in self._cases(program, doubtful) for note in self._judged(program, case, ran)]
-        return program.with_facts(notes=tuple(dict.fromkeys([*program.facts.notes, *self.notes, *notes])))
+        if self._twice is not None and difference(self._twice, self._run(program, Case(calls=2))) is not None:
+            notes.append(STATEFUL)
+        return program.with_facts(notes=tuple(dict.fromkeys([*program.facts.notes, *notes])))
 
     def trains_alike(self, program: Program) -> bool:
         """Whether program and model agree in training, too; true if a note says already how they differ."""
@@ -125,7 +133,8 @@ class Agreement:
             stack.enter_context(_seeded(case.seed))
             stack.enter_context(modes_kept(module))
             try:
-                return pytree.tree_map(_result, module.train(case.training)(*args, **kwargs))
+                results = [_kept(module.train(case.training)(*args, **kwargs)) for _ in range(case.calls)]
+                return results[0] if case.calls == 1 else results
             except Exception as error:  # whatever the user's model raises
                 return error
 
@@ -218,10 +227,6 @@ def _error(one: torch.Tensor, other: torch.Tensor) -> float:
         return float("inf")
     a, b = a[finite], b[finite]
     return float((a - b).abs().max() / a.abs().max().clamp_min(torch.finfo().tiny)) if a.numel() else 0.0
-
-
-def _result(leaf: Any) -> Any:
-    return leaf.detach() if isinstance(leaf, torch.Tensor) else leaf
 
 
 def _kept(result: Any) -> Any:

@@ -63,12 +63,14 @@ def random_state_kept() -> Iterator[None]:
 @contextmanager
 def buffers_kept(model: nn.Module) -> Iterator[None]:
     """Restore buffers and the state of the random generator after a run of the model, which may change them."""
-    buffers = [(buffer, buffer.detach(), buffer.detach().clone()) for buffer in model.buffers()]
+    buffers = [(b, b.detach(), b.detach().clone(), b.requires_grad) for b in model.buffers()]
     try:
         with torch.random.fork_rng(devices=[]):
             yield
     finally:
-        for buffer, memory, before in buffers:
+        for buffer, memory, before, differentiable in buffers:
+            if buffer.requires_grad and not differentiable:  # written with gradients on
+                buffer.detach_()
             if buffer.untyped_storage()._cdata != memory.untyped_storage()._cdata:  # by an assignment to buffer.data
                 buffer.data = memory
             if not memory.is_meta and not torch.equal(memory, before):  # some kernels do not count their writes

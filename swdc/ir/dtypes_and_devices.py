@@ -11,6 +11,7 @@ from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 
 from swdc.ir.graph import DTYPE
+from swdc.ir.input_check import cast_types
 from swdc.ir.program import Program
 
 OWN = "own_dtype"
@@ -59,7 +60,9 @@ def float_types(program: Program) -> set[torch.dtype]:
     inputs = [leaf for leaf in pytree.tree_leaves(program.facts.example) if isinstance(leaf, torch.Tensor)]
     found = {tensor.dtype for tensor in (*program.tensors.values(), *inputs)}
     found.update(pytree.tree_leaves([node.meta.get(DTYPE) for node in program.graph.nodes]))
-    return {t.to_real() for t in found if isinstance(t, torch.dtype) and (t.is_floating_point or t.is_complex)}
+    types = cast_types(program)
+    floating = [t.to_real() for t in found if isinstance(t, torch.dtype) and (t.is_floating_point or t.is_complex)]
+    return {types.get(t, t) for t in floating}
 
 
 def move_literals_to_cpu(program: Program) -> None:

@@ -56,7 +56,7 @@ class InputCheck:
             values = self._bound(args, kwargs)
         if not self._is_flat:
             values = self._flattened(values)
-        now = self._type_now(program)
+        now = _type_now(program, self._reference)
         sizes: dict[str, int] = {}
         for form, value in zip(self._forms, values, strict=True):
             if form.dtype is None:
@@ -92,15 +92,6 @@ class InputCheck:
                 )
             found += leaves
         return found
-
-    def _type_now(self, program: torch.nn.Module) -> torch.dtype | None:
-        """Return the type of the program's weights if they have been cast, otherwise ``None``."""
-        path, attribute, before = self._reference
-        module: torch.nn.Module | None = program
-        for name in path:
-            module = module._modules.get(name) if module is not None else None
-        tensor = module._parameters.get(attribute) if module is not None else None
-        return None if tensor is None or tensor.dtype is before else tensor.dtype
 
     def _check_type(self, program: torch.nn.Module, form: _Form, value: torch.Tensor, now: torch.dtype | None) -> None:
         """Raise ``InputError`` for a type that is neither that of the example nor that of weights that were cast."""
@@ -148,6 +139,25 @@ def _arguments(graph: fx.Graph, nodes: Sequence[fx.Node]) -> tuple[list[str], li
     info = graph._codegen.pytree_info
     positional, keywords = info.in_spec.children()
     return list(info.orig_args), [*positional.children(), *keywords.children()]
+
+
+def cast_types(program: fx.GraphModule) -> dict[torch.dtype, torch.dtype]:
+    """Return the type of a program's weights by the type that they had when it was traced; empty if it is the same."""
+    reference = _reference(program.graph)
+    now = _type_now(program, reference)
+    return {} if now is None or reference[2] is None else {reference[2]: now}
+
+
+def _type_now(
+    program: torch.nn.Module, reference: tuple[tuple[str, ...], str, torch.dtype | None]
+) -> torch.dtype | None:
+    """Return the type of the program's weights if they have been cast, otherwise ``None``."""
+    path, attribute, before = reference
+    module: torch.nn.Module | None = program
+    for name in path:
+        module = module._modules.get(name) if module is not None else None
+    tensor = module._parameters.get(attribute) if module is not None else None
+    return None if tensor is None or tensor.dtype is before else tensor.dtype
 
 
 def _reference(graph: fx.Graph) -> tuple[tuple[str, ...], str, torch.dtype | None]:

@@ -14,6 +14,7 @@ from swdc.capture.restore import buffers_kept
 from swdc.errors import InputError, VerificationError
 from swdc.ir.call import Ref
 from swdc.ir.dtypes_and_devices import OWN, compute_in, default_dtype
+from swdc.ir.input_check import cast_types
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
 from swdc.ops import calls, leaf_of
@@ -156,21 +157,23 @@ def inputs_in(program: Program, batch: int, seed: int, dtype: torch.dtype | None
     Their values can be represented in the types of the example, so that they are the same in every precision.
     """
     if inputs is None:
-        return floats_in(sample_inputs(program, batch, seed, None), dtype)
+        types = cast_types(program)
+        drawn = sample_inputs(program, batch, seed, None)
+        return floats_in(pytree.tree_map_only(torch.Tensor, lambda t: t.to(types.get(t.dtype, t.dtype)), drawn), dtype)
     given = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
     return floats_in(_as_example(program, given), dtype), {}
 
 
 def _as_example(program: Program, given: tuple[Any, ...]) -> Any:
-    """Return inputs whose floating tensors have the types of the example, if there are as many."""
+    """Return inputs whose floating tensors have the types of the example, or those of weights that were cast since."""
     leaves, spec = pytree.tree_flatten(given)
     example = pytree.tree_leaves(program.facts.example[0])
     if len(leaves) != len(example):
         return given
+    types = cast_types(program)
     pairs = zip(leaves, example, strict=True)
-    return pytree.tree_unflatten(
-        [a.to(b.dtype) if _floating(a) and _floating(b) else a for a, b in pairs], spec
-    )  # fmt: skip
+    cast = [a.to(types.get(b.dtype, b.dtype)) if _floating(a) and _floating(b) else a for a, b in pairs]
+    return pytree.tree_unflatten(cast, spec)
 
 
 def _floating(value: Any) -> bool:

@@ -80,7 +80,7 @@ def test_a_deformable_convolution_is_timed_as_a_dense_layer() -> None:
     ops = pytest.importorskip("torchvision.ops")
 
     def deformed(m: Any, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = m.layer(x, torch.zeros(len(x), 18, 6, 6))
+        result: torch.Tensor = m.layer(x, torch.zeros(len(x), 18, 6, 6).to(x))
         return result
 
     program = traced(Function(deformed, layer=ops.DeformConv2d(3, 4, 3)), image(2, 3, 8, 8))

@@ -23,7 +23,7 @@ def traced(policy):
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.1, 1.0)
-    return swdc.trace(model, image(2, 3, 16, 16), policy=policy)
+    return swdc.trace(model, image(2, 3, 16, 16).float(), policy=policy)
 
 
 def removed(found):
