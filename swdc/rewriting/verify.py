@@ -43,8 +43,11 @@ def verify(
     its gradients. Inputs are random, of the form of the example inputs, or the positional ``inputs`` given. Neither
     program is changed.
 
-    Raises ``VerificationError`` if ``masked`` was not made by ``swdc.mask``, or the two have different plans.
+    Raises ``VerificationError`` if ``masked`` was not made by ``swdc.mask``, the two have different plans, or the seed
+    is not one that torch takes.
     """
+    if not 0 <= seed < 2**63:
+        raise VerificationError(f"expected a seed between 0 and 2**63 - 1, got {seed}")
     dense = _check(masked, slim)
     return _Verification(dense, masked, slim, _batches(masked, batches, inputs), seed, inputs).certificate()
 
