@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -132,6 +133,8 @@ class Agreement:
             stack.enter_context(buffers_kept(self.model))
             stack.enter_context(_seeded(case.seed))
             stack.enter_context(modes_kept(module))
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")  # what a model warns of is heard when it is used
             try:
                 results = [_kept(module.train(case.training)(*args, **kwargs)) for _ in range(case.calls)]
                 return results[0] if case.calls == 1 else results

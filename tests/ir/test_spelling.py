@@ -81,7 +81,7 @@ def test_such_programs_are_saved(name: str, tmp_path: Path) -> None:
 
 def test_names_of_a_programs_own_data_are_refused() -> None:
     with pytest.raises(TraceError, match=r"expected other names .* than \['_facts'\], which programs use; rename them"):
-        swdc.trace(Module("_facts", deep=False).eval(), image(2, 4))
+        swdc.trace(Module("_facts", deep=False).eval(), image(2, 4).float())
 
 
 def test_names_for_other_tools_stay_distinct() -> None:
