@@ -72,8 +72,6 @@ def trace(
     Raises ``TraceError`` if the model cannot be run on the inputs, or cannot be captured; the ``attempts`` of the error
     say why each way failed.
     """
-    if not isinstance(model, nn.Module):
-        raise TraceError(f"expected a torch.nn.Module, got {type(model).__name__}; give the model itself")
     if attention not in FACTORS:
         raise TraceError(f"expected attention as one of {list(FACTORS)}, got {attention!r}")
     if policy not in POLICIES:
