@@ -29,6 +29,8 @@ _NARROW = torch.float32
 """The type in which rounding is measured if a program computes in float64 only."""
 _DRAWS = 3
 """How often a masked program is run with perturbed numbers if it seems not to determine its output."""
+_TRAINED = 3
+"""The batch of the step of training: two samples, normalised, would be one and minus one whatever they are."""
 
 
 @checked(VerificationError)
@@ -38,8 +40,8 @@ def verify(
     """Compare a masked program with the slim one of the same plan, and certify the result.
 
     Both run in float64 and in their own types: in evaluation at each of ``batches``; at the corners of what they take
-    (zeros, ones, tiny and huge numbers, closed masks, the range of indices); and through a step of training at the
-    largest batch (dropout off, batch norms on batch statistics), with the statistics that it leaves and, in float64,
+    (zeros, ones, tiny and huge numbers, closed masks, the range of indices); and through a step of training on two or
+    three samples (dropout off, batch norms on batch statistics), with the statistics that it leaves and, in float64,
     its gradients. Inputs are random, of the form of the example inputs, or the positional ``inputs`` given. Neither
     program is changed.
 
@@ -220,5 +222,5 @@ def _batches(program: Program, batches: Sequence[int], inputs: Any) -> tuple[int
 def _settings(batches: Sequence[int], program: Program, given: bool) -> list[tuple[str, int]]:
     if program.facts.example_only:
         return [("eval", batch) for batch in sorted(batches)]
-    training = max(batches) if given or program.facts.batch is None else max(2, *batches)
+    training = max(batches) if given or program.facts.batch is None else min(_TRAINED, max(2, *batches))
     return [*(("eval", batch) for batch in sorted(batches)), ("train", training)]
