@@ -11,6 +11,7 @@ from torch import fx, nn
 from swdc.analysis.residual import is_batchnorm, residual_sums, sums
 from swdc.errors import PassError
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, copy_graph, unused
+from swdc.ir.input_check import cast_types
 from swdc.ir.program import Program
 from swdc.ops.norms_per_channel import BATCH_NORMS
 from swdc.rewriting.pass_base import Pass, PassResult
@@ -48,7 +49,7 @@ class InsertBatchnorm(Pass):
         for node in [n for n in graph.nodes if n.name in open_sums]:
             path = _free_path(node, taken)
             taken.add(path)
-            leaves[path] = self._norm(int(node.meta[SHAPE][1]), len(node.meta[SHAPE]), program)
+            leaves[path] = self._norm(node, program)
             tensors |= {f"{path}.{name}": t for name, t in _own_tensors(leaves[path]).items()}
             with graph.inserting_after(node):
                 norm = graph.call_module(path, (node,))
@@ -62,9 +63,17 @@ class InsertBatchnorm(Pass):
         if left:
             raise PassError(f"expected a batch norm after every sum, {left} have none")
 
-    def _norm(self, channels: int, rank: int, program: Program) -> nn.Module:
-        like = next((t for t in program.parameters() if t.is_floating_point()), torch.empty(0))
-        norm = BATCH_NORMS[rank](channels, eps=self.eps, momentum=self.momentum, device=like.device, dtype=like.dtype)
+    def _norm(self, node: fx.Node, program: Program) -> nn.Module:
+        """Return a norm in the type of the sum, or in that of weights that were cast after the trace."""
+        shape, dtype = node.meta[SHAPE], node.meta[DTYPE]
+        device = next((t.device for t in program.parameters()), None)
+        norm = BATCH_NORMS[len(shape)](
+            int(shape[1]),
+            eps=self.eps,
+            momentum=self.momentum,
+            device=device,
+            dtype=cast_types(program).get(dtype, dtype),
+        )
         with torch.no_grad():
             norm.weight.fill_((1 + self.eps) ** 0.5)  # type: ignore[operator]
         return norm.train(program.training)

@@ -12,6 +12,7 @@ from torch import nn
 import swdc
 from passes.insert_batchnorm import InsertBatchnorm
 from swdc.errors import PassError
+from swdc.ir.differences import relative_error
 from swdc.ir.program import Program
 from swdc.networks import resnet20
 from swdc.rewriting.pipeline import apply, run
@@ -170,3 +171,26 @@ def test_the_precision_of_the_model_is_that_of_the_norm() -> None:
     result: Program = swdc.insert_batchnorm(program)
     assert result.get_parameter("1.sum_batchnorm.weight").dtype == torch.float32
     assert result(image().float()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("outside", "inside"), [(torch.float64, torch.float32), (torch.float32, torch.bfloat16)])
+def test_a_norm_has_the_type_of_its_sum(outside: torch.dtype, inside: torch.dtype) -> None:
+    def forward(own: Any, x: torch.Tensor) -> torch.Tensor:
+        y = own.a(x).to(inside)
+        return own.d((y + own.b(y.relu())).to(outside))
+
+    model = function_of(forward).to(outside)
+    model.b.to(inside)
+    x = image(2, 3, 8, 8).to(outside)
+    program = swdc.trace(model.eval(), x)
+    result = swdc.insert_batchnorm(program)
+    (norm,) = [m for m in result.leaves.values() if isinstance(m, nn.BatchNorm2d)]
+    assert norm.weight.dtype == inside
+    assert relative_error(program(x), result(x)) <= torch.finfo(inside).eps ** 0.5
+
+
+def test_a_norm_has_the_type_of_weights_that_were_cast() -> None:
+    program = traced(residual()).clone(torch.float32)
+    result = swdc.insert_batchnorm(program)
+    x = image(2, 3, 8, 8).float()
+    assert relative_error(program(x), result(x)) <= 1e-6
