@@ -15,6 +15,11 @@ def flat_outputs(result: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(plain(result)) if isinstance(leaf, torch.Tensor)]
 
 
+def widened(values: torch.Tensor) -> torch.Tensor:
+    """Return values in float64, complex ones in complex128, without their gradients."""
+    return values.detach().to(torch.complex128 if values.is_complex() else torch.float64)
+
+
 def relative_error(expected: Any, actual: Any) -> float:
     """Return the largest difference of two nested outputs, over the largest magnitude of each expected tensor.
 
@@ -28,7 +33,7 @@ def relative_error(expected: Any, actual: Any) -> float:
     for one, other in zip(wanted, got, strict=True):
         if one.numel() == 0:
             continue
-        a, b = one.detach().double(), other.detach().double()
+        a, b = widened(one), widened(other)
         if not bool(((a == b) | (a.isnan() & b.isnan()) | (a.isfinite() & b.isfinite())).all()):
             return float("inf")
         a, b = a[a.isfinite()], b[b.isfinite()]

@@ -48,8 +48,8 @@ def first_difference(masked: Program, slim: Program, case: Case, seed: int) -> s
         for dim in range(one.dim()):
             indices = kept.indices(node, dim)
             if indices is not None:
-                one = one.index_select(dim, torch.from_numpy(indices))
-        if largest(wide_errors([one], [other], [], 1.0)) > TOLERANCE:
+                one = one.index_select(dim, torch.from_numpy(indices).to(one.device))
+        if largest(wide_errors([one], [other])) > TOLERANCE:
             source = source_of(node)
             return f"{node.name} ({node.target})" + (f" at {source}" if source else "")
     return None

@@ -64,7 +64,7 @@ def _refilled(masked: Program, seed: int) -> Program:
                 tensor = tensors[member.tensor]
                 if not member.roles & {WRITES, READS}:
                     continue
-                indices = torch.from_numpy(member.indices[removed].ravel())
+                indices = torch.from_numpy(member.indices[removed].ravel()).to(tensor.device)
                 part = tensor.index_select(member.dim, indices)
                 spread = float(tensor.square().mean().sqrt()) or 1.0
                 tensor.index_copy_(member.dim, indices, torch.randn(part.shape, generator=generator).to(part) * spread)

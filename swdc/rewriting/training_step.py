@@ -11,7 +11,7 @@ from torch import nn
 
 from swdc.analysis.channel_order import arranged
 from swdc.channels.kept import Kept
-from swdc.ir.differences import flat_outputs
+from swdc.ir.differences import flat_outputs, widened
 from swdc.ir.program import Program
 from swdc.rewriting.cutting import cut_tensor
 from swdc.rewriting.runs import called
@@ -55,12 +55,12 @@ def training_step(
     outputs = flat_outputs(called(program.train(), inputs, seed, dtype, grad=True))
     plain, read, failure = [output.detach() for output in outputs], program.read_tensors(), ""
     buffers = {n: t for n, t in program.tensors.items() if n in read and not isinstance(t, nn.Parameter)}
-    left = _digests("the statistic", buffers, kept)
+    found: dict[str, torch.Tensor] = {}
     try:
         found = _gradients(program, outputs, seed) if gradients else {}
-        left |= _digests("the gradient of", found, kept)
     except RuntimeError as error:
         failure = str(error).splitlines()[0]
+    left = {**_digests("the statistic", buffers, kept), **_digests("the gradient of", found, kept)}
     return Step(plain, left, failure)
 
 
@@ -70,7 +70,7 @@ def _gradients(program: Program, outputs: list[torch.Tensor], seed: int) -> dict
     if not parameters or not floating:
         return {}
     generator = torch.Generator().manual_seed(seed)
-    weights = [torch.randn(o.shape, generator=generator, dtype=torch.float64).to(o) for o in floating]
+    weights = [torch.randn(o.shape, generator=generator, dtype=widened(o).dtype).to(o) for o in floating]
     grads = torch.autograd.grad(floating, list(parameters.values()), weights, allow_unused=True)
     return {name: grad for name, grad in zip(parameters, grads, strict=True) if grad is not None}
 
@@ -90,9 +90,9 @@ def _digests(what: str, tensors: Mapping[str, torch.Tensor], kept: Kept | None) 
         if tensor.dim() < 2 or tensor.numel() <= _SMALL:
             found[f"{what} {name}"] = tensor
             continue
-        matrix = tensor.flatten(1).double()
+        matrix = widened(tensor).flatten(1)
         generator = torch.Generator().manual_seed(tensor.numel())
-        over, across = (torch.randn(n, generator=generator, dtype=torch.float64) for n in matrix.shape)
+        over, across = (torch.randn(n, generator=generator, dtype=torch.float64).to(matrix) for n in matrix.shape)
         found[f"{what} {name}, summed over rows"] = matrix.T @ over
         found[f"{what} {name}, summed over columns"] = matrix @ across
     return found
