@@ -68,7 +68,7 @@ class Constants(DeadValues):
     def written(self, call: Call, arriving: Dead, folds: bool) -> Dead:
         """Return the constants that a layer writes, for the channels whose nonzero inputs are all constant."""
         weight, bias = call["weight"], call["bias"]
-        if not isinstance(weight, Ref) or self.tensors[weight].is_meta:
+        if not isinstance(weight, Ref) or self.tensors[weight].is_meta or self.tensors[weight].is_complex():
             return UNKNOWN
         filters = self.tensors[weight].detach().cpu()
         groups = int(call.arguments.get("groups", 1))

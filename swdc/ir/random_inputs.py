@@ -19,12 +19,12 @@ def sample_inputs(
     """Return random positional and keyword inputs.
 
     Floating-point inputs have the given dtype (``None``: that of the example). They are uniform over the range of the
-    example, or normal if the example is constant. Masks (of zeros and ones, or with infinities) are rows of the
-    example. Integers are rows of the example, each shuffled along its first dimension, so that a row has as many
-    special tokens and as much padding as before. Without ``shuffle``, integers are drawn from the row with replacement.
-    Integers without a batch dimension (an edge list) are the example itself; if there is no batch and nothing else
-    varies, slices of the first are drawn with replacement. A recorded program gets its example, because it takes
-    nothing else.
+    example, or normal if the example is constant; so are the parts of complex ones. Masks (of zeros and ones, or with
+    infinities) are rows of the example. Integers are rows of the example, each shuffled along its first dimension, so
+    that a row has as many special tokens and as much padding as before. Without ``shuffle``, integers are drawn from
+    the row with replacement. Integers without a batch dimension (an edge list) are the example itself; if there is no
+    batch and nothing else varies, slices of the first are drawn with replacement. A recorded program gets its example,
+    because it takes nothing else.
     """
     generator = torch.Generator().manual_seed(seed)
     leaves, spec = pytree.tree_flatten(program.facts.example)
@@ -55,13 +55,16 @@ def _draw(
     shuffle: bool,
 ) -> torch.Tensor:
     """Return a tensor like the example; ``seeds`` picks a row of the example for each row of the batch."""
+    if example.is_complex():
+        parts = [_draw(part, shape, generator, dtype, seeds, shuffle) for part in (example.real, example.imag)]
+        return torch.complex(*parts)
     dtype = dtype if dtype is not None and example.is_floating_point() else example.dtype
     if example.is_meta:
         return example.new_empty(shape, dtype=dtype)
     values = example.detach().cpu()
     if example.is_floating_point() and not (is_mask(values) and seeds is not None) and bool(values.isfinite().all()):
         values = _uniform(values, shape, generator)
-    elif seeds is not None and not example.is_complex():
+    elif seeds is not None:
         values = values[seeds % len(values)] if is_mask(values) else _rows(values, seeds, shuffle)
     return values.to(example.device, dtype)
 

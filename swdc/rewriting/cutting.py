@@ -14,6 +14,7 @@ from torch import fx, nn
 from swdc.channels.kept import Kept
 from swdc.errors import PassError
 from swdc.ir.call import Call, Ref
+from swdc.ir.differences import widened
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import Bools, Coupling, Labelled
 from swdc.ir.program import Program
@@ -59,13 +60,13 @@ def fold(program: Program, coupling: Coupling, stays: Bools) -> tuple[Program, C
 
 def _fold(call: Call, constants: npt.NDArray[np.float64], tensors: dict[str, torch.Tensor]) -> tuple[Ref, torch.Tensor]:
     """Add to the bias of a call what its dead inputs contribute; return its name, and its value in float64."""
-    weight = tensors[call["weight"]].detach()
-    summed = weight.double().flatten(2).sum(2) if weight.dim() > 2 else weight.double()
-    share = summed @ torch.from_numpy(constants).to(weight.device)
+    weight = widened(tensors[call["weight"]])
+    summed = weight.flatten(2).sum(2) if weight.dim() > 2 else weight
+    share = summed @ torch.from_numpy(constants).to(weight)
     name = call["bias"] or name_of_new("bias", call, tensors)
-    old = tensors[name].detach().double() if name in tensors else 0.0
+    old = widened(tensors[name]) if name in tensors else 0.0
     learns = tensors.get(name, tensors[call["weight"]]).requires_grad
-    tensors[name] = nn.Parameter((old + share).to(weight.dtype), requires_grad=learns)
+    tensors[name] = nn.Parameter((old + share).to(tensors[call["weight"]].dtype), requires_grad=learns)
     return Ref(name), old + share
 
 

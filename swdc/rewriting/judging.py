@@ -11,7 +11,7 @@ import torch
 from swdc.ir.differences import relative_error
 from swdc.rewriting.cases import CORNERS, EVAL, TRAIN, Case, Result
 from swdc.rewriting.certificate import FACTOR, LEAST_EFFECT, TOLERANCE, Comparison
-from swdc.rewriting.rounding import largest, lost_digits, noisier, own_errors, unit_of, wide_errors
+from swdc.rewriting.rounding import farthest, largest, lost_digits, own_errors, unit_of, wide_errors
 
 Tensors = list[torch.Tensor]
 Row = tuple[Tensors, Tensors, Tensors]
@@ -95,7 +95,7 @@ class Judge:
             case = self.cases[i]
             if case.mode == CORNERS and largest(error) > TOLERANCE:
                 draws = self.sensitivity(case, unit_of(torch.float64), torch.float64)
-                error = wide_errors(row[0], row[1], noisier(row[0], row[0], draws), unit_of(torch.float64))
+                error = wide_errors(row[0], row[1], farthest(row[0], row[0], draws), unit_of(torch.float64))
             compared = Comparison("float64", case.mode, case.batch, largest(error))
             self._note(case, error, TOLERANCE, verdict)
             if compared.relative_error > TOLERANCE and verdict.failed is None:
@@ -107,7 +107,7 @@ class Judge:
         for i, error, (masked, slim, wide) in _judged(rows, lambda m, s, w: own_errors(w, m, s)):
             case = self.cases[i]
             if case.mode != TRAIN and largest(error) > FACTOR:
-                error = own_errors(wide, noisier(wide, masked, self.sensitivity(case, self.unit, None)), slim)
+                error = own_errors(wide, farthest(wide, masked, self.sensitivity(case, self.unit, None)), slim)
             if case.mode == EVAL:
                 verdict.lost = max(verdict.lost, lost_digits(wide, masked))
             self._note(case, error, FACTOR, verdict)

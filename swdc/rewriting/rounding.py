@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from swdc.ir.differences import widened
 from swdc.rewriting.certificate import FACTOR
 
 _LUCK = 7.0
@@ -37,16 +38,18 @@ def wide_errors(
 ) -> list[torch.Tensor]:
     """Return for each result the errors of its elements in float64, which should be ``TOLERANCE`` at most.
 
-    An error is relative to the scale of its element. One that is no more than the masked program's rounding is relative
-    to the largest element of the result, or of all results after the first ``outputs``, if that number is given: of
-    these (gradients of one loss), one that is no more than 8 units of the largest is rounding, too.
     ``narrow`` are the masked program's results in types of the rounding unit ``unit``; without them nothing is known of
-    its rounding. Results of other shapes, and elements that are infinite or NaN in one program only, have infinite
-    errors.
+    its rounding. The results after the first ``outputs``, if that number is given, are gradients of one loss.
+
+    - An error is relative to the scale of its element.
+    - One that is no more than the masked program's rounding is relative to the largest element of its result, or of all
+      gradients together.
+    - Of the gradients, one that is no more than ``FACTOR`` units of that largest element is rounding, too.
+    - Results of other shapes, and elements that are infinite or NaN in one program only, have infinite errors.
     """
-    if [t.shape for t in masked] != [t.shape for t in slim]:
+    if not _have_same_shapes(masked, slim):
         return [torch.tensor(_INF)]
-    noises = narrow if [t.shape for t in narrow] == [t.shape for t in masked] else masked
+    noises = narrow if _have_same_shapes(masked, narrow) else masked
     ratio = FACTOR * torch.finfo(torch.float64).eps / unit
     wholes = [_size(tensor) for tensor in masked]
     alone = len(wholes) if outputs is None else outputs
@@ -57,18 +60,18 @@ def wide_errors(
 
 
 def _size(values: torch.Tensor) -> float:
-    return float(_finite(_double(values).abs()).max()) if values.numel() else 0.0
+    return float(_finite_or_zero(widened(values).abs()).max()) if values.numel() else 0.0
 
 
 def _wide_error(
     masked: torch.Tensor, slim: torch.Tensor, narrow: torch.Tensor, ratio: float, whole: float, floor: float
 ) -> torch.Tensor:
-    a, b = _double(masked), _double(slim)
+    a, b = widened(masked), widened(slim)
     if a.numel() == 0:
         return a.real.new_zeros(())
-    noise = _finite((a - _double(narrow)).abs())
-    rounding = _least(largest * 10 ** (_LUCK / k) for k, largest in _slices(noise)) * ratio
-    scale = _least(largest for _, largest in _slices(_finite(a.abs()), least=1))
+    noise = _finite_or_zero((a - widened(narrow)).abs())
+    rounding = _least(most * 10 ** (_LUCK / k) for k, most in _slices(noise)) * ratio
+    scale = _least(most for _, most in _slices(_finite_or_zero(a.abs()), least=1))
     difference = (a - b).abs()
     scale = torch.where(difference <= rounding.clamp(min=floor), whole, scale)
     error = difference / torch.where(scale > 0, scale, 1.0)
@@ -85,16 +88,16 @@ def own_errors(
     error, or of the rounding of the results themselves if that is more. Where the masked program leaves the range of
     its types, nothing is asked of the slim one.
     """
-    if [t.shape for t in masked] != [t.shape for t in slim] or [t.shape for t in wide] != [t.shape for t in slim]:
+    if not _have_same_shapes(wide, masked, slim):
         return [torch.tensor(_INF)]
     return [_own_error(w, m, s) for w, m, s in zip(wide, masked, slim, strict=True)]
 
 
 def _own_error(wide: torch.Tensor, masked: torch.Tensor, slim: torch.Tensor) -> torch.Tensor:
-    w, m, s = _double(wide), _double(masked), _double(slim)
+    w, m, s = widened(wide), widened(masked), widened(slim)
     if w.numel() == 0:
         return w.real.new_zeros(())
-    noise, size = _finite((w - m).abs()), _finite(w.abs()) * unit_of(masked.dtype)
+    noise, size = _finite_or_zero((w - m).abs()), _finite_or_zero(w.abs()) * unit_of(masked.dtype)
     pairs = zip(_slices(noise), _slices(size), strict=True)
     allowed = _least(torch.maximum(rounding, least) * 10 ** (_LUCK / k) for (k, rounding), (_, least) in pairs)
     error = (w - s).abs() / torch.where(allowed > 0, allowed, torch.finfo(torch.float64).tiny)
@@ -102,7 +105,7 @@ def _own_error(wide: torch.Tensor, masked: torch.Tensor, slim: torch.Tensor) -> 
     return torch.where((s == w) | (w.isfinite() & m.isfinite()).logical_not(), 0.0, error)
 
 
-def outside(
+def runtime_errors(
     wide: Sequence[torch.Tensor], own: Sequence[torch.Tensor], other: Sequence[torch.Tensor], factor: float
 ) -> list[torch.Tensor]:
     """Return the errors of another runtime's results, each relative to the scale of its element.
@@ -110,41 +113,51 @@ def outside(
     An error is zero if it is no more than ``factor`` rounding errors of the program itself: the distance of its results
     in its own types to those in float64 (``wide``). A slice of very few elements has no scale of its own.
     """
-    if [t.shape for t in own] != [t.shape for t in other]:
+    if not _have_same_shapes(wide, own, other):
         return [torch.tensor(_INF)]
     units = own_errors(wide, own, other)
-    return [_outside(w, o, u <= factor) for w, o, u in zip(wide, other, units, strict=True)]
+    return [_runtime_error(w, o, u <= factor) for w, o, u in zip(wide, other, units, strict=True)]
 
 
-def _outside(wide: torch.Tensor, other: torch.Tensor, rounding: torch.Tensor) -> torch.Tensor:
-    w, o = _double(wide), _double(other)
+def _runtime_error(wide: torch.Tensor, other: torch.Tensor, rounding: torch.Tensor) -> torch.Tensor:
+    w, o = widened(wide), widened(other)
     if w.numel() == 0:
         return w.real.new_zeros(())
-    scale = _least(largest for _, largest in _slices(_finite(w.abs())))
+    scale = _least(most for _, most in _slices(_finite_or_zero(w.abs())))
     error = (w - o).abs() / torch.where(scale > 0, scale, 1.0)
     return torch.where(rounding, 0.0, torch.where(error.isfinite(), error, _INF))
 
 
-def noisier(
+def farthest(
     wide: Sequence[torch.Tensor], narrow: Sequence[torch.Tensor], draws: Sequence[Sequence[torch.Tensor]]
 ) -> list[torch.Tensor]:
-    """Return results whose distance to ``wide`` is the largest of those of ``narrow`` and of all ``draws``."""
+    """Return results whose distance to ``wide`` is the largest of those of ``narrow`` and of all ``draws``.
+
+    If shapes depend on rounding, and those of ``narrow`` are others, ``narrow`` itself is returned.
+    """
+    if not _have_same_shapes(wide, narrow):
+        return list(narrow)
     found = []
     for number, (w, n) in enumerate(zip(wide, narrow, strict=True)):
-        same = [_double(draw[number]) for draw in draws if len(draw) == len(wide) and draw[number].shape == w.shape]
+        same = [widened(draw[number]) for draw in draws if len(draw) == len(wide) and draw[number].shape == w.shape]
         distances = torch.stack(
-            [_finite((_double(w) - each).abs()) for each in same] + [(_double(w) - _double(n)).abs()]
+            [_finite_or_zero((widened(w) - each).abs()) for each in same] + [(widened(w) - widened(n)).abs()]
         )
-        found.append((_double(w) + distances.amax(0)).to(n.dtype if n.dtype.is_floating_point else torch.float64))
+        found.append((widened(w) + distances.amax(0)).to(n.dtype if unit_of(n.dtype) else torch.float64))
     return found
 
 
 def lost_digits(wide: Sequence[torch.Tensor], narrow: Sequence[torch.Tensor]) -> float:
-    """Return the largest rounding error of a program, relative to the largest magnitude of each result."""
+    """Return the largest rounding error of a program, relative to the largest magnitude of each result.
+
+    It is infinite if rounding changes the shapes of results.
+    """
+    if not _have_same_shapes(wide, narrow):
+        return _INF
     worst = 0.0
     for a, b in zip(wide, narrow, strict=True):
         if size := _size(a):
-            worst = max(worst, _size(_double(a) - _double(b)) / size)
+            worst = max(worst, _size(widened(a) - widened(b)) / size)
     return worst
 
 
@@ -153,16 +166,16 @@ def largest(errors: Sequence[torch.Tensor]) -> float:
     return max((float(error.max()) for error in errors if error.numel()), default=0.0)
 
 
+def _have_same_shapes(first: Sequence[torch.Tensor], *others: Sequence[torch.Tensor]) -> bool:
+    return all([t.shape for t in other] == [t.shape for t in first] for other in others)
+
+
 def unit_of(dtype: torch.dtype) -> float:
     """Return the rounding unit of a type; 0 for whole numbers."""
     return torch.finfo(dtype).eps if dtype.is_floating_point or dtype.is_complex else 0.0
 
 
-def _double(values: torch.Tensor) -> torch.Tensor:
-    return values.detach().to(torch.complex128 if values.is_complex() else torch.float64)
-
-
-def _finite(values: torch.Tensor) -> torch.Tensor:
+def _finite_or_zero(values: torch.Tensor) -> torch.Tensor:
     return torch.where(values.isfinite(), values, 0.0)
 
 

@@ -66,7 +66,7 @@ def _unround(program: Program, copy: Program) -> None:
     stored, tensors = program.tensors, copy.tensors
     with torch.no_grad():
         for name, value in origin.folded.items() if origin is not None else ():
-            if torch.equal(value.to(stored[name].dtype), stored[name].detach()):
+            if torch.equal(value.to(stored[name]), stored[name].detach()):
                 tensors[name].copy_(value)
 
 
@@ -192,11 +192,11 @@ def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def perturbed(program: Program, inputs: Any, unit: float, seed: int) -> Any:
-    """Move every floating number of a program by about one ``unit``, relative to it; return inputs moved so, too."""
+    """Move every fractional number of a program by about one ``unit``, relative to it; return inputs moved so, too."""
     generator = torch.Generator().manual_seed(seed)
 
     def moved(tensor: torch.Tensor) -> torch.Tensor:
-        if not tensor.is_floating_point():
+        if not tensor.is_floating_point() and not tensor.is_complex():
             return tensor
         signs = torch.rand(tensor.shape, generator=generator, dtype=torch.float64) * 2 - 1
         return tensor * (1 + unit * signs).to(tensor)

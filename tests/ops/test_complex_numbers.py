@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.support import Function, assert_slims, image, reason_at, traced
+import swdc
+from tests.support import Function, assert_same, assert_slims, image, reason_at, traced
 
 
 def net(function: Any, width: int = 8) -> Function:
@@ -67,3 +68,24 @@ def test_the_angle_of_a_dead_zero_is_not_known() -> None:
 def test_channels_that_a_complex_variance_runs_over_stay() -> None:
     program = traced(net(lambda y: y * torch.complex(y, y * 2).var(-1, keepdim=True)), image(2, 4, 5))
     assert "a statistic over the channels" in reason_at(program, "a.weight", 0)
+
+
+def complex_layer(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    return nn.Linear(inputs, outputs, bias=bias, dtype=torch.complex128)
+
+
+def test_a_complex_bias_takes_over_constants_whole() -> None:
+    """The cosine of zero is one, so that each dead channel leaves a column of complex weights."""
+    model = Function(lambda m, x: m.b(torch.cos(m.a(x))), a=complex_layer(3, 8), b=complex_layer(8, 2))
+    assert_slims(model, torch.complex(image(4, 3), image(4, 3, seed=2)))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_constants_that_complex_weights_read_are_not_computed_in_reals(bias: bool) -> None:
+    model = Function(
+        lambda m, x: m.b(torch.cos(m.a(x)).to(torch.complex128)), a=nn.Linear(3, 8), b=complex_layer(8, 2, bias)
+    )
+    with torch.no_grad():
+        model.a.weight[:3] = 0  # type: ignore[union-attr, index, operator]
+    program = traced(model, image(4, 3))
+    assert_same(program(image(4, 3)), swdc.deploy(program)(image(4, 3)))

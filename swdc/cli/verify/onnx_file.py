@@ -18,7 +18,7 @@ from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.rewriting.cases import EVAL, Case, cases_of, corner_cases, result_of
 from swdc.rewriting.certificate import FACTOR
-from swdc.rewriting.rounding import largest, outside
+from swdc.rewriting.rounding import largest, runtime_errors
 from swdc.rewriting.runs import WIDE, copies_in
 
 TOLERANCE = 1e-4
@@ -81,4 +81,4 @@ def _error_of(case: Case, own: Program, wide: Program, session: Any, seed: int) 
         if result.error is not None:
             raise result.error
     got = [torch.from_numpy(array) for array in run_session(session, feed(session, case.inputs))]
-    return largest(outside(exact.outputs, rounded.outputs, got, FACTOR))
+    return largest(runtime_errors(exact.outputs, rounded.outputs, got, FACTOR))

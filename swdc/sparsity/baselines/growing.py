@@ -127,7 +127,7 @@ def filter_l1(program: Program, groups: Sequence[ChannelGroup]) -> Scores:
         filters = [m for m in group.with_role(WRITES) if tensors[m.tensor].dim() > 1]
         norms = np.zeros(group.width)
         for member in filters:
-            weight = tensors[member.tensor].detach().double().abs()
+            weight = tensors[member.tensor].detach().abs().double()
             others = [d for d in range(weight.dim()) if d != member.dim]
             norms += weight.sum(others).cpu().numpy()[member.indices].sum(1)
         scores.append(norms.argsort(kind="stable").argsort() / group.width if filters else None)
