@@ -23,8 +23,8 @@ CHANNELS = 1
 
 
 @register
-class Sum(Addition):
-    """A sum; if the policy is ``free`` and a batch norm decides over it, a shortcut is not joined with it."""
+class TensorAddition(Addition):
+    """A sum of two tensors; under the policy ``free`` a shortcut is not joined if a batch norm decides over the sum."""
 
     adds = True
     names = ("aten.add.Tensor",)
@@ -51,13 +51,13 @@ class Sum(Addition):
             channels.set_dead(call, [UNKNOWN if d == CHANNELS else value for d, value in enumerate(dead)])
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Route the channels of an operand to those of the sum, if they differ."""
+        """Route the channels of an operand to those of the sum, if they differ; leave out one that has none of them."""
         changes = {name: _routed(call, call[name], kept) for name in ("self", "other")}
         routed = {name: way for name, way in changes.items() if way is not None}
         empty = [name for name, way in routed.items() if way.is_empty]
         if not empty:
             return routed
-        (left,) = {"self", "other"} - set(empty[:1])
+        left = "other" if empty[0] == "self" else "self"
         return {"forward": routed.get(left, call[left])}
 
 

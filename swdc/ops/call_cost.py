@@ -13,7 +13,7 @@ from swdc.ir.call import Call, Value
 from swdc.ir.graph import SHAPE
 
 ShapeOf: TypeAlias = Callable[[Value], tuple[int, ...]]
-"""Gives the concrete shape of a value for one sample."""
+"""Gives the concrete shape of a value, at the batch size that is counted."""
 Dim: TypeAlias = tuple[Value, int]
 Option: TypeAlias = int | tuple[int, ...]
 Options: TypeAlias = tuple[tuple[str, Option], ...]
@@ -21,11 +21,12 @@ Options: TypeAlias = tuple[tuple[str, Option], ...]
 
 @dataclass(frozen=True)
 class Cost:
-    """Operations of one call for one sample, as a monomial: a coefficient times the sizes of channel dimensions.
+    """Operations of one call, as a monomial: a coefficient times the sizes of some dimensions.
 
-    ``dims`` names these dimensions by value and index. Each convention has its coefficient: ``paper`` and
-    ``reference`` count as section 4.5 of Tessier et al. 2022 does, with the positions that the layer reads or writes;
-    ``macs`` counts multiply-adds.
+    ``dims`` names these dimensions by value and index: those of channels, which a plan changes, and sometimes others (a
+    recurrent layer's steps). The batch is among them, or in the coefficient. Each convention has its coefficient:
+    ``paper`` and ``reference`` count as section 4.5 of Tessier et al. 2022 does, with the positions that the layer
+    reads or writes; ``macs`` counts multiply-adds.
     """
 
     dims: tuple[Dim, ...]
@@ -80,7 +81,7 @@ class Work:
         products = [cost for cost in self.cost(call, shape_of) if cost.macs and len(cost.dims) > 1]
         if products:
             return tuple(map(_dense, products))
-        return largest(self.timed_as, call, shape_of)
+        return on_largest(self.timed_as, call, shape_of)
 
 
 def kind_of(call: Call) -> str:
@@ -94,15 +95,15 @@ def _dense(cost: Cost) -> Use:
     return Use("Gemm", (), (Quotient(tuple(rows), (), cost.macs), Quotient((read,)), Quotient((written,))))
 
 
-def largest(operator: str, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
+def on_largest(operator: str, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
     """Return an ONNX operator on the largest tensor that a call reads or writes; nothing if ``operator`` is empty."""
     nodes = [value for value in (*call.tensors(), call.node) if isinstance(value, fx.Node) and _is_tensor(value)]
     if not operator or not nodes:
         return ()
-    return (elements(operator, max(nodes, key=lambda node: prod(shape_of(node))), shape_of),)
+    return (on_each_element(operator, max(nodes, key=lambda node: prod(shape_of(node))), shape_of),)
 
 
-def elements(operator: str, value: Value, shape_of: ShapeOf) -> Use:
+def on_each_element(operator: str, value: Value, shape_of: ShapeOf) -> Use:
     """Return an ONNX operator that works on each element of a value."""
     return Use(operator, (), (Quotient(tuple((value, d) for d in range(len(shape_of(value))))),))
 

@@ -19,7 +19,7 @@ from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import READS, WRITES, Ids
 from swdc.ir.trace_options import HEAD_DIM, HEADS
 from swdc.ops.base import Operator, register
-from swdc.ops.call_cost import Cost, Quotient, ShapeOf, Use, elements
+from swdc.ops.call_cost import Cost, Quotient, ShapeOf, Use, on_each_element
 
 Term = tuple[Value, Sequence[int]]
 """An operand, and for each of its dimensions the number of its letter."""
@@ -148,7 +148,7 @@ def _matrices(one: Value, other: Value, shape_of: ShapeOf) -> Use:
     """Return a product of matrices; leading dimensions are those of the larger operand."""
     last, before = len(shape_of(one)) - 1, len(shape_of(other)) - 2
     if last < 1 or before < 0:
-        return elements("Add", max((one, other), key=lambda value: prod(shape_of(value))), shape_of)
+        return on_each_element("Add", max((one, other), key=lambda value: prod(shape_of(value))), shape_of)
     leading = max((one, last - 1), (other, before), key=lambda pair: prod(shape_of(pair[0])[: pair[1]]))
     batch = Quotient(tuple((leading[0], d) for d in range(leading[1])))
     sizes = ((one, last - 1),), ((one, last),), ((other, before + 1),)

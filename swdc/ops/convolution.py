@@ -42,13 +42,9 @@ class Convolution(Layer):
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple the input with the weight's second dimension, and the result with its first."""
         x, weight, bias, groups = call["input"], call["weight"], call["bias"], call["groups"]
-        if not has_fixed_groups(call):
-            freeze_call(call, channels, OPEN_GROUPS, OPEN_GROUPS_EDIT)
+        if freezes(call, channels):
             return
-        if channels.dtype(weight).is_complex:
-            freeze_call(call, channels, "computes with complex numbers")
-            return
-        dim = len(call.shape) - len(channels.sizes(weight)) + 1  # 1 with a batch, 0 without
+        dim = channel_dim(call, channels)
         out = channels.channels(weight, 0)
         if groups == 1:
             channels.contract(call, x, dim, weight, 1, folds=self.folds(call), carries=self.carries)
@@ -70,21 +66,16 @@ class Convolution(Layer):
         read_in_groups(call, channels, inputs, channels.dead(call["input"])[dim], read)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """A dead filter with a zero bias gives zero."""
+        """A dead filter gives its bias, with what constants add to it, unless these add less at borders."""
         if not has_fixed_groups(call):
             return
-        dim = len(call.shape) - len(channels.sizes(call["weight"])) + 1
+        dim = channel_dim(call, channels)
         dead = channels.dead.written(call, channels.dead(call["input"])[dim], self.folds(call))
         channels.set_dead(call, [dead if d == dim else UNKNOWN for d in range(len(call.shape))])
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """The number of groups falls by the groups that are removed."""
-        groups, weight = call["groups"], call["weight"]
-        mask = kept.mask(weight, 0)
-        if groups == 1 or mask is None or not has_fixed_groups(call):
-            return {}
-        rows = mask.reshape(groups, -1)
-        return {"groups": int(rows.any(1).sum())}
+        return left_groups(call, kept)
 
     def orderless(self, call: Call) -> bool:
         """True without groups, or if each group has one input and one output channel."""
@@ -94,15 +85,15 @@ class Convolution(Layer):
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """f_in x f_out x k^2 x positions; a grouped filter reads only its own group."""
-        read, written = operations(call, shape_of)
+        read, written = multiply_adds(call, shape_of)
         return (Cost(((call["weight"], 0), (call["weight"], 1)), read, written, written),)
 
     def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
         """Sizes: groups, channels that each group reads and writes; for a depthwise convolution the channels alone."""
         x, weight = call["input"], call["weight"]
-        options, channels = geometry(call, shape_of)
-        written, read, whole = (weight, 0), (weight, 1), (x, channels)
-        if shape_of(weight)[1] == 1 and shape_of(weight)[0] == shape_of(x)[channels] > 1:
+        options, dim = geometry(call, shape_of)
+        written, read, whole = (weight, 0), (weight, 1), (x, dim)
+        if shape_of(weight)[1] == 1 and shape_of(weight)[0] == shape_of(x)[dim] > 1:
             return (Use("DepthwiseConv", options, (Quotient((written,)),)),)
         groups = Quotient((whole,), (read,))
         return (Use("Conv", options, (groups, Quotient((read,)), Quotient((written, read), (whole,)))),)
@@ -125,13 +116,37 @@ class Convolution(Layer):
         return f"aten.conv{module.weight.dim() - 2}d.{overload}", super().arguments(module, path)[1]
 
 
-OPEN_GROUPS = "takes its number of groups from the batch, so that channels and samples lie along one dimension"
-OPEN_GROUPS_EDIT = "scale input and result for each sample instead of the weight, and call it with fixed groups"
+_OPEN_GROUPS = "takes its number of groups from the batch, so that channels and samples lie along one dimension"
+_OPEN_GROUPS_EDIT = "scale input and result for each sample instead of the weight, and call it with fixed groups"
 
 
 def has_fixed_groups(call: Call) -> bool:
     """Whether the number of groups is a number, and not computed from the batch."""
     return isinstance(call["groups"], int)
+
+
+def freezes(call: Call, channels: Channels) -> bool:
+    """Freeze a convolution whose groups or numbers have no rule, and return whether it is one."""
+    if not has_fixed_groups(call):
+        freeze_call(call, channels, _OPEN_GROUPS, _OPEN_GROUPS_EDIT)
+        return True
+    if channels.dtype(call["weight"]).is_complex:
+        freeze_call(call, channels, "computes with complex numbers")
+        return True
+    return False
+
+
+def channel_dim(call: Call, channels: Channels) -> int:
+    """Return the dimension of input and result that holds channels: 1 with a batch, 0 without."""
+    return len(call.shape) - len(channels.sizes(call["weight"])) + 1
+
+
+def left_groups(call: Call, kept: Kept) -> dict[str, Any]:
+    """Return the new number of groups, those of which anything is kept, if it may have changed."""
+    mask = kept.mask(call["weight"], 0)
+    if call["groups"] == 1 or mask is None or not has_fixed_groups(call):
+        return {}
+    return {"groups": int(mask.reshape(call["groups"], -1).any(1).sum())}
 
 
 def couple_groups(
@@ -201,7 +216,7 @@ def each(option: Any, rank: int) -> Any:
     return values * rank if len(values) == 1 else values
 
 
-def operations(call: Call, shape_of: ShapeOf) -> tuple[int, int]:
+def multiply_adds(call: Call, shape_of: ShapeOf) -> tuple[int, int]:
     """Return the multiply-adds of a pair of channels: by the positions that are read, and by those that are written."""
     kernel = shape_of(call["weight"])[2:]
     shapes = map(shape_of, (call["input"], call.node))

@@ -19,7 +19,7 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Value
 from swdc.ir.groups import Bools, Ids
 from swdc.ops.base import Operator, lookup, name_of, register
-from swdc.ops.call_cost import ShapeOf, Use, kind_of, largest
+from swdc.ops.call_cost import ShapeOf, Use, kind_of, on_largest
 from swdc.ops.capture_traits import like_input
 from swdc.ops.computed_values import computed, in_kind, signed
 from swdc.ops.identity import Evaluation, Identity, copy_of
@@ -152,7 +152,7 @@ class Pointwise(Operator):
 
     def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
         """An operator that takes an exponential or a logarithm costs as much as a sigmoid."""
-        return largest("Sigmoid" if kind_of(call) in _COSTLY else self.timed_as, call, shape_of)
+        return on_largest("Sigmoid" if kind_of(call) in _COSTLY else self.timed_as, call, shape_of)
 
 
 def freeze_infinite(call: Call, channels: Channels, labels: Ids | None, dead: Dead) -> Dead:

@@ -18,6 +18,7 @@ from swdc.channels.dead_values import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import READS, WRITES, Ids
+from swdc.ops.along_positions import is_several
 from swdc.ops.base import Operator, register, target_of
 from swdc.ops.call_cost import Cost, ShapeOf
 from swdc.ops.freezing import freeze_call
@@ -27,17 +28,17 @@ _KINDS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 @dataclass(frozen=True)
 class Gates:
-    """The tensors of one layer in one direction: gates are stacked along the first dimension."""
+    """The tensors of one layer in one direction, named as in torch: gates are stacked along the first dimension."""
 
-    inputs: Value
-    hidden: Value
+    weight_ih: Value
+    weight_hh: Value
     biases: tuple[Value, ...]
-    projection: Value | None = None
+    weight_hr: Value | None = None
 
     @property
     def matrices(self) -> tuple[Value, ...]:
         """Return the weights, without biases."""
-        return (self.inputs, self.hidden, *(() if self.projection is None else (self.projection,)))
+        return (self.weight_ih, self.weight_hh, *(() if self.weight_hr is None else (self.weight_hr,)))
 
 
 class _Recurrent(Operator):
@@ -60,7 +61,7 @@ class _Recurrent(Operator):
             return
         x, last = call["input"], len(channels.sizes(call["input"])) - 1
         units = [_fresh(channels, channels.sizes(state)[-1]) for state in states]
-        if layers[0][0].projection is None:
+        if layers[0][0].weight_hr is None:
             units = [units[0]] * len(units)
         else:  # if states have equal widths, torch assumes that there is no projection
             channels.freeze(units[-1], call.reason("has projections, which must stay narrower than its cells"))
@@ -68,22 +69,22 @@ class _Recurrent(Operator):
             _start(call, channels, state, labels)
         channels.hold(x, range(last), call)
         for gates in layers[0]:
-            channels.contract(call, x, last, gates.inputs, 1, folds=False)
+            channels.contract(call, x, last, gates.weight_ih, 1, folds=False)
         outputs = None if units[0] is None else np.tile(units[0], len(layers[0]))
         for number, layer in enumerate(layers):
             for gates in layer:
                 if number > 0:
-                    channels.bind(gates.inputs, 1, outputs, READS, call)
+                    channels.bind(gates.weight_ih, 1, outputs, READS, call)
                 _bind(call, channels, gates, units[0], units[-1])
         rank = len(channels.sizes(states[0]))
         results = self.results(outputs, [[*[None] * (rank - 1), ids] for ids in units])
-        channels.set(call, results if _has_several(call) else results[0])
+        channels.set(call, results if is_several(call) else results[0])
 
     def fold(self, call: Call, channels: Channels) -> None:
         """A dead unit is zero at every step."""
-        shapes: Any = call.shape if _has_several(call) else [call.shape]
+        shapes: Any = call.shape if is_several(call) else [call.shape]
         dead = [[*[UNKNOWN] * (len(shape) - 1), channels.dead.zeroed()] for shape in shapes]
-        channels.set_dead(call, dead if _has_several(call) else dead[0])
+        channels.set_dead(call, dead if is_several(call) else dead[0])
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """Each matrix is a dense layer, f_in x f_out + f_out, at every step."""
@@ -154,10 +155,6 @@ def _states(call: Call) -> list[Value]:
     return list(hx) if isinstance(hx, list | tuple) else [hx]
 
 
-def _has_several(call: Call) -> bool:
-    return len(call.shape) > 0 and isinstance(call.shape[0], tuple)
-
-
 def _fresh(channels: Channels, size: int) -> Ids | None:
     return channels.fresh(size) if size > 1 else None
 
@@ -175,10 +172,10 @@ def _start(call: Call, channels: Channels, state: Value, units: Ids | None) -> N
 
 def _bind(call: Call, channels: Channels, gates: Gates, outputs: Ids | None, units: Ids | None) -> None:
     """Bind the tensors of one layer in one direction; without a projection the outputs are the units."""
-    number = channels.sizes(gates.inputs)[0] // (1 if units is None else len(units))
-    rows = None if units is None else np.tile(units, number)
-    for tensor in (gates.inputs, gates.hidden, *gates.biases):
+    gate_count = channels.sizes(gates.weight_ih)[0] // (1 if units is None else len(units))
+    rows = None if units is None else np.tile(units, gate_count)
+    for tensor in (gates.weight_ih, gates.weight_hh, *gates.biases):
         channels.bind(tensor, 0, rows, WRITES, call)
-    channels.bind(gates.hidden, 1, outputs, READS, call)
-    channels.bind(gates.projection, 0, outputs, WRITES, call)
-    channels.bind(gates.projection, 1, units, READS, call)
+    channels.bind(gates.weight_hh, 1, outputs, READS, call)
+    channels.bind(gates.weight_hr, 0, outputs, WRITES, call)
+    channels.bind(gates.weight_hr, 1, units, READS, call)

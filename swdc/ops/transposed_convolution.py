@@ -18,15 +18,15 @@ from swdc.ops.affine_layers import Layer
 from swdc.ops.base import register
 from swdc.ops.call_cost import Cost, Quotient, ShapeOf, Use
 from swdc.ops.convolution import (
-    OPEN_GROUPS,
-    OPEN_GROUPS_EDIT,
+    channel_dim,
     couple_groups,
     each,
+    freezes,
     geometry,
     has_fixed_groups,
-    operations,
+    left_groups,
+    multiply_adds,
 )
-from swdc.ops.freezing import freeze_call
 from swdc.ops.leaf_tensors import adopt, bare
 
 
@@ -47,19 +47,15 @@ class TransposedConvolution(Layer):
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple the input with the weight's first dimension, and the result with its second in each group."""
-        x, weight, rank = call["input"], call["weight"], len(call.shape)
-        if not has_fixed_groups(call):
-            freeze_call(call, channels, OPEN_GROUPS, OPEN_GROUPS_EDIT)
+        x, weight = call["input"], call["weight"]
+        if freezes(call, channels):
             return
-        if channels.dtype(weight).is_complex:
-            freeze_call(call, channels, "computes with complex numbers")
-            return
-        dim = rank - (len(channels.sizes(weight)) - 1)  # 1 with a batch, 0 without
+        dim = channel_dim(call, channels)
         out = self._couple_channels(call, channels, dim)
         channels.bind(call["bias"], 0, out, WRITES, call)
-        channels.hold(x, (d for d in range(rank) if d != dim), call)
+        channels.hold(x, (d for d in range(len(call.shape)) if d != dim), call)
         channels.hold(weight, range(2, len(channels.sizes(weight))), call)
-        channels.set(call, [out if d == dim else None for d in range(rank)])
+        channels.set(call, [out if d == dim else None for d in range(len(call.shape))])
 
     def _couple_channels(self, call: Call, channels: Channels, dim: int) -> Ids | None:
         """Return the labels of the result's channels."""
@@ -88,7 +84,7 @@ class TransposedConvolution(Layer):
         if call["groups"] > 1:
             written = 0.0 if np.all(np.asarray(written) == 0.0) else UNKNOWN
         dead = affine(written, 0.0 if bias is None else channels.dead(bias)[0])
-        dim = len(call.shape) - (len(channels.sizes(weight)) - 1)
+        dim = channel_dim(call, channels)
         channels.set_dead(call, [dead if d == dim else UNKNOWN for d in range(len(call.shape))])
 
     def folds(self, call: Call) -> bool:
@@ -97,22 +93,19 @@ class TransposedConvolution(Layer):
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """The number of groups falls by the groups that are removed."""
-        mask = kept.mask(call["weight"], 0)
-        if call["groups"] == 1 or mask is None or not has_fixed_groups(call):
-            return {}
-        return {"groups": int(mask.reshape(call["groups"], -1).any(1).sum())}
+        return left_groups(call, kept)
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """f_in x f_out x k^2 x positions; each input position takes part in k^2 multiply-adds."""
-        read, written = operations(call, shape_of)
+        read, written = multiply_adds(call, shape_of)
         return (Cost(((call["weight"], 0), (call["weight"], 1)), read, written, read),)
 
     def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
         """Sizes: groups, and the channels that each group reads and writes."""
         weight = call["weight"]
-        options, channels = geometry(call, shape_of)
+        options, dim = geometry(call, shape_of)
         options = (*options, ("output_padding", each(call["output_padding"], len(shape_of(weight)) - 2)))
-        read, written, whole = (weight, 0), (weight, 1), (call.node, channels)
+        read, written, whole = (weight, 0), (weight, 1), (call.node, dim)
         groups = Quotient((whole,), (written,))
         return (Use("ConvTranspose", options, (groups, Quotient((read, written), (whole,)), Quotient((written,)))),)
 
