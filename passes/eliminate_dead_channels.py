@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swdc.analysis.channel_order import arranged
-from swdc.channels.kept import Kept
 from swdc.costs.count import totals
 from swdc.ir.facts import Origin
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.rewriting.cutting import cut, cut_tensor
+from swdc.rewriting.cutting import cut, cut_tensor, kept_by
 from swdc.rewriting.pass_base import Pass, PassResult
 
 
@@ -29,10 +27,7 @@ class EliminateDeadChannels(Pass):
 
     def apply(self, program: Program) -> PassResult:
         """Return the slim program; it shares no tensor with the given one."""
-        coupling = program.coupling
-        stays = coupling.keep(self.plan.kept)
-        kept = Kept(coupling, stays, arranged(program, coupling, stays))
-
+        kept = kept_by(program, self.plan.kept)
         slim = cut(program, kept)
         origin = program.facts.origin
         before = totals(program) if origin is None else origin.before

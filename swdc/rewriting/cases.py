@@ -12,8 +12,9 @@ from swdc.errors import InputError
 from swdc.ir.differences import flat_outputs
 from swdc.ir.program import Program
 from swdc.rewriting.corners import corners
+from swdc.rewriting.cutting import kept_by_plan
 from swdc.rewriting.runs import WIDE, called, floats_in, inputs_in
-from swdc.rewriting.training_step import Step, kept_by_plan, training_step
+from swdc.rewriting.training_step import Step, training_step
 
 EVAL, TRAIN, CORNERS = "eval", "train", "corners"
 _FAILURES = (RuntimeError, ValueError, IndexError, InputError)

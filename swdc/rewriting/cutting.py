@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 
+from swdc.analysis.channel_order import arranged
 from swdc.channels.kept import Kept
 from swdc.errors import PassError
 from swdc.ir.call import Call, Ref
@@ -68,6 +69,18 @@ def _fold(call: Call, constants: npt.NDArray[np.float64], tensors: dict[str, tor
     learns = tensors.get(name, tensors[call["weight"]]).requires_grad
     tensors[name] = nn.Parameter((old + share).to(tensors[call["weight"]].dtype), requires_grad=learns)
     return Ref(name), old + share
+
+
+def kept_by(program: Program, channels: Mapping[str, Sequence[int]]) -> Kept:
+    """Return what stays of a program if its groups keep the given channels, in the order that it has then."""
+    stays = program.coupling.keep(channels)
+    return Kept(program.coupling, stays, arranged(program, program.coupling, stays))
+
+
+def kept_by_plan(masked: Program) -> Kept:
+    """Return what stays of a masked program in the slim one of its plan: of a group that is emptied, one channel."""
+    plan = masked.facts.origin.plan  # type: ignore[union-attr]
+    return kept_by(masked, {name: channels or (0,) for name, channels in plan.kept.items()})
 
 
 def cut(program: Program, kept: Kept) -> Program:

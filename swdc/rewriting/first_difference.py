@@ -13,9 +13,9 @@ from swdc.ir.dtypes_and_devices import default_dtype
 from swdc.ir.program import Program
 from swdc.rewriting.cases import TRAIN, Case
 from swdc.rewriting.certificate import TOLERANCE
+from swdc.rewriting.cutting import kept_by_plan
 from swdc.rewriting.rounding import largest, wide_errors
 from swdc.rewriting.runs import WIDE, OwnTypesIfRefused, copy_in, floats_in
-from swdc.rewriting.training_step import kept_by_plan
 
 
 class _Values(OwnTypesIfRefused):

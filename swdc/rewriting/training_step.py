@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from swdc.analysis.channel_order import arranged
 from swdc.channels.kept import Kept
 from swdc.ir.differences import flat_outputs, widened
 from swdc.ir.program import Program
@@ -22,14 +21,15 @@ _SMALL = 4096
 
 @dataclass(frozen=True)
 class Step:
-    """The results of a step: its outputs, and in brief what it leaves, by what it is in words.
+    """The results of a step: its outputs, and the statistics and gradients that it leaves.
 
-    ``failure`` says why there are no gradients, if they were wanted.
+    ``left`` has them by what they are in words (``the gradient of fc.weight``), large ones as sums. ``failure`` says
+    why there are no gradients, if they were wanted.
     """
 
     outputs: list[torch.Tensor]
-    left: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    failure: str = ""
+    left: Mapping[str, torch.Tensor]
+    failure: str
 
     def tensors(self, names: Iterable[str]) -> list[torch.Tensor]:
         """Return the outputs, and what the step leaves under the given names."""
@@ -73,13 +73,6 @@ def _gradients(program: Program, outputs: list[torch.Tensor], seed: int) -> dict
     weights = [torch.randn(o.shape, generator=generator, dtype=widened(o).dtype).to(o) for o in floating]
     grads = torch.autograd.grad(floating, list(parameters.values()), weights, allow_unused=True)
     return {name: grad for name, grad in zip(parameters, grads, strict=True) if grad is not None}
-
-
-def kept_by_plan(masked: Program) -> Kept:
-    """Return what stays of a masked program in the slim one of its plan, in the order that it has there."""
-    plan, coupling = masked.facts.origin.plan, masked.coupling  # type: ignore[union-attr]
-    stays = coupling.keep({name: channels or (0,) for name, channels in plan.kept.items()})
-    return Kept(coupling, stays, arranged(masked, coupling, stays))
 
 
 def _digests(what: str, tensors: Mapping[str, torch.Tensor], kept: Kept | None) -> dict[str, torch.Tensor]:
