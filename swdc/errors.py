@@ -1,4 +1,7 @@
-"""Every error that swdc raises on purpose. Messages read: what was expected, what came, what to do."""
+"""Every error that swdc raises on purpose, and how messages quote other errors.
+
+Messages read: what was expected, what came, what to do.
+"""
 
 from __future__ import annotations
 

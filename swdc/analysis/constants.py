@@ -32,10 +32,10 @@ class Carried:
 class Constants(DeadValues):
     """Dead values of a program in evaluation: a channel is dead if the weights make it constant."""
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor], written: Collection[str] = ()) -> None:
-        """``written`` are the tensors that the program changes, so that they are not constant."""
+    def __init__(self, tensors: Mapping[str, torch.Tensor], changed: Collection[str] = ()) -> None:
+        """``changed`` are the tensors that the program changes, so that they are not constant."""
         super().__init__(tensors)
-        self._written = written
+        self._changed = changed
         self._slices: dict[str, list[Dead]] = {}
         self.carried: dict[str, Carried] = {}
         """Constant, nonzero channels that padded convolutions read, by the name of the node."""
@@ -44,7 +44,7 @@ class Constants(DeadValues):
         """Return for each dimension of a tensor the number that each slice holds, NaN if it holds several."""
         if name not in self._slices:
             tensor = self.tensors[name].detach()
-            real = not tensor.is_complex() and not tensor.is_meta and name not in self._written
+            real = not tensor.is_complex() and not tensor.is_meta and name not in self._changed
             self._slices[name] = [_slices(tensor, d) if real else UNKNOWN for d in range(tensor.dim())]
         return list(self._slices[name])
 
@@ -53,7 +53,7 @@ class Constants(DeadValues):
         return plain(np.where(np.asarray(self(weight)[weight_dim]) == 0, 0.0, self(value)[dim]))
 
     def centred(self, dead: Dead, mean: Value, variance: Value, eps: float) -> Dead:
-        """Return the constants, less the mean and over the deviation seen in training."""
+        """Return the constants, minus the mean and divided by the deviation that training has seen."""
         scale: Floats = np.sqrt(np.asarray(self(variance)[0]) + eps)
         return (dead - self(mean)[0]) / scale
 

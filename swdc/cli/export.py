@@ -1,4 +1,4 @@
-"""``swdc export``: an ONNX file that was run before it is handed out."""
+"""``swdc export``: an ONNX file, which is run in onnxruntime before it takes its place."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -63,7 +63,8 @@ class Explanation:
         }
 
     def __str__(self) -> str:
-        return "\n".join([self.summary(), *_told_groups(self.groups), *_told_reasons(self.held), *self._told_notes()])
+        notes = [f"note: {note}" for note in self.notes]
+        return "\n".join([self.summary(), *_told_groups(self.groups), *_told_reasons(self.held), *notes])
 
     def summary(self) -> str:
         """Return one sentence that says how much can be removed."""
@@ -71,9 +72,6 @@ class Explanation:
             f"{self.prunable:,} of {self.parameters:,} parameters ({self.share:.2%}) can be removed at most, "
             f"when every group keeps one channel."
         )
-
-    def _told_notes(self) -> list[str]:
-        return [f"note: {note}" for note in self.notes]
 
 
 def explain(coupling: Coupling, shapes: Shapes, notes: Iterable[str] = ()) -> Explanation:
@@ -83,9 +81,9 @@ def explain(coupling: Coupling, shapes: Shapes, notes: Iterable[str] = ()) -> Ex
     """
     least = {name: _least(coupling, name, shape) for name, shape in shapes.items()}
     total = sum(map(prod, shapes.values()))
-    alike: dict[tuple[str, ...], list[Frozen]] = {}
+    alike: dict[Reason, list[Frozen]] = {}
     for frozen in coupling.frozen:
-        alike.setdefault(tuple(_reason(frozen.reason, node="").values()), []).append(frozen)
+        alike.setdefault(replace(frozen.reason, node=""), []).append(frozen)
     held = [Held(f[0].reason, tuple(f), _freed(coupling, f, least)) for f in alike.values()]
     held.sort(key=lambda h: -h.parameters)
     return Explanation(total, total - sum(map(prod, least.values())), coupling.groups, tuple(held), tuple(notes))
@@ -125,10 +123,10 @@ def _entry(frozen: Frozen) -> dict[str, Any]:
     return {"tensor": frozen.tensor, "dim": frozen.dim, "channels": len(frozen.indices)}
 
 
-def _reason(reason: Reason, node: str | None = None) -> dict[str, str]:
+def _reason(reason: Reason) -> dict[str, str]:
     return {
-        "reason": reason.text, "operator": reason.operator, "node": reason.node if node is None else node,
-        "source": reason.source, "edit": reason.edit,
+        "reason": reason.text, "operator": reason.operator, "node": reason.node, "source": reason.source,
+        "edit": reason.edit,
     }  # fmt: skip
 
 
@@ -137,10 +135,9 @@ def _held(held: Held) -> dict[str, Any]:
     return {**_reason(held.reason), "parameters": held.parameters, "channels": held.channels, "dimensions": entries}
 
 
-def _told_groups(groups: Iterable[ChannelGroup]) -> list[str]:
-    every = list(groups)
-    lines = [f"{len(every)} groups of channels that can be removed"]
-    for group in every:
+def _told_groups(groups: Sequence[ChannelGroup]) -> list[str]:
+    lines = [f"{len(groups)} groups of channels that can be removed"]
+    for group in groups:
         lines.append(f"  {group.name}  {group.width} channels")
         for role in (WRITES, READS):
             names = [f"{m.tensor}[{m.dim}]" for m in group.with_role(role)]
@@ -149,10 +146,9 @@ def _told_groups(groups: Iterable[ChannelGroup]) -> list[str]:
     return lines
 
 
-def _told_reasons(held: Iterable[Held]) -> list[str]:
-    every = list(held)
-    lines = [f"{len(every)} reasons hold channels, the one that holds most first" if every else "nothing is frozen"]
-    for one in every:
+def _told_reasons(held: Sequence[Held]) -> list[str]:
+    lines = [f"{len(held)} reasons hold channels, the one that holds most first" if held else "nothing is frozen"]
+    for one in held:
         slots = ", ".join(f"{f.tensor}[{f.dim}] ({len(f.indices)})" for f in one.frozen)
         lines.append(f"  {one.reason}")
         lines += [f"    to free them: {one.reason.edit}"] if one.reason.edit else []

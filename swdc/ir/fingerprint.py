@@ -19,9 +19,9 @@ _DEVICE = re.compile(r"device\(type='\w+'(, index=\d+)?\)")
 def fingerprint(
     graph: fx.Graph, leaves: Mapping[str, nn.Module], tensors: Mapping[str, torch.Tensor], choices: str
 ) -> str:
-    """Return a SHA-256 of a graph, its leaf modules, all shapes and the user's choices.
+    """Return a SHA-256 of a graph, its leaf modules, all shapes and the ``choices`` of ``attention`` and ``policy``.
 
-    The hash depends neither on the values of tensors nor on their devices.
+    The hash depends neither on the values of tensors nor on their types and devices.
     """
     lines = [f"{n.op} {n.name} {_named(n.target)} {n.args} {n.kwargs} {n.meta.get(SHAPE)}" for n in graph.nodes]
     lines += [f"{path} {plain_name(module)}" for path, module in leaves.items()]

@@ -14,7 +14,7 @@ from torch.fx.graph import _custom_builtins, _PyTreeCodeGen
 from swdc.ir.graph import unused
 
 HELD = "held"
-"""The attribute of a program in which the modules and tensors have no names beside them."""
+"""The attribute of a program that holds its modules and tensors and nothing else, so that any names fit in it."""
 
 _TAKEN = {*_custom_builtins, "self"}
 """Names that the code of a graph uses, so that no argument can have them."""
@@ -26,8 +26,8 @@ def spelled(graph: fx.Graph, is_taken: Callable[[str], bool]) -> Iterator[None]:
 
     ``is_taken`` says whether a program has an attribute of its own with the name of a module or tensor; such a target
     is read through ``held``. An atom of a target that is not an identifier (``for``, or one with a quote) is written
-    with escapes, because torch.fx puts it into a string literal. An argument called ``torch`` or ``self`` gets a line
-    behind its name.
+    with escapes, because torch.fx puts it into a string literal. An argument with a name that the code itself uses
+    (``torch``, ``self``) gets an underscore after it.
     """
     targets = {n: str(n.target) for n in graph.nodes if n.op in ("get_attr", "call_module")}
     respelled = {node: _spelled(target, is_taken) for node, target in targets.items()}
@@ -49,9 +49,11 @@ def spelled(graph: fx.Graph, is_taken: Callable[[str], bool]) -> Iterator[None]:
 def speakable(names: Iterable[str], is_taken: Callable[[str], bool]) -> dict[str, str]:
     """Return for each name of a module or tensor one that other tools can write into code; most stay as they are."""
     found: dict[str, str] = {}
+    taken: set[str] = set()
     for name in names:
         said = name if _spelled(name, is_taken) == name else re.sub(r"\W", "_", f"model.{name}")
-        found[name] = unused(said, {*found.values()})
+        found[name] = unused(said, taken)
+        taken.add(found[name])
     return found
 
 

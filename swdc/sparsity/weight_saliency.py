@@ -38,7 +38,7 @@ SALIENCIES: dict[str, Saliency] = {"magnitude": magnitude, "gradient_weight": gr
 
 
 def find_saliency(criterion: str | Saliency) -> Saliency:
-    """Return a saliency by its name; a function is returned as it is. ``PlanError`` for anything else."""
+    """Return the saliency that the argument ``criterion`` names, or is; ``PlanError`` for anything else."""
     functions = ", or a function of a weight, or of a weight, its gradient and its previous scores"
     found = by_name("criterion", SALIENCIES, criterion, functions)
     if len(_positional(found)) not in (1, 3):
@@ -49,20 +49,20 @@ def find_saliency(criterion: str | Saliency) -> Saliency:
     return found
 
 
-def name_of(criterion: Saliency) -> str:
+def name_of(saliency: Saliency) -> str:
     """Return the name of a saliency, as settings hold it."""
-    return str(getattr(criterion, "__name__", type(criterion).__name__))
+    return str(getattr(saliency, "__name__", type(saliency).__name__))
 
 
-def reads_gradients(criterion: Saliency) -> bool:
+def reads_gradients(saliency: Saliency) -> bool:
     """Whether a saliency is a function of the weight, the gradient and the previous scores."""
-    return len(_positional(criterion)) == 3
+    return len(_positional(saliency)) == 3
 
 
-def _positional(criterion: Saliency) -> list[str]:
+def _positional(saliency: Saliency) -> list[str]:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
-        parameters = inspect.signature(criterion).parameters
+        parameters = inspect.signature(saliency).parameters
     except ValueError:  # a function of torch, such as torch.square
         return ["weight"]
     return [name for name, p in parameters.items() if p.kind in kinds]

@@ -14,7 +14,7 @@ from swdc.ir.groups import WRITES
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.sparsity.arguments import check_optimizer
-from swdc.sparsity.baselines.zeroed_parts import Held, without_gone
+from swdc.sparsity.baselines.zeroed_parts import ZeroedParts, without_gone
 from swdc.sparsity.method import Method
 from swdc.sparsity.planning.plan import ignored_groups
 from swdc.sparsity.same_parameters import Ownership
@@ -42,7 +42,7 @@ class Removing(Method):
         targets = targets_of(model, target, structure, self._ignore)
         self.removals = tuple(removals)
         """After how many steps each removal follows, and which share is removed by then."""
-        self._model, self._done, self._held = model, 0, Held()
+        self._model, self._done, self._held = model, 0, ZeroedParts()
         shared = {"target": target, "structure": structure, "ignore": list(self._ignore)}
         shared["removals"] = [list(removal) for removal in self.removals]
         super().__init__(targets, steps, optimizer, {**shared, **settings})
@@ -86,12 +86,12 @@ class Removing(Method):
         self._held.zero_()
         self._done = rounds
 
-    def _found(self, share: float) -> Held:
+    def _found(self, share: float) -> ZeroedParts:
         """Return the parts removed at ``share``: those removed already, and the rest by the lowest scores."""
         if isinstance(self._targets, WeightTargets):
-            return Held(tuple(self._targets.find(share)))  # removed weights are zero, and so among the lowest
+            return ZeroedParts(tuple(self._targets.find(share)))  # removed weights are zero, and so among the lowest
         assert isinstance(self._model, Program)
-        return Held.by_plan(self._model, self._named(without_gone(self._targets.plan(share), self._held.plan)))
+        return ZeroedParts.by_plan(self._model, self._named(without_gone(self._targets.plan(share), self._held.plan)))
 
     def removed(self) -> list[Target]:
         """Return the parts that are removed so far, and held at zero."""
@@ -112,7 +112,7 @@ class Removing(Method):
         assert final.plan is not None
         return final.plan
 
-    def _final(self) -> Held:
+    def _final(self) -> ZeroedParts:
         return self._held if self._done == len(self.removals) else self._found(self.removals[-1][1])
 
     @torch.no_grad()
@@ -128,4 +128,4 @@ class Removing(Method):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned; ``PlanError`` if its settings differ from these."""
         super().load_state_dict(state)
-        self._done, self._held = int(state["done"]), Held.from_state(state["held"], self._model)
+        self._done, self._held = int(state["done"]), ZeroedParts.from_state(state["held"], self._model)

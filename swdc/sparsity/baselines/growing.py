@@ -16,7 +16,7 @@ from swdc.ir.groups import WRITES, ChannelGroup
 from swdc.ir.program import Program
 from swdc.sparsity.arguments import check_count, check_positive, check_start, check_steps
 from swdc.sparsity.baselines.base import Removing
-from swdc.sparsity.baselines.zeroed_parts import Held
+from swdc.sparsity.baselines.zeroed_parts import ZeroedParts
 from swdc.sparsity.method import gradient_of
 from swdc.sparsity.penalties.norms import L2
 from swdc.sparsity.penalties.partial_updates import pull_
@@ -74,7 +74,7 @@ class GrowingL2(Removing):
                 f"after {removal}; make delta larger than {delta}, or every, stabilize or start smaller"
             )
         self.start, self.delta, self.every, self.ceiling = start, delta, every, ceiling
-        self._chosen = Held()
+        self._chosen = ZeroedParts()
         growth = {"start": start, "delta": delta, "every": every, "ceiling": ceiling, "stabilize": stabilize}
         super().__init__(
             model, target, FILTERS if structure in _BY_FILTER else structure, steps=steps,
@@ -98,13 +98,13 @@ class GrowingL2(Removing):
             if isinstance(self._targets, WeightTargets) or part.parameter.dim() > 1:  # filters, not gains or biases
                 pull_(gradient_of(part.parameter), part, self.factor, L2.gradient)
 
-    def _found(self, share: float) -> Held:
+    def _found(self, share: float) -> ZeroedParts:
         """Return the chosen set; before the start, the set that would be chosen now."""
         if self._chosen.parts or isinstance(self._targets, WeightTargets):
             return self._chosen if self._chosen.parts else super()._found(share)
         assert isinstance(self._model, Program)
         chosen = plan(self._model, share, "parameters", filter_l1, ignore=self._ignore)
-        return Held.by_plan(self._model, self._named(chosen))
+        return ZeroedParts.by_plan(self._model, self._named(chosen))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: that of every baseline, and the chosen set."""
@@ -113,7 +113,7 @@ class GrowingL2(Removing):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned; ``PlanError`` if its settings differ from these."""
         super().load_state_dict(state)
-        self._chosen = Held.from_state(state["chosen"], self._model)
+        self._chosen = ZeroedParts.from_state(state["chosen"], self._model)
 
 
 def filter_l1(program: Program, groups: Sequence[ChannelGroup]) -> Scores:

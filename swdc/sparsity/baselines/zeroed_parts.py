@@ -20,14 +20,14 @@ from swdc.sparsity.targets import Target
 
 
 @dataclass(frozen=True)
-class Held:
+class ZeroedParts:
     """The removed parts, with masks of the shapes of their tensors; for channels also the plan that removes them."""
 
     parts: tuple[Target, ...] = ()
     plan: Plan | None = None
 
     @classmethod
-    def by_plan(cls, program: Program, plan: Plan) -> Held:
+    def by_plan(cls, program: Program, plan: Plan) -> ZeroedParts:
         """Return everything that writes a channel that ``plan`` removes: what ``swdc.mask`` sets to zero."""
         tensors, names = program.tensors, {id(p): name for name, p in program.named_parameters()}
         masks: dict[str, torch.Tensor] = {}
@@ -60,7 +60,7 @@ class Held:
         return {"masks": {part.name: part.chosen for part in self.parts}, "plan": plan}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], model: nn.Module) -> Held:
+    def from_state(cls, state: Mapping[str, Any], model: nn.Module) -> ZeroedParts:
         """Return what ``state_dict`` wrote, for the tensors of ``model``; ``PlanError`` if it does not fit them."""
         tensors, masks = tensors_of(model), state["masks"]
         for name, mask in masks.items():
