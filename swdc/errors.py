@@ -6,6 +6,8 @@ Messages read: what was expected, what came, what to do.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class SwdcError(Exception):
@@ -58,6 +60,17 @@ class PackageError(SwdcError, ImportError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"expected {package} to be installed; install it with pip install 'swdc[{extra}]'")
+
+
+@contextmanager
+def told_as(kind: type[SwdcError], expected: str, advice: str) -> Iterator[None]:
+    """Let errors of swdc pass; turn any other into one of ``kind``, which names it, and whose cause it is."""
+    try:
+        yield
+    except SwdcError:
+        raise
+    except Exception as error:  # models, kernels and functions of the caller's raise errors of many kinds
+        raise kind(f"expected {expected}, which fails with {brief(error)}; {advice}") from error
 
 
 def brief(error: BaseException) -> str:

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import fx, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils import _pytree as pytree
 
-from swdc.errors import SwdcError, TraceError, brief
+from swdc.errors import TraceError, told_as
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.result_classes import is_returnable, parts_of
 
 
-@contextmanager
-def told(model: nn.Module) -> Iterator[None]:
+def told(model: nn.Module) -> AbstractContextManager[None]:
     """Turn any error into a ``TraceError`` with that error as its cause."""
     _check_lazy(model)
-    try:
-        yield
-    except SwdcError:
-        raise
-    except Exception as error:  # models and torch raise errors of many kinds
-        raise TraceError(
-            f"expected a model that can be captured, got {type(model).__name__}, which fails with {brief(error)}; the "
-            f"full report is the cause of this error"
-        ) from error
+    got = f"a model that can be captured, got {type(model).__name__}"
+    return told_as(TraceError, got, "the full report is the cause of this error")
 
 
 def _check_lazy(model: nn.Module) -> None:

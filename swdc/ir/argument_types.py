@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sized
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import cache, wraps
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 
-from swdc.errors import SwdcError
+from swdc.errors import SwdcError, brief
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,6 +24,9 @@ _WORDS: dict[Any, str] = {
     bool: "True or False", int: "a whole number", float: "a number", str: "text", NoneType: "None",
     os.PathLike: "a path", torch.Tensor: "a tensor", Callable: "a function",
 }  # fmt: skip
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_TEXTS = (str, bytes, bytearray, memoryview)
+_LARGEST = int(sys.float_info.max)
 _ADVICE = {
     "Program": "make one with swdc.trace",
     "Plan": "make one with swdc.plan, or Plan.from_dict",
@@ -33,8 +38,8 @@ _ADVICE = {
 def checked(error: type[SwdcError]) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function raise ``error``, before it does anything, if an argument is not of its annotated type.
 
-    ``True`` and ``False`` are not numbers, and NaN is not one either. Whole numbers and floats of NumPy are. The items
-    of a collection are checked, those of an iterator are not.
+    ``True`` and ``False`` are not numbers, and NaN is not one either. Whole numbers have up to 64 bits. Numbers of
+    NumPy, fractions and iterators reach the function as numbers of Python and as tuples. Text is no collection.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -43,17 +48,39 @@ def checked(error: type[SwdcError]) -> Callable[[Callable[P, R]], Callable[P, R]
 
         @wraps(function)
         def checking(*args: P.args, **kwargs: P.kwargs) -> R:
-            for name, value in signature.bind(*args, **kwargs).arguments.items():
+            bound = signature.bind(*args, **kwargs)
+            for name, given in bound.arguments.items():
                 hint = hints().get(name, Any)
-                kind = signature.parameters[name].kind
-                plain = kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-                if plain and not fits(value, hint):
-                    raise error(_message(name, value, hint))
-            return function(*args, **kwargs)
+                if hint is not Any and signature.parameters[name].kind not in _VARIADIC:
+                    bound.arguments[name] = check_type(error, name, given, hint)
+            return function(*bound.args, **bound.kwargs)
 
         return checking
 
     return decorate
+
+
+def check_type(error: type[SwdcError], name: str, given: Any, hint: Any) -> Any:
+    """Return a value, numbers of NumPy and iterators as those of Python; raise ``error`` if it is not of a type."""
+    value, trouble = _plain(given, hint)
+    if trouble or not fits(value, hint):
+        raise error(_message(name, given, hint, trouble))
+    return value
+
+
+def _plain(value: Any, hint: Any) -> tuple[Any, str]:
+    """Return a number as one of Python, an iterator as a tuple, anything else as it is; and what failed, if it did."""
+    takes_iterators = Iterable in [get_origin(each) for each in (hint, *get_args(hint))]
+    try:
+        if isinstance(value, int | float):
+            return value, ""
+        if isinstance(value, np.bool_):
+            return bool(value), ""
+        if isinstance(value, Real):
+            return (int(value) if isinstance(value, Integral) else float(value)), ""
+        return (tuple(value) if takes_iterators and isinstance(value, Iterator) else value), ""
+    except Exception as error:  # iterators are the caller's code, and a fraction may be beyond the floats
+        return value, f", which fails with {brief(error)}"
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -66,18 +93,23 @@ def fits(value: Any, hint: Any) -> bool:
     if origin in (Union, UnionType):
         return any(fits(value, one) for one in inner)
     if hint in (int, float):
-        return _is_number(value, Integral if hint is int else Real)
+        return not isinstance(value, bool) and isinstance(value, Real) and _is_in_range(value, hint)
     if origin is type:
         return isinstance(value, type) and (inner == (Any,) or issubclass(value, inner[0]))
     if origin is Callable:
         return callable(value)
     if isinstance(origin, type):
-        return isinstance(value, origin) and not isinstance(value, bytes) and _items_fit(value, inner)
+        kind = (Sequence, Set) if origin is Iterable else origin
+        return isinstance(value, kind) and not isinstance(value, _TEXTS) and _items_fit(value, inner)
     return not isinstance(hint, type) or isinstance(value, hint)
 
 
-def _is_number(value: Any, kind: type) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool) and not math.isnan(value)  # type: ignore[arg-type]
+def _is_in_range(number: Any, kind: type) -> bool:
+    """Whether a number is one of 64 bits, and not NaN; ``kind`` says whether it has to be whole."""
+    if not isinstance(number, Integral):
+        return kind is float and not math.isnan(number)
+    most = 2**63 - 1 if kind is int else _LARGEST
+    return -most <= int(number) <= most
 
 
 def _items_fit(value: Any, inner: tuple[Any, ...]) -> bool:
@@ -88,14 +120,14 @@ def _items_fit(value: Any, inner: tuple[Any, ...]) -> bool:
         return keys and (not asked or all(fits(item, inner[1]) for item in value.values()))
     if isinstance(value, tuple) and len(inner) > 1 and inner[1] is not Ellipsis:
         return len(value) == len(inner) and all(map(fits, value, inner))
-    if not isinstance(value, Iterable) or not isinstance(value, Sized) or not inner:
+    if not isinstance(value, Sequence | Set) or not inner:
         return True
     return all(fits(item, inner[0]) for item in value)
 
 
-def _message(name: str, value: Any, hint: Any) -> str:
+def _message(name: str, value: Any, hint: Any, trouble: str) -> str:
     advice = next((text for kind, text in _ADVICE.items() if kind in _named(hint)), "give one")
-    return f"expected {name} as {_named(hint)}, got {_shown(value)}; {advice}"
+    return f"expected {name} as {_named(hint)}, got {_shown(value)}{trouble}; {advice}"
 
 
 def _named(hint: Any) -> str:
@@ -120,9 +152,10 @@ def _article(noun: str) -> str:
 
 def _shown(value: Any) -> str:
     """Return a value if it is short, else its type."""
-    if isinstance(value, str | int | float | None):
-        text = repr(value)
-        return text if len(text) <= 60 else f"{type(value).__name__} {text[:50]}..."
-    if isinstance(value, list | tuple | dict) and len(repr(value)) <= 60:
-        return repr(value)
-    return _article(type(value).__name__)
+    try:
+        text = repr(value) if isinstance(value, str | int | float | None | list | tuple | dict) else ""
+    except Exception:  # of the caller's objects in a list, and of a number of more than 4300 digits
+        text = ""
+    if 0 < len(text) <= 60:
+        return text
+    return f"text {text[:50]}..." if isinstance(value, str) else _article(type(value).__name__)

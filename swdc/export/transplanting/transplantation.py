@@ -12,7 +12,7 @@ from torch import nn
 
 from swdc.analysis.residual import sums
 from swdc.capture.trace import trace, trace_recorded
-from swdc.errors import PassError, SwdcError, TransplantError, brief
+from swdc.errors import PassError, TransplantError, told_as
 from swdc.export.transplanting.comparison import Comparison
 from swdc.export.transplanting.expected_tensors import Reference, observe
 from swdc.export.transplanting.float64 import Tensors
@@ -48,15 +48,10 @@ def transplant(slim: Program, model: nn.Module) -> nn.Module:
     the example inputs. Raises ``TransplantError`` if the program was not made from the model, or if a module cannot be
     fixed; then the message names the module and the line.
     """
-    try:
+    name = type(model).__name__
+    expected = f"a model that runs in float64, in which it is compared with the slim program, got {name}"
+    with told_as(TransplantError, expected, "use the slim program itself"):
         return _Transplanting(slim, model).result()
-    except SwdcError:
-        raise
-    except Exception as error:  # models and kernels raise errors of many kinds
-        raise TransplantError(
-            f"expected a model that runs in float64, in which it is compared with the slim program, got "
-            f"{type(model).__name__}, which fails with {brief(error)}; use the slim program itself"
-        ) from error
 
 
 def _check_sums(slim: Program, dense: Program) -> None:
