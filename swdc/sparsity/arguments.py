@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import torch
 from torch.optim import Optimizer
 
 from swdc.errors import PlanError
 
 T = TypeVar("T")
+
+LARGEST = torch.finfo(torch.float32).max
+"""Coefficients are at most this, because torch refuses larger ones for gradients in float32."""
 
 
 def by_name(what: str, table: Mapping[str, T], given: Any, others: str) -> T:
@@ -26,15 +29,15 @@ def by_name(what: str, table: Mapping[str, T], given: Any, others: str) -> T:
 
 
 def check_steps(steps: int | None) -> int:
-    """Return the number of training steps; ``PlanError`` unless it is a whole number of at least 1."""
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+    """Return the number of training steps; ``PlanError`` unless it is at least 1."""
+    if steps is None or steps < 1:
         raise PlanError(f"expected steps as the whole number of training steps, at least 1, got {steps!r}")
     return steps
 
 
 def check_start(start: int, steps: int) -> None:
-    """Raise ``PlanError`` unless ``start`` is a whole number between 0 and ``steps``."""
-    if not isinstance(start, int) or isinstance(start, bool) or not 0 <= start <= steps:
+    """Raise ``PlanError`` unless ``start`` is between 0 and ``steps``."""
+    if not 0 <= start <= steps:
         raise PlanError(
             f"expected start as the whole number of steps before the removal, between 0 and the {steps} steps of the "
             f"training, got {start!r}"
@@ -42,18 +45,18 @@ def check_start(start: int, steps: int) -> None:
 
 
 def check_count(name: str, value: int, least: int = 1) -> None:
-    """Raise ``PlanError`` unless an argument is a whole number of at least ``least``."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    """Raise ``PlanError`` unless an argument is at least ``least``."""
+    if value < least:
         raise PlanError(f"expected {name} as a whole number of at least {least}, got {value!r}")
 
 
-def check_positive(name: str, value: float) -> None:
-    """Raise ``PlanError`` unless an argument is positive and finite."""
-    if not 0 < value < math.inf:
-        raise PlanError(f"expected {name} as a positive number, got {value}")
+def check_positive(name: str, value: float | None, advice: str = "") -> None:
+    """Raise ``PlanError`` unless an argument is positive, and not beyond float32."""
+    if value is None or not 0 < value <= LARGEST:
+        raise PlanError(f"expected {name} as a positive number of at most {LARGEST:.1e}, got {value}{advice}")
 
 
-def check_optimizer(optimizer: object, purpose: str) -> None:
-    """Raise ``PlanError`` unless the argument is an optimizer; ``purpose`` says in the message why it is needed."""
-    if not isinstance(optimizer, Optimizer):
-        raise PlanError(f"expected optimizer= as a torch.optim.Optimizer, {purpose}, got {type(optimizer).__name__}")
+def check_optimizer(optimizer: Optimizer | None, purpose: str) -> None:
+    """Raise ``PlanError`` if there is no optimizer; ``purpose`` says in the message why it is needed."""
+    if optimizer is None:
+        raise PlanError(f"expected optimizer= as a torch.optim.Optimizer, {purpose}, got None")

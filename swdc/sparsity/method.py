@@ -11,10 +11,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from swdc.errors import PlanError
+from swdc.errors import PlanError, told_as
+from swdc.ir.argument_types import check_type, checked
 from swdc.ir.distributed import local, put_in_parts
 from swdc.ir.plan import Plan
-from swdc.sparsity.arguments import check_steps
+from swdc.sparsity.arguments import check_count, check_steps
 from swdc.sparsity.gap import Gap, Metric, gap_of
 from swdc.sparsity.same_parameters import Ownership
 from swdc.sparsity.targets import Target, Targets
@@ -79,6 +80,7 @@ class Method(ABC):
         for target in self.targeted():
             local(target.parameter).masked_fill_(local(target.chosen), 0)
 
+    @checked(PlanError)
     def gap(self, metric: Metric) -> Gap:
         """Return a metric of the model as it is now, and as it would be if the targets were cut now.
 
@@ -110,8 +112,9 @@ class Method(ABC):
         """Return the state: the number of steps taken, and the settings."""
         return {"s": self.s, **self._settings}
 
+    @checked(PlanError)
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state that ``state_dict`` returned; ``PlanError`` if its settings differ from these."""
+        """Continue from a state that ``state_dict`` returned; ``PlanError`` for another model, or other settings."""
         mine = self._settings
         differing = {k: (mine[k], state.get(k)) for k in mine if mine[k] != state.get(k)}
         if differing or "s" not in state:
@@ -119,7 +122,13 @@ class Method(ABC):
                 f"expected a state with the settings of this run, got other values (mine, given): {differing}; make "
                 f"the {type(self).__name__} with the settings that the state was saved under"
             )
-        self.s = int(state["s"])
+        with told_as(PlanError, "a state that state_dict returned for this model, got another", "load that one"):
+            self._load(state)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        """Take what a state holds; any error means that the state is not one of this method on this model."""
+        self.s = check_type(PlanError, "the steps taken, s,", state["s"], int)
+        check_count("s", self.s, least=0)
 
 
 def gradient_of(parameter: nn.Parameter) -> torch.Tensor:

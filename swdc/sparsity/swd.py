@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,9 +9,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from swdc.errors import PlanError
+from swdc.errors import PlanError, told_as
 from swdc.ir.argument_types import checked
-from swdc.sparsity.arguments import check_count, check_optimizer, check_positive
+from swdc.sparsity.arguments import LARGEST, check_count, check_optimizer, check_positive
 from swdc.sparsity.method import Method
 from swdc.sparsity.penalties.automatic import AUTO, AutomaticPenalty, course
 from swdc.sparsity.penalties.norms import L2, Norm, find_norm
@@ -85,7 +84,7 @@ class SWD(Method):
         penalty: str = GRADIENT,
         norm: str | Norm | Callable[[torch.Tensor], torch.Tensor] = "l2", schedule: str | Schedule = "exponential",
         criterion: str | Saliency = "magnitude", refresh: int = 1, optimizer: Optimizer | None = None,
-        ignore: Iterable[str] = (),
+        ignore: str | Iterable[str] = (),
     ) -> None:  # fmt: skip
         check_positive("mu", mu)
         check_count("refresh", refresh)
@@ -115,7 +114,9 @@ class SWD(Method):
         """
         if self._automatic is not None:
             return self._automatic.coefficient(self.mu)
-        return self._schedule(self.s, self.a_min, self.a_max, self.steps)
+        expected = "a schedule that takes (s, a_min, a_max, steps) and returns a number, got another function"
+        with told_as(PlanError, expected, "see swdc.sparsity.penalties.schedules for examples"):
+            return float(self._schedule(self.s, self.a_min, self.a_max, self.steps))
 
     def _act(self) -> None:
         """Add the gradient of the penalty, or note what to shrink."""
@@ -127,8 +128,8 @@ class SWD(Method):
     def _strength(self) -> float:
         if self._automatic is not None:
             return course(self.s, self.steps)
-        if not 0 <= (a := self.a) < math.inf:
-            raise PlanError(f"expected a schedule of numbers that are not negative, got {a} at step {self.s}")
+        if not 0 <= (a := self.a) <= LARGEST / max(self.mu, 1.0):
+            raise PlanError(f"expected a schedule of numbers that are not negative nor huge, got {a} at step {self.s}")
         return a * self.mu
 
     def _pulled(self) -> Sequence[Target]:
@@ -150,16 +151,19 @@ class SWD(Method):
             "course": {} if self._automatic is None else self._automatic.state_dict(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state that ``state_dict`` returned; ``PlanError`` if its settings differ from these."""
-        super().load_state_dict(state)
+    def _load(self, state: Mapping[str, Any]) -> None:
+        super()._load(state)
         self._targets.scoring.load_state_dict(state.get("scores", {}))
         if self._automatic is not None:
             self._automatic.load_state_dict(state.get("course", {}))
         parameters = self._ownership.parameters
+        given = state.get("chosen", {})
+        unfit = [name for name, chosen in given.items() if chosen.shape != parameters[name].shape]
+        if unfit:
+            raise PlanError(f"expected targets of the parameters of this model, got others for {', '.join(unfit[:3])}")
         self._chosen = [
             Target(parameters[name], name, chosen.to(parameters[name].device, copy=True))
-            for name, chosen in state.get("chosen", {}).items()
+            for name, chosen in given.items()
         ]
 
 
@@ -180,5 +184,5 @@ def _check_coefficient(
     bounded = {"a_max"} if schedule is constant else {"a_min", "a_max"}
     needed = bounded if schedule in SCHEDULES.values() else set()
     for name, value in (("a_min", a_min), ("a_max", a_max)):
-        if (value is not None or name in needed) and not (isinstance(value, int | float) and 0 < value < math.inf):
-            raise PlanError(f"expected {name} as a positive number, got {value}; or give a='auto' and no bounds")
+        if value is not None or name in needed:
+            check_positive(name, value, "; or give a='auto' and no bounds")

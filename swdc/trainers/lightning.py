@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from swdc.errors import PackageError
+from swdc.errors import PackageError, PlanError
+from swdc.ir.argument_types import checked
 from swdc.sparsity.method import Method
 from swdc.trainers.optimizer_hook import Acting, Factory
 
@@ -36,6 +37,7 @@ class SWDCallback(Callback):
     loader has a state. With other loaders, resume from checkpoints of the ends of epochs.
     """
 
+    @checked(PlanError)
     def __init__(self, method: Method | Factory, index: int = 0) -> None:
         self._acting, self._index = Acting(method), index
 
@@ -47,6 +49,8 @@ class SWDCallback(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the method, and let it act."""
         steps = trainer.estimated_stepping_batches
+        if not 0 <= self._index < len(trainer.optimizers):
+            raise PlanError(f"expected index below the {len(trainer.optimizers)} optimizers, got {self._index}")
         self._acting.start(pl_module, trainer.optimizers[self._index], steps, trainer.global_step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

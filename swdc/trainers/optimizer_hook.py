@@ -28,7 +28,7 @@ class Acting:
     """
 
     def __init__(self, method: Method | Factory) -> None:
-        if not isinstance(method, Method) and not callable(method):
+        if isinstance(method, nn.Module) or not (isinstance(method, Method) or callable(method)):
             raise PlanError(
                 f"expected a method (such as swdc.SWD) or a function of model, optimizer and steps that makes one, "
                 f"got {type(method).__name__}"

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from swdc.errors import PackageError
+from swdc.errors import PackageError, PlanError
+from swdc.ir.argument_types import checked
 from swdc.sparsity.method import Method
 from swdc.trainers.optimizer_hook import Acting, Factory
 
@@ -39,6 +40,7 @@ class SWDCallback(TrainerCallback):
     ``train(resume_from_checkpoint=...)`` continues from it. Raises ``PlanError`` if a checkpoint has no such state.
     """
 
+    @checked(PlanError)
     def __init__(self, method: Method | Factory) -> None:
         self._acting = Acting(method)
         self._hooked: Optimizer | None = None

@@ -340,7 +340,7 @@ def test_a_model_may_be_cast_to_another_type():
     [
         ({"steps": None}, "expected steps as the whole number of training steps, at least 1, got None"),
         ({"penalty": "lasso"}, r"expected a penalty of \['gradient', 'proximal'\], got 'lasso'"),
-        ({"penalty": "proximal"}, r"expected optimizer= as .* whose steps penalty='proximal' follows, got NoneType"),
+        ({"penalty": "proximal"}, r"expected optimizer= as .* whose steps penalty='proximal' follows, got None"),
         ({"optimizer": 3}, r"expected optimizer as an Optimizer or None, got 3; give the optimizer"),
         ({"refresh": 0}, "expected refresh as a whole number of at least 1, got 0"),
     ],

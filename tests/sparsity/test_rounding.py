@@ -51,8 +51,8 @@ def test_each_group_keeps_multiples_of_its_own_unit(program: Program) -> None:
 @pytest.mark.parametrize("number", [0, -8, 2.5, True, "8"])
 def test_anything_but_a_positive_whole_number_is_refused(program: Program, number: Any) -> None:
     for round_to in (number, {"2": number}):
-        with pytest.raises(PlanError, match="expected round_to as a whole number of at least 1, got"):
-            units_of(program.groups, round_to)
+        with pytest.raises(PlanError, match=r"expected round_to as a whole number .*, got"):
+            swdc.plan(program, 0.5, round_to=round_to)
 
 
 def test_a_pattern_that_names_no_group_is_refused(program: Program) -> None:

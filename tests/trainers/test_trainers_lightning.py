@@ -177,8 +177,9 @@ def test_nothing_acts_after_training(pl, callback_of):
 
 
 def test_bad_arguments(pl, callback_of):
-    with pytest.raises(PlanError, match=r"expected a method .* got int"):
-        callback_of(3)
+    for wrong in (3, None, torch.nn.Linear(2, 2)):
+        with pytest.raises(PlanError, match=r"expected (a )?method .* got (3|None|Linear)"):
+            callback_of(wrong)
     with pytest.raises(PlanError, match=r"expected a function that returns a method .* got int"):
         fit(pl, callback_of(lambda *_, **__: 3))
     with pytest.raises(PlanError, match="expected steps as the whole number"):

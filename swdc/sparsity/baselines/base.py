@@ -31,7 +31,7 @@ class Removing(Method):
 
     def __init__(
         self, model: nn.Module, target: float, structure: str, *, steps: int, removals: Sequence[tuple[int, float]],
-        optimizer: Optimizer, ignore: Iterable[str], settings: Mapping[str, Any],
+        optimizer: Optimizer, ignore: str | Iterable[str], settings: Mapping[str, Any],
     ) -> None:  # fmt: skip
         """``removals`` lists, in ascending order, after how many steps a removal follows and the share removed by then.
 
@@ -125,7 +125,6 @@ class Removing(Method):
         """Return the state: the steps and removals done, what is held at zero, and the settings."""
         return {**super().state_dict(), "done": self._done, "held": self._held.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state that ``state_dict`` returned; ``PlanError`` if its settings differ from these."""
-        super().load_state_dict(state)
+    def _load(self, state: Mapping[str, Any]) -> None:
+        super()._load(state)
         self._done, self._held = int(state["done"]), ZeroedParts.from_state(state["held"], self._model)

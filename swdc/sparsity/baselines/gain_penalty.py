@@ -9,6 +9,7 @@ from torch import nn
 
 from swdc.errors import PlanError
 from swdc.ir.program import Program
+from swdc.sparsity.arguments import check_positive
 from swdc.sparsity.method import gradient_of
 from swdc.sparsity.penalties.norms import Norm, find_norm
 from swdc.sparsity.penalties.partial_updates import pull_
@@ -21,9 +22,9 @@ class GainPenalty:
     """Adds the gradient of ``coefficient * sum(norm(gamma))`` over all channels that a batch norm decides over."""
 
     def __init__(self, program: nn.Module, coefficient: float, norm: str | Norm, ignore: Sequence[str]) -> None:
-        """Raise ``PlanError`` for a negative coefficient, an unknown norm, or a program whose norms decide nothing."""
-        if not 0 <= coefficient < float("inf"):
-            raise PlanError(f"expected penalty as a coefficient of at least 0, got {coefficient}")
+        """Raise ``PlanError`` for arguments out of range, and for a program whose norms decide nothing."""
+        if coefficient != 0:
+            check_positive("penalty", coefficient)
         self._coefficient, self._norm = coefficient, find_norm(norm)
         self._gains = _gains(program, ignore)
 

@@ -57,7 +57,7 @@ class GrowingL2(Removing):
     def __init__(
         self, model: nn.Module, target: float, structure: str = "channels", *, steps: int, start: int = 0,
         optimizer: Optimizer, delta: float = 1e-4, every: int = 10, ceiling: float = 1.0, stabilize: int = 10_000,
-        ignore: Iterable[str] = (),
+        ignore: str | Iterable[str] = (),
     ) -> None:  # fmt: skip
         check_steps(steps)
         check_start(start, steps)
@@ -67,7 +67,8 @@ class GrowingL2(Removing):
         check_positive("ceiling", ceiling)
         check_count("every", every)
         check_count("stabilize", stabilize, least=0)
-        removal = start + every * ceil(ceiling / delta - 1e-9) + stabilize  # so that 0.3 / 0.1 is three
+        times = ceil(min(ceiling / delta, 2.0**63) - 1e-9)  # so that 0.3 / 0.1 is three
+        removal = start + every * times + stabilize
         if removal > steps:
             raise PlanError(
                 f"expected the removal within {steps} steps, but the penalty reaches its ceiling and settles only "
@@ -110,9 +111,8 @@ class GrowingL2(Removing):
         """Return the state: that of every baseline, and the chosen set."""
         return {**super().state_dict(), "chosen": self._chosen.state_dict()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state that ``state_dict`` returned; ``PlanError`` if its settings differ from these."""
-        super().load_state_dict(state)
+    def _load(self, state: Mapping[str, Any]) -> None:
+        super()._load(state)
         self._chosen = ZeroedParts.from_state(state["chosen"], self._model)
 
 

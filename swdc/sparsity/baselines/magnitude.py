@@ -39,7 +39,7 @@ class MagnitudePruning(Removing):
     @checked(PlanError)
     def __init__(
         self, model: nn.Module, target: float, structure: str = "weights", *, steps: int, start: int,
-        optimizer: Optimizer, rounds: int = 5, every: int | None = None, ignore: Iterable[str] = (),
+        optimizer: Optimizer, rounds: int = 5, every: int | None = None, ignore: str | Iterable[str] = (),
     ) -> None:  # fmt: skip
         check_steps(steps)
         check_start(start, steps)

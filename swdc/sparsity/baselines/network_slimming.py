@@ -38,7 +38,7 @@ class NetworkSlimming(Removing):
     @checked(PlanError)
     def __init__(
         self, model: nn.Module, target: float, structure: str = "channels", *, steps: int, start: int,
-        optimizer: Optimizer, penalty: float = 1e-4, norm: str | Norm = "l1", ignore: Iterable[str] = (),
+        optimizer: Optimizer, penalty: float = 1e-4, norm: str | Norm = "l1", ignore: str | Iterable[str] = (),
     ) -> None:  # fmt: skip
         if structure != CHANNELS:
             raise PlanError(

@@ -39,7 +39,7 @@ class LRRewinding(Removing):
     @checked(PlanError)
     def __init__(
         self, model: nn.Module, target: float, structure: str = "weights", *, steps: int, start: int | None = None,
-        optimizer: Optimizer, penalty: float = 0.0, norm: str | Norm = "l1", ignore: Iterable[str] = (),
+        optimizer: Optimizer, penalty: float = 0.0, norm: str | Norm = "l1", ignore: str | Iterable[str] = (),
     ) -> None:  # fmt: skip
         check_steps(steps)
         start = steps // 2 if start is None else start

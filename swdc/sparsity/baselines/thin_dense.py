@@ -20,7 +20,7 @@ from swdc.sparsity.planning.rounding import RoundTo
 @checked(PlanError)
 def thin(
     program: Program, sparsity: float, budget: str = "parameters", *, round_to: RoundTo = 1,
-    ignore: Iterable[str] = (), seed: int = 0,
+    ignore: str | Iterable[str] = (), seed: int = 0,
 ) -> Program:  # fmt: skip
     """Return a dense network of the same architecture that costs less, newly initialised, to be trained from scratch.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from swdc.errors import PlanError, told_as
 from swdc.sparsity.arguments import by_name
 
 Tensor = torch.Tensor
@@ -74,7 +75,8 @@ def find_norm(norm: str | Norm | Callable[[Tensor], Tensor]) -> Norm:
 
 def _gradient_of(value: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     def gradient(w: Tensor) -> Tensor:
-        with torch.enable_grad():
+        expected = "a norm that takes weights and returns their values, differentiable, got another function"
+        with torch.enable_grad(), told_as(PlanError, expected, "see swdc.sparsity.penalties.norms for examples"):
             given = w.detach().requires_grad_()
             (found,) = torch.autograd.grad(value(given).sum(), given)
         return found

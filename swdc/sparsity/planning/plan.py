@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from swdc.costs.latency import LatencyTable, MeasuredTable
-from swdc.errors import PlanError
+from swdc.errors import PlanError, told_as
 from swdc.ir.argument_types import checked
 from swdc.ir.groups import WRITES, ChannelGroup, Ids
 from swdc.ir.module_tensors import need_whole
@@ -35,7 +35,7 @@ def plan(
     criterion: str | Criterion = "l2",
     scope: str = "global",
     round_to: RoundTo = 1,
-    ignore: Iterable[str] = (),
+    ignore: str | Iterable[str] = (),
     weights: Mapping[str, torch.Tensor] | None = None,
     policy: str | None = None,
     table: LatencyTable | None = None,
@@ -152,20 +152,17 @@ def scored(
     if not candidates:
         raise PlanError("expected at least one group of removable channels; program.explain() says what is frozen")
     extra = () if weights is None else (weights,)
-    try:
+    name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", type(criterion).__name__)
+    expected = f"a criterion that takes a program and groups and returns the scores of each, got {name!r}"
+    with told_as(PlanError, expected, "see swdc.sparsity.planning.criteria for examples"):
         given = [None if s is None else np.asarray(s) for s in find_criterion(criterion)(program, candidates, *extra)]
-    except TypeError as error:
-        raise PlanError(
-            f"expected a criterion that takes a program and groups and returns the scores of each, got {criterion!r}, "
-            f"which fails: {error}; see swdc.sparsity.planning.criteria for examples"
-        ) from error
     if len(given) != len(candidates):
         raise PlanError(f"expected scores for each of {len(candidates)} groups, got {len(given)}; None keeps a group")
     found = dict(zip((g.name for g in candidates), given, strict=True))
     scores = [found.get(g.name) for g in groups]
     if all(s is None for s in scores):
         raise PlanError(
-            f"expected groups that the criterion {criterion!r} can score, but there is none; for a network without "
+            f"expected groups that the criterion {name!r} can score, but there is none; for a network without "
             f"batch norms take criterion='l2', or add batch norms with swdc.insert_batchnorm"
         )
     for group, values in zip(groups, scores, strict=True):

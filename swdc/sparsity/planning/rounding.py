@@ -11,6 +11,7 @@ import numpy as np
 
 from swdc.errors import PlanError
 from swdc.ir.groups import ChannelGroup, Ids
+from swdc.sparsity.arguments import check_count
 
 RoundTo: TypeAlias = int | Mapping[str, int]
 """One number for all groups, or numbers by names of groups or shell patterns; 1 for groups that match none."""
@@ -33,10 +34,11 @@ def units_of(groups: Sequence[ChannelGroup], round_to: RoundTo) -> Ids:
 
 def _asked(groups: Sequence[ChannelGroup], round_to: RoundTo) -> list[int]:
     if not isinstance(round_to, Mapping):
-        return [_checked(round_to)] * len(groups)
+        check_count("round_to", round_to)
+        return [round_to] * len(groups)
     names = [group.name for group in groups]
     for pattern, number in round_to.items():
-        _checked(number)
+        check_count("round_to", number)
         if not any(_names(pattern, name) for name in names):
             raise PlanError(
                 f"expected round_to for groups of this program, but {pattern!r} names none; groups are called "
@@ -53,9 +55,3 @@ def _number_for(name: str, round_to: Mapping[str, int]) -> int:
 
 def _names(pattern: str, name: str) -> bool:
     return pattern == name or fnmatchcase(name, pattern)
-
-
-def _checked(number: int) -> int:
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise PlanError(f"expected round_to as a whole number of at least 1, got {number!r}")
-    return number

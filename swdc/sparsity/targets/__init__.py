@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from swdc.errors import PlanError
+from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program
 from swdc.sparsity.targets.base import Target, Targets
 from swdc.sparsity.targets.channels import ChannelTargets
@@ -21,7 +22,7 @@ __all__ = ["STRUCTURES", "ChannelTargets", "Target", "Targets", "WeightTargets",
 
 
 def targets_of(
-    model: nn.Module, target: float, structure: str, ignore: Iterable[str] = (),
+    model: nn.Module, target: float, structure: str, ignore: str | Iterable[str] = (),
     criterion: str | Saliency = "magnitude",
 ) -> Targets:  # fmt: skip
     """Return the object that finds the ``target`` share of a model.
@@ -36,6 +37,8 @@ def targets_of(
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     saliency = find_saliency(criterion)
     inner = _unwrapped(model)
+    if is_meta(inner):
+        raise PlanError("expected a model with values to train, got one on the meta device; give it values first")
     if structure == WEIGHTS:
         return WeightTargets(inner, target, patterns, saliency)
     return ChannelTargets(inner, target, patterns, structure, saliency)
