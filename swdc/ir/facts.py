@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import fx
 
+from swdc.errors import SwdcError
 from swdc.ir.plan import Plan
-from swdc.ir.trace_options import HEADS, TIED
+from swdc.ir.trace_options import FACTORS, HEADS, POLICIES, TIED
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,14 @@ class Facts:
     example_only: bool = False
     policy: str = TIED
     attempts: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise ``SwdcError`` for an unknown ``attention`` or ``policy``."""
+        if self.attention not in FACTORS or self.policy not in POLICIES:
+            raise SwdcError(
+                f"expected attention of {list(FACTORS)} and policy of {list(POLICIES)}, got {self.attention!r} and "
+                f"{self.policy!r}"
+            )
 
     def sizes(self, batch: int = 1) -> dict[str, int]:
         """Return a value for each symbol, with the given batch size."""

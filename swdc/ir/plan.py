@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+
+from swdc.errors import PlanError, told_as
+from swdc.ir.argument_types import check_type, checked
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,15 @@ class Plan:
     widths: Mapping[str, int]
     program_hash: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Take channels in any order, and of any whole numbers; raise ``PlanError`` for anything else."""
+        check_type(PlanError, "kept", self.kept, Mapping[str, Any])
+        check_type(PlanError, "widths", self.widths, Mapping[str, int])
+        check_type(PlanError, "program_hash", self.program_hash, str)
+        check_type(PlanError, "settings", self.settings, Mapping[str, Any])
+        object.__setattr__(self, "kept", {name: _channels(name, kept) for name, kept in self.kept.items()})
+        object.__setattr__(self, "widths", {name: int(width) for name, width in self.widths.items()})
 
     @property
     def policy(self) -> str | None:
@@ -54,12 +68,21 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod
+    @checked(PlanError)
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
-        """Return the plan that ``to_dict`` wrote."""
-        kept = {name: tuple(int(c) for c in channels) for name, channels in data["kept"].items()}
-        return cls(kept, dict(data["widths"]), data["program_hash"], dict(data["settings"]))
+        """Return the plan that ``to_dict`` wrote; ``PlanError`` for other data."""
+        with told_as(PlanError, "data that Plan.to_dict returned, got other data", "make a plan with swdc.plan"):
+            return cls(data["kept"], data["widths"], data["program_hash"], data["settings"])
 
     def __str__(self) -> str:
         lines = [f"keeps {sum(map(len, self.kept.values()))} of {sum(self.widths.values())} channels"]
         lines += [f"  {name}: {len(kept)} of {self.widths[name]}" for name, kept in self.kept.items()]
         return "\n".join(lines)
+
+
+def _channels(group: str, kept: Any) -> tuple[int, ...]:
+    """Return channels as whole numbers in ascending order; ``PlanError`` if they are anything else."""
+    given = kept.tolist() if isinstance(kept, np.ndarray) else kept
+    if not isinstance(given, tuple) or set(map(type, given)) - {int}:  # the check of each number takes its time
+        check_type(PlanError, f"the channels kept in {group}", given, Sequence[int])
+    return tuple(sorted(map(int, given)))

@@ -39,6 +39,7 @@ class Program(fx.GraphModule):
     It trains, evaluates, prints and loads state like any module. Make one with ``swdc.trace``.
     """
 
+    @checked(SwdcError)
     def __init__(
         self,
         graph: fx.Graph,
@@ -168,7 +169,10 @@ class Program(fx.GraphModule):
         """Return a program of the same function that shares no tensor and no module with this one.
 
         Its floating-point tensors have the type ``dtype``, if one is given, and its complex ones the same precision.
+        Raises ``SwdcError`` if ``dtype`` is not a floating-point type.
         """
+        if dtype is not None and not dtype.is_floating_point:
+            raise SwdcError(f"expected dtype as a floating-point type, got {dtype}; give torch.float64, for example")
         copies = Cloning(dtype)
         tensors = {name: copies.tensor(t) for name, t in self.tensors.items()}
         leaves = {path: copies.module(module) for path, module in self.leaves.items()}
@@ -211,6 +215,7 @@ class Program(fx.GraphModule):
         memo[id(self)] = program
         return program
 
+    @checked(SwdcError)
     def follow_modes(self, model: nn.Module) -> Program:
         """Put each module into the mode (training or evaluation) that ``model`` has at its path; return this program.
 

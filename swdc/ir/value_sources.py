@@ -43,6 +43,11 @@ class Values:
     def __init__(self, program: Program, weights: Mapping[str, torch.Tensor] | None = None) -> None:
         self._tensors = program.tensors
         self._weights = {} if weights is None else weights
+        if self._weights and self._tensors.keys().isdisjoint(self._weights):
+            raise PlanError(
+                f"expected weights under the names of this program, such as {next(iter(self._tensors))}, got others, "
+                f"such as {next(iter(self._weights))}; rename them"
+            )
         self._in_parts: InParts | None = weights if isinstance(weights, InParts) else None
         names: dict[int, list[str]] = {}
         for name, tensor in self._tensors.items():

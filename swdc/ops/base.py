@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +12,7 @@ from torch import fx, nn
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.errors import SwdcError
-from swdc.ir.argument_types import checked
+from swdc.ir.argument_types import check_type, checked
 from swdc.ir.call import Call, Ref, Value, bind, resolve
 from swdc.ir.distributed import plain_class
 from swdc.ir.graph import SHAPE
@@ -192,7 +192,14 @@ NO_LEAF = Leaf()
 
 @checked(SwdcError)
 def register(cls: type[Operator]) -> type[Operator]:
-    """Add an operator class to the table (usable as a decorator); a later class replaces an earlier one."""
+    """Add an operator class to the table (usable as a decorator); a later class replaces an earlier one.
+
+    Raises ``SwdcError`` if the names, functions or modules of the class are not tuples of these.
+    """
+    for name, hint in (("names", tuple[str, ...]), ("functions", tuple[Callable[..., Any], ...])):
+        check_type(SwdcError, f"{cls.__name__}.{name}", getattr(cls, name), hint)
+    if issubclass(cls, Leaf):
+        check_type(SwdcError, f"{cls.__name__}.modules", cls.modules, tuple[type[nn.Module], ...])
     OPERATORS.add(cls)
     return cls
 
@@ -231,9 +238,13 @@ def family_of(name: str) -> str:
     return lookup(name).family or name.split(".")[1]
 
 
+@checked(SwdcError)
 def leaf_of(module: nn.Module) -> Leaf:
-    """Return the operator of a leaf module."""
-    return OPERATORS.leaves[plain_class(module)]
+    """Return the operator of a leaf module; ``SwdcError`` if no operator is that of its class."""
+    kind = plain_class(module)
+    if kind not in OPERATORS.leaves:
+        raise SwdcError(f"expected a module that an operator stands for, got {kind.__name__}; swdc.register adds some")
+    return OPERATORS.leaves[kind]
 
 
 def leaf_like(module: nn.Module) -> Leaf:
@@ -242,6 +253,7 @@ def leaf_like(module: nn.Module) -> Leaf:
     return next((leaf for leaf in leaves if isinstance(module, leaf.bases or leaf.modules)), NO_LEAF)
 
 
+@checked(SwdcError)
 def calls(program: Program) -> dict[fx.Node, tuple[Operator, Call]]:
     """Return operator and call of each ``call_function`` and ``call_module`` node, in the order of the graph."""
     return program.derived("calls", lambda: _calls(program), OPERATORS.version)
@@ -263,6 +275,7 @@ def _calls(program: Program) -> dict[fx.Node, tuple[Operator, Call]]:
     return found
 
 
+@checked(SwdcError)
 def shapes_of(program: Program, sizes: Mapping[str, int]) -> ShapeOf:
     """Return a function that gives the shape of a value, with each symbol replaced by its size in ``sizes``."""
     tensors = program.tensors

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from swdc.errors import SwdcError
+from swdc.errors import SwdcError, told_as
+from swdc.ir.argument_types import checked
 from swdc.ir.content import content_hash
+from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program
 
 TOLERANCE = 1e-9
@@ -83,19 +85,23 @@ class Certificate:
         return asdict(self)
 
     @classmethod
+    @checked(SwdcError)
     def from_dict(cls, data: dict[str, Any]) -> Certificate:
         """Return the certificate that ``to_dict`` wrote.
 
-        One of an earlier version is not bound to weights, so that it is read as not exact.
+        One of an earlier version is not bound to weights, so that it is read as not exact. Raises ``SwdcError`` for
+        other data.
         """
-        found = _of_earlier_version(data) if "slim_hash" not in data else data
-        comparisons = tuple(Comparison(**c) for c in found["comparisons"])
-        texts = {name: tuple(found[name]) for name in ("assumptions", "notes")}
-        return cls(**{**{each.name: found[each.name] for each in fields(cls)}, "comparisons": comparisons, **texts})
+        with told_as(SwdcError, "data that Certificate.to_dict returned, got other data", "verify again"):
+            found = _of_earlier_version(data) if "slim_hash" not in data else data
+            comparisons = tuple(Comparison(**c) for c in found["comparisons"])
+            texts = {name: tuple(found[name]) for name in ("assumptions", "notes")}
+            return cls(**{**{each.name: found[each.name] for each in fields(cls)}, "comparisons": comparisons, **texts})
 
+    @checked(SwdcError)
     def belongs_to(self, program: Program) -> bool:
         """Whether a program is the masked or the slim one of this certificate: its graph and all of its weights."""
-        return content_hash(program) in (self.masked_hash, self.slim_hash)
+        return not is_meta(program) and content_hash(program) in (self.masked_hash, self.slim_hash)
 
     def of(self, program: Program) -> Certificate:
         """Return this certificate, not exact if it is that of other weights than a program's."""

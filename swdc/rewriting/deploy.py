@@ -22,7 +22,7 @@ DEPLOY_PIPELINE = (
 
 
 @checked(PassError)
-def deploy(program: Program, outputs: Sequence[int | str] | None = None) -> Program:
+def deploy(program: Program, outputs: str | Sequence[int | str] | None = None) -> Program:
     """Return a copy of a program, in evaluation mode, without the parts that only training needs.
 
     Batch norms are folded into the layers beside them, subnormal weights become zero, and identities are removed. So
@@ -71,7 +71,7 @@ def _in_evaluation(program: Program) -> Program:
     return copy if origin is None else copy.with_facts(origin=replace(origin, dense=None, folded={}))
 
 
-def _with_outputs(program: Program, outputs: Sequence[int | str]) -> Program:
+def _with_outputs(program: Program, outputs: str | Sequence[int | str]) -> Program:
     """Return a program with some outputs; this runs before the fixpoint, because it changes positions of outputs."""
     step: Any = find_pass("eliminate-unused")(outputs=(outputs,) if isinstance(outputs, str) else tuple(outputs))  # type: ignore[call-arg]
     return run(program, [step], lambda _, before, result: _verify(step, before, result, step.kept(before))).program

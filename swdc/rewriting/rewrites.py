@@ -70,6 +70,8 @@ def check_plan(plan: Plan, program: Program) -> None:
     for name, kept in plan.kept.items():
         if name not in widths:
             raise PlanError(f"expected groups of this program, got {name!r}; program.groups lists them")
+        if plan.widths.get(name) != widths[name]:
+            raise PlanError(f"expected {widths[name]} as the width of group {name!r}, got {plan.widths.get(name)}")
         unfit = len(kept) < least or len(set(kept)) != len(kept) or not set(kept) <= set(range(widths[name]))
         if unfit:
             raise PlanError(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from swdc.errors import VerificationError
+from swdc.errors import VerificationError, told_as
 from swdc.ir.argument_types import checked
 from swdc.ir.content import content_hash
 from swdc.ir.differences import flat_outputs, relative_error
@@ -45,13 +45,14 @@ def verify(
     its gradients. Inputs are random, of the form of the example inputs, or the positional ``inputs`` given. Neither
     program is changed.
 
-    Raises ``VerificationError`` if ``masked`` was not made by ``swdc.mask``, the two have different plans, or the seed
-    is not one that torch takes.
+    Raises ``VerificationError`` if ``masked`` was not made by ``swdc.mask``, the two have different plans, the seed is
+    not one that torch takes, or the programs do not run on the inputs.
     """
     if not 0 <= seed < 2**63:
         raise VerificationError(f"expected a seed between 0 and 2**63 - 1, got {seed}")
     dense = _check(masked, slim)
-    return _Verification(dense, masked, slim, _batches(masked, batches, inputs), seed, inputs).certificate()
+    with told_as(VerificationError, "programs that run on the inputs of the comparison, got ones", "give other inputs"):
+        return _Verification(dense, masked, slim, _batches(masked, batches, inputs), seed, inputs).certificate()
 
 
 class _Verification:
@@ -216,7 +217,7 @@ def _batches(program: Program, batches: Sequence[int], inputs: Any) -> tuple[int
         return (int(given[0].shape[0]),)
     if not batches or min(batches) < 1:
         raise VerificationError(f"expected batch sizes of at least 1, got {tuple(batches)}; give one or more")
-    return tuple(batches)
+    return tuple(map(int, batches))
 
 
 def _settings(batches: Sequence[int], program: Program, given: bool) -> list[tuple[str, int]]:

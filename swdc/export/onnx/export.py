@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import onnx
 import torch
 
 from swdc.costs.count import totals
-from swdc.errors import ExportError
+from swdc.errors import ExportError, told_as
 from swdc.export.onnx.count import MacsCheck, check_macs
 from swdc.export.onnx.exporter import exported, in_float32, innermost, optimize, save
 from swdc.export.onnx.placing import check_place, place
@@ -129,6 +130,8 @@ def export_onnx(
     reference = in_float32(program)
     source = in_float32(deployed_program(program)) if deploy else reference
     _warn_of_state(source)
+    if not 0 < tolerance < math.inf:
+        raise ExportError(f"expected a tolerance that is positive and finite, got {tolerance}; 1e-4 is the default")
     made = exported(source, opset, optimized=not deploy)
     made.model.metadata_props.update(_metadata(program, source, certificate))
     comparison = _Comparison(reference, batches, tolerance)
@@ -225,7 +228,7 @@ class _Comparison:
     def __init__(self, program: Program, batches: Sequence[int], tolerance: float) -> None:
         self.program, self.tolerance = program, tolerance
         self.batched = program.facts.batch is not None
-        self.batches = tuple(batches) if self.batched else ()
+        self.batches = tuple(map(int, batches)) if self.batched else ()
 
     def stage(self, name: str, path: Path) -> Stage:
         """Return the stage of a file. Raises ``ExportError`` if the file computes something else."""
@@ -237,8 +240,10 @@ class _Comparison:
         session = open_session(path)
         worst = 0.0
         for number in self.batches or _SEEDS:
-            args, kwargs = sample_inputs(self.program, number if self.batched else 1, number, torch.float32)
-            with torch.no_grad():
+            batch = number if self.batched else 1
+            runs = f"a program that runs at batch {batch}, got one"
+            with torch.no_grad(), told_as(ExportError, runs, "give smaller batches, if it is memory"):
+                args, kwargs = sample_inputs(self.program, batch, number, torch.float32)
                 expected = [t.cpu() for t in flat_outputs(self.program.clone()(*args, **kwargs))]
             got = [torch.from_numpy(array) for array in run_session(session, feed(session, (args, kwargs)))]
             error = relative_error(expected, got)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,11 @@ import torch
 from torch.utils import _pytree as pytree
 
 from swdc.costs.clock import medians_ms
-from swdc.errors import ExportError
+from swdc.errors import ExportError, told_as
 from swdc.ir.argument_types import checked
 
 Array = npt.NDArray[Any]
+_MOST_THREADS = 1024
 _STOP_SPINNING = "session.force_spinning_stop"
 """Stops waiting threads from spinning between runs, where they would take the cores from other sessions."""
 
@@ -47,10 +47,12 @@ def latency_ms(path: str | os.PathLike[str], inputs: Any, runs: int = 30, thread
 @checked(ExportError)
 def latencies_ms(paths: Sequence[str | os.PathLike[str]], inputs: Any, runs: int = 30, threads: int = 1) -> list[float]:
     """Return the latency (as in ``latency_ms``, in milliseconds) of each of several files, which run in turn."""
+    if not paths:
+        raise ExportError("expected at least one ONNX file to run, got none; export one with swdc.export_onnx")
     if runs < 1:
         raise ExportError(f"expected at least 1 run, got {runs}; give a positive number")
-    if threads < 0:
-        raise ExportError(f"expected a number of threads, or 0 for all cores, got {threads}")
+    if not 0 <= threads <= _MOST_THREADS:
+        raise ExportError(f"expected at most {_MOST_THREADS} threads, or 0 for all cores, got {threads}")
     sessions = [open_session(path, threads) for path in paths]
     return medians_ms([partial(run_session, session, feed(session, inputs)) for session in sessions], runs)
 
@@ -63,7 +65,7 @@ def open_session(
     With ``profile`` the session writes the time of each node to a file whose name begins with ``profile``;
     ``session.end_profiling()`` returns the whole name.
     """
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, it takes names that are too long
         raise ExportError(f"expected an ONNX file, got no file at {path}; export one with swdc.export_onnx")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -90,7 +92,8 @@ def feed(session: onnxruntime.InferenceSession, inputs: Any) -> dict[str, Array]
             f"expected {len(names)} tensors ({', '.join(names)}) for the ONNX file, got {len(tensors)}; "
             f"give what the program takes"
         )
-    arrays = [t.detach().cpu().numpy() if isinstance(t, torch.Tensor) else t for t in tensors]
+    with told_as(ExportError, "dense tensors with values for the ONNX file, got others", "give what the program takes"):
+        arrays = [t.detach().cpu().numpy() if isinstance(t, torch.Tensor) else t for t in tensors]
     return dict(zip(names, arrays, strict=True))
 
 

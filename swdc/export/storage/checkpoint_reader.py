@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from swdc.errors import ArtifactError
+from swdc.errors import ArtifactError, told_as
 from swdc.export.storage.plain_json import parse_json, read_json
 from swdc.ir.argument_types import checked
 from swdc.ir.value_sources import Rows
@@ -57,8 +57,9 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         given = Path(path)
         self.path = given.parent if given.name == INDEX else given
         self._entries: dict[str, Entry] = {}
-        for file in _files(self.path):
-            self._entries.update(_header(file))
+        with told_as(ArtifactError, f"a checkpoint that can be read, got {given}", "check the path"):
+            for file in _files(self.path):
+                self._entries.update(_header(file))
         for name, where in _index(self.path).items():
             if name not in self._entries or self._entries[name].file.name != where:
                 raise ArtifactError(
@@ -67,7 +68,8 @@ class Checkpoint(Mapping[str, torch.Tensor]):
 
     def __getitem__(self, name: str) -> torch.Tensor:
         entry = self._entries[name]
-        return self.rows(name, np.arange(entry.shape[0])) if entry.shape else _read(entry, [(0, 1)], ())
+        runs = [(0, entry.shape[0])] if entry.shape else [(0, 1)]
+        return _read(entry, runs, entry.shape)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -78,17 +80,29 @@ class Checkpoint(Mapping[str, torch.Tensor]):
     def __contains__(self, name: object) -> bool:
         return name in self._entries
 
+    @checked(ArtifactError)
     def entry(self, name: str) -> Entry:
-        """Return where a tensor is stored, and its shape and type."""
+        """Return where a tensor is stored, and its shape and type; ``ArtifactError`` for an unknown name."""
+        if name not in self._entries:
+            raise ArtifactError(f"expected the name of a tensor in {self.path}, got {name!r}; list(checkpoint) has all")
         return self._entries[name]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a tensor."""
-        return self._entries[name].shape
+        """Return the shape of a tensor; ``ArtifactError`` for an unknown name."""
+        return self.entry(name).shape
 
     def rows(self, name: str, rows: Rows) -> torch.Tensor:
-        """Return the given rows of a tensor (indices of its first dimension, in ascending order)."""
-        entry = self._entries[name]
+        """Return the given rows of a tensor (indices of its first dimension, in ascending order).
+
+        Raises ``ArtifactError`` for an unknown name, and for rows that the tensor does not have.
+        """
+        entry = self.entry(name)
+        whole = isinstance(rows, np.ndarray) and rows.ndim == 1 and (rows.dtype.kind in "iu" or not len(rows))
+        if not whole or not entry.shape or (len(rows) and not 0 <= rows.min() <= rows.max() < entry.shape[0]):
+            raise ArtifactError(
+                f"expected an array of indices of the first dimension of {name}, of shape {entry.shape}, got "
+                f"{rows!r:.80}; give whole numbers from 0 on"
+            )
         return _read(entry, _runs(rows), (len(rows), *entry.shape[1:]))
 
 

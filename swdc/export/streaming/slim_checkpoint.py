@@ -43,6 +43,8 @@ def slim_checkpoint(
     The program is not run, so there is no certificate. Raises ``PlanError`` if the plan was not made for this program
     or the weights do not fit it, and ``ArtifactError`` as ``swdc.save`` does; then nothing is written.
     """
+    if shard_bytes < 1:
+        raise ArtifactError(f"expected shard_bytes as a positive number of bytes, got {shard_bytes}")
     values = Values(program, weights)
     values.check()
     _check_without_values(program, weights)
