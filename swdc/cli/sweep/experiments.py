@@ -137,7 +137,7 @@ def _module(file: Path) -> Any:
         spec.loader.exec_module(module)
     except SwdcError:
         raise
-    except Exception as error:  # whatever the user's file raises while it is imported
+    except (Exception, SystemExit) as error:  # whatever the user's file raises while it is imported
         raise CommandError(
             f"expected {file} to be importable, but that raises {type(error).__name__}: {error}; make "
             f"python {file.name} work first"

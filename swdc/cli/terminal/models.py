@@ -159,7 +159,7 @@ def _imported(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise missing_module(name, error) from error
-    except Exception as error:  # whatever the user's module raises while it is imported
+    except (Exception, SystemExit) as error:  # whatever the user's module raises while it is imported
         raise CommandError(
             f"expected a module {name!r} that can be imported, but that raises {type(error).__name__}: "
             f"{error}; make python -c 'import {name}' work first"
@@ -199,7 +199,7 @@ def make_model(name: str, factory: Callable[..., Any], arguments: Mapping[str, A
             model = factory(**arguments)
     except ModuleNotFoundError as error:
         raise missing_module(name, error) from error
-    except Exception as error:  # whatever the user's callable raises
+    except (Exception, SystemExit) as error:  # whatever the user's callable raises
         raise CommandError(
             f"expected {name}({given}) to make a model, but that raises {type(error).__name__}: {error}; "
             f"give its arguments as --arg key=value"
