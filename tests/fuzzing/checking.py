@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from swdc import Plan, Program, count, insert_batchnorm, mask, plan, slim, trace, verify
+from swdc import Plan, Program, count, insert_batchnorm, mask, plan, slim, trace
 from swdc.channels.kept import Kept
 from swdc.errors import PlanError
 from swdc.ir.differences import relative_error
@@ -22,14 +22,11 @@ from swdc.ir.graph import SHAPE
 from swdc.ir.random_inputs import sample_inputs
 from swdc.ir.trace_options import FACTORS, POLICIES
 from swdc.ops import calls
-from swdc.rewriting.certificate import LEAST_EFFECT, TOLERANCE
 from swdc.sparsity.planning.budgets import BUDGETS, Budget
 from tests.fuzzing.blocks import TABLE, Draw
-from tests.fuzzing.network import AGAIN, Spec, build
-from tests.fuzzing.uses import DifferenceError, copies, deployed_alike, learns, same_outputs, saved_alike, transplanted
+from tests.fuzzing.network import AGAIN, STARTS, Spec, build
+from tests.fuzzing.uses import USES, DifferenceError, Made, captured_within, certified, copies, same_outputs
 
-CAPTURED_ALIKE = 1e-12
-"""The largest relative error between a model and its program in float64."""
 PLANS = 2
 """Plans that are tried on each network."""
 TRIES = 4
@@ -68,6 +65,8 @@ class Check:
         self._draw = self._random("plan")
         self._program: Program | None = None
         self._slim: Program | None = None
+        self.made: Made | None = None
+        self._normed = self._random("norms").flip(0.1)
 
     def run(self) -> Outcome:
         """Check everything, and return the outcome."""
@@ -92,8 +91,7 @@ class Check:
             program = self._program = trace(model, examples, self._random("attention").choice(FACTORS))
         with self._stage("capture"):
             self._captured_alike(model, program)
-        normed = self._random("norms").flip(0.1)
-        if normed:
+        if self._normed:
             with self._stage("insert norms"):
                 policy = self._random("policy").one_of(*POLICIES)
                 program = self._program = insert_batchnorm(program).under(policy)
@@ -106,11 +104,11 @@ class Check:
             return
         effective = 0
         for _ in range(TRIES):
-            effective += self._cut(program, self._kept(program)) >= LEAST_EFFECT
+            effective += self._cut(model, program, self._kept(program))
             if effective == PLANS or self._given is not None:
                 break
         self.outcome.result = "exact" if effective else "no effect"
-        self._used(model, normed)
+        self._used()
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -121,10 +119,10 @@ class Check:
 
     def _captured_alike(self, model: torch.nn.Module, program: Program) -> None:
         for batch in (1, 3):
-            args, _ = sample_inputs(program, batch, self._draw.torch_seed(), torch.float64)
+            args, _ = sample_inputs(program, batch, self._draw.torch_seed(), None)
             with torch.no_grad():
                 error = relative_error(model(*copies(args)), program(*copies(args)))
-            if error > CAPTURED_ALIKE:
+            if error > captured_within(program):
                 raise DifferenceError(f"the program is not the model at batch {batch}: relative error {error:.2e}")
 
     def _kept(self, program: Program) -> Plan:
@@ -147,8 +145,8 @@ class Check:
             kept[name] = tuple(sorted(draw.sample(range(width), number)))
         return Plan(kept, widths, program.hash(), {})
 
-    def _cut(self, program: Program, chosen: Plan) -> float:
-        """Check one plan, and return its effect on the output."""
+    def _cut(self, model: torch.nn.Module, program: Program, chosen: Plan) -> bool:
+        """Check one plan, and return whether its certificate is exact: it changes the output, and this shows."""
         self.outcome.kept = {name: tuple(k) for name, k in chosen.kept.items()}
         self.outcome.removed = chosen.removed_channels
         with self._stage("mask"):
@@ -156,16 +154,16 @@ class Check:
         with self._stage("slim"):
             small = self._slim = slim(program, chosen)
         with self._stage("verify"):
-            certificate = verify(masked, small, batches=(1, 3))
+            certificate = certified(masked, small, "under a random plan")
             self.outcome.max_relative_error = max(self.outcome.max_relative_error, certificate.max_relative_error)
-            if not certificate.max_relative_error <= TOLERANCE:
-                raise DifferenceError(f"the slim program is not the masked one: {certificate}")
         with self._stage("count"):
             _counted_alike(program, chosen, small)
         with self._stage("again"):
             self._slim_again(small)
         self.outcome.cut = _cut_operators(program, chosen)
-        return certificate.effect
+        layouts = STARTS[self.outcome.spec.start]
+        self.made = Made(model, layouts, program, masked, small, certificate, self._normed)
+        return certificate.exact
 
     def _slim_again(self, small: Program) -> None:
         """A slim program is a program: cutting nothing changes nothing, cutting more is exact again."""
@@ -177,26 +175,16 @@ class Check:
             return
         kept = {n: tuple(sorted(draw.sample(range(w), draw.randint(1, w)))) for n, w in widths.items()}
         more = Plan(kept, widths, small.hash(), {})
-        certificate = verify(mask(small, more), slim(small, more), batches=(2,))
-        if not certificate.max_relative_error <= TOLERANCE:
-            raise DifferenceError(f"cut a second time, the slim program is not the masked one: {certificate}")
+        certified(mask(small, more), slim(small, more), "cut a second time", batches=(2,))
 
-    def _used(self, model: torch.nn.Module, normed: bool) -> None:
-        """Save, train or transplant some of the slim programs, as users do."""
-        small = self._slim
-        assert small is not None
-        if self._random("save").flip(0.15):
-            with self._stage("save"):
-                saved_alike(small)
-        if self._random("deploy").flip(0.15):
-            with self._stage("deploy"):
-                deployed_alike(small)
-        if self._random("train").flip(0.15):
-            with self._stage("train"):
-                learns(small)
-        if not normed and self._random("transplant").flip(0.1):
-            with self._stage("transplant"):
-                self.outcome.transplant = transplanted(small, model)
+    def _used(self) -> None:
+        """Do with some of the slim programs what users do."""
+        assert self.made is not None
+        for name, (chance, use) in USES.items():
+            draw = self._random(name)
+            if draw.flip(chance):
+                with self._stage(name):
+                    self.outcome.transplant = use(self.made, draw) or self.outcome.transplant
 
     def code(self) -> str:
         """Return the blocks, the graph of the traced network, and that of the slim one, for people to read."""

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from examples.bench.networks.randomise import randomise_
-from tests.fuzzing import attention, graphs, maps, movement, pointwise, sequences, tokens
+from tests.fuzzing import attention, graphs, integers, maps, movement, pointwise, sequences, tokens
 from tests.fuzzing.blocks import ANY, CHANNEL_DIM, TABLE, Block, Draw, Slot, is_like
+from tests.fuzzing.precision import WIDE, converted, draw_types, runs
 
-FAMILIES = (attention, graphs, maps, movement, pointwise, sequences, tokens)
+FAMILIES = (attention, graphs, integers, maps, movement, pointwise, sequences, tokens)
 """The modules that fill the table of blocks."""
 AGAIN = "again"
 """A step that calls a module of an earlier step once more, on another value."""
@@ -41,20 +42,25 @@ class Step:
 
 @dataclass(frozen=True)
 class Spec:
-    """A network in plain numbers. Steps that do not suit what came before are left out, so any may be dropped."""
+    """A network in plain numbers. Steps that do not suit what came before are left out, so any may be dropped.
+
+    ``types`` are the types that it computes in, as ``draw_types`` writes them.
+    """
 
     start: str
     seed: int
     steps: tuple[Step, ...]
+    types: str = WIDE
 
     def to_dict(self) -> dict[str, Any]:
         """Return the description as plain data, ready for JSON."""
-        return {"start": self.start, "seed": self.seed, "steps": [[s.block, s.seed] for s in self.steps]}
+        steps = [[s.block, s.seed] for s in self.steps]
+        return {"start": self.start, "seed": self.seed, "steps": steps, "types": self.types}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Spec:
         """Return the description that ``to_dict`` wrote."""
-        return cls(data["start"], data["seed"], tuple(Step(name, seed) for name, seed in data["steps"]))
+        return cls(data["start"], data["seed"], tuple(Step(name, seed) for name, seed in data["steps"]), data["types"])
 
     def without(self, number: int) -> Spec:
         """Return the description without one step."""
@@ -210,13 +216,13 @@ class _Builder:
 
 
 def build(spec: Spec) -> tuple[Network, tuple[Tensor, ...]]:
-    """Return the network that a description stands for, in float64, and example inputs of two samples."""
+    """Return the network that a description stands for, in its types, and example inputs of two samples."""
     builder = _Builder(spec)
     for step in spec.steps:
         builder.add(step)
     if not builder.taken:
         builder.add(Step(FIRST[builder.layouts[0]], spec.seed))
-    return builder.finish(), tuple(builder.examples)
+    return converted(builder.finish(), tuple(builder.examples), spec.types, Draw(f"{spec.seed} parts"))
 
 
 def draw_spec(
@@ -238,7 +244,15 @@ def draw_spec(
         if len(builder.taken) >= wanted:
             break
         builder.add(Step(_next_block(builder, names, draw), draw.torch_seed()))
-    return Spec(start, seed, tuple(builder.taken))
+    spec = Spec(start, seed, tuple(builder.taken))
+    narrower = replace(spec, types=draw_types(draw))
+    return narrower if narrower == spec or _can_be(narrower) else spec
+
+
+def _can_be(spec: Spec) -> bool:
+    """Whether a network can be in narrow types: nothing in it jumps, and torch runs it."""
+    jumps = any(step.block in TABLE and TABLE[step.block].family == integers.DISCRETE for step in spec.steps)
+    return not jumps and runs(*build(spec))
 
 
 def _next_block(builder: _Builder, names: Sequence[str], draw: Draw) -> str:
@@ -257,20 +271,29 @@ def _next_block(builder: _Builder, names: Sequence[str], draw: Draw) -> str:
 def _inputs(layouts: Sequence[str], draw: Draw) -> tuple[list[str], list[Tensor]]:
     """Return the layouts and the example inputs of a network."""
     torch.manual_seed(draw.torch_seed())
-    number = draw.randint(4, 7)  # nodes of a graph
-    examples: list[Tensor] = []
-    for layout in layouts:
-        if layout == "ids":
-            examples.append(torch.randint(0, sequences.VOCABULARY, (2, draw.randint(3, 5))))
-        elif layout == "edge":
-            examples.append(torch.randint(0, number, (2, draw.randint(6, 9) + number)))
+    nodes = draw.randint(4, 7)
+    shapes = [_shape(layout, nodes, draw) for layout in layouts]
+    return [layout.rstrip("123") for layout in layouts], list(random_inputs(layouts, shapes))
+
+
+def random_inputs(layouts: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> tuple[Tensor, ...]:
+    """Return random inputs in float64; words are of the whole vocabulary, and edges run between all nodes."""
+    sizes = {layout: shape[0] for layout, shape in zip(layouts, shapes, strict=True)}
+    values: list[Tensor] = []
+    for layout, shape in zip(layouts, shapes, strict=True):
+        if layout in ("ids", "edge"):
+            values.append(torch.randint(0, sequences.VOCABULARY if layout == "ids" else sizes["node"], shape))
         else:
-            examples.append(torch.randn(_shape(layout, number, draw), dtype=torch.float64))
-    return [layout.rstrip("123") for layout in layouts], examples
+            values.append(torch.randn(shape, dtype=torch.float64))
+    return tuple(values)
 
 
 def _shape(layout: str, nodes: int, draw: Draw) -> tuple[int, ...]:
     channels = draw.randint(2, 5)
+    if layout == "ids":
+        return (2, draw.randint(3, 5))
+    if layout == "edge":
+        return (2, draw.randint(6, 9) + nodes)
     if layout == "vector":
         return (2, channels)
     if layout == "node":

@@ -17,6 +17,7 @@ from tests.fuzzing.blocks import TABLE
 from tests.fuzzing.checking import Outcome, check, families_of
 from tests.fuzzing.network import Spec, draw_spec
 from tests.fuzzing.shrinking import reproduction, shrink
+from tests.fuzzing.uses import USES
 
 SHRUNK = 3
 """Failures of one kind that are made small and kept whole; of the others only the seeds."""
@@ -41,6 +42,7 @@ class Report:
     cut: Counter[str] = field(default_factory=Counter)
     stages: Counter[str] = field(default_factory=Counter)
     transplants: Counter[str] = field(default_factory=Counter)
+    types: Counter[str] = field(default_factory=Counter)
     failures: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, outcome: Outcome) -> None:
@@ -54,6 +56,7 @@ class Report:
         self.cut.update(outcome.cut)
         self.stages.update(outcome.seconds)
         self.transplants.update([outcome.transplant] if outcome.transplant else [])
+        self.types[outcome.spec.types] += 1
         if outcome.result != "failed":
             self.max_relative_error = max(self.max_relative_error, outcome.max_relative_error)
 
@@ -109,8 +112,16 @@ def _check_next(report: Report) -> None:
     alike = sum(failure["kind"] == outcome.signature for failure in report.failures)
     failure: dict[str, Any] = {"seed": seed, "kind": outcome.signature}
     if alike < SHRUNK and outcome.spec.steps:
-        failure.update(reproduction(shrink(outcome)))
+        failure.update(_made_small(outcome))
     report.failures.append(failure)
+
+
+def _made_small(outcome: Outcome) -> dict[str, Any]:
+    """Return a failure as small as it gets; if that fails, as it is, so that the run goes on after it."""
+    try:
+        return reproduction(shrink(outcome))
+    except Exception as error:  # a graph that cannot be printed, for example
+        return {"spec": outcome.spec.to_dict(), "error": outcome.error, "not made small": str(error)}
 
 
 def _checked(seed: int) -> Outcome:
@@ -156,5 +167,7 @@ def summary(report: Report) -> Iterable[tuple[str, str]]:
         yield result, f"{report.results[result]:,}"
     yield "largest relative error", f"{report.max_relative_error:.1e}"
     yield "families of blocks", ", ".join(f"{name} {n:,}" for name, n in report.families.most_common())
+    yield "types", ", ".join(f"{name} {n:,}" for name, n in report.types.most_common())
+    yield "done with them", ", ".join(f"{name} {report.stages[name]:,}" for name in USES)
     yield "operators", f"{len(report.operators)}, of which {len(report.cut)} lost channels"
     yield "networks per second", f"{report.done / report.seconds:.1f}" if report.seconds else ""

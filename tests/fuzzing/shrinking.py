@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.fuzzing.checking import Check, Outcome
@@ -41,7 +41,7 @@ def shrink(outcome: Outcome) -> Outcome:
 
 
 def _seeded(spec: Spec, number: int) -> Spec:
-    return spec if number == 0 else Spec(spec.start, spec.seed + 7919 * number, spec.steps)
+    return spec if number == 0 else replace(spec, seed=spec.seed + 7919 * number)
 
 
 def _with_smaller_plan(outcome: Outcome, search: _Search) -> Outcome:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,14 @@ from swdc.errors import CommandError
 from swdc.ir.differences import flat_outputs
 from swdc.ops.elementwise import Pointwise
 from tests.fuzzing.__main__ import app
-from tests.fuzzing.blocks import TABLE
+from tests.fuzzing.blocks import TABLE, Draw
 from tests.fuzzing.checking import Check, check
 from tests.fuzzing.network import STARTS, Spec, Step, build, draw_spec
+from tests.fuzzing.precision import runs
 from tests.fuzzing.report import Report, fuzz
 from tests.fuzzing.shrinking import shrink
+from tests.fuzzing.uses import USES, DifferenceError, Made, at_other_sizes, not_finite_alike, refused
+from tests.support import Function
 
 STEPS = (Step("dense_of_vector", 0), Step("perceptron", 2), Step("dropout", 1), Step("perceptron", 13))
 SIGMOIDS = Spec("vector", 5, STEPS)
@@ -45,6 +50,17 @@ def test_every_start_comes_up() -> None:
     assert {draw_spec(seed, most=1).start for seed in range(100)} == set(STARTS)
 
 
+def test_networks_are_drawn_in_narrow_types_in_which_they_run() -> None:
+    narrow = [spec for seed in range(60) if (spec := draw_spec(seed, most=1)).types != "float64"]
+    assert len({spec.types for spec in narrow}) > 3
+    for spec in narrow:
+        model, inputs = build(spec)
+        assert runs(model, inputs)
+        assert {str(x.dtype).removeprefix("torch.") for x in inputs if x.is_floating_point()} <= {
+            spec.types.split("+")[0]
+        }
+
+
 @pytest.mark.parametrize("name", TABLE)
 def test_every_block_is_used(name: str) -> None:
     takes = TABLE[name].takes
@@ -67,6 +83,42 @@ def test_most_networks_lose_channels() -> None:
     assert not [o.error for o in outcomes if o.result == "failed"]
     assert {operator for o in outcomes for operator in o.cut}
     assert sum(o.removed for o in outcomes) > 20
+
+
+@cache
+def made_of(spec: Spec) -> Made:
+    checked = Check(spec)
+    assert checked.run().result == "exact"
+    assert checked.made is not None
+    return checked.made
+
+
+@pytest.mark.parametrize("name", USES)
+def test_everything_is_done_with_networks(name: str) -> None:
+    for start in ("graph", "words"):
+        made = made_of(draw_spec(3, most=2, start=start))
+        for seed in range(3):
+            USES[name][1](made, Draw(seed))
+
+
+def test_another_program_is_found_at_other_sizes() -> None:
+    made, other = made_of(SIGMOIDS), made_of(replace(SIGMOIDS, steps=STEPS[:2]))
+    with pytest.raises(DifferenceError, match="the program is not the model for inputs"):
+        at_other_sizes(replace(made, program=other.program), Draw(0))
+
+
+def test_what_is_not_refused_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = made_of(SIGMOIDS)
+    monkeypatch.setattr("swdc.ir.input_check.InputCheck.__call__", lambda *given: None)
+    with pytest.raises(DifferenceError, match="are not refused"):
+        refused(made, Draw(0))
+
+
+def test_what_is_finite_in_one_program_only_is_found() -> None:
+    made = made_of(SIGMOIDS)
+    cleaned = Function(lambda own, x: torch.nan_to_num(own.model(x)), model=made.model)
+    with pytest.raises(DifferenceError, match="the program is not finite where the model is"):
+        not_finite_alike(replace(made, model=cleaned), Draw(0))
 
 
 def test_what_is_wrong_is_found_and_made_small(broken: None) -> None:

@@ -66,9 +66,8 @@ def dense_of_vector(draw: Draw, x: Slot) -> nn.Module:
 def norm_of_vector(draw: Draw, x: Slot) -> nn.Module:
     """A norm of a vector."""
     c = x.channels
-    return draw.one_of(
-        nn.BatchNorm1d(c), nn.BatchNorm1d(c, affine=False), nn.LayerNorm(c), nn.RMSNorm(c), nn.GroupNorm(1, c)
-    )
+    grouped = nn.GroupNorm(1, c) if c > 1 else nn.LayerNorm(c)  # torch refuses groups of one value
+    return draw.one_of(nn.BatchNorm1d(c), nn.BatchNorm1d(c, affine=False), nn.LayerNorm(c), nn.RMSNorm(c), grouped)
 
 
 @block("norm", "token")
