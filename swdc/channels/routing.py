@@ -53,6 +53,8 @@ class Routed:
 
         For missing channels, a pad adds one channel of zeros at the end, and the gather takes it. No scatter is needed.
         """
+        if self.is_empty:
+            return self._with_zeros()
         here = [place for place, source in enumerate(self.take) if source >= 0]
         before, after = here[0], len(self.take) - 1 - here[-1]
         middle = self.take[before : len(self.take) - after]
@@ -63,8 +65,11 @@ class Routed:
         elif min(middle) >= 0:
             steps.append(Step(GATHER, indices=middle))
         else:
-            return [Step(PAD, 0, 1), Step(GATHER, indices=tuple(s if s >= 0 else self.width for s in self.take))]
+            return self._with_zeros()
         return [*steps, Step(PAD, before, after)] if before or after else steps
+
+    def _with_zeros(self) -> list[Step]:
+        return [Step(PAD, 0, 1), Step(GATHER, indices=tuple(s if s >= 0 else self.width for s in self.take))]
 
 
 def _in_a_row(indices: Sequence[int]) -> bool:

@@ -51,13 +51,18 @@ class TensorAddition(Addition):
             channels.set_dead(call, [UNKNOWN if d == CHANNELS else value for d, value in enumerate(dead)])
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """Route the channels of an operand to those of the sum, if they differ; leave out one that has none of them."""
+        """Route the channels of an operand to those of the sum, if they differ.
+
+        An operand of which nothing is left vanishes, unless the other has a factor.
+        """
         changes = {name: _routed(call, call[name], kept) for name in ("self", "other")}
         routed = {name: way for name, way in changes.items() if way is not None}
         empty = [name for name, way in routed.items() if way.is_empty]
         if not empty:
             return routed
-        left = "other" if empty[0] == "self" else "self"
+        left = "self" if "other" in empty else "other"
+        if left == "other" and call.arguments.get("alpha", 1) != 1:
+            return routed
         return {"forward": routed.get(left, call[left])}
 
 

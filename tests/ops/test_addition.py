@@ -247,3 +247,30 @@ def test_a_shortcut_without_labels_is_brought_to_the_kept_channels(function: Any
 def test_a_slim_program_with_free_sums_is_cut_again(function: Any) -> None:
     _, slim = certified(free(shortcut(function), image(2, 3, 6, 6)), seed=1)
     certified(slim, seed=3)
+
+
+@pytest.mark.parametrize("alpha", [1, 2])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("kept", [(0,), (2,), (0, 1), (0, 2), (1, 3), (4, 5)])
+def test_a_sum_of_two_shortcuts_may_have_nothing_left_of_one_or_both(
+    alpha: int, turned: bool, kept: tuple[int, ...]
+) -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        one, other = m.one(x), m.two(x)
+        total = torch.add(*((other, one) if turned else (one, other)), alpha=alpha)
+        return m.head(m.norm(total)) + m.side(one) + m.beside(other)
+
+    program = free(
+        Function(
+            forward,
+            one=conv(3, 6),
+            two=conv(3, 6),
+            norm=nn.BatchNorm2d(6),
+            head=conv(6, 2),
+            side=conv(6, 2),
+            beside=conv(6, 2),
+        ),
+        image(2, 3, 5, 5),
+    )
+    names = {name: group.name for name in ("one", "two", "norm") for group in program.groups if name in group.name}
+    certified(program, plan_of(program, {names["one"]: (0, 1), names["two"]: (2, 3), names["norm"]: kept}))
