@@ -79,7 +79,7 @@ def trace(
     with told(model):
         program = _program(model, _normalised(example_inputs), attention, WAYS, check).with_facts(policy=policy)
     for note in program.facts.notes:
-        warnings.warn(note, stacklevel=2)
+        warnings.warn(note, stacklevel=3)  # the caller of the function that is checked
     return program
 
 

@@ -13,6 +13,7 @@ import torch
 from swdc.ir.gc_pause import collection_paused
 
 WARM_UP = 5
+"""Rounds of calls that are not timed."""
 _SECONDS, _SECONDS_DISTURBED = 0.2, 1.0
 """Seconds that repeated calls take together, without and with other processes that compete for the processor."""
 _UNDISTURBED = 0.9

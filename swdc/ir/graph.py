@@ -13,7 +13,11 @@ SHAPE = "shape"
 """Key of a node's meta: its Shape, or a tuple of Shapes if the operator returns several tensors."""
 
 DTYPE = "dtype"
+"""Key of a node's meta: the type of its tensor, nested as the shapes are."""
+
 STACK_TRACE = "stack_trace"
+"""Key of a node's meta, that of torch.fx: where the user's code made the call."""
+
 SCOPE = "scope"
 """Key of a node's meta: the path of the innermost module of the user's model that it was traced in."""
 

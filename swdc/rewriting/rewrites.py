@@ -99,5 +99,5 @@ def relax_norms(program: Program) -> Program:
     """
     relaxed = apply(program, "relax-norms")
     for note in relaxed.facts.notes[len(program.facts.notes) :]:
-        warnings.warn(note, stacklevel=2)
+        warnings.warn(note, stacklevel=3)  # the caller of the function that is checked
     return relaxed

@@ -400,8 +400,9 @@ class DropsInAttention(nn.Module):
     ],
 )
 def test_what_training_does_else_is_named_in_a_warning(model: nn.Module, named: str) -> None:
-    with pytest.warns(UserWarning, match=rf"{re.escape(named)}.* in training.*train the model itself"):
+    with pytest.warns(UserWarning, match=rf"{re.escape(named)}.* in training.*train the model itself") as heard:
         program = swdc.trace(model.eval(), image().float())
+    assert {warning.filename for warning in heard} == {__file__}
     assert any(named in note for note in program.facts.notes)
     assert named in program.explain()
 

@@ -51,8 +51,10 @@ def by_hand(slim: Program, x: torch.Tensor) -> torch.Tensor:
 
 
 def relaxed(slim: Program) -> Program:
-    with pytest.warns(UserWarning, match=r"relaxed, which changes the output by \d"):
-        return swdc.relax_norms(slim)
+    with pytest.warns(UserWarning, match=r"relaxed, which changes the output by \d") as heard:
+        result = swdc.relax_norms(slim)
+    assert {warning.filename for warning in heard} == {__file__}
+    return result
 
 
 def test_golden(golden: Callable[[str, str], None]) -> None:

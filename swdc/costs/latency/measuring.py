@@ -98,8 +98,8 @@ def _model(nodes: Sequence[Node]) -> onnx.ModelProto:
         last = helper.make_node("ReduceMax", [f"layer{k}"], [f"last{k}"], name=f"last{k}", keepdims=0)
         graph["nodes"] += [made, last]
         graph["outputs"].append(helper.make_tensor_value_info(f"last{k}", TensorProto.FLOAT, []))
-    made = helper.make_graph(graph["nodes"], "layers", graph["inputs"], graph["outputs"], graph["constants"])
-    return helper.make_model(made, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
+    whole = helper.make_graph(graph["nodes"], "layers", graph["inputs"], graph["outputs"], graph["constants"])
+    return helper.make_model(whole, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
 
 
 def _written_by_a_convolution(graph: dict[str, list[Any]], k: int, node: Node) -> str:

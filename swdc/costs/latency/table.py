@@ -14,6 +14,7 @@ from swdc.costs.latency.measuring import Announce, Probe, parts, times_ms
 _DISTURBED = 1.05
 """A time this much above that of more channels was disturbed by something else on the machine."""
 _REPEATS = 2
+"""How often the times that were disturbed are measured again at most."""
 _log = logging.getLogger(__name__)
 
 
@@ -78,7 +79,8 @@ class MeasuredTable(LatencyTable):
         random.Random(0).shuffle(probes)
         self._take(probes, "measuring layers")
         for _ in range(_REPEATS):
-            self._take(self._disturbed(probes), "measuring again what was disturbed")
+            if again := self._disturbed(probes):
+                self._take(again, "measuring again what was disturbed")
 
     def _take(self, probes: Sequence[Probe], text: str) -> None:
         assert self._times is not None

@@ -167,13 +167,16 @@ class _Extraction:
             raise PassError(f"it reads {name}, which is held outside and not given to it")
         if inside:
             return inside[0].removeprefix(f"{self.path}.")
+        for own, tensor in self.foreign.items():
+            if tensor is tensors[name]:
+                return own
         own = self._free(name.replace(".", "_"))
         self.foreign[own] = tensors[name]
         return own
 
     def _free(self, name: str) -> str:
-        """Return a name that the replaced module does not use."""
-        while hasattr(self.replaced, name):
+        """Return a name that neither the replaced module nor a tensor that only the program has uses."""
+        while hasattr(self.replaced, name) or name in self.foreign:
             name = f"{name}_"
         return name
 

@@ -15,6 +15,7 @@ from swdc.export.transplanting.module_calls import Failure, Frame, Watch
 Values = dict[Keys, int]
 
 _MOST_TRIALS = 100
+"""The most sets of values that are tried in one repair of a frame."""
 
 
 class Solver:

@@ -180,12 +180,12 @@ class _Transplanting:
         if self.notes:
             warnings.warn(
                 f"replaced by their part of the slim program, with the sizes of the example: {_some(self.notes)}",
-                stacklevel=4,
+                stacklevel=5,
             )
         if kept:
             warnings.warn(
                 f"not read in evaluation and kept as they are, so they may not fit any more: {_some(kept)}",
-                stacklevel=4,
+                stacklevel=5,
             )
 
 

@@ -180,8 +180,9 @@ def test_what_evaluation_does_not_read_is_kept_and_named():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model, slim = slim_of(Auxiliary(), image(2, 6))
-    with pytest.warns(UserWarning, match="not read in evaluation and kept as they are.*aux.weight, aux.bias"):
+    with pytest.warns(UserWarning, match="not read in evaluation and kept as they are.*aux.weight, aux.bias") as heard:
         mine = swdc.transplant(slim, model)
+    assert {warning.filename for warning in heard} == {__file__}
     assert mine.aux.weight.shape == (4, 8)
     assert_same(slim(image(2, 6)), mine(image(2, 6)))
 
