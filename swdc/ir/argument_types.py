@@ -127,7 +127,7 @@ def _items_fit(value: Any, inner: tuple[Any, ...]) -> bool:
 
 def _message(name: str, value: Any, hint: Any, trouble: str) -> str:
     advice = next((text for kind, text in _ADVICE.items() if kind in _named(hint)), "give one")
-    return f"expected {name} as {_named(hint)}, got {_shown(value)}{trouble}; {advice}"
+    return f"expected {name} as {_named(hint)}, got {shown(value)}{trouble}; {advice}"
 
 
 def _named(hint: Any) -> str:
@@ -150,7 +150,7 @@ def _article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiouAEIOU' else 'a'} {noun}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """Return a value if it is short, else its type."""
     try:
         text = repr(value) if isinstance(value, str | int | float | None | list | tuple | dict) else ""

@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from swdc.errors import SwdcError
+from swdc.ir.argument_types import check_type
 from swdc.ir.plan import Plan
 from swdc.ir.trace_options import FACTORS, HEADS, POLICIES, TIED
 
@@ -53,11 +54,9 @@ class Facts:
 
     def __post_init__(self) -> None:
         """Raise ``SwdcError`` for an unknown ``attention`` or ``policy``."""
-        if self.attention not in FACTORS or self.policy not in POLICIES:
-            raise SwdcError(
-                f"expected attention of {list(FACTORS)} and policy of {list(POLICIES)}, got {self.attention!r} and "
-                f"{self.policy!r}"
-            )
+        for name, value, options in (("attention", self.attention, FACTORS), ("policy", self.policy, POLICIES)):
+            if check_type(SwdcError, name, value, str) not in options:
+                raise SwdcError(f"expected {name} as one of {list(options)}, got {value!r}")
 
     def sizes(self, batch: int = 1) -> dict[str, int]:
         """Return a value for each symbol, with the given batch size."""

@@ -13,6 +13,7 @@ from torch.fx.graph import _PyTreeCodeGen
 from torch.utils import _pytree as pytree
 
 from swdc.errors import InputError
+from swdc.ir.argument_types import shown
 from swdc.ir.graph import DTYPE, SHAPE, describe
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.sizes import Shape, evaluate
@@ -220,5 +221,5 @@ def _described(form: _Form) -> str:
 
 
 def _got(value: Any) -> str:
-    text = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"{value!r:.200}"
+    text = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else shown(value)
     return f"got {text}; give inputs as in the example, or trace the model again with these"

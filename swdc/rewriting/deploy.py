@@ -73,7 +73,10 @@ def _in_evaluation(program: Program) -> Program:
 
 def _with_outputs(program: Program, outputs: str | Sequence[int | str]) -> Program:
     """Return a program with some outputs; this runs before the fixpoint, because it changes positions of outputs."""
-    step: Any = find_pass("eliminate-unused")(outputs=(outputs,) if isinstance(outputs, str) else tuple(outputs))  # type: ignore[call-arg]
+    chosen = (
+        [outputs] if isinstance(outputs, str) else [each if isinstance(each, str) else int(each) for each in outputs]
+    )
+    step: Any = find_pass("eliminate-unused")(outputs=tuple(chosen))  # type: ignore[call-arg]
     return run(program, [step], lambda _, before, result: _verify(step, before, result, step.kept(before))).program
 
 

@@ -1,114 +1,381 @@
-"""Public functions, each with arguments that work and with values that are out of range."""
+"""Public functions, each with arguments that work, and what each of its parameters takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 import swdc
+from swdc import ops
 from swdc.export.folder.save import load_certificate
 from swdc.export.onnx.runtime import latencies_ms, latency_ms, run_onnx
 from swdc.sparsity import baselines
-
-NEVER: tuple[Any, ...] = (
-    None, True, 0, -1, 0.5, -0.5, 1.0, float("nan"), float("inf"), "", "text", b"text", (), (1, 2), [0.5], ["a"], {},
-    {"a": 1}, {1: "a"}, object(), len, torch.float16, torch.tensor([0.5]), nn.Linear(2, 2), int,
-    Path("/dev/null/none"),
-)  # fmt: skip
-"""Values that take turns in the place of each argument."""
+from swdc.sparsity.penalties.norms import L1
+from swdc.sparsity.planning.criteria import uniform
+from tests.bad_arguments.values import AMOUNT, COUNT, FLAG, FUNCTIONS, NONE, POSITIVE, SHARE, TEXT, Takes, Word
 
 
 @dataclass(frozen=True)
 class Target:
-    """A public function, arguments by name that work, and values that have to be refused although the type is right."""
+    """A public function, arguments by name that work, and what each parameter takes."""
 
     name: str
     function: Callable[..., Any]
-    arguments: Mapping[str, Any]
-    out_of_range: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    takes: Mapping[str, Takes]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def targets(folder: Path) -> list[Target]:
-    """Return all functions; files that calls read are made in a folder."""
-    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).eval()
-    x = torch.randn(2, 4)
-    program = swdc.trace(model, x)
-    plan = swdc.plan(program, 0.5)
-    masked, slim = swdc.mask(program, plan), swdc.slim(program, plan)
-    certificate = swdc.verify(masked, slim)
-    saved = swdc.save(slim, folder / "saved", certificate)
-    file = swdc.export_onnx(program, folder / "net.onnx").path
-    weights = {name: t.detach() for name, t in program.tensors.items()}
-    optimizer = torch.optim.SGD(program.parameters(), 0.1)
-    text = ("text", "")
-    share = (-0.1, 1.0, 2, float("inf"))
-    swd = {"model": program, "target": 0.5, "a_min": 1.0, "a_max": 2.0, "steps": 4}
-    swd_range = {
-        "target": (0, 1, -0.5, 1.5), "a_min": (-1.0, float("inf")), "a_max": (-1.0, float("inf")), "steps": (0, -1),
-        "mu": (0, -1.0, float("inf")), "refresh": (0, -1), "structure": text, "penalty": text, "norm": text,
-        "schedule": text, "criterion": text, "a": text,
-    }  # fmt: skip
-    plain = {"model": program, "target": 0.5, "steps": 4, "optimizer": optimizer}
-    plain_range = {"target": (0, 1, -0.5, 1.5), "steps": (0, -1), "structure": text, "start": (-1, 99)}
-    return [
-        Target("trace", swdc.trace, {"model": model, "example_inputs": x}, {"attention": text, "policy": text}),
-        Target("count", swdc.count, {"program": program}, {"convention": text, "batch": (0, -1)}),
-        Target(
-            "plan", swdc.plan, {"program": program},
-            {"sparsity": share, "budget": text, "criterion": text, "scope": text, "round_to": (0, -8), "policy": text},
-        ),
-        Target("mask", swdc.mask, {"program": program, "plan": plan}),
-        Target("slim", swdc.slim, {"program": program, "plan": plan}),
-        Target("insert_batchnorm", swdc.insert_batchnorm, {"program": program}),
-        Target("relax_norms", swdc.relax_norms, {"program": slim}),
-        Target("deploy", swdc.deploy, {"program": slim}, {"outputs": ([7], ["no such"], [])}),
-        Target(
-            "verify", swdc.verify, {"masked": masked, "slim": slim},
-            {"batches": ((), (0,), (-1,)), "seed": (-1, 2**64), "inputs": (torch.randn(2, 5), torch.ones(2, 4, 1))},
-        ),
-        Target("save", swdc.save, {"program": slim, "path": folder / "again"}),
-        Target("load", swdc.load, {"path": saved}, {"path": ("", folder / "none", file)}),
-        Target("load_certificate", load_certificate, {"path": saved}, {"path": ("", folder / "none", file)}),
-        Target(
-            "export_onnx", swdc.export_onnx, {"program": program, "path": folder / "again.onnx"},
-            {"path": ("", folder), "opset": (0, -1, 10**6), "batches": ((), (0,)), "tolerance": (-1.0, 0.0)},
-        ),
-        Target(
-            "run_onnx", run_onnx, {"path": file, "program_inputs": x}, {"path": ("", folder), "program_inputs": (5,)}
-        ),
-        Target("latency_ms", latency_ms, {"path": file, "inputs": x}, {"runs": (0, -1), "threads": (-1,)}),
-        Target("latencies_ms", latencies_ms, {"paths": [file], "inputs": x}, {"runs": (0, -1), "threads": (-1,)}),
-        Target("transplant", swdc.transplant, {"slim": slim, "model": model}, {"model": (nn.Linear(2, 2),)}),
-        Target(
-            "slim_checkpoint", swdc.slim_checkpoint,
-            {"program": program, "plan": plan, "weights": weights, "path": folder / "streamed"},
-            {"shard_bytes": (0, -1), "weights": ({}, {"0.weight": torch.ones(3)})},
-        ),
-        Target("Checkpoint", swdc.Checkpoint, {"path": saved}, {"path": ("", folder / "none", file)}),
-        Target("register", swdc.register, {"cls": type("Known", (swdc.Operator,), {"names": ("none.such.default",)})}),
-        Target("clone", program.clone, {}),
-        Target("under", program.under, {"policy": None}, {"policy": text}),
-        Target(
-            "Program()", lambda x: program(x), {"x": x},
-            {"x": (5, None, "text", [x, x], torch.ones(2, 5), x.bool(), x.double())},
-        ),
-        Target("SWD", swdc.SWD, swd, swd_range),
-        Target("UniformDecay", baselines.UniformDecay, swd, swd_range),
-        Target(
-            "GrowingL2", baselines.GrowingL2, {**plain, "start": 0, "delta": 1.0, "every": 1, "stabilize": 0},
-            {**plain_range, "delta": (0, -1.0), "every": (0, -1), "ceiling": (0, -1.0), "stabilize": (-1,)},
-        ),
-        Target("Magnitude", baselines.MagnitudePruning, {**plain, "start": 1}, {**plain_range, "rounds": (0, -1)}),
-        Target("Rewinding", baselines.LRRewinding, {**plain, "start": 1}, {**plain_range, "penalty": (-1.0,)}),
-        Target("NetworkSlimming", baselines.NetworkSlimming, {**plain, "start": 1}, {**plain_range, "norm": text}),
-        Target("method", baselines.method, {"name": "swd", **swd, "structure": "channels"}, {"name": text}),
-        Target(
-            "thin", baselines.thin, {"program": program, "sparsity": 0.5},
-            {"sparsity": share, "budget": text, "round_to": (0, -1)},
-        ),
-    ]  # fmt: skip
+class Prepared:
+    """Programs, plans and files that calls read; the files are made in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.x = folder, torch.randn(2, 4)
+        self.model = _model()
+        self.program = swdc.trace(self.model, self.x)
+        self.other = swdc.trace(nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)).eval(), torch.randn(2, 5))
+        self.plan = swdc.plan(self.program, 0.5)
+        self.masked, self.slim = swdc.mask(self.program, self.plan), swdc.slim(self.program, self.plan)
+        self.certificate = swdc.verify(self.masked, self.slim)
+        self.saved = swdc.save(self.slim, folder / "saved", self.certificate)
+        self.file = swdc.export_onnx(self.program, folder / "net.onnx").path
+        self.weights = {name: t.detach() for name, t in self.program.tensors.items()}
+        with torch.device("meta"):
+            self.empty = swdc.trace(_model(), torch.randn(2, 4))
+        self.optimizer = torch.optim.SGD(self.program.parameters(), 0.1)
+        other = self.other.facts.example[0][0]
+        self.made = {"other program": self.other, "other plan": swdc.plan(self.other, 0.5), "other inputs": other}
+        self.made |= {"other optimizer": torch.optim.SGD(self.other.parameters(), 0.1)}
+
+    def targets(self) -> list[Target]:
+        """Return all functions."""
+        return [*self._rewriting(), *self._files(), *self._programs(), *self._methods(), *self._data(), *_trainers()]
+
+    def _rewriting(self) -> list[Target]:
+        program, plan, x = self.program, self.plan, self.x
+        batches = Takes(("(1, 2)",), ([np.int64(1)], range(1, 3), torch.Size([2])), ((0,), (-1,), [10**12], [2**70]))
+        whole = Takes(("other program",), (program, self.masked, self.slim))
+        cut = {"program": Takes(good=(program, self.masked), bad=(self.slim,)), "plan": Takes(good=(plan,))}
+        ignore = Takes(("()",), ("3", ["3"], {"3"}, iter(["3"])), ("none",))
+        return [
+            Target(
+                "trace", swdc.trace,
+                {
+                    "model": Takes(("no layers",), (self.model, program, nn.Identity()), (nn.LazyLinear(3),)),
+                    "example_inputs": Takes(good=(x, (x,), [x], {"input": x}, x.to("meta")), bad=({"y": x}, (x, x))),
+                    "attention": Takes(good=("heads", "head_dim", Word.HEADS)),
+                    "policy": Takes(good=("tied", "free")),
+                    "check": Takes(FLAG),
+                },
+                {"model": self.model, "example_inputs": x},
+            ),
+            Target(
+                "count", swdc.count,
+                {
+                    "program": Takes(("other program",), (program, self.masked, self.slim, self.empty)),
+                    "convention": Takes(good=("paper", "reference", "macs")), "batch": Takes(POSITIVE),
+                },
+                {"program": program},
+            ),
+            Target(
+                "plan", _saved_plan,
+                {
+                    "program": whole,
+                    "sparsity": Takes((*SHARE, "0"), (0.25,), (2,)),
+                    "budget": Takes(good=("channels", "parameters", "operations", "macs")),
+                    "criterion": Takes(good=("l2", "l1", "gamma", "uniform", uniform), bad=(lambda *_: None,)),
+                    "scope": Takes(good=("global", "group")),
+                    "round_to": Takes((*POSITIVE, "{}"), (4, {"*": np.int64(2)}), (-8, {"*": 0}, {"*": 2.5})),
+                    "ignore": ignore,
+                    "weights": Takes((*NONE, "{}"), (self.weights,), ({"0.weight": torch.ones(3)}, {"no": x})),
+                    "policy": Takes(NONE, ("tied", "free")),
+                    "table": Takes(NONE),
+                },
+                {"program": program},
+            ),
+            Target("mask", swdc.mask, cut, {"program": program, "plan": plan}),
+            Target("slim", swdc.slim, cut, {"program": program, "plan": plan}),
+            Target("insert_batchnorm", swdc.insert_batchnorm, {"program": whole}),
+            Target("relax_norms", swdc.relax_norms, {"program": whole}),
+            Target(
+                "deploy", swdc.deploy,
+                {"program": whole, "outputs": Takes(NONE, ([0], (np.int64(0),), "output", ["output"]), ([7], ["no"]))},
+                {"program": self.slim},
+            ),
+            Target(
+                "verify", swdc.verify,
+                {
+                    "masked": Takes(good=(self.masked,), bad=(program, self.slim)),
+                    "slim": Takes(good=(self.slim,), bad=(program, self.masked)),
+                    "batches": batches,
+                    "seed": Takes(COUNT, (2**40,), (2**64,)),
+                    "inputs": Takes(NONE, (x, (x,)), (torch.ones(2, 5), torch.ones(2, 4, 1), x.to("meta"))),
+                },
+                {"masked": self.masked, "slim": self.slim, "batches": (1,)},
+            ),
+            Target(
+                "transplant", swdc.transplant,
+                {"slim": Takes(good=(self.slim,), bad=(program, self.masked)), "model": Takes(good=(self.model,))},
+                {"slim": self.slim, "model": self.model},
+            ),
+            Target(
+                "thin", baselines.thin,
+                {
+                    "program": whole, "sparsity": Takes((*SHARE, "0"), (0.25,), (2,)),
+                    "budget": Takes(good=("channels", "parameters", "operations", "macs")),
+                    "round_to": Takes((*POSITIVE, "{}"), (4, {"*": np.int64(2)}), (-8, {"*": 0}, {"*": 2.5})),
+                    "ignore": ignore, "seed": Takes((*COUNT, "-1"), (2**40,), (2**64,)),
+                },
+                {"program": program, "sparsity": 0.5},
+            ),
+            Target(
+                "export_onnx", swdc.export_onnx,
+                {
+                    "program": whole,
+                    "path": Takes(TEXT, (self.folder / "again.onnx",), (self.folder,)),
+                    "opset": Takes(NONE, (), (-2, 10**6)),
+                    "batches": batches,
+                    "tolerance": Takes((*AMOUNT,), (), (-1.0, 0.0)),
+                    "deploy": Takes(FLAG),
+                    "certificate": Takes(NONE, (), (self.certificate,)),
+                },
+                {"program": program, "path": self.folder / "again.onnx", "batches": (1,)},
+            ),
+        ]  # fmt: skip
+
+    def _files(self) -> list[Target]:
+        x, file, saved = self.x, self.file, self.saved
+        folder = Takes(good=(saved, str(saved)), bad=(self.folder / "none", file))
+        net = Takes(good=(file, str(file)), bad=(self.folder, self.folder / "none"))
+        inputs = Takes(good=(x, (x,), {"input_1": x}, x.numpy()), bad=(x.to("meta"), x.to_sparse(), x.int()))
+        runs, threads = Takes(POSITIVE), Takes(COUNT, (2,), (10**6,))
+        checkpoint = swdc.Checkpoint(saved)
+        where = {"program": self.empty, "plan": swdc.plan(self.empty, 0.5, weights=self.weights)}
+        return [
+            Target(
+                "save", swdc.save,
+                {
+                    "program": Takes(("other program",), (self.program, self.masked, self.slim), (self.empty,)),
+                    "path": Takes(TEXT, (self.folder / "again",), (file,)),
+                    "certificate": Takes(NONE, (self.certificate,)),
+                },
+                {"program": self.slim, "path": self.folder / "again"},
+            ),
+            Target("load", swdc.load, {"path": folder}),
+            Target("load_certificate", load_certificate, {"path": folder}),
+            Target("run_onnx", run_onnx, {"path": net, "program_inputs": inputs}, {"path": file, "program_inputs": x}),
+            Target(
+                "latency_ms", latency_ms, {"path": net, "inputs": inputs, "runs": runs, "threads": threads},
+                {"path": file, "inputs": x, "runs": 1},
+            ),
+            Target(
+                "latencies_ms", latencies_ms,
+                {"paths": Takes(good=([file], (str(file),))), "inputs": inputs, "runs": runs, "threads": threads},
+                {"paths": [file], "inputs": x, "runs": 1},
+            ),
+            Target(
+                "slim_checkpoint", swdc.slim_checkpoint,
+                {
+                    "program": Takes(good=(self.empty,), bad=(self.program, self.slim)),
+                    "plan": Takes(good=(where["plan"], self.plan)),
+                    "weights": Takes(good=(self.weights,), bad=({"0.weight": torch.ones(3)},)),
+                    "path": Takes(TEXT, (self.folder / "streamed",), (file,)),
+                    "shard_bytes": Takes((*POSITIVE,), (2**40,), (-5,)),
+                    "announce": Takes(("len", "no layers"), unjudged=("int", "module", "nn.Linear", "other program")),
+                },
+                {**where, "weights": self.weights, "path": self.folder / "streamed"},
+            ),
+            Target("Checkpoint", swdc.Checkpoint, {"path": folder}),
+            Target("Checkpoint.entry", checkpoint.entry, {"name": Takes(good=("0.weight",))}),
+            Target("Checkpoint.shape", checkpoint.shape, {"name": Takes(good=("0.weight",))}),
+            Target(
+                "Checkpoint.rows", checkpoint.rows,
+                {
+                    "name": Takes(good=("0.weight",)),
+                    "rows": Takes(good=(np.arange(2), np.array([], int)), bad=(np.array([99]), np.array([-1]), [0])),
+                },
+                {"name": "0.weight", "rows": np.arange(1)},
+            ),
+        ]  # fmt: skip
+
+    def _programs(self) -> list[Target]:
+        program, x = self.program, self.x
+        bad = (x[0], [x, x], torch.ones(2, 5), x.bool(), x.double(), x.numpy())
+        every = Takes(("other program",), (program, self.masked, self.slim, self.empty))
+        parts = {"graph": program.graph, "tensors": program.tensors, "leaves": program.leaves, "facts": program.facts}
+        names = [type("Bad", (swdc.Operator,), {"names": value}) for value in ("aten.relu.default", (1,), None)]
+        return [
+            Target("Program()", lambda x: program(x), {"x": Takes(good=(x, x[:1]), bad=bad)}),
+            Target(
+                "clone", program.clone,
+                {"dtype": Takes((*NONE, "torch.float16"), (torch.float64,), (torch.complex64, torch.bool))},
+            ),
+            Target("under", program.under, {"policy": Takes(NONE, ("tied", "free"))}),
+            Target("follow_modes", program.follow_modes, {"model": Takes(("module", "no layers", "other program"))}),
+            Target("with_facts", lambda policy: program.with_facts(policy=policy), {"policy": Takes(good=("free",))}),
+            Target(
+                "rebuilt", program.rebuilt,
+                {
+                    "graph": Takes(NONE, (program.graph,)), "tensors": Takes((*NONE, "{}"), (program.tensors,)),
+                    "leaves": Takes((*NONE, "{}"), (program.leaves,)), "facts": Takes(NONE, (program.facts,)),
+                },
+            ),
+            Target(
+                "Program", swdc.Program,
+                {
+                    "graph": Takes(good=(program.graph,)), "tensors": Takes(("{}",), (program.tensors,)),
+                    "leaves": Takes(("{}",), (program.leaves,)), "facts": Takes(good=(program.facts,)),
+                    "transient": Takes(("()", "['a']")),
+                    "analyse": Takes((*FUNCTIONS, "module", "no layers", "other program")),
+                },
+                {**parts, "analyse": program._analyse},
+            ),
+            Target(
+                "register", swdc.register,
+                {"cls": Takes(good=(type("Known", (swdc.Operator,), {"names": ("none.such.default",)}),), bad=names)},
+            ),
+            Target("calls", ops.calls, {"program": every}),
+            Target(
+                "shapes_of", ops.shapes_of, {"program": every, "sizes": Takes(("{}", "{'a': 1}"))},
+                {"program": program, "sizes": {}},
+            ),
+            Target("leaf_of", ops.leaf_of, {"module": Takes(("module",), (nn.BatchNorm1d(2),), (program,))}),
+        ]  # fmt: skip
+
+    def _methods(self) -> list[Target]:
+        program = self.program
+        model = Takes(("other program",), (program, self.masked, self.slim), (self.empty,))
+        mine = Takes(good=(program,), bad=(self.empty,))
+        target, amount = Takes(SHARE, (0.25,), (1.5,)), Takes(AMOUNT)
+        norm = Takes(good=("l1", "l2", "smooth_l1", L1))
+        given = ({"3"}, "3", ["3"], iter(["3"]))
+        ignore = Takes(("()",), given, ("none",))
+        optimizer = Takes(good=(self.optimizer,))
+        swd = {
+            "model": model, "target": target, "structure": Takes(good=("channels", "filters", "weights")),
+            "a_min": amount, "a_max": amount, "a": Takes(NONE), "steps": Takes(POSITIVE), "mu": amount,
+            "penalty": Takes(good=("gradient",)), "schedule": Takes(good=("linear", lambda *_: 1.0)),
+            "norm": Takes(("no layers",), ("l1", L1, torch.square)), "criterion": Takes(good=("movement",)),
+            "refresh": Takes(POSITIVE), "optimizer": Takes(NONE, (self.optimizer,)), "ignore": ignore,
+        }  # fmt: skip
+        plain = {"model": mine, "target": target, "steps": Takes(POSITIVE), "optimizer": optimizer, "ignore": ignore}
+        bounds = {"model": program, "target": 0.5, "a_min": 1.0, "a_max": 2.0, "steps": 4}
+        trained = {"model": program, "target": 0.5, "steps": 4, "optimizer": self.optimizer}
+        start = Takes((*COUNT,), (4,), (99,))
+        made = swdc.SWD(**bounds)
+        state = made.state_dict()
+        wrong = (
+            {**state, "s": -1},
+            {**state, "s": True},
+            {**state, "chosen": {"none": torch.ones(2)}},
+            {**state, "s": 1.5},
+        )
+        called = ("module", "nn.Linear", "len", "no layers", "other program")
+        return [
+            Target("SWD", partial(_stepped, swdc.SWD), swd, bounds),
+            Target("SWD.gap", made.gap, {"metric": Takes(("int",), (lambda: torch.tensor(1.0),), unjudged=called)}),
+            Target("SWD.load_state_dict", made.load_state_dict, {"state": Takes(good=(state,), bad=wrong)}),
+            Target("UniformDecay", partial(_stepped, baselines.UniformDecay), swd, bounds),
+            Target(
+                "GrowingL2", baselines.GrowingL2,
+                {
+                    **plain, "structure": Takes(good=("channels", "weights")), "start": Takes(COUNT, (), (99,)),
+                    "delta": amount, "every": Takes(POSITIVE), "ceiling": Takes((*POSITIVE, *SHARE, "1.0")),
+                    "stabilize": Takes(COUNT, (), (99,)), "steps": Takes(POSITIVE),
+                },
+                {**trained, "start": 0, "delta": 1.0, "every": 1, "stabilize": 0},
+            ),
+            Target(
+                "MagnitudePruning", baselines.MagnitudePruning,
+                {
+                    **plain, "structure": Takes(good=("channels", "filters", "weights")), "start": start,
+                    "rounds": Takes(POSITIVE), "every": Takes((*NONE, *POSITIVE)),
+                    "steps": Takes(POSITIVE),
+                },
+                {**trained, "start": 1, "rounds": 2},
+            ),
+            Target(
+                "LRRewinding", baselines.LRRewinding,
+                {
+                    **plain, "structure": Takes(good=("channels",)), "start": Takes((*NONE, *COUNT)),
+                    "penalty": Takes(("0", *AMOUNT)), "norm": norm,
+                },
+                {**trained, "structure": "channels", "penalty": 1e-4},
+            ),
+            Target(
+                "NetworkSlimming", baselines.NetworkSlimming,
+                {
+                    **plain, "structure": Takes(good=("channels",)), "start": start, "penalty": Takes(("0", *AMOUNT)),
+                    "norm": norm,
+                },
+                {**trained, "start": 1},
+            ),
+            Target(
+                "method", baselines.method,
+                {
+                    "name": Takes(good=("swd", "uniform_decay")), "model": model, "target": target,
+                    "structure": Takes(good=("channels", "weights")),
+                },
+                {"name": "swd", **bounds, "structure": "channels"},
+            ),
+        ]  # fmt: skip
+
+    def _data(self) -> list[Target]:
+        plan, certificate = self.plan.to_dict(), self.certificate.to_dict()
+        group = next(iter(plan["kept"]))
+        channels = ((0, 1), [1, 0], range(2), np.arange(2))
+        wrong = ("01", 1, (0.0, 1.0), (True,), (-1,), (99,), {0: 1}, [None], None)
+        kept = Takes(("{}",), [{group: c} for c in channels], [{group: c} for c in wrong])
+        taken = {
+            "kept": kept, "program_hash": Takes(), "widths": Takes(good=({group: np.int64(8)},), bad=({group: 7},)),
+            "settings": Takes(("{}", "{'a': 1}"), ({"policy": "tied"},), ({"policy": "text"},)),
+        }  # fmt: skip
+        broken = [{name: value for name, value in plan.items() if name != left_out} for left_out in plan]
+        lacking = [{name: value for name, value in certificate.items() if name != left} for left in ("exact", "notes")]
+        every = Takes(("other program",), (self.program, self.masked, self.slim, self.empty))
+        return [
+            Target("Plan", self._applied, taken, {name: plan[name] for name in taken}),
+            Target("Plan.from_dict", swdc.Plan.from_dict, {"data": Takes(good=(plan,), bad=broken)}),
+            Target("Certificate.from_dict", swdc.Certificate.from_dict, {"data": Takes((), (certificate,), lacking)}),
+            Target("Certificate.of", self.certificate.of, {"program": every}),
+            Target("Certificate.belongs_to", self.certificate.belongs_to, {"program": every}),
+        ]  # fmt: skip
+
+    def _applied(self, **parts: Any) -> None:
+        swdc.save(swdc.slim(self.program, swdc.Plan(**parts)), "slim")
+
+
+def _model() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).eval()
+
+
+def _saved_plan(**arguments: Any) -> None:
+    """Make a plan, and its hash, which needs plain data."""
+    swdc.plan(**arguments).sha256()
+
+
+def _stepped(method: type[swdc.SWD], **arguments: Any) -> None:
+    """Make a method, and let it act once."""
+    method(**arguments).step()
+
+
+def _trainers() -> list[Target]:
+    """Return the callbacks of the trainers that are installed."""
+    found, functions = [], Takes(FUNCTIONS)
+    if find_spec("lightning"):
+        from swdc.trainers.lightning import SWDCallback
+
+        index = Takes(("-1", *COUNT))
+        found.append(Target("lightning", SWDCallback, {"method": functions, "index": index}, {"method": len}))
+    if find_spec("transformers"):
+        from swdc.trainers.transformers import SWDCallback as OfTransformers
+
+        found.append(Target("transformers", OfTransformers, {"method": functions}))
+    return found

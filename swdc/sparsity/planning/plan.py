@@ -79,7 +79,8 @@ def plan(
     widths = _widths(chooser, costs, scope, sparsity, full - sparsity * full + _ROUNDING * full)
     settings = {
         "sparsity": sparsity, "budget": budget, "scope": scope, "ignore": list(patterns),
-        "round_to": dict(round_to) if isinstance(round_to, Mapping) else round_to, "policy": program.facts.policy,
+        "round_to": {name: int(unit) for name, unit in round_to.items()} if isinstance(round_to, Mapping) else round_to,
+        "policy": program.facts.policy,
         "criterion": criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "function"),
     }  # fmt: skip
     if budget == LATENCY:
