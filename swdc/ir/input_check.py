@@ -19,7 +19,7 @@ from swdc.ir.module_tensors import tensors_of
 from swdc.ir.sizes import Shape, evaluate
 
 _INDICES = (torch.int32, torch.int64)
-"""Types of indices: what takes one of them takes the other."""
+"""Types of indices. Models take both, and casts that do nothing to the example are recorded, so that programs do, too."""
 
 
 @dataclass(frozen=True)

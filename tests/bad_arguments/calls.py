@@ -296,7 +296,7 @@ class Prepared:
                 "MagnitudePruning", baselines.MagnitudePruning,
                 {
                     **plain, "structure": Takes(good=("channels", "filters", "weights")), "start": start,
-                    "rounds": Takes(POSITIVE), "every": Takes((*NONE, *POSITIVE)),
+                    "rounds": Takes(POSITIVE), "every": Takes((*NONE, *POSITIVE)), "ignore": Takes(("()", "'1'"), given, ("none",)),
                     "steps": Takes(POSITIVE),
                 },
                 {**trained, "start": 1, "rounds": 2},
