@@ -33,8 +33,11 @@ class Comparison:
         self.slim, self.dense, self.model = slim, dense, model
         self.recorded = slim.facts.example_only
 
-    def inputs(self, batch: int, dtype: torch.dtype = torch.float64) -> Any:
-        """Return inputs to compare on: random ones, or the example inputs of a recorded program."""
+    def inputs(self, batch: int, dtype: torch.dtype | None = torch.float64) -> Any:
+        """Return inputs to compare on: random ones, or the example inputs of a recorded program.
+
+        Without a ``dtype`` they have the types of the example.
+        """
         if self.recorded:
             return wide_inputs(copied(self.slim.facts.example))
         return sample_inputs(self.dense, batch, 0, dtype)
@@ -55,14 +58,15 @@ class Comparison:
         """
         if self.recorded:
             return
-        floats = [t.dtype for t in mine.parameters() if t.is_floating_point()]
-        dtype = floats[0] if floats else torch.float32
+        floats = {t.dtype for t in mine.parameters() if t.is_floating_point()}
+        dtype = next(iter(floats)) if len(floats) == 1 else None
         results = []
         for one in (self.slim.clone().eval(), copy.deepcopy(mine)):
             args, kwargs = self.inputs(BATCHES[-1], dtype)
             with torch.no_grad(), buffers_kept(one):
                 results.append(one(*args, **kwargs))
-        self._check(relative_error(*results), f"in {dtype}", TOLERANCE if dtype == torch.float64 else _AS_CALLED)
+        where = "in the types of the example" if dtype is None else f"in {dtype}"
+        self._check(relative_error(*results), where, TOLERANCE if dtype == torch.float64 else _AS_CALLED)
 
     def _compare(self, expected: nn.Module, mine: nn.Module, batch: int, where: str) -> None:
         try:

@@ -437,3 +437,20 @@ def test_runs_leave_no_trace_in_buffers():
     assert mine.calls == 0
     for _ in range(2):
         assert_same(slim(image(5, 6)), mine(image(5, 6)))
+
+
+def test_a_model_of_mixed_types_is_compared_in_the_types_of_its_example():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inside, self.last = nn.Linear(3, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.last(self.inside(x.to(torch.float32)).relu().to(x.dtype))
+
+    model = randomise(Mixed()).eval()
+    model.inside.float()
+    slim = swdc.slim(program := swdc.trace(model, image(2, 3)), random_plan(program))
+    mine = swdc.transplant(slim, model)
+    assert mine.inside.weight.dtype == torch.float32
+    assert_same(slim(image(5, 3)), mine(image(5, 3)))
