@@ -163,7 +163,7 @@ class Leaf(Operator):
         return {}
 
     def drop_nothing(self, module: nn.Module) -> None:
-        """Keep a module from dropping anything in training; by default there is nothing to do."""
+        """Make a module scale in training instead of dropping at random; by default there is nothing to do."""
 
 
 class OperatorTable:

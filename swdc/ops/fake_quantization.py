@@ -19,7 +19,7 @@ from swdc.ops.special_activations import zero_only
 class FakeQuantization(Operator):
     """One grid for all values, or one for each channel along an axis.
 
-    Torch demands that the zero point lies on the grid, so that zero stays zero.
+    Torch demands that a zero point of whole numbers lies on the grid, so that zero stays zero.
     """
 
     names = ("aten.fake_quantize_per_tensor_affine.default", "aten.fake_quantize_per_channel_affine.default")
@@ -34,8 +34,9 @@ class FakeQuantization(Operator):
         channels.set(call, labels)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Zero stays zero."""
-        channels.set_dead(call, [zero_only(dead) for dead in channels.dead(call["self"])])
+        """Zero stays zero, unless zero points have fractions."""
+        if "axis" not in call.arguments or not channels.dtype(call["zero_point"]).is_floating_point:
+            channels.set_dead(call, [zero_only(dead) for dead in channels.dead(call["self"])])
 
     def empty_result(self, target: Any, args: Sequence[Any]) -> torch.Tensor | None:
         """A tensor like the input; torch has no kernel for tensors without values."""

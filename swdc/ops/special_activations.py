@@ -57,9 +57,10 @@ class Dropout(Leaf):
         return arguments.get("p") != 0 and super().keeps_still(arguments)
 
     def drop_nothing(self, module: nn.Module) -> None:
-        """Set the share that is dropped to zero."""
+        """Drop nothing, and multiply by 1 + p in training: a dropout that is missing, or has another p, shows."""
         assert isinstance(module, self.modules)
-        module.p = 0.0
+        scale, module.p = 1 + module.p, 0.0
+        module.register_forward_hook(lambda module, _, result: result * scale if module.training else result)
 
     def build(self, call: Call, tensors: Mapping[str, torch.Tensor]) -> nn.Module | None:
         """Return a dropout module, unless the call also drops in evaluation."""

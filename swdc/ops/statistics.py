@@ -6,7 +6,7 @@ Removed channels count as zeros. If k of n elements are left, K is the set of th
 
 so the statistic over all n elements is computed from the k that are left. The variance is a sum of squares, never a
 difference of two. All modules consist of plain tensor operators, and behave the same in training and in evaluation.
-Norms are computed at least in float32.
+Norms and variances are computed at least in float32.
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ class Variance(Statistic):
         """Return variance or standard deviation, and mean."""
         dims = self.dims(x)
         share = share_left(x, dims, self.widths)
-        mean, variance = moments(x, dims, share)
+        mean, variance = moments(_wide(x), dims, share)
         count = prod(x.shape[d] for d in dims) / share
         if self.correction:
             variance = torch.div(variance * count, torch.sym_max(count - self.correction, 0))  # type: ignore[arg-type]
-        spread = variance.sqrt() if self.root else variance
+        spread, mean = (variance.sqrt() if self.root else variance).to(x.dtype), mean.to(x.dtype)
         return (spread, mean) if self.keepdim else (spread.squeeze(dims), mean.squeeze(dims))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

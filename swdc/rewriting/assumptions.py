@@ -6,7 +6,9 @@ import torch
 
 from swdc.ir.program import Program
 from swdc.rewriting.cases import CORNERS, Case, result_of
+from swdc.rewriting.certificate import TOLERANCE
 from swdc.rewriting.corners import NOT_FINITE, corners
+from swdc.rewriting.rounding import largest, wide_errors
 from swdc.rewriting.runs import WIDE
 
 _TORCH = ("aten", "prims")
@@ -16,8 +18,9 @@ def assumptions_of(masked: Program, slim: Program, seed: int) -> tuple[str, ...]
     """Return the numbers that no input may hold, in words; both programs are in float64.
 
     A removed channel of the masked program is computed, with weights of zero, and zero times infinity is NaN; the slim
-    program has no such channel. So the two may differ in where their outputs are finite once an input is not. Programs
-    with kernels of other packages are not run on such inputs, so that both are assumed.
+    program has no such channel. So the two may differ in where their outputs are finite once an input is not, or, after
+    a comparison or a cast, in what is finite. Programs with kernels of other packages are not run on such inputs, so
+    that both are assumed.
     """
     if _has_foreign_kernels(masked):
         return tuple(_assume(name) for name in NOT_FINITE)
@@ -41,5 +44,11 @@ def _has_foreign_kernels(program: Program) -> bool:
 
 
 def _alike(masked: list[torch.Tensor], slim: list[torch.Tensor]) -> bool:
-    pairs = zip(masked, slim, strict=True)
-    return all(one.shape == other.shape and torch.equal(one.isfinite(), other.isfinite()) for one, other in pairs)
+    """Whether both are finite at the same places, and equal there: a comparison makes a finite number of NaN."""
+    if [one.shape for one in masked] != [other.shape for other in slim]:
+        return False
+    if not all(torch.equal(one.isfinite(), other.isfinite()) for one, other in zip(masked, slim, strict=True)):
+        return False
+    return (
+        largest(wide_errors(*([torch.where(t.isfinite(), t, 0) for t in side] for side in (masked, slim)))) <= TOLERANCE
+    )

@@ -72,7 +72,9 @@ def _gradients(program: Program, outputs: list[torch.Tensor], seed: int) -> dict
     generator = torch.Generator().manual_seed(seed)
     weights = [torch.randn(o.shape, generator=generator, dtype=widened(o).dtype).to(o) for o in floating]
     grads = torch.autograd.grad(floating, list(parameters.values()), weights, allow_unused=True)
-    return {name: grad for name, grad in zip(parameters, grads, strict=True) if grad is not None}
+    return {
+        name: torch.zeros_like(parameters[name]) if g is None else g for name, g in zip(parameters, grads, strict=True)
+    }
 
 
 def _digests(what: str, tensors: Mapping[str, torch.Tensor], kept: Kept | None) -> dict[str, torch.Tensor]:

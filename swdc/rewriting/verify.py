@@ -24,6 +24,7 @@ from swdc.rewriting.judging import Judge, Tensors, Verdict
 from swdc.rewriting.mask_effect import effect_of, responds
 from swdc.rewriting.rounding import unit_of
 from swdc.rewriting.runs import WIDE, called, copies_in, floats_in, perturbed
+from swdc.rewriting.same_weights import other_weights
 
 _NARROW = torch.float32
 """The type in which rounding is measured if a program computes in float64 only."""
@@ -41,9 +42,10 @@ def verify(
 
     Both run in float64 and in their own types: in evaluation at each of ``batches``; at the corners of what they take
     (zeros, ones, tiny and huge numbers, closed masks, the range of indices); and through a step of training on two or
-    three samples (dropout off, batch norms on batch statistics), with the statistics that it leaves and, in float64,
-    its gradients. Inputs are random, of the form of the example inputs, or the positional ``inputs`` given. Neither
-    program is changed.
+    three samples (dropout scales instead of dropping, batch norms on batch statistics), with the statistics that it
+    leaves and, in float64, its gradients. Inputs are random, of the form of the example inputs, or the positional
+    ``inputs`` given. Every weight of the slim program is held against what the plan keeps of it, because no run reads
+    all weights. Neither program is changed.
 
     Raises ``VerificationError`` if ``masked`` was not made by ``swdc.mask``, the two have different plans, the seed is
     not one that torch takes, or the programs do not run on the inputs.
@@ -65,6 +67,7 @@ class _Verification:
         settings = _settings(batches, masked, given=inputs is not None)
         self.cases = cases_of(masked, settings, seed, inputs)
         self.largest = [case for case in self.cases if case.mode == EVAL][-1]
+        self.others = other_weights(masked, slim)
         self.assumptions: tuple[str, ...] = ()
         self.answers = True
 
@@ -77,7 +80,7 @@ class _Verification:
         faithful = verdict.ran and verdict.rounding <= FACTOR and verdict.lost <= unit**0.5
         plan = self.masked.facts.origin.plan  # type: ignore[union-attr]
         return Certificate(
-            exact=agree and faithful and effect >= LEAST_EFFECT and self.answers,
+            exact=agree and faithful and effect >= LEAST_EFFECT and self.answers and not self.others,
             max_relative_error=verdict.worst("float64"),
             max_relative_error_own=verdict.worst(self._own_name()),
             rounding=verdict.rounding,
@@ -143,6 +146,8 @@ class _Verification:
 
     def _notes(self, verdict: Verdict, effect: float) -> list[str]:
         notes, own = [], self._own_name()
+        if self.others:
+            notes.append(f"of other values than in the masked program: {', '.join(self.others[:3])}")
         if effect < LEAST_EFFECT:
             notes.append("the mask does not change the output, so that the comparison shows nothing")
         if not self.answers:

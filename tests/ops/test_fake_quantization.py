@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import swdc
-from tests.support import random_plan, randomise
+from tests.support import Function, conv, image, random_plan, randomise, reason_at
 
 
 class Quantised(nn.Module):
@@ -51,3 +51,10 @@ def test_filters_go_with_their_grids() -> None:
     assert torch.equal(masked.get_buffer("one.scale"), scales["one.scale"])
     kept = slim.get_buffer("one.scale").shape[0]
     assert kept == slim.get_buffer("one.zero_point").shape[0] == slim.get_parameter("one.conv.weight").shape[0] < 16
+
+
+def test_a_zero_point_with_a_fraction_moves_zero() -> None:
+    grid = {"s": torch.full((6,), 0.1), "z": torch.full((6,), 0.3)}
+    quantise = torch.fake_quantize_per_channel_affine
+    model = Function(lambda m, x: m.d(quantise(m.c(x), m.s, m.z, 1, -8, 7)), c=conv(3, 6), d=conv(6, 2), **grid)
+    assert "not a constant" in reason_at(swdc.trace(model.eval(), image().float()), "c.weight", 0)

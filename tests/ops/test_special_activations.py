@@ -129,10 +129,11 @@ def test_zero_only() -> None:
 
 
 @pytest.mark.parametrize("drop", [nn.Dropout(0.5), nn.Dropout1d(0.5), nn.Dropout2d(0.5), nn.Dropout3d(0.5)])
-def test_a_dropout_can_be_kept_from_dropping(drop: nn.Module) -> None:
+def test_a_dropout_can_be_made_to_scale_instead(drop: nn.Module) -> None:
     leaf_of(drop).drop_nothing(drop)
     x = image(2, 3, *[4] * {nn.Dropout3d: 3, nn.Dropout2d: 2}.get(type(drop), 1))
-    assert torch.equal(drop.train()(x), x)
+    assert torch.equal(drop.train()(x), x * 1.5)
+    assert torch.equal(drop.eval()(x), x)
 
 
 def test_other_leaves_drop_nothing() -> None:

@@ -46,6 +46,8 @@ def test_halves_are_computed_in_float32() -> None:
     x = (image(2, 64) * 100).half()
     assert statistics.LayerNorm((64,))(x).dtype == torch.float16
     assert torch.allclose(statistics.LayerNorm((64,))(x), F.layer_norm(x, (64,)), atol=2e-3)
+    spread, mean = statistics.VarianceAndMean((1,), False, (None, 64), root=True)(x * 100)  # its square is infinite
+    assert torch.allclose(torch.stack([spread, mean]), torch.stack(torch.std_mean(x * 100, 1)), rtol=2e-3)
 
 
 @pytest.mark.parametrize("dims", [None, [1], [-1, 1]])

@@ -153,6 +153,42 @@ def test_what_is_assumed_of_inputs_is_named() -> None:
     assert not swdc.verify(masked, slim, inputs=given).exact
 
 
+def test_a_comparison_that_makes_a_number_of_nan_is_assumed_away() -> None:
+    masked, slim = halves(layers(lambda m, x: m.b((m.a(x) >= 0).to(x.dtype))), x())
+    assert swdc.verify(masked, slim).assumptions == ("no input holds NaN", "no input holds infinity")
+
+
+def test_weights_that_no_run_reads_are_compared() -> None:
+    model = Function(lambda m, ids: m.b(m.a(ids).relu()), a=nn.Embedding(900, 8), b=nn.Linear(8, 3))
+    masked, slim = halves(model, torch.tensor([[0, 3, 7], [1, 5, 2]]))
+    assert swdc.verify(masked, slim).exact
+    with torch.no_grad():
+        slim.tensors["a.weight"][777, 1] += 1e-3
+    certificate = swdc.verify(masked, slim)
+    assert not certificate.exact
+    assert certificate.notes == ("of other values than in the masked program: a.weight",)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_a_dropout_of_another_share_is_another_program(share: float) -> None:
+    masked, slim = halves(layers(lambda m, x: m.b(m.d(F.relu(m.a(x)))), d=nn.Dropout(0.5)), x())
+    assert swdc.verify(masked, slim).exact
+    slim.get_submodule("d").p = share
+    assert not swdc.verify(masked, slim).exact
+
+
+def test_a_gradient_that_is_cut_off_is_another_program() -> None:
+    masked, slim = halves(layers(lambda m, x: m.b(F.relu(m.a(x)))), x())
+    (relu,) = slim.graph.find_nodes(op="call_function", target=torch.ops.aten.relu.default)
+    with slim.graph.inserting_after(relu):
+        cut = slim.graph.call_function(torch.ops.aten.detach.default, (relu,))
+    relu.replace_all_uses_with(cut, lambda user: user is not cut)
+    slim.recompile()
+    certificate = swdc.verify(masked, slim)
+    assert not certificate.exact
+    assert str(certificate.first_difference).startswith("the gradient of a.")
+
+
 def test_gradients_and_statistics_are_compared() -> None:
     model = layers(lambda m, x: m.b(F.relu(m.n(m.a(x)))), n=nn.BatchNorm1d(8)).double()
     masked, slim = halves(model, x(dtype=torch.float64))

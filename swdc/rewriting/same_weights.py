@@ -1,0 +1,34 @@
+"""The weights of a slim program that are not those of the masked one.
+
+No run reads every weight: a row of an embedding table is read for one index only, another layer for tiny inputs only.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from swdc.ir.program import Program
+from swdc.ops import calls
+from swdc.rewriting.cutting import cut_tensor
+from swdc.rewriting.training_step import kept_by_plan
+
+
+def other_weights(masked: Program, slim: Program) -> list[str]:
+    """Return the names of parameters and buffers of a slim program that are not what the plan keeps of the masked one.
+
+    Biases that take over constants differ, and so may tensors of other shapes or names; runs compare what they do.
+    """
+    kept, own, biases = kept_by_plan(masked), masked.tensors, _carrying(masked)
+    shared = [name for name in slim.tensors if name in own and name not in biases]
+    return [n for n in shared if not _equal(cut_tensor(own[n], n, kept), slim.tensors[n])]
+
+
+def _carrying(masked: Program) -> set[str]:
+    constants = masked.coupling.constants
+    return {str(call["bias"]) for node, (_, call) in calls(masked).items() if node.name in constants}
+
+
+def _equal(wanted: torch.Tensor, tensor: torch.Tensor) -> bool:
+    if wanted.shape != tensor.shape:
+        return True
+    return bool(((wanted == tensor) | (wanted.isnan() & tensor.isnan())).all())
