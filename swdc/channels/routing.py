@@ -72,5 +72,12 @@ class Routed:
         return [Step(PAD, 0, 1), Step(GATHER, indices=tuple(s if s >= 0 else self.width for s in self.take))]
 
 
+@dataclass(frozen=True)
+class LaidOut:
+    """A value in the usual memory layout, for operators that do not take every other."""
+
+    value: fx.Node
+
+
 def _in_a_row(indices: Sequence[int]) -> bool:
     return all(other == one + 1 for one, other in pairwise(indices)) and indices[0] >= 0

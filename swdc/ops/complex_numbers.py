@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import fx
 
 from swdc.channels.dead_values import Dead, plain
+from swdc.channels.kept import Kept
+from swdc.channels.routing import LaidOut
 from swdc.ir.call import Call, Value
 from swdc.ops.along_positions import AlongPositions
 from swdc.ops.base import register
 from swdc.ops.elementwise import Pointwise, equal
+from swdc.ops.in_place import is_view
 
 
 @register
@@ -29,6 +33,16 @@ class ComplexView(AlongPositions):
     def result(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:
         """The dimension of the pairs disappears."""
         return dims[:-1]
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """Pairs in the memory of a larger tensor are copied if it loses channels: an odd width would part them."""
+        owner = call["self"]
+        if not isinstance(owner, fx.Node):
+            return {}
+        while is_view(owner):
+            owner = owner.all_input_nodes[0]
+        counts = [kept.count(owner, d) for d, mask in enumerate(kept.masks(owner)) if mask is not None]
+        return {"self": LaidOut(call["self"])} if any(n is not None and n % 2 for n in counts) else {}
 
 
 @register

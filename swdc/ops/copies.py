@@ -186,6 +186,7 @@ def is_write(node: fx.Node) -> bool:
     return node.target is torch.ops.aten.copy_.default and not node.users
 
 
-def contiguous_copy(value: fx.Node) -> fx.Node:
+def contiguous_copy(value: fx.Node, name: str | None = None) -> fx.Node:
     """Return a new node of the same graph, with the values of ``value`` in the usual layout."""
-    return value.graph.call_function(torch.ops.aten.clone.default, (value,), {"memory_format": torch.contiguous_format})
+    options: dict[str, Any] = {"memory_format": torch.contiguous_format}
+    return value.graph.create_node("call_function", torch.ops.aten.clone.default, (value,), options, name)

@@ -49,6 +49,5 @@ def _alike(masked: list[torch.Tensor], slim: list[torch.Tensor]) -> bool:
         return False
     if not all(torch.equal(one.isfinite(), other.isfinite()) for one, other in zip(masked, slim, strict=True)):
         return False
-    return (
-        largest(wide_errors(*([torch.where(t.isfinite(), t, 0) for t in side] for side in (masked, slim)))) <= TOLERANCE
-    )
+    one, other = ([torch.where(t.isfinite(), t, 0) for t in side] for side in (masked, slim))
+    return largest(wide_errors(one, other)) <= TOLERANCE

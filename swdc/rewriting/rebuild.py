@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 from torch.fx.node import map_aggregate
 
-from swdc.channels.routing import PAD, SLICE, Routed, Step
+from swdc.channels.routing import PAD, SLICE, LaidOut, Routed, Step
 from swdc.errors import PassError
 from swdc.ir.call import Call, Ref, bind_arguments, unbind
 from swdc.ir.facts import Origin
@@ -20,6 +20,7 @@ from swdc.ir.program import Program
 from swdc.ir.sizes import Shape
 from swdc.ops import Leaf, Operator, calls, lookup
 from swdc.ops.base import is_overload, target_of
+from swdc.ops.copies import contiguous_copy
 from swdc.ops.indexing import gather_call
 from swdc.ops.padding import pad_call
 from swdc.ops.splitting import slice_call
@@ -27,8 +28,8 @@ from swdc.ops.splitting import slice_call
 Change = Callable[[Call, Operator], Mapping[str, Any]]
 """Returns the arguments of a call that change; ``operator`` among them replaces the operator itself.
 
-A ``Routed`` among them is a value whose channels are picked from another value. ``forward``, which must be the only
-change, is the value that replaces the result of the call.
+A ``Routed`` among them is a value whose channels are picked from another value, and a ``LaidOut`` one is copied into
+the usual memory layout. ``forward``, which must be the only change, is the value that replaces the result of the call.
 """
 
 
@@ -182,7 +183,16 @@ class _Rebuilding:
             return self.fetched.get(argument) or self.graph.get_attr(argument)
         if isinstance(argument, Routed):
             return self._routed(argument)
+        if isinstance(argument, LaidOut):
+            return self._laid_out(self.made[argument.value])
         return argument
+
+    def _laid_out(self, node: fx.Node) -> fx.Node:
+        name = unused(f"{node.name}_copy", self.names)
+        self.names.add(name)
+        copied = contiguous_copy(node, name)
+        copied.meta = dict(node.meta)
+        return copied
 
     def _routed(self, routed: Routed) -> fx.Node:
         """Make the nodes that pick the wanted channels of a value."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import swdc
-from tests.support import Function, assert_same, assert_slims, image, reason_at, traced
+from tests.support import Function, assert_same, assert_slims, certified, image, plan_of, reason_at, traced
 
 
 def net(function: Any, width: int = 8) -> Function:
@@ -89,3 +89,17 @@ def test_constants_that_complex_weights_read_are_not_computed_in_reals(bias: boo
         model.a.weight[:3] = 0  # type: ignore[union-attr, index, operator]
     program = traced(model, image(4, 3))
     assert_same(program(image(4, 3)), swdc.deploy(program)(image(4, 3)))
+
+
+@pytest.mark.parametrize("kept", [3, 4])
+def test_pairs_beside_an_odd_number_of_channels_are_copied(kept: int) -> None:
+    def run(m: Any, x: torch.Tensor) -> torch.Tensor:
+        pairs, rest = m.a(x).split([4, 6], -1)
+        turned = torch.view_as_complex(pairs.unflatten(-1, (2, 2))) * 1j
+        return m.b(torch.view_as_real(turned).flatten(-2)) + m.c(rest.relu())
+
+    program = traced(Function(run, a=nn.Linear(5, 10), b=nn.Linear(4, 2), c=nn.Linear(6, 2)), image(3, 5))
+    (group,) = (g for g in program.groups if any(m.tensor == "c.weight" for m in g.members))
+    _, slim = certified(program, plan_of(program, {group.name: range(kept)}))
+    copies = slim.graph.find_nodes(op="call_function", target=torch.ops.aten.clone.default)
+    assert len(copies) == kept % 2

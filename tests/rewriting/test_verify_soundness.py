@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import swdc
-from swdc.errors import ArtifactError
+from swdc.errors import ArtifactError, VerificationError
 from swdc.export.folder.save import load_certificate
 from swdc.ir.program import Program
 from swdc.rewriting.certificate import FACTOR, Certificate
@@ -167,6 +167,13 @@ def test_weights_that_no_run_reads_are_compared() -> None:
     certificate = swdc.verify(masked, slim)
     assert not certificate.exact
     assert certificate.notes == ("of other values than in the masked program: a.weight",)
+
+
+def test_a_slim_program_that_cannot_run_is_an_error_that_says_so() -> None:
+    masked, slim = halves(layers(lambda m, x: m.b(F.relu(m.a(x)))), x())
+    slim.get_submodule("b").weight = nn.Parameter(torch.zeros(3, 5))
+    with pytest.raises(VerificationError, match="expected programs that run in evaluation, but the slim one fails"):
+        swdc.verify(masked, slim)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25])
