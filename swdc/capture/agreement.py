@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import random
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
 from swdc.capture.batch import shared_batch, tensors_in, with_batch
 from swdc.capture.captured_graph import unfused
-from swdc.capture.restore import Restoring, buffers_kept, random_state_kept
+from swdc.capture.restore import Restoring, buffers_kept, has_drawn, seeded
 from swdc.capture.training_differences import reads_mode
 from swdc.capture.way import CannotCapture, Inputs
 from swdc.errors import TraceError, brief
@@ -31,6 +29,7 @@ GRADIENTS = (
     "the model computes something else with gradients switched on; the program computes what the model computes "
     "without them"
 )
+OVERWRITES = "the model changes its inputs; the program leaves them as they are"
 IN_TRAINING = "in training"
 """What every note says that tells what is different in training."""
 _SEED = 0
@@ -63,15 +62,23 @@ class Agreement:
         self.model, self.inputs, self.put_back = model, inputs, put_back
         self.shared = shared_batch(inputs)
         self._twice: Any = None
+        self._notes: tuple[str, ...] = ()
+        self._draws = False
         self._known: dict[Case, Any] = {}
 
     def begin(self) -> None:
         """Run the model on the example, which tells whether it can run at all; raise ``TraceError`` if it cannot."""
-        first = self._known[Case()] = self._run(self.model, Case())
+        given, parameters = self._given(Case()), dict(self.model.named_parameters())
+        first = self._known[Case()] = self._run(self.model, Case(), given)
+        made = [name for name, _ in self.model.named_parameters() if name not in parameters]
         keeps = self.put_back.changed()
         self.put_back()
         if isinstance(first, Exception):
             raise cannot_run(self.model, self.inputs, first) from first
+        if made:
+            raise _incomplete(made)
+        if difference(self.inputs, given) is not None:
+            self._notes = (OVERWRITES,)
         if keeps:
             self._twice = self._run(self.model, Case(calls=2))
             self.put_back()
@@ -82,7 +89,8 @@ class Agreement:
         ``doubtful`` are further batches to compare at. Raises ``CannotCapture`` if the program does not agree.
         """
         ran: dict[Case, Any] = {}
-        notes = [note for case in self._cases(program, doubtful) for note in self._judged(program, case, ran)]
+        judged = [note for case in self._cases(program, doubtful) for note in self._judged(program, case, ran)]
+        notes = [*self._notes, *judged]
         if self._twice is not None and difference(self._twice, self._run(program, Case(calls=2))) is not None:
             notes.append(STATEFUL)
         return program.with_facts(notes=tuple(dict.fromkeys([*program.facts.notes, *notes])))
@@ -92,7 +100,10 @@ class Agreement:
         if not reads_mode(self.model) or any(IN_TRAINING in note for note in program.facts.notes):
             return True
         case = Case(None if self.shared is None else max(2, self.shared), training=True)
+        self._draws = False
         wanted = self._of_model(case)
+        if self._draws:
+            return False
         if isinstance(wanted, Exception) or difference(wanted, self._run(program, case)) is None:
             return True
         return self._is_random(self.model, case)
@@ -124,14 +135,14 @@ class Agreement:
             self.put_back()
         return self._known[case]
 
-    def _run(self, module: nn.Module, case: Case) -> Any:
-        """Return the result of a run, or the error that it raises."""
-        args, kwargs = self._given(case)
+    def _run(self, module: nn.Module, case: Case, given: Inputs | None = None) -> Any:
+        """Return the result of a run, or the error that it raises. The run may overwrite what it is ``given``."""
+        args, kwargs = given or self._given(case)
         with ExitStack() as stack:
             stack.enter_context(unfused())
             stack.enter_context(torch.set_grad_enabled(case.gradients))
             stack.enter_context(buffers_kept(self.model))
-            stack.enter_context(_seeded(case.seed))
+            stack.enter_context(seeded(case.seed))
             stack.enter_context(modes_kept(module))
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")  # what a model warns of is heard when it is used
@@ -140,6 +151,8 @@ class Agreement:
                 return results[0] if case.calls == 1 else results
             except Exception as error:  # whatever the user's model raises
                 return error
+            finally:
+                self._draws |= has_drawn(case.seed)
 
     def _given(self, case: Case) -> Inputs:
         inputs = self.inputs if case.batch is None else with_batch(self.inputs, case.batch)
@@ -180,6 +193,14 @@ def cannot_run(model: nn.Module, inputs: Inputs, failure: Exception) -> TraceErr
         f"expected example inputs that {type(model).__name__} can run on, got shapes "
         f"{[tuple(t.shape) for t in tensors]} of {types}, on which it fails with {brief(failure)}; "
         f"give inputs as the model's forward takes them"
+    )
+
+
+def _incomplete(made: list[str]) -> TraceError:
+    """Return the error for a model that makes parameters when it runs first."""
+    return TraceError(
+        f"expected a model that has all its parameters, got one that makes {len(made)} when it runs first "
+        f"({', '.join(made[:3])}); call the model once on the example inputs, then trace it"
     )
 
 
@@ -249,13 +270,3 @@ def _listening(module: nn.Module, paths: Any, hear: Callable[[str, Any], None]) 
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed the random generators of torch, numpy and Python; restore their states at the end."""
-    with random_state_kept():
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed)
-        yield

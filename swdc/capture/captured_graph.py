@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from swdc.errors import TraceError
 from swdc.ir.sizes import Shape, simplify
+from swdc.ops.copies import detaches
 from swdc.ops.in_place import operator_of
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -98,6 +99,31 @@ def frozen_reads(model: nn.Module, read: list[str]) -> tuple[str, ...]:
     return (
         f"the model computes {', '.join(paths[:4])}{more} without gradients, but the program computes them with "
         f"gradients; to train the program, set requires_grad to False there",
+    )
+
+
+def stopped_gradients(model: nn.Module, captured: Captured) -> tuple[str, ...]:
+    """Return a note on the modules that go on without gradients from a tensor that has some."""
+    learnt = {name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad}
+    carrying: set[fx.Node] = set()
+    paths: dict[str, None] = {}
+    for node in captured.graph.nodes:
+        dtype = getattr(node.meta.get("val"), "dtype", None)
+        read = [n for n in node.all_input_nodes if n in carrying]
+        if captured.tensors.get(node.name) in learnt:
+            carrying.add(node)
+        elif not read or detaches(node.target) or dtype is None or not (dtype.is_floating_point or dtype.is_complex):
+            continue
+        elif not node.meta.get(STILL):
+            carrying.add(node)
+        elif any(n.name not in captured.tensors for n in read):
+            stack = list((node.meta.get("nn_module_stack") or {}).values())
+            paths[(stack[-1][0] if stack else "") or "the model"] = None
+    if not paths:
+        return ()
+    return (
+        f"{', '.join(list(paths)[:4])} computes without gradients what the program computes with gradients; to train, "
+        f"detach it where the model switches gradients off",
     )
 
 

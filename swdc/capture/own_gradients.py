@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
 _READ_BY_APPLY = "_backward_cls"
 """An attribute that ``apply`` reads from the class. ``apply`` itself cannot be watched: models bind it to names."""
@@ -39,3 +40,11 @@ def lost_gradients(names: Iterable[str]) -> tuple[str, ...]:
         f"the program differentiates the operators in the forward of {named} (torch.autograd.Function), and does not "
         f"keep the backward that the model defines for it; train the model itself, then trace and slim it",
     )
+
+
+def unheard_hooks(model: nn.Module) -> tuple[str, ...]:
+    """Return a note on modules whose hooks change gradients on the way back: a program does not call them."""
+    paths = [path or "the model" for path, m in model.named_modules() if m._backward_hooks or m._backward_pre_hooks]
+    if not paths:
+        return ()
+    return (f"the program does not call the backward hooks of {', '.join(paths)}; train the model itself",)

@@ -1,27 +1,18 @@
-"""The places where a model's code can keep something: objects, containers, classes, globals, closures and caches."""
+"""Places where code can keep something, each with what it held when it was found."""
 
 from __future__ import annotations
 
-import functools
 import gc
-import sys
 from abc import ABC, abstractmethod
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterator, Mapping
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
 
-_Cached = functools._lru_cache_wrapper
-_ATOMS = (str, bytes, int, float, complex, type(None), torch.device, torch.dtype)
 _CODE = (FunctionType, MethodType, ModuleType, type)
-_PLAIN = (list, dict, OrderedDict, tuple, set)
-"""Types whose instances hold nothing in attributes."""
-_NOT_OF_THE_MODEL = {*sys.stdlib_module_names, "numpy", "swdc", "sympy", "torch", "typing_extensions"} - {"__main__"}
-"""Packages whose classes and globals stay as they are: they keep nothing that belongs to a model."""
-_ACCESS = {"__init__", "__getitem__", "__setitem__", "clear", "copy", "update", "values"}
 _ABSENT = object()
 
 
@@ -36,25 +27,28 @@ class Place(ABC):
     def put_back(self) -> None:
         """Let the place hold what it held, if it has changed."""
 
+    def ends_changed(self) -> bool:
+        """Whether the place holds something else at the end of capture, however that came about."""
+        return self.changed()
 
-class _Container(Place):
-    """A list, dict or set, or the attributes of an object."""
+
+class Container(Place):
+    """A list, dict, set or deque, or the attributes of an object."""
 
     def __init__(self, live: Any) -> None:
         self.live, self.before = live, live.copy()
 
     def changed(self) -> bool:
+        """Whether it holds something else now."""
         return not _same(self.live, self.before)
 
     def put_back(self) -> None:
-        if isinstance(self.live, list):
-            self.live[:] = self.before
-        else:
-            self.live.clear()
-            self.live.update(self.before)
+        """Let it hold what it held."""
+        self.live.clear()
+        (self.live.extend if isinstance(self.live, list | deque) else self.live.update)(self.before)
 
 
-class _Names(Place):
+class Names(Place):
     """Some globals of a module, or the attributes of a class, except for code."""
 
     def __init__(self, owner: Any, names: Iterator[str] | None = None) -> None:
@@ -62,9 +56,11 @@ class _Names(Place):
         self.before = self._held()
 
     def changed(self) -> bool:
+        """Whether it holds something else now."""
         return not _same(self._held(), self.before)
 
     def put_back(self) -> None:
+        """Let it hold what it held."""
         now = self._held()
         for name in {**self.before, **now}:
             if now.get(name, _ABSENT) is not self.before.get(name, _ABSENT):
@@ -82,164 +78,105 @@ class _Names(Place):
             setattr(self.owner, name, value) if value is not _ABSENT else delattr(self.owner, name)
 
 
-class _Cell(Place):
+class Cell(Place):
     """A variable that a function shares with the function that it was defined in."""
 
     def __init__(self, cell: CellType) -> None:
-        self.cell, self.before = cell, _content(cell)
+        self.cell, self.before = cell, content_of(cell)
 
     def changed(self) -> bool:
-        return _content(self.cell) is not self.before
+        """Whether it holds something else now."""
+        return content_of(self.cell) is not self.before
 
     def put_back(self) -> None:
+        """Let it hold what it held."""
         self.cell.cell_contents = self.before
 
 
-class _Values(Place):
-    """The values of a tensor that is no parameter."""
+class Values(Place):
+    """The values of a tensor, and the memory that they lie in."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
-        self.tensor, self.before = tensor, tensor.detach().clone()
+        self.tensor, self.memory, self.before = tensor, tensor.detach(), tensor.detach().clone()
 
     def changed(self) -> bool:
-        return not torch.equal(self.tensor, self.before)  # a batch norm leaves the version of a buffer as it is
+        """Whether it holds something else now."""
+        return self._moved() or not torch.equal(self.memory, self.before)  # a batch norm counts no writes to a buffer
 
     def put_back(self) -> None:
+        """Let it hold what it held."""
+        if self._moved():  # by an assignment to ``data``
+            self._take_memory()
         with torch.no_grad():
-            self.tensor.copy_(self.before)
+            self.memory.copy_(self.before)
+
+    def _take_memory(self) -> None:
+        if not self.tensor.is_meta:
+            self.tensor.data = self.memory
+            return
+        held = self.memory.detach()  # torch refuses to let a tensor on the meta device have values
+        torch.utils.swap_tensors(self.tensor, held)  # type: ignore[no-untyped-call]
+
+    def _moved(self) -> bool:
+        now, then = self.tensor, self.memory
+        return now.untyped_storage()._cdata != then.untyped_storage()._cdata or now.shape != then.shape
 
 
-class _Results(Place):
+class SeldomWritten(Values):
+    """The values of a parameter. Writes that torch does not count are found at the end only."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        super().__init__(tensor)
+        self.version = tensor._version
+
+    def changed(self) -> bool:
+        """Whether it holds something else now."""
+        return self.tensor._version != self.version or self._moved()
+
+    def put_back(self) -> None:
+        """Let it hold what it held."""
+        super().put_back()
+        self.version = self.tensor._version
+
+    def ends_changed(self) -> bool:
+        """Whether the values are others at the end."""
+        return super().changed()
+
+
+class Array(Place):
+    """The numbers in an array of numpy."""
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.array, self.before = array, array.copy()
+
+    def changed(self) -> bool:
+        """Whether it holds something else now."""
+        return not np.array_equal(self.array, self.before)
+
+    def put_back(self) -> None:
+        """Let it hold what it held."""
+        self.array[...] = self.before
+
+
+class Results(Place):
     """The results that ``functools.cache`` keeps. Tensors among them belong to one run, and are forgotten."""
 
     def __init__(self, function: Any) -> None:
         self.function, self.misses = function, function.cache_info().misses
 
     def changed(self) -> bool:
+        """Whether it holds something else now."""
         return bool(self.function.cache_info().misses != self.misses)
 
     def put_back(self) -> None:
+        """Let it hold what it held."""
         if any(map(_holds_tensor, gc.get_referents(self.function))):
             self.function.cache_clear()
         self.misses = self.function.cache_info().misses
 
 
-def places_of(model: nn.Module) -> list[Place]:
-    """Return every place that a model's code can reach from its modules and by the names that it uses."""
-    walk = _Walk()
-    walk.pending.append(model)
-    while walk.pending:
-        walk.visit(walk.pending.pop())
-    return walk.found
-
-
-class _Walk:
-    def __init__(self) -> None:
-        self.found: list[Place] = []
-        self.pending: list[Any] = []
-        self.seen: dict[int, Any] = {}
-        self.attributes: dict[str, list[Any]] = {}
-        self.names: set[str] = {"forward"}
-
-    def visit(self, item: Any) -> None:
-        """Note the places in one object, and what they hold as the next objects to visit."""
-        if isinstance(item, _ATOMS) or id(item) in self.seen:
-            return
-        self.seen[id(item)] = item  # held, so that no other object takes its id
-        match item:
-            case torch.Tensor():
-                self._tensor(item)
-            case FunctionType():
-                self._function(item)
-            case MethodType():
-                self.pending += [item.__func__, item.__self__]
-            case type():
-                self._class(item)
-            case ModuleType():
-                pass
-            case _Cached():
-                self.found.append(_Results(item))
-                self.pending.append(item.__wrapped__)
-            case staticmethod() | classmethod():
-                self.pending.append(item.__func__)
-            case property():
-                self.pending += [item.fget, item.fset]
-            case _:
-                self._object(item)
-
-    def _tensor(self, tensor: torch.Tensor) -> None:
-        whole = type(tensor) is torch.Tensor and tensor.layout == torch.strided
-        if whole and not tensor.is_meta and not tensor.is_inference():
-            self.found.append(_Values(tensor))
-
-    def _function(self, function: FunctionType) -> None:
-        if not _of_the_model(function.__module__):
-            return
-        self.pending += [function.__defaults__, function.__kwdefaults__, function.__dict__]
-        for cell in function.__closure__ or ():
-            self.found.append(_Cell(cell))
-            self.pending.append(_content(cell))
-        names = tuple(dict.fromkeys(_names_in(function.__code__)))
-        new = set(names) - self.names
-        self.names |= new
-        for name in new:
-            self.pending += self.attributes.get(name, ())
-        self._globals(function.__globals__, names)
-        for name in names:
-            module = function.__globals__.get(name)
-            if isinstance(module, ModuleType) and _of_the_model(module.__name__):
-                self._globals(vars(module), names)
-
-    def _globals(self, owner: dict[str, Any], names: tuple[str, ...]) -> None:
-        self.found.append(_Names(owner, iter(names)))
-        self.pending += [owner[name] for name in names if name in owner]
-
-    def _class(self, cls: type) -> None:
-        if not _of_the_model(cls.__module__):
-            return
-        self.found.append(_Names(cls))
-        self.pending += cls.__bases__
-        for name, value in vars(cls).items():
-            if name in self.names or name.startswith("__"):
-                self.pending.append(value)
-            else:
-                self.attributes.setdefault(name, []).append(value)
-
-    def _object(self, item: Any) -> None:
-        if type(item).__module__.partition(".")[0] == "logging":
-            return
-        attributes = None if type(item) in _PLAIN else getattr(item, "__dict__", None)
-        for contents in (item, attributes):
-            if isinstance(contents, list | dict | set) and _behaves_plainly(type(contents)):
-                self.found.append(_Container(contents))
-                self.pending += contents.values() if isinstance(contents, dict) else contents
-        if isinstance(item, tuple):
-            self.pending += item
-        self.pending += [type(item), *_held_by_partial(item)]
-
-
-def _held_by_partial(item: Any) -> tuple[Any, ...]:
-    return (item.func, item.args, item.keywords) if isinstance(item, functools.partial) else ()
-
-
-def _behaves_plainly(cls: type) -> bool:
-    """Whether a list, dict or set can be copied and refilled: its class may compute items when they are asked for."""
-    own = [base for base in cls.__mro__ if base.__module__ not in ("builtins", "collections")]
-    return not any(_ACCESS & vars(base).keys() for base in own)
-
-
-def _of_the_model(module: str | None) -> bool:
-    return bool(module) and str(module).partition(".")[0] not in _NOT_OF_THE_MODEL
-
-
-def _names_in(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names_in(constant)
-
-
-def _content(cell: CellType) -> Any:
+def content_of(cell: CellType) -> Any:
+    """Return what a variable of a closure holds; ``None`` if it has no value yet."""
     try:
         return cell.cell_contents
     except ValueError:  # the variable has no value yet

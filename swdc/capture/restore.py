@@ -5,26 +5,33 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from swdc.capture.places import places_of
+from swdc.capture.reachable import places_of
 
 PutBack = Callable[[], None]
 
 
 class Restoring:
-    """Puts back what a model's code can reach: see ``swdc.capture.places``."""
+    """Puts back what a model's code can reach: see ``swdc.capture.reachable``."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self._places = places_of(model)
+    def __init__(self, model: nn.Module, given: Any = (), parameters: bool = False) -> None:
+        self._places = places_of(model, given, parameters)
 
     def __call__(self) -> None:
         """Put everything back."""
         for place in self._places:
             if place.changed():
+                place.put_back()
+
+    def end(self) -> None:
+        """Put everything back, even what was written in a way that torch does not count."""
+        for place in self._places:
+            if place.ends_changed():
                 place.put_back()
 
     def changed(self) -> bool:
@@ -33,18 +40,18 @@ class Restoring:
 
 
 @contextmanager
-def restored(model: nn.Module) -> Iterator[Restoring]:
-    """Restore what a model keeps in its modules, in classes, globals and closures, except for its parameters' values.
+def restored(model: nn.Module, given: Any = (), parameters: bool = False) -> Iterator[Restoring]:
+    """Restore what a model keeps in its modules, in classes, globals and closures, and the inputs that it is given.
 
-    It is restored at the end, and whenever the yielded object is called. The states of the random generators are
-    restored at the end.
+    The values of its parameters are restored if ``parameters`` is true. All is restored at the end, and whenever the
+    yielded object is called. The states of the random generators are restored at the end.
     """
-    put_back = Restoring(model)
+    put_back = Restoring(model, given, parameters)
     try:
         with random_state_kept():
             yield put_back
     finally:
-        put_back()
+        put_back.end()
 
 
 @contextmanager
@@ -58,6 +65,24 @@ def random_state_kept() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numbers)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the random generators of torch, numpy and Python; restore their states at the end."""
+    with random_state_kept():
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        yield
+
+
+def has_drawn(seed: int) -> bool:
+    """Whether numbers were drawn in Python or numpy since they were seeded; programs draw in torch alone."""
+    numbers: Any = np.random.RandomState(seed).get_state()
+    now: Any = np.random.get_state()
+    drawn = numbers[2] != now[2] or not np.array_equal(numbers[1], now[1])
+    return drawn or random.getstate() != random.Random(seed).getstate()
 
 
 @contextmanager

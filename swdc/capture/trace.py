@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,8 +16,8 @@ from torch.utils import _pytree as pytree
 from swdc.capture.agreement import Agreement
 from swdc.capture.batch import at_least_two, on_meta, shared_batch, tensors_in
 from swdc.capture.by_recording import Record
-from swdc.capture.captured_graph import Captured
-from swdc.capture.own_gradients import functions_applied, lost_gradients
+from swdc.capture.captured_graph import Captured, stopped_gradients
+from swdc.capture.own_gradients import functions_applied, lost_gradients, unheard_hooks
 from swdc.capture.raising import Raising, differs_in_training
 from swdc.capture.refusals import check_example, told
 from swdc.capture.restore import restored
@@ -67,7 +68,8 @@ def trace(
     With ``check``, model and program run on the example and on another batch, and a way of capture whose program
     differs from the model is not taken. A program of a model that does something else at another batch has fixed sizes.
     Notes tell if the model computes something else with gradients, or when it is called again. Nothing runs on the
-    meta device. Without ``check``, capture takes the time and memory of about four runs of the model less.
+    meta device. Without ``check``, capture takes the time and memory of about four runs of the model less, and copies
+    no parameters.
 
     Raises ``TraceError`` if the model cannot be run on the inputs, or cannot be captured; the ``attempts`` of the error
     say why each way failed.
@@ -77,7 +79,7 @@ def trace(
     if policy not in POLICIES:
         raise TraceError(f"expected policy as one of {list(POLICIES)}, got {policy!r}")
     with told(model):
-        program = _program(model, _normalised(example_inputs), attention, WAYS, check).with_facts(policy=policy)
+        program = _program(model, _normalised(model, example_inputs), attention, WAYS, check).with_facts(policy=policy)
     for note in program.facts.notes:
         warnings.warn(note, stacklevel=3)  # the caller of the function that is checked
     return program
@@ -86,20 +88,25 @@ def trace(
 def trace_recorded(model: nn.Module, example_inputs: Example, attention: str = HEADS) -> Program:
     """Capture as ``trace`` does, but record at once: for a model whose code is known to depend on values."""
     with told(model):
-        return _program(model, _normalised(example_inputs), attention, (Record(),), check=False)
+        return _program(model, _normalised(model, example_inputs), attention, (Record(),), check=False)
 
 
 def _program(model: nn.Module, inputs: Inputs, attention: str, ways: Iterable[Way], check: bool) -> Program:
     given = on_meta(inputs) if is_meta(model) else inputs
+    checks = check and _has_values(model, given)
     with collection_paused(), modes_kept(model):
         model.eval()
-        with _plain_results(model) as replaced, functions_applied() as applied, restored(model) as put_back:
-            agreement = Agreement(model, given, put_back) if check and _has_values(model, given) else None
+        with (
+            _plain_results(model) as replaced,
+            functions_applied() as applied,
+            restored(model, given, checks) as put_back,
+        ):
+            agreement = Agreement(model, given, put_back) if checks else None
             if agreement is not None:
                 agreement.begin()
 
             def made(captured: Captured) -> Program:
-                notes = (*captured.notes, *lost_gradients(applied), *_opened(replaced))
+                notes = (*captured.notes, *_untrained(model, captured, applied), *_opened(replaced))
                 program = _raised(model, replace(captured, notes=notes), given, inputs).follow_modes(model)
                 return program if agreement is None else agreement.check(program, captured.doubtful)
 
@@ -117,6 +124,12 @@ def _raised(model: nn.Module, captured: Captured, given: Inputs, inputs: Inputs)
     return Raising(model, captured, shared_batch(given) is not None, inputs, differences).program()
 
 
+def _untrained(model: nn.Module, captured: Captured, applied: Iterable[str]) -> tuple[str, ...]:
+    """Return notes on gradients of the model that those of its program are not."""
+    stopped = () if captured.example_only else stopped_gradients(model, captured)  # records run without gradients
+    return (*stopped, *lost_gradients(applied), *unheard_hooks(model))
+
+
 def _opened(names: Iterable[str]) -> tuple[str, ...]:
     """Return a note on classes whose objects a program returns as plain data."""
     named = ", ".join(names)
@@ -132,13 +145,14 @@ def _has_values(model: nn.Module, inputs: Inputs) -> bool:
     return not any(t.is_meta or is_spread(t) for t in (*tensors_of(model).values(), *tensors_in(inputs)))
 
 
-def _normalised(example: Example) -> Inputs:
+def _normalised(model: nn.Module, example: Example) -> Inputs:
+    """Return example inputs as positional and keyword arguments, these in the order of the model's forward."""
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}
     if isinstance(example, torch.Tensor):
         args = (example,)
     elif isinstance(example, dict):
-        kwargs = dict(example)
+        kwargs = {name: example[name] for name in sorted(example, key=_places_in_forward(model))}
     elif isinstance(example, list | tuple):
         args = tuple(example)
     check_example(example)
@@ -148,6 +162,12 @@ def _normalised(example: Example) -> Inputs:
             f"one tensor, got {type(example).__name__}; give inputs as the model's forward takes them"
         )
     return args, kwargs
+
+
+def _places_in_forward(model: nn.Module) -> Callable[[str], int]:
+    """Return the place of an argument by its name; names that the signature does not tell come last."""
+    places = {name: place for place, name in enumerate(inspect.signature(model.forward).parameters)}
+    return lambda name: places.get(name, len(places))
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from swdc.capture.graph_of_runs import bears_witness
+from swdc.capture.places import content_of
+from swdc.capture.reachable import names_in, of_the_model
 from swdc.capture.recorder import Run, Slot, Step
 from swdc.ir.call import schema_names
 from swdc.ir.module_tensors import modes_kept
@@ -42,12 +44,22 @@ def training_differences(model: nn.Module, args: tuple[Any, ...], kwargs: dict[s
 
 def reads_mode(model: nn.Module) -> bool:
     """Whether the code of a model, except for torch's own modules, may depend on the training mode."""
-    return any(_concerns_mode(cls) for cls in {type(module) for module in model.modules()})
+    modules = list(model.modules())
+    hooks = [h for m in modules for h in (*m._forward_hooks.values(), *m._forward_pre_hooks.values())]
+    classes = {base for item in (*modules, *hooks) for base in type(item).__mro__ if not _is_known(base)}
+    seen: set[CodeType] = set()
+    found = [*hooks, *(v for m in modules for v in vars(m).values()), *(v for c in classes for v in vars(c).values())]
+    return any(_concerns_mode(value, seen) for value in found)
 
 
 def is_torchs(module: nn.Module) -> bool:
     """Whether a module is one of torch's own, whose behaviour in training is known."""
-    return type(module).__module__.startswith("torch.nn.")
+    return _is_known(type(module))
+
+
+def _is_known(cls: type) -> bool:
+    """Whether a class is one of torch's modules; the spectral norm in ``torch.nn.utils`` does more in training."""
+    return cls is object or cls.__module__.startswith(("torch.nn.modules", "torch.nn.parallel"))
 
 
 def differing(model: nn.Module, evaluated: Mapping[str, Any], trained: Mapping[str, Any]) -> list[str]:
@@ -57,22 +69,17 @@ def differing(model: nn.Module, evaluated: Mapping[str, Any], trained: Mapping[s
     return sorted(p for p in paths if not any(p.startswith(f"{other}.") for other in paths if other))
 
 
-def _concerns_mode(cls: type) -> bool:
-    """Whether the code of a class, bases in torch.nn aside, reads ``self.training`` or calls dropout or batch norm."""
-    for base in cls.__mro__:
-        if base.__module__.startswith("torch.nn") or base is object:
-            continue
-        for function in vars(base).values():
-            code = getattr(function, "__code__", None)
-            if code is not None and _mentions(code):
-                return True
-    return False
-
-
-def _mentions(code: CodeType) -> bool:
-    nested = (c for c in code.co_consts if isinstance(c, CodeType))
-    concerned = {"training", *(f.__name__ for f, operator in OPERATORS.functions.items() if operator.trains)}
-    return not concerned.isdisjoint(code.co_names) or any(map(_mentions, nested))
+def _concerns_mode(value: Any, seen: set[CodeType]) -> bool:
+    """Whether a function, or one of the model's that it names, concerns the mode, a dropout or a batch norm."""
+    code = getattr(value, "__code__", None)
+    if not isinstance(code, CodeType) or code in seen:
+        return False
+    seen.add(code)
+    names = {*names_in(code), *(constant for constant in code.co_consts if isinstance(constant, str))}
+    concerned = {"training", "train", "eval", *(f.__name__ for f, known in OPERATORS.functions.items() if known.trains)}
+    held = [*map(content_of, value.__closure__ or ()), *(value.__globals__.get(name) for name in names)]
+    named = [other for other in held if of_the_model(getattr(other, "__module__", None))]
+    return not concerned.isdisjoint(names) or any(_concerns_mode(other, seen) for other in named)
 
 
 class _Recorder(TorchFunctionMode):

@@ -213,7 +213,9 @@ def _is_same(value: Any, built_in: Any) -> bool:
         return False
     if isinstance(value, np.ndarray):
         return bool(np.array_equal(value, built_in))
-    return bool(value == built_in or (value != value and built_in != built_in))  # nan is nan
+    if isinstance(value, float):
+        return repr(value) == repr(built_in)  # nan is nan, and zeros have signs
+    return bool(value == built_in)
 
 
 def _described(form: _Form) -> str:

@@ -171,6 +171,11 @@ def detached(value: fx.Node) -> fx.Node:
     return value.graph.call_function(torch.ops.aten.detach.default, (value,))
 
 
+def detaches(target: Any) -> bool:
+    """Whether an operator returns a tensor without its gradients."""
+    return target is torch.ops.aten.detach.default
+
+
 def spread(value: fx.Node, like: fx.Node) -> fx.Node:
     """Return a new node that repeats a value over the shape of another."""
     return value.graph.call_function(torch.ops.aten.expand_as.default, (value, like))

@@ -30,6 +30,12 @@ BRANCHES: dict[str, tuple[int, Code]] = {
     "more than a hundred": (2, lambda x, y: y * 2 if x.shape[0] > 100 else y),
     "odd, on odd": (3, lambda x, y: y * 2 if x.shape[0] % 2 else y),
     "odd, on even": (2, lambda x, y: y * 2 if x.shape[0] % 2 else y),
+    "three, on two": (2, lambda x, y: y * 2 if x.shape[0] == 3 else y),
+    "three, by elements": (2, lambda x, y: y * 2 if x.numel() == 15 else y),
+    "eleven": (2, lambda x, y: y * 2 if x.size(0) - 1 == 10 else y),
+    "five, by length": (2, lambda x, y: y * 2 if len(x) == 5 else y),
+    "three or five, in a table": (2, lambda x, y: y * {3: 2.0, 5: 3.0}.get(x.shape[0], 1.0)),
+    "a multiple of seven": (2, lambda x, y: y * 2 if x.shape[0] % 7 == 0 else y),
     "a multiple of three": (2, lambda x, y: y * 2 if x.shape[0] % 3 == 0 else y),
     "text": (2, lambda x, y: y * len(str(x.shape))),
     "a tensor": (2, lambda x, y: y / torch.tensor(float(x.shape[0]))),
@@ -231,3 +237,53 @@ class TrainsElsewhere(nn.Module):
 def test_what_only_training_with_values_shows_is_in_a_note() -> None:
     with pytest.warns(UserWarning, match=r"what the model computes in training differs"):
         swdc.trace(randomise(TrainsElsewhere()), image(2, 5))
+
+
+def _halved(module: nn.Module, inputs: Any, result: torch.Tensor) -> torch.Tensor:
+    return result / 2 if module.training else result
+
+
+class _StaysStill(nn.Sequential):
+    def train(self, mode: bool = True) -> nn.Module:
+        super().train(mode)
+        self[1].eval()
+        return self
+
+
+def _hooked() -> nn.Module:
+    model = nn.Sequential(nn.Linear(5, 4), nn.ReLU())
+    model[0].register_forward_hook(_halved)
+    return model
+
+
+TRAINS_OTHERWISE: dict[str, Callable[[], nn.Module]] = {
+    "a helper": lambda: Function(lambda m, x: _halved(m, x, m.a(x)), a=nn.Linear(5, 4)),
+    "a hook": _hooked,
+    "a norm that stays still": lambda: _StaysStill(nn.Linear(5, 4), nn.BatchNorm1d(4)),
+    "a spectral norm": lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(5, 4)),
+    "numbers of Python": lambda: Function(
+        lambda m, x: m.a(x) * (2 if m.training and random.random() < 0.5 else 1), a=nn.Linear(5, 4)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRAINS_OTHERWISE)
+def test_what_differs_in_training_is_told(name: str) -> None:
+    with pytest.warns(UserWarning, match="in training differs from evaluation"):
+        swdc.trace(randomise(TRAINS_OTHERWISE[name]()).eval(), image(3, 5))
+
+
+def test_a_model_that_overwrites_its_inputs_is_told() -> None:
+    model = randomise(Function(lambda m, x: m.a(x.mul_(2)), a=nn.Linear(5, 4))).eval()
+    x = image(3, 5)
+    with pytest.warns(UserWarning, match="changes its inputs; the program leaves them as they are"):
+        program = swdc.trace(model, x)
+    assert_same(model(x.clone()), program(x))
+    assert torch.equal(x, image(3, 5))
+
+
+def test_arguments_by_name_keep_the_order_of_the_forward() -> None:
+    model = randomise(Function(lambda m, x: m.a(x), a=nn.Linear(5, 4))).eval()
+    model.forward = lambda x, y: model.a(x) - 2 * model.a(y)
+    x, y = image(3, 5), image(3, 5, seed=1)
+    assert_same(model(x, y), swdc.trace(model, {"y": y, "x": x})(x, y))

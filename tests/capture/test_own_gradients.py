@@ -59,3 +59,24 @@ def test_calls_are_as_before_afterwards() -> None:
     assert x.grad is not None
     assert torch.equal(x.grad, torch.ones(2, 3))
     assert "__getattribute__" not in vars(type(torch.autograd.Function))
+
+
+def test_hooks_on_the_way_back_are_named() -> None:
+    model = randomise(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))).eval()
+    model[1].register_full_backward_pre_hook(lambda module, gradients: (gradients[0] * 2,))
+    with pytest.warns(UserWarning, match="does not call the backward hooks of 1; train the model itself"):
+        swdc.trace(model, image(2, 4))
+
+
+def test_gradients_that_the_model_stops_are_told() -> None:
+    def gated(m: Any, x: torch.Tensor) -> Any:
+        y = m.a(x)
+        with torch.no_grad():
+            gate = y.sigmoid()
+        return m.b(y * gate)
+
+    model = randomise(Function(gated, a=nn.Linear(4, 8), b=nn.Linear(8, 3))).eval()
+    with pytest.warns(UserWarning, match="the model computes without gradients what the program computes with"):
+        swdc.trace(model, image(2, 4))
+    model.function = lambda m, x: m.b(m.a(x) * m.a(x).detach().sigmoid())
+    assert not swdc.trace(model, image(2, 4)).facts.notes

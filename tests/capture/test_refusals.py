@@ -40,6 +40,20 @@ def test_lazy_modules_are_refused_until_they_have_run() -> None:
     assert len(swdc.trace(model, torch.randn(2, 4)).groups) == 1
 
 
+def test_parameters_that_the_first_run_makes_are_missed_before_it() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        if not hasattr(m, "head"):
+            m.head = nn.Linear(x.shape[1], 3)
+        return m.head(x)
+
+    model = Function(forward).eval()
+    with pytest.raises(TraceError, match=r"one that makes 2 when it runs first \(head.weight, head.bias\); call"):
+        swdc.trace(model, torch.randn(2, 4))
+    assert not list(model.parameters())
+    model(torch.randn(2, 4))
+    assert set(swdc.trace(model, torch.randn(2, 4)).tensors) == {"head.weight", "head.bias"}
+
+
 def test_any_error_becomes_a_trace_error_with_its_cause() -> None:
     full = "got Linear, which fails with KeyError: 'mine'; the full report"
     with pytest.raises(TraceError, match=full) as caught, told(nn.Linear(2, 2)):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import swdc
 from swdc.capture.restore import restored
+from swdc.errors import TraceError
 from tests.support import Function, assert_same, conv, image, randomise
 
 
@@ -158,3 +162,33 @@ def test_the_values_of_a_tensor_that_is_no_buffer_are_put_back() -> None:
         model.count.add_(1)
         assert put_back.changed()
     assert float(model.count) == 0
+
+
+def _renormed(m: Any, x: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        m.a.weight.mul_(0.5)
+    return m.a(x)
+
+
+WRITERS: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
+    "a parameter": _renormed,
+    "the data of a parameter": lambda m, x: (m.a.weight.data.clamp_(-0.1, 0.1), m.a(x))[1],
+    "the data of a buffer": lambda m, x: (setattr(m.k, "data", m.k + 1), m.a(x) + m.k)[1],
+    "the data of an input": lambda m, x: (x.data.mul_(2), m.a(x))[1],
+    "a queue": lambda m, x: (m.queue.append(1), m.a(x) * len(m.queue))[1],
+    "an array": lambda m, x: (m.array.__iadd__(1), m.a(x) * float(m.array[0]))[1],
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_a_run_writes_is_put_back(name: str) -> None:
+    model = randomise(Function(WRITERS[name], a=nn.Linear(4, 3), k=torch.zeros(3))).eval()
+    model.queue, model.array = deque([0], maxlen=9), np.zeros(1)
+    x = image(2, 4)
+    before = [t.detach().clone() for t in (model.a.weight, model.k, x)]
+    with contextlib.suppress(TraceError):
+        swdc.trace(model, x)
+    assert all(torch.equal(one, other) for one, other in zip(before, (model.a.weight, model.k, x), strict=True))
+    assert list(model.queue) == [0]
+    assert model.array.tolist() == [0]
