@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from swdc.errors import TraceError
 from swdc.ir.sizes import Shape, simplify
 from swdc.ops.copies import detaches
-from swdc.ops.in_place import operator_of
+from swdc.ops.in_place import operator_of, overwrites
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -106,25 +106,36 @@ def stopped_gradients(model: nn.Module, captured: Captured) -> tuple[str, ...]:
     """Return a note on the modules that go on without gradients from a tensor that has some."""
     learnt = {name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad}
     carrying: set[fx.Node] = set()
+    stopped: set[fx.Node] = set()
     paths: dict[str, None] = {}
     for node in captured.graph.nodes:
-        dtype = getattr(node.meta.get("val"), "dtype", None)
-        read = [n for n in node.all_input_nodes if n in carrying]
+        still, read = bool(node.meta.get(STILL)), node.all_input_nodes
+        if not still:
+            paths.update(dict.fromkeys(_path(n) for n in read if n in stopped))
         if captured.tensors.get(node.name) in learnt:
             carrying.add(node)
-        elif not read or detaches(node.target) or dtype is None or not (dtype.is_floating_point or dtype.is_complex):
+        elif detaches(node.target) or overwrites(node) or not _is_differentiable(node):  # buffers take no gradients
             continue
-        elif not node.meta.get(STILL):
+        elif still and any(n in stopped or (n in carrying and n.name not in captured.tensors) for n in read):
+            stopped.add(node)
+        elif not still and any(n in carrying for n in read):
             carrying.add(node)
-        elif any(n.name not in captured.tensors for n in read):
-            stack = list((node.meta.get("nn_module_stack") or {}).values())
-            paths[(stack[-1][0] if stack else "") or "the model"] = None
     if not paths:
         return ()
     return (
         f"{', '.join(list(paths)[:4])} computes without gradients what the program computes with gradients; to train, "
         f"detach it where the model switches gradients off",
     )
+
+
+def _path(node: fx.Node) -> str:
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    return (stack[-1][0] if stack else "") or "the model"
+
+
+def _is_differentiable(node: fx.Node) -> bool:
+    dtype = getattr(node.meta.get("val"), "dtype", None)
+    return dtype is not None and (dtype.is_floating_point or dtype.is_complex)
 
 
 def dropped_buffers(names: Iterable[str]) -> tuple[str, ...]:
