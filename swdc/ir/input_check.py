@@ -16,6 +16,7 @@ from swdc.errors import InputError
 from swdc.ir.argument_types import shown
 from swdc.ir.graph import DTYPE, SHAPE, describe
 from swdc.ir.module_tensors import tensors_of
+from swdc.ir.result_classes import by_fields
 from swdc.ir.sizes import Shape, evaluate
 
 _INDICES = (torch.int32, torch.int64)
@@ -86,7 +87,7 @@ class InputCheck:
         found = []
         for name, structure, value in zip(self._names, self._structures, values, strict=True):
             leaves, actual = pytree.tree_flatten(value)
-            if actual != structure:
+            if actual != structure and by_fields(actual) != by_fields(structure):
                 raise InputError(
                     f"expected {name} with the structure {structure}, got {actual}; give it as in the example, or "
                     f"trace the model again with these inputs"

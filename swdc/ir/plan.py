@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from swdc.errors import PlanError, told_as
+from swdc.errors import PlanError
 from swdc.ir.argument_types import check_type, checked
+from swdc.ir.data_forms import check_form
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,14 @@ class Plan:
     @classmethod
     @checked(PlanError)
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
-        """Return the plan that ``to_dict`` wrote; ``PlanError`` for other data."""
-        with told_as(PlanError, "data that Plan.to_dict returned, got other data", "make a plan with swdc.plan"):
-            return cls(data["kept"], data["widths"], data["program_hash"], data["settings"])
+        """Return the plan that ``to_dict`` wrote. Raises ``PlanError`` for data of any other form."""
+        try:
+            check_form(data, cls)
+            _check_kept(data["kept"], data["widths"])
+        except ValueError as error:
+            raise PlanError(f"expected a plan as Plan.to_dict returns it, got one in which {error}") from error
+        kept = {name: tuple(channels) for name, channels in data["kept"].items()}
+        return cls(kept, dict(data["widths"]), data["program_hash"], dict(data["settings"]))
 
     def __str__(self) -> str:
         lines = [f"keeps {sum(map(len, self.kept.values()))} of {sum(self.widths.values())} channels"]
@@ -86,3 +92,12 @@ def _channels(group: str, kept: Any) -> tuple[int, ...]:
     if not isinstance(given, tuple) or set(map(type, given)) - {int}:  # the check of each number takes its time
         check_type(PlanError, f"the channels kept in {group}", given, Sequence[int])
     return tuple(sorted(map(int, given)))
+
+
+def _check_kept(kept: Mapping[str, Sequence[int]], widths: Mapping[str, int]) -> None:
+    """Raise ``ValueError`` unless each group keeps channels that it has, in ascending order."""
+    if set(kept) != set(widths):
+        raise ValueError(f"the groups {sorted(set(kept) ^ set(widths))} have no width, or no channels")
+    for name, channels in kept.items():
+        if list(channels) != sorted({channel for channel in channels if 0 <= channel < widths[name]}):
+            raise ValueError(f"{name} does not keep some of its {widths[name]} channels in ascending order")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, make_dataclass
 from enum import Enum
+from functools import cache
 from typing import Any
 
 import torch
@@ -54,24 +56,41 @@ def _made(parts: Any, kind: _Class) -> Any:
     return made
 
 
-def classes_in(spec: Any) -> list[str]:
-    """Return the names of the classes that a program makes anew in a result of this structure."""
-    own = [spec.context.cls.__name__] if spec.type is Opened else []
-    return list(dict.fromkeys([*own, *(name for child in spec.children() for name in classes_in(child))]))
-
-
-def without_classes(spec: Any) -> pytree.TreeSpec:
-    """Return the structure of a result in which every such object is a dict of its parts."""
-    return pytree.tree_structure(_plain(spec))
-
-
-def _plain(spec: Any) -> Any:
+def remade(spec: Any, change: Callable[[Any, Any], tuple[Any, Any]]) -> Any:
+    """Return a structure in which ``change`` gives each container its kind and its context."""
     if spec.is_leaf():
-        return 0
-    parts = [_plain(child) for child in spec.children()]
-    if spec.type is Opened:
-        return dict(zip(spec.context._fields, parts, strict=True))
-    return pytree.SUPPORTED_NODES[spec.type].unflatten_fn(parts, spec.context)
+        return spec
+    children = [remade(child, change) for child in spec.children()]
+    return pytree.TreeSpec(*change(spec.type, spec.context), children)
+
+
+def by_fields(spec: Any) -> Any:
+    """Return a structure in which each class of a named tuple is the one that ``class_of_fields`` makes."""
+
+    def change(kind: Any, context: Any) -> tuple[Any, Any]:
+        return kind, class_of_fields(context.__name__, context._fields) if kind is namedtuple else context
+
+    return remade(spec, change)
+
+
+@cache
+def class_of_fields(name: str, fields: tuple[str, ...]) -> type:
+    """Return a class of named tuples with a name and fields; the same one for the same names.
+
+    Raises ``ValueError`` for names that are no identifiers.
+    """
+    return namedtuple(name, fields)
+
+
+@cache
+def record(name: str, fields: tuple[str, ...]) -> Any:
+    """Return the context of an ``Opened`` object of a new dataclass with a name and fields.
+
+    Raises ``ValueError`` or ``TypeError`` for names that are no identifiers.
+    """
+    if not name.isidentifier():
+        raise ValueError(f"expected the name of a class, got {name!r}")
+    return _Class(make_dataclass(name, fields), fields)
 
 
 pytree.register_pytree_node(Opened, lambda opened: (opened.parts, opened.kind), _made)

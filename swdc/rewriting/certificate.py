@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from swdc.errors import SwdcError, told_as
+from swdc.errors import SwdcError, VerificationError
 from swdc.ir.argument_types import checked
 from swdc.ir.content import content_hash
+from swdc.ir.data_forms import check_form
 from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program
 
@@ -89,14 +90,19 @@ class Certificate:
     def from_dict(cls, data: dict[str, Any]) -> Certificate:
         """Return the certificate that ``to_dict`` wrote.
 
-        One of an earlier version is not bound to weights, so that it is read as not exact. Raises ``SwdcError`` for
-        other data.
+        One of an earlier version is not bound to weights, so that it is read as not exact. Raises
+        ``VerificationError`` for data of any other form.
         """
-        with told_as(SwdcError, "data that Certificate.to_dict returned, got other data", "verify again"):
+        try:
             found = _of_earlier_version(data) if "slim_hash" not in data else data
-            comparisons = tuple(Comparison(**c) for c in found["comparisons"])
-            texts = {name: tuple(found[name]) for name in ("assumptions", "notes")}
-            return cls(**{**{each.name: found[each.name] for each in fields(cls)}, "comparisons": comparisons, **texts})
+            check_form(found, cls)
+        except (KeyError, TypeError, ValueError) as error:
+            raise VerificationError(
+                f"expected a certificate as Certificate.to_dict returns it, got one in which {error}; verify again"
+            ) from error
+        comparisons = tuple(Comparison(**c) for c in found["comparisons"])
+        texts = {name: tuple(found[name]) for name in ("assumptions", "notes")}
+        return cls(**{**found, "comparisons": comparisons, **texts})
 
     @checked(SwdcError)
     def belongs_to(self, program: Program) -> bool:
@@ -135,7 +141,9 @@ def _of_earlier_version(data: dict[str, Any]) -> dict[str, Any]:
     own = data.get("max_relative_error_float32", float("inf"))
     hashes = dict.fromkeys(("dense_hash", "masked_hash", "slim_hash"), "")
     fresh = {"max_relative_error_own": own, "rounding": 0.0, "lost": 0.0, "assumptions": (), **hashes}
-    return {**fresh, **data, "exact": False, "notes": (*data["notes"], note)}
+    told = {**fresh, **data, "exact": False, "notes": [*data["notes"], note]}
+    comparisons = [{"rounding": None, **comparison} for comparison in data["comparisons"]]
+    return {**{each.name: told[each.name] for each in fields(Certificate)}, "comparisons": comparisons}
 
 
 def check_certificate(program: Program, certificate: Certificate | None, error: type[SwdcError]) -> None:

@@ -48,18 +48,35 @@ def kills(
 
 
 def folders(number: FoldersOption = 1000, seed: SeedOption = 0, show_traceback: TracebackOption = False) -> None:
-    """Change saved folders at random: is each refused with ArtifactError, or does it load to the same function?
+    """Change saved folders at random: is each refused with ArtifactError?
 
     A folder also falls if loading takes ten seconds or 1 GB. Folder k is drawn with the seed plus k. The exit code is 1
     if anything fell.
 
     $ python -m tests.faults folders --n 1000
     """
+    _mutated(number, seed, show_traceback, forged=False)
+
+
+def forgeries(number: FoldersOption = 1000, seed: SeedOption = 0, show_traceback: TracebackOption = False) -> None:
+    """Change saved folders at random and write all hashes anew: is each refused, or a program that can be used?
+
+    Hashes find damage, and not a forger. What loads is another program, or the same one with another note or date: it
+    has to be explained, saved and loaded again without a raw error. The exit code is 1 if anything fell.
+
+    $ python -m tests.faults forgeries --n 1000
+    """
+    _mutated(number, seed, show_traceback, forged=True)
+
+
+def _mutated(number: int, seed: int, show_traceback: bool, *, forged: bool) -> None:
     with reported(show_traceback=show_traceback) as output:
         torch.set_num_threads(1)
         with progress_bar() as bar:
-            found = mutate(number, seed, partial(bar.show, "folders", total=number))
-        output.table("changed folders", ["verdict", "folders"], found.verdicts.most_common())
+            found = mutate(number, seed, forged=forged, announce=partial(bar.show, "folders", total=number))
+        rows: list[list[str | int]] = [[verdict, count] for verdict, count in found.verdicts.most_common()]
+        output.table("forged folders" if forged else "changed folders", ["verdict", "folders"], rows)
+        output.line(f"the slowest took {found.seconds:.1f} s, the largest grew by {found.grown / 1e6:.0f} MB")
         _end(output, found.fallen)
 
 
@@ -71,7 +88,7 @@ def _end(output: Output, fallen: list[str]) -> None:
         raise typer.Exit(NOT_AS_ASKED)
 
 
-for command in (kills, folders):
+for command in (kills, folders, forgeries):
     app.command(help=help_of(command))(command)
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from select import select
 from typing import Any
 
@@ -35,8 +36,18 @@ def duration(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def judged(judge: Callable[[], str]) -> str:
+@dataclass(frozen=True)
+class Judged:
+    """The verdict of a process, the seconds that it took, and the bytes by which it grew."""
+
+    verdict: str
+    seconds: float
+    grown: int
+
+
+def judged(judge: Callable[[], str]) -> Judged:
     """Return the verdict of a process, or say that it hangs, dies, or grows without bounds."""
+    start = time.perf_counter()
     reader, writer = os.pipe()
     process = _forked(lambda: os.write(writer, json.dumps([judge(), _grown()]).encode()))
     os.close(writer)
@@ -45,13 +56,13 @@ def judged(judge: Callable[[], str]) -> str:
         os.kill(process, signal.SIGKILL)
     found = os.read(reader, 1 << 16) if ready else b""
     os.close(reader)
-    status = os.waitpid(process, 0)[1]
+    status, seconds = os.waitpid(process, 0)[1], time.perf_counter() - start
     if not ready:
-        return f"hangs for more than {DEADLINE:.0f} s"
+        return Judged(f"hangs for more than {DEADLINE:.0f} s", seconds, 0)
     if not found:
-        return f"dies with status {status}"
+        return Judged(f"dies with status {status}", seconds, 0)
     verdict, grown = json.loads(found)
-    return str(verdict) if grown < MEMORY else f"grows by {grown / 1e9:.1f} GB"
+    return Judged(verdict if grown < MEMORY else f"grows by {grown / 1e9:.1f} GB", seconds, grown)
 
 
 def _grown() -> int:

@@ -1,7 +1,7 @@
-"""Saved folders that someone has changed: each is refused with ``ArtifactError``, or loads to the same function.
+"""Saved folders that someone has changed: each is refused with ``ArtifactError``.
 
-Some changes leave the manifest as it was. Others write the hashes of the files anew, as someone would who means harm.
-What loads then may be another program, a forged one, but it has to be a program.
+Forged folders are changed in the same ways by someone who means harm, and writes all hashes anew. What loads then may
+be another program, because any program can be saved; but it has to be one that does no more than compute.
 """
 
 from __future__ import annotations
@@ -11,24 +11,28 @@ import json
 import os
 import random
 import shutil
+import stat
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import swdc
 from swdc.capture.meta_model import trace_skeleton
-from swdc.errors import ArtifactError
-from swdc.export.folder.save import load_certificate
-from tests.faults.children import judged
+from swdc.errors import ArtifactError, SwdcError
+from swdc.export.folder.save import _read, load_certificate
+from swdc.export.storage.folders import MANIFEST, _hash_of
+from swdc.export.storage.plain_json import write_json
+from tests.faults.children import Judged, judged
 from tests.faults.kills import INPUT, network
 
-REFUSED, SAME, FORGED = "refused", "the same function", "a forged program"
+REFUSED, FORGED = "refused", "loaded"
 HOSTILE: tuple[Any, ...] = (
     None, True, -1, 0, 2**31, 2**63, 10**30, -(10**400), 1.5, float("nan"), float("inf"), "", "x", "self", "torch",
     "__import__('os').system('false')", "10**10**10", "(", "a b", "s0//0", "Mod(1,0)", "9" * 5000, "-" * 3000 + "1",
@@ -58,18 +62,30 @@ def saved(folder: Path) -> list[Path]:
 
 
 def seal(folder: Path) -> None:
-    """Write the hashes of all files anew."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    names = [file for file in folder.iterdir() if file.is_file() and file.name != "manifest.json"]
-    manifest["files"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in names}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    """Write sizes and hashes of all files anew, as ``swdc.save`` does."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name != MANIFEST]
+    manifest["sizes"] = {file.name: file.stat().st_size for file in files}
+    manifest["files"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    manifest.pop("sha256", None)
+    write_json({**manifest, "sha256": _hash_of(manifest)}, folder / MANIFEST)
+
+
+def forge(folder: Path) -> None:
+    """Write all hashes anew, that of the graph, too, if there is still a graph to be read."""
+    with suppress(Exception):  # a manifest that is none stays as it is
+        manifest = json.loads((folder / MANIFEST).read_text())
+        with suppress(Exception):
+            manifest["program_hash"] = _read(folder, {file.name for file in folder.iterdir()}).hash()
+        (folder / MANIFEST).write_text(json.dumps(manifest))
+        seal(folder)
 
 
 # -- changes ------------------------------------------------------------------------------------------------
 
 
-def change_bytes(folder: Path, drawn: random.Random) -> bool:
-    """Flip, cut, double, empty or remove a file; return whether the hashes are written anew."""
+def change_bytes(folder: Path, drawn: random.Random) -> None:
+    """Flip, cut, double, empty or remove a file."""
     file = drawn.choice(sorted(folder.iterdir()))
     data = bytearray(file.read_bytes())
     for _ in range(drawn.choice([1, 1, 8])):
@@ -80,22 +96,20 @@ def change_bytes(folder: Path, drawn: random.Random) -> bool:
         file.unlink()
     else:
         file.write_bytes(made)
-    return _sealed(folder, drawn, file)
 
 
-def change_json(folder: Path, drawn: random.Random) -> bool:
-    """Replace, remove, double or add a value in a JSON file; return whether the hashes are written anew."""
+def change_json(folder: Path, drawn: random.Random) -> None:
+    """Replace, remove, double or add a value in a JSON file."""
     file = drawn.choice([file for file in sorted(folder.iterdir()) if file.suffix == ".json"])
     data = json.loads(file.read_text())
     for _ in range(drawn.choice([1, 1, 1, 3])):
         _change_value(data, drawn)
-    file.write_text(json.dumps(data))
-    return _sealed(folder, drawn, file)
+    file.write_text(json.dumps(data, indent=1) + "\n")
 
 
-def change_header(folder: Path, drawn: random.Random) -> bool:
-    """Change the header of a safetensors file; return whether the hashes are written anew."""
-    file = drawn.choice([file for file in sorted(folder.iterdir()) if file.suffix == ".safetensors"])
+def change_header(folder: Path, drawn: random.Random) -> None:
+    """Change the header of a safetensors file."""
+    file = _weights(folder, drawn)
     data = file.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
@@ -103,10 +117,44 @@ def change_header(folder: Path, drawn: random.Random) -> bool:
     text = json.dumps(header).encode()
     claimed = drawn.choice([len(text), len(text), len(text), 2**63, 2**40, len(data)])
     file.write_bytes(claimed.to_bytes(8, "little") + text + data[8 + length :])
-    return _sealed(folder, drawn, file)
 
 
-def change_kind(folder: Path, drawn: random.Random) -> bool:
+def change_tensors(folder: Path, drawn: random.Random) -> None:
+    """Swap, transpose, cast, rename, remove or add tensors, in a file that is well-formed."""
+    file = _weights(folder, drawn)
+    tensors = load_file(file)
+    one, other = drawn.choice(sorted(tensors)), drawn.choice(sorted(tensors))
+    changes: list[Callable[[], object]] = [
+        lambda: tensors.update({one: tensors[other].clone(), other: tensors[one].clone()}),
+        lambda: tensors.update({one: tensors[one].reshape(-1).clone()}),
+        lambda: tensors.update({one: tensors[one].movedim(0, -1).contiguous()}),
+        lambda: tensors.update({one: tensors[one].to(drawn.choice([torch.float16, torch.int8, torch.float64]))}),
+        lambda: tensors.update({one: tensors[one] * drawn.choice([-1.0, 0.0, float("nan"), 1 + 1e-6])}),
+        lambda: tensors.update({one + drawn.choice([".x", "'", " ", "\u0301"]): tensors.pop(one)}),
+        lambda: tensors.pop(one),
+        lambda: tensors.update({"more": torch.zeros(drawn.choice([0, 1, 10**6]))}),
+    ]
+    drawn.choice(changes)()
+    save_file(tensors, file)
+
+
+def change_names(folder: Path, drawn: random.Random) -> None:
+    """Rename, exchange or add files."""
+    one, other = drawn.sample(sorted(folder.iterdir()), 2)
+    changes: list[Callable[[], object]] = [
+        lambda: one.rename(folder / f"{one.name}{drawn.choice(['x', ' ', '.bak'])}"),
+        lambda: one.rename(folder / one.name.upper()),
+        lambda: one.replace(other),
+        lambda: _exchange(one, other),
+        lambda: shutil.copy(one, folder / drawn.choice(["more", "model-00009-of-00009.safetensors", "é", "a\nb"])),
+        lambda: (folder / drawn.choice(["more", "cache"])).mkdir(),
+        lambda: os.mkfifo(folder / "pipe"),
+        lambda: (folder / "loop").symlink_to(folder),
+    ]
+    drawn.choice(changes)()
+
+
+def change_kind(folder: Path, drawn: random.Random) -> None:
     """Put something else in the place of a file: a link, a pipe, a folder, holes, deep or endless JSON."""
     file = drawn.choice(sorted(folder.iterdir()))
     aside = folder.parent / f"{file.name}.aside"
@@ -124,28 +172,51 @@ def change_kind(folder: Path, drawn: random.Random) -> bool:
         lambda: file.write_text("9" * 10 ** drawn.randrange(2, 6)),
         lambda: file.write_text("[" + "[]," * 10**5 + "[]]"),
         lambda: file.write_text('"\\"' * 10**5),
+        lambda: file.write_text("{" + '"a": 1,' * 10**5 + '"a": 1}'),
     ]
     drawn.choice(kinds)()
-    if file.is_file() and file.stat().st_size < 2**30 and not file.is_symlink():
-        return _sealed(folder, drawn, file)
-    return False
 
 
-CHANGES = (change_bytes, change_json, change_json, change_json, change_header, change_kind)
+CHANGES = (
+    change_bytes, change_bytes, change_json, change_json, change_json, change_header, change_tensors, change_names,
+    change_kind,
+)  # fmt: skip
+
+
+def changed(folder: Path, drawn: random.Random) -> str:
+    """Change a folder until it differs from what it was, and return the name of the change."""
+    before = _content(folder)
+    change = drawn.choice(CHANGES)
+    change(folder, drawn)
+    while _content(folder) == before:
+        change(folder, drawn)
+    return change.__name__
+
+
+def _content(folder: Path) -> dict[str, object]:
+    """Return what is in a folder, as far as it can be told without reading what is endless."""
+    return {file.name: _told(file) for file in folder.iterdir()}
+
+
+def _told(file: Path) -> object:
+    found = file.lstat()
+    is_short = stat.S_ISREG(found.st_mode) and found.st_size < 2**30
+    return file.read_bytes() if is_short else (found.st_mode, found.st_size)
+
+
+def _weights(folder: Path, drawn: random.Random) -> Path:
+    return drawn.choice([file for file in sorted(folder.iterdir()) if file.suffix == ".safetensors"])
+
+
+def _exchange(one: Path, other: Path) -> None:
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
 
 
 def _grow(file: Path) -> None:
     """Make a file 200 GB long, of which the disk holds only what was there."""
     os.truncate(file, 200 * 2**30)
-
-
-def _sealed(folder: Path, drawn: random.Random, changed: Path) -> bool:
-    if changed.name == "manifest.json":
-        return True
-    anew = drawn.random() < 0.7
-    if anew:
-        seal(folder)
-    return anew
 
 
 def _change_value(data: Any, drawn: random.Random) -> None:
@@ -176,50 +247,60 @@ def _change_value(data: Any, drawn: random.Random) -> None:
 
 @dataclass
 class Mutations:
-    """What became of changed folders, and what fell."""
+    """What became of changed folders, what fell, and the most seconds and bytes that one has taken."""
 
     verdicts: Counter[str] = field(default_factory=Counter)
     fallen: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    grown: int = 0
 
 
-def mutate(number: int, seed: int, announce: Callable[[int], None] = lambda done: None) -> Mutations:
-    """Change folders at random, and load each in a process of its own."""
+def mutate(
+    number: int, seed: int, *, forged: bool = False, announce: Callable[[int], None] = lambda done: None
+) -> Mutations:
+    """Change folders at random, and load each in a process of its own; ``forged``: with all hashes written anew."""
     found = Mutations()
+    allowed = (REFUSED, FORGED) if forged else (REFUSED,)
     with tempfile.TemporaryDirectory() as name:
         originals = saved(Path(name))
-        results = {folder: swdc.load(folder)(INPUT) for folder in originals}
         for k in range(number):
             drawn = random.Random(f"{seed + k}")
-            folder = drawn.choice(originals)
-            change = drawn.choice(CHANGES)
-            verdict = _verdict(folder, change, drawn, results[folder])
-            found.verdicts[verdict if verdict in (REFUSED, SAME, FORGED) else "fallen"] += 1
-            if verdict not in (REFUSED, SAME, FORGED):
-                found.fallen.append(f"seed {seed + k}, {change.__name__} in {folder.name}: {verdict}")
+            change, judgement = _judgement(drawn.choice(originals), drawn, forged)
+            kept = judgement.verdict in allowed
+            found.verdicts[judgement.verdict if kept else "fallen"] += 1
+            found.seconds, found.grown = max(found.seconds, judgement.seconds), max(found.grown, judgement.grown)
+            if not kept:
+                found.fallen.append(f"seed {seed + k}, {change}: {judgement.verdict}")
             announce(k + 1)
     return found
 
 
-def _verdict(
-    folder: Path, change: Callable[[Path, random.Random], bool], drawn: random.Random, expected: torch.Tensor
-) -> str:
+def _judgement(folder: Path, drawn: random.Random, forged: bool) -> tuple[str, Judged]:
     with tempfile.TemporaryDirectory() as name:
         copy = Path(shutil.copytree(folder, Path(name) / "changed"))
-        forged = change(copy, drawn)
-        return judged(lambda: loaded(copy, expected, forged))
+        change = changed(copy, drawn)
+        return f"{change} in {folder.name}", judged(lambda: read(copy, forged))
 
 
-def loaded(folder: Path, expected: torch.Tensor, forged: bool) -> str:
-    """Load a folder and its certificate, and say what came of it."""
-    verdicts = [_attempt(lambda: load_certificate(folder)), _attempt(lambda: swdc.load(folder))]
-    wrong = [verdict for verdict in verdicts if verdict not in (REFUSED, SAME)]
-    if wrong or REFUSED in verdicts:
-        return wrong[0] if wrong else REFUSED
-    if not torch.is_grad_enabled():
-        return "leaves gradients turned off"
+def read(folder: Path, forged: bool) -> str:
+    """Load a folder and its certificate, use what loads, and say what came of it."""
     if forged:
-        return FORGED
-    return SAME if torch.equal(swdc.load(folder)(INPUT), expected) else "another function"
+        forge(folder)
+    verdicts = [_attempt(lambda: load_certificate(folder)), _attempt(lambda: _use(folder))]
+    if not torch.is_grad_enabled() or torch.get_default_dtype() is not torch.float32:
+        return "leaves the process in another state"
+    wrong = [verdict for verdict in verdicts if verdict not in (REFUSED, FORGED)]
+    return wrong[0] if wrong else REFUSED if REFUSED in verdicts else FORGED
+
+
+def _use(folder: Path) -> None:
+    """Do with a program what users do; a network that is forged may fail when it is called."""
+    program = swdc.load(folder)
+    again = swdc.load(swdc.save(program, folder.parent / "again"))
+    if again.hash() != program.hash() or not str(program.explain()):
+        raise ValueError("it does not come back")
+    with suppress(SwdcError, RuntimeError, TypeError):
+        program(INPUT)
 
 
 def _attempt(load: Callable[[], object]) -> str:
@@ -229,4 +310,4 @@ def _attempt(load: Callable[[], object]) -> str:
         return REFUSED
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-    return SAME
+    return FORGED

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-import swdc
 from swdc.export.folder import save as module
 from tests.faults import kills
 from tests.faults.children import judged
-from tests.faults.folders import REFUSED, loaded, mutate, saved, seal
-from tests.faults.kills import INPUT, kill_job
+from tests.faults.folders import FORGED, REFUSED, mutate, read, saved
+from tests.faults.kills import kill_job
 
 
 @pytest.mark.parametrize(("job", "runs"), [("save", 12), ("export", 6), ("streaming", 8), ("cache", 12), ("sweep", 3)])
@@ -25,11 +24,18 @@ def test_kills_lose_nothing_and_the_next_run_leaves_no_litter(job: str, runs: in
     assert found.runs == runs
 
 
-def test_changed_folders_are_refused_or_load_to_the_same_function() -> None:
-    found = mutate(60, seed=7)
+def test_changed_folders_are_refused() -> None:
+    found = mutate(50, seed=7)
     assert found.fallen == []
-    assert found.verdicts[REFUSED] > 30
-    assert found.verdicts.total() == 60
+    assert found.verdicts == {REFUSED: 50}
+    assert 0 < found.seconds < 10
+
+
+def test_forged_folders_are_refused_or_programs() -> None:
+    found = mutate(40, seed=7, forged=True)
+    assert found.fallen == []
+    assert found.verdicts[REFUSED] > 15
+    assert found.verdicts.total() == 40
 
 
 def test_a_lost_folder_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,25 +48,24 @@ def test_a_lost_folder_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_load_that_does_not_look_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = saved(tmp_path)[0]
-    expected = swdc.load(folder)(INPUT)
-    assert judged(lambda: loaded(folder, expected, False)) == "the same function"
-    assert judged(lambda: loaded(folder, expected + 1, False)) == "another function"
+    folder = saved(tmp_path)[1]
+    assert read(folder, False) == FORGED
     (folder / "graph.json").write_text("[]")
-    seal(folder)
-    assert judged(lambda: loaded(folder, expected, True)) == REFUSED
+    assert read(folder, True) == REFUSED
 
     def raw(*_: Any) -> None:
         raise KeyError("x")
 
     monkeypatch.setattr(module, "read_folder", raw)
-    assert judged(lambda: loaded(folder, expected, True)).startswith("KeyError")
+    assert read(folder, True).startswith("KeyError")
+    monkeypatch.setattr(module, "read_folder", lambda *_: torch.set_grad_enabled(False))
+    assert judged(lambda: read(folder, False)).verdict == "leaves the process in another state"
 
 
 def test_a_process_that_dies_hangs_or_grows_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.faults.children.DEADLINE", 0.2)
-    assert judged(lambda: os._exit(3)).startswith("dies")
-    assert judged(lambda: os.read(os.pipe()[0], 1).decode()).startswith("hangs")
+    assert judged(lambda: os._exit(3)).verdict.startswith("dies")
+    assert judged(lambda: os.read(os.pipe()[0], 1).decode()).verdict.startswith("hangs")
     monkeypatch.setattr("tests.faults.children.DEADLINE", 10.0)
     monkeypatch.setattr("tests.faults.children.MEMORY", 10**8)
-    assert judged(lambda: str(torch.ones(10**8).sum())).startswith("grows by 0.4 GB")
+    assert judged(lambda: str(torch.ones(10**8).sum())).verdict.startswith("grows by 0.4 GB")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from keyword import iskeyword
 from typing import Any
@@ -16,26 +15,26 @@ from torch.utils import _pytree as pytree
 from swdc.analysis.coupling import coupling_of
 from swdc.capture.by_recording import Record
 from swdc.errors import ArtifactError
+from swdc.export.folder.consistency import check_example, check_modes
+from swdc.export.folder.forms import Graph
 from swdc.export.folder.json_values import (
     decode,
-    decode_structure,
     decode_target,
     encode,
-    encode_structure,
     encode_target,
 )
+from swdc.export.folder.structures import decode_structure, encode_structure
 from swdc.ir.call import Call, source_of
+from swdc.ir.data_forms import check_form
 from swdc.ir.facts import Facts
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
 from swdc.ir.program import Program
-from swdc.ir.result_classes import classes_in, without_classes
 from swdc.ir.sizes import parse
 from swdc.ops import Leaf, leaf_of, lookup
 
 _OPS = ("placeholder", "get_attr", "call_function", "call_module", "output")
 _TAKEN = {"self", *_custom_builtins}
 """Names that the code which torch.fx generates uses itself."""
-_PATH = re.compile(r"[^\"'\\\x00-\x1f]+")
 
 
 # -- writing -----------------------------------------------------------------------------------------------
@@ -58,12 +57,12 @@ def encode_program(program: Program) -> dict[str, Any]:
         "signature": {
             "arguments": list(info.orig_args),
             "inputs": encode_structure(info.in_spec),
-            "outputs": encode_structure(without_classes(info.out_spec)),
+            "outputs": encode_structure(info.out_spec),
         },
         "facts": {
             "symbols": dict(facts.symbols),
             "batch": facts.batch,
-            "notes": [*facts.notes, *_lost(info.out_spec)],
+            "notes": list(facts.notes),
             "attention": facts.attention,
             "captured_by": facts.captured_by,
             "example_only": facts.example_only,
@@ -75,12 +74,6 @@ def encode_program(program: Program) -> dict[str, Any]:
         },
         "modes": {path: module.training for path, module in program.named_modules(remove_duplicate=False)},
     }
-
-
-def _lost(outputs: Any) -> list[str]:
-    """Return a note on the classes of results that a folder cannot name, because reading it must not import any."""
-    names = classes_in(outputs)
-    return [f"{', '.join(names)}: back as dicts of their parts, because a folder names no classes"] if names else []
 
 
 def encode_graph(graph: fx.Graph) -> list[dict[str, Any]]:
@@ -139,12 +132,12 @@ def decode_program(
     ``example`` holds the tensors of the example inputs by their position. Raises ``ArtifactError`` if the
     data names an operator, a module or a container that is not known here, or has a name that is not valid.
     """
-    for name in tensors:
-        _check_path(name)
+    check_form(data, Graph)
     graph = decode_graph(data["nodes"])
     _check_targets(graph, set(tensors), set(data["leaves"]))
     graph.set_codegen(_PyTreeCodeGen(_decode_signature(data["signature"], graph)))
-    leaves = {path: _decode_leaf(path, leaf, graph, tensors) for path, leaf in data["leaves"].items()}
+    called = {str(node.target): node for node in reversed(graph.find_nodes(op="call_module"))}
+    leaves = {path: _decode_leaf(leaf, called[path], tensors) for path, leaf in data["leaves"].items()}
     facts = data["facts"]
     inputs = _decode_example(data["example"], example)
     known = Facts(
@@ -158,8 +151,10 @@ def decode_program(
         policy=facts["policy"],
     )
     program = Program(graph, tensors, leaves, known, transient, analyse=coupling_of)
+    check_modes(program, data["modes"])
+    check_example(program)
     for path, training in data["modes"].items():
-        program.get_submodule(path).training = bool(training)
+        program.get_submodule(path).training = training
     return program
 
 
@@ -186,12 +181,14 @@ def decode_graph(rows: list[dict[str, Any]]) -> fx.Graph:
 def _decode_node_target(row: Mapping[str, Any]) -> Any:
     if row["op"] == "call_function":
         return decode_target(row["target"])
-    named = _check_path if row["op"] in ("call_module", "get_attr") else _identifier
-    return named(row["target"])
+    target: str = row["target"]  # in code, names of tensors and modules stand in quotes, with escapes
+    return target if row["op"] in ("call_module", "get_attr") else _identifier(target)
 
 
 def _decode_meta(row: Mapping[str, Any]) -> dict[str, Any]:
     meta: dict[str, Any] = {DTYPE: decode(row.get("dtype"), {}), SCOPE: row.get("scope", "")}
+    if not all(isinstance(one, torch.dtype | None) for one in pytree.tree_leaves(meta[DTYPE])):
+        raise ArtifactError(f"expected the types of {row['name']}, got {row['dtype']}; save it again")
     if "shape" in row:
         meta[SHAPE] = _decode_shape(row["shape"])
     if "source" in row:
@@ -206,17 +203,16 @@ def _decode_shape(data: Any) -> Any:
     return data if data is None else parse(data)
 
 
-def _decode_leaf(path: str, data: Mapping[str, Any], graph: fx.Graph, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
+def _decode_leaf(data: Mapping[str, Any], node: fx.Node, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
     """Build a leaf module from the call that it replaces, as capture does."""
     operator = lookup(data["operator"])
-    node = next(n for n in graph.nodes if n.op == "call_module" and n.target == path)
     arguments = {name: decode(value, {}) for name, value in data["arguments"].items()}
     module = None
     if isinstance(operator, Leaf):
         module = operator.build(Call(node, data["operator"], {"input": node.args[0], **arguments}), tensors)
     if module is None:
         raise ArtifactError(
-            f"expected a leaf module for {data['operator']} at {path!r}, but none is known here; register "
+            f"expected a leaf module for {data['operator']} at {node.target!r}, but none is known here; register "
             f"the swdc.ops.Leaf that the program was saved with"
         )
     return module
@@ -238,7 +234,7 @@ def _decode_symbols(symbols: Mapping[str, Any], batch: Any, graph: fx.Graph) -> 
     named = {str(s) for size in sizes if isinstance(size, sympy.Expr) for s in size.free_symbols}
     if batch is not None:
         named.add(batch)
-    if not named <= set(symbols) or not all(type(size) is int and size >= 0 for size in symbols.values()):
+    if not named <= set(symbols) or min(symbols.values(), default=0) < 0:
         raise ArtifactError(f"expected a size for each of {sorted(named)}, got {dict(symbols)}; save it again")
     return dict(symbols)
 
@@ -269,10 +265,4 @@ def _identifier(name: Any) -> str:
     """Return a name if it is an identifier, because torch.fx writes it into the code that it generates."""
     if not isinstance(name, str) or not name.isidentifier() or iskeyword(name):
         raise ArtifactError(f"expected names that are Python identifiers in graph.json, got {name!r}; save it again")
-    return name
-
-
-def _check_path(name: Any) -> str:
-    if not isinstance(name, str) or not _PATH.fullmatch(name):
-        raise ArtifactError(f"expected names of tensors and modules without quotes, got {name!r}; rename it")
     return name

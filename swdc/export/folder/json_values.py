@@ -1,8 +1,7 @@
-"""Arguments, operators and structures of a graph as JSON: plain data, read without running anything."""
+"""Arguments and operators of a graph as JSON: plain data, read without running anything."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from math import isfinite
@@ -10,10 +9,8 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch.utils import _pytree as pytree
 
 from swdc.errors import ArtifactError
-from swdc.export.storage.plain_json import parse_json
 from swdc.ir.call import Ref
 from swdc.ops.base import name_of, target_of
 from swdc.ops.creation import function_of
@@ -125,47 +122,3 @@ def decode_target(name: str) -> Any:
             f"state of the process; do not use this folder"
         )
     return target
-
-
-def encode_structure(spec: Any) -> str:
-    """Return a pytree structure as text. Raises ``ArtifactError`` for a container that torch has no name for."""
-    try:
-        text = pytree.treespec_dumps(spec)
-        decode_structure(text)
-    except (NotImplementedError, TypeError, ArtifactError) as error:
-        raise ArtifactError(
-            f"expected inputs and outputs in tuples, lists and dicts, or in classes registered with a "
-            f"serialized name in torch.utils._pytree, got another container: {error}; use a dict, or "
-            f"register the class"
-        ) from error
-    return text
-
-
-def decode_structure(text: str) -> Any:
-    """Return the pytree structure that ``encode_structure`` wrote.
-
-    Raises ``ArtifactError`` if it needs a class that is not registered, or names objects to import.
-    """
-    _check_structure(parse_json(text.encode())[1])
-    try:
-        return pytree.treespec_loads(text)
-    except NotImplementedError as error:
-        raise ArtifactError(
-            f"expected containers that torch knows here, but {error}; import the package that defines the class"
-        ) from error
-
-
-def _check_structure(data: Any) -> None:
-    context = data["context"]
-    if context is not None:
-        if not isinstance(context, str):
-            raise ArtifactError(f"expected a container described by text, got {context!r}; use a plain dict")
-        with suppress(json.JSONDecodeError):  # not JSON: the name of a registered class
-            json.loads(context, object_hook=_refuse)
-    for child in data["children_spec"]:
-        _check_structure(child)
-
-
-def _refuse(found: dict[str, Any]) -> Any:
-    """Refuse an object in a context, because torch would import what it names."""
-    raise ArtifactError(f"expected keys of plain types, got {found}; use strings or numbers as keys")

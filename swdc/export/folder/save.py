@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from swdc.errors import ArtifactError
+from swdc.export.folder.consistency import check_folded, check_stored
+from swdc.export.folder.forms import Graph
 from swdc.export.folder.graph_json import decode_program, encode_program
 from swdc.export.storage.checkpoint_reader import INDEX, Checkpoint
 from swdc.export.storage.folders import (
@@ -28,6 +31,7 @@ from swdc.export.storage.folders import (
 from swdc.export.storage.plain_json import read_json, write_json
 from swdc.export.storage.tensor_files import assemble, load_tensors, save_tensors, table_of
 from swdc.ir.argument_types import checked
+from swdc.ir.data_forms import check_form
 from swdc.ir.facts import Origin
 from swdc.ir.module_tensors import need_values
 from swdc.ir.plan import Plan
@@ -88,12 +92,14 @@ def load(path: str | os.PathLike[str]) -> Program:
 
 
 def _load(folder: Path) -> Program:
-    manifest = read_manifest(folder, _NEEDED)
-    files = {name for name in manifest["files"] if _is_known(name)}
+    manifest = read_manifest(folder, _NEEDED, _is_known)
+    files = set(manifest["files"])
     for name in files:
         verified(folder, name, manifest)
     with readable(folder / GRAPH):
         program = _read(folder, files)
+    if CERTIFICATE in files:
+        check_certificate(program, replace(_certificate(folder), slim_hash=""), ArtifactError)
     if program.hash() != manifest["program_hash"]:
         raise ArtifactError(
             f"expected the graph that was saved in {folder / GRAPH}, but it reads as another one; load it with "
@@ -113,12 +119,17 @@ def load_certificate(path: str | os.PathLike[str]) -> Certificate | None:
 
 
 def _load_certificate(folder: Path) -> Certificate | None:
-    manifest = read_manifest(folder, _NEEDED)
+    manifest = read_manifest(folder, _NEEDED, _is_known)
     if CERTIFICATE not in manifest["files"]:
         return None
-    with readable(folder / CERTIFICATE):
-        certificate = Certificate.from_dict(read_json(verified(folder, CERTIFICATE, manifest)))
+    verified(folder, CERTIFICATE, manifest)
+    certificate = _certificate(folder)
     return certificate.of(load(folder)) if certificate.slim_hash else certificate
+
+
+def _certificate(folder: Path) -> Certificate:
+    with readable(folder / CERTIFICATE):
+        return Certificate.from_dict(read_json(folder / CERTIFICATE))
 
 
 def _is_known(name: str) -> bool:
@@ -160,20 +171,31 @@ def _check_readable(program: Program, graph: Mapping[str, Any], example: Mapping
 
 def _read(folder: Path, files: set[str]) -> Program:
     graph = read_json(folder / GRAPH)
-    tensors, transient = assemble(graph["tensors"], _stored(folder, files))
+    check_form(graph, Graph)
+    stored = _stored(folder, files)
+    check_stored(stored, [row["stored"] for row in graph["tensors"]], "the files of weights")
+    tensors, transient = assemble(graph["tensors"], stored)
     program = decode_program(graph, tensors, load_tensors(folder / EXAMPLE), transient)
+    if (PLAN in files) != ("before" in graph) or (FOLDED in files and PLAN not in files):
+        raise ArtifactError(f"expected {PLAN} with all that belongs to it in {folder}, got a part; save it again")
     if PLAN not in files:
         return program
     folded = load_tensors(folder / FOLDED) if FOLDED in files else {}
+    check_folded(folded, tensors)
     return program.with_facts(origin=Origin(Plan.from_dict(read_json(folder / PLAN)), graph["before"], folded=folded))
 
 
 def _stored(folder: Path, files: set[str]) -> dict[str, torch.Tensor]:
     """Return the tensors of a saved program, from one file or from several."""
+    shards = {name for name in files if _SHARD.fullmatch(name)}
     if WEIGHTS in files:
+        if shards or files & {INDEX, TRANSIENT}:
+            raise ArtifactError(f"expected one file of weights in {folder}, got others, too; save it again")
         return load_tensors(folder / WEIGHTS)
     checkpoint = Checkpoint(folder / INDEX)
-    unknown = {checkpoint.entry(name).file.name for name in checkpoint} - files
-    if unknown:
-        raise ArtifactError(f"expected files of tensors that {MANIFEST} lists, got {sorted(unknown)}; save it again")
+    where = {name: checkpoint.entry(name).file.name for name in checkpoint}
+    index = read_json(folder / INDEX)
+    size = sum(checkpoint.entry(name).size for name in checkpoint)
+    if set(where.values()) != shards or index != {"metadata": {"total_size": size}, "weight_map": where}:
+        raise ArtifactError(f"expected the tensors and files in {folder / INDEX} that are there; save it again")
     return {**checkpoint, **(load_tensors(folder / TRANSIENT) if TRANSIENT in files else {})}

@@ -40,6 +40,11 @@ class Entry:
     dtype: torch.dtype
 
     @property
+    def size(self) -> int:
+        """Bytes of the tensor."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of one index of the first dimension."""
         return prod(self.shape[1:]) * self.dtype.itemsize
@@ -145,7 +150,7 @@ def _header(file: Path) -> dict[str, Entry]:
             header: dict[str, Any] = parse_json(stream.read(length))
         header.pop("__metadata__", None)
         entries = {name: _entry(file, 8 + length, size, data) for name, data in header.items()}
-        if sum(prod(entry.shape) * entry.dtype.itemsize for entry in entries.values()) > size - 8 - length:
+        if sum(entry.size for entry in entries.values()) > size - 8 - length:
             raise ValueError("tensors that share their bytes")
         return entries
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -156,7 +161,7 @@ def _entry(file: Path, start: int, size: int, data: Mapping[str, Any]) -> Entry:
     first, last = data["data_offsets"]
     entry = Entry(file, start + first, tuple(data["shape"]), DTYPES[data["dtype"]])
     whole = all(type(number) is int and number >= 0 for number in (first, last, *entry.shape))
-    if not whole or last - first != prod(entry.shape) * entry.dtype.itemsize or start + last > size:
+    if not whole or last - first != entry.size or start + last > size:
         raise ValueError(f"{last - first} bytes at {first} for {entry.shape} of {data['dtype']}")
     return entry
 

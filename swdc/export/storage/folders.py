@@ -8,19 +8,42 @@ import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from swdc.errors import ArtifactError, SwdcError
-from swdc.export.storage.plain_json import read_json, write_json
+from swdc.export.storage.plain_json import read_json, text_of, write_json
+from swdc.ir.data_forms import check_form
 from swdc.ir.whole_files import locked, present, put_folder, recover, why, workspace
 
 FORMAT = "swdc-program"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Folders of version 1 are read, too. Their manifests hold no sizes, and no hash of themselves."""
 MANIFEST = "manifest.json"
 _EMPTY_BYTES, _EMPTIEST = 2**26, 64
 """A file larger than this, of which the disk holds less than one part in ``_EMPTIEST``, consists of holes."""
 _ATTEMPTS = 20
 T = TypeVar("T")
+
+
+class _Manifest(TypedDict):
+    """``files`` gives the sha256 of every other file."""
+
+    format: str
+    version: int
+    swdc: str
+    torch: str
+    program_hash: str
+    files: dict[str, str]
+
+
+class _Sealed(_Manifest):
+    """``sizes`` gives the bytes of every other file, ``sha256`` is that of the rest of the manifest."""
+
+    sizes: dict[str, int]
+    sha256: str
+
+
+_FORMS = {1: _Manifest, 2: _Sealed}
 
 
 @contextmanager
@@ -56,9 +79,11 @@ def resolved(path: str | os.PathLike[str]) -> Path:
 
 
 def seal(folder: Path, **head: str) -> None:
-    """Write the manifest: the format, the entries of ``head``, and the sha256 of every file."""
-    files = {file.name: _hash(file) for file in sorted(folder.iterdir())}
-    write_json({"format": FORMAT, "version": FORMAT_VERSION, **head, "files": files}, folder / MANIFEST)
+    """Write the manifest: the format, the entries of ``head``, and the size and the sha256 of every file."""
+    files = sorted(folder.iterdir())
+    sizes, hashes = {file.name: file.stat().st_size for file in files}, {file.name: _hash(file) for file in files}
+    manifest = {"format": FORMAT, "version": FORMAT_VERSION, **head, "sizes": sizes, "files": hashes}
+    write_json({**manifest, "sha256": _hash_of(manifest)}, folder / MANIFEST)
 
 
 def read_folder(path: Path, read: Callable[[Path], T]) -> T:
@@ -80,8 +105,11 @@ def read_folder(path: Path, read: Callable[[Path], T]) -> T:
     raise ArtifactError(f"expected {path} to stay as it is while it is read, but it is replaced again and again; wait")
 
 
-def read_manifest(folder: Path, needed: Collection[str]) -> dict[str, Any]:
-    """Return the manifest of a folder. Raises ``ArtifactError`` if it is missing, unusable or incomplete."""
+def read_manifest(folder: Path, needed: Collection[str], is_known: Callable[[str], Any]) -> dict[str, Any]:
+    """Return the manifest of a folder, with the files that are known.
+
+    Raises ``ArtifactError`` if it is missing, unusable or incomplete, or if the folder holds other files.
+    """
     if not folder.exists():
         raise ArtifactError(f"expected a folder that swdc.save wrote, got no folder at {folder}; check the path")
     path = folder / MANIFEST
@@ -98,10 +126,10 @@ def read_manifest(folder: Path, needed: Collection[str]) -> dict[str, Any]:
                 f"expected format version {FORMAT_VERSION} or older, got {manifest['version']} in {path}; "
                 f"install swdc {manifest['swdc']}, which wrote it"
             )
-        texts = {name: manifest[name] for name in ("swdc", "torch", "program_hash")} | dict(manifest["files"].items())
-        wrong = [name for name, text in texts.items() if not isinstance(text, str)]
-        if wrong:
-            raise ValueError(f"it holds no text for {wrong[0]}")
+        check_form(manifest, _FORMS[manifest["version"]])
+        if manifest["version"] > 1:
+            _check_whole(folder, manifest, is_known)
+        manifest["files"] = {name: text for name, text in manifest["files"].items() if is_known(name)}
         missing = [name for name in needed if name not in manifest["files"]]
         if missing:
             raise ValueError(f"it lists no {', '.join(missing)}")
@@ -111,7 +139,8 @@ def read_manifest(folder: Path, needed: Collection[str]) -> dict[str, Any]:
 def verified(folder: Path, name: str, manifest: Mapping[str, Any]) -> Path:
     """Return the path of a file after checking its hash. Raises ``ArtifactError`` if it is missing or altered."""
     file = own_file(folder, name)
-    if _hash(file) != manifest["files"].get(name):
+    size = manifest.get("sizes", {}).get(name, file.stat().st_size)
+    if size != file.stat().st_size or _hash(file) != manifest["files"].get(name):
         raise ArtifactError(
             f"expected {file} as it was saved, got one that is truncated or altered (its sha256 differs); "
             f"copy the folder again, or save it again"
@@ -144,13 +173,38 @@ def readable(path: Path) -> Iterator[None]:
     """Turn whatever data of an unexpected form may raise into an ``ArtifactError`` that names the file."""
     try:
         yield
-    except SwdcError:
+    except ArtifactError:
         raise
     except Exception as error:  # a hostile file reaches torch, sympy, the parser of Python
         raise ArtifactError(
             f"expected {path} as swdc.save writes it, got another form ({type(error).__name__}: {error}); "
             f"copy the folder again, or save it again"
         ) from error
+
+
+def _check_whole(folder: Path, manifest: Mapping[str, Any], is_known: Callable[[str], Any]) -> None:
+    """Raise ``ArtifactError`` unless a manifest is as it was written, and a folder holds the files that it lists.
+
+    Files whose names begin with a dot are not counted, because file managers and version control leave such.
+    """
+    rest = {key: value for key, value in manifest.items() if key != "sha256"}
+    text = (folder / MANIFEST).read_text(encoding="utf-8")
+    if manifest["sha256"] != _hash_of(rest) or text != text_of(manifest):
+        raise ArtifactError(
+            f"expected {folder / MANIFEST} as it was saved, got one that is altered (its sha256 differs); copy the "
+            f"folder again, or save it again"
+        )
+    listed = set(manifest["files"])
+    more = {name for name in listed if not is_known(name)} | listed ^ set(manifest["sizes"])
+    more |= {file.name for file in folder.iterdir() if not file.name.startswith(".")} - {*listed, MANIFEST}
+    if more:
+        raise ArtifactError(
+            f"expected nothing but a saved program in {folder}, got {', '.join(sorted(more))}, too; move it elsewhere"
+        )
+
+
+def _hash_of(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(text_of(manifest).encode()).hexdigest()
 
 
 def _check_replaceable(target: Path, is_known: Callable[[str], Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,29 @@ def parse_json(data: bytes) -> Any:
         raise ValueError(f"{opened.sum()} lists and objects, of at most {_MOST_CONTAINERS}")
     if marks.size and np.cumsum(opened.astype(np.int64) - closed).max() > _DEEPEST:
         raise ValueError(f"lists and objects nested deeper than {_DEEPEST}")
-    return json.loads(data.decode("utf-8"))
+    return json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; raise ``ValueError`` if it says one thing twice, because readers would differ."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"an object with the key {key!r:.100} more than once")
+    return found
 
 
 def write_json(data: Mapping[str, Any], path: Path) -> None:
     """Write data to a JSON file. Raises ``ArtifactError`` for a value that JSON cannot hold."""
     try:
-        text = json.dumps(data, indent=1)
+        text = text_of(data)
     except TypeError as error:
         raise ArtifactError(
             f"expected plain data for {path.name}, got something else: {error}; use numbers, text and lists"
         ) from error
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+
+
+def text_of(data: Mapping[str, Any]) -> str:
+    """Return data as the text of a JSON file. Raises ``TypeError`` for a value that JSON cannot hold."""
+    return json.dumps(data, indent=1) + "\n"

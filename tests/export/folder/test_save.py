@@ -9,7 +9,9 @@ import os
 import subprocess
 import sys
 import warnings
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,16 +23,16 @@ from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 import swdc
-from swdc.errors import ArtifactError
+from swdc.errors import ArtifactError, InputError
 from swdc.export.folder.json_values import (
     decode,
-    decode_structure,
     decode_target,
     encode,
-    encode_structure,
     encode_target,
 )
 from swdc.export.folder.save import load_certificate
+from swdc.export.folder.structures import decode_structure, encode_structure
+from swdc.export.storage.plain_json import read_json
 from swdc.ir.call import Ref
 from swdc.ir.program import Program
 from swdc.ir.sizes import parse
@@ -217,7 +219,8 @@ def test_a_folder_holds_plain_files_and_their_hashes(program: Program, folder: P
     assert names == ["example.safetensors", "graph.json", "manifest.json", "weights.safetensors"]
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["format"] == "swdc-program"
-    assert manifest["version"] == 1
+    assert manifest["version"] == 2
+    assert manifest["sizes"] == {name: (folder / name).stat().st_size for name in names if name != "manifest.json"}
     assert manifest["swdc"] == swdc.__version__
     assert manifest["program_hash"] == program.hash()
     hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
@@ -281,6 +284,76 @@ def test_inputs_and_outputs_of_any_structure_come_back(tmp_path: Path) -> None:
     assert result["bias"] is loaded.dense.bias
     assert result["flag"] is True
     assert result["pair"][1][1] is None
+
+
+class Pair(NamedTuple):
+    left: torch.Tensor
+    right: Any = None
+
+
+@dataclass
+class Result:
+    pair: Pair
+    name: str
+
+
+class Joining(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, given: Pair) -> Any:
+        hidden = self.two(self.one(given.left).relu())
+        found = defaultdict(list, {(1, "a"): [hidden]})
+        return Result(Pair(hidden + given.right, {0: hidden}), "x"), found, OrderedDict({(2,): hidden})
+
+
+def test_classes_of_results_and_inputs_come_back_by_name_and_fields(tmp_path: Path) -> None:
+    given = Pair(torch.randn(2, 4), torch.randn(2, 3))
+    program = swdc.trace(randomise(Joining()).float(), (given,))
+    expected, found, keyed = program(given)
+    loaded = swdc.load(swdc.save(swdc.load(swdc.save(program, tmp_path / "one")), tmp_path / "two"))
+    result, again, others = loaded(given)
+    assert type(result) is not Result
+    assert (type(result).__name__, type(result.pair).__name__, result.pair._fields) == ("Result", "Pair", Pair._fields)
+    assert result.name == "x"
+    assert torch.equal(result.pair.left, expected.pair.left)
+    assert torch.equal(result.pair.right[0], expected.pair.right[0])
+    assert torch.equal(again[1, "a"][0], found[1, "a"][0])
+    assert (type(others), list(others), again["new"]) == (OrderedDict, list(keyed), [])
+    with pytest.raises(InputError, match="expected given with the structure"):
+        loaded((given.left, given.right))
+
+
+def test_a_class_is_made_of_nothing_but_names(tmp_path: Path) -> None:
+    for described in (["named tuple", "os", "a b"], ["dataclass", "x()", "a"], ["dataclass", "x", "a b"], ["x", "y"]):
+        data = {"type": "swdc.described", "context": json.dumps(described), "children_spec": [LEAF]}
+        with pytest.raises((ValueError, TypeError, LookupError)):
+            decode_structure(json.dumps([1, data]))
+    data = {"type": "swdc.described", "context": '["defaultdict", "system", []]', "children_spec": []}
+    with pytest.raises(StopIteration):
+        decode_structure(json.dumps([1, data]))
+
+
+NAMES = ['a"b', "a'b", "a\\b", "a\nb", "\0", "a b", "for", "graph", "é", '"];import os#', "{x}", "%s"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_modules_and_tensors_of_any_name_come_back(name: str, tmp_path: Path) -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.head = nn.ModuleDict({name: nn.Linear(4, 6)}), nn.Linear(6, 3)
+            self.register_buffer(f"b{name}", torch.rand(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden: torch.Tensor = self.head(self.inner[name](x).relu())
+            return hidden * getattr(self, f"b{name}")
+
+    program = swdc.trace(randomise(Named()).float(), torch.randn(2, 4))
+    plan = random_plan(program)
+    assert_same(program, saved_and_loaded(program, tmp_path))
+    assert_same(swdc.slim(program, plan), saved_and_loaded(swdc.slim(program, plan), tmp_path))
 
 
 def test_tied_tensors_are_stored_once_and_stay_tied(tmp_path: Path) -> None:
@@ -450,19 +523,6 @@ def test_modules_changed_by_hand_are_noticed(tmp_path: Path) -> None:
     assert_not_saved(program, tmp_path, "expected a program whose graph reads back as it was written")
 
 
-class Unnamed(NamedTuple):
-    y: torch.Tensor
-
-
-def test_containers_without_a_name_are_refused(tmp_path: Path) -> None:
-    class Wrapping(nn.Module):
-        def forward(self, x: torch.Tensor) -> Unnamed:
-            return Unnamed(x + 1)
-
-    program = swdc.trace(Wrapping(), torch.randn(2, 4))
-    assert_not_saved(program, tmp_path, "expected inputs and outputs in tuples, lists and dicts, or in classes")
-
-
 def test_settings_that_json_cannot_hold_are_refused(program: Program, tmp_path: Path) -> None:
     plan = random_plan(program)
     odd = swdc.Plan(plan.kept, plan.widths, plan.program_hash, {"criterion": object()})
@@ -529,23 +589,90 @@ def test_a_damaged_manifest_is_named(folder: Path) -> None:
         "[]",
         "{}",
         content.replace("swdc-program", "other"),
-        content.replace("graph", "graf"),
     ]
     for text in broken:
         manifest.write_text(text)
         with pytest.raises(ArtifactError, match=r"expected .*manifest\.json as swdc\.save writes it, got another form"):
             swdc.load(folder)
+    for text in (content.replace("graph", "graf"), content.replace("0.1.0", "0.1.1"), content.replace(",", " ,", 1)):
+        manifest.write_text(text)
+        with pytest.raises(ArtifactError, match=r"manifest\.json as it was saved, got one that is altered"):
+            swdc.load(folder)
 
 
 def change_manifest(folder: Path, **changes: Any) -> None:
+    """Change the manifest, and write its hash anew."""
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest.update(changes)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest.pop("sha256")
+    text = json.dumps(manifest, indent=1) + "\n"
+    manifest["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+@pytest.mark.parametrize("kind", ["listed", "file", "folder", "size"])
+def test_a_folder_with_more_than_a_program_is_refused(kind: str, folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / ".DS_Store").touch()
+    swdc.load(folder)
+    if kind == "listed":
+        change_manifest(folder, files={**manifest["files"], "../mine": "0"}, sizes={**manifest["sizes"], "../mine": 0})
+    elif kind == "size":
+        change_manifest(folder, sizes={**manifest["sizes"], "mine": 0})
+    else:
+        (folder / "mine").mkdir() if kind == "folder" else (folder / "mine").touch()
+    with pytest.raises(ArtifactError, match=r"expected nothing but a saved program in .*, got (\.\./)?mine, too"):
+        swdc.load(folder)
+
+
+def test_folders_of_the_first_format_are_read(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    old = {key: value for key, value in manifest.items() if key not in ("sizes", "sha256")}
+    (folder / "manifest.json").write_text(json.dumps({**old, "version": 1}))
+    (folder / "mine").touch()
+    hash_of = swdc.load(folder).hash()
+    assert hash_of == manifest["program_hash"]
+    for wrong in ({**manifest, "version": 1}, {**old, "version": 2}, {**old, "version": True}, {**old, "version": 0}):
+        (folder / "manifest.json").write_text(json.dumps(wrong))
+        with pytest.raises(ArtifactError, match=r"manifest\.json as swdc\.save writes it, got another form"):
+            swdc.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "match"),
+    [
+        ("plan.json", lambda data: data["widths"].update(dict.fromkeys(data["widths"], "x")), "is 'x', not int"),
+        ("plan.json", lambda data: data["kept"].popitem(), "have no width, or no channels"),
+        ("plan.json", lambda data: data["kept"].update({name: [10**6] for name in data["kept"]}), "does not keep some"),
+        ("plan.json", lambda data: data.update(program_hash=None), "program_hash is None, not str"),
+        ("certificate.json", lambda data: data.update(exact="yes"), "exact is 'yes', not bool"),
+        ("certificate.json", lambda data: data.update(lost="("), r"lost is '\(', not float"),
+        ("certificate.json", lambda data: data["comparisons"][0].update(batch=None), "batch is None, not int"),
+        ("certificate.json", lambda data: data.update(more=1), "it has the keys"),
+        ("certificate.json", lambda data: data.update(removed_channels=1), "expected a certificate of the plan"),
+    ],
+)
+def test_a_forged_plan_or_certificate_is_refused(
+    file: str, change: Callable[[dict[str, Any]], Any], match: str, program: Program, tmp_path: Path
+) -> None:
+    masked, slim = certified(program.clone().eval())
+    folder = swdc.save(slim, tmp_path / "slim", swdc.verify(masked, slim))
+    forge(folder, change, file)
+    with pytest.raises(ArtifactError, match=match):
+        swdc.load(folder)
+
+
+def test_a_key_that_stands_twice_is_refused(folder: Path) -> None:
+    forge(folder, lambda graph: None)
+    text = (folder / "graph.json").read_text()
+    (folder / "graph.json").write_text(text.replace('"nodes":', '"nodes": [], "nodes":', 1))
+    with pytest.raises(ValueError, match="an object with the key 'nodes' more than once"):
+        read_json(folder / "graph.json")
 
 
 def test_a_newer_format_says_which_version_to_install(folder: Path) -> None:
-    change_manifest(folder, version=2, swdc="9.1")
-    with pytest.raises(ArtifactError, match=r"expected format version 1 or older, got 2 in .*; install swdc 9\.1"):
+    change_manifest(folder, version=3, swdc="9.1")
+    with pytest.raises(ArtifactError, match=r"expected format version 2 or older, got 3 in .*; install swdc 9\.1"):
         swdc.load(folder)
 
 
@@ -555,14 +682,16 @@ def test_a_graph_that_this_torch_reads_otherwise_is_refused(folder: Path) -> Non
         swdc.load(folder)
 
 
-def forge(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change graph.json, and the manifest so that the hashes agree."""
-    path = folder / "graph.json"
-    graph = json.loads(path.read_text())
-    change(graph)
-    path.write_text(json.dumps(graph))
-    files = json.loads((folder / "manifest.json").read_text())["files"]
-    change_manifest(folder, files={**files, "graph.json": hashlib.sha256(path.read_bytes()).hexdigest()})
+def forge(folder: Path, change: Callable[[dict[str, Any]], Any], name: str = "graph.json") -> None:
+    """Change a file, and the manifest so that the hashes agree."""
+    path = folder / name
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    sizes, files = manifest["sizes"], manifest["files"]
+    sizes[name], files[name] = path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
+    change_manifest(folder, sizes=sizes, files=files)
 
 
 FETCH = {"op": "get_attr", "name": "fetched", "target": "head.bias", "args": [], "kwargs": {}}
@@ -618,7 +747,7 @@ INPUTS = {**POSITIONAL, "children_spec": [POSITIONAL, KEYWORDS]}
         (set_node("name", "class"), "names that are Python identifiers in graph.json, got 'class'"),
         (set_node("target", CODE, "placeholder"), "names that are Python identifiers"),
         (set_node("kwargs", {CODE: 1}), "names that are Python identifiers"),
-        (set_node("target", 'a"]; import os', "call_module"), "names of tensors and modules without quotes"),
+        (set_node("target", 'a"]; import os', "call_module"), "expected tensors and modules of the program, got 'a"),
         (set_node("op", "call_method"), r"distinct nodes of the kinds .*, got call_method 'x'"),
         (set_node("args", [{"object": 1}]), r"expected a known kind of argument, got \{'object': 1\}"),
         (
@@ -644,14 +773,23 @@ INPUTS = {**POSITIONAL, "children_spec": [POSITIONAL, KEYWORDS]}
             r"names that are Python identifiers in graph\.json, got \"a': 0",
         ),
         (set_signature("inputs", "null"), r"graph\.json as swdc\.save writes it, got another form"),
-        (lambda graph: graph.pop("tensors"), r"graph\.json as swdc\.save writes it, .*KeyError: 'tensors'"),
+        (lambda graph: graph.pop("tensors"), r"graph\.json as swdc\.save writes it, .*it has the keys \['example'"),
+        (lambda graph: graph["modes"].update(head=0), r"modes\['head'\] is 0, not bool"),
+        (lambda graph: graph["modes"].update(headless=True), r"a mode for each module .* other ones at \['headless'\]"),
+        (lambda graph: graph["facts"].update(notes="x"), "facts.notes is 'x', not list"),
+        (lambda graph: graph["facts"].update(attention="x"), "facts.attention is 'x', not one of"),
+        (lambda graph: graph["facts"].update(batch=1), r"facts\.batch is 1, not str \| None"),
+        (lambda graph: graph["facts"]["symbols"].update(batch=3), r"an example of x of shape \(3, 3, 8, 8\), got \(1"),
+        (lambda graph: graph["example"]["constants"].update({"1": 1}), "`leaves` has length 2 but the spec"),
+        (
+            lambda graph: graph.update(before={"parameters": 1, "operations": 1, "macs": 1}),
+            "plan.json with all that",
+        ),
+        (lambda graph: graph["tensors"].pop(), "the tensors that graph.json names in the files of weights, got"),
+        (set_node("dtype", {"device": "cpu"}), "expected the types of"),
         (
             lambda graph: graph["leaves"]["head"].update(operator="aten.relu.default"),
             "none is known here; register",
-        ),
-        (
-            lambda graph: graph["tensors"].append({**graph["tensors"][0], "name": 'a"b'}),
-            "names of tensors and modules without quotes",
         ),
     ],
 )
