@@ -76,10 +76,15 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def need_plain_file(path: Path) -> None:
-    """Raise ``FileExistsError`` if ``path`` is anything but a regular file or nothing, such as a link or a device."""
+    """Raise ``FileExistsError`` if ``path`` is anything but a regular file or nothing, such as a link or a device.
+
+    Raises ``PermissionError`` if the file is read-only.
+    """
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(path.lstat().st_mode):
             raise FileExistsError(errno.EEXIST, "expected a regular file or a free name, got a special file", str(path))
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, "the file there is read-only", str(path))
 
 
 def put_folder(made: Path, target: Path) -> None:

@@ -10,7 +10,10 @@ from swdc.ops.base import OPERATORS, name_of
 
 _NAMESPACES = ("aten", "prims", "torchvision")
 _CHECKS = ("_assert_", "sym_constrain_range", "_validate_", "_linalg_check_errors")
-_BEYOND_VALUES = ("aten::set_data", "aten::retain_grad", "aten::record_stream")
+_BEYOND_VALUES = tuple(
+    f"aten::{name}"
+    for name in "set_data set_ retain_grad record_stream requires_grad_ pin_memory _pin_memory get_gradients".split()
+)
 """Operators that change what a tensor is, rather than its values."""
 
 

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 
 import swdc
 from swdc.capture.meta_model import trace_skeleton
-from swdc.errors import ArtifactError, SwdcError
+from swdc.errors import ArtifactError
 from swdc.export.folder.save import _read, load_certificate
 from swdc.export.storage.folders import MANIFEST, _hash_of
 from swdc.export.storage.plain_json import write_json
@@ -299,7 +299,7 @@ def _use(folder: Path) -> None:
     again = swdc.load(swdc.save(program, folder.parent / "again"))
     if again.hash() != program.hash() or not str(program.explain()):
         raise ValueError("it does not come back")
-    with suppress(SwdcError, RuntimeError, TypeError):
+    with suppress(Exception):
         program(INPUT)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from keyword import iskeyword
+from pathlib import Path
 from typing import Any
 
 import sympy
@@ -16,7 +17,6 @@ from swdc.analysis.coupling import coupling_of
 from swdc.capture.by_recording import Record
 from swdc.errors import ArtifactError
 from swdc.export.folder.consistency import check_example, check_modes
-from swdc.export.folder.forms import Graph
 from swdc.export.folder.json_values import (
     decode,
     decode_target,
@@ -24,14 +24,16 @@ from swdc.export.folder.json_values import (
     encode_target,
 )
 from swdc.export.folder.structures import decode_structure, encode_structure
+from swdc.export.storage.folders import readable
 from swdc.ir.call import Call, source_of
-from swdc.ir.data_forms import check_form
 from swdc.ir.facts import Facts
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
+from swdc.ir.groups import Coupling
 from swdc.ir.program import Program
 from swdc.ir.sizes import parse
 from swdc.ops import Leaf, leaf_of, lookup
 
+GRAPH = "graph.json"
 _OPS = ("placeholder", "get_attr", "call_function", "call_module", "output")
 _TAKEN = {"self", *_custom_builtins}
 """Names that the code which torch.fx generates uses itself."""
@@ -129,10 +131,10 @@ def decode_program(
 ) -> Program:
     """Return the program that ``encode_program`` wrote, with the given parameters and buffers in order.
 
+    ``data`` are of the form ``Graph``.
     ``example`` holds the tensors of the example inputs by their position. Raises ``ArtifactError`` if the
     data names an operator, a module or a container that is not known here, or has a name that is not valid.
     """
-    check_form(data, Graph)
     graph = decode_graph(data["nodes"])
     _check_targets(graph, set(tensors), set(data["leaves"]))
     graph.set_codegen(_PyTreeCodeGen(_decode_signature(data["signature"], graph)))
@@ -150,7 +152,7 @@ def decode_program(
         example_only=facts.get("example_only", facts["captured_by"] == Record.name),  # absent from older folders
         policy=facts["policy"],
     )
-    program = Program(graph, tensors, leaves, known, transient, analyse=coupling_of)
+    program = Program(graph, tensors, leaves, known, transient, analyse=_analysed)
     check_modes(program, data["modes"])
     check_example(program)
     for path, training in data["modes"].items():
@@ -189,6 +191,8 @@ def _decode_meta(row: Mapping[str, Any]) -> dict[str, Any]:
     meta: dict[str, Any] = {DTYPE: decode(row.get("dtype"), {}), SCOPE: row.get("scope", "")}
     if not all(isinstance(one, torch.dtype | None) for one in pytree.tree_leaves(meta[DTYPE])):
         raise ArtifactError(f"expected the types of {row['name']}, got {row['dtype']}; save it again")
+    if not isinstance(row.get("shape"), list | None):
+        raise ArtifactError(f"expected a list of sizes as the shape of {row['name']}, got {row['shape']!r}")
     if "shape" in row:
         meta[SHAPE] = _decode_shape(row["shape"])
     if "source" in row:
@@ -201,6 +205,12 @@ def _decode_shape(data: Any) -> Any:
     if isinstance(data, list):
         return tuple(_decode_shape(size) for size in data)
     return data if data is None else parse(data)
+
+
+def _analysed(program: Program) -> Coupling:
+    """Return the coupling of a program; ``ArtifactError`` if its sizes do not fit its operators."""
+    with readable(Path(GRAPH)):
+        return coupling_of(program)
 
 
 def _decode_leaf(data: Mapping[str, Any], node: fx.Node, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
@@ -258,6 +268,8 @@ def _decode_signature(data: Mapping[str, Any], graph: fx.Graph) -> _PyTreeInfo:
 
 def _decode_example(data: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Any:
     leaves = {**{i: decode(value, {}) for i, value in data["constants"].items()}, **tensors}
+    if len(leaves) < len(data["constants"]) + len(tensors):
+        raise ArtifactError("expected each example input once, got one as a tensor and as a constant; save it again")
     return pytree.tree_unflatten([leaves[str(i)] for i in range(len(leaves))], decode_structure(data["structure"]))
 
 

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from swdc.errors import ArtifactError
 from swdc.export.folder.consistency import check_folded, check_stored
 from swdc.export.folder.forms import Graph
-from swdc.export.folder.graph_json import decode_program, encode_program
+from swdc.export.folder.graph_json import GRAPH, decode_program, encode_program
 from swdc.export.storage.checkpoint_reader import INDEX, Checkpoint
 from swdc.export.storage.folders import (
     MANIFEST,
@@ -38,7 +38,6 @@ from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.rewriting.certificate import Certificate, check_certificate
 
-GRAPH = "graph.json"
 WEIGHTS = "weights.safetensors"
 TRANSIENT = "transient.safetensors"
 EXAMPLE = "example.safetensors"
@@ -154,7 +153,7 @@ def _write(program: Program, folder: Path, store: Store) -> None:
         if origin.folded:
             save_tensors(origin.folded, folder / FOLDED)
     write_json(graph, folder / GRAPH)
-    _check_readable(program, read_json(folder / GRAPH), example)
+    _check_readable(program, _read_graph(folder), example)
     store(program, list({row["stored"]: None for row in rows}), folder)
     save_tensors(example, folder / EXAMPLE)
 
@@ -169,9 +168,14 @@ def _check_readable(program: Program, graph: Mapping[str, Any], example: Mapping
         )
 
 
-def _read(folder: Path, files: set[str]) -> Program:
-    graph = read_json(folder / GRAPH)
+def _read_graph(folder: Path) -> dict[str, Any]:
+    graph: dict[str, Any] = read_json(folder / GRAPH)
     check_form(graph, Graph)
+    return graph
+
+
+def _read(folder: Path, files: set[str]) -> Program:
+    graph = _read_graph(folder)
     stored = _stored(folder, files)
     check_stored(stored, [row["stored"] for row in graph["tensors"]], "the files of weights")
     tensors, transient = assemble(graph["tensors"], stored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -215,6 +216,8 @@ def _check_replaceable(target: Path, is_known: Callable[[str], Any]) -> None:
         what = "file" if stat.S_ISREG(mode) else "special file"
         raise ArtifactError(f"expected a folder to save to, got the {what} {target}; give another path")
     files = sorted(file.name for file in target.iterdir())
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "the folder there is read-only", str(target))
     if files and not _is_ours(target):
         raise ArtifactError(
             f"expected a new or empty folder, or one that swdc.save wrote, got {target}, which holds other "

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from swdc.errors import ArtifactError
+from swdc.export.storage.plain_json import parse_json
 
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
@@ -53,11 +54,19 @@ def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a safetensors file, on the CPU. Raises ``ArtifactError`` if it is not one."""
     try:
+        _parse_header(path)
         loaded: dict[str, torch.Tensor] = load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise ArtifactError(f"expected a safetensors file, but {path} is not one: {error}; copy it again") from error
     # Tensors mapped from a file lie at unaligned addresses, for which kernels round in another order.
     return {name: tensor.clone() for name, tensor in loaded.items()}
+
+
+def _parse_header(path: Path) -> None:
+    """Raise ``ValueError`` for a header that names a tensor twice, of which safetensors takes the last."""
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        parse_json(stream.read(min(length, path.stat().st_size)))
 
 
 def table_of(tensors: Mapping[str, torch.Tensor], transient: Collection[str]) -> list[dict[str, Any]]:

@@ -23,14 +23,14 @@ from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 import swdc
-from swdc.errors import ArtifactError, InputError
+from swdc.errors import ArtifactError, ExportError, InputError
 from swdc.export.folder.json_values import (
     decode,
     decode_target,
     encode,
     encode_target,
 )
-from swdc.export.folder.save import load_certificate
+from swdc.export.folder.save import _read, load_certificate
 from swdc.export.folder.structures import decode_structure, encode_structure
 from swdc.export.storage.plain_json import read_json
 from swdc.ir.call import Ref
@@ -855,6 +855,29 @@ def test_paths_that_cannot_be_folders_are_refused(
         with pytest.raises(ArtifactError, match="expected"):
             attempt()
     assert [file.name for file in tmp_path.iterdir()] == ["mine"]
+
+
+def test_sizes_that_do_not_fit_are_told_when_they_are_needed(folder: Path) -> None:
+    forge(folder, set_node("shape", []))
+    with pytest.raises(ArtifactError, match="reads as another one"):
+        swdc.load(folder)
+    change_manifest(folder, program_hash=_read(folder, {file.name for file in folder.iterdir()}).hash())
+    with pytest.raises(ArtifactError, match=r"graph\.json as swdc\.save writes it, got another form \(IndexError"):
+        swdc.load(folder).explain()
+
+
+def test_a_read_only_folder_or_file_stays(
+    program: Program, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "old.onnx").write_text("old")
+    before = (folder / "manifest.json").read_text()
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) not in (folder, tmp_path / "old.onnx"))
+    with pytest.raises(ArtifactError, match=r"expected to write .*, but .*the folder there is read-only"):
+        swdc.save(swdc.slim(program, random_plan(program)), folder)
+    with pytest.raises(ExportError, match="the file there is read-only"):
+        swdc.export_onnx(program, tmp_path / "old.onnx")
+    assert (folder / "manifest.json").read_text() == before
+    assert (tmp_path / "old.onnx").read_text() == "old"
 
 
 def test_special_files_are_not_saved_over(program: Program, folder: Path, tmp_path: Path) -> None:
