@@ -20,7 +20,7 @@ from swdc.ir.result_classes import by_fields
 from swdc.ir.sizes import Shape, evaluate
 
 _INDICES = (torch.int32, torch.int64)
-"""Types of indices. Models take both, and casts that do nothing to the example are recorded, so that programs do, too."""
+"""Types of indices. Models take both; programs do, too, because casts that do nothing to the example are recorded."""
 
 
 @dataclass(frozen=True)

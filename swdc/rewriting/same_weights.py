@@ -9,8 +9,7 @@ import torch
 
 from swdc.ir.program import Program
 from swdc.ops import calls
-from swdc.rewriting.cutting import cut_tensor
-from swdc.rewriting.training_step import kept_by_plan
+from swdc.rewriting.cutting import cut_tensor, kept_by_plan
 
 
 def other_weights(masked: Program, slim: Program) -> list[str]:

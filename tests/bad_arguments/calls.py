@@ -266,7 +266,7 @@ class Prepared:
             "refresh": Takes(POSITIVE), "optimizer": Takes(NONE, (self.optimizer,)), "ignore": ignore,
         }  # fmt: skip
         plain = {"model": mine, "target": target, "steps": Takes(POSITIVE), "optimizer": optimizer, "ignore": ignore}
-        bounds = {"model": program, "target": 0.5, "a_min": 1.0, "a_max": 2.0, "steps": 4}
+        bounds: dict[str, Any] = {"model": program, "target": 0.5, "a_min": 1.0, "a_max": 2.0, "steps": 4}
         trained = {"model": program, "target": 0.5, "steps": 4, "optimizer": self.optimizer}
         start = Takes((*COUNT,), (4,), (99,))
         made = swdc.SWD(**bounds)
@@ -296,8 +296,8 @@ class Prepared:
                 "MagnitudePruning", baselines.MagnitudePruning,
                 {
                     **plain, "structure": Takes(good=("channels", "filters", "weights")), "start": start,
-                    "rounds": Takes(POSITIVE), "every": Takes((*NONE, *POSITIVE)), "ignore": Takes(("()", "'1'"), given, ("none",)),
-                    "steps": Takes(POSITIVE),
+                    "rounds": Takes(POSITIVE), "every": Takes((*NONE, *POSITIVE)),
+                    "ignore": Takes(("()", "'1'"), given, ("none",)), "steps": Takes(POSITIVE),
                 },
                 {**trained, "start": 1, "rounds": 2},
             ),

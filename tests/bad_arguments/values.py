@@ -66,6 +66,7 @@ def common(made: dict[str, Any]) -> dict[str, Any]:
         "closed file": closed, "object": object(), "len": len, "int": int, "torch.float16": torch.float16,
         "torch.int64": torch.int64, "tensor": torch.tensor([0.5]),
         "tensor without values": torch.ones(1, device="meta"),
-        "empty loader": torch.utils.data.DataLoader([]), "module": nn.Linear(2, 2), "no layers": nn.Sequential(),
+        "empty loader": torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(0))),
+        "module": nn.Linear(2, 2), "no layers": nn.Sequential(),
         "nn.Linear": nn.Linear, "Path('/dev/null/none')": Path("/dev/null/none"), **made,
     }  # fmt: skip
