@@ -62,17 +62,17 @@ def saved(folder: Path) -> list[Path]:
 
 
 def seal(folder: Path) -> None:
-    """Write sizes and hashes of all files anew, as ``swdc.save`` does."""
+    """Write the hashes of all files anew, as ``swdc.save`` does."""
     manifest = json.loads((folder / MANIFEST).read_text())
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name != MANIFEST]
-    manifest["sizes"] = {file.name: file.stat().st_size for file in files}
     manifest["files"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    manifest.pop("sha256", None)
     write_json({**manifest, "sha256": _hash_of(manifest)}, folder / MANIFEST)
 
 
 def forge(folder: Path) -> None:
     """Write all hashes anew, that of the graph, too, if there is still a graph to be read."""
+    if any(file.stat().st_size > 2**30 for file in folder.iterdir() if file.is_file()):
+        return  # hashing what is endless is the forger's time
     with suppress(Exception):  # a manifest that is none stays as it is
         manifest = json.loads((folder / MANIFEST).read_text())
         with suppress(Exception):
@@ -200,6 +200,9 @@ def _content(folder: Path) -> dict[str, object]:
 
 def _told(file: Path) -> object:
     found = file.lstat()
+    if file.name == MANIFEST and file.is_file():
+        with suppress(ValueError):  # the manifest has no hash beside it: other spaces say the same
+            return str(json.loads(file.read_bytes()))
     is_short = stat.S_ISREG(found.st_mode) and found.st_size < 2**30
     return file.read_bytes() if is_short else (found.st_mode, found.st_size)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +71,19 @@ def test_what_a_graph_cannot_return_makes_a_dict() -> None:
     assert list(program(image(2, 4))) == ["logits"]
 
 
-def test_a_folder_names_no_classes(tmp_path: Path) -> None:
+def test_a_folder_makes_classes_anew(tmp_path: Path) -> None:
     program = traced(model(lambda y: Outer(y, Inner(y * 2, "inner"), [], 3)), image(2, 4))
     loaded, x = swdc.load(swdc.save(program, tmp_path / "saved")), image(3, 4)
-    assert loaded.facts.notes == ("Outer, Inner: back as dicts of their parts, because a folder names no classes",)
+    assert loaded.facts.notes == ()
     wanted = program(x)
     found = loaded(x)
-    assert list(found) == ["logits", "inner", "more", "count"]
-    assert_equal([found["logits"], found["inner"]["twice"]], [wanted.logits, wanted.inner.twice])
-    assert (found["inner"]["name"], found["count"]) == ("inner", 3)
+    assert type(found) is not Outer
+    assert (type(found).__name__, [each.name for each in fields(found)]) == (
+        "Outer",
+        [each.name for each in fields(Outer)],
+    )
+    assert_equal([found.logits, found.inner.twice], [wanted.logits, wanted.inner.twice])
+    assert (found.inner.name, found.count) == ("inner", 3)
 
 
 def test_opening_names_only_the_classes_that_are_lost() -> None:

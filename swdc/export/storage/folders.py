@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -12,13 +13,13 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
 from swdc.errors import ArtifactError, SwdcError
-from swdc.export.storage.plain_json import read_json, text_of, write_json
+from swdc.export.storage.plain_json import read_json, write_json
 from swdc.ir.data_forms import check_form
 from swdc.ir.whole_files import locked, present, put_folder, recover, why, workspace
 
 FORMAT = "swdc-program"
 FORMAT_VERSION = 2
-"""Folders of version 1 are read, too. Their manifests hold no sizes, and no hash of themselves."""
+"""Folders of version 1 are read, too. Their manifests hold no hash of their own entries."""
 MANIFEST = "manifest.json"
 _EMPTY_BYTES, _EMPTIEST = 2**26, 64
 """A file larger than this, of which the disk holds less than one part in ``_EMPTIEST``, consists of holes."""
@@ -38,9 +39,8 @@ class _Manifest(TypedDict):
 
 
 class _Sealed(_Manifest):
-    """``sizes`` gives the bytes of every other file, ``sha256`` is that of the rest of the manifest."""
+    """``sha256`` is that of the other entries without ``files``."""
 
-    sizes: dict[str, int]
     sha256: str
 
 
@@ -80,10 +80,9 @@ def resolved(path: str | os.PathLike[str]) -> Path:
 
 
 def seal(folder: Path, **head: str) -> None:
-    """Write the manifest: the format, the entries of ``head``, and the size and the sha256 of every file."""
-    files = sorted(folder.iterdir())
-    sizes, hashes = {file.name: file.stat().st_size for file in files}, {file.name: _hash(file) for file in files}
-    manifest = {"format": FORMAT, "version": FORMAT_VERSION, **head, "sizes": sizes, "files": hashes}
+    """Write the manifest: the format, the entries of ``head``, and the sha256 of every file and of these entries."""
+    files = {file.name: _hash(file) for file in sorted(folder.iterdir())}
+    manifest = {"format": FORMAT, "version": FORMAT_VERSION, **head, "files": files}
     write_json({**manifest, "sha256": _hash_of(manifest)}, folder / MANIFEST)
 
 
@@ -140,8 +139,7 @@ def read_manifest(folder: Path, needed: Collection[str], is_known: Callable[[str
 def verified(folder: Path, name: str, manifest: Mapping[str, Any]) -> Path:
     """Return the path of a file after checking its hash. Raises ``ArtifactError`` if it is missing or altered."""
     file = own_file(folder, name)
-    size = manifest.get("sizes", {}).get(name, file.stat().st_size)
-    if size != file.stat().st_size or _hash(file) != manifest["files"].get(name):
+    if _hash(file) != manifest["files"].get(name):
         raise ArtifactError(
             f"expected {file} as it was saved, got one that is truncated or altered (its sha256 differs); "
             f"copy the folder again, or save it again"
@@ -188,15 +186,13 @@ def _check_whole(folder: Path, manifest: Mapping[str, Any], is_known: Callable[[
 
     Files whose names begin with a dot are not counted, because file managers and version control leave such.
     """
-    rest = {key: value for key, value in manifest.items() if key != "sha256"}
-    text = (folder / MANIFEST).read_text(encoding="utf-8")
-    if manifest["sha256"] != _hash_of(rest) or text != text_of(manifest):
+    if manifest["sha256"] != _hash_of(manifest):
         raise ArtifactError(
             f"expected {folder / MANIFEST} as it was saved, got one that is altered (its sha256 differs); copy the "
             f"folder again, or save it again"
         )
     listed = set(manifest["files"])
-    more = {name for name in listed if not is_known(name)} | listed ^ set(manifest["sizes"])
+    more = {name for name in listed if not is_known(name)}
     more |= {file.name for file in folder.iterdir() if not file.name.startswith(".")} - {*listed, MANIFEST}
     if more:
         raise ArtifactError(
@@ -205,7 +201,9 @@ def _check_whole(folder: Path, manifest: Mapping[str, Any], is_known: Callable[[
 
 
 def _hash_of(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(text_of(manifest).encode()).hexdigest()
+    """Return the sha256 of what a manifest says besides the hashes of files, which the files themselves confirm."""
+    said = {key: value for key, value in manifest.items() if key not in ("files", "sha256")}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _check_replaceable(target: Path, is_known: Callable[[str], Any]) -> None:

@@ -51,14 +51,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def write_json(data: Mapping[str, Any], path: Path) -> None:
     """Write data to a JSON file. Raises ``ArtifactError`` for a value that JSON cannot hold."""
     try:
-        text = text_of(data)
+        text = json.dumps(data, indent=1)
     except TypeError as error:
         raise ArtifactError(
             f"expected plain data for {path.name}, got something else: {error}; use numbers, text and lists"
         ) from error
-    path.write_text(text, encoding="utf-8")
-
-
-def text_of(data: Mapping[str, Any]) -> str:
-    """Return data as the text of a JSON file. Raises ``TypeError`` for a value that JSON cannot hold."""
-    return json.dumps(data, indent=1) + "\n"
+    path.write_text(text + "\n", encoding="utf-8")
