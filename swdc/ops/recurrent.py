@@ -160,11 +160,18 @@ def _fresh(channels: Channels, size: int) -> Ids | None:
 
 
 def _start(call: Call, channels: Channels, state: Value, units: Ids | None) -> None:
-    """Couple an initial state with the units; one that does not start at zero when dead is frozen."""
+    """Couple an initial state with the units; one that does not start at zero when dead is frozen.
+
+    The layer itself reads every unit, so that none goes unless a mask sets what writes it to zero.
+    """
     last = len(channels.sizes(state)) - 1
     channels.bind(state, last, units, WRITES, call)
     channels.hold(state, range(last), call)
-    if units is not None:
+    if units is None:
+        return
+    if np.isnan(channels.dead.zeroed()):
+        channels.freeze(units, call.reason("reads its units at the next step"))
+    else:
         moving = np.broadcast_to(np.asarray(channels.dead(state)[last]) != 0, units.shape)
         text = "starts from a state that is not zero where the unit is dead"
         channels.freeze(units[moving], call.reason(text, edit="leave the initial state out: it is zero then"))

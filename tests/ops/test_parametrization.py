@@ -84,6 +84,7 @@ def test_a_direction_that_is_computed_is_frozen() -> None:
     assert "a weight that is computed" in reason_at(program, "g", 0)
 
 
+@pytest.mark.filterwarnings("ignore:.* computes in training differs:UserWarning")
 @pytest.mark.parametrize("layer", [conv(6, 8), conv(6, 8, groups=2)])
 def test_a_spectral_norm(layer: nn.Module) -> None:
     model = nn.Sequential(conv(3, 6), nn.ReLU(), made.spectral_norm(layer), nn.ReLU(), conv(8, 2))
@@ -91,6 +92,7 @@ def test_a_spectral_norm(layer: nn.Module) -> None:
     assert len(program.groups) == 2
 
 
+@pytest.mark.filterwarnings("ignore:.* computes in training differs:UserWarning")
 def test_a_spectral_norm_of_a_dense_layer() -> None:
     model = nn.Sequential(nn.Linear(5, 6), nn.GELU(), made.spectral_norm(nn.Linear(6, 8)), nn.GELU(), nn.Linear(8, 2))
     assert [group.width for group in assert_slims(model, image(2, 5)).groups] == [6, 8]

@@ -17,7 +17,10 @@ from swdc.rewriting.pass_base import PassResult
 from swdc.rewriting.pipeline import apply, run
 from tests.support import Function, assert_equal, conv, image, operators, text, traced
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* keeps its evaluation mode in training:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.* keeps its evaluation mode in training:UserWarning"),
+    pytest.mark.filterwarnings("ignore:what the model computes in training differs:UserWarning"),
+]
 
 
 def network(forward: Callable[..., Any]) -> nn.Module:

@@ -18,7 +18,10 @@ from swdc.rewriting.pass_base import PassResult
 from swdc.rewriting.pipeline import apply, run
 from tests.support import Function, assert_equal, assert_same, conv, image, operators, randomise, text, traced
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* keeps its evaluation mode in training:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.* keeps its evaluation mode in training:UserWarning"),
+    pytest.mark.filterwarnings("ignore:what the model computes in training differs:UserWarning"),
+]
 VECTOR, SIGNAL, VOLUME = image(1, 3), image(1, 3, 9), image(1, 3, 5, 4, 6)
 
 

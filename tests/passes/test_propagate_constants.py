@@ -221,6 +221,15 @@ def test_recurrent_layers_are_left_alone(kind: type[nn.Module]) -> None:
     assert not run(program, [PropagateConstants()]).modified
 
 
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+def test_a_unit_that_only_its_own_layer_reads_stays(kind: type[nn.Module]) -> None:
+    model = Function(
+        lambda m, x: m.head(m.layer(x)[0][..., :2]), layer=kind(3, 5, batch_first=True), head=nn.Linear(2, 2)
+    )
+    program = traced(model, image(2, 4, 3))
+    assert_same(propagated(program)(image(2, 4, 3)), program(image(2, 4, 3)))
+
+
 def test_a_network_without_constants_comes_back_as_it_is() -> None:
     program = traced(resnet20(width=4), image(2, 3, 16, 16))
     result = run(program, [PropagateConstants()])

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from swdc.analysis.coupling import coupling_of
 from swdc.capture.by_recording import Record
-from swdc.errors import ArtifactError
+from swdc.errors import ArtifactError, SwdcError
 from swdc.export.folder.consistency import check_example, check_modes
 from swdc.export.folder.json_values import (
     decode,
@@ -111,7 +111,7 @@ def _encode_shape(shape: Any) -> Any:
 def _encode_leaf(module: nn.Module, path: str) -> dict[str, Any]:
     try:
         leaf = leaf_of(module)
-    except KeyError as error:
+    except SwdcError as error:
         raise ArtifactError(
             f"expected leaf modules that swdc has built, got {type(module).__name__} at {path!r}; undo the "
             f"replacement, or register a swdc.ops.Leaf for it"
