@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from swdc.costs.count import totals
-from swdc.ir.facts import Origin
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
+from swdc.ir.program_facts import Origin
 from swdc.rewriting.cutting import fold
 from swdc.rewriting.pass_base import Pass, PassResult
 

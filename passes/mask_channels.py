@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from swdc.costs.count import totals
-from swdc.ir.facts import Origin
 from swdc.ir.groups import WRITES
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
+from swdc.ir.program_facts import Origin
 from swdc.rewriting.pass_base import Pass, PassResult
 
 

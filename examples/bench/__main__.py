@@ -13,7 +13,7 @@ from examples.bench.subnormals import bench_subnormals
 from examples.bench.sums import bench_sums
 from examples.bench.swd import bench_swd
 from examples.bench.zoo import bench_zoo, bench_zoo_table
-from swdc.cli.terminal.command import help_of
+from swdc.cli.terminal.on_model import help_of
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "zoo": bench_zoo, "zoo-table": bench_zoo_table, "compile": bench_compile, "scaling": bench_scaling,

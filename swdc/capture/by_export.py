@@ -20,7 +20,7 @@ from swdc.capture.agreement import cannot_run
 from swdc.capture.batch import at_least_two, dynamic_dims, shared_batch, with_batch
 from swdc.capture.captured_graph import Captured, frozen_reads, without_gradients
 from swdc.capture.data_dependent_branches import branches_on_findings
-from swdc.capture.export_guards import doubtful_batches, holds_for_large_batches
+from swdc.capture.guarded_batches import doubtful_batches, holds_for_large_batches
 from swdc.capture.inlining import inlined
 from swdc.capture.recurrent_shapes import shapes_alone
 from swdc.capture.restore import buffers_kept

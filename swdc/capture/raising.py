@@ -17,15 +17,15 @@ from swdc.capture.data_dependent_sizes import measured
 from swdc.capture.refusals import check_result
 from swdc.capture.symbols import substituted, symbols_of
 from swdc.ir.call import Call, Ref, bind, bind_arguments
-from swdc.ir.facts import Facts
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.program import Program
+from swdc.ir.program_facts import Facts
 from swdc.ops import Leaf, lookup
 from swdc.ops.base import name_of
 from swdc.ops.copies import cloned, copies_over, spread
 from swdc.ops.in_place import Memory, operator_of, overwrites, without_side_effects
-from swdc.ops.leaf_tensors import path_of
+from swdc.ops.leaf_modules import path_of
 
 _TENSOR_ARGUMENTS = ("weight", "bias", "running_mean", "running_var")
 

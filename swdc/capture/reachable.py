@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.capture.places import Array, Cell, Container, Names, Place, Results, SeldomWritten, Values, content_of
+from swdc.capture.mutable_state import Array, Cell, Container, Names, Place, Results, SeldomWritten, Values, content_of
 
 _Cached = functools._lru_cache_wrapper
 _ATOMS = (str, bytes, int, float, complex, type(None), torch.device, torch.dtype)

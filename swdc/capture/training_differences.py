@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from swdc.capture.graph_of_runs import bears_witness
-from swdc.capture.places import content_of
+from swdc.capture.mutable_state import content_of
 from swdc.capture.reachable import names_in, of_the_model
 from swdc.capture.recorder import Run, Slot, Step
 from swdc.ir.call import schema_names

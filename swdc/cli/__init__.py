@@ -18,7 +18,7 @@ from swdc.cli.export import export as export_command
 from swdc.cli.inspect import inspect as inspect_command
 from swdc.cli.slim.command import slim as slim_command
 from swdc.cli.sweep.command import sweep_bounds as sweep_command
-from swdc.cli.terminal.command import help_of
+from swdc.cli.terminal.on_model import help_of
 from swdc.cli.verify.command import verify_made as verify_command
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from swdc.cli.terminal.command import on_model
 from swdc.cli.terminal.models import Source, load_program
+from swdc.cli.terminal.on_model import on_model
 from swdc.cli.terminal.options import ConventionName
 from swdc.cli.terminal.output import Output, operations_title
 from swdc.costs.count import CONVENTIONS, Count, count

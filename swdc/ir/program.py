@@ -15,16 +15,16 @@ from torch.utils import _pytree as pytree
 from swdc.errors import InputError, PlanError, SwdcError
 from swdc.ir.argument_types import checked
 from swdc.ir.cloning import Cloning
-from swdc.ir.derived import Derived
 from swdc.ir.explanation import Explanation, explain
-from swdc.ir.facts import Facts
-from swdc.ir.fingerprint import fingerprint
 from swdc.ir.graph import copy_graph
+from swdc.ir.graph_hash import fingerprint
 from swdc.ir.groups import ChannelGroup, Coupling, Frozen
 from swdc.ir.input_check import InputCheck
+from swdc.ir.memo import Derived
 from swdc.ir.module_tensors import tensors_of, transient_of
 from swdc.ir.module_tree import attach_module, check_names, container
-from swdc.ir.spelling import accepting, spelled
+from swdc.ir.name_mangling import accepting, spelled
+from swdc.ir.program_facts import Facts
 from swdc.ir.trace_options import POLICIES
 
 T = TypeVar("T")

@@ -22,7 +22,7 @@ from swdc.ops.call_cost import ShapeOf, Work
 from swdc.ops.capture_traits import Dispatched
 from swdc.ops.freezing import freeze_call
 from swdc.ops.identity import Evaluation, Identity
-from swdc.ops.leaf_tensors import refs
+from swdc.ops.leaf_modules import refs
 
 Tensors = Mapping[str, torch.Tensor]
 Affine = tuple[torch.Tensor, torch.Tensor]

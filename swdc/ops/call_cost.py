@@ -46,7 +46,7 @@ class Quotient:
 
 @dataclass(frozen=True)
 class Use:
-    """One run of an ONNX operator; options and sizes are those of ``swdc.costs.latency.layers.KINDS``."""
+    """One run of an ONNX operator; options and sizes are those of ``swdc.costs.latency.operator_kinds.KINDS``."""
 
     operator: str
     options: Options

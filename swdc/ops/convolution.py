@@ -20,7 +20,7 @@ from swdc.ops.affine_layers import Layer
 from swdc.ops.base import register, target_of
 from swdc.ops.call_cost import Cost, Options, Quotient, ShapeOf, Use
 from swdc.ops.freezing import freeze_call
-from swdc.ops.leaf_tensors import adopt, bare
+from swdc.ops.leaf_modules import adopt, bare
 
 
 @register

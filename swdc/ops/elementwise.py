@@ -21,7 +21,7 @@ from swdc.ir.groups import Bools, Ids
 from swdc.ops.base import Operator, lookup, name_of, register
 from swdc.ops.call_cost import ShapeOf, Use, kind_of, on_largest
 from swdc.ops.capture_traits import like_input
-from swdc.ops.computed_values import computed, in_kind, signed
+from swdc.ops.dead_value_evaluation import computed, in_kind, signed
 from swdc.ops.identity import Evaluation, Identity, copy_of
 
 

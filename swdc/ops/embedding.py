@@ -13,7 +13,7 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES
 from swdc.ops.base import Leaf, Operator, register
-from swdc.ops.leaf_tensors import adopt, bare, refs
+from swdc.ops.leaf_modules import adopt, bare, refs
 from swdc.ops.special_activations import zero_only
 
 

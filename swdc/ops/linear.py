@@ -15,7 +15,7 @@ from swdc.ir.groups import WRITES
 from swdc.ops.affine_layers import Layer
 from swdc.ops.base import register
 from swdc.ops.call_cost import Cost, ShapeOf
-from swdc.ops.leaf_tensors import adopt, bare
+from swdc.ops.leaf_modules import adopt, bare
 
 
 @register

@@ -20,7 +20,7 @@ from swdc.ir.groups import WRITES, Ids
 from swdc.ops import statistics
 from swdc.ops.base import Leaf, Operator, register
 from swdc.ops.capture_traits import like_input
-from swdc.ops.leaf_tensors import adopt, bare
+from swdc.ops.leaf_modules import adopt, bare
 from swdc.ops.norms_per_channel import gained
 from swdc.ops.reduction import Exact, needs_zero
 from swdc.ops.special_activations import zero_only

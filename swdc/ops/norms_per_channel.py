@@ -22,7 +22,7 @@ from swdc.ops.base import Affine, Leaf, Operator, Tensors, register
 from swdc.ops.call_cost import Cost, ShapeOf
 from swdc.ops.capture_traits import like_input
 from swdc.ops.identity import Evaluation, Identity, copy_of
-from swdc.ops.leaf_tensors import adopt, bare, refs
+from swdc.ops.leaf_modules import adopt, bare, refs
 
 _FOLDED = "linear"
 """Batch norms have no multiply-adds of their own: the optimizer of an ONNX file folds them into the layer before."""

@@ -17,7 +17,7 @@ from swdc.ir.graph import SHAPE
 from swdc.ir.groups import Ids
 from swdc.ops import statistics
 from swdc.ops.base import Leaf, Operator, register
-from swdc.ops.leaf_tensors import adopt
+from swdc.ops.leaf_modules import adopt
 from swdc.ops.special_activations import zero_only
 
 

@@ -10,7 +10,7 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import Ids
 from swdc.ops.base import Operator, register
-from swdc.ops.channel_blocks import merged, merged_dead, spread, spread_dead
+from swdc.ops.block_labels import merged, merged_dead, spread, spread_dead
 from swdc.ops.pooling import OverPositions
 from swdc.ops.special_activations import zero_only
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from swdc.ops.base import register
-from swdc.ops.computed_values import signed
+from swdc.ops.dead_value_evaluation import signed
 from swdc.ops.elementwise import Pointwise
 
 

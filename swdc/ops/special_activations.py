@@ -19,7 +19,7 @@ from swdc.ops.capture_traits import like_input
 from swdc.ops.elementwise import Pointwise
 from swdc.ops.freezing import freeze_call
 from swdc.ops.identity import Evaluation, Identity, alias_of
-from swdc.ops.leaf_tensors import adopt, bare
+from swdc.ops.leaf_modules import adopt, bare
 
 
 @register

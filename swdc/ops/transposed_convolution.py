@@ -27,7 +27,7 @@ from swdc.ops.convolution import (
     left_groups,
     multiply_adds,
 )
-from swdc.ops.leaf_tensors import adopt, bare
+from swdc.ops.leaf_modules import adopt, bare
 
 
 @register

@@ -9,7 +9,7 @@ from swdc.channels.dead_values import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops.base import Operator, register
-from swdc.ops.channel_blocks import merged, merged_dead, spread, spread_dead
+from swdc.ops.block_labels import merged, merged_dead, spread, spread_dead
 from swdc.ops.special_activations import zero_only
 
 

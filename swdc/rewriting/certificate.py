@@ -7,7 +7,7 @@ from typing import Any
 
 from swdc.errors import SwdcError, VerificationError
 from swdc.ir.argument_types import checked
-from swdc.ir.content import content_hash
+from swdc.ir.content_hash import content_hash
 from swdc.ir.data_forms import check_form
 from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program

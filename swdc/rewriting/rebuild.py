@@ -14,9 +14,9 @@ from torch.fx.node import map_aggregate
 from swdc.channels.routing import PAD, SLICE, LaidOut, Routed, Step
 from swdc.errors import PassError
 from swdc.ir.call import Call, Ref, bind_arguments, unbind
-from swdc.ir.facts import Origin
 from swdc.ir.graph import SCOPE, SHAPE, unused
 from swdc.ir.program import Program
+from swdc.ir.program_facts import Origin
 from swdc.ir.sizes import Shape
 from swdc.ops import Leaf, Operator, calls, lookup
 from swdc.ops.base import is_overload, target_of

@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from swdc.errors import VerificationError, told_as
 from swdc.ir.argument_types import checked
-from swdc.ir.content import content_hash
+from swdc.ir.content_hash import content_hash
 from swdc.ir.differences import flat_outputs, relative_error
 from swdc.ir.dtypes_and_devices import float_types
 from swdc.ir.module_tensors import is_meta

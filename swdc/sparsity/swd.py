@@ -19,7 +19,7 @@ from swdc.sparsity.penalties.penalties import GRADIENT, Penalty, penalty_of
 from swdc.sparsity.penalties.schedules import SCHEDULES, Schedule, constant, exponential, find_schedule
 from swdc.sparsity.targets import Target, targets_of
 from swdc.sparsity.targets.weights import ids_in_norms
-from swdc.sparsity.weight_saliency import Saliency
+from swdc.sparsity.weight_criteria import Saliency
 
 
 class SWD(Method):
@@ -66,7 +66,7 @@ class SWD(Method):
     last step the targeted weights are exactly zero, and the removal changes nothing. ``penalty``, ``norm``,
     ``schedule`` and ``mu`` then have no effect on the training.
 
-    ``criterion`` scores single weights (``swdc.sparsity.weight_saliency``). ``norm`` is the norm of the penalty
+    ``criterion`` scores single weights (``swdc.sparsity.weight_criteria``). ``norm`` is the norm of the penalty
     (``swdc.sparsity.penalties.norms``). ``schedule`` says how ``a`` grows (``swdc.sparsity.penalties.schedules``).
 
     Call ``step`` once for each step of the optimizer, after gradients are accumulated, unscaled and clipped, so that

@@ -16,7 +16,7 @@ from torch import nn
 
 import swdc
 from swdc.cli.slim.latency import latency_rows
-from swdc.cli.slim.report import why_not_exact
+from swdc.cli.slim.run import why_not_exact
 from swdc.costs.latency import MeasuredTable
 from swdc.costs.latency.measuring import Probe
 from swdc.export.folder.save import load

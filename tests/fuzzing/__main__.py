@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from swdc.cli.terminal.command import help_of
+from swdc.cli.terminal.on_model import help_of
 from swdc.cli.terminal.options import SeedOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, reported
 from swdc.cli.terminal.progress import progress_bar

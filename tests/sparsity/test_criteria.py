@@ -14,7 +14,7 @@ import swdc
 from swdc.analysis.residual import deciding_norms
 from swdc.capture.meta_model import trace_skeleton
 from swdc.errors import PlanError
-from swdc.ir import value_sources as values
+from swdc.ir import weight_sources as values
 from swdc.ir.groups import ChannelGroup
 from swdc.ir.program import Program
 from swdc.sparsity.planning.criteria import Criterion, Scores, find_criterion, gamma, gradient_weight, l1, l2

@@ -12,7 +12,7 @@ from torch import nn
 
 import swdc
 from swdc.costs.latency import LatencyTable
-from swdc.costs.latency.layers import Layer, Sizes
+from swdc.costs.latency.operator_kinds import Layer, Sizes
 from swdc.errors import PlanError
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from swdc.errors import PlanError
 from swdc.sparsity.selection import bitwise, lowest
 from swdc.sparsity.selection.bracket import Bracket
+from swdc.sparsity.selection.cache_blocks import PIECE, pieces
 from swdc.sparsity.selection.lowest import Lowest
-from swdc.sparsity.selection.pieces import PIECE, pieces
 
 TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 KINDS = ("normal", "tied", "zeros", "tiny", "equal", "spread")

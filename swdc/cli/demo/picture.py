@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from swdc.cli.slim.report import width_of
+from swdc.cli.slim.run import width_of
 from swdc.errors import CommandError
 from swdc.ir.program import Program
 from swdc.ops import leaf_of

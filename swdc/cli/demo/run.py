@@ -17,9 +17,9 @@ from swdc.costs.count import count
 from swdc.export.folder.save import save
 from swdc.export.onnx.export import export_onnx
 from swdc.export.onnx.runtime import latency_ms
+from swdc.ir.atomic_files import write_whole
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
-from swdc.ir.whole_files import write_whole
 from swdc.rewriting.certificate import Certificate
 from swdc.rewriting.rewrites import mask, slim
 from swdc.rewriting.verify import verify

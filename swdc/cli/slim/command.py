@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from swdc.cli.slim.latency import latency_report, latency_rows
-from swdc.cli.slim.report import NOT_RUN, Slimming
-from swdc.cli.terminal.command import on_model
+from swdc.cli.slim.run import NOT_RUN, Slimming
 from swdc.cli.terminal.models import Source, load_program, load_skeleton
+from swdc.cli.terminal.on_model import on_model
 from swdc.cli.terminal.options import BudgetName, CriterionName, PolicyName, ScopeName
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_file, check_folder, operations_title
 from swdc.cli.terminal.progress import progress_bar

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from swdc.cli.slim.report import NOT_RUN, Slimming
+from swdc.cli.slim.run import NOT_RUN, Slimming
 from swdc.errors import ExportError
 from swdc.export.onnx.export import export_onnx
 from swdc.export.onnx.runtime import latencies_ms

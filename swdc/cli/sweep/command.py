@@ -22,7 +22,7 @@ from swdc.cli.terminal.options import JsonOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_file, reported
 from swdc.cli.terminal.packages import package
 from swdc.cli.terminal.progress import progress_bar
-from swdc.ir.whole_files import write_whole
+from swdc.ir.atomic_files import write_whole
 
 INTERRUPTED = 130
 SamplerName = StrEnum("SamplerName", {name: name for name in SAMPLERS})  # type: ignore[misc]

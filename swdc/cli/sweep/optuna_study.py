@@ -16,7 +16,7 @@ from swdc.cli.sweep.experiments import Experiment, Results
 from swdc.cli.sweep.owners import ALIVE, OWNER, is_gone, owner
 from swdc.cli.terminal.packages import package
 from swdc.errors import CommandError, brief
-from swdc.ir.whole_files import locked
+from swdc.ir.atomic_files import locked
 
 RESULTS, REASON, DESCRIPTION = "results", "reason", "swdc"
 """Names of the attributes of trials, and of the study."""

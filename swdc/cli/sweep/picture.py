@@ -12,7 +12,7 @@ import numpy as np
 
 from swdc.cli.sweep.cells import Cell
 from swdc.cli.terminal.packages import package
-from swdc.ir.whole_files import workspace
+from swdc.ir.atomic_files import workspace
 
 MOST_VALUES = 16
 """A sweep over more values of a bound than this is drawn as points."""

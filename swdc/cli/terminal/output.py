@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from swdc.errors import CommandError, SwdcError
-from swdc.ir.whole_files import need_plain_file
+from swdc.ir.atomic_files import need_plain_file
 
 NOT_AS_ASKED = 1
 UNUSABLE = 2

@@ -15,8 +15,8 @@ from typing import Any
 
 import onnxruntime
 
-from swdc.costs.latency.layers import Sizes
-from swdc.ir.whole_files import locked, why, write_whole
+from swdc.costs.latency.operator_kinds import Sizes
+from swdc.ir.atomic_files import locked, why, write_whole
 
 Times = dict[str, dict[Sizes, float]]
 """Milliseconds by the signature of a layer and its sizes."""

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
-from swdc.costs.latency.layers import CHANNELS, COUNT, KINDS, Layer, Sizes
+from swdc.costs.latency.operator_kinds import CHANNELS, COUNT, KINDS, Layer, Sizes
 
 BLOCK = 8
 """Kernels compute whole blocks of channels, of 8 or of 16: a width inside a block costs the whole block."""

@@ -16,7 +16,7 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from swdc.costs.clock import repeat
-from swdc.costs.latency.layers import Layer, Node, Sizes, node_of
+from swdc.costs.latency.operator_kinds import Layer, Node, Sizes, node_of
 
 Probe = tuple[Layer, Sizes]
 Announce = Callable[[str, int, int], None]

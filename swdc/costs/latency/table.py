@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from swdc.costs.latency.cache import Cache, Times
 from swdc.costs.latency.interpolation import Grid
-from swdc.costs.latency.layers import Layer, Sizes
 from swdc.costs.latency.measuring import Announce, Probe, parts, times_ms
+from swdc.costs.latency.operator_kinds import Layer, Sizes
 
 _DISTURBED = 1.05
 """A time this much above that of more channels was disturbed by something else on the machine."""

@@ -26,10 +26,10 @@ from swdc.export.folder.json_values import (
 from swdc.export.folder.structures import decode_structure, encode_structure
 from swdc.export.storage.folders import readable
 from swdc.ir.call import Call, source_of
-from swdc.ir.facts import Facts
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
 from swdc.ir.groups import Coupling
 from swdc.ir.program import Program
+from swdc.ir.program_facts import Facts
 from swdc.ir.sizes import parse
 from swdc.ops import Leaf, leaf_of, lookup
 

@@ -14,7 +14,7 @@ from swdc.errors import ArtifactError
 from swdc.ir.call import Ref
 from swdc.ops.base import name_of, target_of
 from swdc.ops.creation import function_of
-from swdc.ops.harmless import is_trusted, only_computes
+from swdc.ops.trusted_operators import is_trusted, only_computes
 
 _TORCH = "torch.ops."
 _KINDS: dict[str, type] = {"dtype": torch.dtype, "memory_format": torch.memory_format, "layout": torch.layout}

@@ -32,10 +32,10 @@ from swdc.export.storage.plain_json import read_json, write_json
 from swdc.export.storage.tensor_files import assemble, load_tensors, save_tensors, table_of
 from swdc.ir.argument_types import checked
 from swdc.ir.data_forms import check_form
-from swdc.ir.facts import Origin
 from swdc.ir.module_tensors import need_values
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
+from swdc.ir.program_facts import Origin
 from swdc.rewriting.certificate import Certificate, check_certificate
 
 WEIGHTS = "weights.safetensors"

@@ -22,11 +22,11 @@ from swdc.export.onnx.exporter import exported, in_float32, innermost, optimize,
 from swdc.export.onnx.placing import check_place, place
 from swdc.export.onnx.runtime import feed, latencies_ms, latency_ms, open_session, run_onnx, run_session
 from swdc.ir.argument_types import checked
+from swdc.ir.atomic_files import why, workspace
 from swdc.ir.differences import flat_outputs, relative_error
 from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
-from swdc.ir.whole_files import why, workspace
 from swdc.ops.in_place import written
 from swdc.rewriting.certificate import Certificate, check_certificate
 from swdc.rewriting.deploy import deploy as deployed_program

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 
 from swdc.errors import ExportError
-from swdc.ir.whole_files import locked, need_plain_file
+from swdc.ir.atomic_files import locked, need_plain_file
 
 
 def weight_files(target: Path) -> tuple[Path, Path]:

@@ -9,9 +9,9 @@ from torch import fx
 from torch.fx.graph import CodeGen
 
 from swdc.ir.graph import SHAPE, copy_graph
+from swdc.ir.name_mangling import speakable
 from swdc.ir.plain_results import input_names, is_tensor
 from swdc.ir.program import Program
-from swdc.ir.spelling import speakable
 from swdc.ops.copies import contiguous_copy
 from swdc.ops.in_place import operator_of, writes
 

@@ -16,7 +16,7 @@ import torch
 from swdc.errors import ArtifactError, told_as
 from swdc.export.storage.plain_json import parse_json, read_json
 from swdc.ir.argument_types import checked
-from swdc.ir.value_sources import Rows
+from swdc.ir.weight_sources import Rows
 
 INDEX = "model.safetensors.index.json"
 """The file that says which tensor is in which file of a checkpoint."""

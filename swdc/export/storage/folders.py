@@ -14,8 +14,8 @@ from typing import Any, TypedDict, TypeVar
 
 from swdc.errors import ArtifactError, SwdcError
 from swdc.export.storage.plain_json import read_json, write_json
+from swdc.ir.atomic_files import locked, present, put_folder, recover, why, workspace
 from swdc.ir.data_forms import check_form
-from swdc.ir.whole_files import locked, present, put_folder, recover, why, workspace
 
 FORMAT = "swdc-program"
 FORMAT_VERSION = 2

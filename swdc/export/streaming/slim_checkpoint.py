@@ -20,7 +20,7 @@ from swdc.ir.argument_types import checked
 from swdc.ir.dtypes_and_devices import move_literals_to_cpu
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.ir.value_sources import Values
+from swdc.ir.weight_sources import Values
 from swdc.rewriting.rewrites import slim
 
 

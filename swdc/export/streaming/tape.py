@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from swdc.errors import PassError
 from swdc.ir.dtypes_and_devices import on_cpu
-from swdc.ir.value_sources import Values, part_rows
+from swdc.ir.weight_sources import Values, part_rows
 from swdc.ops.in_place import operator_of
 
 Key = tuple[Any, ...]

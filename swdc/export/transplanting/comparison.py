@@ -10,9 +10,9 @@ from torch import nn
 
 from swdc.capture.restore import buffers_kept
 from swdc.errors import TransplantError
+from swdc.export.transplanting.call_hooks import copied
 from swdc.export.transplanting.float64 import Tensors, in_float64, wide_inputs, wide_program
 from swdc.export.transplanting.masked_model import masked_model
-from swdc.export.transplanting.module_calls import copied
 from swdc.ir.differences import relative_error
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs

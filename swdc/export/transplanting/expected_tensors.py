@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from swdc.errors import TransplantError
+from swdc.export.transplanting.call_hooks import IN, OUT, Frame, Mismatch, Watch
 from swdc.export.transplanting.float64 import wide_program
-from swdc.export.transplanting.module_calls import IN, OUT, Frame, Mismatch, Watch
 from swdc.export.transplanting.tensor_fingerprints import Known, Mark, mark, marks_of
 from swdc.ir.differences import relative_error
 from swdc.ir.program import Program

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from swdc.export.transplanting.call_hooks import Failure, Frame, Watch
 from swdc.export.transplanting.expected_tensors import Reference
 from swdc.export.transplanting.integers import Keys, Pairs, integers, names_read, put
-from swdc.export.transplanting.module_calls import Failure, Frame, Watch
 
 Values = dict[Keys, int]
 

@@ -13,6 +13,7 @@ from torch import nn
 from swdc.analysis.residual import sums
 from swdc.capture.trace import trace, trace_recorded
 from swdc.errors import PassError, TransplantError, told_as
+from swdc.export.transplanting.call_hooks import Failure, Frame
 from swdc.export.transplanting.comparison import Comparison
 from swdc.export.transplanting.expected_tensors import Reference, observe
 from swdc.export.transplanting.float64 import Tensors
@@ -20,7 +21,6 @@ from swdc.export.transplanting.graph_part import extract
 from swdc.export.transplanting.install import Leftovers, install
 from swdc.export.transplanting.integers import changed_numbers
 from swdc.export.transplanting.masked_model import example_of, masked_path
-from swdc.export.transplanting.module_calls import Failure, Frame
 from swdc.export.transplanting.solver import Solver
 from swdc.ir.argument_types import checked
 from swdc.ir.call import source_of

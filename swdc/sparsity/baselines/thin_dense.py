@@ -14,7 +14,7 @@ from swdc.ir.trace_options import TIED
 from swdc.rewriting.pass_base import find_pass
 from swdc.rewriting.pipeline import apply, run
 from swdc.sparsity.planning.plan import plan
-from swdc.sparsity.planning.rounding import RoundTo
+from swdc.sparsity.planning.width_multiples import RoundTo
 
 
 @checked(PlanError)

@@ -15,7 +15,7 @@ from swdc.sparsity.method import gradient_of
 from swdc.sparsity.penalties.partial_updates import change_all_, fade_all_
 from swdc.sparsity.same_parameters import rates_of
 from swdc.sparsity.selection.bitwise_where import without
-from swdc.sparsity.selection.pieces import lines
+from swdc.sparsity.selection.cache_blocks import lines
 from swdc.sparsity.targets import Target
 
 AUTO = "auto"

@@ -9,7 +9,7 @@ import torch
 from swdc.ir.distributed import is_spread, local
 from swdc.sparsity.method import gradient_of
 from swdc.sparsity.selection.bitwise_where import where
-from swdc.sparsity.selection.pieces import PIECE, joined, packs, parted, pieces
+from swdc.sparsity.selection.cache_blocks import PIECE, joined, packs, parted, pieces
 from swdc.sparsity.targets.base import Target
 
 Tensors = Callable[[torch.Tensor], torch.Tensor]

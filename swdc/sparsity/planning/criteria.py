@@ -17,8 +17,8 @@ from swdc.analysis.residual import deciding_norms
 from swdc.errors import PlanError
 from swdc.ir.groups import READS, WRITES, ChannelGroup
 from swdc.ir.program import Program
-from swdc.ir.value_sources import Values
-from swdc.sparsity import weight_saliency
+from swdc.ir.weight_sources import Values
+from swdc.sparsity import weight_criteria
 from swdc.sparsity.arguments import by_name
 
 Scores = list[npt.NDArray[np.float64] | None]
@@ -66,7 +66,7 @@ def gradient_weight(program: Program, groups: Sequence[ChannelGroup], weights: W
         for member in group.with_role(WRITES):
             gradient = tensors[member.tensor].grad
             if gradient is not None:
-                change = weight_saliency.gradient_weight(read.whole(member.tensor), gradient)
+                change = weight_criteria.gradient_weight(read.whole(member.tensor), gradient)
                 others = [d for d in range(change.dim()) if d != member.dim]
                 sums = (change.sum(others) if others else change).double().cpu().numpy()
                 total += sums[member.indices].sum(1)

@@ -8,8 +8,8 @@ from math import prod
 
 import numpy as np
 
-from swdc.costs.latency.layers import Layer, Sizes
 from swdc.costs.latency.lowering import uses
+from swdc.costs.latency.operator_kinds import Layer, Sizes
 from swdc.costs.latency.table import LatencyTable
 from swdc.ir.groups import Ids
 from swdc.ir.program import Program

@@ -20,7 +20,7 @@ from swdc.sparsity.planning.budgets import BUDGETS, CHANNELS, Budget, Costs
 from swdc.sparsity.planning.chooser import Chooser
 from swdc.sparsity.planning.criteria import Criterion, Scores, find_criterion
 from swdc.sparsity.planning.latency import LATENCY, Latency, fastest
-from swdc.sparsity.planning.rounding import RoundTo, units_of
+from swdc.sparsity.planning.width_multiples import RoundTo, units_of
 
 SCOPES = ("global", "group")
 BUDGET_NAMES = (*BUDGETS, LATENCY)

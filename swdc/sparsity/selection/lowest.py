@@ -14,7 +14,7 @@ from swdc.errors import PlanError
 from swdc.ir.distributed import Together, is_spread, joined_like, local
 from swdc.sparsity.selection import bitwise
 from swdc.sparsity.selection.bracket import Array, Bracket
-from swdc.sparsity.selection.pieces import PIECE, flat, joined, packs, parted
+from swdc.sparsity.selection.cache_blocks import PIECE, flat, joined, packs, parted
 
 Tensors = Mapping[str, torch.Tensor]
 FEW = 32768

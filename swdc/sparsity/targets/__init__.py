@@ -13,7 +13,7 @@ from swdc.sparsity.targets.base import Target, Targets
 from swdc.sparsity.targets.channels import ChannelTargets
 from swdc.sparsity.targets.structures import CHANNELS, FILTERS, HEADS
 from swdc.sparsity.targets.weights import WeightTargets
-from swdc.sparsity.weight_saliency import Saliency, find_saliency
+from swdc.sparsity.weight_criteria import Saliency, find_saliency
 
 WEIGHTS = "weights"
 STRUCTURES = (CHANNELS, FILTERS, HEADS, WEIGHTS)

@@ -10,8 +10,8 @@ from torch import nn
 
 from swdc.ir.distributed import is_spread, spread_like, whole
 from swdc.ir.groups import Bools, Ids
+from swdc.sparsity.selection.cache_blocks import lines
 from swdc.sparsity.selection.lowest import not_finite
-from swdc.sparsity.selection.pieces import lines
 from swdc.sparsity.targets.base import Target
 from swdc.sparsity.targets.tables import Place, Places
 

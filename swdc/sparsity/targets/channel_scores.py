@@ -15,7 +15,7 @@ from swdc.sparsity.selection.lowest import not_finite
 from swdc.sparsity.targets.structures import Part
 from swdc.sparsity.targets.tables import Channels, Numbers, Readings
 from swdc.sparsity.targets.weight_scores import Scoring
-from swdc.sparsity.weight_saliency import Saliency, magnitude
+from swdc.sparsity.weight_criteria import Saliency, magnitude
 
 
 class Segments:

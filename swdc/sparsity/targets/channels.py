@@ -19,7 +19,7 @@ from swdc.sparsity.targets.channel_parts import Pulled
 from swdc.sparsity.targets.channel_scores import Segments
 from swdc.sparsity.targets.structures import CHANNELS, costs_of, parts_of
 from swdc.sparsity.targets.threshold import Threshold
-from swdc.sparsity.weight_saliency import Saliency, magnitude
+from swdc.sparsity.weight_criteria import Saliency, magnitude
 
 
 class ChannelTargets:

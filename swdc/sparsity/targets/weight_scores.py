@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from swdc.errors import PlanError
-from swdc.sparsity.weight_saliency import Saliency, name_of, reads_gradients
+from swdc.sparsity.weight_criteria import Saliency, name_of, reads_gradients
 
 
 class Scoring:
-    """Scores parameters by a saliency (``swdc.sparsity.weight_saliency``).
+    """Scores parameters by a saliency (``swdc.sparsity.weight_criteria``).
 
     A saliency of the weight alone is evaluated whenever scores are needed. A saliency that reads gradients is evaluated
     by ``observe``, once a step. Its scores hold until the next step; nothing else is remembered.

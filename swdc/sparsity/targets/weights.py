@@ -18,7 +18,7 @@ from swdc.sparsity.planning.plan import is_below, matching_names
 from swdc.sparsity.selection.lowest import Lowest, Tensors
 from swdc.sparsity.targets.base import Target
 from swdc.sparsity.targets.weight_scores import Scoring
-from swdc.sparsity.weight_saliency import Saliency, magnitude
+from swdc.sparsity.weight_criteria import Saliency, magnitude
 
 Masks = dict[str, torch.Tensor]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from swdc.costs.latency.interpolation import Grid, axis
-from swdc.costs.latency.layers import CHANNELS, COUNT, ELEMENTS, Layer
+from swdc.costs.latency.operator_kinds import CHANNELS, COUNT, ELEMENTS, Layer
 
 
 def dense(largest: tuple[int, ...], smallest: tuple[int, ...]) -> Layer:

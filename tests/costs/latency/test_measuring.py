@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from swdc.costs.latency.layers import KINDS, Layer, node_of
 from swdc.costs.latency.measuring import parts, times_ms
+from swdc.costs.latency.operator_kinds import KINDS, Layer, node_of
 
 _IMAGE = (("batch", 1), ("size", (8, 8)), ("kernel", (3, 3)), ("strides", (1, 1)), ("pads", (1, 1, 1, 1)))
 _CONVOLUTION = (*_IMAGE, ("dilations", (1, 1)))

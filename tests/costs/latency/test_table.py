@@ -10,8 +10,8 @@ import pytest
 
 from swdc.costs.latency import LatencyTable, MeasuredTable
 from swdc.costs.latency.cache import Cache
-from swdc.costs.latency.layers import Layer
 from swdc.costs.latency.measuring import Probe
+from swdc.costs.latency.operator_kinds import Layer
 
 LAYER = Layer("Gemm", (), (1, 32, 40), (1, 8, 8))
 

@@ -34,10 +34,10 @@ from swdc.export.folder.save import _read, load_certificate
 from swdc.export.folder.structures import decode_structure, encode_structure
 from swdc.export.storage.folders import _hash_of
 from swdc.export.storage.plain_json import read_json
+from swdc.ir.atomic_files import _aside
 from swdc.ir.call import Ref
 from swdc.ir.program import Program
 from swdc.ir.sizes import parse
-from swdc.ir.whole_files import _aside
 from tests.support import certified, image, random_plan, randomise, traced
 
 with warnings.catch_warnings():

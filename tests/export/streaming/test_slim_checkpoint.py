@@ -14,7 +14,7 @@ from torch import nn
 import swdc
 from swdc.capture.meta_model import trace_skeleton
 from swdc.errors import ArtifactError, PlanError
-from swdc.ir import value_sources as values
+from swdc.ir import weight_sources as values
 from tests.support import assert_equal, image, randomise
 
 

@@ -10,8 +10,8 @@ import torch
 from swdc.capture.meta_model import trace_skeleton
 from swdc.errors import PassError
 from swdc.export.streaming.tape import Tape
-from swdc.ir import value_sources as values
-from swdc.ir.value_sources import Values
+from swdc.ir import weight_sources as values
+from swdc.ir.weight_sources import Values
 from tests.support import Function, image, traced
 
 Rewrite = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

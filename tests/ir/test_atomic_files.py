@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from swdc.ir import whole_files
-from swdc.ir.whole_files import locked, need_plain_file, present, put_folder, recover, workspace, write_whole
+from swdc.ir import atomic_files
+from swdc.ir.atomic_files import locked, need_plain_file, present, put_folder, recover, workspace, write_whole
 
 
 def folder(path: Path, text: str) -> Path:
@@ -45,7 +45,7 @@ def test_a_folder_takes_the_place_of_another_which_is_then_where_it_was(tmp_path
 def test_without_an_exchange_a_kill_after_any_rename_loses_nothing(
     renames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(whole_files, "_renameat2", lambda: None)
+    monkeypatch.setattr(atomic_files, "_renameat2", lambda: None)
     made, target = folder(tmp_path / "made", "new"), folder(tmp_path / "target", "old")
     rename, left = os.rename, iter(range(renames))
 
@@ -64,7 +64,7 @@ def test_without_an_exchange_a_kill_after_any_rename_loses_nothing(
 
 
 def test_a_rename_that_fails_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole_files, "_renameat2", lambda: None)
+    monkeypatch.setattr(atomic_files, "_renameat2", lambda: None)
     target = folder(tmp_path / "target", "old")
     with pytest.raises(FileNotFoundError):
         put_folder(tmp_path / "nothing", target)
@@ -100,7 +100,7 @@ def test_a_locked_folder_is_waited_for_but_not_for_ever(tmp_path: Path, monkeypa
         thread.start()
         thread.join(0.05)
         seen.append("first")
-        monkeypatch.setattr(whole_files, "PATIENCE", 0.02)
+        monkeypatch.setattr(atomic_files, "PATIENCE", 0.02)
         with pytest.raises(TimeoutError, match="another process keeps it locked"), locked(tmp_path):
             pass
     thread.join()

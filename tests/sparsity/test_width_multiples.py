@@ -11,7 +11,7 @@ from torch import nn
 import swdc
 from swdc.errors import PlanError
 from swdc.ir.program import Program
-from swdc.sparsity.planning.rounding import units_of
+from swdc.sparsity.planning.width_multiples import units_of
 from tests.support import Function, conv, image, traced
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from swdc.errors import PlanError
 from swdc.sparsity.targets.weight_scores import Scoring
-from swdc.sparsity.weight_saliency import SALIENCIES, find_saliency, gradient_weight, magnitude, movement
+from swdc.sparsity.weight_criteria import SALIENCIES, find_saliency, gradient_weight, magnitude, movement
 
 
 def parameter(seed: int = 0) -> nn.Parameter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from swdc.channels.dead_values import UNKNOWN
-from swdc.ops.channel_blocks import merged_dead, spread, spread_dead
+from swdc.ops.block_labels import merged_dead, spread, spread_dead
 
 
 def test_labels_are_repeated_for_every_place() -> None:

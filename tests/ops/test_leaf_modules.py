@@ -7,7 +7,7 @@ import torch
 from torch import fx, nn
 
 from swdc.ir.call import Call, Ref
-from swdc.ops.leaf_tensors import adopt, path_of, refs
+from swdc.ops.leaf_modules import adopt, path_of, refs
 from tests.support import assert_equal, conv, image, operators, randomise, traced
 
 

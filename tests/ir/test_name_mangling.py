@@ -13,7 +13,7 @@ from torch import nn
 
 import swdc
 from swdc.errors import TraceError
-from swdc.ir.spelling import speakable
+from swdc.ir.name_mangling import speakable
 from tests.support import Function, assert_equal, assert_same, certified, image, traced
 
 NAMES = ("graph", "hash", "held", "for", 'a"b', "a\\", "é")
