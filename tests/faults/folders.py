@@ -28,7 +28,7 @@ from swdc.capture.meta_model import trace_skeleton
 from swdc.errors import ArtifactError
 from swdc.export.folder.save import _read, load_certificate
 from swdc.export.storage.folders import MANIFEST, _hash_of
-from swdc.export.storage.plain_json import write_json
+from swdc.export.storage.plain_json import read_json, write_json
 from tests.faults.children import Judged, judged
 from tests.faults.kills import INPUT, network
 
@@ -202,7 +202,7 @@ def _told(file: Path) -> object:
     found = file.lstat()
     if file.name == MANIFEST and file.is_file():
         with suppress(ValueError):  # the manifest has no hash beside it: other spaces say the same
-            return str(json.loads(file.read_bytes()))
+            return str(read_json(file))
     is_short = stat.S_ISREG(found.st_mode) and found.st_size < 2**30
     return file.read_bytes() if is_short else (found.st_mode, found.st_size)
 
