@@ -49,8 +49,9 @@ class Verdict:
 class Judge:
     """Holds the slim program's results against the masked one's, in float64 and in the program's own types.
 
-    ``narrow`` are the masked program's results in types whose coarsest rounding unit is ``unit``. They are the
-    program's own types if ``own`` names these; then ``slim_own`` are the slim program's.
+    ``narrow`` are the masked program's results in one type, whose rounding unit is ``unit``. ``own`` names the types of
+    the program, the coarsest of the unit ``own_unit``, if they are judged: then ``masked_own`` and ``slim_own`` are the
+    results in these.
     """
 
     cases: Sequence[Case]
@@ -60,6 +61,8 @@ class Judge:
     unit: float
     sensitivity: Sensitivity
     own: str = ""
+    own_unit: float = 0.0
+    masked_own: Sequence[Result] = ()
     slim_own: Sequence[Result] = ()
 
     def measure(self, case: Case) -> Callable[[Tensors], float]:
@@ -104,15 +107,15 @@ class Judge:
             verdict.comparisons.append(compared)
 
     def _in_own_types(self, group: list[int], verdict: Verdict) -> None:
-        rows = self._rows(group, self.narrow, self.slim_own, self.masked, verdict)
+        rows = self._rows(group, self.masked_own, self.slim_own, self.masked, verdict)
         for i, error, (masked, slim, wide) in _judged(rows, lambda m, s, w: own_errors(w, m, s)):
             case = self.cases[i]
             if case.mode != TRAIN and largest(error) > FACTOR:
-                error = own_errors(wide, farthest(wide, masked, self.sensitivity(case, self.unit, None)), slim)
+                error = own_errors(wide, farthest(wide, masked, self.sensitivity(case, self.own_unit, None)), slim)
             if case.mode == EVAL:
                 verdict.lost = max(verdict.lost, lost_digits(wide, masked))
             self._note(case, error, FACTOR, verdict)
-            plain = relative_error(self.narrow[i].outputs, self.slim_own[i].outputs)
+            plain = relative_error(self.masked_own[i].outputs, self.slim_own[i].outputs)
             verdict.comparisons.append(Comparison(self.own, case.mode, case.batch, plain, largest(error)))
 
     def _named(self, number: int, errors: Tensors) -> str | None:

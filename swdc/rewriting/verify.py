@@ -113,16 +113,31 @@ class _Verification:
             )
 
     def _judge(self, masked: list[Result], slim: list[Result]) -> Judge:
-        """Run both programs in their own types, or the masked one in float32 if these are float64."""
-        if self._own() <= {WIDE}:
-            with copies_in(self.masked, dtype=_NARROW) as (one,):
-                narrow = results_of(one, self.cases, self.seed, _NARROW, self.masked)
-            return Judge(self.cases, masked, slim, narrow, unit_of(_NARROW), self._sensitivity)
+        """Run both programs in their own types, and the masked one in float32 if these are float64 or mixed."""
+        own, unit = self._own(), max(map(unit_of, self._own()), default=0.0)
+        if own <= {WIDE}:
+            return Judge(self.cases, masked, slim, self._in_float32(), unit_of(_NARROW), self._sensitivity)
         with copies_in(self.masked, self.slim, dtype=None) as (one, other):
-            narrow = results_of(one, self.cases, self.seed, None, self.masked)
-            own = results_of(other, self.cases, self.seed, None, gradients=False)
-        unit = max(map(unit_of, self._own()))
-        return Judge(self.cases, masked, slim, narrow, unit, self._sensitivity, self._own_name(), own)
+            masked_own = results_of(one, self.cases, self.seed, None, self.masked)
+            slim_own = results_of(other, self.cases, self.seed, None, gradients=False)
+        # parts in a wider type round less than the coarsest unit says
+        narrow, narrow_unit = (masked_own, unit) if len(own) == 1 else (self._in_float32(), unit_of(_NARROW))
+        return Judge(
+            self.cases,
+            masked,
+            slim,
+            narrow,
+            narrow_unit,
+            self._sensitivity,
+            self._own_name(),
+            unit,
+            masked_own,
+            slim_own,
+        )
+
+    def _in_float32(self) -> list[Result]:
+        with copies_in(self.masked, dtype=_NARROW) as (one,):
+            return results_of(one, self.cases, self.seed, _NARROW, self.masked)
 
     def _sensitivity(self, case: Case, unit: float, dtype: torch.dtype | None) -> list[Tensors]:
         """Return the masked program's results in ``dtype`` with all numbers moved by about ``unit``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -19,7 +20,20 @@ PROFILE = settings(
     phases=[Phase.generate],  # networks are made smaller block by block instead
 )  # fmt: skip
 
-FOUND: dict[str, dict[str, object]] = {}
+FOUND: dict[str, dict[str, Any]] = {
+    "the gradient of a bias before a norm, in mixed types": {
+        "start": "two vectors",
+        "seed": 20003495,
+        "steps": [
+            ["dense_of_vector", 1050226278],
+            ["dense_of_vector", 809251606],
+            ["perceptron", 1075899943],
+            ["dense_of_vector", 846164567],
+            ["again", 471115899],
+        ],
+        "types": "float32+bfloat16",
+    }
+}
 """Networks that once failed, by what was wrong."""
 
 
