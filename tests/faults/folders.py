@@ -71,8 +71,8 @@ def seal(folder: Path) -> None:
 
 def forge(folder: Path) -> None:
     """Write all hashes anew, that of the graph, too, if there is still a graph to be read."""
-    if any(file.stat().st_size > 2**30 for file in folder.iterdir() if file.is_file()):
-        return  # hashing what is endless is the forger's time
+    if not all(_is_short(file) for file in folder.iterdir()):
+        return  # there is nothing to hash in a pipe, and no end to holes
     with suppress(Exception):  # a manifest that is none stays as it is
         manifest = json.loads((folder / MANIFEST).read_text())
         with suppress(Exception):
@@ -199,12 +199,16 @@ def _content(folder: Path) -> dict[str, object]:
 
 
 def _told(file: Path) -> object:
-    found = file.lstat()
-    if file.name == MANIFEST and file.is_file():
+    if file.name == MANIFEST and _is_short(file):
         with suppress(ValueError):  # the manifest has no hash beside it: other spaces say the same
             return str(read_json(file))
-    is_short = stat.S_ISREG(found.st_mode) and found.st_size < 2**30
-    return file.read_bytes() if is_short else (found.st_mode, found.st_size)
+    return file.read_bytes() if _is_short(file) else (file.lstat().st_mode, file.lstat().st_size)
+
+
+def _is_short(file: Path) -> bool:
+    """Whether a file is a regular one that can be read as a whole."""
+    found = file.lstat()
+    return stat.S_ISREG(found.st_mode) and found.st_size < 2**30
 
 
 def _weights(folder: Path, drawn: random.Random) -> Path:
