@@ -130,7 +130,7 @@ class Prepared:
                 {
                     "program": whole, "sparsity": Takes((*SHARE, "0"), (0.25,), (2,)),
                     "budget": Takes(good=("channels", "parameters", "operations", "macs")),
-                    "round_to": Takes((*POSITIVE, "{}"), (4, {"*": np.int64(2)}), (-8, {"*": 0}, {"*": 2.5})),
+                    "round_to": Takes((*POSITIVE, "{}"), (2, {"*": np.int64(2)}), (-8, {"*": 0}, {"*": 2.5})),
                     "ignore": ignore, "seed": Takes((*COUNT, "-1"), (2**40,), (2**64,)),
                 },
                 {"program": program, "sparsity": 0.5},

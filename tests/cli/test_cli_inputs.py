@@ -34,6 +34,12 @@ def test_an_empty_dimension_is_refused() -> None:
         parse_input("0x3")
 
 
+@pytest.mark.parametrize("text", ["99999999999x4", "65536x65536:int8", "x".join(["1"] * 99), "1" * 99])
+def test_what_fits_no_memory_is_refused_before_memory_is_asked_for(text: str) -> None:
+    with pytest.raises(CommandError, match="expected inputs of at most 25 dimensions and 268,435,456 numbers"):
+        parse_input(text)
+
+
 def test_an_unknown_dtype_is_refused() -> None:
     with pytest.raises(
         CommandError, match=r"expected a dtype of float32, .*bool for an input, got 'long' in '1x2:long'"

@@ -18,6 +18,13 @@ def _own_module_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 
+def test_a_module_that_exits_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(7)\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CommandError, match="that can be imported, but that raises SystemExit: 7"):
+        find_callable("leaves:make")
+
+
 def test_arguments_are_literals_where_they_can_be() -> None:
     texts = ["a=3", "b=0.5", "c=[1, 2]", "d=None", "e=True", "f=IMAGENET1K_V1", "g=x=y", "h="]
     expected = {

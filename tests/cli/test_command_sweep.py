@@ -52,4 +52,6 @@ def test_bad_input_is_code_2_with_a_message(experiment: str):
     assert "to take a_min=" in run_error("sweep", experiment, "--arg", "depth=2")
     assert "expected an experiment of resnet20, gcn" in run_error("sweep", "vgg")
     assert "got the folder" in run_error("sweep", experiment, "--csv", ".")
+    assert "ends in .png, got cells.nope" in run_error("sweep", experiment, "--picture", "cells.nope")
+    assert "'--seeds'" in run_error("sweep", experiment, "--seeds", "99999999999999999999")
     assert "one seed for tpe" in run_error("sweep", experiment, "--sampler", "tpe", "--seeds", "2")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from torch import nn
 
@@ -105,3 +106,28 @@ def test_a_printed_plan_has_the_width_of_each_group() -> None:
     plan = plan_of(program, {"0": (0, 3, 5), "2": (1,)})
     assert str(plan) == "keeps 4 of 14 channels\n  0: 3 of 8\n  2: 1 of 6"
     assert plan.removed_channels == 10
+
+
+def test_channels_are_plain_whole_numbers_in_order() -> None:
+    program = small()
+    plan = plan_of(program, {"0": (0, 3, 5), "2": (1,)})
+    for kept in ([5, 0, 3], np.array([0, 3, 5]), (np.int64(0), np.int64(3), np.int64(5))):
+        given = replace(plan, kept={**plan.kept, "0": kept}, widths={"0": np.int64(8), "2": 6})
+        assert given == plan
+        assert given.sha256() == plan.sha256()
+
+
+@pytest.mark.parametrize("kept", [3, "03", (0.0, 3.0), (True,), {0: 1}, [None], np.array([0.5])])
+def test_channels_that_are_not_whole_numbers_are_refused(kept: object) -> None:
+    plan = plan_of(small(), {"0": (0, 3, 5), "2": (1,)})
+    with pytest.raises(PlanError, match=r"expected the channels kept in 0 as a sequence of \(a whole number\)"):
+        replace(plan, kept={**plan.kept, "0": kept})  # type: ignore[dict-item]
+    with pytest.raises(PlanError, match="expected a plan as"):
+        Plan.from_dict({**plan.to_dict(), "kept": {"0": kept, "2": [1]}})
+
+
+def test_a_plan_of_other_widths_is_refused() -> None:
+    program = small()
+    plan = plan_of(program, {"0": (0, 3, 5), "2": (1,)})
+    with pytest.raises(PlanError, match=r"expected 8 as the width of group '0', got 7"):
+        swdc.slim(program, replace(plan, widths={**plan.widths, "0": 7}))

@@ -374,3 +374,16 @@ def test_a_group_of_a_single_channel_stays() -> None:
     assert all(len(kept) == 1 for name, kept in plan.kept.items() if plan.widths[name] == 1)
     assert swdc.count(swdc.slim(program, plan)).parameters <= 0.5 * swdc.count(program).parameters
     swdc.slim(program, random_plan(program))
+
+
+def test_weights_under_other_names_are_refused() -> None:
+    program = traced(stack(*WIDTHS))
+    weights = {f"module.{name}": tensor for name, tensor in program.tensors.items()}
+    with pytest.raises(PlanError, match=r"weights under the names of this program, such as 0\..* such as module\.0\."):
+        swdc.plan(program, 0.5, weights=weights)
+
+
+def test_a_criterion_that_fails_is_named() -> None:
+    program = traced(stack(*WIDTHS))
+    with pytest.raises(PlanError, match=r"expected a criterion .*, got 'len', which fails with TypeError"):
+        swdc.plan(program, 0.5, criterion=len)  # type: ignore[arg-type]

@@ -171,6 +171,9 @@ def test_a_loaded_state_continues_where_it_stopped():
     assert other.a == one.a
     with pytest.raises(PlanError, match="expected a state with the settings of this run"):
         swdc.SWD(second, 0.6, a_min=1, a_max=100, steps=9).load_state_dict(one.state_dict())
+    for part in ({"s": -1}, {"s": 1.5}, {"chosen": {"no such": torch.ones(2)}}, {"chosen": {"conv1.weight": 3}}):
+        with pytest.raises(PlanError, match="expected"):
+            swdc.SWD(second, 0.5, a_min=1, a_max=100, steps=9).load_state_dict({**one.state_dict(), **part})
 
 
 @pytest.mark.parametrize(

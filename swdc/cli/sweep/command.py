@@ -22,6 +22,7 @@ from swdc.cli.terminal.options import JsonOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_file, reported
 from swdc.cli.terminal.packages import package
 from swdc.cli.terminal.progress import progress_bar
+from swdc.errors import CommandError
 from swdc.ir.atomic_files import write_whole
 
 INTERRUPTED = 130
@@ -41,7 +42,9 @@ _VALUES = "0.1,1,10, or the powers of ten in 1e-4:1e-1."
 LowOption = Annotated[str, typer.Option("--a-min", metavar="VALUES", help=_VALUES)]
 HighOption = Annotated[str, typer.Option("--a-max", metavar="VALUES", help=_VALUES)]
 TargetOption = Annotated[str, typer.Option("--target", metavar="VALUES", help="Shares to remove, such as 0.75,0.9.")]
-SeedsOption = Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="Run every cell with seeds 0 to N-1.")]
+SeedsOption = Annotated[
+    int, typer.Option("--seeds", min=1, max=10_000, metavar="N", help="Run every cell with seeds 0 to N-1.")
+]
 SamplerOption = Annotated[
     SamplerName, typer.Option("--sampler", help="grid: every combination once. tpe: --trials cells within the bounds.")
 ]
@@ -106,6 +109,7 @@ def sweep_bounds(
         check_file(csv_file, "--csv")
         check_file(picture, "--picture")
         if picture is not None:
+            _check_png(picture)
             package("matplotlib.figure", "sweep")
         space = Space(
             parse_values(a_min, "--a-min"), parse_values(a_max, "--a-max"), parse_values(target, "--target"),
@@ -157,6 +161,12 @@ def _write(path: Path, rows: Sequence[Row], failed: Sequence[Row]) -> None:
     writer.writeheader()
     writer.writerows(flat)
     write_whole(path, text.getvalue())
+
+
+def _check_png(path: Path) -> None:
+    """Raise ``CommandError`` now, not after a long sweep, if a picture could not be drawn under a name."""
+    if path.suffix.lower() != ".png":
+        raise CommandError(f"expected --picture as a file that ends in .png, got {path}; name it {path.stem}.png")
 
 
 def _picture(path: Path, experiment: Experiment, rows: Sequence[Row]) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from swdc.errors import ArtifactError, told_as
 from swdc.export.storage.plain_json import parse_json, read_json
-from swdc.ir.argument_types import checked
+from swdc.ir.argument_types import checked, shown
 from swdc.ir.weight_sources import Rows
 
 INDEX = "model.safetensors.index.json"
@@ -106,7 +106,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         if not whole or not entry.shape or (len(rows) and not 0 <= rows.min() <= rows.max() < entry.shape[0]):
             raise ArtifactError(
                 f"expected an array of indices of the first dimension of {name}, of shape {entry.shape}, got "
-                f"{rows!r:.80}; give whole numbers from 0 on"
+                f"{shown(rows)}; give whole numbers from 0 on"
             )
         return _read(entry, _runs(rows), (len(rows), *entry.shape[1:]))
 

@@ -50,6 +50,15 @@ def test_some_rows_are_read_without_the_others(file: Path) -> None:
         assert torch.equal(checkpoint.rows("a", np.array(rows, dtype=np.int64)), tensors()["a"][rows])
 
 
+@pytest.mark.parametrize("rows", [[7], [-1], [0, 99], [0.0], [True], 3])
+def test_rows_that_a_tensor_lacks_are_refused(file: Path, rows: object) -> None:
+    checkpoint = swdc.Checkpoint(file)
+    with pytest.raises(ArtifactError, match="expected an array of indices of the first dimension of a, of shape"):
+        checkpoint.rows("a", np.array(rows))
+    with pytest.raises(ArtifactError, match=r"expected the name of a tensor in .*, got 'b'"):
+        checkpoint.rows("b", np.arange(1))
+
+
 def test_a_folder_is_read_with_its_index_or_without(tmp_path: Path) -> None:
     one, other = dict(list(tensors().items())[:2]), dict(list(tensors().items())[2:])
     save_file(one, tmp_path / "one.safetensors")
