@@ -135,6 +135,11 @@ def decode_program(
     ``example`` holds the tensors of the example inputs by their position. Raises ``ArtifactError`` if the
     data names an operator, a module or a container that is not known here, or has a name that is not valid.
     """
+    nameless = [name for name in (*tensors, *data["leaves"]) if "" in name.split(".")]
+    if nameless:
+        raise ArtifactError(
+            f"expected names between the dots of tensors and modules, got {nameless[0]!r:.200}; rename it"
+        )
     graph = decode_graph(data["nodes"])
     _check_targets(graph, set(tensors), set(data["leaves"]))
     graph.set_codegen(_PyTreeCodeGen(_decode_signature(data["signature"], graph)))

@@ -766,6 +766,10 @@ INPUTS = {**POSITIONAL, "children_spec": [POSITIONAL, KEYWORDS]}
             r"names that are Python identifiers in graph\.json, got \"a': 0",
         ),
         (set_signature("inputs", "null"), r"graph\.json as swdc\.save writes it, got another form"),
+        (
+            lambda graph: graph["tensors"].append({**graph["tensors"][0], "name": "a..b"}),
+            "expected names between the dots of tensors and modules, got 'a..b'",
+        ),
         (lambda graph: graph.pop("tensors"), r"graph\.json as swdc\.save writes it, .*it has the keys \['example'"),
         (lambda graph: graph["modes"].update(head=0), r"modes\['head'\] is 0, not bool"),
         (lambda graph: graph["modes"].update(headless=True), r"a mode for each module .* other ones at \['headless'\]"),
