@@ -8,7 +8,7 @@ from math import inf
 
 import torch
 
-from swdc.errors import SwdcError, VerificationError
+from swdc.errors import VerificationError, told_as
 from swdc.ir.differences import relative_error
 from swdc.rewriting.cases import CORNERS, EVAL, TRAIN, Case, Result
 from swdc.rewriting.certificate import FACTOR, LEAST_EFFECT, TOLERANCE, Comparison
@@ -151,7 +151,11 @@ class Judge:
         error = masked.error or slim.error
         assert error is not None
         if case.mode == EVAL and not own:
-            raise _cannot_run("masked" if masked.error else "slim", error)
+            which = "masked" if masked.error else "slim"
+            with told_as(
+                VerificationError, f"a {which} program that runs in evaluation, got one", "run it on the example inputs"
+            ):
+                raise error
         dtype = self.own if own else "float64"
         if masked.error is None:
             verdict.notes.append(
@@ -207,17 +211,6 @@ def _stackable(rows: list[Row]) -> bool:
     shapes = [[tuple(t.shape[1:]) if t.dim() else None for t in side] for row in rows for side in row]
     alike = None not in shapes[0] and all(each == shapes[0] for each in shapes)
     return alike and all([len(t) for t in side] == [len(t) for t in row[0]] for row in rows for side in row)
-
-
-def _cannot_run(which: str, error: Exception) -> Exception:
-    if isinstance(error, SwdcError):
-        return error
-    told = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    failure = VerificationError(
-        f"expected programs that run in evaluation, but the {which} one fails ({told}); run it on the example inputs"
-    )
-    failure.__cause__ = error
-    return failure
 
 
 def _place(case: Case) -> str:

@@ -53,7 +53,7 @@ def verify(
     if not 0 <= seed < 2**63:
         raise VerificationError(f"expected a seed between 0 and 2**63 - 1, got {seed}")
     dense = _check(masked, slim)
-    with told_as(VerificationError, "programs that run on the inputs of the comparison, got ones", "give other inputs"):
+    with told_as(VerificationError, "a comparison that runs on these inputs, got one", "give other inputs"):
         return _Verification(dense, masked, slim, _batches(masked, batches, inputs), seed, inputs).certificate()
 
 

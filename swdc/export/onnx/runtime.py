@@ -92,7 +92,7 @@ def feed(session: onnxruntime.InferenceSession, inputs: Any) -> dict[str, Array]
             f"expected {len(names)} tensors ({', '.join(names)}) for the ONNX file, got {len(tensors)}; "
             f"give what the program takes"
         )
-    with told_as(ExportError, "dense tensors with values for the ONNX file, got others", "give what the program takes"):
+    with told_as(ExportError, "a dense tensor with values for the ONNX file, got one", "give what the program takes"):
         arrays = [t.detach().cpu().numpy() if isinstance(t, torch.Tensor) else t for t in tensors]
     return dict(zip(names, arrays, strict=True))
 
