@@ -28,10 +28,12 @@ def _huge(x: torch.Tensor, example: torch.Tensor) -> torch.Tensor:
     return x.mul(min(_HUGE, torch.finfo(x.dtype).max ** 0.5))
 
 
-def _first(value: float) -> Corner:
+def _at(place: float, value: float) -> Corner:
+    """Put a value at one element; ``place`` says where, from 0 for the first element to 1 for the last."""
+
     def change(x: torch.Tensor, example: torch.Tensor) -> torch.Tensor:
         changed = x.clone()
-        changed.view(-1)[:1] = value
+        changed.view(-1)[int(place * (x.numel() - 1))] = value
         return changed
 
     return change
@@ -56,7 +58,7 @@ def _any(x: torch.Tensor, example: torch.Tensor) -> torch.Tensor:
 
 NUMBERS: Mapping[str, Corner] = {
     "zeros of both signs": _signed_zeros,
-    "a zero": _first(0.0),
+    "a zero": _at(0, 0.0),
     "ones": lambda x, _: torch.ones_like(x),
     "tiny numbers": lambda x, _: x * _TINY,
     "huge numbers": _huge,
@@ -67,8 +69,10 @@ INTEGERS: Mapping[str, Corner] = {
     "the largest index": lambda x, example: torch.full_like(x, int(example.max())),
     "indices of the whole range": _any,
 }
-NOT_FINITE: Mapping[str, Corner] = {"NaN": _first(float("nan")), "infinity": _first(float("inf"))}
-"""One element is not a finite number."""
+NAN: Mapping[str, Corner] = {
+    f"NaN in the {name} element": _at(place, float("nan"))
+    for name, place in (("first", 0), ("middle", 0.5), ("last", 1))
+}
 
 
 def corners(
@@ -77,12 +81,12 @@ def corners(
     """Return inputs at the corners, each with the names of its corners, in the types of the example.
 
     If the program has a batch, all corners stand ``together`` in one batch, a sample each. A corner is left out if no
-    input is of its kind. Without ``finite``, one element of each input of numbers is NaN or infinite. A program that
-    stands for its example only has no other inputs.
+    input is of its kind. Without ``finite``, one element of each input of numbers is NaN. A program that stands for its
+    example only has no other inputs.
     """
     if program.facts.example_only or not program.graph.find_nodes(op="placeholder"):
         return []
-    kinds = (NUMBERS, MASKS, INTEGERS) if finite else (NOT_FINITE, {}, {})
+    kinds = (NUMBERS, MASKS, INTEGERS) if finite else (NAN, {}, {})
     found = [(name, number, corner) for number, kind in enumerate(kinds) for name, corner in kind.items()]
     present = _kinds(program)
     wanted = [(name, number, corner) for name, number, corner in found if number in present]

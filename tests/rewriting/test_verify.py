@@ -67,7 +67,8 @@ def test_printed() -> None:
     assert "in float64 (tolerance 1e-09)" in lines[1]
     assert "effect of the mask on the output" in lines[2]
     runs = ("eval, batch 1", "eval, batch 3", "corners, batch 5", "train, batch 3")
-    assert [line.split(":")[0].strip() for line in lines[3:]] == [f"float64, {run}" for run in runs]
+    assert [line.split(":")[0].strip() for line in lines[3:-1]] == [f"float64, {run}" for run in runs]
+    assert lines[-1] == "  assumes: no input holds infinity"
 
 
 @pytest.mark.parametrize("broken", [False, True])

@@ -158,6 +158,15 @@ def test_a_comparison_that_makes_a_number_of_nan_is_assumed_away() -> None:
     assert swdc.verify(masked, slim).assumptions == ("no input holds NaN", "no input holds infinity")
 
 
+def test_nan_is_tried_in_the_last_element_too() -> None:
+    branches = Function(
+        lambda m, x: m.d(x[:, :4]) + m.b((m.a(x[:, 4:]) >= 0).to(x.dtype)),
+        a=nn.Linear(4, 8), b=nn.Linear(8, 3), d=nn.Linear(4, 3),
+    )  # fmt: skip
+    masked, slim = halves(branches, torch.randn(2, 8))
+    assert swdc.verify(masked, slim).assumptions == ("no input holds NaN", "no input holds infinity")
+
+
 def test_weights_that_no_run_reads_are_compared() -> None:
     model = Function(lambda m, ids: m.b(m.a(ids).relu()), a=nn.Embedding(900, 8), b=nn.Linear(8, 3))
     masked, slim = halves(model, torch.tensor([[0, 3, 7], [1, 5, 2]]))
