@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from operator import is_
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -51,12 +52,16 @@ class Container(Place):
 class Names(Place):
     """Some globals of a module, or the attributes of a class, except for code."""
 
-    def __init__(self, owner: Any, names: Iterator[str] | None = None) -> None:
+    def __init__(self, owner: Any, names: Iterable[str] | None = None) -> None:
         self.owner, self.names = owner, None if names is None else tuple(names)
-        self.before = self._held()
+        self.everything: Mapping[str, Any] = owner if isinstance(owner, dict) else vars(owner)
+        self.seen, self.before = tuple(self._values()), self._held()
 
     def changed(self) -> bool:
         """Whether it holds something else now."""
+        now = tuple(self._values())  # nearly always the same objects, which is found without a look at each name
+        if len(now) == len(self.seen) and all(map(is_, now, self.seen)):
+            return False
         return not _same(self._held(), self.before)
 
     def put_back(self) -> None:
@@ -67,9 +72,15 @@ class Names(Place):
                 self._set(name, self.before.get(name, _ABSENT))
 
     def _held(self) -> dict[str, Any]:
-        everything = self.owner if isinstance(self.owner, dict) else vars(self.owner)
+        everything = self.everything
         names = [n for n in everything if not n.startswith("__")] if self.names is None else self.names
         return {n: everything[n] for n in names if n in everything and not isinstance(everything[n], _CODE)}
+
+    def _values(self) -> Iterable[Any]:
+        everything = self.everything
+        if self.names is None:
+            return (*everything, *everything.values())
+        return (everything.get(name, _ABSENT) for name in self.names)
 
     def _set(self, name: str, value: Any) -> None:
         if isinstance(self.owner, dict):
@@ -186,11 +197,13 @@ def content_of(cell: CellType) -> Any:
 def _same(live: Any, before: Any) -> bool:
     if len(live) != len(before):
         return False
-    if isinstance(live, Mapping):
-        return all(live.get(key, _ABSENT) is value for key, value in before.items())
     if isinstance(live, set):
         return bool(live == before)
-    return all(one is other for one, other in zip(live, before, strict=True))
+    if not isinstance(live, dict):
+        return all(map(is_, live, before))
+    if all(map(is_, live, before)) and all(map(is_, live.values(), before.values())):
+        return True
+    return all(live.get(key, _ABSENT) is value for key, value in before.items())
 
 
 def _holds_tensor(value: Any) -> bool:

@@ -32,14 +32,17 @@ def places_of(model: nn.Module, given: Any = (), parameters: bool = False) -> li
     walk = _Walk(parameters)
     walk.pending += [model, given]
     while walk.pending:
-        walk.visit(walk.pending.pop())
-    return walk.found
+        item = walk.pending.pop()
+        if type(item) not in _ATOMS and id(item) not in walk.seen:  # most are not looked at further
+            walk.visit(item)
+    return [*walk.found, *(Names(owner, names) for owner, names in walk.globals.values())]
 
 
 class _Walk:
     def __init__(self, parameters: bool) -> None:
         self.kinds = (torch.Tensor, nn.Parameter) if parameters else (torch.Tensor,)
         self.found: list[Place] = []
+        self.globals: dict[int, tuple[dict[str, Any], dict[str, None]]] = {}  # the names that are used of each module
         self.pending: list[Any] = []
         self.seen: dict[int, Any] = {}
         self.attributes: dict[str, list[Any]] = {}
@@ -47,7 +50,7 @@ class _Walk:
 
     def visit(self, item: Any) -> None:
         """Note the places in one object, and what they hold as the next objects to visit."""
-        if isinstance(item, _ATOMS) or id(item) in self.seen:
+        if isinstance(item, _ATOMS):
             return
         self.seen[id(item)] = item  # held, so that no other object takes its id
         match item:
@@ -97,8 +100,10 @@ class _Walk:
                 self._globals(vars(module), names)
 
     def _globals(self, owner: dict[str, Any], names: tuple[str, ...]) -> None:
-        self.found.append(Names(owner, iter(names)))
-        self.pending += [owner[name] for name in names if name in owner]
+        _, used = self.globals.setdefault(id(owner), (owner, {}))
+        new = [name for name in names if name not in used]
+        used.update(dict.fromkeys(new))
+        self.pending += [owner[name] for name in new if name in owner]
 
     def _class(self, cls: type) -> None:
         if not of_the_model(cls.__module__):
