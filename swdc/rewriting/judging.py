@@ -10,13 +10,13 @@ import torch
 
 from swdc.errors import VerificationError, told_as
 from swdc.ir.differences import relative_error
-from swdc.rewriting.cases import CORNERS, EVAL, TRAIN, Case, Result
+from swdc.rewriting.cases import EVAL, TRAIN, Case, Result
 from swdc.rewriting.certificate import FACTOR, LEAST_EFFECT, TOLERANCE, Comparison
 from swdc.rewriting.rounding import farthest, largest, lost_digits, own_errors, unit_of, wide_errors
 
 Tensors = list[torch.Tensor]
 Row = tuple[Tensors, Tensors, Tensors]
-Sensitivity = Callable[[Case, float, torch.dtype | None], list[Tensors]]
+Sensitivity = Callable[[Case, float, torch.dtype | None], list[Result]]
 """Returns the masked program's results in a type (``None``: its own) with all numbers moved by about one unit."""
 
 
@@ -97,9 +97,10 @@ class Judge:
         outputs = len(self.masked[group[0]].outputs)
         for i, error, row in _judged(rows, lambda m, s, n: wide_errors(m, s, n, self.unit, outputs)):
             case = self.cases[i]
-            if case.mode == CORNERS and largest(error) > TOLERANCE:
-                draws = self.sensitivity(case, unit_of(torch.float64), torch.float64)
-                error = wide_errors(row[0], row[1], farthest(row[0], row[0], draws), unit_of(torch.float64))
+            if case.mode != EVAL and largest(error) > TOLERANCE:
+                unit = unit_of(torch.float64)
+                draws = self._drawn(i, self.sensitivity(case, unit, torch.float64))
+                error = wide_errors(row[0], row[1], farthest(row[0], row[0], draws), unit, outputs)
             compared = Comparison("float64", case.mode, case.batch, largest(error))
             self._note(case, error, TOLERANCE, verdict)
             if compared.relative_error > TOLERANCE and verdict.failed is None:
@@ -111,12 +112,21 @@ class Judge:
         for i, error, (masked, slim, wide) in _judged(rows, lambda m, s, w: own_errors(w, m, s)):
             case = self.cases[i]
             if case.mode != TRAIN and largest(error) > FACTOR:
-                error = own_errors(wide, farthest(wide, masked, self.sensitivity(case, self.own_unit, None)), slim)
+                draws = [result.outputs for result in self.sensitivity(case, self.own_unit, None)]
+                error = own_errors(wide, farthest(wide, masked, draws), slim)
             if case.mode == EVAL:
                 verdict.lost = max(verdict.lost, lost_digits(wide, masked))
             self._note(case, error, FACTOR, verdict)
             plain = relative_error(self.masked_own[i].outputs, self.slim_own[i].outputs)
             verdict.comparisons.append(Comparison(self.own, case.mode, case.batch, plain, largest(error)))
+
+    def _drawn(self, number: int, draws: Sequence[Result]) -> list[Tensors]:
+        """Return what is compared in a case of each draw: the outputs, of a step of training also what it leaves."""
+        masked, *others = (results[number].step for results in (self.masked, self.slim, self.narrow))
+        if masked is None:
+            return [draw.outputs for draw in draws]
+        names = masked.comparable(*(step for step in others if step is not None))
+        return [draw.step.tensors(names) for draw in draws if draw.step is not None and not draw.step.failure]
 
     def _named(self, number: int, errors: Tensors) -> str | None:
         """Return the statistic or the gradient with the largest error, if no output differs."""

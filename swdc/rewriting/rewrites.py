@@ -47,7 +47,7 @@ def slim(program: Program, plan: Plan) -> Program:
     Takes the program itself or a masked copy, and shares no tensor with it. Raises ``PlanError`` if the plan was
     not made for this program.
     """
-    program = _fitting(program, plan)
+    program = _as_stored(_fitting(program, plan))
     carried = plan
     if plan.emptied:  # a layer needs at least one channel, so one stays and is zero
         program = mask(program, plan)
@@ -86,6 +86,12 @@ def _fitting(program: Program, plan: Plan) -> Program:
     check_plan(plan, program)
     need_whole(program, PlanError, "removing channels")
     return program
+
+
+def _as_stored(program: Program) -> Program:
+    """Return a program whose biases are as they are stored: the exact values of an earlier cut are no longer meant."""
+    origin = program.facts.origin
+    return program if origin is None else program.with_facts(origin=replace(origin, folded={}))
 
 
 @checked(PassError)

@@ -20,7 +20,7 @@ from swdc.rewriting.assumptions import assumptions_of
 from swdc.rewriting.cases import EVAL, TRAIN, Case, Result, cases_of, corner_cases, result_of, results_of
 from swdc.rewriting.certificate import FACTOR, LEAST_EFFECT, TOLERANCE, Certificate
 from swdc.rewriting.first_difference import first_difference
-from swdc.rewriting.judging import Judge, Tensors, Verdict
+from swdc.rewriting.judging import Judge, Verdict
 from swdc.rewriting.mask_effect import effect_of, responds
 from swdc.rewriting.rounding import unit_of
 from swdc.rewriting.runs import WIDE, called, copies_in, floats_in, perturbed
@@ -139,13 +139,13 @@ class _Verification:
         with copies_in(self.masked, dtype=_NARROW) as (one,):
             return results_of(one, self.cases, self.seed, _NARROW, self.masked)
 
-    def _sensitivity(self, case: Case, unit: float, dtype: torch.dtype | None) -> list[Tensors]:
+    def _sensitivity(self, case: Case, unit: float, dtype: torch.dtype | None) -> list[Result]:
         """Return the masked program's results in ``dtype`` with all numbers moved by about ``unit``."""
         draws = []
         for seed in range(_DRAWS):
             with copies_in(self.masked, dtype=dtype) as (copy,):
                 moved = Case(case.mode, case.batch, perturbed(copy, floats_in(case.inputs, dtype), unit, seed))
-                draws.append(result_of(copy, moved, self.seed, dtype).outputs)
+                draws.append(result_of(copy, moved, self.seed, dtype, self.masked))
         return draws
 
     def _own(self) -> set[torch.dtype]:

@@ -32,7 +32,23 @@ FOUND: dict[str, dict[str, Any]] = {
             ["again", 471115899],
         ],
         "types": "float32+bfloat16",
-    }
+    },
+    "the gradient of a single bias before a norm, which float32 rounds to nothing by chance": {
+        "start": "two vectors",
+        "seed": 244,
+        "steps": [
+            ["dense_of_vector", 1756222398],
+            ["dense_of_vector", 1648630343],
+            ["dense_of_vector", 661442083],
+            ["over_channels", 567845512],
+            ["dense_of_vector", 973600602],
+            ["again", 1522233241],
+            ["dropout", 1976512107],
+            ["again", 6304253],
+            ["dense_of_vector", 1458243407],
+        ],
+        "types": "bfloat16+float32",
+    },
 }
 """Networks that once failed, by what was wrong."""
 

@@ -158,6 +158,14 @@ def test_a_comparison_that_makes_a_number_of_nan_is_assumed_away() -> None:
     assert swdc.verify(masked, slim).assumptions == ("no input holds NaN", "no input holds infinity")
 
 
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_a_second_cut_starts_from_the_biases_as_they_are_stored(share: float) -> None:
+    _, once = halves(layers(lambda m, x: m.b(torch.sigmoid(m.a(x)))), x())
+    plan = swdc.plan(once, share)
+    masked, twice = swdc.mask(once, plan), swdc.slim(once, plan)
+    assert swdc.verify(masked, twice).max_relative_error <= 1e-14
+
+
 def test_nan_is_tried_in_the_last_element_too() -> None:
     branches = Function(
         lambda m, x: m.d(x[:, :4]) + m.b((m.a(x[:, 4:]) >= 0).to(x.dtype)),
