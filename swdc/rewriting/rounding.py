@@ -39,12 +39,13 @@ def wide_errors(
     """Return for each result the errors of its elements in float64, which should be ``TOLERANCE`` at most.
 
     ``narrow`` are the masked program's results in types of the rounding unit ``unit``; without them nothing is known of
-    its rounding. The results after the first ``outputs``, if that number is given, are gradients of one loss.
+    its rounding. The results after the first ``outputs``, if that number is given, are gradients of one loss: all are
+    then results of one step of training.
 
     - An error is relative to the scale of its element.
-    - One that is no more than the masked program's rounding is relative to the largest element of its result, or of all
-      gradients together.
-    - Of the gradients, one that is no more than ``FACTOR`` units of that largest element is rounding, too.
+    - One that is no more than the masked program's rounding is relative to the largest element of its result, or of the
+      whole step, because a batch norm of equal samples leaves nothing but rounding.
+    - Of the gradients, one that is no more than ``FACTOR`` units of the largest of them is rounding, too.
     - Results of other shapes, and elements that are infinite or NaN in one program only, have infinite errors.
     """
     if not _have_same_shapes(masked, slim):
@@ -53,8 +54,11 @@ def wide_errors(
     ratio = FACTOR * torch.finfo(torch.float64).eps / unit
     wholes = [_size(tensor) for tensor in masked]
     alone = len(wholes) if outputs is None else outputs
-    wholes[alone:] = [max(wholes[alone:], default=0.0)] * len(wholes[alone:])
-    least = [0.0] * alone + [FACTOR * torch.finfo(torch.float64).eps * whole for whole in wholes[alone:]]
+    gradients = wholes[alone:]
+    floor = FACTOR * torch.finfo(torch.float64).eps * max(gradients, default=0.0)
+    least = [0.0] * alone + [floor] * len(gradients)
+    if gradients:
+        wholes = [max(wholes)] * len(wholes)
     rows = zip(masked, slim, noises, wholes, least, strict=True)
     return [_wide_error(a, b, narrow, ratio, whole, floor) for a, b, narrow, whole, floor in rows]
 

@@ -49,6 +49,20 @@ FOUND: dict[str, dict[str, Any]] = {
         ],
         "types": "bfloat16+float32",
     },
+    "a batch norm of equal samples, which leaves nothing but rounding": {
+        "start": "graph",
+        "seed": 2369,
+        "steps": [
+            ["dense_of_nodes", 367916416],
+            ["dense_of_nodes", 1466464842],
+            ["gain", 29975114],
+            ["norm_of_nodes", 81244895],
+            ["with_context", 217466186],
+            ["pointwise", 978067488],
+            ["with_context", 422164178],
+        ],
+        "types": "float32",
+    },
 }
 """Networks that once failed, by what was wrong."""
 
