@@ -49,6 +49,10 @@ _SCOPE = "Compare all channels (global), or remove the same share of every group
 ScopeOption = Annotated[ScopeName, _plan_option("--scope", help=_SCOPE)]
 _ROUND = "Keep multiples of N channels; the budget is still met, from below."
 RoundOption = Annotated[int, _plan_option("--round-to", metavar="N", help=_ROUND)]
+_MOST = "The largest share of its channels that a group may lose."
+AtMostOption = Annotated[float, _plan_option("--at-most", metavar="SHARE", help=_MOST)]
+_EVEN = "Give groups that play the same part in repeated blocks the same width."
+EvenOption = Annotated[bool, _plan_option("--even", help=_EVEN)]
 _POLICY = (
     "Let both sides of a residual sum keep the same channels (tied), or each its own if a batch norm follows the sum "
     "(free)."
@@ -85,6 +89,8 @@ def slim(
     criterion: CriterionOption = CriterionName["l2"],
     scope: ScopeOption = ScopeName["global"],
     round_to: RoundOption = 1,
+    at_most: AtMostOption = 1.0,
+    even: EvenOption = False,
     ignore: IgnoreOption = None,
     policy: PolicyOption = PolicyName[TIED],
     insert: InsertOption = False,
@@ -114,7 +120,7 @@ def slim(
     check_file(onnx, "--onnx")
     settings = {
         "sparsity": sparsity, "budget": budget.value, "criterion": criterion.value, "scope": scope.value,
-        "round_to": round_to, "ignore": tuple(ignore or ()), "policy": policy.value,
+        "round_to": round_to, "at_most": at_most, "even": even, "ignore": tuple(ignore or ()), "policy": policy.value,
     }  # fmt: skip
     streaming = stream or (source.weights is not None and is_sharded(source.weights))
     if streaming:

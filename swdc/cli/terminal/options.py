@@ -12,7 +12,8 @@ import typer
 from swdc.costs.count import CONVENTIONS
 from swdc.ir.trace_options import POLICIES
 from swdc.sparsity.planning.criteria import WITHOUT_GRADIENTS
-from swdc.sparsity.planning.plan import BUDGET_NAMES, SCOPES
+from swdc.sparsity.planning.plan import BUDGET_NAMES
+from swdc.sparsity.planning.widths import SCOPES
 
 BudgetName = StrEnum("BudgetName", {name: name for name in BUDGET_NAMES})  # type: ignore[misc]
 """What ``--sparsity`` is a share of."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from swdc.errors import PlanError
-from swdc.ir.groups import ChannelGroup, Ids
+from swdc.ir.groups import Bools, ChannelGroup, Ids
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.sparsity.planning.budgets import Costs
@@ -20,25 +20,32 @@ from swdc.sparsity.planning.dimensions import Floats
 class Chooser:
     """Turns scores into kept channels: by one order over all groups, or by a share of each.
 
-    ``units`` is one number for all groups, or one for each; a group keeps a multiple of it. The best channel of a group
-    always stays, unless groups may be emptied (``emptying``).
+    ``units`` is one number for all groups, or one for each; a group keeps a multiple of it. ``staying`` is how many
+    channels of every group stay, or of each; with 0 groups may be emptied.
     """
 
     def __init__(
-        self, groups: Sequence[ChannelGroup], scores: Scores, units: int | Ids = 1, emptying: bool = False
+        self, groups: Sequence[ChannelGroup], scores: Scores, units: int | Ids = 1, staying: int | Ids = 1
     ) -> None:
-        self._groups, self._kept = groups, 0 if emptying else 1
+        self._groups, self._scores = groups, scores
         self.widths = np.array([g.width for g in groups], dtype=np.int64)
         self.units = np.broadcast_to(np.asarray(units, dtype=np.int64), self.widths.shape)
+        self._staying = np.minimum(np.broadcast_to(np.asarray(staying, dtype=np.int64), self.widths.shape), self.widths)
         self.free = np.array([s is not None for s in scores], dtype=bool)
         self._orders = [None if s is None else np.argsort(-s, kind="stable") for s in scores]
         self._descending = [None if s is None else s[o] for s, o in zip(scores, self._orders, strict=True)]
         free = [(group, s) for group, s in enumerate(self._descending) if s is not None]
-        owners = [np.full(len(s) - self._kept, group) for group, s in free]
-        values = [s[self._kept :] for _, s in free]
-        ranks = [np.arange(self._kept, len(s)) / len(s) for _, s in free]
+        firsts = [int(self._staying[group]) for group, _ in free]
+        owners = [np.full(len(s) - first, group) for first, (group, s) in zip(firsts, free, strict=True)]
+        values = [s[first:] for first, (_, s) in zip(firsts, free, strict=True)]
+        ranks = [np.arange(first, len(s)) / len(s) for first, (_, s) in zip(firsts, free, strict=True)]
         order = np.lexsort((-_joined(ranks), _joined(values)))  # ties are spread evenly over the groups
         self._removal = _joined(owners).astype(np.int64)[order]  # groups in the order in which they lose channels
+
+    def only(self, chosen: Bools) -> Chooser:
+        """Return a chooser of the same groups that cuts those only which are ``chosen``."""
+        scores = [s if cut else None for s, cut in zip(self._scores, chosen.tolist(), strict=True)]
+        return Chooser(self._groups, scores, self.units, self._staying)
 
     @property
     def steps(self) -> int:
@@ -70,7 +77,7 @@ class Chooser:
     def shares(self, share: float) -> Ids:
         """Return the widths after a share of each group is removed, rounded up to units."""
         gone = np.floor(self.widths * min(share, 1.0) + 1e-9).astype(np.int64)
-        kept = np.maximum(self.widths - gone, 1)
+        kept = np.maximum(self.widths - gone, np.maximum(self._staying, 1))
         return self._rounded(np.where(self.free, kept, self.widths))
 
     def _rounded(self, widths: Ids) -> Ids:
@@ -101,7 +108,9 @@ class Chooser:
         cost = self._cost(costs, least)
         if cost > target:
             rounds = bool((self.units > 1).any())
-            keeps = "its unit of round_to" if rounds else "a channel, even of zeros" if not self._kept else "a channel"
+            some = "a channel" if self._staying.any() else "a channel, even of zeros"
+            some = "its share of at_most" if (self._staying > 1).any() else some
+            keeps = "its unit of round_to" if rounds else some
             raise PlanError(
                 f"expected a budget that can be met, but at most {1 - cost / max(costs.full, 1e-12):.1%} of the "
                 f"{costs.kind} can be removed while every group keeps {keeps}; lower the sparsity, or ignore or freeze "

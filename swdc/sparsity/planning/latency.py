@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from math import prod
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from swdc.costs.latency.table import LatencyTable
 from swdc.ir.groups import Ids
 from swdc.ir.program import Program
 from swdc.ops.call_cost import Quotient, Use
+from swdc.sparsity.planning.budgets import Costs
 from swdc.sparsity.planning.chooser import Chooser
 from swdc.sparsity.planning.dimensions import Dimensions, Floats
 
@@ -21,6 +23,14 @@ LATENCY = "latency"
 _LOOK_AHEAD = 32
 """How many channels a cut looks ahead: the size of the largest blocks that kernels compute as a whole."""
 _NOTHING = 1e-9
+
+
+@runtime_checkable
+class TimedCosts(Costs, Protocol):
+    """The predicted time of a program."""
+
+    def of_group(self, group: int, widths: Ids) -> float:
+        """Return the time of all that the width of a group changes, and perhaps more."""
 
 
 class Latency:
@@ -97,7 +107,7 @@ class _Factor:
         return round(float(above / prod(sizes[slot] for slot in self._below)))
 
 
-def fastest(chooser: Chooser, latency: Latency, target: float) -> Ids:
+def fastest(chooser: Chooser, latency: TimedCosts, target: float) -> Ids:
     """Return widths whose predicted time meets the target, chosen to lose little score.
 
     Units of channels are removed in the order of the score lost for each millisecond saved. Units that kernels compute
@@ -131,7 +141,7 @@ class _Cutter:
     scores; the less is left, the more the next channels cost. So no group is cut to almost nothing because it is slow.
     """
 
-    def __init__(self, chooser: Chooser, latency: Latency) -> None:
+    def __init__(self, chooser: Chooser, latency: TimedCosts) -> None:
         self._chooser, self._latency = chooser, latency
         self._values = [_values(chooser.scores(g) if free else np.zeros(0)) for g, free in enumerate(chooser.free)]
 

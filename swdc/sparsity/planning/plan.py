@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,25 +17,34 @@ from swdc.ir.groups import WRITES, ChannelGroup, Ids
 from swdc.ir.module_tensors import need_whole
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.sparsity.planning.budgets import BUDGETS, CHANNELS, Budget, Costs
+from swdc.sparsity.planning.budgets import BUDGETS, Budget, Costs
 from swdc.sparsity.planning.chooser import Chooser
 from swdc.sparsity.planning.criteria import Criterion, Scores, find_criterion
-from swdc.sparsity.planning.latency import LATENCY, Latency, fastest
+from swdc.sparsity.planning.latency import LATENCY, Latency
+from swdc.sparsity.planning.parts import Parts, roles_of
 from swdc.sparsity.planning.width_multiples import RoundTo, units_of
+from swdc.sparsity.planning.widths import (
+    SCOPES,
+    check_share,
+    sets_of,
+    staying_of,
+    widths_of_sets,
+    widths_within,
+)
 
-SCOPES = ("global", "group")
 BUDGET_NAMES = (*BUDGETS, LATENCY)
-_ROUNDING = 1e-12  # so that 0.9 of ten channels are nine, in spite of rounding errors
 
 
 @checked(PlanError)
 def plan(
     program: Program,
-    sparsity: float = 0.5,
+    sparsity: float | Mapping[str, float] = 0.5,
     budget: str = "channels",
     criterion: str | Criterion = "l2",
     scope: str = "global",
     round_to: RoundTo = 1,
+    at_most: float | Mapping[str, float] = 1.0,
+    even: bool = False,
     ignore: str | Iterable[str] = (),
     weights: Mapping[str, torch.Tensor] | None = None,
     policy: str | None = None,
@@ -45,7 +55,8 @@ def plan(
     ``sparsity`` is the share to remove, in [0, 1), of what ``budget`` counts: removable ``channels``, ``parameters``,
     ``operations`` (the paper's, for one sample), ``macs`` (multiply-adds, for one sample), or ``latency``: the time in
     onnxruntime on one thread, for a batch as in the example inputs. The plan removes the fewest channels that meet the
-    budget.
+    budget. With the budget in channels ``sparsity`` may be a mapping from names of groups (or shell patterns) to
+    shares: the groups of one pattern lose its share together, and groups that match none stay whole.
     ``criterion`` scores channels (``l2``, ``l1``, ``gamma``, ``gradient_weight``, ``uniform`` or a function; see
     ``swdc.sparsity.planning.criteria``). ``weights`` gives the values to score, tensor by tensor, if the program has
     none itself (on the meta device) or has others: a ``swdc.Checkpoint``, or tensors by name.
@@ -54,6 +65,11 @@ def plan(
     ``round_to`` keeps the sizes of tensors at multiples of a number, if a group is wide enough. It is one number for
     all groups, or a mapping from names of groups (or shell patterns) to numbers; all other groups have 1. The cost
     stays within the budget and comes as near to it as whole units allow.
+    ``at_most`` is the largest share of its channels that a group may lose, for all groups or as a mapping.
+    ``even=True`` gives groups that play the same part in repeated blocks the same width, because many configurations
+    (those of transformers) have one number for all blocks. Channels are then compared by their mean score over these
+    groups. Such groups are found by their tensors' shapes and by the operators that read these, not by names; groups
+    with other settings are apart.
     ``policy`` says whether the sides of residual sums are ``tied`` or ``free`` (see ``swdc.trace``); by default it is
     that of the program.
     ``ignore`` names modules or tensors (shell patterns) whose output channels all stay. Every group keeps at least one
@@ -71,44 +87,51 @@ def plan(
     program = program.under(policy)
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     groups = program.groups
-    units = units_of(groups, round_to)
     scores = scored(program, groups, criterion, ignored_groups(program, patterns), weights)
-    chooser = Chooser(groups, scores, units)
-    costs = _costs(program, budget, chooser, table)
-    full = costs.full
-    widths = _widths(chooser, costs, scope, sparsity, full - sparsity * full + _ROUNDING * full)
-    settings = {
-        "sparsity": sparsity, "budget": budget, "scope": scope, "ignore": list(patterns),
+    units, staying = units_of(groups, round_to), staying_of(groups, at_most)
+    sets = sets_of(groups, sparsity, budget) if isinstance(sparsity, Mapping) else np.zeros_like(units)
+    alike = _alike(program, even, scope)
+    parts = Parts.from_keys(zip(alike, units, staying, sets, [s is None for s in scores], strict=True))
+    some = parts.firsts
+    chooser = Chooser([groups[i] for i in some], parts.scores(scores), units[some], staying[some])
+    settings: dict[str, Any] = {
+        "sparsity": dict(sparsity) if isinstance(sparsity, Mapping) else sparsity, "budget": budget, "scope": scope,
+        "ignore": list(patterns),
         "round_to": {name: int(unit) for name, unit in round_to.items()} if isinstance(round_to, Mapping) else round_to,
+        "at_most": dict(at_most) if isinstance(at_most, Mapping) else at_most, "even": even,
         "policy": program.facts.policy,
         "criterion": criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "function"),
     }  # fmt: skip
-    if budget == LATENCY:
-        settings |= {"predicted_ms_before": full, "predicted_ms": costs.cost(widths)}
-    return chooser.plan(widths, program, settings)
+    if isinstance(sparsity, Mapping):
+        widths = widths_of_sets(chooser, sets[some], parts.counts, scope, tuple(sparsity.values()))
+    else:
+        costs = parts.costs(_costs(program, budget, parts.spread(chooser.least), table))
+        widths = widths_within(chooser, costs, scope, sparsity)
+        if budget == LATENCY:
+            settings |= {"predicted_ms_before": costs.full, "predicted_ms": costs.cost(widths)}
+    return Chooser(groups, scores).plan(parts.spread(widths), program, settings)
 
 
-def _check(sparsity: float, scope: str, budget: str) -> None:
-    if not 0 <= sparsity < 1:
-        raise PlanError(f"expected a sparsity (the share that is removed) of at least 0 and below 1, got {sparsity}")
+def _check(sparsity: float | Mapping[str, float], scope: str, budget: str) -> None:
+    if not isinstance(sparsity, Mapping):
+        check_share("sparsity", sparsity)
     if scope not in SCOPES:
         raise PlanError(f"expected a scope of {list(SCOPES)}, got {scope!r}")
     if budget not in BUDGET_NAMES:
         raise PlanError(f"expected a budget of {list(BUDGET_NAMES)}, got {budget!r}")
 
 
-def _costs(program: Program, budget: str, chooser: Chooser, table: LatencyTable | None) -> Costs:
+def _costs(program: Program, budget: str, least: Ids, table: LatencyTable | None) -> Costs:
     if budget != LATENCY:
         return Budget(program, budget)
-    return Latency(program, MeasuredTable() if table is None else table, chooser.least)
+    return Latency(program, MeasuredTable() if table is None else table, least)
 
 
-def _widths(chooser: Chooser, costs: Costs, scope: str, sparsity: float, target: float) -> Ids:
-    if isinstance(costs, Latency) and scope == "global":
-        return fastest(chooser, costs, target)
-    if scope == "group" and costs.kind == CHANNELS and bool((chooser.units == 1).all()):
-        return chooser.shares(sparsity)
-    return chooser.filled(chooser.smallest(scope, costs, target), scope, costs, target)
+def _alike(program: Program, even: bool, scope: str) -> Sequence[Hashable]:
+    """Return a key for each group; groups with equal keys keep the same width."""
+    if even:
+        return roles_of(program)
+    return [group.width if scope == "group" else number for number, group in enumerate(program.groups)]
 
 
 def ignored_groups(program: Program, patterns: Sequence[str]) -> set[str]:

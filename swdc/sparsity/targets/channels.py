@@ -95,5 +95,5 @@ class ChannelTargets:
     def _choose(self, share: float) -> tuple[Chooser, Ids]:
         program = self._program
         scores = self._segments.scores(len(program.groups))
-        chooser = Chooser(program.groups, scores, emptying=self._emptying)
+        chooser = Chooser(program.groups, scores, staying=0 if self._emptying else 1)
         return chooser, chooser.smallest("global", self._costs, self._budget(share))
