@@ -17,8 +17,8 @@ ConventionOption = Annotated[
     ConventionName,
     typer.Option(
         "--convention",
-        help="How operations of layers are counted. paper: by the feature map that a layer reads; "
-        "reference: by the feature map that it writes; macs: multiply-adds of convolutions and dense layers.",
+        help="How operations of layers are counted. paper: by the feature map that a layer reads; reference: by the "
+        "feature map that it writes; macs: multiply-adds of convolutions, dense layers and other products.",
     ),
 ]
 

@@ -61,14 +61,23 @@ def count(program: Program, convention: str = "paper", batch: int = 1) -> Count:
     - ``paper``: convolution f_in f_out k^2 h w, batch norm 2 f h w, dense layer f_in f_out + f_out at each position
       that it is applied to; h x w of the feature map that the layer reads. Grouped filters read their own group only.
     - ``reference``: the same with h x w of the feature map that the layer writes, as the authors' code counts.
-    - ``macs``: multiply-adds of convolutions and dense layers; batch norms count nothing, because they can be folded.
+    - ``macs``: multiply-adds of convolutions, dense layers and all other products with a sum: those of two activations
+      (attention scores and their use, whether fused or written out, matmul, einsum), and those that compute a weight
+      from parameters. It is half of what torch's ``FlopCounterMode`` counts, and what torchvision publishes as
+      ``_ops``. A multiply-add of complex numbers counts once. Batch norms count nothing: they can be folded.
+
+    A product is a dense layer, and counts as one in every convention, if one factor is a parameter, a buffer, or
+    computed from these alone. One of more than two factors counts pair by pair, in the order in which torch multiplies.
+
+    The authors' code halves the map twice where a bottleneck has a stride, so that it has fewer operations than
+    ``reference`` for such networks (1.030 G, not 1.308 G, for ResNet-50 on 32 x 32); ``reference`` is by its formula.
 
     In every convention a recurrent layer counts as the dense layers of its gates, one on the input and one on the
     state, at every step and in each direction. The multiply-adds of a transposed convolution are f_in f_out k^2 at
     each position that it reads.
 
     No convention counts biases of convolutions, activations, pooling, sums, softmax, normalisation other
-    than batch norm, products of two activations (attention scores), and message passing in graph networks.
+    than batch norm, Fourier transforms, elementwise products, and message passing in graph networks.
     Parameters are those that the program reads; a tied parameter counts once, and buffers do not count.
 
     Counts are for ``batch`` samples; if the inputs have no batch (a graph), for the example inputs as a whole.

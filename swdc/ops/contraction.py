@@ -7,7 +7,6 @@ A letter that the result lacks is summed over, and a dead channel along it must 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,10 +18,8 @@ from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import READS, WRITES, Ids
 from swdc.ir.trace_options import HEAD_DIM, HEADS
 from swdc.ops.base import Operator, register
-from swdc.ops.call_cost import Cost, Quotient, ShapeOf, Use, on_each_element
-
-Term = tuple[Value, Sequence[int]]
-"""An operand, and for each of its dimensions the number of its letter."""
+from swdc.ops.call_cost import Cost, ShapeOf, Use
+from swdc.ops.product_cost import Term, matrices, product_costs, reads_input
 
 
 class _Product(Operator):
@@ -83,16 +80,16 @@ class _Product(Operator):
         channels.set_dead(call, [_dead(channels, _slots(channels, terms, letter)) for letter in result])
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
-        """The cost of a dense layer if one factor is a parameter; products of two activations do not count."""
-        terms, _ = self._terms(call, lambda value: len(shape_of(value)))
-        if sum(isinstance(value, Ref) for value, _ in terms) != 1:
-            return ()
-        dims: dict[int, tuple[Value, int]] = {}
-        for value, letters in sorted(terms, key=lambda term: isinstance(term[0], Ref)):
-            for dim, letter in enumerate(letters):
-                if letter not in dims or shape_of(value)[dim] != 1:
-                    dims[letter] = (value, dim)
-        return (Cost(tuple(dims.values()), 1, 1, 1),)
+        """Each pair of factors, in the order in which torch multiplies them, has the size of all its letters."""
+        terms, result = self._terms(call, lambda value: len(shape_of(value)))
+        return product_costs(terms, result, call.arguments.get("path"), shape_of)
+
+    def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
+        """A product of matrices if two activations are multiplied, otherwise dense layers."""
+        terms, result = self._terms(call, lambda value: len(shape_of(value)))
+        if len(terms) == 2 and all(reads_input(value) for value, _ in terms):
+            return (matrices(terms, result, shape_of),)
+        return super().lower(call, shape_of)
 
 
 def _slots(channels: Channels, terms: list[Term], letter: int) -> list[tuple[Value, int]]:
@@ -116,7 +113,7 @@ def _dead(channels: Channels, slots: list[tuple[Value, int]]) -> Dead:
 class Matmul(_Product):
     """Products of matrices and vectors, with broadcast leading dimensions."""
 
-    names: ClassVar[tuple[str, ...]] = ("aten.mm.default", "aten.mv.default", "aten.dot.default")
+    names: ClassVar[tuple[str, ...]] = ("aten.mm.default", "aten.mv.default", "aten.dot.default", "aten.vdot.default")
 
     def terms(self, call: Call, ranks: Sequence[int]) -> tuple[list[Sequence[int]], Sequence[int]]:
         """(..., n, k) x (..., k, m) -> (..., n, m); vectors lack n or m."""
@@ -133,33 +130,15 @@ class Matmul(_Product):
 class BatchedMatmul(Matmul):
     """Products of one matrix for each index of the leading dimensions, which may be heads."""
 
-    names = ("aten.matmul.default", "aten.bmm.default")
+    names = ("aten.matmul.default", "aten.bmm.default", "aten.linalg_matmul.default")
     attention = "product"
-
-    def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
-        """Sizes: matrices, rows, summed dimension, columns. If a factor is a parameter, it is a dense layer."""
-        if not all(isinstance(value, fx.Node) for value in call.tensors()):
-            return super().lower(call, shape_of)
-        one, other = call.tensors()
-        return (_matrices(one, other, shape_of),)
-
-
-def _matrices(one: Value, other: Value, shape_of: ShapeOf) -> Use:
-    """Return a product of matrices; leading dimensions are those of the larger operand."""
-    last, before = len(shape_of(one)) - 1, len(shape_of(other)) - 2
-    if last < 1 or before < 0:
-        return on_each_element("Add", max((one, other), key=lambda value: prod(shape_of(value))), shape_of)
-    leading = max((one, last - 1), (other, before), key=lambda pair: prod(shape_of(pair[0])[: pair[1]]))
-    batch = Quotient(tuple((leading[0], d) for d in range(leading[1])))
-    sizes = ((one, last - 1),), ((one, last),), ((other, before + 1),)
-    return Use("MatMul", (), (batch, *map(Quotient, sizes)))
 
 
 @register
 class AddedMatmul(Matmul):
     """A matrix product added to a value: addmm, baddbmm."""
 
-    names = ("aten.addmm.default", "aten.baddbmm.default", "aten.addmv.default")
+    names: ClassVar[tuple[str, ...]] = ("aten.addmm.default", "aten.baddbmm.default", "aten.addmv.default")
 
     def operands(self, call: Call) -> list[Value]:
         """Return the two matrices."""
@@ -229,7 +208,7 @@ def _letters(part: str, hidden: int) -> list[int]:
 class Tensordot(_Product):
     """Products summed over listed dimensions."""
 
-    names = ("aten.tensordot.default", "aten.outer.default")
+    names = ("aten.tensordot.default", "aten.outer.default", "aten.ger.default")
 
     def operands(self, call: Call) -> list[Value]:
         """Return the two factors."""
@@ -243,3 +222,40 @@ class Tensordot(_Product):
         right = [summed[shared.index(d)] if d in shared else ranks[0] + d for d in range(ranks[1])]
         result = [d for d in left if d not in summed] + [n for d, n in enumerate(right) if d not in shared]
         return [left, right], result
+
+
+@register
+class Inner(_Product):
+    """Products summed over the last dimension of both factors."""
+
+    names = ("aten.inner.default",)
+
+    def terms(self, call: Call, ranks: Sequence[int]) -> tuple[list[Sequence[int]], Sequence[int]]:
+        """(..., k) x (..., k) -> (..., ...)."""
+        one, other = ranks
+        left, right = list(range(one - 1)), list(range(one, one + other - 1))
+        return [[*left, -1], [*right, -1]], [*left, *right]
+
+
+@register
+class VectorProducts(_Product):
+    """Products of vectors along one dimension; the other dimensions are broadcast."""
+
+    names = ("aten.linalg_vecdot.default",)
+
+    def terms(self, call: Call, ranks: Sequence[int]) -> tuple[list[Sequence[int]], Sequence[int]]:
+        """(..., k) x (..., k) -> (...)."""
+        rank = max(ranks)
+        summed = call["dim"] % rank
+        return [range(rank - own, rank) for own in ranks], [d for d in range(rank) if d != summed]
+
+
+@register
+class SummedMatmul(AddedMatmul):
+    """A sum of the products of a batch of matrices, added to a value."""
+
+    names = ("aten.addbmm.default",)
+
+    def terms(self, call: Call, ranks: Sequence[int]) -> tuple[list[Sequence[int]], Sequence[int]]:
+        """(b, n, k) x (b, k, m) -> (n, m)."""
+        return [[0, 1, 2], [0, 2, 3]], [1, 3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
@@ -14,7 +15,7 @@ from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import Ids
 from swdc.ir.trace_options import HEAD_DIM, HEADS
 from swdc.ops.base import Operator, register
-from swdc.ops.call_cost import Quotient, ShapeOf, Use
+from swdc.ops.call_cost import Cost, Dim, Quotient, ShapeOf, Use
 from swdc.ops.special_activations import zero_only
 
 
@@ -105,6 +106,19 @@ class Attention(Operator):
             return {}
         return {"scale": 1 / sqrt(len(mask))}
 
+    def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
+        """The scores, a product over head_dim for each pair of positions, and the sums of values that they weigh.
+
+        A mask, causal or not, takes away none of them.
+        """
+        query, key, value = call["query"], call["key"], call["value"]
+        rank = len(shape_of(query))
+        pairs = (*_heads((query, key, value), shape_of), (query, rank - 2), (key, len(shape_of(key)) - 2))
+        return (
+            Cost((*pairs, (query, rank - 1)), 0, 0, 1),
+            Cost((*pairs, (value, len(shape_of(value)) - 1)), 0, 0, 1),
+        )
+
     def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
         """Scores, their softmax, and means of the values."""
         query, key, value = call["query"], call["key"], call["value"]
@@ -116,6 +130,17 @@ class Attention(Operator):
             Use("Softmax", (), (Quotient((*leading, rows, columns)),)),
             Use("MatMul", (), (Quotient(leading), Quotient((rows,)), Quotient((columns,)), Quotient((out,)))),
         )
+
+
+def _heads(operands: Sequence[Value], shape_of: ShapeOf) -> list[Dim]:
+    """Return the batch and the heads of an attention: for each the dimension of the first operand that has them."""
+    most = max(len(shape_of(operand)) for operand in operands)
+    found = []
+    for dim in range(-most, -2):
+        having = [operand for operand in operands if len(shape_of(operand)) >= -dim]
+        chosen = next((operand for operand in having if shape_of(operand)[dim] != 1), having[0])
+        found.append((chosen, dim + len(shape_of(chosen))))
+    return found
 
 
 def _channels(channels: Channels, value: Value, dim: int) -> Ids | None:

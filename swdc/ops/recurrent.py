@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -44,6 +44,9 @@ class Gates:
 class _Recurrent(Operator):
     """Base of recurrent layers and cells."""
 
+    data: ClassVar[str] = "input"
+    """The argument that holds the inputs of the steps."""
+
     def layers(self, call: Call) -> list[list[Gates]]:
         """Return the tensors of each layer, in each direction."""
         biases = tuple(b for b in (call["b_ih"], call["b_hh"]) if b is not None)
@@ -59,7 +62,7 @@ class _Recurrent(Operator):
         if not all(isinstance(t, Ref) for layer in layers for g in layer for t in (*g.matrices, *g.biases)):
             freeze_call(call, channels, "has weights that are computed")
             return
-        x, last = call["input"], len(channels.sizes(call["input"])) - 1
+        x, last = call[self.data], len(channels.sizes(call[self.data])) - 1
         units = [_fresh(channels, channels.sizes(state)[-1]) for state in states]
         if layers[0][0].weight_hr is None:
             units = [units[0]] * len(units)
@@ -88,7 +91,7 @@ class _Recurrent(Operator):
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """Each matrix is a dense layer, f_in x f_out + f_out, at every step."""
-        x = call["input"]
+        x = call[self.data]
         steps = tuple((x, dim) for dim in range(len(shape_of(x)) - 1))
         matrices = [m for layer in self.layers(call) for gates in layer for m in gates.matrices]
         products = [Cost((*steps, (m, 0), (m, 1)), 1, 1, 1) for m in matrices]
@@ -116,8 +119,21 @@ class RecurrentLayers(_Recurrent):
         return [[None, None, outputs], *states]
 
     def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
-        """Outputs, then the states; for packed sequences torch is asked."""
+        """Outputs, then the states; for packed sequences, which the functions also take, torch is asked."""
         return None if len(args) > 3 and not isinstance(args[3], bool) else _empty(*args)
+
+
+@register
+class PackedRecurrentLayers(RecurrentLayers):
+    """Layers over packed sequences: the steps of all sequences along one dimension."""
+
+    names = tuple(f"aten.{kind}.data" for kind in _KINDS)
+    functions = ()
+    data = "data"
+
+    def results(self, outputs: Ids | None, states: list[Any]) -> list[Any]:
+        """Outputs are packed as the inputs are."""
+        return [[None, outputs], *states]
 
 
 @register

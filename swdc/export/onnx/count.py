@@ -54,14 +54,8 @@ def check_macs(program: Program, path: str | os.PathLike[str]) -> MacsCheck:
 
 
 def _explain(nodes: list[NodeCount], ours: Mapping[str, int]) -> Iterable[Difference]:
-    products = [node for node in nodes if node.activations and node.macs]
-    for operator in dict.fromkeys(node.origin for node in products):
-        found = [node for node in products if node.origin == operator]
-        reason = f"{_nodes(found)} multiplies two activations, which swdc.count leaves out"
-        yield Difference(operator, sum(node.macs or 0 for node in found), reason)
-    layers = [node for node in nodes if not node.activations]
-    for operator in dict.fromkeys([*(node.origin for node in layers), *ours]):
-        found = [node for node in layers if node.origin == operator]
+    for operator in dict.fromkeys([*(node.origin for node in nodes), *ours]):
+        found = [node for node in nodes if node.origin == operator]
         excess = sum(node.macs or 0 for node in found) - ours.get(operator, 0)
         if excess:
             yield Difference(operator, excess, _reason(found, ours.get(operator, 0)))
@@ -74,7 +68,7 @@ def _reason(found: list[NodeCount], ours: int) -> str:
     if not found:
         return "swdc.count has it, but the file computes it by other operators or holds its result as constant"
     if not ours:
-        return f"{_nodes(found)} multiplies by a constant, which swdc.count does not count as a layer"
+        return f"{_nodes(found)} multiplies, where swdc.count gives this operator no multiply-adds"
     return f"{_nodes(found)} does not have the {ours:,} multiply-adds that swdc.count gives this operator"
 
 

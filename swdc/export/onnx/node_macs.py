@@ -30,15 +30,13 @@ class NodeCount:
     """One node of an ONNX file that multiplies and adds.
 
     ``origin`` is the operator of torch that it was exported from, without its overload, or the node's own operator if
-    that is not known. ``macs`` is ``None`` if shape inference leaves a shape open. ``activations`` says whether the
-    node multiplies two values that both depend on the inputs, as attention does.
+    that is not known. ``macs`` is ``None`` if shape inference leaves a shape open.
     """
 
     name: str
     operator: str
     origin: str
     macs: int | None
-    activations: bool
 
 
 def count_nodes(path: str | os.PathLike[str], inputs: Shapes) -> list[NodeCount]:
@@ -54,9 +52,7 @@ def count_nodes(path: str | os.PathLike[str], inputs: Shapes) -> list[NodeCount]
         if all(name in constants for name in node.input if name):
             constants.update(node.output)
         elif node.op_type in _RULES and node.domain in ("", "ai.onnx"):
-            factors = [name for name in node.input[:2] if name]
-            activations = len(factors) > 1 and not any(name in constants for name in factors)
-            found.append(NodeCount(node.name, node.op_type, _origin(node), _macs(node, shapes), activations))
+            found.append(NodeCount(node.name, node.op_type, _origin(node), _macs(node, shapes)))
     return found
 
 

@@ -45,7 +45,10 @@ class Dimensions:
             else:
                 of = self.coupling.group_of[ids]
                 groups, counts = np.unique(of[of >= 0], return_counts=True)
-                self._slots[key] = self.add(int((of < 0).sum()), groups, counts / self.widths[groups])
+                periods = self.shape_of(value)[dim] // len(ids)  # more than one where heads are merged with the batch
+                self._slots[key] = self.add(
+                    periods * int((of < 0).sum()), groups, periods * counts / self.widths[groups]
+                )
         return self._slots[key]
 
     def add(self, constant: int, groups: Ids = _NONE, multiples: Floats = _NOTHING) -> int:
