@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from swdc.capture.captured_graph import STILL, Captured
+from swdc.capture.captured_graph import Captured
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE
 from swdc.ops.copies import cloned, detached, write_call
 
@@ -38,11 +38,14 @@ class BufferWrites:
         """
         return cloned(graph.get_attr(name)) if name in self._captured.replaced else None
 
-    def note(self, node: fx.Node, old: Any, new: fx.Node) -> fx.Node:
-        """Note that a captured node overwrites ``old`` with ``new``; return the value that later readers read."""
-        name = self.name_of(node.all_input_nodes[0])
+    def note(self, written: fx.Node, still: bool, old: Any, new: fx.Node) -> fx.Node:
+        """Note that ``old``, the value of a captured node, is overwritten with ``new``.
+
+        ``still`` says that the model does so with gradients switched off. Returns the value that later readers read.
+        """
+        name = self.name_of(written)
         names = [held for held, value in self._last.items() if value is old] + ([] if name is None else [name])
-        if names and node.meta.get(STILL):
+        if names and still:
             new = detached(new)
         self._last |= dict.fromkeys(names, new)
         return new

@@ -12,10 +12,11 @@ from torch.fx.node import map_aggregate
 
 from swdc.analysis.coupling import coupling_of
 from swdc.capture.buffer_writes import BufferWrites
-from swdc.capture.captured_graph import Captured, shape_of_value
+from swdc.capture.captured_graph import STILL, Captured, shape_of_value
 from swdc.capture.data_dependent_sizes import measured
 from swdc.capture.refusals import check_result
 from swdc.capture.symbols import substituted, symbols_of
+from swdc.capture.view_writes import ViewWrites
 from swdc.ir.call import Call, Ref, bind, bind_arguments
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
 from swdc.ir.module_tensors import tensors_of
@@ -52,6 +53,7 @@ class Raising:
         self.tensors = tensors_of(model)
         self.writes = BufferWrites(captured, self.tensors)
         self.memory = Memory(captured.graph, self.writes.lasting())
+        self.views = ViewWrites(self.memory, lambda argument: self._fetched(self._mapped(argument)), self._noted)
         self.transient = {
             f"{path}.{name}" if path else name
             for path, module in model.named_modules()
@@ -112,7 +114,7 @@ class Raising:
             made = self.graph.call_function(target, self._fetched(args), self._fetched(kwargs))
             self._find_fixed_mode(made)
         self._noted(made, node)
-        return made if mutated is None else self._replace(mutated, made, node)
+        return made if mutated is None else self._overwritten(mutated, made, node)
 
     def _copied(self, node: fx.Node, target: Any, args: Any) -> fx.Node | None:
         """Return a copy of what is written over a tensor of the same type: ``aten.copy`` itself has no gradient."""
@@ -133,20 +135,33 @@ class Raising:
         functional = without_side_effects(target)
         if functional is None or not isinstance(x, fx.Node):
             return target, None
-        aliases = [other for other in self.memory.read_later(node) if self.values[other] is not self.values[x]]
+        aliases = self._aliases(node, x)
         dtype = x.meta["val"].dtype
         others = [getattr(v.meta["val"], "dtype", None) for v in node.all_input_nodes]
         same = all(other == dtype for other in others if other and other.is_floating_point and dtype.is_floating_point)
-        if aliases or not same:
+        if not same or (aliases and not (len(set(others)) == 1 and self.views.can_follow(x, aliases))):
             return target, None
         return functional, x
+
+    def _aliases(self, node: fx.Node, x: fx.Node) -> list[fx.Node]:
+        """Return the values that share the memory which a node overwrites, are read later, and are not ``x`` itself."""
+        return [other for other in self.memory.read_later(node) if self.values[other] is not self.values[x]]
+
+    def _overwritten(self, x: fx.Node, by: fx.Node, node: fx.Node) -> fx.Node:
+        """Let later readers of an overwritten value, and of all that shares its memory, read the new values."""
+        aliases = self._aliases(node, x)
+        changed = self.views.after(x, by, aliases) if aliases else {}
+        for other, value in changed.items():
+            if other is not x:
+                self._replace(other, value, node)
+        return self._replace(x, by, node)
 
     def _replace(self, mutated: fx.Node, by: fx.Node, node: fx.Node) -> fx.Node:
         """Let later readers of an overwritten value, or of an alias of it, read the new value, which is returned."""
         old = self.values[mutated]
         if isinstance(old, Ref) and self.writes.name_of(mutated) is None:
             self.notes.append(f"the model overwrites {old} in evaluation; the program does not")
-        made, by = by, self.writes.note(node, old, by)
+        made, by = by, self.writes.note(mutated, bool(node.meta.get(STILL)), old, by)
         if by is not made:
             self._noted(by, node)
         for node, value in self.values.items():

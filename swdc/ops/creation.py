@@ -24,10 +24,13 @@ _FILLED = (
 
 @register
 class Creation(Operator):
-    """A new tensor filled with one value. Its static dimensions may shrink with the values that it is used with."""
+    """A new tensor filled with one value. Its static dimensions may shrink with the values that it is used with.
+
+    Memory that is not filled is written before a model reads it, so it counts as zeros.
+    """
 
     names = tuple(f"aten.{name}" for name in _FILLED.split())
-    _VALUES = {"zeros": 0.0, "ones": 1.0}  # noqa: RUF012
+    _VALUES = {"zeros": 0.0, "ones": 1.0, "empty": 0.0}  # noqa: RUF012
 
     def _like(self, call: Call) -> bool:
         return call.operator.endswith("_like.default")

@@ -11,7 +11,7 @@ from torch import fx
 
 from swdc.ops.base import Operator, lookup, name_of
 
-_RETURN_THEIR_INPUT = (
+RETURN_THEIR_INPUT = (
     "aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default",
     "aten.feature_alpha_dropout.default", "aten.type_as.default",
 )  # fmt: skip
@@ -84,6 +84,10 @@ class Memory:
             self._owner[node] = owner
             self._sharing.setdefault(owner, []).append(node)
 
+    def owner(self, node: fx.Node) -> fx.Node:
+        """Return the node that made the memory which a value shares."""
+        return self._owner[node]
+
     def read_later(self, node: fx.Node) -> list[fx.Node]:
         """Return the values computed before ``node`` that share the memory which it overwrites, and are read after it.
 
@@ -101,6 +105,6 @@ def is_view(node: fx.Node) -> bool:
         return node.op == "call_function"
     if overwrites(node):
         return False
-    if str(node.target) in _RETURN_THEIR_INPUT:
+    if str(node.target) in RETURN_THEIR_INPUT:
         return True
     return any(r.alias_info is not None for r in node.target._schema.returns)

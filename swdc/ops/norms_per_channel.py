@@ -52,7 +52,7 @@ class _ChannelNorm(Leaf):
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple parameters and statistics with the channels of the input."""
         labels = channels.labels(call["input"])
-        for name, role in _ROLES.items():
+        for name, role in {**_ROLES, "running_mean": WRITES if self.means_write(call) else STATISTIC}.items():
             channels.bind(call.arguments.get(name), 0, labels[1], role, call)
         channels.set(call, [labels[1] if d == 1 else self.along(call, channels, d) for d in range(len(labels))])
 
@@ -65,11 +65,22 @@ class _ChannelNorm(Leaf):
         """Whether a channel is normalised by statistics of the input, rather than by running statistics."""
         raise TypeError(f"{type(self).__name__} has to say where its statistics are from")
 
+    def means_write(self, call: Call) -> bool:
+        """Whether a mask sets running means to zero: without gains nothing else can make a channel zero."""
+        return call.arguments.get("weight") is None and not self.own_statistics(call)
+
     def fold(self, call: Call, channels: Channels) -> None:
-        """A constant is its own mean, so it becomes zero; with running statistics only the gain makes it zero."""
+        """A constant is its own mean, so it becomes zero; with running statistics the gain or the mean makes it zero.
+
+        Where a mask sets the mean to zero, zero stays zero, and in training, too: it is the mean of the batch.
+        """
         dead = channels.dead(call["input"])[1]
         if self.own_statistics(call):
             centred: Dead = np.where(np.isnan(dead), UNKNOWN, 0.0)
+        elif self.means_write(call):
+            centred = channels.dead.centred(dead, call["running_mean"], call["running_var"], call["eps"])
+            zero = (np.asarray(dead) == 0) & (np.asarray(channels.dead(call["running_mean"])[0]) == 0)
+            centred = plain(np.where(zero, channels.dead.zeroed(centred), centred))
         else:
             centred = channels.dead.centred(dead, call["running_mean"], call["running_var"], call["eps"])
         dead = gained(call, channels, centred) if call["eps"] > 0 else UNKNOWN  # a constant has no variance: 0 / 0

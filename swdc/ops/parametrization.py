@@ -8,6 +8,8 @@ from swdc.ir.groups import STATISTIC, WRITES
 from swdc.ops.base import Operator, register
 from swdc.ops.contraction import Matmul
 from swdc.ops.freezing import freeze_call
+from swdc.ops.reduction import needs_zero
+from swdc.ops.special_activations import zero_only
 
 
 @register
@@ -37,6 +39,29 @@ class WeightNorm(Operator):
         """Masked channels are zero."""
         if isinstance(call["v"], Ref) and isinstance(call["g"], Ref):
             channels.set_dead(call, [channels.dead.zeroed()] * len(call.shape))
+
+
+@register
+class Renormalization(Operator):
+    """Each slice along ``dim`` is shrunk to a largest norm; the norm runs over all other dimensions.
+
+    A slice of zeros stays zero, and zeros add nothing to the norms of the others.
+    """
+
+    any_order = True
+    names = ("aten.renorm.default",)
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """Channels pass; those that a norm runs over have to be zero when dead."""
+        labels, dead = channels.labels(call["self"]), channels.dead(call["self"])
+        for d, ids in enumerate(labels):
+            if d != call["dim"] % len(labels):
+                needs_zero(call, channels, ids, dead[d])
+        channels.set(call, labels)
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """Zero stays zero."""
+        channels.set_dead(call, [zero_only(dead) for dead in channels.dead(call["self"])])
 
 
 @register

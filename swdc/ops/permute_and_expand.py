@@ -123,7 +123,7 @@ class Unsqueeze(Permutation):
 class Expansion(Operator):
     """Repeating dimensions of size one: the copies are new channels, coupled with the channels they are used with."""
 
-    names = ("aten.expand.default", "aten.expand_as.default")
+    names = ("aten.expand.default", "aten.broadcast_to.default", "aten.expand_as.default")
     repeats = True
     timed_as = ""
 
@@ -163,17 +163,6 @@ class Expansion(Operator):
     def asks_sizes(self, call: Call, value: fx.Node) -> bool:
         """True for a second value that only gives the shape."""
         return "other" in call.arguments and call["self"] is not value
-
-
-@register
-class Broadcast(Operator):
-    """An expansion without a rule for its channels, which are frozen."""
-
-    names = ("aten.broadcast_to.default",)
-
-    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """An identity if there is nothing to repeat."""
-        return alias_of(call["self"])
 
 
 def _copies(channels: Channels, size: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -44,8 +45,32 @@ def test_a_batch_norm_makes_zero_of_any_constant() -> None:
     assert [group.width for group in program.groups] == [6]
 
 
-def test_without_gain_and_shift_a_dead_channel_is_not_zero() -> None:
-    program = traced(nn.Sequential(conv(3, 6), nn.BatchNorm2d(6, affine=False), conv(6, 2)))
+def test_without_gain_and_shift_the_mask_sets_the_mean_to_zero() -> None:
+    model = nn.Sequential(
+        conv(3, 6), nn.BatchNorm2d(6, affine=False), nn.ReLU(),
+        conv(6, 6, bias=False), nn.BatchNorm2d(6, affine=False), conv(6, 2),
+    )  # fmt: skip
+    program = assert_slims(model)
+    assert {"0.weight[0]", "0.bias[0]", "1.running_mean[0]", "1.running_var[0]", "3.weight[1]"} in members(program)
+    masked, slim = certified(program, plan_of(program, {"0": [2, 5]}))
+    assert masked.get_buffer("1.running_mean").count_nonzero() == 2
+    assert torch.equal(masked.get_buffer("1.running_var"), program.get_buffer("1.running_var"))
+    assert slim.get_submodule("1").num_features == 2
+
+
+def test_without_gain_and_shift_only_zero_stays_zero() -> None:
+    program = traced(nn.Sequential(conv(3, 6), nn.Sigmoid(), nn.BatchNorm2d(6, affine=False), conv(6, 2)))
+    assert program.groups == ()
+
+
+def test_without_gain_and_shift_a_computed_mean_is_not_zero() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.d(F.batch_norm(m.c(x), m.mean.sigmoid(), m.var, training=False))
+
+    parts = {"mean": torch.randn(6), "var": torch.rand(6) + 0.5}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the statistics of evaluation are used in training, too
+        program = traced(Function(forward, c=conv(3, 6), d=conv(6, 2), **parts))
     assert program.groups == ()
 
 

@@ -25,6 +25,24 @@ from tests.support import (
 )
 
 
+@pytest.mark.parametrize("dim", [0, 1, -3])
+def test_slices_of_a_largest_norm(dim: int) -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.d(F.conv2d(torch.relu(m.c(x)), m.weight.renorm(2, dim, 0.5), padding=1).relu())
+
+    weight = nn.Parameter(torch.randn(8, 6, 3, 3))
+    program = assert_slims(Function(forward, c=conv(3, 6), weight=weight, d=conv(8, 2)))
+    assert members(program) == [{"c.weight[0]", "c.bias[0]", "weight[1]"}, {"weight[0]", "d.weight[1]"}]
+
+
+def test_a_norm_over_channels_that_are_not_zero_when_dead() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.d(torch.sigmoid(m.c(x)).renorm(2, 2, 1.0))
+
+    program = traced(Function(forward, c=conv(3, 6), d=conv(6, 2)))
+    assert "its statistic runs over the channel" in reason_at(program, "c.weight", 0)
+
+
 def test_lengths_go_with_directions() -> None:
     layer = made.weight_norm(conv(6, 8))
     program = assert_slims(nn.Sequential(conv(3, 6), nn.ReLU(), layer, nn.ReLU(), conv(8, 2)))

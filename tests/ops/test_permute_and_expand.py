@@ -17,8 +17,8 @@ from tests.support import (
     conv,
     group_with,
     identity_of,
+    image,
     members,
-    reason_at,
     traced,
 )
 
@@ -100,8 +100,14 @@ def test_what_gives_back_what_it_reads(name: str) -> None:
     assert identity_of(other, name) is None
 
 
-def test_an_expansion_without_a_rule_may_give_back_what_it_reads() -> None:
-    model = Function(lambda m, x: m.d(torch.broadcast_to(m.c(x), (x.shape[0], 6, 8, 8))), c=conv(3, 6), d=conv(6, 2))
-    program = traced(model)
+def test_an_expansion_under_its_other_name() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        whole = torch.broadcast_to(torch.relu(m.c(x)), (x.shape[0], 6, 8, 8))
+        return m.d(whole + torch.broadcast_to(m.state, (x.shape[0], 6, 8, 8)))
+
+    program = assert_slims(
+        Function(forward, c=conv(3, 6), d=conv(6, 2), state=nn.Parameter(torch.randn(1, 6, 1, 1))), image(2, 3, 8, 8)
+    )
+    assert members(program) == [{"c.weight[0]", "c.bias[0]", "state[1]", "d.weight[1]"}]
+    program = traced(Function(lambda m, x: torch.broadcast_to(m.c(x), (x.shape[0], 6, 8, 8)), c=conv(3, 6)))
     assert identity_of(program, "aten.broadcast_to.default") is not None
-    assert "no rule for this operator" in reason_at(program, "c.weight", 0)
