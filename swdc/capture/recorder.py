@@ -91,12 +91,17 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         for path, module in model.named_modules():
             scope = (path, f"{type(module).__module__}.{type(module).__qualname__}")
             handles.append(module.register_forward_pre_hook(lambda *_, scope=scope: self.scopes.append(scope)))
-            handles.append(module.register_forward_hook(lambda *_: self.scopes.pop() and None))
+            handles.append(module.register_forward_hook(lambda *_, scope=scope: self._leave(scope)))
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
+
+    def _leave(self, scope: tuple[str, str]) -> None:
+        """Leave a module, and all that failed inside it: the model's code may have caught the error."""
+        if scope in self.scopes:
+            del self.scopes[self.scopes.index(scope) :]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if torch._C._functorch.peek_interpreter_stack() is not None and not self._below:

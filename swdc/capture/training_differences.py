@@ -106,6 +106,11 @@ class _Recorder(TorchFunctionMode):
         self.note(f"module {path}")
         self.stack.append(path)
 
+    def leave(self, path: str) -> None:
+        """Leave a module, and all that failed inside it: the model's code may have caught the error."""
+        if path in self.stack:
+            del self.stack[self.stack.index(path) :]
+
 
 def _is_still(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether a function that becomes a module in a program, which follows the mode, is in evaluation mode here."""
@@ -141,7 +146,7 @@ def _record(
     handles = []
     for module, name in names.items():
         handles.append(module.register_forward_pre_hook(lambda *_, name=name: recorder.enter(name)))
-        handles.append(module.register_forward_hook(lambda *_: recorder.stack.pop() and None))
+        handles.append(module.register_forward_hook(lambda *_, name=name: recorder.leave(name)))
     try:
         with modes_kept(model), torch.random.fork_rng(devices=[]), torch.no_grad(), recorder:
             model.train(training)

@@ -12,9 +12,10 @@ from torch import nn
 
 from swdc.channels.dead_values import UNKNOWN, Dead, product
 from swdc.channels.labels import Channels
-from swdc.ir.call import Call
+from swdc.ir.call import Call, bind
 from swdc.ir.groups import STATISTIC
-from swdc.ops.base import Leaf, Operator, name_of, register
+from swdc.ir.program import Program
+from swdc.ops.base import Leaf, Operator, lookup, name_of, register
 from swdc.ops.capture_traits import like_input
 from swdc.ops.elementwise import Pointwise
 from swdc.ops.freezing import freeze_call
@@ -98,6 +99,24 @@ class AlphaDropout(Operator):
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """In evaluation nothing is dropped."""
         return alias_of(call["input"]) if _drops_nothing(call) else None
+
+
+def keep_all(program: Program, scaled: bool) -> None:
+    """Let the calls of a program that drop at random in every mode drop nothing.
+
+    With ``scaled`` they multiply by 1 + p instead, so that one that is missing, or has another p, shows.
+    """
+    changed = False
+    for node in program.graph.nodes:
+        if node.op != "call_function" or not lookup(name_of(node.target)).drops:
+            continue
+        bound = bind(node)
+        if bound.get("train"):
+            node.target = torch.ops.aten.mul.Scalar
+            node.args, node.kwargs = (node.args[0], 1 + bound["p"] if scaled else 1.0), {}
+            changed = True
+    if changed:
+        program.recompile()
 
 
 def _drops_nothing(call: Call) -> bool:

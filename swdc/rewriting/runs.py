@@ -19,6 +19,7 @@ from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
 from swdc.ops import calls, leaf_of
 from swdc.ops.in_place import written
+from swdc.ops.special_activations import keep_all
 
 WIDE = torch.float64
 
@@ -49,6 +50,7 @@ def copy_in(program: Program, dtype: torch.dtype | None) -> Program:
         node.meta[OWN] = program.tensors[str(node.target)].dtype
     for module in copy.leaves.values():
         leaf_of(module).drop_nothing(module)
+    keep_all(copy, scaled=True)
     return copy
 
 

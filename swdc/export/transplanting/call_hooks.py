@@ -55,14 +55,15 @@ class Watch:
         self.report, self.paths = report, paths_of(model)
         self.frames: list[Frame] = []
         self.counts: Counter[str] = Counter()
+        self._left: int | None = None
 
     def run(self, module: nn.Module, args: Any, kwargs: Any, before: dict[str, int] | None = None) -> Failure | None:
         """Call a module on copies of the arguments, and return its failure, or ``None`` if it did not fail."""
-        self.counts = Counter(before or {})
+        self.counts, self.frames, self._left = Counter(before or {}), [], None
         handles = []
         for part in self.paths:
             handles.append(part.register_forward_pre_hook(self._enter, with_kwargs=True))
-            handles.append(part.register_forward_hook(self._leave, with_kwargs=True))
+            handles.append(part.register_forward_hook(self._leave, with_kwargs=True, always_call=True))
         args, kwargs = copied((args, kwargs))
         try:
             with in_float64(), buffers_kept(module):
@@ -75,6 +76,7 @@ class Watch:
         return None
 
     def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self._drop_left()
         path = self.paths[module]
         saved, named = copied((args, kwargs))
         frame = Frame(path, self.counts[path], saved, named, dict(self.counts))
@@ -83,8 +85,19 @@ class Watch:
         self.counts[path] += 1
 
     def _leave(self, module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+        if result is None:  # the call failed, or it returns nothing that could be compared
+            calls = [place for place, frame in enumerate(self.frames) if frame.path == self.paths[module]]
+            self._left = calls[-1] if calls else None
+            return
+        self._drop_left()
         self.report(self.frames[-1], OUT, result)
         self.frames.pop()
+
+    def _drop_left(self) -> None:
+        """Drop the calls that ended without a result: if they failed, the code has caught the error, and went on."""
+        if self._left is not None:
+            del self.frames[self._left :]
+        self._left = None
 
 
 def copied(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,14 +11,15 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from swdc.export.transplanting.places import Place, places
 from swdc.ir.dtypes_and_devices import compute_in, default_dtype
 from swdc.ir.program import Program
 from swdc.ops.base import called_by
+from swdc.ops.special_activations import keep_all
 
 _NARROW = (torch.float16, torch.bfloat16, torch.float32)
 _WIDE = {**dict.fromkeys(_NARROW, torch.float64), torch.complex32: torch.complex128, torch.complex64: torch.complex128}
 _CASTS: Any = {torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16}
-_REGISTERED = ("_parameters", "_buffers", "_modules")
 
 
 class Tensors:
@@ -27,22 +28,23 @@ class Tensors:
     def __init__(self) -> None:
         self._wide: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._stored: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._places: dict[tuple[int, Any], torch.Tensor] = {}
+        self._places: list[tuple[Place, torch.Tensor]] = []
 
     def widen(self, model: nn.Module) -> None:
         """Replace every tensor by a copy, in float64 if it is floating, unless it is a copy already."""
-        for store, name, tensor in _slots(model):
+        for place, tensor in places(model):
             if id(tensor) not in self._stored:
-                store[name] = self._copy(tensor)
-                self._places[id(store), name] = tensor
+                place.put(self._copy(tensor))
+                self._places.append((place, tensor))
 
     def restore(self, model: nn.Module) -> None:
         """Put back the tensors from which the copies were made, even if a run replaced the copies."""
-        for store, name, tensor in _slots(model):
+        for place, tensor in self._places:
+            place.put(tensor)
+        self._places = []
+        for place, tensor in places(model):
             if id(tensor) in self._stored:
-                store[name] = self._stored[id(tensor)][1]
-            elif (id(store), name) in self._places:
-                store[name] = self._places[id(store), name]
+                place.put(self._stored[id(tensor)][1])
 
     def _copy(self, tensor: torch.Tensor) -> torch.Tensor:
         if id(tensor) not in self._wide:
@@ -52,26 +54,6 @@ class Tensors:
             self._wide[id(tensor)] = (tensor, wide)
             self._stored[id(wide)] = (wide, tensor)
         return self._wide[id(tensor)][1]
-
-
-def _slots(model: nn.Module) -> list[tuple[Any, Any, torch.Tensor]]:
-    """Return every place of a model that holds a tensor: a dict or a list, and a key."""
-    own = [
-        (store, name, tensor)
-        for module in model.modules()
-        for store in (module._parameters, module._buffers)
-        for name, tensor in store.items()
-        if tensor is not None
-    ]
-    return [*own, *kept_in_containers(model, {id(tensor) for _, _, tensor in own})]
-
-
-def kept_in_containers(model: nn.Module, tensors: Collection[int]) -> list[tuple[Any, Any, torch.Tensor]]:
-    """Return the places in lists and dicts that modules hold where a tensor with one of these ids stands, too."""
-    values = [v for module in model.modules() for name, v in vars(module).items() if name not in _REGISTERED]
-    lists = [(items, key, item) for items in values if isinstance(items, list) for key, item in enumerate(items)]
-    dicts = [(items, key, item) for items in values if isinstance(items, dict) for key, item in items.items()]
-    return [place for place in (*lists, *dicts) if id(place[2]) in tensors]
 
 
 def widened(value: Any) -> Any:
@@ -107,6 +89,7 @@ def wide_program(program: Program) -> Program:
     copy = program.clone()
     Tensors().widen(copy)
     compute_in(copy, torch.float64)
+    keep_all(copy, scaled=False)
     return copy
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from swdc.export.transplanting.float64 import kept_in_containers
 from swdc.export.transplanting.graph_part import put_module
+from swdc.export.transplanting.places import loose_places, places
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.program import Program
 from swdc.ops.base import leaf_like
@@ -24,7 +24,7 @@ def install(model: nn.Module, dense: Program, donor: Program) -> list[str]:
     parameters that the program does not read, which stay whole.
     """
     given = donor.tensors
-    put_tensors(model, given)
+    put_tensors(model, given, dense.tensors)
     for path, leaf in donor.leaves.items():
         _set_attributes(model, path, dense.leaves.get(path), leaf)
         for twin in _twins(model, path, leaf):
@@ -35,17 +35,28 @@ def install(model: nn.Module, dense: Program, donor: Program) -> list[str]:
     return [name for name, t in tensors_of(model).items() if isinstance(t, nn.Parameter) and id(t) not in read]
 
 
-def put_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put tensors into a model by name, also where its modules keep them in lists and dicts.
+def put_tensors(
+    model: nn.Module, tensors: Mapping[str, torch.Tensor], constants: Mapping[str, torch.Tensor] | None = None
+) -> None:
+    """Put tensors into a model by name, also where it keeps them in lists, dicts and objects.
 
-    Tensors for which the model has no place are left out.
+    ``constants`` are the tensors of the model's program by name: with them, tensors that the model holds without
+    registering them are replaced, too. Tensors for which the model has no place are left out.
     """
     before = tensors_of(model)
     new = {id(before[name]): tensor for name, tensor in tensors.items() if name in before}
+    loose = [(place, tensors[name]) for place, name in loose_places(model, constants or {}) if name in tensors]
+    kept = [(place, new[id(tensor)]) for place, tensor in places(model) if id(tensor) in new]
     for name, tensor in tensors.items():
         _put(model, name, tensor)
-    for items, key, tensor in kept_in_containers(model, new):
-        items[key] = new[id(tensor)]
+    for place, tensor in kept:
+        place.put(tensor)
+    made: dict[int, torch.Tensor] = {}
+    for place, tensor in loose:
+        old = place.get()
+        if isinstance(old, nn.Parameter) and not isinstance(tensor, nn.Parameter):
+            tensor = made.setdefault(id(old), nn.Parameter(tensor.detach().clone(), old.requires_grad))
+        place.put(tensor)
 
 
 def _put(model: nn.Module, name: str, tensor: torch.Tensor) -> None:

@@ -6,17 +6,22 @@ import copy
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cache
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
 from torch import fx, nn
 
+from swdc.capture.reachable import of_the_model
+from swdc.export.transplanting.places import PARTED, item_of, keys_of, with_item
 from swdc.ir.graph import SCOPE, SHAPE
 from swdc.ir.program import Program
 
 Keys = tuple[Any, ...]
-"""The path to an integer: the attribute, then indices, keys, or attributes of other objects."""
+"""The path to an integer: the name of an attribute, then attributes of other objects, indices, ``(KEY, key)`` for an
+item of a dict, and what ``keys_of`` gives for a closure or a partial function."""
+
+KEY = "key"
 
 _DEEPEST = 4
 _OWN = frozenset(vars(nn.Module()))
@@ -55,7 +60,10 @@ def _items(value: Any, configurations: bool) -> Iterator[tuple[Any, Any]]:
     if isinstance(value, list | tuple):
         yield from enumerate(value)
     elif isinstance(value, dict):
-        yield from value.items()
+        yield from (((KEY, key), item) for key, item in value.items())
+    elif isinstance(value, PARTED):
+        known = configurations and (not isinstance(value, FunctionType) or of_the_model(value.__module__))
+        yield from ((key, item_of(value, key)) for key in keys_of(value) if known)
     elif configurations and not isinstance(value, _NOT_CONFIGURATIONS) and not callable(value):
         yield from getattr(value, "__dict__", {}).items()
 
@@ -77,9 +85,11 @@ def _with(value: Any, keys: Keys, number: int) -> Any:
         items = list(value)
         items[first] = _with(items[first], rest, number)
         return items if isinstance(value, list) else _tuple_like(value, items)
+    if isinstance(value, PARTED):
+        return with_item(value, first, _with(item_of(value, first), rest, number))
     changed = copy.copy(value)
     if isinstance(value, dict):
-        changed[first] = _with(value[first], rest, number)
+        changed[first[1]] = _with(value[first[1]], rest, number)
     else:
         vars(changed)[first] = _with(vars(value)[first], rest, number)
     return changed

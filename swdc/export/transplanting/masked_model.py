@@ -29,7 +29,7 @@ def example_of(program: Program) -> Example:
 def masked_model(model: nn.Module, dense: Program, plan: Plan) -> nn.Module:
     """Return a copy of the user's model, in evaluation mode and in float64, with the removed channels set to zero."""
     masked = copy.deepcopy(model).eval()
-    put_tensors(masked, mask(dense, plan).tensors)
+    put_tensors(masked, mask(dense, plan).tensors, dense.tensors)
     Tensors().widen(masked)
     return masked
 

@@ -140,7 +140,7 @@ def _plain(module: nn.Module, keys: Keys) -> bool:
     for key in keys[1:]:
         if not isinstance(value, list | tuple | dict):
             return False
-        value = value[key]
+        value = value[key[1]] if isinstance(value, dict) else value[key]
     return True
 
 

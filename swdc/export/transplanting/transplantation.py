@@ -13,7 +13,7 @@ from torch import nn
 from swdc.analysis.residual import sums
 from swdc.capture.trace import trace, trace_recorded
 from swdc.errors import PassError, TransplantError, told_as
-from swdc.export.transplanting.call_hooks import Failure, Frame
+from swdc.export.transplanting.call_hooks import IN, OUT, Failure, Frame
 from swdc.export.transplanting.comparison import Comparison
 from swdc.export.transplanting.expected_tensors import Reference, observe
 from swdc.export.transplanting.float64 import Tensors
@@ -142,6 +142,8 @@ class _Transplanting:
         """Replace the module of a frame by its part of the slim program, if that makes the call right."""
         module = self.mine.get_submodule(frame.path)
         call = reference.calls.get((frame.path, 0), {})
+        if not {IN, OUT} <= call.keys():
+            return False
         try:
             part = extract(self.donor, frame.path, module, call, self.names)
         except PassError as error:
