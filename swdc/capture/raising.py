@@ -66,8 +66,8 @@ class Raising:
         self.modules = dict(model.named_modules(remove_duplicate=False))
         self.occupied = {name for name, _ in model.named_modules()} | set(self.owned)
 
-    def program(self) -> Program:
-        """Return the finished Program."""
+    def program(self, everything: bool = False) -> Program:
+        """Return the finished Program; with ``everything`` it computes what nothing uses, too."""
         for node in self.captured.graph.nodes:
             if node.op in ("placeholder", "get_attr"):
                 self._place(node)
@@ -77,7 +77,8 @@ class Raising:
                 self.writes.put_back(self.graph, lambda value: self._fetched(self.values.get(value, value)))
                 check_result(self.model, node.args[0])
                 self.graph.output(tuple(self._fetched(self._mapped(node.args[0]))))
-        self._erase_unused()
+        if not everything:
+            self._erase_unused()
         self.graph.set_codegen(_PyTreeCodeGen(self.captured.signature))
         notes = tuple(dict.fromkeys([*self.notes, *self._fixed_modes()]))
         found = self.captured

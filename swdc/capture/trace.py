@@ -91,7 +91,16 @@ def trace_recorded(model: nn.Module, example_inputs: Example, attention: str = H
         return _program(model, _normalised(model, example_inputs), attention, (Record(),), check=False)
 
 
-def _program(model: nn.Module, inputs: Inputs, attention: str, ways: Iterable[Way], check: bool) -> Program:
+def trace_everything(model: nn.Module, example_inputs: Example, attention: str, by: str) -> Program:
+    """Capture as one way does, but leave in the graph what the model computes and does not use."""
+    ways = [way for way in WAYS if way.name == by]
+    with told(model):
+        return _program(model, _normalised(model, example_inputs), attention, ways, check=False, everything=True)
+
+
+def _program(
+    model: nn.Module, inputs: Inputs, attention: str, ways: Iterable[Way], check: bool, everything: bool = False
+) -> Program:
     given = on_meta(inputs) if is_meta(model) else inputs
     checks = check and _has_values(model, given)
     with collection_paused(), modes_kept(model):
@@ -107,7 +116,8 @@ def _program(model: nn.Module, inputs: Inputs, attention: str, ways: Iterable[Wa
 
             def made(captured: Captured) -> Program:
                 notes = (*captured.notes, *_untrained(model, captured, applied), *_opened(replaced))
-                program = _raised(model, replace(captured, notes=notes), given, inputs).follow_modes(model)
+                raised = _raised(model, replace(captured, notes=notes), given, inputs, everything)
+                program = raised.follow_modes(model)
                 return program if agreement is None else agreement.check(program, captured.doubtful)
 
             program = capture(Subject(model, given, put_back), ways, made)
@@ -116,12 +126,12 @@ def _program(model: nn.Module, inputs: Inputs, attention: str, ways: Iterable[Wa
     return program.with_facts(attention=attention).follow_modes(model)
 
 
-def _raised(model: nn.Module, captured: Captured, given: Inputs, inputs: Inputs) -> Program:
+def _raised(model: nn.Module, captured: Captured, given: Inputs, inputs: Inputs, everything: bool) -> Program:
     """Return the program of a graph that was captured on the inputs ``given``; ``inputs`` are those of the caller."""
     differences = captured.differences
     if differences is None:
         differences = tuple(training_differences(model, *at_least_two(given)))
-    return Raising(model, captured, shared_batch(given) is not None, inputs, differences).program()
+    return Raising(model, captured, shared_batch(given) is not None, inputs, differences).program(everything)
 
 
 def _untrained(model: nn.Module, captured: Captured, applied: Iterable[str]) -> tuple[str, ...]:

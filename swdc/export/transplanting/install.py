@@ -10,6 +10,7 @@ from torch import nn
 
 from swdc.export.transplanting.graph_part import put_module
 from swdc.export.transplanting.places import loose_places, places
+from swdc.export.transplanting.unused_parts import Unused
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.program import Program
 from swdc.ops.base import leaf_like
@@ -33,6 +34,17 @@ def install(model: nn.Module, dense: Program, donor: Program) -> list[str]:
         _set_sizes(module, path, dense.tensors)
     read = {id(given[name]) for name in donor.read_tensors()}
     return [name for name, t in tensors_of(model).items() if isinstance(t, nn.Parameter) and id(t) not in read]
+
+
+def install_unused(model: nn.Module, unused: Unused) -> None:
+    """Put into a model the tensors and sizes of what it runs although nothing uses the result."""
+    given, before = unused.slim.tensors, unused.whole.tensors
+    put_tensors(model, {name: given[name] for name in unused.tensors}, before)
+    for path, leaf in unused.slim.leaves.items():
+        if {f"{path}.{name}" for name in _tensors(leaf)} <= unused.tensors:
+            _set_attributes(model, path, unused.whole.leaves.get(path), leaf)
+    for path, module in model.named_modules():
+        _set_sizes(module, path, before)
 
 
 def put_tensors(

@@ -12,8 +12,11 @@ import torch
 from torch import nn
 
 from swdc.ir.module_tensors import tensors_of
+from swdc.ir.program import Program
 
 _REGISTERED = ("_parameters", "_buffers", "_modules")
+_OF_PROGRAMS = ("torch.fx.", "swdc.")
+"""The modules of classes that hold no tensors of the user's."""
 _DEEPEST = 8
 _NO_CONTAINERS = (type, ModuleType, torch.dtype, torch.device, str, bytes, int, float, complex, type(None))
 
@@ -27,7 +30,7 @@ class Place:
 
 
 def places(model: nn.Module) -> list[tuple[Place, torch.Tensor]]:
-    """Return every place of a model that holds a tensor, each with its tensor."""
+    """Return every place of a model that holds a tensor, each with its tensor; of a program, those that have names."""
     registered = set(model.modules())
     walk = _Walk(registered)
     for module in registered:
@@ -35,7 +38,7 @@ def places(model: nn.Module) -> list[tuple[Place, torch.Tensor]]:
             for name, tensor in store.items():
                 if tensor is not None:
                     walk.found.append((_entry(store, name), tensor))
-        for name in [name for name in vars(module) if name not in _REGISTERED]:
+        for name in [name for name in vars(module) if name not in _REGISTERED and not isinstance(model, Program)]:
             walk.visit(_entry(vars(module), name), 0)
     return walk.found
 
@@ -88,8 +91,10 @@ class _Walk:
                 self.visit(inner, depth + 1)
 
     def _inside(self, place: Place, value: Any) -> Iterator[Place]:
-        if isinstance(value, nn.Module) and value in self.registered:
-            return  # it is visited by its path
+        if type(value).__module__.startswith(_OF_PROGRAMS) or (
+            isinstance(value, nn.Module) and value in self.registered
+        ):
+            return  # a module is visited by its path
         if isinstance(value, list):
             yield from (_entry(value, key) for key in range(len(value)))
         elif isinstance(value, dict):

@@ -18,10 +18,11 @@ from swdc.export.transplanting.comparison import Comparison
 from swdc.export.transplanting.expected_tensors import Reference, observe
 from swdc.export.transplanting.float64 import Tensors
 from swdc.export.transplanting.graph_part import extract
-from swdc.export.transplanting.install import Leftovers, install
+from swdc.export.transplanting.install import Leftovers, install, install_unused
 from swdc.export.transplanting.integers import changed_numbers
 from swdc.export.transplanting.masked_model import example_of, masked_path
 from swdc.export.transplanting.solver import Solver
+from swdc.export.transplanting.unused_parts import Unused, unused_parts
 from swdc.ir.argument_types import checked
 from swdc.ir.call import source_of
 from swdc.ir.graph import SCOPE
@@ -94,9 +95,15 @@ class _Transplanting:
         self.mine.eval()
         inputs = self.comparison.inputs(_BATCH)
         reference = self._reference(inputs)
+        unused = self._unused()
         kept = install(self.mine, self.dense, self.donor)
+        numbers = changed_numbers(self.dense, self.slim)
+        if unused is not None:
+            install_unused(self.mine, unused)
+            numbers = {**changed_numbers(unused.whole, unused.slim), **numbers}
+            kept = [name for name in kept if name not in unused.tensors]
         self.wide.widen(self.mine)
-        solver = Solver(self.mine, reference, changed_numbers(self.dense, self.slim))
+        solver = Solver(self.mine, reference, numbers)
         self._solve(solver, reference, inputs)
         self.comparison.in_float64(self.mine)
         self.wide.restore(self.mine)
@@ -116,6 +123,15 @@ class _Transplanting:
         self.wide.restore(self.mine)
         self.leftovers.remove()
         return reference
+
+    def _unused(self) -> Unused | None:
+        """Return what the model runs although nothing uses the result; ``None`` if the program reads all tensors."""
+        assert self.slim.facts.origin is not None
+        read, own = self.dense.read_tensors(), tensors_of(self.mine)
+        held = {id(own[name]) for name in own.keys() & read}
+        if all(id(tensor) in held for tensor in own.values()):
+            return None
+        return unused_parts(self.mine, self.dense, self.slim.facts.origin.plan, example_of(self.slim))
 
     def _solve(self, solver: Solver, reference: Reference, inputs: Any) -> None:
         solver.guess()

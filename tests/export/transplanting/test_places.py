@@ -217,3 +217,11 @@ def test_what_drops_at_random_in_evaluation_is_compared_without_dropping() -> No
             node.args = (node.args[0], 0.25, True)
     missing.recompile()
     assert not swdc.verify(masked, missing).exact
+
+
+def test_the_example_of_the_slim_program_keeps_its_type() -> None:
+    model = made(PlainTensors).float()
+    program = swdc.trace(model, X.float())
+    slim = swdc.slim(program, random_plan(program))
+    swdc.transplant(slim, model)
+    assert [tensor.dtype for tensor in (*slim.facts.example[0], *program.facts.example[0])] == [torch.float32] * 2
