@@ -182,7 +182,22 @@ def _scale(rows: Sequence[Row]) -> str:
     return (
         f"Seeds: {', '.join(map(str, seeds))}. Epochs: {', '.join(map(str, epochs))}. "
         f"{'Scaled down: ' + '; '.join(scaled) if scaled else 'The settings of the paper'}. "
-        f"Training took {hours:.1f} hours in all ({made}), beginnings that rows share counted in each."
+        f"Training took {hours:.1f} hours in all ({made}), beginnings that rows share counted in each.{_held(rows)}"
+    )
+
+
+def _held(rows: Sequence[Row]) -> str:
+    """Say in which rows the pull was held below what the optimizer can bear. Older rows do not tell: all were held."""
+    pulled = [row for row in rows if row["method"] in ("swd", "uniform_decay")]
+    held = [row for row in pulled if row.get("held_for", "SGD") != "none"]
+    if not pulled:
+        return ""
+    if len(held) == len(pulled):
+        return f" All {len(pulled)} rows of SWD by the gradient and of growing decay were held (`lr a mu` at most 1)."
+    which = "; ".join(map(_named, held)) or "none"
+    return (
+        f" Of the {len(pulled)} rows of SWD by the gradient and of growing decay, these were held (`lr a mu` at most "
+        f"1): {which}. The others follow the letter of the paper."
     )
 
 

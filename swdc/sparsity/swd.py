@@ -14,9 +14,12 @@ from swdc.ir.argument_types import checked
 from swdc.sparsity.arguments import LARGEST, check_count, check_optimizer, check_positive
 from swdc.sparsity.method import Method
 from swdc.sparsity.penalties.automatic import AUTO, AutomaticPenalty, course
+from swdc.sparsity.penalties.bearable import is_plain
+from swdc.sparsity.penalties.divergence import Watch
 from swdc.sparsity.penalties.norms import L2, Norm, find_norm
 from swdc.sparsity.penalties.penalties import GRADIENT, Penalty, penalty_of
 from swdc.sparsity.penalties.schedules import SCHEDULES, Schedule, constant, exponential, find_schedule
+from swdc.sparsity.penalties.strengths import Strengths
 from swdc.sparsity.targets import Target, targets_of
 from swdc.sparsity.targets.weights import ids_in_norms
 from swdc.sparsity.weight_criteria import Saliency
@@ -25,7 +28,7 @@ from swdc.sparsity.weight_criteria import Saliency
 class SWD(Method):
     """Selective Weight Decay, in any training loop::
 
-        swd = SWD(program, target=0.9, a_min=1e2, a_max=1e6, steps=epochs * len(loader))
+        swd = SWD(program, target=0.9, a_min=1, a_max=1e5, steps=epochs * len(loader), optimizer=optimizer)
         ...
         loss.backward()
         swd.step()            # adds a(s) * mu * w to the gradient of everything targeted (eq. 2)
@@ -45,11 +48,16 @@ class SWD(Method):
     (eq. 4), on any module.
 
     The coefficient grows as ``a(s) = a_min (a_max / a_min)^(s / steps)`` (eq. 3) and stays at ``a_max`` after ``steps``
-    steps. ``mu`` is the weight decay coefficient of eq. 2; the usual decay itself is the optimizer's. The targets are
-    found anew every ``refresh`` steps from the current weights.
+    steps. ``mu`` is the weight decay coefficient of eq. 2; the usual decay itself is the optimizer's. If ``mu`` is not
+    given, it is the weight decay of the parameter group in the ``optimizer`` (where that is zero, the largest of its
+    groups), or 5e-4. The targets are found anew every ``refresh`` steps from the current weights.
 
-    ``penalty="gradient"`` is the paper's. It diverges if ``lr a mu`` exceeds 2; if SGD is given as ``optimizer``,
-    ``a mu`` is limited to ``1 / lr``.
+    ``penalty="gradient"`` is the paper's. Under it, SGD with rate ``lr`` and momentum ``m`` diverges if ``lr a mu``
+    exceeds ``2 (1 + m)``. If SGD is given as ``optimizer``, the pull is held (``hold=True``): ``lr a mu`` is at most 1,
+    in each parameter group (``swdc.sparsity.penalties.bearable``). ``a`` is what acts, ``scheduled_a`` what eq. 3 asks
+    for. Adam and AdamW do not diverge at any coefficient, but they bring targeted weights no nearer to zero than
+    about their rate. Under any optimizer that is not held, a step raises ``PlanError`` when weights begin to
+    diverge. ``hold=False`` is the letter of the paper: neither held nor watched.
     ``penalty="proximal"`` leaves the gradients alone. After each step of the ``optimizer`` it divides the targeted
     weights by ``1 + lr a mu``, with the learning rate of their parameter group. To first order in the rate the pull is
     the same, but it is stable at any ``a`` and does not enter momentum and moments. A momentum of 0.9 adds up ten steps
@@ -80,57 +88,76 @@ class SWD(Method):
     @checked(PlanError)
     def __init__(
         self, model: nn.Module, target: float, structure: str = "channels", *, a_min: float | None = None,
-        a_max: float | None = None, a: str | None = None, steps: int | None = None, mu: float = 5e-4,
-        penalty: str = GRADIENT,
+        a_max: float | None = None, a: str | None = None, steps: int | None = None,
+        mu: float | None = None, penalty: str = GRADIENT, hold: bool = True,
         norm: str | Norm | Callable[[torch.Tensor], torch.Tensor] = "l2", schedule: str | Schedule = "exponential",
         criterion: str | Saliency = "magnitude", refresh: int = 1, optimizer: Optimizer | None = None,
         ignore: str | Iterable[str] = (),
     ) -> None:  # fmt: skip
-        check_positive("mu", mu)
+        if mu is not None:
+            check_positive("mu", mu)
         check_count("refresh", refresh)
         chosen, self._schedule = find_norm(norm), find_schedule(schedule)
         _check_coefficient(a, a_min, a_max, self._schedule, chosen, optimizer)
         targets = targets_of(model, target, structure, ignore, criterion)
+        self._strengths = Strengths(optimizer, mu, hold and penalty == GRADIENT)
         settings = {
-            "target": target, "structure": structure, "a": a, "a_min": a_min, "a_max": a_max, "mu": mu,
-            "penalty": penalty, "norm": chosen.name, "schedule": getattr(schedule, "__name__", schedule),
+            "target": target, "structure": structure, "a": a, "a_min": a_min, "a_max": a_max,
+            "mu": self._strengths.mus, "penalty": penalty, "hold": hold, "held_for": self._strengths.way,
+            "norm": chosen.name, "schedule": getattr(schedule, "__name__", schedule),
             "criterion": targets.scoring.name, "refresh": refresh,
         }  # fmt: skip
-        self._penalty: Penalty = penalty_of(penalty, chosen, optimizer)
+        self._penalty: Penalty = penalty_of(penalty, chosen, optimizer, self._strengths)
         self._automatic: AutomaticPenalty | None = None
         super().__init__(targets, steps, optimizer, settings)
         if a == AUTO and optimizer is not None:
             parameters = self._ownership.parameters.values()
             self._penalty = self._automatic = AutomaticPenalty(parameters, optimizer, steady=ids_in_norms(model))
-        self.a_min, self.a_max, self.mu, self.refresh = a_min, a_max, mu, refresh
+        watched = hold and a != AUTO and penalty == GRADIENT and not is_plain(optimizer)
+        self._watch = Watch(self._ownership.parameters.values()) if watched else None
+        self.a_min, self.a_max, self.mu, self.refresh = a_min, a_max, self._strengths.mus[-1], refresh
+        self.applied: float | None = None
+        """The coefficient that acted in the last step; ``None`` before the first."""
         self._chosen: Sequence[Target] = ()
 
     @property
     def a(self) -> float:
-        """The coefficient of the next step (eq. 3, unless another schedule was given).
+        """The coefficient that acts in the next step, at the present rate of the optimizer.
 
-        With ``a="auto"`` it is the ``a`` with which the proximal penalty of the L1 norm would have shrunk as much as
-        the last step did: 0 if nothing was shrunk, infinite if everything was.
+        That is ``scheduled_a``, or less where the pull is held; of several parameter groups, the least. With
+        ``a="auto"`` it is the ``a`` with which the proximal penalty of the L1 norm would have shrunk as much as the
+        last step did: 0 if nothing was shrunk, infinite if everything was.
         """
         if self._automatic is not None:
             return self._automatic.coefficient(self.mu)
+        return self._strengths.held(self.scheduled_a)
+
+    @property
+    def scheduled_a(self) -> float:
+        """The coefficient that the schedule asks for in the next step: eq. 3, unless another schedule was given."""
         expected = "a schedule that takes (s, a_min, a_max, steps) and returns a number, got another function"
         with told_as(PlanError, expected, "see swdc.sparsity.penalties.schedules for examples"):
             return float(self._schedule(self.s, self.a_min, self.a_max, self.steps))
 
     def _act(self) -> None:
         """Add the gradient of the penalty, or note what to shrink."""
+        strength = self._strength()
+        if self._watch is not None:
+            self._watch.look(self.s, strength, strength * self.mu)
         self._targets.scoring.observe()
         if self.s % self.refresh == 0 or not self._chosen:
             self._chosen = self._pulled()
-        self._penalty.act(self._chosen, self._strength())
+        self._penalty.act(self._chosen, strength)
 
     def _strength(self) -> float:
+        """Return the coefficient that is asked for, or with ``a="auto"`` the value of the course."""
         if self._automatic is not None:
             return course(self.s, self.steps)
-        if not 0 <= (a := self.a) <= LARGEST / max(self.mu, 1.0):
+        if not 0 <= (a := self.scheduled_a) <= LARGEST / max(self.mu, 1.0):
             raise PlanError(f"expected a schedule of numbers that are not negative nor huge, got {a} at step {self.s}")
-        return a * self.mu
+        self.applied = self._strengths.held(a)
+        self._strengths.tell(self.s, a, self.applied)
+        return a
 
     def _pulled(self) -> Sequence[Target]:
         """Return what is pulled towards zero now."""
@@ -148,6 +175,7 @@ class SWD(Method):
             **super().state_dict(),
             "chosen": {target.name: target.chosen.clone() for target in stands},
             "scores": self._targets.scoring.state_dict(),
+            "applied": self.applied,
             "course": {} if self._automatic is None else self._automatic.state_dict(),
         }
 
@@ -156,6 +184,7 @@ class SWD(Method):
         self._targets.scoring.load_state_dict(state.get("scores", {}))
         if self._automatic is not None:
             self._automatic.load_state_dict(state.get("course", {}))
+        self.applied = state.get("applied")
         parameters = self._ownership.parameters
         given = state.get("chosen", {})
         unfit = [name for name, chosen in given.items() if chosen.shape != parameters[name].shape]

@@ -106,7 +106,7 @@ def _growing_l2(setting: Setting, recipe: Recipe, steps: int) -> Course:
 
 
 def _uniform_decay(setting: Setting, recipe: Recipe, steps: int) -> Course:
-    options = {"a_min": setting.a_min, "a_max": setting.a_max, "mu": recipe.mu}
+    options = {"a_min": setting.a_min, "a_max": setting.a_max, "mu": recipe.mu, "hold": False}
     shared = f"uniform_decay {setting.structure} {setting.a_min} {setting.a_max}"
     return Course(CLASSES["uniform_decay"], recipe.epochs, options, shared=shared, shared_epochs=recipe.epochs - 1)
 
@@ -116,7 +116,7 @@ def _swd(setting: Setting, recipe: Recipe, steps: int) -> Course:
     if setting.method == "swd-auto":
         options["a"] = "auto"
     else:
-        options.update(a_min=setting.a_min, a_max=setting.a_max)
+        options.update(a_min=setting.a_min, a_max=setting.a_max, hold=False)  # the letter of the paper
     if setting.method == "swd-proximal":
         options["penalty"] = "proximal"
     return Course(CLASSES["swd"], recipe.epochs, options)

@@ -20,6 +20,7 @@ from common.tasks import Task
 from common.training import DivergenceError, Training
 from swdc.errors import SwdcError
 from swdc.sparsity.baselines import thin
+from swdc.sparsity.method import Method
 
 SECONDS_BETWEEN_LINES = 15.0
 
@@ -60,7 +61,12 @@ def _trained(setting: Setting, file: Path, options: Options, title: str) -> Row:
         results = measure(task, training.model, training.method, setting.structure)
     except DivergenceError as error:
         seconds, results = training.seconds, {"accuracy": None, "diverged": str(error)}
-    results |= {"epochs_trained": training.epoch, "seconds": round(seconds, 1), **made_with(options)}
+    results |= {
+        "held_for": held_for(training.method),
+        "epochs_trained": training.epoch,
+        "seconds": round(seconds, 1),
+        **made_with(options),
+    }
     row = add_row(file, setting, results)
     training.forget()
     accuracy = "diverged" if row["accuracy"] is None else f"{row['accuracy']:.2f} %"
@@ -88,6 +94,11 @@ def training_of(setting: Setting, recipe: Recipe, task: Task, states: Path, opti
         task, model, optimizer, method, way.epochs, recipe.epochs, recipe.rate,
         states / f"{digest(asdict(setting))}.pt", shared, way.shared_epochs,
     )  # fmt: skip
+
+
+def held_for(method: Method | None) -> str | None:
+    """Return for which optimizer the pull of SWD was held, "none" if it was not; ``None`` for other methods."""
+    return None if method is None else method.state_dict().get("held_for")
 
 
 def _common(setting: Setting, shared: str) -> dict[str, object]:

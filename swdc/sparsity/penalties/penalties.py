@@ -7,13 +7,13 @@ from functools import partial
 from typing import Protocol
 
 import torch
-from torch.optim import ASGD, SGD, Optimizer
+from torch.optim import Optimizer
 
 from swdc.errors import PlanError
 from swdc.sparsity.arguments import check_optimizer
-from swdc.sparsity.penalties.norms import Norm
+from swdc.sparsity.penalties.norms import L2, Norm
 from swdc.sparsity.penalties.partial_updates import Pull, change_all_
-from swdc.sparsity.same_parameters import rates_of
+from swdc.sparsity.penalties.strengths import Strengths
 from swdc.sparsity.targets import Target
 
 GRADIENT, PROXIMAL = "gradient", "proximal"
@@ -24,51 +24,55 @@ class Penalty(Protocol):
     """Acts before the optimizer's step, or after it."""
 
     def act(self, targets: Sequence[Target], strength: float) -> None:
-        """Act on the gradients of the targets; ``strength`` is ``a mu``, or the course if ``a="auto"``."""
+        """Act on the gradients of the targets; ``strength`` is ``a``, or the course if ``a="auto"``."""
 
     def follow(self) -> None:
         """Act on the weights after the optimizer's step."""
 
 
-def penalty_of(name: str, norm: Norm, optimizer: Optimizer | None) -> Penalty:
+def penalty_of(name: str, norm: Norm, optimizer: Optimizer | None, strengths: Strengths) -> Penalty:
     """Return a penalty by its name; ``PlanError`` for an unknown one, or without the optimizer that it needs."""
     if name not in PENALTIES:
         raise PlanError(f"expected a penalty of {list(PENALTIES)}, got {name!r}")
-    if optimizer is not None or name == PROXIMAL:
-        check_optimizer(optimizer, f"whose {'steps' if name == PROXIMAL else 'rate'} penalty={name!r} follows")
-    if name == GRADIENT or optimizer is None:
-        return GradientPenalty(norm.gradient, optimizer)
+    if name == GRADIENT:
+        return GradientPenalty(norm, strengths)
+    check_optimizer(optimizer, f"whose steps penalty={name!r} follows")
     if norm.proximal is None:
         raise PlanError(
             f"expected a norm with a proximal map for penalty='proximal', but {norm.name} has none; give a "
             f"swdc.sparsity.penalties.norms.Norm that has one, or take penalty='gradient'"
         )
-    return ProximalPenalty(norm.proximal, optimizer)
+    return ProximalPenalty(norm.proximal, strengths)
 
 
 class GradientPenalty:
     """Adds ``a mu w`` to the gradients; for another norm than L2, its gradient takes the place of ``w``.
 
-    Plain gradient descent diverges if the learning rate times ``a mu`` exceeds 2. If the optimizer is known to be plain
-    (SGD, ASGD), ``a mu`` is limited to one over the rate, with which one step takes a weight to zero. Adaptive
-    optimizers need no limit, because they divide the scale of the gradient out.
+    Where ``strengths`` hold the pull, it adds to the gradient of a weight at most ``most |w|``.
     """
 
-    def __init__(self, gradient: Callable[[torch.Tensor], torch.Tensor], optimizer: Optimizer | None) -> None:
-        self._gradient = gradient
-        self._descent = optimizer if isinstance(optimizer, SGD | ASGD) else None
+    def __init__(self, norm: Norm, strengths: Strengths) -> None:
+        self._gradient, self._is_square, self._strengths = norm.gradient, norm is L2, strengths
         self._last: Sequence[Target] = ()
-        self._pull = Pull(())
+        self._pulls: list[Pull] = []
 
     def act(self, targets: Sequence[Target], strength: float) -> None:
-        """Add to the gradients."""
-        if self._descent is not None:
-            for rate, those in _by_rate(targets, self._descent):
-                Pull(those).add_(strength if rate * strength <= 1 else 1 / float(rate), self._gradient)
-            return
+        """Add to the gradients; ``strength`` is ``a``."""
+        found = list(self._strengths.of(targets, strength))
         if targets is not self._last:
-            self._last, self._pull = targets, Pull(targets)
-        self._pull.add_(strength, self._gradient)
+            self._last, self._pulls = targets, [Pull(pulled.targets) for pulled in found]
+        for pulled, pull in zip(found, self._pulls, strict=True):
+            if pulled.strength <= pulled.most:
+                pull.add_(pulled.strength, self._gradient)
+            elif self._is_square:
+                pull.add_(pulled.most, self._gradient)
+            else:
+                pull.add_(1.0, partial(self._held, strength=pulled.strength, most=pulled.most))
+
+    def _held(self, weight: torch.Tensor, strength: float, most: float) -> torch.Tensor:
+        """Return ``strength`` times the gradient of the norm, within ``most`` times the magnitude of the weight."""
+        bound = weight.abs() * most
+        return (self._gradient(weight) * strength).clamp(-bound, bound)
 
     def follow(self) -> None:
         """Do nothing, because ``act`` has done everything."""
@@ -82,9 +86,9 @@ class ProximalPenalty:
     """
 
     def __init__(
-        self, proximal: Callable[[torch.Tensor, float | torch.Tensor], torch.Tensor], optimizer: Optimizer
+        self, proximal: Callable[[torch.Tensor, float | torch.Tensor], torch.Tensor], strengths: Strengths
     ) -> None:
-        self._proximal, self._optimizer = proximal, optimizer
+        self._proximal, self._strengths = proximal, strengths
         self._due: tuple[Sequence[Target], float] = ((), 0.0)
 
     def act(self, targets: Sequence[Target], strength: float) -> None:
@@ -93,18 +97,10 @@ class ProximalPenalty:
 
     def follow(self) -> None:
         """Shrink the noted targets, once."""
-        (targets, strength), self._due = self._due, ((), 0.0)
-        for rate, those in _by_rate(targets, self._optimizer):
-            change_all_(those, partial(self._shrunk, length=rate * strength))
+        (targets, a), self._due = self._due, ((), 0.0)
+        if targets:
+            for pulled in self._strengths.of(targets, a):
+                change_all_(pulled.targets, partial(self._shrunk, length=pulled.rate * pulled.strength))
 
     def _shrunk(self, weight: torch.Tensor, length: float | torch.Tensor) -> torch.Tensor:
         return self._proximal(weight, length)
-
-
-def _by_rate(targets: Sequence[Target], optimizer: Optimizer) -> list[tuple[float | torch.Tensor, list[Target]]]:
-    """Return the targets grouped by the learning rate of their parameter group."""
-    rates, found = rates_of(optimizer), dict[int, tuple[float | torch.Tensor, list[Target]]]()
-    for target in targets:
-        rate = rates[id(target.parameter)]
-        found.setdefault(id(rate), (rate, []))[1].append(target)
-    return list(found.values())
