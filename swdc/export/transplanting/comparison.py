@@ -13,6 +13,7 @@ from swdc.errors import TransplantError
 from swdc.export.transplanting.call_hooks import copied
 from swdc.export.transplanting.float64 import Tensors, in_float64, wide_inputs, wide_program
 from swdc.export.transplanting.masked_model import masked_model
+from swdc.export.transplanting.other_sizes import differs_at_other_sizes
 from swdc.ir.differences import relative_error
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
@@ -50,6 +51,12 @@ class Comparison:
         if not self.recorded and self._trains_alike():
             trained = copy.deepcopy(mine).train()
             self._compare(wide_program(self.slim).train(), trained, BATCHES[-1], "in training")
+
+    def at_other_sizes(self, mine: nn.Module) -> str:
+        """Return at which shapes of inputs a wide model fails or differs from the masked one, else an empty text."""
+        if self.recorded:
+            return ""
+        return differs_at_other_sizes(self.masked_model(), mine, self.inputs(BATCHES[0]))
 
     def as_called(self, mine: nn.Module) -> None:
         """Compare a model as the user calls it, because torch may take fused paths without gradients.

@@ -70,7 +70,9 @@ class _Extraction:
         self.graph.lint()
         places = {id(node): place for place, node in enumerate(outputs)}
         named = tuple((kind, places[id(value)] if kind == "tensor" else value) for kind, value in results)
-        signature = Signature(self.call[IN].spec, tuple(taken), self.call[OUT].spec, named)
+        given = [node.meta[SHAPE] for node in self.graph.find_nodes(op="placeholder")]
+        shapes = tuple(tuple(size if isinstance(size, int) else None for size in shape) for shape in given)
+        signature = Signature(self.call[IN].spec, tuple(taken), self.call[OUT].spec, named, shapes)
         return self._attached(Extracted(self.replaced, self.graph, signature))
 
     # -- what is needed -----------------------------------------------------------------------------------------

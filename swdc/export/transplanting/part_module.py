@@ -17,7 +17,8 @@ class Signature:
     """How an extracted module is called, and what it returns.
 
     ``taken`` gives the position of each placeholder among the leaves of the arguments. ``results`` says of each leaf of
-    the result whether it is a tensor of the graph, one of the arguments, or a constant.
+    the result whether it is a tensor of the graph, one of the arguments, or a constant. ``shapes`` are those that the
+    placeholders have in the example, ``None`` for a size that may change.
     """
 
     def __init__(
@@ -26,8 +27,13 @@ class Signature:
         taken: tuple[int, ...],
         outputs: pytree.TreeSpec,
         results: tuple[tuple[str, Any], ...],
+        shapes: tuple[tuple[int | None, ...], ...],
     ) -> None:
-        self.inputs, self.taken, self.outputs, self.results = inputs, taken, outputs, results
+        self.inputs, self.taken, self.outputs, self.results, self.shapes = inputs, taken, outputs, results, shapes
+
+
+def _told(shape: tuple[int | None, ...]) -> str:
+    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
 
 
 def _called(module: nn.Module, arguments: Any) -> None:
@@ -38,8 +44,8 @@ class Extracted(nn.Module):
     """Replaces a module of the user whose own forward cannot compute the slim sizes.
 
     It has the children, tensors and attributes of the module that it replaces, and computes the part of the slim
-    program that was traced in it. Call it as the replaced module was called in the example, because sizes that do not
-    depend on the batch are fixed.
+    program that was traced in it. Call it as the replaced module was called in the example: sizes that do not depend on
+    the batch may be those of the example, and then ``fix_sizes`` makes calls with others an error.
     """
 
     def __init__(self, replaced: nn.Module, graph: fx.Graph, signature: Signature) -> None:
@@ -49,7 +55,7 @@ class Extracted(nn.Module):
         del own["forward"]
         self.__dict__.update({k: v.copy() if isinstance(v, dict) and k.startswith("_") else v for k, v in own.items()})
         self._replaced = type(replaced).__name__
-        self._graph, self._signature = graph, signature
+        self._graph, self._signature, self._sized = graph, signature, False
         self.register_forward_pre_hook(_called)
         self._compile()
 
@@ -61,10 +67,31 @@ class Extracted(nn.Module):
                 f"expected {self._replaced} to be called as in the example ({self._signature.inputs}), got {spec}; "
                 f"transplant a slim program of a model that was traced with this call"
             )
-        results = self._function(self, *(leaves[i] for i in self._signature.taken))
+        given = [leaves[i] for i in self._signature.taken]
+        if self._sized:
+            self._check_sizes(given)
+        results = self._function(self, *given)
         outputs = [results[c] if kind == "tensor" else leaves[c] if kind == GIVEN else c
                    for kind, c in self._signature.results]  # fmt: skip
         return pytree.tree_unflatten(outputs, self._signature.outputs)
+
+    def fix_sizes(self) -> None:
+        """Take only tensors of the sizes of the example from now on."""
+        self._sized = True
+
+    @property
+    def has_fixed_sizes(self) -> bool:
+        """Whether it takes only tensors of the sizes of the example."""
+        return self._sized
+
+    def _check_sizes(self, given: list[Any]) -> None:
+        for tensor, shape in zip(given, self._signature.shapes, strict=True):
+            sizes = tuple(tensor.shape)
+            if len(sizes) != len(shape) or any(w not in (None, s) for w, s in zip(shape, sizes, strict=True)):
+                raise InputError(
+                    f"expected {self._replaced} to be called with a tensor of the sizes of the example, "
+                    f"{_told(shape)}, got {_told(sizes)}; trace the model at the sizes that you need, then slim it"
+                )
 
     def extra_repr(self) -> str:
         """Return the class of the replaced module."""

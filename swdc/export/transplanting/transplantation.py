@@ -21,6 +21,8 @@ from swdc.export.transplanting.graph_part import extract
 from swdc.export.transplanting.install import Leftovers, install, install_unused
 from swdc.export.transplanting.integers import changed_numbers
 from swdc.export.transplanting.masked_model import example_of, masked_path
+from swdc.export.transplanting.other_sizes import FAILS
+from swdc.export.transplanting.part_module import Extracted
 from swdc.export.transplanting.solver import Solver
 from swdc.export.transplanting.unused_parts import Unused, unused_parts
 from swdc.ir.argument_types import checked
@@ -46,7 +48,8 @@ def transplant(slim: Program, model: nn.Module) -> nn.Module:
 
     The result is compared with the slim program in float64, at batch sizes 1 and 3, and in training if the model
     itself trains as its program does. If capture recorded the model, the result is compared with the masked model on
-    the example inputs. Raises ``TransplantError`` if the program was not made from the model, or if a module cannot be
+    the example inputs. A warning says if it differs from the masked model at half or twice the sizes of the example.
+    Raises ``TransplantError`` if the program was not made from the model, or if a module cannot be
     fixed; then the message names the module and the line.
     """
     name = type(model).__name__
@@ -106,12 +109,13 @@ class _Transplanting:
         solver = Solver(self.mine, reference, numbers)
         self._solve(solver, reference, inputs)
         self.comparison.in_float64(self.mine)
+        elsewhere = self._elsewhere()
         self.wide.restore(self.mine)
         self.leftovers.remove()
         self.comparison.as_called(self.mine)
         for module, mode in modes.items():
             module.training = mode
-        self._report(kept)
+        self._report(kept, elsewhere)
         return self.mine
 
     def _reference(self, inputs: Any) -> Reference:
@@ -123,6 +127,17 @@ class _Transplanting:
         self.wide.restore(self.mine)
         self.leftovers.remove()
         return reference
+
+    def _elsewhere(self) -> str:
+        """Return what is wrong at other sizes than the example's; parts of the program refuse them if they are why."""
+        found = self.comparison.at_other_sizes(self.mine)
+        parts = [module for module in self.mine.modules() if isinstance(module, Extracted)]
+        if not found or not parts:
+            return found
+        for part in parts:
+            part.fix_sizes()
+        again = self.comparison.at_other_sizes(self.mine)
+        return "" if again.startswith(FAILS) else again
 
     def _unused(self) -> Unused | None:
         """Return what the model runs although nothing uses the result; ``None`` if the program reads all tensors."""
@@ -194,10 +209,19 @@ class _Transplanting:
                 return source_of(node)
         return "its forward"
 
-    def _report(self, kept: list[str]) -> None:
+    def _report(self, kept: list[str], elsewhere: str) -> None:
+        if elsewhere:
+            warnings.warn(
+                f"{self.name} with fewer channels {elsewhere}, where the masked model does not: its code mixes "
+                f"channels with positions, or reads sizes of the example; use it at the sizes of the example, or trace "
+                f"the model at the sizes that you need",
+                stacklevel=5,
+            )
+        sized = any(module.has_fixed_sizes for module in self.mine.modules() if isinstance(module, Extracted))
+        sizes = ", with the sizes of the example" if sized else ""
         if self.notes:
             warnings.warn(
-                f"replaced by their part of the slim program, with the sizes of the example: {_some(self.notes)}",
+                f"replaced by their part of the slim program{sizes}: {_some(self.notes)}",
                 stacklevel=5,
             )
         if kept:

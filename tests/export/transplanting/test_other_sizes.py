@@ -1,0 +1,63 @@
+"""Transplanted models at sizes other than the example's: right, or refused, or a warning says where they differ."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import swdc
+from swdc.errors import InputError
+from swdc.export.transplanting.masked_model import masked_model
+from tests.export.transplanting.models import DerivedAttention, HandNorm
+from tests.support import assert_same, image, random_plan, randomise
+
+
+class Mixing(nn.Module):
+    """Reads a map whose channels lie last as one whose channels lie first, so that sizes decide what goes together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 1), nn.Conv2d(16, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = self.a(x).relu()
+        return self.c(x + self.b(x).flatten(2).transpose(1, 2).reshape(x.shape))
+
+
+def slim_and_mine(model: nn.Module, example: torch.Tensor) -> tuple[nn.Module, nn.Module]:
+    """Return the masked and the transplanted model."""
+    program = swdc.trace(randomise(model).eval(), example)
+    assert program.groups
+    plan = random_plan(program)
+    return masked_model(model, program, plan), swdc.transplant(swdc.slim(program, plan), model)
+
+
+def test_positions_that_are_mixed_with_channels_are_named() -> None:
+    model, example = randomise(Mixing()).eval(), image(2, 3, 2, 2)
+    program = swdc.trace(model, example)
+    slim = swdc.slim(program, random_plan(program))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        mine = swdc.transplant(slim, model)
+    assert_same(slim(example), mine(example))
+    assert any("computes something else at (1, 3" in str(one.message) for one in told) or not program.groups
+
+
+def test_a_replaced_module_refuses_sizes_that_it_does_not_know() -> None:
+    model = nn.Sequential(DerivedAttention(), nn.Linear(12, 3))
+    with pytest.warns(UserWarning, match="with the sizes of the example"):
+        masked, mine = slim_and_mine(model, image(2, 6, 12))
+    assert_same(masked(image(3, 6, 12)), mine(image(3, 6, 12)))
+    with pytest.raises(InputError, match=r"of the sizes of the example, \(any, 6, 12\), got \(3, 7, 12\)"):
+        mine(image(3, 7, 12))
+
+
+def test_a_replaced_module_without_sizes_takes_any() -> None:
+    model = nn.Sequential(nn.Linear(6, 10), HandNorm(10), nn.Linear(10, 3))
+    with pytest.warns(UserWarning, match="replaced by their part of the slim program: 1"):
+        masked, mine = slim_and_mine(model, image(2, 5, 6))
+    assert_same(masked(image(3, 8, 6)), mine(image(3, 8, 6)))
