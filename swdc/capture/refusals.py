@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import torch
 from torch import fx, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils import _pytree as pytree
@@ -14,9 +16,34 @@ from swdc.ir.module_tensors import tensors_of
 from swdc.ir.result_classes import is_returnable, parts_of
 
 
-def told(model: nn.Module) -> AbstractContextManager[None]:
-    """Turn any error into a ``TraceError`` with that error as its cause."""
+@contextmanager
+def told(model: nn.Module) -> Iterator[None]:
+    """Turn any error into a ``TraceError`` with that error as its cause, which names modules that TorchScript made."""
     _check_lazy(model)
+    compiled = [path for path, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    if compiled and not compiled[0]:
+        raise TraceError(_compiled(model, compiled))
+    try:
+        with _told(model):
+            yield
+    except TraceError as error:
+        if not compiled:
+            raise
+        refusal = TraceError(_compiled(model, compiled))
+        refusal.attempts = error.attempts
+        raise refusal from error
+
+
+def _compiled(model: nn.Module, paths: list[str]) -> str:
+    where = f"at {paths[0]}" if paths[0] else "itself"
+    return (
+        f"expected a model of Python modules, got {type(model).__name__}, which TorchScript has compiled {where}: "
+        f"there is no Python code to follow; trace the model that was given to torch.jit.script or torch.jit.trace, or "
+        f"switch the compilation off in its library"
+    )
+
+
+def _told(model: nn.Module) -> AbstractContextManager[None]:
     got = f"a model that can be captured, got {type(model).__name__}"
     return told_as(TraceError, got, "the full report is the cause of this error")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -140,10 +140,11 @@ def _untrained(model: nn.Module, captured: Captured, applied: Iterable[str]) -> 
     return (*stopped, *lost_gradients(applied), *unheard_hooks(model))
 
 
-def _opened(names: Iterable[str]) -> tuple[str, ...]:
-    """Return a note on classes whose objects a program returns as plain data."""
-    named = ", ".join(names)
-    return (f"{named} comes back as a dict of its tensors",) if named else ()
+def _opened(names: Mapping[str, str]) -> tuple[str, ...]:
+    """Return notes on classes whose objects a program returns as plain data, by what they come back as."""
+    kinds = dict.fromkeys(names.values())
+    named = {kind: ", ".join(name for name, other in names.items() if other == kind) for kind in kinds}
+    return tuple(f"{those} comes back as {kind}" for kind, those in named.items())
 
 
 def _with_note(program: Program, note: str) -> Program:
@@ -181,13 +182,13 @@ def _places_in_forward(model: nn.Module) -> Callable[[str], int]:
 
 
 @contextmanager
-def _plain_results(model: nn.Module) -> Iterator[dict[str, None]]:
-    """Let a model return plain data while it is captured; yield the names of the result classes that are replaced."""
-    replaced: dict[str, None] = {}
+def _plain_results(model: nn.Module) -> Iterator[dict[str, str]]:
+    """Let a model return plain data while it is captured; yield the replaced classes, and what takes their place."""
+    replaced: dict[str, str] = {}
 
     def hook(module: nn.Module, inputs: Any, result: Any) -> Any:
         found, lost = capturable(result)
-        replaced.update(dict.fromkeys(lost))
+        replaced.update(lost)
         return found
 
     handle = model.register_forward_hook(hook)

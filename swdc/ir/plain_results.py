@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import Any
 
 import torch
@@ -25,23 +25,23 @@ _ATOMS = (torch.Tensor, torch.SymInt, torch.nn.Module, type(None), bool, int, fl
 def plain(result: Any) -> Any:
     """Return a nested result; each object that ``torch.utils._pytree`` does not know becomes a dict of its tensors.
 
-    A cache of keys and values becomes ``{"layers": [{"keys": ..., "values": ...}, ...]}``. Objects without tensors stay
-    as they are.
+    A cache of keys and values becomes ``{"layers": [{"keys": ..., "values": ...}, ...]}``. An iterator, or a view of a
+    dict, becomes a list; an iterator is used up. Other objects without tensors stay as they are.
     """
     return pytree.tree_map(lambda leaf: _opened(leaf, ()), result)
 
 
-def capturable(result: Any) -> tuple[Any, list[str]]:
+def capturable(result: Any) -> tuple[Any, dict[str, str]]:
     """Return a nested result as ``plain`` does, but with objects of dataclasses that programs make anew.
 
-    Also return the names of the classes that become dicts.
+    Also return the names of the classes that become something else, each with what they become.
     """
-    lost: dict[str, None] = {}
+    lost: dict[str, str] = {}
     found = pytree.tree_map(lambda leaf: _opened(leaf, (), lost), result)
-    return found, list(lost)
+    return found, lost
 
 
-def _opened(leaf: Any, above: tuple[int, ...], lost: dict[str, None] | None = None) -> Any:
+def _opened(leaf: Any, above: tuple[int, ...], lost: dict[str, str] | None = None) -> Any:
     """Return the dict or list that stands for an object, or the object itself if it holds no tensor.
 
     If ``lost`` is given, a dataclass keeps its class, and the names of other classes are added to ``lost``.
@@ -56,22 +56,26 @@ def _opened(leaf: Any, above: tuple[int, ...], lost: dict[str, None] | None = No
     def opened(value: Any) -> Any:
         return pytree.tree_map(lambda part: _opened(part, inside, None if lost is None else {}), value)
 
+    if isinstance(leaf, Iterator | ValuesView | KeysView | ItemsView):
+        if lost is not None:
+            lost[type(leaf).__name__] = "a list"
+        return [opened(item) for item in leaf]
     if isinstance(leaf, list | tuple):
         return [opened(item) for item in leaf]
     held = leaf if isinstance(leaf, Mapping) else getattr(leaf, "__dict__", {})
     found = {str(name): opened(value) for name, value in held.items()}
     tensors = {name: value for name, value in found.items() if _holds_tensors(value)}
     if tensors and lost is not None:
-        lost[type(leaf).__name__] = None
+        lost[type(leaf).__name__] = "a dict of its tensors"
     return tensors or leaf
 
 
-def _kept(leaf: Any, inside: tuple[int, ...], lost: dict[str, None]) -> Opened | None:
+def _kept(leaf: Any, inside: tuple[int, ...], lost: dict[str, str]) -> Opened | None:
     """Return an object of a dataclass with its parts opened; ``None`` for other objects."""
     parts = parts_of(leaf)
     if parts is None:
         return None
-    dropped: dict[str, None] = {}
+    dropped: dict[str, str] = {}
     found = pytree.tree_map(lambda part: _opened(part, inside, dropped), parts)
     again = anew(type(leaf), found)
     lost.update(dropped if again is not None else {})

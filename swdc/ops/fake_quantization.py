@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from swdc.channels.labels import Channels
-from swdc.ir.call import Call
+from swdc.ir.call import Call, Ref
 from swdc.ir.groups import STATISTIC
 from swdc.ops.base import Operator, register
 from swdc.ops.capture_traits import like_input
@@ -22,7 +22,10 @@ class FakeQuantization(Operator):
     Torch demands that a zero point of whole numbers lies on the grid, so that zero stays zero.
     """
 
-    names = ("aten.fake_quantize_per_tensor_affine.default", "aten.fake_quantize_per_channel_affine.default")
+    names: ClassVar[tuple[str, ...]] = (
+        "aten.fake_quantize_per_channel_affine.default", "aten.fake_quantize_per_tensor_affine.default",
+    )  # fmt: skip
+    functions: ClassVar[tuple[Any, ...]] = (torch.fake_quantize_per_channel_affine,)
     any_order = True
     narrow = ("scale",)
 
@@ -34,10 +37,47 @@ class FakeQuantization(Operator):
         channels.set(call, labels)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Zero stays zero, unless zero points have fractions."""
-        if "axis" not in call.arguments or not channels.dtype(call["zero_point"]).is_floating_point:
+        """Zero stays zero if zero points lie on the grid."""
+        if self.on_grid(call, channels):
             channels.set_dead(call, [zero_only(dead) for dead in channels.dead(call["self"])])
+
+    def on_grid(self, call: Call, channels: Channels) -> bool:
+        """Whether zero points lie on the grid: they do unless they have fractions."""
+        return "axis" not in call.arguments or not channels.dtype(call["zero_point"]).is_floating_point
 
     def empty_result(self, target: Any, args: Sequence[Any]) -> torch.Tensor | None:
         """A tensor like the input; torch has no kernel for tensors without values."""
         return like_input(target, args)
+
+
+@register
+class LearntFakeQuantization(FakeQuantization):
+    """A grid that is learnt: torch rounds its zero points, and moves them onto the grid."""
+
+    names = (
+        "aten._fake_quantize_learnable_per_tensor_affine.default",
+        "aten._fake_quantize_learnable_per_channel_affine.default",
+    )
+
+    functions = ()
+
+    def on_grid(self, call: Call, channels: Channels) -> bool:
+        """Always true."""
+        return True
+
+
+@register
+class HeldFakeQuantization(FakeQuantization):
+    """A grid that tensors hold; torch does not check where the zero point lies."""
+
+    names = ("aten.fake_quantize_per_tensor_affine.tensor_qparams",)
+
+    functions = ()
+
+    def on_grid(self, call: Call, channels: Channels) -> bool:
+        """Whether the model holds the zero point, and it is a whole number on the grid."""
+        name = call["zero_point"]
+        held = channels.dead.tensors[name] if isinstance(name, Ref) else None
+        if held is None or held.is_meta or held.is_floating_point():
+            return False
+        return bool(((held >= call["quant_min"]) & (held <= call["quant_max"])).all())

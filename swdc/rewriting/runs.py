@@ -42,7 +42,7 @@ def copy_in(program: Program, dtype: torch.dtype | None) -> Program:
     """Return a copy of a program that computes in ``dtype`` throughout (``None``: as it does), and drops nothing."""
     copy = program.clone(dtype)
     if dtype is not None:
-        _keep_narrow(program, copy)
+        keep_narrow(program, copy)
         compute_in(copy, dtype)
     if dtype == WIDE:
         _unround(program, copy)
@@ -54,7 +54,7 @@ def copy_in(program: Program, dtype: torch.dtype | None) -> Program:
     return copy
 
 
-def _keep_narrow(program: Program, copy: Program) -> None:
+def keep_narrow(program: Program, copy: Program) -> None:
     """Give a copy the tensors in their own type that kernels take in no other."""
     for operator, call in calls(program).values():
         for name in (call.arguments.get(argument) for argument in operator.narrow):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from tests.support import Function, image, traced
 @pytest.mark.parametrize(
     ("result", "name"),
     [
-        (lambda y: (part for part in [y]), "a generator"),
         (lambda y: type("Object", (), {"y": y})(), "an Object"),
         (lambda y: (y, print), "a builtin_function_or_method"),
         (lambda y: (y, np.float64(3)), "a float64"),
@@ -61,3 +61,14 @@ def test_any_error_becomes_a_trace_error_with_its_cause() -> None:
     assert isinstance(caught.value.__cause__, KeyError)
     with pytest.raises(PlanError, match="as it was"), told(nn.Linear(2, 2)):
         raise PlanError("as it was")
+
+
+def test_what_torchscript_has_compiled_is_named() -> None:
+    layers = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that TorchScript is old
+        compiled = torch.jit.script(layers)
+    with pytest.raises(TraceError, match=r"TorchScript has compiled itself.*trace the model that was given to"):
+        swdc.trace(compiled, torch.randn(2, 8))
+    with pytest.raises(TraceError, match=r"got Sequential, which TorchScript has compiled at 1\b"):
+        swdc.trace(nn.Sequential(nn.Linear(8, 8), compiled), torch.randn(2, 8))

@@ -34,7 +34,20 @@ def test_objects_become_dicts_of_their_tensors() -> None:
     result = {"logits": a, "cache": (Cache(a, b), 3, None), "fields": Fields(x=[b], y=2)}
     wanted = {"logits": a, "cache": ({"layers": [{"keys": a}, {"keys": b}]}, 3, None), "fields": {"x": [b]}}
     assert plain(result) == wanted
-    assert capturable(result)[1] == ["Cache", "Fields"]
+    assert capturable(result)[1] == dict.fromkeys(["Cache", "Fields"], "a dict of its tensors")
+
+
+def test_iterators_and_views_become_lists() -> None:
+    a, b = image(2), image(3)
+    wanted = {"parts": [a, [b]], "views": ([a], ["x"])}
+
+    def result() -> Any:
+        return {"parts": (part for part in (a, iter([b]))), "views": ({"x": a}.values(), {"x": a}.keys())}
+
+    assert plain(result()) == wanted
+    found, lost = capturable(result())
+    assert found == wanted
+    assert list(lost) == ["generator", "dict_values", "dict_keys"]
 
 
 def test_plain_results_stay_as_they_are() -> None:
@@ -42,7 +55,7 @@ def test_plain_results_stay_as_they_are() -> None:
     result = (image(2), [None, 1.5, "text", thing], {"size": torch.Size([2, 3])})
     assert plain(result)[1] is not result[1]
     assert plain(result) == result
-    assert capturable(result)[1] == []
+    assert capturable(result)[1] == {}
 
 
 def test_a_structure_is_narrowed_to_fewer_leaves() -> None:

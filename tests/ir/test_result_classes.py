@@ -89,7 +89,7 @@ def test_a_folder_makes_classes_anew(tmp_path: Path) -> None:
 def test_opening_names_only_the_classes_that_are_lost() -> None:
     y = image(2, 3)
     found, lost = capturable([outer(y), WithObject(y, object())])
-    assert lost == ["WithObject"]
+    assert lost == {"WithObject": "a dict of its tensors"}
     assert pytree.tree_leaves(found)[-2:] == [3, y]
 
 

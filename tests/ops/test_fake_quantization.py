@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -58,3 +61,38 @@ def test_a_zero_point_with_a_fraction_moves_zero() -> None:
     quantise = torch.fake_quantize_per_channel_affine
     model = Function(lambda m, x: m.d(quantise(m.c(x), m.s, m.z, 1, -8, 7)), c=conv(3, 6), d=conv(6, 2), **grid)
     assert "not a constant" in reason_at(swdc.trace(model.eval(), image().float()), "c.weight", 0)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_grid_that_is_learnt_keeps_zero(per_channel: bool) -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = m.c(x).relu()
+        if per_channel:
+            y = torch._fake_quantize_learnable_per_channel_affine(y, m.s, m.z, 1, 0, 255, 1.0)
+        else:
+            y = torch._fake_quantize_learnable_per_tensor_affine(y, m.s, m.z, 0, 255, 1.0)
+        return m.d(y)
+
+    size = 6 if per_channel else 1
+    grid = {"s": nn.Parameter(torch.rand(size) / 9 + 0.1), "z": nn.Parameter(torch.rand(size) * 9)}
+    model = Function(forward, c=conv(3, 6), d=conv(6, 2), **grid).eval()
+    program = swdc.trace(model, image().float())
+    assert [group.width for group in program.groups] == [6]
+    plan = random_plan(program)
+    masked, slim = swdc.mask(program, plan), swdc.slim(program, plan)
+    certificate = swdc.verify(masked, slim)
+    assert certificate.exact, str(certificate)
+    assert slim.tensors["s"].shape == slim.tensors["z"].shape == ((len(plan.kept["c"]),) if per_channel else (1,))
+
+
+@pytest.mark.parametrize(("zero_point", "groups"), [(7, 1), (300, 0)])
+def test_a_grid_that_tensors_hold(zero_point: int, groups: int) -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.d(torch.fake_quantize_per_tensor_affine(m.c(x).relu(), m.s, m.z, 0, 255))
+
+    grid = {"s": torch.tensor(0.1), "z": torch.tensor(zero_point, dtype=torch.int32)}
+    program = swdc.trace(Function(forward, c=conv(3, 6), d=conv(6, 2), **grid).eval(), image().float())
+    assert len(program.groups) == groups
+    if groups:
+        plan = random_plan(program)
+        assert swdc.verify(swdc.mask(program, plan), swdc.slim(program, plan)).exact

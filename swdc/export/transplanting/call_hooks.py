@@ -76,6 +76,8 @@ class Watch:
         return None
 
     def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if _in_transform():
+            return
         self._drop_left()
         path = self.paths[module]
         saved, named = copied((args, kwargs))
@@ -85,6 +87,8 @@ class Watch:
         self.counts[path] += 1
 
     def _leave(self, module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+        if _in_transform():
+            return
         if result is None:  # the call failed, or it returns nothing that could be compared
             calls = [place for place, frame in enumerate(self.frames) if frame.path == self.paths[module]]
             self._left = calls[-1] if calls else None
@@ -98,6 +102,11 @@ class Watch:
         if self._left is not None:
             del self.frames[self._left :]
         self._left = None
+
+
+def _in_transform() -> bool:
+    """Whether a transform such as ``torch.vmap`` is at work, in which tensors have no values to compare."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def copied(value: Any) -> Any:

@@ -12,10 +12,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from swdc.export.transplanting.places import Place, places
+from swdc.ir.call import schema_names
 from swdc.ir.dtypes_and_devices import compute_in, default_dtype
 from swdc.ir.program import Program
-from swdc.ops.base import called_by
+from swdc.ops.base import Operator, called_by, target_of
 from swdc.ops.special_activations import keep_all
+from swdc.rewriting.runs import keep_narrow
 
 _NARROW = (torch.float16, torch.bfloat16, torch.float32)
 _WIDE = {**dict.fromkeys(_NARROW, torch.float64), torch.complex32: torch.complex128, torch.complex64: torch.complex128}
@@ -63,14 +65,29 @@ def widened(value: Any) -> Any:
     return _WIDE.get(value, value) if isinstance(value, torch.dtype) else value
 
 
+def _narrowed(operator: Operator, args: Any, kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Return arguments of a call in which those that the operator takes in float32 alone are in float32."""
+    places = {number: name for number, (name, _) in enumerate(schema_names(target_of(operator.names[0])))}
+
+    def narrow(name: str | None, value: Any) -> Any:
+        return value.float() if name in operator.narrow and isinstance(value, torch.Tensor) else value
+
+    with torch._C.DisableTorchFunction():
+        given = [narrow(places.get(number), value) for number, value in enumerate(args)]
+        return given, {name: narrow(name, value) for name, value in kwargs.items()}
+
+
 class _Wide(TorchFunctionMode):
     """Makes code that names a floating type compute in float64, and disables dropout."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _CASTS:
             func = torch.Tensor.double
-        if called_by(func).drops:
+        operator = called_by(func)
+        if operator.drops:
             return args[0] if args else (kwargs or {})["input"]
+        if operator.narrow:
+            args, kwargs = _narrowed(operator, args, kwargs or {})
         cast = [widened(a) if isinstance(a, torch.dtype) else a for a in args]
         named = {k: widened(v) if isinstance(v, torch.dtype) else v for k, v in (kwargs or {}).items()}
         return func(*cast, **named)
@@ -88,6 +105,7 @@ def wide_program(program: Program) -> Program:
     """Return a copy of a program that computes in float64 throughout."""
     copy = program.clone()
     Tensors().widen(copy)
+    keep_narrow(program, copy)
     compute_in(copy, torch.float64)
     keep_all(copy, scaled=False)
     return copy

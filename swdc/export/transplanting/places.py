@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -85,6 +86,8 @@ class _Walk:
         value = place.get()
         if isinstance(value, torch.Tensor):
             self.found.append((place, value))
+        elif isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+            self.found.append((_array(place), torch.from_numpy(value)))
         elif not isinstance(value, _NO_CONTAINERS) and depth < _DEEPEST and id(value) not in self.seen:
             self.seen[id(value)] = value  # held, so that no other object takes its id
             for inner in self._inside(place, value):
@@ -110,6 +113,11 @@ class _Walk:
 
 def _entry(store: Any, key: Any) -> Place:
     return Place(lambda: store[key], lambda value: store.__setitem__(key, value))
+
+
+def _array(place: Place) -> Place:
+    """Return the place of an array of numpy as one of a tensor with the same memory."""
+    return Place(lambda: torch.from_numpy(place.get()), lambda tensor: place.put(tensor.detach().cpu().numpy()))
 
 
 def _part(whole: Place, key: Any) -> Place:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import functools
+import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -225,3 +227,71 @@ def test_the_example_of_the_slim_program_keeps_its_type() -> None:
     slim = swdc.slim(program, random_plan(program))
     swdc.transplant(slim, model)
     assert [tensor.dtype for tensor in (*slim.facts.example[0], *program.facts.example[0])] == [torch.float32] * 2
+
+
+class ArrayOfNumpy(Two):
+    """Channels in an array of numpy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gains = np.random.default_rng(0).random(16) + 0.5
+
+    def middle(self, y: torch.Tensor) -> torch.Tensor:
+        return y * torch.from_numpy(self.gains)
+
+
+class Generating(Two):
+    """Returns a generator."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        y = self.a(x).relu()
+        return (self.b(y * factor) for factor in (1, 2))
+
+
+class Mapped(nn.Module):
+    """Maps a network over the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return torch.vmap(self.one)(x)
+
+
+@pytest.mark.parametrize("kind", [ArrayOfNumpy, Generating, Mapped])
+def test_more_kinds_are_transplanted(kind: type[nn.Module]) -> None:
+    model = made(kind)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        program = swdc.trace(model, X)
+    assert [str(one.message) for one in told] == (["generator comes back as a list"] if kind is Generating else [])
+    _, slim = certified(program)
+    mine = swdc.transplant(slim, model)
+    x = image(3, 5, 8, seed=5)
+    assert_same(slim(x), mine(x))
+    assert isinstance(slim(x), list) is (kind is Generating)
+
+
+def test_a_result_with_an_iterator_goes_through_a_folder(tmp_path: Any) -> None:
+    model = made(Generating)
+    with pytest.warns(UserWarning, match="comes back as a list"):
+        program = swdc.trace(model, X)
+    swdc.save(program, tmp_path / "saved")
+    assert_same(swdc.load(tmp_path / "saved")(X), list(model(X)))
+
+
+def test_a_grid_that_torch_takes_in_float32_alone() -> None:
+    class Quantised(Two):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("scale", torch.rand(16) / 20 + 0.1)
+            self.register_buffer("zero", torch.zeros(16, dtype=torch.int32))
+
+        def middle(self, y: torch.Tensor) -> torch.Tensor:
+            return torch.fake_quantize_per_channel_affine(y, self.scale, self.zero, axis=2, quant_min=0, quant_max=255)  # type: ignore[no-any-return, call-overload]
+
+    model = Quantised().eval()
+    program = swdc.trace(model, X.float())
+    slim = swdc.slim(program, random_plan(program))
+    assert_same(slim(X.float()), swdc.transplant(slim, model)(X.float()), 1e-5)
