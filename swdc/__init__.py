@@ -9,6 +9,7 @@ from swdc.costs.count import Count, count
 from swdc.errors import SwdcError
 from swdc.export.folder.save import load, save
 from swdc.export.onnx.export import OnnxReport, export_onnx
+from swdc.export.pretrained.save import save_pretrained
 from swdc.export.storage.checkpoint_reader import Checkpoint
 from swdc.export.streaming.slim_checkpoint import slim_checkpoint
 from swdc.export.transplanting import transplant
@@ -49,6 +50,7 @@ __all__ = [
     "register",
     "relax_norms",
     "save",
+    "save_pretrained",
     "slim",
     "slim_checkpoint",
     "trace",

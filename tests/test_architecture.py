@@ -70,6 +70,7 @@ PUBLIC = {
     "register",
     "relax_norms",
     "save",
+    "save_pretrained",
     "slim",
     "slim_checkpoint",
     "trace",

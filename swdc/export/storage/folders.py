@@ -48,9 +48,10 @@ _FORMS = {1: _Manifest, 2: _Sealed}
 
 
 @contextmanager
-def new_folder(target: Path, is_known: Callable[[str], Any]) -> Iterator[Path]:
+def new_folder(target: Path, is_known: Callable[[str], Any], mark: str = "") -> Iterator[Path]:
     """Yield a new folder to write to, which takes the place of ``target`` if nothing is raised.
 
+    A folder that is there is replaced if it has the manifest of a saved program, or else a file named ``mark``.
     ``target`` leads through no link. Raises ``ArtifactError`` if it is no folder, or one with files of names that are
     not known, and if the folder cannot be written, for example because the disk is full.
     """
@@ -58,11 +59,11 @@ def new_folder(target: Path, is_known: Callable[[str], Any]) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         with locked(target.parent):
             recover(target)
-            _check_replaceable(target, is_known)
+            _check_replaceable(target, is_known, mark)
         with workspace(target.parent) as made:
             yield made
             with locked(target.parent):
-                _check_replaceable(target, is_known)
+                _check_replaceable(target, is_known, mark)
                 put_folder(made, target)
     except OSError as error:
         raise ArtifactError(
@@ -206,7 +207,7 @@ def _hash_of(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def _check_replaceable(target: Path, is_known: Callable[[str], Any]) -> None:
+def _check_replaceable(target: Path, is_known: Callable[[str], Any], mark: str) -> None:
     if not os.path.lexists(target):
         return
     mode = target.lstat().st_mode
@@ -216,9 +217,9 @@ def _check_replaceable(target: Path, is_known: Callable[[str], Any]) -> None:
     files = sorted(file.name for file in target.iterdir())
     if not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, "the folder there is read-only", str(target))
-    if files and not _is_ours(target):
+    if files and not (mark in files if mark else _is_ours(target)):
         raise ArtifactError(
-            f"expected a new or empty folder, or one that swdc.save wrote, got {target}, which holds other "
+            f"expected a new or empty folder, or one that swdc wrote, got {target}, which holds other "
             f"files; give another path"
         )
     foreign = [name for name in files if not is_known(name) or not stat.S_ISREG((target / name).lstat().st_mode)]

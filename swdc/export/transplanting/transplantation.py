@@ -55,7 +55,7 @@ def transplant(slim: Program, model: nn.Module) -> nn.Module:
     name = type(model).__name__
     expected = f"a model that runs in float64, in which it is compared with the slim program, got {name}"
     with told_as(TransplantError, expected, "use the slim program itself"):
-        return _Transplanting(slim, model).result()
+        return Transplanting(slim, model).result()
 
 
 def _check_sums(slim: Program, dense: Program) -> None:
@@ -69,7 +69,9 @@ def _check_sums(slim: Program, dense: Program) -> None:
         )
 
 
-class _Transplanting:
+class Transplanting:
+    """The transplanting of one slim program into a copy of one model; ``comparison`` judges any model as the result."""
+
     def __init__(self, slim: Program, model: nn.Module) -> None:
         if slim.facts.origin is None or slim.facts.origin.dense is not None:
             raise TransplantError("expected a slim program as made by swdc.slim, got another; slim it with a plan")
@@ -94,6 +96,7 @@ class _Transplanting:
                 self.donor = self.slim.clone()
 
     def result(self) -> nn.Module:
+        """Return the copy with the slim tensors, as ``transplant`` does."""
         modes = {module: module.training for module in self.mine.modules()}
         self.mine.eval()
         inputs = self.comparison.inputs(_BATCH)

@@ -1,0 +1,176 @@
+"""Slim models that transformers loads without swdc, and computes with as the masked model does."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import swdc
+from swdc.errors import ArtifactError, ExportError, TransplantError
+from swdc.export.transplanting.float64 import in_float64, wide_program
+from tests.support import randomise
+
+transformers = pytest.importorskip("transformers")
+transformers.utils.logging.disable_progress_bar()
+
+IDS = torch.tensor([[3, 9, 1, 40, 7, 7], [0, 61, 5, 5, 12, 33]])
+SIZES = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+
+
+def llama() -> Any:
+    config = transformers.LlamaConfig(
+        **SIZES, num_key_value_heads=2, bos_token_id=1, eos_token_id=2, pad_token_id=0, use_cache=False
+    )
+    return randomise(transformers.LlamaForCausalLM(config)).float().eval()
+
+
+def gpt2() -> Any:
+    config = transformers.GPT2Config(
+        vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=16, use_cache=False, attn_pdrop=0.0
+    )
+    return randomise(transformers.GPT2LMHeadModel(config)).float().eval()
+
+
+def qwen() -> Any:
+    config = transformers.Qwen2Config(**SIZES, num_key_value_heads=2, bos_token_id=1, eos_token_id=2, use_cache=False)
+    return randomise(transformers.Qwen2ForCausalLM(config)).float().eval()
+
+
+def cut(model: Any, **settings: Any) -> tuple[swdc.Program, swdc.Program]:
+    program = swdc.trace(model, {"input_ids": IDS})
+    plan = swdc.plan(program, even=True, **settings)
+    return swdc.mask(program, plan), swdc.slim(program, plan)
+
+
+def loaded(model: Any, folder: Path) -> Any:
+    return type(model).from_pretrained(folder).eval()
+
+
+def error_of(model: Any, masked: swdc.Program) -> float:
+    """Return how much the logits of a model differ from the masked program's, relative to the largest, in float64."""
+    with in_float64():  # norms and rotary positions ask for float32
+        wanted = wide_program(masked)(input_ids=IDS).logits
+        return float((copy.deepcopy(model).double()(input_ids=IDS).logits - wanted).abs().max() / wanted.abs().max())
+
+
+WIDTHS: dict[str, tuple[Any, dict[str, float], dict[str, Any]]] = {
+    "heads and feed-forward layers of a Llama": (
+        llama, {"*.q_proj": 0.5, "*.gate_proj": 0.4},
+        {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 28, "hidden_size": 32},
+    ),
+    "a size of the heads that the configuration leaves open": (
+        qwen, {"*.q_proj": 0.5, "*.gate_proj": 0.25},
+        {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 36, "head_dim": 8},
+    ),
+    "an inner size that the configuration leaves open": (gpt2, {"*.c_fc*": 0.25}, {"n_inner": 96, "n_embd": 32}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_what_is_loaded_computes_what_the_masked_model_computes(name: str, tmp_path: Path) -> None:
+    make, sparsity, numbers = WIDTHS[name]
+    model = make()
+    masked, slim = cut(model, sparsity=sparsity)
+    assert swdc.save_pretrained(slim, model, tmp_path / "slim") == tmp_path / "slim"
+    found = loaded(model, tmp_path / "slim")
+    assert type(found) is type(model)
+    assert {key: getattr(found.config, key) for key in numbers} == numbers
+    assert error_of(found, masked) <= 1e-9
+    assert error_of(copy.deepcopy(model), masked) > 1e-3
+
+
+def test_norms_over_fewer_channels_are_the_old_function(tmp_path: Path) -> None:
+    model = llama()
+    masked, slim = cut(model, sparsity={"*embed_tokens*": 0.25, "*.gate_proj": 0.25})
+    swdc.save_pretrained(slim, model, tmp_path / "slim")
+    found = loaded(model, tmp_path / "slim")
+    assert found.config.hidden_size == 24
+    assert found.config.rms_norm_eps == pytest.approx(model.config.rms_norm_eps * 32 / 24, rel=1e-12)
+    assert error_of(found, masked) <= 1e-6  # gains are rounded to float32
+    plain = copy.deepcopy(found)
+    plain.config.rms_norm_eps = model.config.rms_norm_eps
+    for path, module in plain.named_modules():
+        if path.endswith("norm"):
+            module.weight.data *= (24 / 32) ** 0.5
+    assert error_of(plain, masked) > 1e-3
+
+
+def test_greedy_tokens_are_those_of_the_masked_model(tmp_path: Path) -> None:
+    model = llama()
+    masked, slim = cut(model, sparsity={"*embed_tokens*": 0.25, "*": 0.3})
+    swdc.save_pretrained(slim, model, tmp_path / "slim")
+    dense = copy.deepcopy(model)
+    dense.load_state_dict(masked.state_dict(), strict=False)
+    found = loaded(model, tmp_path / "slim")
+    options = {"max_new_tokens": 8, "do_sample": False, "use_cache": True, "eos_token_id": None}
+    assert torch.equal(found.generate(IDS, **options), dense.generate(IDS, **options))
+
+
+def test_it_loads_where_swdc_is_not_installed(tmp_path: Path) -> None:
+    model = gpt2()
+    _, slim = cut(model, sparsity={"*.c_fc*": 0.5})
+    swdc.save_pretrained(slim, model, tmp_path / "slim")
+    code = (
+        "import sys; sys.modules['swdc'] = None\n"
+        "from transformers import AutoModelForCausalLM\n"
+        f"model = AutoModelForCausalLM.from_pretrained({str(tmp_path / 'slim')!r})\n"
+        "print(model.transformer.h[0].mlp.c_fc.weight.shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
+    assert done.stdout.strip() == "torch.Size([32, 64])"
+
+
+def test_widths_that_the_configuration_cannot_say_are_refused(tmp_path: Path) -> None:
+    model = llama()
+    program = swdc.trace(model, {"input_ids": IDS})
+    uneven = swdc.slim(program, swdc.plan(program, {"model.layers.0.mlp.gate_proj": 0.5}))
+    with pytest.raises(ExportError, match=r"intermediate_size in its configuration would have to be 24 and 48 at once"):
+        swdc.save_pretrained(uneven, model, tmp_path / "slim")
+    heads = swdc.slim(program, swdc.plan(program, {"*embed_tokens*": 0.5}, policy="tied"))
+    swdc.save_pretrained(heads, model, tmp_path / "slim")
+    assert json.loads((tmp_path / "slim" / "config.json").read_text())["hidden_size"] == 16
+    assert not [path for path in tmp_path.iterdir() if path.name != "slim"]
+
+
+def test_layer_norms_over_fewer_channels_are_refused(tmp_path: Path) -> None:
+    model = gpt2()
+    _, slim = cut(model, sparsity={"transformer.wte*": 0.25})
+    with pytest.raises(ExportError, match=r"got LayerNorm at transformer\.h\.0\.ln_1, which takes a mean over"):
+        swdc.save_pretrained(slim, model, tmp_path / "slim")
+
+
+def test_what_is_not_of_transformers_is_refused(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    program = swdc.trace(model, torch.randn(2, 4))
+    slim = swdc.slim(program, swdc.plan(program, 0.5))
+    with pytest.raises(ExportError, match=r"expected a model of transformers, .* got Sequential without config"):
+        swdc.save_pretrained(slim, model, tmp_path / "slim")
+    with pytest.raises(TransplantError, match="got one of another graph"):
+        swdc.save_pretrained(cut(gpt2(), sparsity={"*.c_fc*": 0.5})[1], llama(), tmp_path / "slim")
+
+
+def test_a_folder_of_something_else_stays(tmp_path: Path) -> None:
+    model = gpt2()
+    _, slim = cut(model, sparsity={"*.c_fc*": 0.5})
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    with pytest.raises(ArtifactError, match="which holds other files"):
+        swdc.save_pretrained(slim, model, tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for _ in range(2):  # its own folder is replaced
+        swdc.save_pretrained(slim, model, tmp_path / "slim")
+    model.save_pretrained(tmp_path / "dense")
+    with pytest.raises(ArtifactError, match="which holds other files"):
+        swdc.save_pretrained(slim, model, tmp_path / "dense")
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert model.config.n_inner is None
