@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any
 
+import sympy
 from torch import nn
 
+from swdc.costs.counted_sizes import counted_sizes
+from swdc.costs.formula import formula_of
 from swdc.errors import SwdcError
 from swdc.ir.argument_types import checked
 from swdc.ir.graph import SCOPE
@@ -32,7 +36,8 @@ class LayerCount:
 class Count:
     """Parameters and operations of a program, in total and by layer.
 
-    ``before`` holds the totals of the program from which a slim program was cut.
+    ``before`` holds the totals of the program from which a slim program was cut. ``sizes`` are the dynamic
+    sizes, by name, that are counted for, and ``program`` is what was counted.
     """
 
     parameters: int
@@ -41,18 +46,33 @@ class Count:
     convention: str
     layers: tuple[LayerCount, ...] = field(repr=False)
     before: Mapping[str, int] | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    program: Program | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def formula(self) -> sympy.Expr:
+        """The operations as an exact expression over the names of all dynamic sizes: ``formula.subs({"batch": 4})``.
+
+        Sizes that are fixed in the program are numbers in it. Raises ``SwdcError`` if it does not give what is counted
+        at these and other sizes.
+        """
+        if self.program is None:
+            raise SwdcError("expected a count with its program, got one without; make it with swdc.count")
+        return formula_of(self.program, self.convention, self.sizes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts as plain data, ready for JSON."""
         return {
             "convention": self.convention, "parameters": self.parameters, "operations": self.operations,
-            "macs": self.macs, "before": None if self.before is None else dict(self.before),
+            "macs": self.macs, "before": None if self.before is None else dict(self.before), "sizes": dict(self.sizes),
             "layers": [vars(layer) for layer in self.layers],
         }  # fmt: skip
 
 
 @checked(SwdcError)
-def count(program: Program, convention: str = "paper", batch: int = 1) -> Count:
+def count(
+    program: Program, convention: str = "paper", batch: int | None = None, sizes: Mapping[str, int] | None = None
+) -> Count:
     """Count the parameters and operations of a program.
 
     Conventions, after section 4.5 of Tessier et al. 2022 (multiplications and additions are not told apart; f_in,
@@ -80,13 +100,16 @@ def count(program: Program, convention: str = "paper", batch: int = 1) -> Count:
     than batch norm, Fourier transforms, elementwise products, and message passing in graph networks.
     Parameters are those that the program reads; a tied parameter counts once, and buffers do not count.
 
-    Counts are for ``batch`` samples; if the inputs have no batch (a graph), for the example inputs as a whole.
+    Counts are for one sample, or ``batch`` samples, and for the sizes of the example. ``sizes`` gives others by the
+    names of dynamic sizes, such as ``{"batch": 4, "length": 2048}``; the result's ``sizes`` has them all. If the inputs
+    share no leading size, ``batch`` is that of the first input and of all inputs with as many rows, and by default that
+    of the example. A graph has no batch, and a program that was recorded stands for its example only: both are counted
+    as a whole. Raises ``SwdcError`` for names that are no dynamic sizes.
     """
     if convention not in CONVENTIONS:
         raise SwdcError(f"expected a convention of {list(CONVENTIONS)}, got {convention!r}")
-    if batch < 1:
-        raise SwdcError(f"expected a batch of at least 1, got {batch}; give the number of samples to count for")
-    shape_of = shapes_of(program, program.facts.sizes(batch))
+    counted = counted_sizes(program, batch, sizes)
+    shape_of = shapes_of(program, counted)
     tensors = program.tensors
     seen: set[int] = set()
     layers: list[LayerCount] = []
@@ -99,9 +122,9 @@ def count(program: Program, convention: str = "paper", batch: int = 1) -> Count:
             if isinstance(tensor, nn.Parameter) and id(tensor) not in seen:
                 seen.add(id(tensor))
                 parameters += tensor.numel()
-        sizes = [(cost, prod(shape_of(value)[dim] for value, dim in cost.dims)) for cost in costs]
-        operations = sum(getattr(cost, convention) * size for cost, size in sizes)
-        macs += sum(cost.macs * size for cost, size in sizes)
+        products = [(cost, prod(shape_of(value)[dim] for value, dim in cost.dims)) for cost in costs]
+        operations = sum(getattr(cost, convention) * size for cost, size in products)
+        macs += sum(cost.macs * size for cost, size in products)
         if operations or parameters:
             name = str(node.target) if node.op == "call_module" else node.name
             scope = node.meta.get(SCOPE)
@@ -120,6 +143,8 @@ def count(program: Program, convention: str = "paper", batch: int = 1) -> Count:
         convention=convention,
         layers=tuple(layers),
         before=None if origin is None else origin.before,
+        sizes=counted,
+        program=program,
     )
 
 

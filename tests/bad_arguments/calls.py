@@ -80,7 +80,8 @@ class Prepared:
                 "count", swdc.count,
                 {
                     "program": Takes(("other program",), (program, self.masked, self.slim, self.empty)),
-                    "convention": Takes(good=("paper", "reference", "macs")), "batch": Takes(POSITIVE),
+                    "convention": Takes(good=("paper", "reference", "macs")), "batch": Takes((*POSITIVE, *NONE)),
+                    "sizes": Takes((*NONE, "{}"), ({"batch": np.int64(2)},), ({"batch": 0}, {"no": 3}, {"batch": 0.5})),
                 },
                 {"program": program},
             ),

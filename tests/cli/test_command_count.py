@@ -32,6 +32,22 @@ def test_the_convention_is_used(convention: str) -> None:
     assert len(set(document["totals"].values())) == 3
 
 
+def test_sizes_are_counted_for_and_a_formula_is_given() -> None:
+    document = run_json("count", "tests.cli.small_models:mlp", "--input", "1x4", "--size", "batch=3")
+    assert document["sizes"] == {"batch": 3}
+    assert document["formula"] == "67*batch"
+    assert document["totals"] == {"paper": 3 * 67, "reference": 3 * 67, "macs": 3 * 56}
+    result = run("count", "tests.cli.small_models:mlp", "--input", "1x4", "--size", "batch=3")
+    assert "operations by the convention paper: 67*batch" in result.stdout
+    assert "In all, for batch 3" in result.stdout
+
+
+@pytest.mark.parametrize("size", ["batch", "batch=", "=3", "batch=-1", "batch=x", "length=3"])
+def test_wrong_sizes_are_refused(size: str) -> None:
+    message = run_error("count", "tests.cli.small_models:mlp", "--input", "1x4", "--size", size)
+    assert "expected --size NAME=N" in message or "expected sizes by the names of those that are dynamic" in message
+
+
 def test_resnet18_has_its_known_size() -> None:
     document = run_json("count", "torchvision.models:resnet18", "--input", "1x3x64x64")
     assert document["parameters"] == 11_689_512

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ import swdc
 from swdc.costs.count import CONVENTIONS, totals
 from swdc.errors import SwdcError
 from swdc.ir.program import Program
-from tests.support import conv, image, random_plan, traced
+from tests.support import Function, conv, image, random_plan, traced
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what torch_geometric uses of torch is deprecated
@@ -21,7 +22,7 @@ with warnings.catch_warnings():
     from torch_geometric.nn.models import GCN
 
 
-def operations(program: Program, batch: int = 1) -> list[int]:
+def operations(program: Program, batch: int | None = None) -> list[int]:
     return [swdc.count(program, convention, batch).operations for convention in CONVENTIONS]
 
 
@@ -194,3 +195,47 @@ def test_to_dict_is_json() -> None:
         assert data == counted.to_dict()
         assert data["parameters"] == counted.parameters
         assert [layer["name"] for layer in data["layers"]] == ["0", "2"]
+
+
+def test_sizes_by_name() -> None:
+    program = traced(nn.Sequential(nn.Linear(5, 7)), image(2, 9, 5))
+    assert swdc.count(program, "macs").sizes == {"batch": 1}
+    for counted in (swdc.count(program, "macs", sizes={"batch": 6}), swdc.count(program, "macs", batch=6)):
+        assert counted.sizes == counted.to_dict()["sizes"] == {"batch": 6}
+        assert counted.macs == counted.operations == 6 * 9 * 5 * 7
+
+
+def test_without_a_shared_leading_size_the_batch_is_that_of_the_first_input() -> None:
+    model = Function(
+        lambda m, images, texts, scale: (scale * m.a(images)) @ m.b(texts).t(), a=nn.Linear(8, 4), b=nn.Linear(6, 4)
+    )
+    program = traced(model, (image(2, 8), image(7, 6), image(2, 1)))
+    for batch, images in ((None, 2), (1, 1), (5, 5)):
+        assert swdc.count(program, batch=batch).macs == images * 8 * 4 + 7 * 6 * 4 + images * 4 * 7
+    texts = next(name for name, size in program.facts.symbols.items() if size == 7)
+    assert swdc.count(program, batch=1, sizes={texts: 3}).macs == 8 * 4 + 3 * 6 * 4 + 4 * 3
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sizes": {"lenght": 3}}, r"expected sizes by the names .* batch \(such as 1\), got \['lenght'\]"),
+        ({"batch": 0}, "expected a batch of at least 1, got 0"),
+        ({"sizes": {"batch": -1}}, "expected a batch of at least 1, got -1"),
+        ({"batch": 2, "sizes": {"batch": 3}}, "expected one batch, got batch=2 and sizes="),
+    ],
+)
+def test_wrong_sizes_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SwdcError, match=message):
+        swdc.count(traced(nn.Linear(5, 7), image(2, 5)), **given)
+
+
+def test_a_recorded_program_counts_its_example() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.a(x) if float(x.sum()) > 0 else m.b(x)
+
+    with pytest.warns(UserWarning, match="recorded on the example inputs"):
+        program = swdc.trace(Function(forward, a=nn.Linear(5, 7), b=nn.Linear(5, 7)).eval(), torch.ones(3, 5))
+    assert swdc.count(program, "macs").macs == swdc.count(program, "macs", batch=1).macs == 3 * 5 * 7
+    with pytest.raises(SwdcError, match="of which this program has none"):
+        swdc.count(program, sizes={"length": 2})

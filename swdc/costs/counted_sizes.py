@@ -1,0 +1,64 @@
+"""For which sizes of its inputs a program is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import fx
+
+from swdc.errors import SwdcError
+from swdc.ir.graph import DTYPE, SHAPE
+from swdc.ir.program import Program
+from swdc.ir.sizes import Size
+
+BATCH = "batch"
+
+
+def counted_sizes(program: Program, batch: int | None, sizes: Mapping[str, int] | None) -> dict[str, int]:
+    """Return a size for each symbol of a program: one sample and the sizes of the example where none is given.
+
+    ``batch`` is the leading size that all inputs share. If they share none, it is that of the first input, and of all
+    whose example has as many rows. Graphs have no batch: a program with an edge list is counted as a whole.
+
+    Raises ``SwdcError`` for names that are no dynamic sizes, for two different batches, and for sizes under one.
+    """
+    values = program.facts.sizes()
+    named = dict(sizes or {})
+    if batch is not None and named.get(BATCH, batch) != batch:
+        raise SwdcError(f"expected one batch, got batch={batch} and sizes={named}; give one of them")
+    named |= {} if batch is None else {BATCH: batch}
+    for name, size in named.items():
+        if size < 1:
+            raise SwdcError(f"expected a {name} of at least 1, got {size}; give the size to count for")
+    if BATCH in named and BATCH not in values:
+        size = named.pop(BATCH)
+        values |= dict.fromkeys(_leading(program), size)
+    unknown = sorted(named.keys() - values.keys())
+    if unknown:
+        raise SwdcError(f"expected sizes by the names of those that are dynamic, {_names(values)}, got {unknown}")
+    return values | named
+
+
+def _names(values: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} (such as {size})" for name, size in values.items()) or "of which this program has none"
+
+
+def _leading(program: Program) -> list[str]:
+    """Return the symbols that stand for the batch; none for graphs, and for programs of fixed sizes."""
+    facts = program.facts
+    if facts.batch is not None:
+        return [facts.batch]
+    inputs = [node for node in program.graph.find_nodes(op="placeholder") if node.meta.get(SHAPE)]
+    if any(map(_is_edge_list, inputs)):
+        return []
+    names = [str(node.meta[SHAPE][0]) for node in inputs]
+    rows = facts.symbols.get(names[0]) if names else None
+    return [name for name in names if rows is not None and facts.symbols.get(name) == rows]
+
+
+def _is_edge_list(node: fx.Node) -> bool:
+    """Whether an input holds pairs of integers: two rows, one entry for each edge."""
+    shape: tuple[Size, ...] = node.meta[SHAPE]
+    integers = node.meta.get(DTYPE) in (torch.int64, torch.int32)
+    return integers and len(shape) == 2 and shape[0] == 2
