@@ -14,7 +14,7 @@ from examples.bench.peer.peer import SECONDS, blank_peer, measure_peer_by_name
 from examples.bench.running.apart import Limits, run_apart
 from examples.bench.running.row_files import Row, blank
 
-PRELOAD = {"pyg": "torch_geometric.nn"}
+PRELOAD = {"pyg": "torch_geometric.nn", "others": "examples.bench.networks.libraries.others"}
 """The module to import for a library before its networks are built, if it is not called like the library."""
 
 

@@ -17,8 +17,12 @@ LIBRARIES = {
     "timm": ("torch", "timm"),
     "transformers": ("torch", "transformers"),
     "pyg": ("torch", "torch-geometric"),
+    "others": ("torch", "torchvision", "timm", "transformers"),
 }
-"""Each library of the bench, and the distributions that it is made of."""
+"""Each library of the bench, and the distributions that it is made of.
+
+What ``others`` needs beyond these is pinned by the file that installs it, ``others/requirements.txt``.
+"""
 
 
 def names(library: str) -> tuple[str, ...]:

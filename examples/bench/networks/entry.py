@@ -13,11 +13,15 @@ from swdc.errors import CommandError
 
 @dataclass(frozen=True)
 class Entry:
-    """A network: its name, what builds it with random weights, and what draws example inputs for it."""
+    """A network: its name, what builds it, and what draws example inputs for it.
+
+    The weights of one that is ``trained`` matter, so that they stay; others are made random.
+    """
 
     name: str
     model: Callable[[], nn.Module]
     inputs: Callable[[], Any]
+    trained: bool = False
 
 
 def call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -17,8 +17,13 @@ USUAL_GAIN, LEAST_GAIN = 1.0, 0.4
 
 
 def random_network(network: Entry, seed: int) -> tuple[nn.Module, Any]:
-    """Return a network in evaluation with random weights and statistics, and example inputs, both drawn by a seed."""
+    """Return a network in evaluation with random weights and statistics, and example inputs, both drawn by a seed.
+
+    A network that is trained keeps its weights.
+    """
     torch.manual_seed(seed)
+    if network.trained:
+        return network.model().eval(), network.inputs()
     model = randomise_(network.model(), seed).eval()
     inputs = network.inputs()
     return calibrate_(model, inputs), inputs

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -6,7 +9,9 @@ from torchvision import models
 
 from examples.bench.networks.catalogue import LIBRARIES, entry, names, versions
 from examples.bench.networks.entry import call
+from examples.bench.networks.libraries import others
 from examples.bench.networks.libraries import timm as timm_models
+from examples.bench.networks.libraries.others.recipe import Recipe
 from examples.bench.networks.libraries.transformers import ARCHITECTURES
 from swdc.errors import CommandError
 
@@ -43,6 +48,30 @@ def test_pyg_covers_convolutions_and_pooling():
     assert {"gcn", "sage", "gat", "gatv2", "gin", "gine", "transformer", "pna", "topk_pool"} <= set(names("pyg"))
 
 
+def test_the_other_zoo_is_wide_and_six_of_its_networks_are_trained():
+    assert len(names("others")) >= 120
+    assert len({name.partition(".")[0] for name in names("others")}) >= 30
+    assert sum(entry(name, "others").trained for name in names("others")) >= 6
+    assert not any(entry(name, library).trained for library in ("core", "pyg") for name in names(library))
+
+
+def test_what_the_other_zoo_needs_is_pinned():
+    lines = (Path(others.__file__).parent / "requirements.txt").read_text().splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
+    distributions = {pin.partition("==")[0].lower() for pin in pins}
+    assert not distributions & {"torch", "torchvision", "numpy"}  # those of swdc[bench]
+    assert {"diffusers", "monai", "ultralytics", "vit-pytorch", "facenet-pytorch"} <= distributions
+
+
+def test_a_library_of_the_other_zoo_that_is_missing_says_how_to_install_it():
+    recipe = Recipe("no_such_library.models", lambda module: module.Network(), torch.rand)
+    with pytest.raises(
+        CommandError, match=r"expected what no_such_library\.models needs to be installed, got .*others/req"
+    ):
+        recipe.build()
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_every_network_has_an_entry(library):
     assert all(entry(name, library).name == name for name in names(library))
@@ -73,6 +102,6 @@ def test_unknown_networks_are_refused(library):
 
 def test_unknown_libraries_are_refused():
     with pytest.raises(
-        CommandError, match="expected a library of core, torchvision, timm, transformers, pyg, got 'jax'"
+        CommandError, match="expected a library of core, torchvision, timm, transformers, pyg, others, got 'jax'"
     ):
         names("jax")

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from examples.bench.networks.randomise import randomise_
+from examples.bench.networks.entry import Entry
+from examples.bench.networks.randomise import random_network, randomise_
 
 
 class Constants(nn.Module):
@@ -65,3 +66,14 @@ def test_weights_too_small_to_be_heard_through_a_deep_network_are_scaled_up():
     assert torch.equal(model.double()(one), model(other))
     randomise_(model.float()).double()
     assert not torch.allclose(model(one), model(other), rtol=1e-6)
+
+
+def test_a_trained_network_keeps_its_weights():
+    given = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    before = {name: tensor.clone() for name, tensor in given.state_dict().items()}
+    for trained in (True, False):
+        model, inputs = random_network(Entry("given", lambda: given, lambda: torch.randn(2, 3, 8, 8), trained), 0)
+        assert inputs.shape == (2, 3, 8, 8)
+        assert not model.training
+        kept = all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+        assert kept == trained
