@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import typer
 
+from examples.bench.counts import bench_counts, bench_counts_table
 from examples.bench.latency import bench_latency
 from examples.bench.memory import bench_scale, bench_stream
 from examples.bench.seconds import bench_compile, bench_scaling
@@ -18,7 +19,7 @@ from swdc.cli.terminal.on_model import help_of
 COMMANDS: dict[str, Callable[..., None]] = {
     "zoo": bench_zoo, "zoo-table": bench_zoo_table, "compile": bench_compile, "scaling": bench_scaling,
     "scale": bench_scale, "stream": bench_stream, "latency": bench_latency, "subnormals": bench_subnormals,
-    "sums": bench_sums, "swd": bench_swd,
+    "sums": bench_sums, "swd": bench_swd, "counts": bench_counts, "counts-table": bench_counts_table,
 }  # fmt: skip
 """The commands in the order of the help. A new one is added here."""
 
