@@ -189,7 +189,7 @@ def _scale(rows: Sequence[Row]) -> str:
 def _held(rows: Sequence[Row]) -> str:
     """Say in which rows the pull was held below what the optimizer can bear. Older rows do not tell: all were held."""
     pulled = [row for row in rows if row["method"] in ("swd", "uniform_decay")]
-    held = [row for row in pulled if row.get("held_for", "SGD") != "none"]
+    held = [row for row in pulled if row.get("held_for", "none" if RECIPES[row["dataset"]].adam else "SGD") != "none"]
     if not pulled:
         return ""
     if len(held) == len(pulled):

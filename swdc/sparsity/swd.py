@@ -74,6 +74,10 @@ class SWD(Method):
     last step the targeted weights are exactly zero, and the removal changes nothing. ``penalty``, ``norm``,
     ``schedule`` and ``mu`` then have no effect on the training.
 
+    ``ignore`` names modules or tensors (shell patterns) that are not targeted. The share ``target`` counts them, as in
+    ``swdc.plan``, for every structure. Frozen parameters (``swdc.sparsity.frozen``) are neither targeted nor counted:
+    those without ``requires_grad``, of norms held in evaluation, and outside the ``optimizer``.
+
     ``criterion`` scores single weights (``swdc.sparsity.weight_criteria``). ``norm`` is the norm of the penalty
     (``swdc.sparsity.penalties.norms``). ``schedule`` says how ``a`` grows (``swdc.sparsity.penalties.schedules``).
 
@@ -99,7 +103,7 @@ class SWD(Method):
         check_count("refresh", refresh)
         chosen, self._schedule = find_norm(norm), find_schedule(schedule)
         _check_coefficient(a, a_min, a_max, self._schedule, chosen, optimizer)
-        targets = targets_of(model, target, structure, ignore, criterion)
+        targets = targets_of(model, target, structure, ignore, criterion, optimizer)
         self._strengths = Strengths(optimizer, mu, hold and penalty == GRADIENT)
         settings = {
             "target": target, "structure": structure, "a": a, "a_min": a_min, "a_max": a_max,

@@ -15,6 +15,7 @@ from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.sparsity.arguments import check_optimizer
 from swdc.sparsity.baselines.zeroed_parts import ZeroedParts, without_gone
+from swdc.sparsity.frozen import frozen_groups, frozen_parameters
 from swdc.sparsity.method import Method
 from swdc.sparsity.planning.plan import ignored_groups
 from swdc.sparsity.same_parameters import Ownership
@@ -39,13 +40,14 @@ class Removing(Method):
         """
         check_optimizer(optimizer, "after whose steps removed parts are held at zero")
         self._ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
-        targets = targets_of(model, target, structure, self._ignore)
+        targets = targets_of(model, target, structure, self._ignore, optimizer=optimizer)
         self.removals = tuple(removals)
         """After how many steps each removal follows, and which share is removed by then."""
         self._model, self._done, self._held = model, 0, ZeroedParts()
         shared = {"target": target, "structure": structure, "ignore": list(self._ignore)}
         shared["removals"] = [list(removal) for removal in self.removals]
         super().__init__(targets, steps, optimizer, {**shared, **settings})
+        self._still = frozen_groups(model, frozen_parameters(model, optimizer)) if isinstance(model, Program) else set()
         self._ownership = Ownership(model, self._removable())
         self._ownership.check(optimizer)  # before a long training, not after it
 
@@ -54,7 +56,7 @@ class Removing(Method):
         if not isinstance(self._model, Program) or isinstance(self._targets, WeightTargets):
             found = {target.name: target.parameter for target in self._targets.candidates()}
         else:
-            ignored, tensors = ignored_groups(self._model, self._ignore), self._model.tensors
+            ignored, tensors = ignored_groups(self._model, self._ignore) | self._still, self._model.tensors
             groups = [group for group in self._model.groups if group.name not in ignored]
             written = {id(tensors[member.tensor]) for group in groups for member in group.with_role(WRITES)}
             found = {name: p for name, p in self._model.named_parameters() if id(p) in written}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import nn
@@ -21,12 +21,22 @@ from swdc.sparsity.targets.structures import CHANNELS, parts_of
 class GainPenalty:
     """Adds the gradient of ``coefficient * sum(norm(gamma))`` over all channels that a batch norm decides over."""
 
-    def __init__(self, program: nn.Module, coefficient: float, norm: str | Norm, ignore: Sequence[str]) -> None:
-        """Raise ``PlanError`` for arguments out of range, and for a program whose norms decide nothing."""
+    def __init__(
+        self,
+        program: nn.Module,
+        coefficient: float,
+        norm: str | Norm,
+        ignore: Sequence[str],
+        still: Collection[str] = (),
+    ) -> None:
+        """Groups in ``still`` are frozen.
+
+        Raises ``PlanError`` for arguments out of range, and for a program whose norms decide nothing.
+        """
         if coefficient != 0:
             check_positive("penalty", coefficient)
         self._coefficient, self._norm = coefficient, find_norm(norm)
-        self._gains = _gains(program, ignore)
+        self._gains = _gains(program, ignore, still)
 
     def add_(self) -> None:
         """Add the gradient of the penalty to the gradients of the gains."""
@@ -34,9 +44,9 @@ class GainPenalty:
             pull_(gradient_of(target.parameter), target, self._coefficient, self._norm.gradient)
 
 
-def _gains(program: nn.Module, ignore: Sequence[str]) -> list[Target]:
+def _gains(program: nn.Module, ignore: Sequence[str], still: Collection[str]) -> list[Target]:
     assert isinstance(program, Program)
-    parts = [p for p in parts_of(program, CHANNELS, ignored_groups(program, ignore)) if p.by_gain]
+    parts = [p for p in parts_of(program, CHANNELS, ignored_groups(program, ignore) | {*still}) if p.by_gain]
     if not parts:
         raise PlanError(
             "expected batch norms that decide over channels, got a program without any; add them with "

@@ -104,8 +104,13 @@ class GrowingL2(Removing):
         if self._chosen.parts or isinstance(self._targets, WeightTargets):
             return self._chosen if self._chosen.parts else super()._found(share)
         assert isinstance(self._model, Program)
-        chosen = plan(self._model, share, "parameters", filter_l1, ignore=self._ignore)
+        chosen = plan(self._model, share, "parameters", self._ranks, ignore=self._ignore)
         return ZeroedParts.by_plan(self._model, self._named(chosen))
+
+    def _ranks(self, program: Program, groups: Sequence[ChannelGroup]) -> Scores:
+        """Return the scores of ``filter_l1``; groups that frozen parameters write or read stay whole."""
+        found = zip(groups, filter_l1(program, groups), strict=True)
+        return [None if group.name in self._still else scores for group, scores in found]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: that of every baseline, and the chosen set."""

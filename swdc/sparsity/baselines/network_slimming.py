@@ -51,7 +51,7 @@ class NetworkSlimming(Removing):
             model, target, structure, steps=steps, removals=[(start, target)], optimizer=optimizer, ignore=ignore,
             settings={"penalty": penalty, "norm": find_norm(norm).name},
         )  # fmt: skip
-        self._penalty = GainPenalty(model, penalty, norm, self._ignore)
+        self._penalty = GainPenalty(model, penalty, norm, self._ignore, self._still)
 
     def _penalise(self) -> None:
         """Add the gradient of the penalty on the gains."""

@@ -51,7 +51,7 @@ class LRRewinding(Removing):
             settings={"penalty": penalty, "norm": find_norm(norm).name},
         )  # fmt: skip
         self.restarts = (start,)
-        self._penalty = GainPenalty(model, penalty, norm, self._ignore) if penalty else None
+        self._penalty = GainPenalty(model, penalty, norm, self._ignore, self._still) if penalty else None
 
     def _penalise(self) -> None:
         """Add the gradient of the penalty on the gains, if there is one."""

@@ -17,6 +17,7 @@ from swdc.ir.groups import WRITES, ChannelGroup, Ids
 from swdc.ir.module_tensors import need_whole
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
+from swdc.sparsity.frozen import frozen_groups, frozen_parameters
 from swdc.sparsity.planning.budgets import BUDGETS, Budget, Costs
 from swdc.sparsity.planning.chooser import Chooser
 from swdc.sparsity.planning.criteria import Criterion, Scores, find_criterion
@@ -33,6 +34,7 @@ from swdc.sparsity.planning.widths import (
 )
 
 BUDGET_NAMES = (*BUDGETS, LATENCY)
+CUT, KEEP = "cut", "keep"
 
 
 @checked(PlanError)
@@ -49,6 +51,7 @@ def plan(
     weights: Mapping[str, torch.Tensor] | None = None,
     policy: str | None = None,
     table: LatencyTable | None = None,
+    frozen: str = CUT,
 ) -> Plan:
     """Choose the channels to keep.
 
@@ -73,7 +76,9 @@ def plan(
     ``policy`` says whether the sides of residual sums are ``tied`` or ``free`` (see ``swdc.trace``); by default it is
     that of the program.
     ``ignore`` names modules or tensors (shell patterns) whose output channels all stay. Every group keeps at least one
-    channel.
+    channel. ``frozen`` says what happens to parameters that require no gradient, and to norms in evaluation in a
+    program that trains: ``"cut"`` treats them like all others; with ``"keep"`` all channels stay that they write or
+    read.
 
     With ``budget="latency"`` layers are measured at some widths, once on each machine (one or two minutes for a large
     network). The channels that lose the least score for the time that they save are removed; channels that save no time
@@ -87,7 +92,10 @@ def plan(
     program = program.under(policy)
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     groups = program.groups
-    scores = scored(program, groups, criterion, ignored_groups(program, patterns), weights)
+    if frozen not in (CUT, KEEP):
+        raise PlanError(f"expected frozen as {CUT!r} or {KEEP!r}, got {frozen!r}")
+    still = frozen_groups(program, frozen_parameters(program)) if frozen == KEEP else set()
+    scores = scored(program, groups, criterion, ignored_groups(program, patterns) | still, weights)
     units, staying = units_of(groups, round_to), staying_of(groups, at_most)
     sets = sets_of(groups, sparsity, budget) if isinstance(sparsity, Mapping) else np.zeros_like(units)
     alike = _alike(program, even, scope)
@@ -99,7 +107,7 @@ def plan(
         "ignore": list(patterns),
         "round_to": {name: int(unit) for name, unit in round_to.items()} if isinstance(round_to, Mapping) else round_to,
         "at_most": dict(at_most) if isinstance(at_most, Mapping) else at_most, "even": even,
-        "policy": program.facts.policy,
+        "policy": program.facts.policy, "frozen": frozen,
         "criterion": criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "function"),
     }  # fmt: skip
     if isinstance(sparsity, Mapping):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from torch import nn
+from torch.optim import Optimizer
 
 from swdc.errors import PlanError
 from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program
+from swdc.sparsity.frozen import frozen_parameters, tell_outside
 from swdc.sparsity.targets.base import Target, Targets
 from swdc.sparsity.targets.channels import ChannelTargets
 from swdc.sparsity.targets.structures import CHANNELS, FILTERS, HEADS
@@ -23,12 +25,13 @@ __all__ = ["STRUCTURES", "ChannelTargets", "Target", "Targets", "WeightTargets",
 
 def targets_of(
     model: nn.Module, target: float, structure: str, ignore: str | Iterable[str] = (),
-    criterion: str | Saliency = "magnitude",
+    criterion: str | Saliency = "magnitude", optimizer: Optimizer | None = None,
 ) -> Targets:  # fmt: skip
     """Return the object that finds the ``target`` share of a model.
 
-    If the model does nothing but wrap a program, the share is that of the program. Raises ``PlanError`` for bad
-    arguments, and if nothing can be removed.
+    If the model does nothing but wrap a program, the share is that of the program. What is frozen
+    (``swdc.sparsity.frozen``) is neither targeted nor counted. What ``ignore`` names is counted, but stays. Raises
+    ``PlanError`` for bad arguments, and if nothing can be removed.
     """
     if structure not in STRUCTURES:
         raise PlanError(f"expected a structure of {list(STRUCTURES)}, got {structure!r}")
@@ -39,9 +42,11 @@ def targets_of(
     inner = _unwrapped(model)
     if is_meta(inner):
         raise PlanError("expected a model with values to train, got one on the meta device; give it values first")
+    frozen = frozen_parameters(inner, optimizer)
+    tell_outside(frozen)
     if structure == WEIGHTS:
-        return WeightTargets(inner, target, patterns, saliency)
-    return ChannelTargets(inner, target, patterns, structure, saliency)
+        return WeightTargets(inner, target, patterns, saliency, frozen)
+    return ChannelTargets(inner, target, patterns, structure, saliency, frozen)
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from torch import nn
@@ -12,12 +12,13 @@ from swdc.ir.groups import Bools, Ids
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.trace_options import FREE
+from swdc.sparsity.frozen import frozen_groups
 from swdc.sparsity.planning.chooser import Chooser
 from swdc.sparsity.planning.plan import ignored_groups
 from swdc.sparsity.targets.base import Target
 from swdc.sparsity.targets.channel_parts import Pulled
 from swdc.sparsity.targets.channel_scores import Segments
-from swdc.sparsity.targets.structures import CHANNELS, costs_of, parts_of
+from swdc.sparsity.targets.structures import CHANNELS, HEADS, costs_of, parts_of
 from swdc.sparsity.targets.threshold import Threshold
 from swdc.sparsity.weight_criteria import Saliency, magnitude
 
@@ -33,7 +34,7 @@ class ChannelTargets:
 
     def __init__(
         self, program: nn.Module, target: float, ignore: tuple[str, ...], structure: str = CHANNELS,
-        saliency: Saliency = magnitude,
+        saliency: Saliency = magnitude, frozen: Collection[str] = (),
     ) -> None:  # fmt: skip
         if not isinstance(program, Program):
             raise PlanError(
@@ -43,10 +44,13 @@ class ChannelTargets:
         self.model: nn.Module = program
         self._program, self._share, self._structure = program, target, structure
         self._emptying = program.facts.policy == FREE
-        self._parts = parts_of(program, structure, ignored_groups(program, ignore))
+        still = frozen_groups(program, frozen)
+        self._parts = parts_of(program, structure, ignored_groups(program, ignore) | still, bool(still))
         self._costs = costs_of(program, structure, self._parts)
-        self._full = self._costs.full
         parameters = dict(program.named_parameters(remove_duplicate=False))
+        self._full = self._costs.full
+        still_ones = {id(parameters[name]): parameters[name].numel() for name in frozen}
+        self._fixed = 0 if structure == HEADS else sum(still_ones.values())
         self._segments = Segments(parameters, self._parts, saliency)
         self._channels, self.scoring = self._segments.channels, self._segments.scoring
         places = self._channels.places(part.pulled for part in self._parts)
@@ -80,7 +84,8 @@ class ChannelTargets:
         return gone
 
     def _budget(self, share: float) -> float:
-        return (1 - share) * self._full
+        """Return the highest cost that may be left: what is frozen is not counted in the share."""
+        return (1 - share) * (self._full - self._fixed) + self._fixed
 
     def plan(self, share: float | None = None) -> Plan:
         """Return the plan that removes the channels at ``share``, by default the target share."""

@@ -35,7 +35,7 @@ class Part:
     pulled: tuple[Member, ...]
 
 
-def parts_of(program: Program, structure: str, ignored: Collection[str]) -> list[Part]:
+def parts_of(program: Program, structure: str, ignored: Collection[str], frozen: bool = False) -> list[Part]:
     """Return the groups that may lose channels; ``PlanError`` if there are none.
 
     ========== ============================= ====================================== ===============================
@@ -63,7 +63,7 @@ def parts_of(program: Program, structure: str, ignored: Collection[str]) -> list
         pulled = norms if structure == CHANNELS and gains else written
         found.append(Part(number, group.width, bool(decided), decided or written, pulled))
     if not found:
-        raise PlanError(_nothing(program, structure))
+        raise PlanError(_nothing(program, structure) + ("; some parameters are frozen, and stay" if frozen else ""))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from swdc.ir.groups import WRITES
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ops.base import leaf_like
+from swdc.sparsity.frozen import frozen_groups
 from swdc.sparsity.planning.plan import is_below, matching_names
 from swdc.sparsity.selection.lowest import Lowest, Tensors
 from swdc.sparsity.targets.base import Target
@@ -36,22 +37,34 @@ class WeightTargets:
     """
 
     def __init__(
-        self, model: nn.Module, target: float, ignore: tuple[str, ...], saliency: Saliency = magnitude
-    ) -> None:
-        self.model, self._share = model, target
+        self, model: nn.Module, target: float, ignore: tuple[str, ...], saliency: Saliency = magnitude,
+        frozen: Collection[str] = (),
+    ) -> None:  # fmt: skip
+        self.model, self._share, self._frozen = model, target, frozen
         norms = ids_in_norms(model)
         ignored = {name for pattern in ignore for name in matching_names(model, pattern)}
-        self._weights = {
+        counted = {
             name: p
             for name, p in model.named_parameters()
-            if p.is_floating_point() and id(p) not in norms and not is_below(name, ignored)
+            if p.is_floating_point() and id(p) not in norms and name not in frozen
         }
-        self._total = sum(p.numel() for p in self._weights.values())
-        if not self._weights or int(target * self._total) == 0:
-            raise PlanError(f"expected at least one weight outside norms to target at {target:.2%}, got none")
+        self._weights = {name: p for name, p in counted.items() if not is_below(name, ignored)}
+        self._total = sum(p.numel() for p in counted.values())
+        self._check(target, sum(p.numel() for p in self._weights.values()))
         self.scoring = Scoring(saliency, self._weights)
         self._by_magnitude = saliency is magnitude
         self._lowest = Lowest(self._by_magnitude)
+
+    def _check(self, target: float, available: int) -> None:
+        count = int(target * self._total)
+        if count == 0 or not available:
+            frozen = f" ({len(self._frozen)} parameters are frozen)" if self._frozen else ""
+            raise PlanError(f"expected at least one weight outside norms to target at {target:.2%}, got none{frozen}")
+        if count > available:
+            raise PlanError(
+                f"expected a target that can be met, but {target:.2%} of {self._total:,} weights are {count:,}, and "
+                f"only {available:,} are not ignored; lower the target, or ignore less"
+            )
 
     def find(self, share: float | None = None) -> list[Target]:
         """Return for each parameter a mask of what lies at or under the threshold."""
@@ -86,9 +99,9 @@ class WeightTargets:
             )
         gone = {t.name: t.chosen for t in found}
         tensors = program.tensors
-        kept = {}
+        kept, still = {}, frozen_groups(program, self._frozen)
         for group in program.groups:
-            dead = np.ones(group.width, dtype=bool)
+            dead = np.full(group.width, group.name not in still)
             for member in group.with_role(WRITES):
                 zero = gone.get(member.tensor, tensors[member.tensor].detach() == 0)
                 others = [d for d in range(zero.dim()) if d != member.dim]
