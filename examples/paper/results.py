@@ -37,8 +37,16 @@ def ours_and_papers(*experiments: str, name: str = "accuracy") -> Callable[[Sequ
 
 
 def targets(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the targets of rows, as titles of lines."""
-    return {f"{100 * t:g} %": {"target": t} for t in sorted({row["target"] for row in rows})}
+    """Return the targets of rows, as titles of lines, each with the share of the parameters that is left."""
+    return {f"{100 * t:g} %{_left(rows, t)}": {"target": t} for t in sorted({row["target"] for row in rows})}
+
+
+def _left(rows: Sequence[Row], target: float) -> str:
+    """Say which share of all parameters is left at a target, in the rows that tell; a range if they differ."""
+    own = [row for row in rows if row["target"] == target and row.get("parameters_left")]
+    shares = [f"{100 * row['parameters_left'] / row['parameters']:.3g}" for row in own]
+    least, most = min(shares, key=float, default=""), max(shares, key=float, default="")
+    return f" (left: {least if least == most else f'{least} to {most}'} %)" if shares else ""
 
 
 def figure5(rows: Sequence[Row]) -> list[str]:
@@ -109,7 +117,9 @@ def grids(rows: Sequence[Row]) -> list[str]:
         down = {f"a_max {a:g}": {"a_max": a} for a in sorted({row["a_max"] for row in cells})}
         across = {f"a_min {a:g}": {"a_min": a} for a in sorted({row["a_min"] for row in cells}, reverse=True)}
         known = ("table4", "table5", "table6", "table7", "table8")
-        parts.append(f"### {network} on {dataset}, {STRUCTURES[structure].lower()}, {100 * target:g} %")
+        parts.append(
+            f"### {network} on {dataset}, {STRUCTURES[structure].lower()}, {100 * target:g} %{_left(own, target)}"
+        )
         for name, title in (("accuracy", "Top-1 accuracy after removal"), ("change", "Change through removal")):
             parts += [f"{title}, %:", pivot(cells, "", down, across, ours_and_papers(*known, name=name))]
         parts += _auto(own, cells)

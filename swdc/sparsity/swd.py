@@ -45,7 +45,9 @@ class SWD(Method):
     ``structure="heads"`` targets a share of the heads of all attentions, by the norm of the weights that write them.
     These weights are pulled.
     ``structure="weights"`` targets the ``target`` share of all weights outside norms, those with the least magnitude
-    (eq. 4), on any module.
+    (eq. 4), on any module: exactly as many, ties broken by position. The paper writes the share of all parameters, and
+    its experiments take that of the weights outside norms, as here. ``norms=True`` takes all parameters, gains of norms
+    among them. At 99.9 % the two differ: of ResNet-20-16, 0.92 % of all parameters are left by default.
 
     The coefficient grows as ``a(s) = a_min (a_max / a_min)^(s / steps)`` (eq. 3) and stays at ``a_max`` after ``steps``
     steps. ``mu`` is the weight decay coefficient of eq. 2; the usual decay itself is the optimizer's. If ``mu`` is not
@@ -96,18 +98,19 @@ class SWD(Method):
         mu: float | None = None, penalty: str = GRADIENT, hold: bool = True,
         norm: str | Norm | Callable[[torch.Tensor], torch.Tensor] = "l2", schedule: str | Schedule = "exponential",
         criterion: str | Saliency = "magnitude", refresh: int = 1, optimizer: Optimizer | None = None,
-        ignore: str | Iterable[str] = (),
+        ignore: str | Iterable[str] = (), norms: bool = False,
     ) -> None:  # fmt: skip
         if mu is not None:
             check_positive("mu", mu)
         check_count("refresh", refresh)
         chosen, self._schedule = find_norm(norm), find_schedule(schedule)
         _check_coefficient(a, a_min, a_max, self._schedule, chosen, optimizer)
-        targets = targets_of(model, target, structure, ignore, criterion, optimizer)
+        targets = targets_of(model, target, structure, ignore, criterion, optimizer, norms)
         self._strengths = Strengths(optimizer, mu, hold and penalty == GRADIENT)
         settings = {
             "target": target, "structure": structure, "a": a, "a_min": a_min, "a_max": a_max,
-            "mu": self._strengths.mus, "penalty": penalty, "hold": hold, "held_for": self._strengths.way,
+            "mu": self._strengths.mus, "penalty": penalty, "norms": norms, "hold": hold,
+            "held_for": self._strengths.way,
             "norm": chosen.name, "schedule": getattr(schedule, "__name__", schedule),
             "criterion": targets.scoring.name, "refresh": refresh,
         }  # fmt: skip

@@ -34,10 +34,13 @@ def drawn(kind, shape, dtype, generator):
 
 
 def by_sorting(tensors, count, magnitudes=True):
-    """Return the masks that Algorithm 1 finds: everything sorted, and what lies at or under the k-th."""
+    """Return the masks of eq. 4: everything sorted, and the first ``count``; of equal numbers the first."""
     wide = {n: (t.abs() if magnitudes else t).double() for n, t in tensors.items()}
-    threshold = torch.cat([t.flatten() for t in wide.values()]).sort().values[count - 1]
-    return {n: t <= threshold for n, t in wide.items()}
+    line = torch.cat([t.flatten() for t in wide.values()])
+    marked = torch.zeros(len(line), dtype=torch.bool)
+    marked[line.sort(stable=True).indices[:count]] = True
+    parts = marked.split([t.numel() for t in wide.values()])
+    return {n: part.view(t.shape) for (n, t), part in zip(wide.items(), parts, strict=True)}
 
 
 def assert_same(found, expected):

@@ -119,8 +119,8 @@ class Chooser:
 
     @staticmethod
     def _cost(costs: Costs, widths: Ids) -> float:
-        """Return the cost of some widths; an emptied group costs one channel, the channel of zeros that stays."""
-        return costs.cost(np.maximum(widths, 1))
+        """Return the cost of some widths; an emptied group costs nothing, as its channel of zeros does in the paper."""
+        return costs.cost(widths)
 
     def filled(self, widths: Ids, scope: str, costs: Costs, target: float) -> Ids:
         """Give back channels that the removal of whole units took needlessly, as long as the cost meets the target.

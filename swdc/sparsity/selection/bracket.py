@@ -30,6 +30,8 @@ class Bracket:
     def __init__(self) -> None:
         self._last: float | None = None
         self._reach, self._crowded = 0.0, False
+        self.marked = 0
+        """How many numbers are at most the last result: more than the count if several tie for the last place."""
 
     def smallest(self, numbers: Numbers, count: int, total: int) -> Any:
         """Return the ``count``-th smallest of ``total`` numbers as a numpy scalar of their type."""
@@ -37,9 +39,11 @@ class Bracket:
             below, inside = _survey(numbers(), low, high)
             if below < count <= below + len(inside):
                 found = np.partition(inside, count - below - 1)[count - below - 1]
+                self.marked = below + int(np.count_nonzero(inside <= found))
                 self._remember(float(found), len(inside) > _CROWDED * total)
                 return found
             if below >= count > _number_under(numbers(), low):
+                self.marked = below
                 return low  # the k-th number equals it
         raise AssertionError("a bracket of everything holds every number")
 

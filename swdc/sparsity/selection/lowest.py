@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from swdc.errors import PlanError
-from swdc.ir.distributed import Together, is_spread, joined_like, local
+from swdc.ir.distributed import Together, is_spread, joined_like, local, spread_like, whole
 from swdc.sparsity.selection import bitwise
 from swdc.sparsity.selection.bracket import Array, Bracket
 from swdc.sparsity.selection.cache_blocks import PIECE, flat, joined, packs, parted
@@ -22,21 +23,22 @@ FEW = 32768
 
 
 class Lowest:
-    """Marks the numbers at or below the k-th smallest number of all tensors, or the k-th smallest magnitude.
+    """Marks the k smallest numbers of all tensors, or those of the k smallest magnitudes.
 
-    The set is exact, whatever the calls before were. Tensors in the memory of the host are read piece by piece, others
-    without making the host wait.
+    Of numbers that tie for the last place, those that come first are marked, in the order of the tensors and of the
+    indices in each. With ``ties=True`` all that tie are marked. The set is exact, whatever the calls before were.
+    Tensors in the memory of the host are read piece by piece, others without making the host wait.
     """
 
-    def __init__(self, magnitudes: bool = True) -> None:
-        self._magnitudes = magnitudes
+    def __init__(self, magnitudes: bool = True, ties: bool = False) -> None:
+        self._magnitudes, self._ties = magnitudes, ties
         self._bracket = Bracket()
         self._finite: torch.Tensor | None = None
         self.last: Any = -math.inf
         """The threshold of the last call: the highest number that was marked."""
 
     def masks(self, tensors: Tensors, count: int) -> dict[str, torch.Tensor]:
-        """Return for each tensor a mask of its numbers among the ``count`` lowest, including those equal to the last.
+        """Return for each tensor a mask of its numbers among the ``count`` lowest.
 
         Raises ``PlanError`` with the name of a tensor that holds NaN or infinity.
         """
@@ -56,8 +58,11 @@ class Lowest:
         if not np.maximum.reduce(values) < np.inf:
             raise _not_finite_of(tensors)
         self.last = np.partition(values, count - 1)[count - 1]
-        marked = torch.from_numpy(values <= self.last)
-        return dict(zip(tensors, parted(marked, [*tensors.values()]), strict=True))
+        marked: npt.NDArray[np.bool_] = values <= self.last
+        surplus = 0 if self._ties else int(np.count_nonzero(marked)) - count
+        if surplus:
+            marked[np.flatnonzero(values == self.last)[-surplus:]] = False
+        return dict(zip(tensors, parted(torch.from_numpy(marked), [*tensors.values()]), strict=True))
 
     def _on_host(self, tensors: Tensors, count: int) -> dict[str, torch.Tensor]:
         names = list(tensors)
@@ -74,7 +79,22 @@ class Lowest:
                 first += len(values)
             shapes = [tensors[name] for name in pack]
             masks.update(zip(pack, _shaped(torch.from_numpy(marked), shapes), strict=True))
+        if not self._ties:
+            self._drop(masks, tensors, self._bracket.marked - count)
         return masks
+
+    def _drop(self, masks: dict[str, torch.Tensor], tensors: Tensors, surplus: int) -> None:
+        """Take marks away from the last of the numbers that tie for the last place."""
+        for name in reversed(masks):
+            if surplus <= 0:
+                return
+            numbers = self._magnitude(tensors[name])
+            tied = (numbers.float() if numbers.element_size() < 4 else numbers) == float(self.last)
+            places = tied.reshape(-1).nonzero()[:, 0][-surplus:]
+            mask = masks[name].contiguous()
+            mask.view(-1)[places] = False
+            masks[name] = mask
+            surplus -= len(places)
 
     def _numbers(self, arrays: list[torch.Tensor], tensors: Tensors) -> Iterator[Array]:
         for array in arrays:
@@ -95,7 +115,11 @@ class Lowest:
         numbers = torch.cat([t.flatten().to(device) for t in found])
         self._check_late(numbers, tensors)
         self.last = bitwise.smallest(numbers, count)
-        marked = torch.split(numbers <= self.last, [t.numel() for t in tensors.values()])
+        under = numbers <= self.last
+        if not self._ties:  # without waiting: of the ties, as many as there is room for
+            tied = numbers == self.last
+            under &= ~tied | (tied.cumsum(0) <= count - (under & ~tied).sum())
+        marked = torch.split(under, [t.numel() for t in tensors.values()])
         return {
             name: mask.view(tensor.shape).to(tensor.device)
             for (name, tensor), mask in zip(tensors.items(), marked, strict=True)
@@ -108,7 +132,15 @@ class Lowest:
         if any(odd.values()):
             raise not_finite(next(name for name, number in odd.items() if number))
         self.last = bitwise.smallest(numbers, count, together.sum_)
-        return {name: joined_like(self._magnitude(local(t)) <= self.last, t) for name, t in tensors.items()}
+        masks = {name: joined_like(self._magnitude(local(t)) <= self.last, t) for name, t in tensors.items()}
+        surplus = int(together.sum_((numbers <= self.last).sum())) - count
+        return masks if self._ties or surplus <= 0 else self._without_last(masks, tensors, surplus)
+
+    def _without_last(self, masks: dict[str, torch.Tensor], tensors: Tensors, surplus: int) -> dict[str, torch.Tensor]:
+        """Do what ``_drop`` does for tensors in parts; collective."""
+        gathered = {name: whole(mask) for name, mask in masks.items()}
+        self._drop(gathered, {name: whole(tensor) for name, tensor in tensors.items()}, surplus)
+        return {name: spread_like(mask, tensors[name]) for name, mask in gathered.items()}
 
     def _magnitude(self, numbers: torch.Tensor) -> torch.Tensor:
         return numbers.abs() if self._magnitudes else numbers

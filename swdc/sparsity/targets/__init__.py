@@ -26,6 +26,7 @@ __all__ = ["STRUCTURES", "ChannelTargets", "Target", "Targets", "WeightTargets",
 def targets_of(
     model: nn.Module, target: float, structure: str, ignore: str | Iterable[str] = (),
     criterion: str | Saliency = "magnitude", optimizer: Optimizer | None = None,
+    norms: bool = False,
 ) -> Targets:  # fmt: skip
     """Return the object that finds the ``target`` share of a model.
 
@@ -45,7 +46,9 @@ def targets_of(
     frozen = frozen_parameters(inner, optimizer)
     tell_outside(frozen)
     if structure == WEIGHTS:
-        return WeightTargets(inner, target, patterns, saliency, frozen)
+        return WeightTargets(inner, target, patterns, saliency, frozen, norms)
+    if norms:
+        raise PlanError(f"expected norms=True with structure='weights' only, got it with {structure!r}")
     return ChannelTargets(inner, target, patterns, structure, saliency, frozen)
 
 

@@ -136,8 +136,8 @@ class Threshold:
         return np.bincount(groups, minlength=len(self._widths))
 
     def _is_met(self, widths: Ids) -> bool:
-        """Whether the budget is met; an emptied group costs one channel, the channel of zeros that stays."""
-        return self._costs.cost(np.maximum(widths, 1)) <= self._budget
+        """Whether the budget is met; an emptied group costs nothing (see ``Chooser``)."""
+        return self._costs.cost(widths) <= self._budget
 
 
 def _fitting(near: int) -> float:

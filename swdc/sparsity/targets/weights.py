@@ -33,27 +33,29 @@ class WeightTargets:
     """The weights of a module with the lowest scores, by default the least magnitude, all layers together (eq. 4).
 
     Scores that read gradients may be equal, for example zero. Of equal scores, the weights with the least magnitude
-    come first.
+    come first, and of equal magnitudes those that come first in the model.
+
+    ``norms=True`` takes gains and biases of norms for weights, as eq. 4 is written: the share is of all parameters.
     """
 
     def __init__(
         self, model: nn.Module, target: float, ignore: tuple[str, ...], saliency: Saliency = magnitude,
-        frozen: Collection[str] = (),
+        frozen: Collection[str] = (), norms: bool = False,
     ) -> None:  # fmt: skip
         self.model, self._share, self._frozen = model, target, frozen
-        norms = ids_in_norms(model)
+        outside = set() if norms else ids_in_norms(model)
         ignored = {name for pattern in ignore for name in matching_names(model, pattern)}
         counted = {
             name: p
             for name, p in model.named_parameters()
-            if p.is_floating_point() and id(p) not in norms and name not in frozen
+            if p.is_floating_point() and id(p) not in outside and name not in frozen
         }
         self._weights = {name: p for name, p in counted.items() if not is_below(name, ignored)}
         self._total = sum(p.numel() for p in counted.values())
         self._check(target, sum(p.numel() for p in self._weights.values()))
         self.scoring = Scoring(saliency, self._weights)
         self._by_magnitude = saliency is magnitude
-        self._lowest = Lowest(self._by_magnitude)
+        self._lowest = Lowest(self._by_magnitude, ties=not self._by_magnitude)
 
     def _check(self, target: float, available: int) -> None:
         count = int(target * self._total)
@@ -67,10 +69,11 @@ class WeightTargets:
             )
 
     def find(self, share: float | None = None) -> list[Target]:
-        """Return for each parameter a mask of what lies at or under the threshold."""
+        """Return for each parameter a mask: together exactly the share, ties for the last place in order."""
         own = share is None or share == self._share
         count = int((self._share if share is None else share) * self._total)
-        lowest = self._lowest if own else Lowest(self._by_magnitude)  # what it remembers is for one share
+        remembered = self._lowest if own else None  # what it remembers is for one share
+        lowest = remembered or Lowest(self._by_magnitude, ties=not self._by_magnitude)
         weights = {name: p.detach() for name, p in self._weights.items()}
         if self._by_magnitude:
             masks = lowest.masks(weights, count)
