@@ -19,6 +19,8 @@ from swdc.rewriting.pass_base import Pass, PassResult
 class MaskChannels(Pass):
     """Zero the filters, biases, gains and shifts of the channels that a plan removes.
 
+    A gain that is read as ``1 + gain`` becomes -1, with which it writes zeros.
+
     The graph stays as it is; of the tensors, with channel 1 removed::
 
         conv.weight [[a b] [c d]]      ->  [[a b] [0 0]]
@@ -40,6 +42,6 @@ class MaskChannels(Pass):
                 for member in group.with_role(WRITES):
                     tensor = tensors[member.tensor]
                     indices = torch.from_numpy(member.indices[removed].ravel()).to(tensor.device)
-                    tensor.index_fill_(member.dim, indices, 0)
+                    tensor.index_fill_(member.dim, indices, member.rest)
         masked = masked.with_facts(origin=Origin(self.plan, totals(program), dense=program))
         return PassResult(masked, modified=self.plan.removed_channels > 0)

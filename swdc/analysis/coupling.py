@@ -73,9 +73,9 @@ def _collect(channels: Channels) -> Coupling:
     members: list[list[Member]] = [[] for _ in order]
     frozen: list[Frozen] = []
     for name, dim, labels in slots:
-        roles = channels.slots.roles(name, dim)
+        roles, rest = channels.slots.roles(name, dim), channels.slots.rests.get(name, 0.0)
         for group, indices in rows[id(labels)]:
-            members[group].append(Member(name, dim, indices, roles))
+            members[group].append(Member(name, dim, indices, roles, rest))
         frozen += [Frozen(name, dim, indices, reasons[number]) for number, indices in held[id(labels)]]
     groups = tuple(
         ChannelGroup(name, len(channel), tuple(m))

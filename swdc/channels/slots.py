@@ -25,6 +25,8 @@ class Slots:
         """The first name of each tensor, by each of its names."""
         self.labels: dict[str, list[Ids | None]] = {}
         """The labels along each dimension, by first names; ``None`` if they have not been asked for yet."""
+        self.rests: dict[str, float] = {}
+        """The values at which tensors write zeros, by first names, if they are not zero."""
         self._ranks = {name: t.dim() for name, t in tensors.items()}
         self._readers = _readers(program, self.first_names)
         self._roles: dict[tuple[str, int], set[str]] = {}

@@ -13,6 +13,7 @@ from swdc.ir.call import Call, Value
 from swdc.ops.base import Operator, register
 from swdc.ops.elementwise import Pointwise, equal
 from swdc.ops.identity import Evaluation, Identity, copy_of
+from swdc.ops.offset_gains import Offset
 
 
 class _WithNeutral(Operator):
@@ -34,7 +35,7 @@ class _WithNeutral(Operator):
 
 
 @register
-class Addition(_WithNeutral, Pointwise):
+class Addition(_WithNeutral, Offset, Pointwise):
     """A sum with a number."""
 
     names: ClassVar[tuple[str, ...]] = ("aten.add.Scalar",)
@@ -43,11 +44,29 @@ class Addition(_WithNeutral, Pointwise):
 
 
 @register
-class Subtraction(_WithNeutral, Pointwise):
+class Subtraction(_WithNeutral, Offset, Pointwise):
     """A difference."""
 
     names = ("aten.sub.Tensor", "aten.sub.Scalar")
     neutral = 0
+
+    def rest(self, call: Call) -> float | None:
+        """The difference is zero if both operands are equal."""
+        rest = super().rest(call)
+        return None if rest is None else -rest
+
+
+@register
+class DifferenceFrom(Offset, Pointwise):
+    """A number less a tensor."""
+
+    names = ("aten.rsub.Scalar", "aten.rsub.Tensor")
+
+    def rest(self, call: Call) -> float | None:
+        """The difference is zero if both operands are equal."""
+        number, alpha = call["other"], call.arguments.get("alpha", 1)
+        known = isinstance(number, int | float) and isinstance(alpha, int | float) and alpha
+        return float(number) / alpha if known else None
 
 
 @register

@@ -70,7 +70,7 @@ _BINARY = """
     maximum minimum hypot heaviside nextafter logaddexp logaddexp2 logical_or logical_xor isclose
 """.split()
 _WITH_SCALAR = """
-    eq ne lt le gt ge not_equal less less_equal greater greater_equal subtract rsub bitwise_or bitwise_xor
+    eq ne lt le gt ge not_equal less less_equal greater greater_equal subtract bitwise_or bitwise_xor
     __or__ __xor__ __lshift__ __rshift__
 """.split()
 _OTHERS = """

@@ -75,10 +75,13 @@ class Method(ABC):
 
     @torch.no_grad()
     def remove_(self) -> None:
-        """Set everything targeted to zero, in place: the one removal at the end of training."""
+        """Set everything targeted to zero, in place: the one removal at the end of training.
+
+        A gain that is read as ``1 + gain`` becomes -1, with which it writes zeros.
+        """
         put_in_parts(self._targets.model)
         for target in self.targeted():
-            local(target.parameter).masked_fill_(local(target.chosen), 0)
+            local(target.parameter).masked_fill_(local(target.chosen), target.rest)
 
     @checked(PlanError)
     def gap(self, metric: Metric) -> Gap:

@@ -21,6 +21,7 @@ from swdc.sparsity.penalties.penalties import GRADIENT, Penalty, penalty_of
 from swdc.sparsity.penalties.schedules import SCHEDULES, Schedule, constant, exponential, find_schedule
 from swdc.sparsity.penalties.strengths import Strengths
 from swdc.sparsity.targets import Target, targets_of
+from swdc.sparsity.targets.base import rests_of
 from swdc.sparsity.targets.weights import ids_in_norms
 from swdc.sparsity.weight_criteria import Saliency
 
@@ -197,8 +198,9 @@ class SWD(Method):
         unfit = [name for name, chosen in given.items() if chosen.shape != parameters[name].shape]
         if unfit:
             raise PlanError(f"expected targets of the parameters of this model, got others for {', '.join(unfit[:3])}")
+        rests = rests_of(self._targets.model)
         self._chosen = [
-            Target(parameters[name], name, chosen.to(parameters[name].device, copy=True))
+            Target(parameters[name], name, chosen.to(parameters[name].device, copy=True), rests.get(name, 0.0))
             for name, chosen in given.items()
         ]
 

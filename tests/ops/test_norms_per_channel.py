@@ -99,7 +99,7 @@ def test_other_ranks(norm: Any, shape: tuple[int, ...]) -> None:
 def test_a_computed_gain_that_is_not_zero_when_dead_is_frozen() -> None:
     def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
         mean, var = torch.zeros(6, dtype=x.dtype), torch.ones(6, dtype=x.dtype)
-        return m.d(F.batch_norm(m.c(x), mean, var, m.gain + 1, m.shift, m.training))
+        return m.d(F.batch_norm(m.c(x), mean, var, m.gain.exp(), m.shift, m.training))
 
     parts = {"gain": nn.Parameter(torch.randn(6)), "shift": nn.Parameter(torch.randn(6))}
     with pytest.warns(UserWarning, match="keeps its evaluation mode"):

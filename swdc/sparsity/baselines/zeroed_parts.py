@@ -17,6 +17,7 @@ from swdc.ir.module_tensors import tensors_of
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.sparsity.targets import Target
+from swdc.sparsity.targets.base import rests_of
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class ZeroedParts:
                 name = names.get(id(tensor), member.tensor)  # a tied parameter has one mask
                 mask = masks.setdefault(name, torch.zeros(tensor.shape, dtype=torch.bool, device=tensor.device))
                 mask.index_fill_(member.dim, torch.from_numpy(member.indices[removed].ravel()).to(mask.device), True)
-        return cls(_parts(masks, tensors), plan)
+        return cls(_parts(masks, tensors, rests_of(program)), plan)
 
     @torch.no_grad()
     def zero_(self) -> None:
         """Set the removed parts to zero."""
         for part in self.parts:
-            local(part.parameter).masked_fill_(local(part.chosen), 0)
+            local(part.parameter).masked_fill_(local(part.chosen), part.rest)
 
     @torch.no_grad()
     def zero_gradients_(self) -> None:
@@ -70,15 +71,18 @@ class ZeroedParts:
                     f"the state into a method on the same model"
                 )
         plan = None if state["plan"] is None else Plan.from_dict(state["plan"])
-        return cls(_parts(masks, tensors), plan)
+        return cls(_parts(masks, tensors, rests_of(model)), plan)
 
 
-def _parts(masks: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> tuple[Target, ...]:
+def _parts(
+    masks: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], rests: Mapping[str, float]
+) -> tuple[Target, ...]:
     parts = []
     for name, mask in masks.items():
         tensor = cast(nn.Parameter, tensors[name])  # or a buffer that writes channels, which is removed in the same way
         here = mask.to(tensor.device)
-        parts.append(Target(tensor, name, here if is_spread(here) else spread_like(here, tensor)))
+        chosen = here if is_spread(here) else spread_like(here, tensor)
+        parts.append(Target(tensor, name, chosen, rests.get(name, 0.0)))
     return tuple(parts)
 
 

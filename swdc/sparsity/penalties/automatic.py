@@ -130,12 +130,13 @@ class AutomaticPenalty:
         These are the parts that this process counts, in float32 or wider.
         """
         found = {id(target.parameter): local(target.chosen) for target in targets}
+        rests = {id(target.parameter): target.rest for target in targets if target.rest}
         parts, masks = list[torch.Tensor](), list[torch.Tensor]()
         for parameter, tensor in zip(self._parameters, tensors, strict=True):
             if tensor is None or not self._together.counts(tensor) or not (part := local(tensor.detach())).numel():
                 continue
-            mask = found.get(id(parameter))
-            parts.append(part)
+            mask, rest = found.get(id(parameter)), rests.get(id(parameter), 0.0)
+            parts.append(part if tensor is not parameter or not rest else part - rest)
             masks.append(torch.zeros_like(part, dtype=torch.bool) if mask is None else mask)
         for numbers, chosen in lines(parts, masks):
             wide = numbers.float() if numbers.element_size() < 4 else numbers

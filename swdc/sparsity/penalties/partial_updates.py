@@ -65,6 +65,8 @@ def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) 
     """
     weight, chosen = local(target.parameter.detach()), local(target.chosen)
     for some, grown, mask in pieces(weight, local(gradient), chosen):
+        if target.rest:
+            some = some - target.rest
         if grown.element_size() < 4:
             grown.copy_(where(mask, _sum(grown, slope(_wide(some)), scale), grown))
         else:
@@ -75,15 +77,25 @@ def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) 
 def change_(target: Target, changed: Tensors) -> None:
     """Replace targeted weights ``w`` by ``changed(w)``; 16-bit weights are changed in float32."""
     for some, mask in pieces(local(target.parameter.detach()), local(target.chosen)):
-        some.copy_(where(mask, changed(_wide(some)), some))
+        wide = _wide(some)
+        new = changed(wide - target.rest) + target.rest if target.rest else changed(wide)
+        some.copy_(where(mask, new, some))
 
 
 def _apart(targets: Sequence[Target]) -> tuple[list[Target], list[Target]]:
-    """Return the targets to treat one by one, and those to treat together: small ones of at least 32 bits."""
+    """Return the targets to treat one by one, and those to treat together: small ones of at least 32 bits.
+
+    Those whose weights are removed by another value than zero are treated one by one.
+    """
     large, small = list[Target](), list[Target]()
     for target in targets:
         parameter = target.parameter
-        fits = parameter.numel() <= PIECE and parameter.element_size() >= 4 and not is_spread(parameter)
+        fits = (
+            not target.rest
+            and parameter.numel() <= PIECE
+            and parameter.element_size() >= 4
+            and not is_spread(parameter)
+        )
         (small if fits else large).append(target)
     return large, small
 

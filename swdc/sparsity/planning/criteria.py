@@ -66,7 +66,7 @@ def gradient_weight(program: Program, groups: Sequence[ChannelGroup], weights: W
         for member in group.with_role(WRITES):
             gradient = tensors[member.tensor].grad
             if gradient is not None:
-                change = weight_criteria.gradient_weight(read.whole(member.tensor), gradient)
+                change = weight_criteria.gradient_weight(read.whole(member.tensor) - member.rest, gradient)
                 others = [d for d in range(change.dim()) if d != member.dim]
                 sums = (change.sum(others) if others else change).double().cpu().numpy()
                 total += sums[member.indices].sum(1)
@@ -105,19 +105,20 @@ def _magnitude(program: Program, groups: Sequence[ChannelGroup], weights: Weight
             if member.roles & {WRITES, READS} and tensors[member.tensor].is_floating_point():
                 name = member.tensor
                 if name not in sums:
-                    sums[name] = _sums(values, name, used[name], order)
+                    sums[name] = _sums(values, name, used[name], order, member.rest)
                 total += sums[name][member.dim][member.indices].sum(1)
         norm = total ** (1 / order)
         scores.append(norm / max(norm.mean(), np.finfo(np.float64).tiny))
     return scores
 
 
-def _sums(values: Values, name: str, dims: set[int], order: int) -> dict[int, npt.NDArray[np.float64]]:
-    """Return the sum of |w|^order for each index of some dimensions, added up part by part."""
+def _sums(values: Values, name: str, dims: set[int], order: int, rest: float) -> dict[int, npt.NDArray[np.float64]]:
+    """Return the sum of |w - rest|^order for each index of some dimensions, added up part by part."""
     found = {d: np.zeros(values.shape(name)[d]) for d in dims}
     first = 0
     for part in values.parts(name):
         weights = part.float() if part.element_size() < 4 else part
+        weights = weights - rest if rest else weights
         powers = weights.square() if order == 2 else weights.abs()
         for d in dims:
             others = [o for o in range(powers.dim()) if o != d]

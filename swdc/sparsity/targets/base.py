@@ -11,6 +11,7 @@ from torch import nn
 
 from swdc.ir.distributed import spread_like
 from swdc.ir.plan import Plan
+from swdc.ir.program import Program
 from swdc.sparsity.targets.weight_scores import Scoring
 
 
@@ -19,20 +20,28 @@ class Target:
     """The part of one parameter that would be removed: ``chosen`` is a mask of the parameter's shape.
 
     A mask of whole rows is a view that stores one number for each row. If the parameter lies in parts over processes,
-    the mask lies in the same parts (a DTensor).
+    the mask lies in the same parts (a DTensor). Removed weights become ``rest``: 0, or -1 for a gain that is read as
+    ``1 + gain``; everything that acts on a target takes weights less ``rest``.
     """
 
     parameter: nn.Parameter
     name: str
     chosen: torch.Tensor
+    rest: float = 0.0
 
     @classmethod
-    def of_rows(cls, parameter: nn.Parameter, name: str, rows: torch.Tensor) -> Target:
+    def of_rows(cls, parameter: nn.Parameter, name: str, rows: torch.Tensor, rest: float = 0.0) -> Target:
         """Return the target of whole rows; ``rows`` is a mask over the first dimension of the parameter."""
         chosen = rows.to(parameter.device)
         if parameter.dim() > 1:
             chosen = chosen.view(-1, *[1] * (parameter.dim() - 1)).expand(parameter.shape)
-        return cls(parameter, name, spread_like(chosen, parameter))
+        return cls(parameter, name, spread_like(chosen, parameter), rest)
+
+
+def rests_of(model: nn.Module) -> dict[str, float]:
+    """Return the values at which tensors of a program write zeros, by name, if they are not zero."""
+    groups = model.groups if isinstance(model, Program) else ()
+    return {member.tensor: member.rest for group in groups for member in group.members if member.rest}
 
 
 class Targets(Protocol):

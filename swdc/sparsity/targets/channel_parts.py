@@ -23,8 +23,18 @@ class Pulled:
     by one.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], places: Places, deciding: Collection[str]) -> None:
-        """``places`` says where channels lie in the pulled parameters; ``deciding`` names the scored parameters."""
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        places: Places,
+        deciding: Collection[str],
+        rests: Mapping[str, float],
+    ) -> None:
+        """``places`` says where channels lie in the pulled parameters; ``deciding`` names the scored parameters.
+
+        ``rests`` has the values that removed weights become, by name, if they are not zero.
+        """
+        self._rests = rests
         self._parameters = {name: parameters[name] for name in places}
         self._unread = {name: parameter for name, parameter in self._parameters.items() if name not in deciding}
         self._rows = [name for name, own in places.items() if _are_rows(own)]
@@ -43,7 +53,10 @@ class Pulled:
         """
         before, kinds, found = self._last
         if gone is not before or kinds != self._kinds():
-            others = [_target(self._parameters[name], name, own, gone) for name, own in self._others.items()]
+            others = [
+                _target(self._parameters[name], name, own, gone, self._rests.get(name, 0.0))
+                for name, own in self._others.items()
+            ]
             found = (*self._of_rows(gone), *(target for target in others if target is not None))
             self._last = gone, self._kinds(), found
         return found
@@ -70,7 +83,11 @@ class Pulled:
         some = np.logical_or.reduceat(marked, self._starts)
         masks = torch.split_with_sizes(torch.from_numpy(marked), self._sizes)
         found = zip(self._rows, masks, some, strict=True)
-        return [Target.of_rows(self._parameters[name], name, mask) for name, mask, any_ in found if any_]
+        return [
+            Target.of_rows(self._parameters[name], name, mask, self._rests.get(name, 0.0))
+            for name, mask, any_ in found
+            if any_
+        ]
 
 
 def _are_rows(places: list[Place]) -> bool:
@@ -86,7 +103,7 @@ def _channels(size: int, places: list[Place]) -> Ids:
     return channels
 
 
-def _target(parameter: nn.Parameter, name: str, places: list[Place], gone: Bools) -> Target | None:
+def _target(parameter: nn.Parameter, name: str, places: list[Place], gone: Bools, rest: float) -> Target | None:
     """Return the part of a parameter that belongs to channels of ``gone``; ``None`` if there is none."""
     found = [(place.dim, place.position[gone[place.channel]]) for place in places]
     if not any(len(positions) for _, positions in found):
@@ -94,7 +111,7 @@ def _target(parameter: nn.Parameter, name: str, places: list[Place], gone: Bools
     chosen = torch.zeros(parameter.shape, dtype=torch.bool, device=parameter.device)
     for dim, positions in found:
         chosen.index_fill_(dim, torch.from_numpy(positions).to(parameter.device), True)
-    return Target(parameter, name, spread_like(chosen, parameter))
+    return Target(parameter, name, spread_like(chosen, parameter), rest)
 
 
 def _sum(parameters: Collection[nn.Parameter]) -> torch.Tensor:

@@ -30,7 +30,11 @@ class Segments:
     the numbers of each channel are looked up (``Readings``).
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], parts: list[Part], saliency: Saliency) -> None:
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], parts: list[Part], saliency: Saliency, rests: Mapping[str, float]
+    ) -> None:
+        """``rests`` has the values at which parameters write zeros, by name, if they are not zero."""
+        self._rests = rests
         self._parameters, self._parts, self._by_magnitude = parameters, parts, saliency is magnitude
         self.channels = Channels.of(parts)
         places = self.channels.places((part.deciding for part in parts), by_rank=True)
@@ -72,6 +76,8 @@ class Segments:
         """
         scores = self._parameters[name].detach() if self._by_magnitude else self.scoring.of(name)
         wide = scores.float() if scores.element_size() < 4 else scores
+        if self._by_magnitude and name in self._rests:
+            wide = wide - self._rests[name]
         if not others:
             return whole(wide)
         return whole(torch.linalg.vector_norm(wide, 2, others) if self._by_magnitude else wide.sum(others))

@@ -15,7 +15,7 @@ from swdc.ir.trace_options import FREE
 from swdc.sparsity.frozen import frozen_groups
 from swdc.sparsity.planning.chooser import Chooser
 from swdc.sparsity.planning.plan import ignored_groups
-from swdc.sparsity.targets.base import Target
+from swdc.sparsity.targets.base import Target, rests_of
 from swdc.sparsity.targets.channel_parts import Pulled
 from swdc.sparsity.targets.channel_scores import Segments
 from swdc.sparsity.targets.structures import CHANNELS, HEADS, costs_of, parts_of
@@ -51,10 +51,12 @@ class ChannelTargets:
         self._full = self._costs.full
         still_ones = {id(parameters[name]): parameters[name].numel() for name in frozen}
         self._fixed = 0 if structure == HEADS else sum(still_ones.values())
-        self._segments = Segments(parameters, self._parts, saliency)
+        rests = rests_of(program)
+        self._segments = Segments(parameters, self._parts, saliency, rests)
         self._channels, self.scoring = self._segments.channels, self._segments.scoring
         places = self._channels.places(part.pulled for part in self._parts)
-        self._pulled = Pulled(parameters, places, deciding={m.tensor for part in self._parts for m in part.deciding})
+        deciding = {m.tensor for part in self._parts for m in part.deciding}
+        self._pulled = Pulled(parameters, places, deciding, rests)
         widths = np.array([group.width for group in program.groups])
         self._threshold = Threshold(self._channels, widths, self._costs, self._budget(target), self._emptying)
         self._choose(target)  # fails now rather than at the first step if the budget cannot be met

@@ -106,7 +106,8 @@ class WeightTargets:
         for group in program.groups:
             dead = np.full(group.width, group.name not in still)
             for member in group.with_role(WRITES):
-                zero = gone.get(member.tensor, tensors[member.tensor].detach() == 0)
+                zero = tensors[member.tensor].detach() == member.rest
+                zero = zero if member.rest else gone.get(member.tensor, zero)
                 others = [d for d in range(zero.dim()) if d != member.dim]
                 filled = whole((~zero).sum(others) if others else ~zero)
                 dead &= (filled == 0).cpu().numpy()[member.indices].all(1)
