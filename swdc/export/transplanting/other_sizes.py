@@ -30,7 +30,7 @@ def differs_at_other_sizes(masked: nn.Module, mine: nn.Module, inputs: Any) -> s
     Each size in the inputs is halved and doubled, wherever it occurs. Sizes that the masked model does not take are
     left out. Both models are in float64.
     """
-    for changed in _resized(inputs):
+    for changed in resized(inputs):
         began = time.perf_counter()
         expected = _result(masked, changed)
         if expected is None:
@@ -66,7 +66,8 @@ def _tensors(inputs: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, torch.Tensor)]
 
 
-def _resized(inputs: Any) -> Iterator[Any]:
+def resized(inputs: Any) -> Iterator[Any]:
+    """Yield nested inputs in which one size, wherever it occurs, is halved or doubled; the largest sizes first."""
     sizes = sorted({size for tensor in _tensors(inputs) for size in tensor.shape if size > 1}, reverse=True)
     for size in sizes[:_MOST_SIZES]:
         for new in (size // 2, 2 * size):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import traceback
 import warnings
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 from torch import nn
 
 from swdc.analysis.residual import sums
-from swdc.capture.trace import trace, trace_recorded
 from swdc.errors import PassError, TransplantError, told_as
 from swdc.export.transplanting.call_hooks import IN, OUT, Failure, Frame
 from swdc.export.transplanting.comparison import Comparison
@@ -23,6 +21,7 @@ from swdc.export.transplanting.integers import changed_numbers
 from swdc.export.transplanting.masked_model import example_of, masked_path
 from swdc.export.transplanting.other_sizes import FAILS
 from swdc.export.transplanting.part_module import Extracted
+from swdc.export.transplanting.same_program import copy_with_program
 from swdc.export.transplanting.solver import Solver
 from swdc.export.transplanting.unused_parts import Unused, unused_parts
 from swdc.ir.argument_types import checked
@@ -77,7 +76,7 @@ class Transplanting:
             raise TransplantError("expected a slim program as made by swdc.slim, got another; slim it with a plan")
         self.slim, self.donor, self.model = slim, slim.clone(), model
         self.name = type(model).__name__
-        self.mine = copy.deepcopy(model)
+        self.mine, self.dense = copy_with_program(model, slim)
         self.leftovers = Leftovers(self.mine)
         self.names = set(tensors_of(model))
         self.notes: list[str] = []
@@ -86,9 +85,6 @@ class Transplanting:
         self.wide = Tensors()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            again = trace_recorded if slim.facts.example_only else trace
-            traced = again(self.mine, example_of(slim), slim.facts.attention)
-            self.dense = _own(traced.under(slim.facts.policy), slim)
             _check_sums(slim, self.dense)
             self.comparison = Comparison(slim, self.dense, model)
             if slim.facts.example_only:
@@ -232,17 +228,6 @@ class Transplanting:
                 f"not read in evaluation and kept as they are, so they may not fit any more: {_some(kept)}",
                 stacklevel=5,
             )
-
-
-def _own(dense: Program, slim: Program) -> Program:
-    """Return the program of the model. Raises ``TransplantError`` if the slim program has another origin."""
-    assert slim.facts.origin is not None
-    if dense.hash() != slim.facts.origin.plan.program_hash:
-        raise TransplantError(
-            "expected the model that the slim program was traced from, got one of another graph; give the model as "
-            "it was traced (a program with inserted batch norms has no such model)"
-        )
-    return dense
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:

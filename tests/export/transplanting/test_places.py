@@ -295,3 +295,33 @@ def test_a_grid_that_torch_takes_in_float32_alone() -> None:
     program = swdc.trace(model, X.float())
     slim = swdc.slim(program, random_plan(program))
     assert_same(slim(X.float()), swdc.transplant(slim, model)(X.float()), 1e-5)
+
+
+class Keeping(Two):
+    """Keeps what it computes for the sizes of its last input, as heads of detectors do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shape: Any = None
+        self.anchors = torch.empty(0)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        y = super().forward(x)
+        if self.shape != y.shape:
+            self.shape, self.anchors = y.shape, torch.arange(y.shape[-1], dtype=x.dtype) + 0.5
+        return y + self.anchors
+
+
+@pytest.mark.parametrize("before", [None, X])
+@pytest.mark.parametrize("between", [X, image(2, 3, 8), image(4, 5, 8)])
+@pytest.mark.filterwarnings("ignore:the sizes of all inputs are fixed")
+def test_a_model_may_run_before_and_between(before: torch.Tensor | None, between: torch.Tensor) -> None:
+    model = made(Keeping)
+    if before is not None:
+        model(before)
+    program = swdc.trace(model, X)
+    _, slim = certified(program)
+    model(between)
+    held = model.shape
+    assert_same(slim(X), swdc.transplant(slim, model)(X))
+    assert model.shape == held

@@ -1,0 +1,88 @@
+"""The copy of a model that has the program which a slim program was made from, whatever the model has run since."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from swdc.capture.restore import buffers_kept
+from swdc.capture.trace import trace, trace_recorded
+from swdc.errors import TraceError, TransplantError
+from swdc.export.transplanting.call_hooks import copied
+from swdc.export.transplanting.masked_model import example_of
+from swdc.export.transplanting.other_sizes import resized
+from swdc.ir.program import Program
+
+
+def copy_with_program(model: nn.Module, slim: Program) -> tuple[nn.Module, Program]:
+    """Return a copy of a model, and its program: the one that a slim program was made from.
+
+    Models may keep what their last run computed, such as anchors for the sizes of its input, and then they are traced
+    as another graph. So the copy is tried as it is, then after a run on the example, then after runs at other sizes.
+    Raises ``TransplantError`` if none has the program.
+    """
+    assert slim.facts.origin is not None
+    again = trace_recorded if slim.facts.example_only else trace
+    for number, inputs in enumerate(_runs(slim)):
+        mine = copy.deepcopy(model)
+        try:
+            before = _kept(mine)
+            if inputs is not None and not _runs_on(mine, inputs):
+                continue
+            if number and _kept(mine) == before:
+                continue  # it keeps nothing that was not tried
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                traced = again(mine, example_of(slim), slim.facts.attention).under(slim.facts.policy)
+        except TraceError:
+            if number == 0:
+                raise
+            continue
+        if traced.hash() == slim.facts.origin.plan.program_hash:
+            return mine, traced
+    raise TransplantError(
+        "expected the model that the slim program was traced from, got one of another graph; give the model as "
+        "it was traced (a program with inserted batch norms has no such model)"
+    )
+
+
+def _runs(slim: Program) -> Iterator[Any]:
+    """Yield the inputs of the run before each attempt, ``None`` for no run."""
+    yield None
+    yield slim.facts.example
+    if not slim.facts.example_only:
+        yield from resized(slim.facts.example)
+
+
+def _kept(model: nn.Module) -> list[tuple[str, int]]:
+    """Return what the modules of a model keep in attributes, and in lists and dicts there, by identity."""
+    found = [(name, value) for module in model.modules() for name, value in vars(module).items() if name != "training"]
+    items = [item for _, value in found for item in _items(value)]
+    return [*((name, id(value)) for name, value in found), *(("", id(item)) for item in items)]
+
+
+def _items(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else []
+
+
+def _runs_on(model: nn.Module, inputs: Any) -> bool:
+    """Run a model in evaluation mode, and return whether it takes the inputs.
+
+    What it keeps in attributes stays; its buffers and modes are restored.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    args, kwargs = copied(inputs)
+    try:
+        with torch.no_grad(), buffers_kept(model):
+            model.eval()(*args, **kwargs)
+            return True
+    except Exception:  # whatever the user's code raises on sizes that it does not take
+        return False
+    finally:
+        for module, mode in modes:
+            module.training = mode
