@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any, ClassVar
 
 import torch
@@ -16,9 +18,13 @@ from swdc.ir.argument_types import check_type, checked
 from swdc.ir.distributed import local, put_in_parts
 from swdc.ir.plan import Plan
 from swdc.sparsity.arguments import check_count, check_steps
+from swdc.sparsity.fingerprints import of_parameters
 from swdc.sparsity.gap import Gap, Metric, gap_of
 from swdc.sparsity.same_parameters import Ownership
 from swdc.sparsity.targets import Target, Targets
+
+_LOOKED_AT = 3
+"""How many gradients are looked at to see whether the optimizer has used them already."""
 
 
 class Method(ABC):
@@ -50,16 +56,50 @@ class Method(ABC):
         self.steps, self.s = check_steps(steps), 0
         self._targets, self._settings = targets, {"method": self.name, **settings, "steps": steps}
         self._ownership = Ownership(targets.model, {t.name: t.parameter for t in targets.candidates()})
-        self._optimizer = optimizer
+        self._settings["network"] = of_parameters(self._ownership.parameters)
+        self._optimizer, self._handle = optimizer, None
+        self._used: list[tuple[weakref.ref[torch.Tensor], int]] = []
+        self._closed = False
         if optimizer is not None:
-            optimizer.register_step_post_hook(lambda *_: None if skips_step(optimizer) else self._follow())
+            self._handle = optimizer.register_step_post_hook(self._after_step)
+
+    def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
+        """Do what follows a step of the optimizer, and note which gradients it has used."""
+        gradients = (p.grad for p in self._ownership.parameters.values())
+        self._used = [(weakref.ref(g), g._version) for g in islice((g for g in gradients if g is not None), _LOOKED_AT)]
+        if not skips_step(optimizer):
+            self._follow()
+
+    def close(self) -> None:
+        """Let go of the optimizer: nothing follows its steps any more, and ``step`` raises ``PlanError``."""
+        if self._handle is not None:
+            self._handle.remove()
+        self._handle, self._closed, self._used = None, True, []
 
     def step(self) -> None:
-        """Act on the gradients; call between ``backward`` and the optimizer's step."""
+        """Act on the gradients; call between ``backward`` and the optimizer's step.
+
+        Raises ``PlanError`` if the optimizer has used these gradients already, and after ``close``.
+        """
+        if self._closed:
+            raise PlanError("expected a method that is open, got one after close(); make another")
         self._ownership.check(self._optimizer)
+        if self._used and self._are_used():
+            raise PlanError(
+                f"expected step {self.s} between backward and the optimizer's step, but the optimizer has used these "
+                f"gradients already, and what is added now would be lost; call backward, then step of the "
+                f"{type(self).__name__}, then that of the optimizer"
+            )
+        self._used = []
         with torch.set_grad_enabled(False):
             self._act()
         self.s += 1
+
+    def _are_used(self) -> bool:
+        """Whether parameters still hold, unchanged, the gradients that the optimizer has used."""
+        held = {id(p.grad) for p in self._ownership.parameters.values()}
+        found = [(gradient(), version) for gradient, version in self._used]
+        return all(g is not None and id(g) in held and g._version == version for g, version in found)
 
     @abstractmethod
     def _act(self) -> None:
@@ -73,12 +113,15 @@ class Method(ABC):
         """Return what would be pruned now."""
         return [*self._targets.find()]
 
-    @torch.no_grad()
     def remove_(self) -> None:
         """Set everything targeted to zero, in place: the one removal at the end of training.
 
         A gain that is read as ``1 + gain`` becomes -1, with which it writes zeros.
         """
+        self._cut()
+
+    @torch.no_grad()
+    def _cut(self) -> None:
         put_in_parts(self._targets.model)
         for target in self.targeted():
             local(target.parameter).masked_fill_(local(target.chosen), target.rest)
@@ -99,7 +142,7 @@ class Method(ABC):
         the training is too short. With ``a="auto"`` the difference is zero after the last step.
         """
         parameters = [target.parameter for target in self._targets.candidates()]
-        return gap_of(self._targets.model, parameters, self.remove_, metric)
+        return gap_of(self._targets.model, parameters, self._cut, metric)
 
     def plan(self) -> Plan:
         """Return the plan that removes what is targeted now.

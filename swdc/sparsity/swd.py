@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,19 +12,23 @@ from torch.optim import Optimizer
 
 from swdc.errors import PlanError, told_as
 from swdc.ir.argument_types import checked
+from swdc.ir.distributed import local
 from swdc.sparsity.arguments import LARGEST, check_count, check_optimizer, check_positive
+from swdc.sparsity.fingerprints import of_function
 from swdc.sparsity.method import Method
 from swdc.sparsity.penalties.automatic import AUTO, AutomaticPenalty, course
 from swdc.sparsity.penalties.bearable import is_plain
 from swdc.sparsity.penalties.divergence import Watch
-from swdc.sparsity.penalties.norms import L2, Norm, find_norm
+from swdc.sparsity.penalties.norms import L2, NORMS, Norm, find_norm
 from swdc.sparsity.penalties.penalties import GRADIENT, Penalty, penalty_of
 from swdc.sparsity.penalties.schedules import SCHEDULES, Schedule, constant, exponential, find_schedule
 from swdc.sparsity.penalties.strengths import Strengths
 from swdc.sparsity.targets import Target, targets_of
 from swdc.sparsity.targets.base import rests_of
 from swdc.sparsity.targets.weights import ids_in_norms
-from swdc.sparsity.weight_criteria import Saliency
+from swdc.sparsity.weight_criteria import SALIENCIES, Saliency
+
+_log = logging.getLogger("swdc")
 
 
 class SWD(Method):
@@ -106,14 +111,19 @@ class SWD(Method):
         check_count("refresh", refresh)
         chosen, self._schedule = find_norm(norm), find_schedule(schedule)
         _check_coefficient(a, a_min, a_max, self._schedule, chosen, optimizer)
+        ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         targets = targets_of(model, target, structure, ignore, criterion, optimizer, norms)
+        if penalty == GRADIENT and a != AUTO:
+            _check_minimises(optimizer)
         self._strengths = Strengths(optimizer, mu, hold and penalty == GRADIENT)
         settings = {
             "target": target, "structure": structure, "a": a, "a_min": a_min, "a_max": a_max,
             "mu": self._strengths.mus, "penalty": penalty, "norms": norms, "hold": hold,
             "held_for": self._strengths.way,
-            "norm": chosen.name, "schedule": getattr(schedule, "__name__", schedule),
-            "criterion": targets.scoring.name, "refresh": refresh,
+            "norm": chosen.name if chosen in NORMS.values() else of_function(chosen.value, ()),
+            "schedule": of_function(self._schedule, SCHEDULES.values()),
+            "criterion": of_function(targets.scoring.saliency, SALIENCIES.values()),
+            "ignore": [*ignore], "refresh": refresh,
         }  # fmt: skip
         self._penalty: Penalty = penalty_of(penalty, chosen, optimizer, self._strengths)
         self._automatic: AutomaticPenalty | None = None
@@ -127,6 +137,8 @@ class SWD(Method):
         self.applied: float | None = None
         """The coefficient that acted in the last step; ``None`` before the first."""
         self._chosen: Sequence[Target] = ()
+        self._removed: Sequence[Target] = ()
+        self._holding = False
 
     @property
     def a(self) -> float:
@@ -155,6 +167,8 @@ class SWD(Method):
         self._targets.scoring.observe()
         if self.s % self.refresh == 0 or not self._chosen:
             self._chosen = self._pulled()
+        if not self._chosen and self.s == 0:
+            _log.warning("step 0: SWD targets nothing, and pulls nothing")
         self._penalty.act(self._chosen, strength)
 
     def _strength(self) -> float:
@@ -173,8 +187,34 @@ class SWD(Method):
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Shrink the targeted weights, with ``penalty="proximal"`` or ``a="auto"``."""
+        """Shrink the targeted weights, with ``penalty="proximal"`` or ``a="auto"``; keep removed ones at zero."""
         self._penalty.follow()
+        for target in self._removed if self._holding else ():
+            local(target.parameter).masked_fill_(local(target.chosen), target.rest)
+
+    def remove_(self) -> None:
+        """Set everything targeted to zero, in place: the one removal at the end of training.
+
+        Says in the log if the course has not ended: what is removed then may still matter.
+        """
+        if self.s < self.steps:
+            _log.warning(
+                "remove_ after %d of %d steps: the coefficient has not reached its end, and what is removed may still "
+                "matter; swd.gap(metric) says how much", self.s, self.steps,
+            )  # fmt: skip
+        removed = self.targeted()
+        super().remove_()
+        self._removed = removed
+
+    def hold(self) -> None:
+        """Keep what ``remove_`` has removed at zero from now on, after every step of the ``optimizer``.
+
+        For training that goes on without ``step``. Raises ``PlanError`` without an optimizer, and before ``remove_``.
+        """
+        check_optimizer(self._optimizer, "after whose steps removed weights are held at zero")
+        if not self._removed:
+            raise PlanError("expected hold() after remove_(), got it before; there is nothing to hold at zero yet")
+        self._holding = True
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: steps, settings, remembered scores, and the targets that hold until the next refresh."""
@@ -203,6 +243,15 @@ class SWD(Method):
             Target(parameters[name], name, chosen.to(parameters[name].device, copy=True), rests.get(name, 0.0))
             for name, chosen in given.items()
         ]
+
+
+def _check_minimises(optimizer: Optimizer | None) -> None:
+    """Raise ``PlanError`` if an optimizer climbs: a pull by the gradient would push weights away from zero."""
+    if optimizer is not None and any(group.get("maximize", False) for group in optimizer.param_groups):
+        raise PlanError(
+            "expected an optimizer that minimises, got maximize=True, under which the pull would push weights away "
+            "from zero; negate the loss, or take penalty='proximal'"
+        )
 
 
 def _check_coefficient(

@@ -214,7 +214,7 @@ def test_a_state_of_other_settings_or_another_model_is_refused():
         other.load_state_dict(state)
     wide = swdc.trace(ResNet(BasicBlock, [1, 1], width=6, classes=3, channels=1), torch.randn(2, 1, 6, 6))
     _, other = build(wide, "magnitude", "weights")
-    with pytest.raises(PlanError, match=r"expected masks of tensors of this model, got one of 'conv1.weight'"):
+    with pytest.raises(PlanError, match=r"other values \(mine, given\): \{'network'"):
         other.load_state_dict(state)
 
 

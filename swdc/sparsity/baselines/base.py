@@ -118,7 +118,7 @@ class Removing(Method):
         return self._held if self._done == len(self.removals) else self._found(self.removals[-1][1])
 
     @torch.no_grad()
-    def remove_(self) -> None:
+    def _cut(self) -> None:
         """Carry out all removals now, even those due later, and hold the parts at zero; a second call does nothing."""
         put_in_parts(self._model)
         self._remove(len(self.removals))

@@ -15,6 +15,7 @@ from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ops.base import leaf_like
 from swdc.sparsity.frozen import frozen_groups
+from swdc.sparsity.parametrised import refuse_parametrised
 from swdc.sparsity.planning.plan import is_below, matching_names
 from swdc.sparsity.selection.lowest import Lowest, Tensors
 from swdc.sparsity.targets.base import Target
@@ -51,6 +52,7 @@ class WeightTargets:
             if p.is_floating_point() and id(p) not in outside and name not in frozen
         }
         self._weights = {name: p for name, p in counted.items() if not is_below(name, ignored)}
+        refuse_parametrised(model, self._weights)
         self._total = sum(p.numel() for p in counted.values())
         self._check(target, sum(p.numel() for p in self._weights.values()))
         self.scoring = Scoring(saliency, self._weights)
