@@ -73,9 +73,9 @@ def image(*shape: int, seed: int = 1) -> torch.Tensor:
     return torch.randn(shape or (1, 3, 8, 8), generator=generator, dtype=torch.float64)
 
 
-def traced(model: nn.Module, example: Any = None, seed: int = 0) -> Program:
+def traced(model: nn.Module, example: Any = None, seed: int = 0, dynamic: Sequence[str] | None = None) -> Program:
     """Return the program of a randomised model in evaluation mode."""
-    return swdc.trace(randomise(model, seed).eval(), image() if example is None else example)
+    return swdc.trace(randomise(model, seed).eval(), image() if example is None else example, dynamic=dynamic)
 
 
 def plan_of(program: Program, kept: dict[str, Sequence[int]]) -> Plan:
@@ -88,7 +88,7 @@ def plan_of(program: Program, kept: dict[str, Sequence[int]]) -> Plan:
 def random_plan(program: Program, seed: int = 0, least: float = 0.2, most: float = 0.8) -> Plan:
     """Return a plan that keeps a random share between ``least`` and ``most`` of every group, at random places."""
     draw = random.Random(seed)
-    kept = {}
+    kept: dict[str, Sequence[int]] = {}
     for group in program.groups:
         number = min(max(1, round(group.width * draw.uniform(least, most))), max(1, group.width - 1))
         kept[group.name] = tuple(sorted(draw.sample(range(group.width), number)))
@@ -104,9 +104,11 @@ def certified(program: Program, plan: Plan | None = None, seed: int = 0) -> tupl
     return masked, slim
 
 
-def assert_slims(model: nn.Module, example: Any = None, seeds: Sequence[int] = (0, 1, 2)) -> Program:
+def assert_slims(
+    model: nn.Module, example: Any = None, seeds: Sequence[int] = (0, 1, 2), dynamic: Sequence[str] | None = None
+) -> Program:
     """Assert that a model has groups, and that random plans give exact certificates; return its program."""
-    program = traced(model, example)
+    program = traced(model, example, dynamic=dynamic)
     assert program.groups, program.explain()
     for seed in seeds:
         certified(program, seed=seed)

@@ -6,19 +6,22 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from swdc.capture.batch import shared_batch, tensors_in, with_batch
+from swdc.capture.batch import shared_batch, tensors_in, with_batch, with_shapes
 from swdc.capture.captured_graph import unfused
 from swdc.capture.restore import Restoring, buffers_kept, has_drawn, seeded
 from swdc.capture.training_differences import reads_mode
 from swdc.capture.way import CannotCapture, Inputs
 from swdc.errors import TraceError, brief
+from swdc.ir.conditions import broken
 from swdc.ir.module_tensors import modes_kept
+from swdc.ir.other_shapes import other_shapes
 from swdc.ir.program import Program
 
 STATEFUL = (
@@ -39,7 +42,8 @@ _SEED = 0
 class Case:
     """How program and model run: on the example (``batch`` is None) or on another batch; the mode; the random seed.
 
-    With several ``calls`` the result is the list of what they return, one after the other.
+    ``shapes``, if they are given, are the shapes of all inputs. With several ``calls`` the result is the list of what
+    they return, one after the other.
     """
 
     batch: int | None = None
@@ -47,8 +51,11 @@ class Case:
     training: bool = False
     seed: int = _SEED
     calls: int = 1
+    shapes: tuple[Any, ...] | None = None
 
     def __str__(self) -> str:
+        if self.shapes is not None:
+            return f"inputs of shapes {', '.join(map(str, self.shapes))}"
         return "the example" if self.batch is None else f"a batch of {self.batch}"
 
 
@@ -110,10 +117,19 @@ class Agreement:
 
     def _cases(self, program: Program, doubtful: tuple[int, ...]) -> list[Case]:
         """Return the runs to compare; the last has gradients on, so that code that looks at this is found out."""
-        if program.facts.batch is None or self.shared is None:
-            return [Case(), Case(gradients=True)]
-        others = [batch for batch in (*doubtful, 2 if self.shared == 1 else 1) if batch != self.shared]
-        return [Case(), *map(Case, others[:-1]), Case(others[-1], gradients=True)]
+        batched = program.facts.batch is not None and self.shared is not None
+        others = [b for b in (*doubtful, *self._another(program)) if b != self.shared] if batched else []
+        last = others[-1] if others else self.shared
+        shapes = other_shapes(program, last)
+        if shapes is not None:
+            return [Case(), *map(Case, others[:-1]), Case(last, gradients=True, shapes=shapes)]
+        return [Case(), *map(Case, others[:-1]), Case(others[-1] if others else None, gradients=True)]
+
+    def _another(self, program: Program) -> tuple[int, ...]:
+        """Return another small batch for which the program stands, if there is one."""
+        facts = program.facts
+        found = (b for b in (1, 2, 3, 4, 6, 8) if b != self.shared and broken(facts.conditions, facts.sizes(b)) is None)
+        return tuple(islice(found, 1))
 
     def _judged(self, program: Program, case: Case, ran: dict[Case, Any]) -> tuple[str, ...]:
         """Return notes on a program that agrees with the model in one run; raise ``CannotCapture`` if it does not."""
@@ -156,6 +172,7 @@ class Agreement:
 
     def _given(self, case: Case) -> Inputs:
         inputs = self.inputs if case.batch is None else with_batch(self.inputs, case.batch)
+        inputs = inputs if case.shapes is None else with_shapes(self.inputs, case.shapes)
         copied: Inputs = pytree.tree_map(lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, inputs)
         return copied
 

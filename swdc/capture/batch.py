@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,6 +30,21 @@ def with_batch(inputs: Any, batch: int) -> Any:
         return value[torch.arange(batch, device=value.device) % value.shape[0]]
 
     return pytree.tree_map(rows, inputs)
+
+
+def with_shapes(inputs: Any, shapes: Sequence[Any]) -> Any:
+    """Return nested inputs with tensors of other shapes, one for each leaf: indices are repeated, or left out."""
+    leaves, structure = pytree.tree_flatten(inputs)
+    return pytree.tree_unflatten(list(map(_with_shape, leaves, shapes)), structure)
+
+
+def _with_shape(value: Any, shape: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    for dim, (before, after) in enumerate(zip(value.shape, shape, strict=True)):
+        if after != before and before > 0:
+            value = value.index_select(dim, torch.arange(after, device=value.device) % before)
+    return value
 
 
 def at_least_two(inputs: Any) -> Any:

@@ -18,7 +18,7 @@ from torch.fx.graph import _PyTreeInfo
 
 from swdc.capture.agreement import cannot_run
 from swdc.capture.batch import at_least_two, dynamic_dims, shared_batch, with_batch
-from swdc.capture.captured_graph import Captured, frozen_reads, without_gradients
+from swdc.capture.captured_graph import Captured, fixed_batch, frozen_reads, without_gradients
 from swdc.capture.data_dependent_branches import branches_on_findings
 from swdc.capture.guarded_batches import doubtful_batches, holds_for_large_batches
 from swdc.capture.inlining import inlined
@@ -107,7 +107,7 @@ def _fixed_batch(captured: Captured) -> tuple[str, ...]:
     first = next((shape for shape in captured.input_shapes() if shape), ())
     if not first or getattr(first[0], "is_symbol", False):
         return ()
-    return (f"the leading size of the inputs is fixed to {first[0]}, because the model's code depends on it",)
+    return (fixed_batch(first[0]),)
 
 
 def _depends_on_values(error: BaseException | None) -> bool:

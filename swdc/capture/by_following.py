@@ -1,92 +1,53 @@
-"""Capture by following: the model runs twice on tensors without values, and every operator that it calls is noted.
+"""Capture by following: the model runs on tensors without values, and every operator that it calls is noted.
 
-The two runs have batches of different prime sizes. A size that is the same in both does not depend on the batch. A size
-that differs must be a multiple of the batch plus a constant; otherwise the model cannot be followed. Further runs with
-small batches, one of them that of the example, check that the same holds there. One of them is in training if the
-model's code may depend on the mode, and others have the batches that the code asks for
-(``swdc.capture.watched_sizes``). All this takes a fraction of the time of ``torch.export``, which reasons about symbols
-at every operator.
+This takes a fraction of the time of ``torch.export``. First the sizes of the inputs are symbols. If the model cannot
+run on these, or fixes the batch, it runs at two batches, and only the batch is dynamic.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import replace
-from functools import partial
-from typing import Any
-
-from torch.utils import _pytree as pytree
+from collections.abc import Iterator
 
 from swdc.capture.batch import shared_batch
 from swdc.capture.captured_graph import Captured
-from swdc.capture.graph_of_runs import Joining, check_witness, named_leaves
-from swdc.capture.meta_cache import Forms
-from swdc.capture.meta_run import run
-from swdc.capture.recorder import MOST_CALLS, Run
-from swdc.capture.training_differences import differences, reads_mode, trains_alike
-from swdc.capture.watched_sizes import WatchedSizes
+from swdc.capture.follow_batches import follow_batches
+from swdc.capture.follow_symbols import follow_symbols
 from swdc.capture.way import CannotCapture, Subject, Way
-
-BATCHES = (10007, 10009)
-"""Primes larger than any width in use, so that a size shows whether the batch is a factor of it."""
-WITNESS = 2
-"""A small and even batch, at which the model must do the same, because its code may depend on the batch size."""
-MORE = 12
-"""A batch that many numbers divide, because its code may depend on remainders."""
-MOST_TURNS = 12
-"""The most batches to try at which the model's code may do something else."""
-SPARE = 100
-"""Calls allowed beyond twice those at the small batch; a model that loops over its batch makes more."""
+from swdc.errors import TraceError
 
 
 class Follow(Way):
-    """Follows a model whose inputs share a batch; in its graph the batch is dynamic."""
+    """Follows a model; in its graph every size is dynamic that can be, or the batch alone."""
 
     name = "follow"
 
+    def capture(self, subject: Subject) -> Captured:
+        """Return the first graph of ``captures``; raise as it does."""
+        return next(self.captures(subject))
+
     def captures(self, subject: Subject) -> Iterator[Captured]:
-        """Yield the graph of the model as it is compiled, then as it runs: its code may ask whether it is compiled."""
-        yield self.capture(subject)
-        yield self.capture(subject, compiling=False)
+        """Yield the graph of the model as it is compiled, then as it runs: its code may ask whether it is compiled.
 
-    def capture(self, subject: Subject, compiling: bool = True) -> Captured:
-        """Return the graph; raise ``CannotCapture``, or whatever the model raises on tensors without values.
-
-        ``compiling`` says what ``torch.compiler.is_compiling()`` returns in the model's code.
+        Raises ``CannotCapture``, or whatever the model raises on tensors without values, if there is no graph.
         """
-        model, inputs = subject.model, subject.inputs
-        example = shared_batch(inputs)
-        if example is None:
-            raise CannotCapture("the inputs share no batch")
-        forms = Forms()
-
-        def ran(batch: int, training: bool = False, most: int = MOST_CALLS, mode: Any = None) -> Run:
-            subject.put_back()
-            if training:
-                model.train()
-            with mode or nullcontext():
-                return run(model, inputs, batch, forms, most, compiling)
-
-        learns = reads_mode(model)
-        trained = _trained(partial(ran, WITNESS, training=True)) if learns else None
-        small = trained or ran(WITNESS)
-        most, sizes = 2 * len(small.steps) + SPARE, WatchedSizes(BATCHES[1])
-        one, other = ran(BATCHES[0], most=most), ran(BATCHES[1], most=most, mode=sizes)
-        captured = Joining(model, named_leaves(model, inputs), one, other).captured(pytree.tree_structure(inputs))
-        found: tuple[str, ...] | None = () if trained or not learns else None
-        if trained is None or not trains_alike(one, other, trained):
-            witness = ran(WITNESS) if trained else small
-            check_witness(one, other, witness)
-            found = differences(model, witness, trained) if trained else found
-        turns = sorted(turn for turn in sizes.turns if turn > 0)[:MOST_TURNS]
-        for batch in {MORE, example, *turns} - {1, WITNESS, *BATCHES}:
-            check_witness(one, other, ran(batch))
-        return replace(captured, differences=found)
+        failures: list[Exception] = []
+        for compiling in (True, False):
+            for follow in (_with_free_batch, follow_batches, follow_symbols):
+                try:
+                    captured = follow(subject, compiling)
+                except TraceError:
+                    raise
+                except Exception as failure:  # models raise errors of many kinds, which all mean that this way failed
+                    failures.append(failure)
+                    continue
+                yield captured
+            if len(failures) == 3:
+                raise failures[-2]
 
 
-def _trained(run_in_training: Callable[[], Run]) -> Run | None:
-    try:
-        return run_in_training()
-    except Exception:  # in training a model may do more than can be followed
-        return None
+def _with_free_batch(subject: Subject, compiling: bool) -> Captured:
+    """Follow a model on symbols; raise ``CannotCapture`` if that fixes the batch, which another way may not."""
+    captured = follow_symbols(subject, compiling)
+    if captured.fixes_batch and shared_batch(subject.inputs) is not None:
+        raise CannotCapture("the model's code needs the batch as a plain number")
+    return captured

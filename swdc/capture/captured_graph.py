@@ -15,6 +15,7 @@ from torch.fx.graph import _PyTreeInfo
 from torch.utils import _pytree as pytree
 
 from swdc.errors import TraceError
+from swdc.ir.conditions import Condition, FixedSize
 from swdc.ir.sizes import Shape, simplify
 from swdc.ops.copies import detaches
 from swdc.ops.in_place import operator_of, overwrites
@@ -46,6 +47,8 @@ class Captured:
 
     ``doubtful`` are batches that the way of capture did not reason about, so that program and model may differ there.
 
+    ``conditions`` say for which sizes the graph is right, and ``fixed`` which sizes the model's code has fixed.
+
     ``by`` names the way of capture; ``example_only`` is the way's. ``attempts`` names the ways that were tried before
     it, each with the reason why it failed. A way leaves these as they are; ``swdc.capture.ways`` fills them in.
     """
@@ -58,9 +61,17 @@ class Captured:
     replaced: Mapping[str, fx.Node] = field(default_factory=dict)
     differences: tuple[str, ...] | None = None
     doubtful: tuple[int, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    fixed: tuple[FixedSize, ...] = ()
     by: str = ""
     example_only: bool = False
     attempts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def fixes_batch(self) -> bool:
+        """Whether the leading size of the first tensor is a number."""
+        first: Shape = next((shape for shape in self.input_shapes() if shape), ())
+        return bool(first) and isinstance(first[0], int)
 
     def input_shapes(self) -> list[Shape]:
         """Return the shapes of the inputs, in order; an input that is not a tensor has an empty shape."""
@@ -87,6 +98,11 @@ def signature(model: nn.Module, inputs: pytree.TreeSpec, outputs: pytree.TreeSpe
     names = named[: positional.num_children]
     names += [f"arg_{i}" for i in range(len(names), positional.num_children)]
     return _PyTreeInfo([*names, *keywords.context], inputs, outputs)
+
+
+def fixed_batch(size: int) -> str:
+    """Return the note on a leading size of the inputs that is that of the example."""
+    return f"the leading size of the inputs is fixed to {size}, because the model's code depends on it"
 
 
 def frozen_reads(model: nn.Module, read: list[str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from swdc.capture.way import CannotCapture
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.sizes import Size
 from swdc.ops.creation import product_of, size_of, sum_of
-from swdc.ops.splitting import item_of
+from swdc.ops.items import item_of
 
 BATCH = "batch"
 """The symbol of the batch."""

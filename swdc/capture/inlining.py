@@ -11,7 +11,7 @@ from torch import fx
 
 from swdc.capture.captured_graph import STILL, check_autocast
 from swdc.errors import TraceError
-from swdc.ops.splitting import is_item
+from swdc.ops.items import is_item
 
 _GRADIENT = "wrap_with_set_grad_enabled"
 _AUTOCAST = "wrap_with_autocast"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -18,9 +18,19 @@ from swdc.capture.recorder import MOST_CALLS, Recorder, Run, Slot
 from swdc.capture.way import CannotCapture
 from swdc.ops.in_place import operator_of
 
+Sizes = Sequence[tuple[int, ...] | None]
+"""The shape of each input; ``None`` for one that is no tensor."""
 
-def run(model: nn.Module, inputs: Any, batch: int, forms: Forms, most: int = MOST_CALLS, compiling: bool = True) -> Run:
-    """Run a model on tensors without values, shaped like its inputs but with another batch.
+
+def with_batch_of(leaves: Sequence[Any], batch: int) -> Sizes:
+    """Return the shapes of inputs with another batch."""
+    return [(batch, *x.shape[1:])[: x.dim()] if isinstance(x, torch.Tensor) else None for x in leaves]
+
+
+def run(
+    model: nn.Module, inputs: Any, sizes: Sizes, forms: Forms, most: int = MOST_CALLS, compiling: bool = True
+) -> Run:
+    """Run a model on tensors without values, which have the types of its inputs and other sizes.
 
     ``compiling`` says whether ``torch.compiler.is_compiling()`` is true in the model's code.
 
@@ -28,7 +38,8 @@ def run(model: nn.Module, inputs: Any, batch: int, forms: Forms, most: int = MOS
     """
     leaves, structure = pytree.tree_flatten(inputs)
     with as_export_does(compiling):
-        return _OnShapes(model, leaves, batch, forms, most).run(model, structure, batch)
+        batch = next((size[0] for size in sizes if size), 0)
+        return OnShapes(model, leaves, list(map(empty, leaves, sizes)), forms, most).run(model, structure, batch)
 
 
 @contextmanager
@@ -46,18 +57,20 @@ def as_export_does(compiling: bool = True) -> Iterator[None]:
         yield
 
 
-def _empty(leaf: Any, batch: int) -> Any:
-    if not isinstance(leaf, torch.Tensor):
-        return leaf
-    return torch.empty((batch, *leaf.shape[1:]) if leaf.dim() else (), dtype=leaf.dtype, device="meta")
+def empty(leaf: Any, size: Sequence[Any] | None) -> Any:
+    """Return a tensor without values in place of an input; what is no tensor stays."""
+    return torch.empty(size, dtype=leaf.dtype, device="meta") if size is not None else leaf
 
 
-class _OnShapes(Recorder):  # type: ignore[no-untyped-call]
-    """Runs every operator on the meta device, except for those that read only constants."""
+class OnShapes(Recorder):  # type: ignore[no-untyped-call]
+    """Runs every operator on the meta device, except for those that read only constants.
 
-    def __init__(self, model: nn.Module, leaves: list[Any], batch: int, forms: Forms, most: int) -> None:
+    ``leaves`` are the inputs of the example, and ``inputs`` those of the run.
+    """
+
+    def __init__(self, model: nn.Module, leaves: list[Any], inputs: list[Any], forms: Forms, most: int) -> None:
         self._alive: list[torch.Tensor] = []
-        super().__init__(model, [_empty(leaf, batch) for leaf in leaves], most)
+        super().__init__(model, inputs, most)
         self._forms = forms
         self._device = next((t.device for t in leaves if isinstance(t, torch.Tensor)), torch.device("cpu"))
         self._memory = {t.untyped_storage()._cdata for t in self._owned}

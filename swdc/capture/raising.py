@@ -84,7 +84,7 @@ class Raising:
         found = self.captured
         facts = Facts(
             symbols_of(self.graph, self.example), self.batch, self.example, notes=notes, captured_by=found.by,
-            example_only=found.example_only, attempts=found.attempts,
+            example_only=found.example_only, attempts=found.attempts, conditions=found.conditions, fixed=found.fixed,
         )  # fmt: skip
         program = Program(self.graph, self.tensors, self.leaves, facts, self.transient, analyse=coupling_of)
         program.follow_modes(self.model)  # a batch norm that trains would change the model's statistics

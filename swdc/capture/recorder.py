@@ -162,7 +162,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._know(tensor, slot)
                 if not reads:
                     self._made(tensor, slot)
-        values = tuple(Value(tuple(t.shape), t.dtype) if isinstance(t, torch.Tensor) else None for t in results)
+        values = tuple(Value(self._shape(t), t.dtype) if isinstance(t, torch.Tensor) else None for t in results)
         scope = self.scopes[-1] if self.scopes else ("", "")
         line = user_line(sys._getframe(2), __file__)
         self.steps.append(Step(func, args, kwargs, values, single, scope, line, torch.is_grad_enabled()))
@@ -214,6 +214,10 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
     def _literal(self, argument: Any) -> tuple[Any, Any]:
         """Return a literal as it is noted in a step, and as it is given to the operator."""
         return argument, argument
+
+    def _shape(self, tensor: torch.Tensor) -> tuple[Any, ...]:
+        """Return the shape of a tensor as it is noted in a step."""
+        return tuple(tensor.shape)
 
     def _keeps_numbers(self, reads: bool) -> bool:
         """Whether to note calls that return no tensors; ``reads`` says that the call reads one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -38,14 +38,22 @@ Example = torch.Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
 
 @checked(TraceError)
 def trace(
-    model: nn.Module, example_inputs: Example, attention: str = HEADS, policy: str = TIED, check: bool = True
+    model: nn.Module,
+    example_inputs: Example,
+    attention: str = HEADS,
+    policy: str = TIED,
+    check: bool = True,
+    dynamic: Sequence[str] | None = None,
 ) -> Program:
     """Capture a model as a Program that holds the model's own parameters.
 
-    ``example_inputs`` is a tensor, a tuple of positional arguments, or a dict of keyword arguments. The leading
-    dimension that all tensors share is the batch and stays dynamic. If the tensors share none (a graph network: node
-    features and an edge list), the leading dimension of the first tensor stays dynamic, and so does every dimension
-    of the tensors whose leading size differs from it. All other sizes are those of the example.
+    ``example_inputs`` is a tensor, a tuple of positional arguments, or a dict of keyword arguments. Every size in which
+    the model's own code works at other sizes may change, except for sizes of one: those may broadcast. The leading
+    dimension that all tensors share is the batch. ``program.facts.symbols`` names the sizes that may change
+    (``batch``, ``height``, ``width``, ``depth``, ``length``, ``nodes``, ``edges``, ``points``),
+    ``program.facts.conditions`` says for which sizes the program stands, and ``program.facts.fixed`` which line of
+    code fixes a size. ``explain()`` tells all three. ``dynamic`` lists the names of the sizes that have to be free; all
+    others are those of the example.
 
     The model and the example inputs may live on the meta device.
 
@@ -71,7 +79,8 @@ def trace(
     meta device. Without ``check``, capture takes the time and memory of about four runs of the model less, and copies
     no parameters.
 
-    Raises ``TraceError`` if the model cannot be run on the inputs, or cannot be captured; the ``attempts`` of the error
+    Raises ``TraceError`` if the model cannot be run on the inputs, or cannot be captured, or if a size in ``dynamic``
+    cannot change; the ``attempts`` of the error
     say why each way failed.
     """
     if attention not in FACTORS:
@@ -79,7 +88,15 @@ def trace(
     if policy not in POLICIES:
         raise TraceError(f"expected policy as one of {list(POLICIES)}, got {policy!r}")
     with told(model):
-        program = _program(model, _normalised(model, example_inputs), attention, WAYS, check).with_facts(policy=policy)
+        wanted = None if dynamic is None else frozenset(dynamic)
+        program = _program(model, _normalised(model, example_inputs), attention, WAYS, check, wanted)
+        program = program.with_facts(policy=policy)
+    missing = sorted((wanted or set()) - program.facts.symbols.keys())
+    if missing:
+        raise TraceError(
+            f"expected {missing[0]} as a size that may change, but those that may are {sorted(program.facts.symbols)}; "
+            f"leave it out of dynamic"
+        )
     for note in program.facts.notes:
         warnings.warn(note, stacklevel=3)  # the caller of the function that is checked
     return program
@@ -99,7 +116,13 @@ def trace_everything(model: nn.Module, example_inputs: Example, attention: str, 
 
 
 def _program(
-    model: nn.Module, inputs: Inputs, attention: str, ways: Iterable[Way], check: bool, everything: bool = False
+    model: nn.Module,
+    inputs: Inputs,
+    attention: str,
+    ways: Iterable[Way],
+    check: bool,
+    dynamic: frozenset[str] | None = None,
+    everything: bool = False,
 ) -> Program:
     given = on_meta(inputs) if is_meta(model) else inputs
     checks = check and _has_values(model, given)
@@ -120,7 +143,7 @@ def _program(
                 program = raised.follow_modes(model)
                 return program if agreement is None else agreement.check(program, captured.doubtful)
 
-            program = capture(Subject(model, given, put_back), ways, made)
+            program = capture(Subject(model, given, put_back, dynamic), ways, made)
             if agreement is not None and not agreement.trains_alike(program):
                 program = _with_note(program, differs_in_training([""]))
     return program.with_facts(attention=attention).follow_modes(model)

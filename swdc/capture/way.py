@@ -30,6 +30,8 @@ class Subject:
     model: nn.Module
     inputs: Inputs
     put_back: PutBack
+    dynamic: frozenset[str] | None = None
+    """The names of the sizes that may change; ``None`` for all that can."""
 
 
 class Way(ABC):

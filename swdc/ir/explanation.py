@@ -36,7 +36,8 @@ class Held:
 class Explanation:
     """How many of the parameters of a program can be removed, in which groups, and what freezes the others.
 
-    At most ``prunable`` parameters can be removed. ``held`` lists the reasons that freeze most first.
+    At most ``prunable`` parameters can be removed. ``held`` lists the reasons that freeze most first. ``sizes`` says
+    which sizes of the inputs may change.
     """
 
     parameters: int
@@ -44,6 +45,7 @@ class Explanation:
     groups: tuple[ChannelGroup, ...]
     held: tuple[Held, ...]
     notes: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
 
     @property
     def share(self) -> float:
@@ -60,11 +62,13 @@ class Explanation:
             "frozen": [{**_entry(f), **_reason(f.reason)} for held in self.held for f in held.frozen],
             "held": [_held(held) for held in self.held],
             "notes": list(self.notes),
+            "sizes": list(self.sizes),
         }
 
     def __str__(self) -> str:
         notes = [f"note: {note}" for note in self.notes]
-        return "\n".join([self.summary(), *_told_groups(self.groups), *_told_reasons(self.held), *notes])
+        told = [*_told_groups(self.groups), *_told_reasons(self.held), *self.sizes, *notes]
+        return "\n".join([self.summary(), *told])
 
     def summary(self) -> str:
         """Return one sentence that says how much can be removed."""
@@ -74,8 +78,8 @@ class Explanation:
         )
 
 
-def explain(coupling: Coupling, shapes: Shapes, notes: Iterable[str] = ()) -> Explanation:
-    """Return the account of an analysis.
+def explain(coupling: Coupling, shapes: Shapes, notes: Iterable[str] = (), sizes: Iterable[str] = ()) -> Explanation:
+    """Return the account of an analysis. ``sizes`` are lines on the sizes of the inputs.
 
     ``shapes`` gives the shape of every parameter that the program reads; a tied parameter stands there once.
     """
@@ -86,7 +90,9 @@ def explain(coupling: Coupling, shapes: Shapes, notes: Iterable[str] = ()) -> Ex
         alike.setdefault(replace(frozen.reason, node=""), []).append(frozen)
     held = [Held(f[0].reason, tuple(f), _freed(coupling, f, least)) for f in alike.values()]
     held.sort(key=lambda h: -h.parameters)
-    return Explanation(total, total - sum(map(prod, least.values())), coupling.groups, tuple(held), tuple(notes))
+    return Explanation(
+        total, total - sum(map(prod, least.values())), coupling.groups, tuple(held), tuple(notes), tuple(sizes)
+    )
 
 
 def _least(coupling: Coupling, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

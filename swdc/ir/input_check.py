@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from swdc.errors import InputError
 from swdc.ir.argument_types import shown
+from swdc.ir.conditions import Condition, FixedSize, broken
 from swdc.ir.graph import DTYPE, SHAPE, describe
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.result_classes import by_fields
@@ -43,8 +44,13 @@ class InputCheck:
     Everything that does not depend on the arguments is computed once.
     """
 
-    def __init__(self, graph: fx.Graph, example: Any) -> None:
+    def __init__(
+        self, graph: fx.Graph, example: Any, conditions: tuple[Condition, ...] = (), fixed: tuple[FixedSize, ...] = ()
+    ) -> None:
         self.example = example
+        self._conditions = conditions
+        self._sources = {(one.name, one.dim): one.source for one in fixed if one.source}
+        self._met: dict[str, int] | None = None
         nodes = graph.find_nodes(op="placeholder")
         self._forms = [_form(*pair) for pair in zip(nodes, pytree.tree_leaves(example), strict=True)]
         self._names, self._structures = _arguments(graph, nodes)
@@ -68,7 +74,20 @@ class InputCheck:
             else:
                 if value.dtype is not form.dtype or now is not None:
                     self._check_type(program, form, value, now)
-                _check_shape(form, value.shape, sizes)
+                self._check_shape(form, value.shape, sizes)
+        if self._conditions and sizes != self._met:
+            self._check_conditions(sizes)
+
+    def _check_conditions(self, sizes: dict[str, int]) -> None:
+        """Raise ``InputError`` for sizes at which the model's code does something else."""
+        found = broken(self._conditions, sizes)
+        if found is not None:
+            got = ", ".join(f"{name} {sizes[name]}" for name in sorted(found.symbols))
+            raise InputError(
+                f"expected inputs with {found}, got {got}; give inputs of such a size, or trace the model again with "
+                f"these"
+            )
+        self._met = sizes
 
     def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         """Return the arguments in order."""
@@ -114,6 +133,29 @@ class InputCheck:
         raise InputError(
             f"expected {form.name} of {' or '.join(map(str, allowed))}, got {given}; cast it, or trace the model again "
             f"with inputs of that type"
+        )
+
+    def _check_shape(self, form: _Form, shape: torch.Size, sizes: dict[str, int]) -> None:
+        """Raise ``InputError`` for another rank or size, or if a symbol stands for two sizes; note sizes of symbols."""
+        if len(shape) != form.rank:
+            raise self._wrong_shape(form, shape)
+        for place, size in form.fixed:
+            if shape[place] != size:
+                raise self._wrong_shape(form, shape)
+        for place, name in form.symbols:
+            if sizes.setdefault(name, shape[place]) != shape[place]:
+                raise self._wrong_shape(form, shape, f" where {name} is {sizes[name]}")
+        for place, size in form.derived:
+            known = all(str(symbol) in sizes for symbol in size.free_symbols)
+            if known and evaluate((size,), sizes)[0] != shape[place]:
+                raise self._wrong_shape(form, shape)
+
+    def _wrong_shape(self, form: _Form, shape: torch.Size, more: str = "") -> InputError:
+        asked = [self._sources.get((form.name, dim)) for dim, size in form.fixed if shape[dim : dim + 1] != (size,)]
+        line = next((f"; {source} fixes that size" for source in asked if source), "")
+        return InputError(
+            f"expected {form.name} of shape {describe(form.shape)}{more}, got {tuple(shape)}{line}; give inputs of "
+            f"that shape, or trace the model again with these"
         )
 
 
@@ -177,29 +219,6 @@ def _float_types(program: torch.nn.Module, given: torch.dtype) -> list[torch.dty
     """Return the types of a program's tensors; without any, ``given`` is as good as the type of the example."""
     types = list(dict.fromkeys(t.dtype for t in tensors_of(program).values() if t.is_floating_point()))
     return types or [given] * given.is_floating_point
-
-
-def _check_shape(form: _Form, shape: torch.Size, sizes: dict[str, int]) -> None:
-    """Raise ``InputError`` for another rank or size, or if a symbol stands for two sizes; note sizes of symbols."""
-    if len(shape) != form.rank:
-        raise _wrong_shape(form, shape)
-    for place, size in form.fixed:
-        if shape[place] != size:
-            raise _wrong_shape(form, shape)
-    for place, name in form.symbols:
-        if sizes.setdefault(name, shape[place]) != shape[place]:
-            raise _wrong_shape(form, shape, f" where {name} is {sizes[name]}")
-    for place, size in form.derived:
-        known = all(str(symbol) in sizes for symbol in size.free_symbols)
-        if known and evaluate((size,), sizes)[0] != shape[place]:
-            raise _wrong_shape(form, shape)
-
-
-def _wrong_shape(form: _Form, shape: torch.Size, more: str = "") -> InputError:
-    return InputError(
-        f"expected {form.name} of shape {describe(form.shape)}{more}, got {tuple(shape)}; give inputs of that shape, "
-        f"or trace the model again with these"
-    )
 
 
 def _check_value(form: _Form, value: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import networkx as nx
@@ -24,7 +25,7 @@ from swdc.ir.memo import Derived
 from swdc.ir.module_tensors import tensors_of, transient_of
 from swdc.ir.module_tree import attach_module, check_names, container
 from swdc.ir.name_mangling import accepting, spelled
-from swdc.ir.program_facts import Facts
+from swdc.ir.program_facts import Facts, told_sizes
 from swdc.ir.trace_options import POLICIES
 
 T = TypeVar("T")
@@ -140,7 +141,7 @@ class Program(fx.GraphModule):
     def explanation(self) -> Explanation:
         """How many of the parameters can be removed, in which groups, and what freezes the others."""
         shapes = {name: tuple(t.shape) for name, t in self.read_parameters().items()}
-        return explain(self.coupling, shapes, self.facts.notes)
+        return explain(self.coupling, shapes, self.facts.notes, told_sizes(self.facts))
 
     def explain(self) -> str:
         """Return a readable account: the share that can be removed, the groups, and what freezes the rest and where."""
@@ -282,9 +283,10 @@ class Program(fx.GraphModule):
         return super().__call__(*args, **kwargs)
 
     def _check_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        example = self._facts.example
-        source = (type(self).forward, id(example))
-        check = self._derived.get("inputs", source, lambda: InputCheck(self.graph, example))
+        facts = self._facts
+        source = (type(self).forward, id(facts.example), facts.conditions)
+        make = partial(InputCheck, self.graph, facts.example, facts.conditions, facts.fixed)
+        check = self._derived.get("inputs", source, make)
         try:
             check(self, args, kwargs)
         except InputError:

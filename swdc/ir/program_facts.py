@@ -11,6 +11,7 @@ from torch import fx
 
 from swdc.errors import SwdcError
 from swdc.ir.argument_types import check_type
+from swdc.ir.conditions import Condition, FixedSize
 from swdc.ir.plan import Plan
 from swdc.ir.trace_options import FACTORS, HEADS, POLICIES, TIED
 
@@ -38,7 +39,8 @@ class Facts:
     example inputs. ``attention`` says what attentions lose, ``heads`` or ``head_dim``. ``policy`` says whether the
     sides of a residual sum are ``tied`` or ``free``. ``captured_by`` names the way of capture; ``example_only`` says
     that the program holds for the example inputs only, because it was recorded on them. ``attempts`` names the ways of
-    capture that failed before, each with its reason; a saved program does not keep them.
+    capture that failed before, each with its reason; a saved program does not keep them. ``conditions`` say for which
+    sizes the program stands, and ``fixed`` which sizes of inputs the model's code has fixed.
     """
 
     symbols: Mapping[str, int]
@@ -51,6 +53,8 @@ class Facts:
     example_only: bool = False
     policy: str = TIED
     attempts: tuple[tuple[str, str], ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    fixed: tuple[FixedSize, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ``SwdcError`` for an unknown ``attention`` or ``policy``."""
@@ -61,3 +65,10 @@ class Facts:
     def sizes(self, batch: int = 1) -> dict[str, int]:
         """Return a value for each symbol, with the given batch size."""
         return {name: batch if name == self.batch else value for name, value in self.symbols.items()}
+
+
+def told_sizes(facts: Facts) -> tuple[str, ...]:
+    """Return lines that say which sizes of the inputs may change, under which conditions, and which are fixed."""
+    free = ", ".join(facts.symbols) or "none"
+    conditions = [f"size: only {condition}" for condition in facts.conditions]
+    return (f"sizes that may change: {free}", *conditions, *(f"size: {fixed}" for fixed in facts.fixed))

@@ -12,9 +12,9 @@ from torch.utils._sympy import functions
 Size: TypeAlias = int | sympy.Expr
 Shape: TypeAlias = tuple[Size, ...]
 
-# Distinct primes beyond any width in use. With symbols replaced by them, products of sizes are equal only if the
-# symbolic products are equal, so that views can be analysed with integers.
-_PRIMES = (1000003, 1000033, 1000037, 1000039, 1000081, 1000099, 1000117, 1000121, 1000133, 1000151)
+# With symbols replaced by distinct primes, products of sizes are equal only if the symbolic products are equal, so that
+# views can be analysed with integers. The more symbols, the smaller the primes, because torch counts the elements.
+_FIRST_PRIMES = (1000003, 1000003, 30011, 5003, 1201)
 
 # The operators and functions that ``str`` writes for expressions of torch.export.
 _ARITHMETIC: dict[type[ast.operator], Callable[[sympy.Expr, sympy.Expr], sympy.Expr]] = {
@@ -116,8 +116,8 @@ def evaluate(shape: Sequence[Size], values: Mapping[str, int]) -> tuple[int, ...
 
 
 def stand_ins(symbols: Sequence[str]) -> dict[str, int]:
-    """Return a distinct large prime for each symbol."""
-    primes = list(_PRIMES)
+    """Return a distinct prime for each symbol, large enough to divide no width in use."""
+    primes = [_FIRST_PRIMES[min(max(len(symbols), 1), len(_FIRST_PRIMES)) - 1]]
     while len(primes) < len(symbols):
         primes.append(int(sympy.nextprime(primes[-1])))
     return dict(zip(symbols, primes, strict=False))

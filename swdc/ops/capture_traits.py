@@ -42,6 +42,9 @@ class Dispatched:
     each choose the layout of its result (``chosen``). By default none of these.
     """
 
+    narrows: ClassVar[bool] = False
+    """Whether a result of the sizes of its first argument is that argument: torch leaves such calls out."""
+
     def keeps_still(self, arguments: Mapping[str, Any]) -> bool:
         """Whether a call is in evaluation mode, and would compute something else in training mode.
 
@@ -59,6 +62,14 @@ class Dispatched:
 
     def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
         """Return the result of a call on tensors without values, without asking torch; ``None`` if it is not known."""
+        return None
+
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """Return the sizes of the results of a call that decides by sizes what it returns; ``None``: torch says all.
+
+        Sizes of the arguments may be symbols, and what is asked of them is noted. While torch's own code runs, only
+        what has to be equal is noted.
+        """
         return None
 
     def taken(self, target: Any, args: Sequence[Any]) -> tuple[int, torch.Tensor | None] | None:

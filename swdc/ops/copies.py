@@ -57,11 +57,20 @@ class _Same(Copy):
 class Alias(_Same):
     """The same memory under another name."""
 
-    names = ("aten.alias.default", "aten.detach.default")
+    names: ClassVar[tuple[str, ...]] = ("aten.alias.default",)
+    narrows = True
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """The result is the input itself."""
         return alias_of(call["self"])
+
+
+@register
+class Detachment(Alias):
+    """The same memory, to which no gradients go back."""
+
+    names = ("aten.detach.default",)
+    narrows = False
 
 
 @register

@@ -15,6 +15,7 @@ from swdc.ir.call import Call
 from swdc.ops.along_positions import each_result
 from swdc.ops.base import OPERATORS, Operator, lookup, name_of, register
 from swdc.ops.freezing import freeze_inputs
+from swdc.ops.number_nodes import NUMBERS
 
 _FILLED = (
     "zeros.default ones.default full.default empty.memory_format new_zeros.default new_ones.default "
@@ -148,6 +149,9 @@ def computes_sizes(node: fx.Node) -> bool:
 
 
 def function_of(name: str) -> Any:
-    """Return the function of Python's ``operator`` module with a name of the table, or ``None`` if there is none."""
+    """Return the function of numbers with a name of the table, or ``None`` if there is none."""
     module, _, function = name.partition(".")
-    return getattr(operator, function, None) if module == "operator" and name in OPERATORS.operators else None
+    if module != "operator" or name not in OPERATORS.operators:
+        return None
+    others = {other.__name__: other for other in NUMBERS.values()}
+    return getattr(operator, function, None) or others.get(function)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -99,6 +100,12 @@ class Squeeze(Permutation):
 
     names = ("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims")
     timed_as = ""
+
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """Dimensions of one go."""
+        sizes, dims = list(arguments["self"].shape), arguments.get("dim", range(arguments["self"].dim()))
+        dims = {dim % len(sizes) for dim in ([dims] if isinstance(dims, int) else dims)} if sizes else set()
+        return [[size for dim, size in enumerate(sizes) if dim not in dims or size != 1]]
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """An identity if there are none, at any size."""

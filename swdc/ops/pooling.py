@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import torch
 
 from swdc.channels.dead_values import UNKNOWN
 from swdc.channels.labels import Channels
@@ -44,6 +46,11 @@ class AdaptiveAverage(OverPositions):
 
     names = tuple(f"aten.adaptive_avg_pool{n}d.default" for n in (1, 2, 3))
 
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """The given sizes in place of the trailing ones."""
+        sizes, wanted = list(arguments["self"].shape), list(arguments["output_size"])
+        return [[*sizes[: -len(wanted)], *wanted]]
+
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """If the size does not change, each average is over a single element."""
         return copy_of(call["self"])
@@ -63,8 +70,26 @@ class AdaptiveAverage(OverPositions):
 class _Windows(OverPositions):
     """Averages or maxima over windows of a given size."""
 
+    results: ClassVar[int] = 1
     pool: ClassVar[str] = "MaxPool"
     """The operator of ONNX that computes it."""
+
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """The number of windows. If it is rounded up, the last one begins within the input or the padding before it."""
+        rank = int(target._schema.name[target._schema.name.index("pool") + 4])
+        names = ("kernel_size", "stride", "padding", "dilation")
+        kernel, stride, padding, dilation = (each(arguments.get(name) or (name == "dilation"), rank) for name in names)
+        sizes = list(arguments["self"].shape)
+        stride, made = stride if arguments.get("stride") else kernel, sizes[:-rank]
+        for d, size in enumerate(sizes[-rank:]):
+            covered = size + 2 * padding[d] - dilation[d] * (kernel[d] - 1) - 1
+            many = covered // stride[d] + 1
+            if arguments.get("ceil_mode"):
+                rounded = (covered + stride[d] - 1) // stride[d] + 1
+                many = torch.sym_min(rounded, (size + padding[d] - 1) // stride[d] + 1)
+            torch._check(many >= 1)
+            made.append(many)
+        return [made] * self.results
 
     def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
         """A pool over two dimensions; in other cases the default of ``Work``."""
@@ -142,6 +167,8 @@ class IndexedPooling(_Indexed, _Windows):
 
     names = tuple(f"aten.max_pool{n}d_with_indices.default" for n in (1, 2, 3))
 
+    results = 2
+
     def fold(self, call: Call, channels: Channels) -> None:
         """The maximum of a constant is that constant, unless windows may lie beside the input."""
         if not _misses_input(call):
@@ -153,6 +180,11 @@ class AdaptiveMaximum(_Indexed):
     """Maxima to a given size, and their positions."""
 
     names = tuple(f"aten.adaptive_max_pool{n}d.default" for n in (1, 2, 3))
+
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """The given sizes in place of the trailing ones, in both results."""
+        sizes, wanted = list(arguments["self"].shape), list(arguments["output_size"])
+        return [[*sizes[: -len(wanted)], *wanted]] * 2
 
     def item_identity(self, call: Call, index: int) -> Identity | None:
         """If the size does not change, each maximum is over a single element."""

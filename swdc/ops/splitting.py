@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import operator
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import fx
 
-from swdc.channels.dead_values import UNKNOWN, at
+from swdc.channels.dead_values import at
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import Bools, Ids
 from swdc.ops.along_positions import each_result
-from swdc.ops.base import Operator, lookup, register
+from swdc.ops.base import Operator, register
 from swdc.ops.freezing import freeze_call
 from swdc.ops.identity import Evaluation, Identity, alias_of, copy_of, has_size
 from swdc.ops.label_joining import agreeing, couple_pair
+from swdc.ops.sizes_of_parts import NO_END, indices_in, sizes_of_parts
 
 _END = 2**62
-_NO_END = (None, 2**63 - 1)
 
 
 @register
@@ -48,6 +48,10 @@ class Split(Operator):
         sizes = [shape[dim] for shape in call.shape]  # type: ignore[index]
         ends = np.cumsum([int(s) for s in sizes])
         return [slice(int(e) - int(s), int(e)) for s, e in zip(sizes, ends, strict=True)]
+
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """Parts of a size, of which the last may be smaller."""
+        return sizes_of_parts(arguments)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Cut the labels where the tensor is cut."""
@@ -117,41 +121,6 @@ class Unbind(Operator):
         channels.set_dead(call, [list(dead) for _ in call.shape])
 
 
-@register
-class Item(Operator):
-    """Taking one result of several."""
-
-    names = ("operator.getitem",)
-
-    def couple(self, call: Call, channels: Channels) -> None:
-        """The result has the labels of that item."""
-        items: Any = channels.labels(call["0"])
-        known = call["1"] < len(items) and items[call["1"]] is not None
-        channels.set(call, items[call["1"]] if known else [None] * len(call.shape))
-
-    def fold(self, call: Call, channels: Channels) -> None:
-        """The result has the dead values of that item; those of a list of tensors are unknown."""
-        items: Any = channels.dead(call["0"])
-        item = items[call["1"]] if call["1"] < len(items) else UNKNOWN
-        if isinstance(item, list | tuple):
-            channels.set_dead(call, item)
-
-    def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
-        """The identity of that item, as the operator with several results gives it."""
-        made = evaluation.maker(call["0"])
-        return None if made is None else lookup(made.operator).item_identity(made, call["1"])
-
-
-def item_of(several: fx.Node, index: int) -> fx.Node:
-    """Return a new node of the same graph that takes one result of several."""
-    return several.graph.call_function(operator.getitem, (several, index))
-
-
-def is_item(node: fx.Node) -> bool:
-    """Whether a node takes one result of several."""
-    return node.target is operator.getitem
-
-
 class _Range(Operator):
     """An operator on a range of the indices along a dimension.
 
@@ -199,16 +168,22 @@ class _Cutout(_Range):
         dim = call["dim"] % len(labels)
         ids = labels[dim]
         if ids is not None and not self._is_known(call):
-            text = "takes a number of indices that depends on the data"
+            text = "takes a number of indices that depends on the data, or on another size"
             channels.freeze(ids, call.reason(text, edit="take a fixed number of them"))
             labels[dim] = None
         elif ids is not None:
             labels[dim] = self._taken(call, channels, ids)
         channels.set(call, labels)
 
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """The number of indices in the range, of which those beyond the dimension are none."""
+        sizes, dim = list(arguments["self"].shape), arguments["dim"]
+        sizes[dim] = indices_in(arguments, sizes[dim])
+        return [sizes]
+
     def is_whole(self, call: Call) -> bool:
         """Whether a range that leaves the traced size as it is does so at any size."""
-        return has_size(call["self"], call["dim"]) or (not call["start"] and call.arguments.get("end", 0) in _NO_END)
+        return has_size(call["self"], call["dim"]) or (not call["start"] and call.arguments.get("end", 0) in NO_END)
 
     def fold(self, call: Call, channels: Channels) -> None:
         """Cut the dead values in the same way."""
@@ -228,12 +203,21 @@ class _Cutout(_Range):
 class Slice(_Cutout):
     """A range of indices that shares the memory of the input."""
 
-    names = ("aten.slice.Tensor", "aten.narrow.default")
+    names: ClassVar[tuple[str, ...]] = ("aten.slice.Tensor",)
     timed_as = ""
+    narrows = True
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """An identity if the range covers the whole dimension."""
         return alias_of(call["self"]) if self.is_whole(call) else None
+
+
+@register
+class Narrow(Slice):
+    """A range of indices that is given by its length."""
+
+    names = ("aten.narrow.default",)
+    narrows = False
 
 
 @register

@@ -6,10 +6,12 @@ dimension. A dimension that is split loses channels along one factor, which its 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import fx
 
 from swdc.channels.dead_values import UNKNOWN, Dead
@@ -58,6 +60,26 @@ def _staying(held: list[int], dead: list[Dead]) -> list[int]:
     return next((found for c in constants if (found := [d for d in held if known[d] == c])), held)
 
 
+def _inferred(elements: Any, others: Any, shape: Sequence[Any]) -> Any:
+    """Return the size that is left to be inferred; sizes may be symbols.
+
+    If the others do not divide the elements at any size, it is the leading sizes, if it is so many as these.
+    """
+    left = elements // others
+    leading: Any = 1
+    exact = left * others == elements
+    for size in () if exact is True else shape:
+        leading = leading * size
+        if _hint(leading) == _hint(left):
+            return leading
+    return left
+
+
+def _hint(size: Any) -> Any:
+    """Return a size as it is in this run."""
+    return size.node.hint if isinstance(size, torch.SymInt) else size
+
+
 @register
 class View(Operator):
     """A change of shape that keeps the order of elements."""
@@ -69,6 +91,20 @@ class View(Operator):
     )  # fmt: skip
     repeats = True
     timed_as = ""
+
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """The given sizes, of which one may follow from the others; there are as many elements as before."""
+        name = _SIZES.get(target._schema.name.partition("::")[2], "")
+        if name not in ("size", "shape"):
+            return None
+        sizes, elements = list(arguments[name]), arguments["self"].numel()
+        inferred = next((d for d, size in enumerate(sizes) if type(size) is int and size == -1), None)
+        others = prod(size for d, size in enumerate(sizes) if d != inferred)
+        if inferred is not None:
+            sizes[inferred] = _inferred(elements, others, arguments["self"].shape)
+            others = others * sizes[inferred]
+        torch._check(others == elements)
+        return [sizes]
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Follow each run of dimensions that is regrouped."""

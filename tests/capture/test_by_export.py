@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -20,13 +22,13 @@ def test_inputs_without_a_shared_batch() -> None:
 
 
 def test_export_gives_the_program_that_following_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    layers = nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), nn.ReLU(), conv(8, 4), nn.AvgPool2d(2), nn.Flatten())
-    model = randomise(layers).eval()
+    layers = (conv(3, 8), nn.BatchNorm2d(8), nn.ReLU(), conv(8, 4), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(64, 3))
+    model = randomise(nn.Sequential(*layers)).eval()
     followed = swdc.trace(model, image(2, 3, 8, 8))
     monkeypatch.setattr("swdc.capture.trace.WAYS", (Export(),))
     exported = swdc.trace(model, image(2, 3, 8, 8))
     assert (followed.facts.captured_by, exported.facts.captured_by) == ("follow", "export")
-    assert str(exported.explain()) == str(followed.explain())
+    assert str(replace(exported.explanation, sizes=())) == str(replace(followed.explanation, sizes=()))
     assert exported.groups[0].width == 8
     for batch in (1, 2, 5):
         assert_equal(exported(image(batch, 3, 8, 8)), followed(image(batch, 3, 8, 8)))

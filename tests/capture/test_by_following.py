@@ -12,6 +12,7 @@ from torch import nn
 import swdc
 from swdc.capture.by_following import Follow
 from swdc.capture.way import CannotCapture, Subject
+from swdc.errors import InputError
 from tests.support import Function, assert_exact, assert_same, conv, image, randomise, traced
 
 
@@ -50,7 +51,7 @@ def test_sizes_that_depend_on_the_batch(name: str) -> None:
         assert_same(model(x), program(x))
 
 
-REFUSED: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
+ASKS_OF_THE_BATCH: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
     "half of the batch": lambda m, x: m.c(x)[: x.shape[0] // 2],
     "remainder": lambda m, x: m.c(x) * (x.shape[0] % 4),
     "one operator a sample": lambda m, x: torch.stack([m.c(x)[k] * 2 for k in range(len(x))]),
@@ -60,6 +61,30 @@ REFUSED: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
     "even batches": lambda m, x: m.c(x) * 2 if x.shape[0] % 2 == 0 else m.c(x),
     "the example's batch": lambda m, x: m.c(x) * 2 if x.shape[0] in (2, 3) else m.c(x),
     "reciprocal": lambda m, x: m.c(x) / x.shape[0] ** 0.5,
+    "one apart": lambda m, x: m.c(x) * 2 if x.shape[0] == 1 else m.c(x),
+}
+
+
+@pytest.mark.parametrize("name", ASKS_OF_THE_BATCH)
+@pytest.mark.parametrize("example", [1, 2, 4])
+@pytest.mark.filterwarnings("ignore:the leading size of the inputs is fixed")
+def test_a_program_equals_its_model_at_any_batch_or_refuses_it(name: str, example: int) -> None:
+    model = randomise(Function(ASKS_OF_THE_BATCH[name], c=conv(3, 6))).eval()
+    program = swdc.trace(model, image(example, 3, 8, 8))
+    assert program.facts.captured_by == "follow"
+    taken = []
+    for batch in (1, 2, 3, 4, 5, 8, 9, 63, 64, 65, 1001):
+        x = image(batch, 3, 8, 8, seed=batch)
+        try:
+            result = program(x)
+        except InputError:
+            continue
+        assert_same(model(x), result)
+        taken.append(batch)
+    assert example in taken
+
+
+REFUSED: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
     "values": lambda m, x: m.c(x) * (2 if x.mean() > 0 else 1),
     "a tensor that it does not own": lambda m, x: m.c(x) + m.count.add_(1),
 }
@@ -140,11 +165,13 @@ def test_vmap_is_followed_as_operators_on_the_batch() -> None:
     assert [group.width for group in program.groups] == [16, 24]
 
 
-@pytest.mark.filterwarnings("ignore:recorded")
-def test_vmap_without_a_batch_is_not_exported() -> None:
+def test_vmap_without_a_batch_is_followed() -> None:
     def forward(m: Any, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return torch.vmap(m.layer)(x) + y
 
-    program = traced(Function(forward, layer=nn.Linear(4, 3)), (image(2, 5, 4), image(3)))
-    assert program.facts.captured_by == "record"
-    assert "torch.vmap" in dict(program.facts.attempts)["export"]
+    model = Function(forward, layer=nn.Linear(4, 3))
+    program = traced(model, (image(2, 5, 4), image(3)))
+    assert program.facts.captured_by == "follow"
+    for nodes, length in ((2, 5), (3, 7)):
+        given = (image(nodes, length, 4), image(3))
+        assert_same(model(*given), program(*given))

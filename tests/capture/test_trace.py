@@ -415,7 +415,7 @@ def test_an_ordinary_model_gives_no_warning() -> None:
 
 def test_a_model_whose_code_depends_on_the_batch_keeps_that_of_the_example() -> None:
     model = randomise(Function(lambda m, x: torch.stack([m.c(s[None])[0] for s in x]), c=conv(3, 4))).eval()
-    with pytest.warns(UserWarning, match="sizes of all inputs are fixed to those of the example"):
+    with pytest.warns(UserWarning, match="the leading size of the inputs is fixed to 1"):
         program = swdc.trace(model, image())
     assert_equal(model(image(seed=4)), program(image(seed=4)))
 

@@ -48,7 +48,10 @@ def text() -> swdc.Program:
 
 
 REFUSED: dict[str, tuple[Callable[[swdc.Program], Any], str]] = {
-    "too few": (lambda p: p(IDS, MASK, STATES), r"expected 6 inputs \(ids: \(batch, 3\), .*double: False\), got 4;"),
+    "too few": (
+        lambda p: p(IDS, MASK, STATES),
+        r"expected 6 inputs \(ids: \(batch, length\), .*double: False\), got 4;",
+    ),
     "too many": (lambda p: p(IDS, MASK, STATES, 1.0, False, 3), "expected 6 inputs .* got 7"),
     "another name": (lambda p: p(IDS, MASK, STATES, 1.0, twice=False), "expected 6 inputs .* with twice; call"),
     "a name twice": (lambda p: p(IDS, MASK, STATES, 1.0, ids=IDS), "expected 6 inputs .* with ids; call"),
@@ -61,10 +64,17 @@ REFUSED: dict[str, tuple[Callable[[swdc.Program], Any], str]] = {
     "a tuple": (lambda p: p(IDS, MASK, tuple(STATES), 1.0, False), "expected states with the structure"),
     "two batches": (
         lambda p: p(IDS, MASK[:1], STATES, 1.0, False),
-        r"mask of shape \(batch, 3\) where batch is 2, got",
+        r"mask of shape \(batch, length\) where batch is 2, got",
     ),
-    "another size": (lambda p: p(IDS[:, :2], MASK, STATES, 1.0, False), r"ids of shape \(batch, 3\), got \(2, 2\)"),
-    "rank": (lambda p: p(IDS[0], MASK, STATES, 1.0, False), r"ids of shape \(batch, 3\), got \(3,\)"),
+    "another size": (
+        lambda p: p(IDS[:, :2], MASK, STATES, 1.0, False),
+        r"mask of shape \(batch, length\) where length is 2, got \(2, 3\)",
+    ),
+    "another width": (
+        lambda p: p(IDS, MASK, [STATES[0][..., :3], STATES[1]], 1.0, False),
+        r"states_0 of shape \(batch, length, 4\), got \(2, 3, 3\); .*test_input_check.py:\d+ fixes that size; give",
+    ),
+    "rank": (lambda p: p(IDS[0], MASK, STATES, 1.0, False), r"ids of shape \(batch, length\), got \(3,\)"),
     "type": (lambda p: p(IDS, MASK.double(), STATES, 1.0, False), "mask of torch.float32, got torch.float64; cast it"),
     "a type of indices": (lambda p: p(IDS.bool(), MASK, STATES, 1.0, False), "ids of torch.int32 or torch.int64, got"),
 }

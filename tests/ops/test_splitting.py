@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import swdc
 from swdc.analysis.identities import Identities
+from swdc.errors import InputError
 from swdc.ops.splitting import slice_call
 from tests.support import (
     Function,
+    assert_same,
     assert_slims,
     certified,
     conv,
@@ -138,9 +139,12 @@ def test_positions_up_to_a_size_known_at_run_time() -> None:
 
     place = nn.Parameter(torch.randn(50, 8))
     model = Function(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 2), place=place)
-    with pytest.warns(UserWarning, match="the sizes of all inputs are fixed"):  # the model fails at a batch beyond 50
-        program = traced(model, image(4, 3, 5))
+    program = traced(model, image(4, 3, 5))
     certified(program)
+    assert_same(model(image(50, 7, 5)), program(image(50, 7, 5)))
+    with pytest.raises(InputError, match=r"batch <= 50 \(.*test_splitting.py:\d+\), got batch 51; give"):
+        program(image(51, 3, 5))
+    assert "place[0]" not in members(program)
     assert {"a.weight[0]", "a.bias[0]", "place[1]", "b.weight[1]"} in members(program)
 
 
@@ -168,14 +172,15 @@ def test_every_way_to_split(cut: Any) -> None:
     assert len(program.groups) == len(cut(image(3, 8)))
 
 
-def test_a_range_that_ends_at_the_batch_fixes_the_batch() -> None:
+def test_a_range_of_channels_that_ends_at_the_batch_freezes_them() -> None:
     def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
         return m.b(m.a(x)[:, : x.shape[0]].sum(1, keepdim=True))
 
-    with pytest.warns(UserWarning, match="the sizes of all inputs are fixed"):  # a batch beyond 8 reads all channels
-        program = traced(Function(forward, a=nn.Linear(5, 8), b=nn.Linear(1, 2)), image(3, 5))
-    with pytest.raises(swdc.errors.InputError, match="expected x of shape"):
-        program(image(4, 5))
+    model = Function(forward, a=nn.Linear(5, 8), b=nn.Linear(1, 2))
+    program = traced(model, image(3, 5))
+    assert "takes a number of indices that depends on the data, or on another size" in reason_at(program, "a.weight", 0)
+    for batch in (1, 4, 8, 9):  # a batch beyond 8 reads all channels
+        assert_same(model(image(batch, 5)), program(image(batch, 5)))
 
 
 @pytest.mark.parametrize("range_", [slice(0, 4), slice(2, 8, 3), slice(-4, None)])
@@ -237,7 +242,7 @@ def test_a_slice_of_everything_gives_back_what_it_reads_and_a_copy_does_so_in_it
     model = Function(lambda m, x: aten.narrow_copy(m.c(x)[:, 0:6], 1, 0, 6)[:, 1:5], c=conv(3, 6))
     program = traced(model)
     found = [Identities(program, {}).of(node) for node in program.graph.nodes if node.op == "call_function"]
-    assert [identity and identity.copies for identity in found] == [False, True, None]
+    assert [identity and identity.copies for identity in found] == [True, None]
 
 
 def test_parts_that_overlap_are_frozen() -> None:

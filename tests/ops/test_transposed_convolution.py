@@ -128,7 +128,7 @@ def test_an_output_size_is_kept() -> None:
 
 
 def test_without_a_batch() -> None:
-    with pytest.warns(UserWarning, match="fixed to those of the example"):
+    with pytest.warns(UserWarning, match="the leading size of the inputs is fixed to 3"):
         program = traced(nn.Sequential(conv(3, 8), nn.ReLU(), nn.ConvTranspose2d(8, 2, 2)), image(3, 8, 8))
     certified(program)
     assert [group.width for group in program.groups] == [8]

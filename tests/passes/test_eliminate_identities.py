@@ -79,7 +79,7 @@ IDENTITIES: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("name", IDENTITIES)
 def test_identities(name: str) -> None:
-    program = swdc.trace(network(IDENTITIES[name]).double().eval(), image())
+    program = swdc.trace(network(IDENTITIES[name]).double().eval(), image(), dynamic=["batch"])
     assert len(operators(program)) > 3
     result = eliminated(program)
     assert result.modified
@@ -122,7 +122,7 @@ OTHERS: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_changes_something_stays(name: str) -> None:
-    program = swdc.trace(network(OTHERS[name]).double().eval(), image())
+    program = swdc.trace(network(OTHERS[name]).double().eval(), image(), dynamic=["batch"])
     result = run(program, [EliminateIdentities()])
     assert not result.modified
     assert result.program is program

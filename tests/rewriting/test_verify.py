@@ -268,7 +268,7 @@ def test_inputs_of_the_caller_find_what_random_ones_find() -> None:
 
 def test_wrong_inputs_of_the_caller_are_refused() -> None:
     masked, slim = pair()
-    with pytest.raises(InputError, match=r"expected x of shape \(.*, 3, 8, 8\), got \(1, 4, 8, 8\)"):
+    with pytest.raises(InputError, match=r"expected x of shape \(.*, 3, height, width\), got \(1, 4, 8, 8\)"):
         swdc.verify(masked, slim, inputs=image(1, 4, 8, 8))
 
 

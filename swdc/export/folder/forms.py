@@ -37,6 +37,24 @@ class Signature(TypedDict):
     outputs: str
 
 
+class Condition(TypedDict):
+    """A condition on the sizes of the inputs."""
+
+    size: str
+    relation: Literal["==", "!=", ">=", "<="]
+    number: int
+    source: str
+
+
+class FixedSize(TypedDict):
+    """A size of an input that the model's code has fixed."""
+
+    name: str
+    dim: int
+    size: int
+    source: str
+
+
 class _Facts(TypedDict):
     symbols: dict[str, int]
     batch: str | None
@@ -47,9 +65,11 @@ class _Facts(TypedDict):
 
 
 class Facts(_Facts, total=False):
-    """What tracing found. Folders of early versions do not say ``example_only``."""
+    """What tracing found. Folders of early versions say neither ``example_only`` nor anything on sizes."""
 
     example_only: bool
+    conditions: list[Condition]
+    fixed: list[FixedSize]
 
 
 class Example(TypedDict):

@@ -23,6 +23,7 @@ from swdc.export.folder.json_values import (
     encode,
     encode_target,
 )
+from swdc.export.folder.sizes_json import decode_sizes, encode_sizes
 from swdc.export.folder.structures import decode_structure, encode_structure
 from swdc.export.storage.folders import readable
 from swdc.ir.call import Call, source_of
@@ -69,6 +70,7 @@ def encode_program(program: Program) -> dict[str, Any]:
             "captured_by": facts.captured_by,
             "example_only": facts.example_only,
             "policy": facts.policy,
+            **encode_sizes(facts),
         },
         "example": {
             "structure": encode_structure(structure),
@@ -156,6 +158,7 @@ def decode_program(
         captured_by=facts["captured_by"],
         example_only=facts.get("example_only", facts["captured_by"] == Record.name),  # absent from older folders
         policy=facts["policy"],
+        **decode_sizes(facts),
     )
     program = Program(graph, tensors, leaves, known, transient, analyse=_analysed)
     check_modes(program, data["modes"])

@@ -8,6 +8,7 @@ from typing import Any
 from torch import fx
 from torch.fx.graph import CodeGen
 
+from swdc.ir.conditions import AXES
 from swdc.ir.graph import SHAPE, copy_graph
 from swdc.ir.name_mangling import speakable
 from swdc.ir.plain_results import input_names, is_tensor
@@ -73,8 +74,12 @@ def _lay_out(node: fx.Node) -> None:
 
 
 def dynamic_sizes(program: Program, placeholders: Sequence[fx.Node]) -> tuple[dict[int, str] | None, ...]:
-    """Return the names of the dynamic dimensions of each input; equal sizes have equal names."""
-    names = {program.facts.batch: "batch"}
+    """Return the names of the dynamic dimensions of each input; equal sizes have equal names.
+
+    A size has the name of its symbol (``height``), or, if that says nothing, a name of its input and dimension.
+    """
+    names: dict[str | None, str] = {s: s for s in program.facts.symbols if {s, s.rpartition("_")[0]} & AXES}
+    names[program.facts.batch] = "batch"
     dynamic = []
     for node in placeholders:
         sizes = {dim: str(size) for dim, size in enumerate(node.meta[SHAPE]) if not isinstance(size, int)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -502,12 +503,33 @@ def assert_not_saved(program: Program, tmp_path: Path, match: str, **options: An
 
 
 def test_functions_outside_of_torch_ops_are_named(tmp_path: Path) -> None:
-    class Sliced(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x[: torch.sym_max(x.shape[0] - 3, 2)]
+    program = traced(Residual())
+    with program.graph.inserting_before(program.graph.output_node()):
+        program.graph.call_function(math.floor, (2.5,))
+    assert_not_saved(program, tmp_path, r"operator module, got the function math\.floor, which cannot be saved")
 
-    program = swdc.trace(Sliced(), torch.randn(9, 4))
-    assert_not_saved(program, tmp_path, r"operator module, got the function torch\.sym_max, which cannot be saved")
+
+def test_sizes_and_what_is_computed_from_them(tmp_path: Path) -> None:
+    class Sliced(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.randn(12, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert x.shape[0] % 3 == 0
+            y = x[: torch.sym_max(x.shape[0] - 3, 2)] / x.shape[0] ** 0.5
+            return y + self.table[: len(y)]
+
+    model = Sliced()
+    program = swdc.trace(model, torch.randn(9, 4))
+    swdc.save(program, tmp_path / "saved")
+    loaded = swdc.load(tmp_path / "saved")
+    assert (loaded.facts.conditions, loaded.facts.fixed) == (program.facts.conditions, program.facts.fixed)
+    for rows in (3, 6, 12, 15):
+        assert_same(model(x := torch.randn(rows, 4)), loaded(x))
+    for rows, told in ((10, "batch % 3 == 0"), (18, "batch <= 15")):
+        with pytest.raises(InputError, match=rf"{told} \(.*test_save.py:\d+\), got batch {rows}; give"):
+            loaded(torch.randn(rows, 4))
 
 
 def test_modules_put_in_by_hand_are_named(tmp_path: Path) -> None:

@@ -1,0 +1,253 @@
+"""What a model's code has asked of the sizes of its inputs while it ran: the conditions under which it does the same.
+
+An equality is solved where this can be done: two sizes become one, or a size becomes a multiple of another symbol.
+What is left of an equality with a number fixes the sizes in it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from math import gcd
+from pathlib import Path
+from types import FrameType
+
+from swdc.capture import recorder
+from swdc.capture.real_numbers import Real
+from swdc.capture.size_algebra import ONE, Atom, Sum, bounds, number, rewritten, symbol, value_of
+
+_OWN = tuple(str(Path(__file__).resolve().parents[1] / room) for room in ("capture", "ops"))
+_LARGEST = 2**40
+"""No tensor has a size like that; torch compares sizes with the largest number that stands for the end."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That a size is zero (``==``), is not zero (``!=``), or is not negative (``>=``)."""
+
+    relation: str
+    size: Sum
+
+    def negated(self) -> Claim:
+        """Return the opposite claim."""
+        if self.relation == ">=":
+            return Claim(">=", -self.size - ONE)
+        return Claim("!=" if self.relation == "==" else "==", self.size)
+
+    def proven(self) -> bool | None:
+        """Return whether it is true for all sizes of the symbols; ``None`` if that is not known."""
+        low, high = bounds(self.size)
+        if self.relation == ">=":
+            return True if low is not None and low >= 0 else False if high is not None and high < 0 else None
+        apart = (low is not None and low > 0) or (high is not None and high < 0)
+        apart = apart or abs(self.size.terms.get((), 0)) > _LARGEST
+        equal = True if self.size.constant == 0 else False if apart else None
+        return equal if self.relation == "==" or equal is None else not equal
+
+    def holds(self, sizes: Mapping[str, int]) -> bool:
+        """Whether it is true for given sizes."""
+        value = value_of(self.size, sizes)
+        return value >= 0 if self.relation == ">=" else (value == 0) == (self.relation == "==")
+
+
+class Guards:
+    """The claims that a run has relied on, each with the line of the user's code that asked.
+
+    ``hints`` are the sizes of the run. ``solved`` says what an atom has turned out to be, by its key; ``atoms`` and
+    ``lines`` hold the atom, and the line that asked. ``made`` are the symbols that solving has added.
+    """
+
+    def __init__(self, hints: Mapping[str, int]) -> None:
+        self.hints = dict(hints)
+        self.solved: dict[str, Sum] = {}
+        self.lines: dict[str, str] = {}
+        self.claims: dict[Claim, str] = {}
+        self.atoms: dict[str, Atom] = {}
+        self.made: set[str] = set()
+        self._inside = 0
+
+    @contextmanager
+    def inside_operator(self) -> Iterator[None]:
+        """Note only equalities: what else torch asks concerns memory layout, or sizes of one, which no run has."""
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether torch asks, and not the user's code."""
+        return self._inside > 0
+
+    # -- sizes --------------------------------------------------------------------------------------------------
+
+    def settled(self, size: Sum) -> Sum:
+        """Return a size in terms of what is known by now."""
+        while size.keys & self.solved.keys():
+            size = rewritten(size, self.solved)
+        return size
+
+    def hint(self, size: Sum) -> int:
+        """Return the value of a size in this run."""
+        return value_of(size, self.hints)
+
+    # -- claims -------------------------------------------------------------------------------------------------
+
+    def decide(self, claim: Claim, demanded: bool = False) -> bool:
+        """Return whether a claim is true in this run; note it if it is not true or false for all sizes.
+
+        An operator of torch would fail if a claim that it has ``demanded`` were not true.
+        """
+        settled = Claim(claim.relation, primitive(self.settled(claim.size)))
+        proven = settled.proven()
+        if proven is not None:
+            return proven
+        truth = settled.holds(self.hints)
+        relied = settled if truth else settled.negated()
+        named = demanded and len(relied.size.symbols) == 1  # of more symbols, it is that there are elements at all
+        if not self._inside or named or relied.relation == "==":
+            self.note(relied)
+        return truth
+
+    def note(self, claim: Claim, line: str = "") -> None:
+        """Rely on a claim that is true in this run."""
+        if claim in self.claims:
+            return
+        line = line or asking_line()
+        if claim.relation == "==":
+            self._solve(claim.size, line)
+        else:
+            self.claims[claim] = line
+
+    def fixed(self, size: Sum, line: str = "") -> int:
+        """Return the value of a size as a plain number, which fixes the size."""
+        size = self.settled(size)
+        if size.constant is not None:
+            return size.constant
+        value = self.hint(size)
+        self.note(Claim("==", size - number(value)), line)
+        return value
+
+    def fix_all(self, real: Real) -> None:
+        """Fix the sizes that a number is computed from."""
+        for part in real.parts:
+            if isinstance(part, Sum):
+                self.fixed(part)
+            elif isinstance(part, Real):
+                self.fix_all(part)
+
+    # -- equalities ---------------------------------------------------------------------------------------------
+
+    def _solve(self, size: Sum, line: str) -> None:
+        """Rely on a size being zero."""
+        while (size := primitive(self.settled(size))).constant is None:
+            if not any(step(size, line) for step in (self._elimination, self._extremes, self._remainder)):
+                for atom in dict.fromkeys(atom for product in size.terms for atom in product):
+                    self._fix(atom, line)
+
+    def _elimination(self, size: Sum, line: str) -> bool:
+        """Solve for a symbol that stands alone, such as one of two that have to be equal."""
+        order = {name: place for place, name in enumerate(self.hints)}
+        alone = [(p[0], t) for p, t in size.terms.items() if len(p) == 1 and not p[0].of and abs(t) == 1]
+        for atom, times in sorted(alone, key=lambda found: -order[found[0].kind]):
+            rest = Sum({p: t for p, t in size.terms.items() if p != (atom,)}) * number(-times)
+            if atom.kind in rest.symbols or rest.constant is not None:
+                continue
+            if not Claim(">=", rest - ONE).proven():
+                self.note(Claim(">=", rest - ONE), line)
+            self._put(atom, rest, line)
+            return True
+        return False
+
+    def _remainder(self, size: Sum, line: str) -> bool:
+        """Solve that a quotient in it leaves no remainder: what is divided becomes a multiple of a new symbol."""
+        for atom in size.atoms:
+            by = atom.of[1].constant if atom.kind == "//" else None
+            divided = atom_of(atom.of[0]) if by else None
+            if not by or divided is None or self.hint(atom.of[0]) % by or not self.hint(atom.of[0]):
+                continue
+            made = symbol(f"{divided.key} / {by}")
+            left = rewritten(rewritten(size, {atom.key: made}), {divided.key: number(by) * made})
+            if left.constant is None and len(left.terms) >= len(size.terms):
+                continue
+            name = next(iter(made.symbols))
+            self.hints[name] = self.hint(atom.of[0]) // by
+            self.made.add(name)
+            self._put(divided, number(by) * made, line)
+            return True
+        return False
+
+    def _extremes(self, size: Sum, line: str) -> bool:
+        """Solve a maximum or minimum: it is the one of two sizes that it is in this run."""
+        for atom in size.atoms:
+            if atom.kind not in ("max", "min"):
+                continue
+            larger, smaller = atom.of if self.hint(atom.of[0] - atom.of[1]) >= 0 else atom.of[::-1]
+            self.note(Claim(">=", larger - smaller), line)
+            self._put(atom, larger if atom.kind == "max" else smaller, line)
+            return True
+        return False
+
+    def _fix(self, atom: Atom, line: str) -> None:
+        """Rely on a symbol or a quotient being what it is in this run; a quotient by a number is so in a range."""
+        value = number(self.hint(Sum({(atom,): 1})))
+        by = atom.of[1].constant if atom.kind == "//" else None
+        if atom.of and not by:
+            for part in atom.of:
+                self.fixed(part, line)
+            return
+        if by:
+            above = self.settled(atom.of[0] - value * number(by))
+            for claim in (Claim(">=", above), Claim(">=", number(by - 1) - above)):
+                if not claim.proven():
+                    self.note(claim, line)
+        self._put(atom, value, line)
+
+    def _put(self, atom: Atom, size: Sum, line: str) -> None:
+        self.solved[atom.key] = size
+        self.lines.setdefault(atom.key, line)
+        self.atoms[atom.key] = atom
+
+
+def primitive(size: Sum) -> Sum:
+    """Return a size without a positive factor that all its products share: zero, and what is not negative, stay so."""
+    shared = reduce(gcd, size.terms.values(), 0)
+    first, *others = [Counter(product) for product in size.terms] or [Counter()]
+    common = {atom for atom in first if not atom.of and all(product[atom] for product in others)}
+    if shared <= 1 and not common:
+        return size
+    left = [(list(product), times // shared) for product, times in size.terms.items()]
+    for product, _ in left:
+        for atom in common:
+            product.remove(atom)
+    return Sum({tuple(product): times for product, times in left})
+
+
+def atom_of(size: Sum) -> Atom | None:
+    """Return the atom that a size is; ``None`` if it is more than that."""
+    (product, times), *more = [*size.terms.items()] or [((), 0)]
+    return product[0] if not more and times == 1 and len(product) == 1 else None
+
+
+def asking_line() -> str:
+    """Return the line of the user's code that runs, as a line of a traceback; else one in torch's modules."""
+    frame: FrameType | None = sys._getframe(1)
+    module: FrameType | None = None
+    while frame is not None:
+        file, name = frame.f_code.co_filename, frame.f_code.co_name
+        if file == recorder.__file__ and name == recorder.Recorder.run.__name__:
+            break
+        if not file.startswith(_OWN) and "/torch/" not in file.replace("\\", "/"):
+            return _told(frame)
+        module = module or (frame if "/torch/nn/modules/" in file.replace("\\", "/") else None)
+        frame = frame.f_back
+    return _told(module) if module is not None else ""
+
+
+def _told(frame: FrameType) -> str:
+    return f'File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}'

@@ -1,0 +1,228 @@
+"""Runs a model once on tensors without values whose sizes are symbols.
+
+Beside each such tensor stands one with the sizes of the run. Operators run on these, which is fast, and a rule, or
+torch's own Python code, says how the sizes of the result follow from symbols. Both must agree.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from swdc.capture.guards import Guards
+from swdc.capture.meta_cache import Forms
+from swdc.capture.meta_run import OnShapes, as_export_does, empty
+from swdc.capture.recorder import MOST_CALLS, Run
+from swdc.capture.size_algebra import ONE, Sum
+from swdc.capture.symbolic_numbers import size_of, sym_int
+from swdc.capture.training_differences import is_torchs
+from swdc.capture.way import CannotCapture
+from swdc.ir.call import bind_arguments
+from swdc.ops.in_place import operator_of
+
+Shape = tuple[Sum, ...]
+_SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
+
+
+def run_on_symbols(
+    model: nn.Module, inputs: Any, shapes: Sequence[Shape | None], guards: Guards, forms: Forms, compiling: bool = True
+) -> Run:
+    """Run a model on tensors whose sizes are symbols; in the run, sizes are ``Sum`` and numbers from them ``Real``.
+
+    ``shapes`` are those of the inputs, ``None`` for what is no tensor. What the model asks of sizes goes to ``guards``.
+    """
+    leaves, structure = pytree.tree_flatten(inputs)
+    with as_export_does(compiling), _taken_by_python(model):
+        given = [empty(x, s and [sym_int(guards, size) for size in s]) for x, s in zip(leaves, shapes, strict=True)]
+        plain = [empty(x, s and [guards.hint(size) for size in s]) for x, s in zip(leaves, shapes, strict=True)]
+        return _OnSymbols(model, leaves, given, plain, guards, forms).run(model, structure, batch=0)
+
+
+@contextmanager
+def _taken_by_python(model: nn.Module) -> Iterator[None]:
+    """Let Python take symbols where it asks for plain numbers: lengths in the model's code stay symbols.
+
+    A size that is a key of a cache is a plain number, which fixes it.
+    """
+    hashes = torch.SymInt.__hash__
+    places = [names for names in _globals_of(model) if "len" not in names]
+    torch.SymInt.__hash__ = lambda size: hash(int(size))  # type: ignore[method-assign, assignment]
+    for names in places:
+        names["len"] = _length
+    try:
+        yield
+    finally:
+        torch.SymInt.__hash__ = hashes  # type: ignore[method-assign]
+        for names in places:
+            del names["len"]
+
+
+def _length(value: Any) -> Any:
+    return value.shape[0] if isinstance(value, torch.Tensor) and value.dim() else len(value)
+
+
+def _globals_of(model: nn.Module) -> list[dict[str, Any]]:
+    """Return the globals of the code of a model's own modules."""
+    modules = [module for module in model.modules() if not is_torchs(module)]
+    held = [value for module in modules for value in vars(module).values() if hasattr(value, "__globals__")]
+    files = [sys.modules.get(cls.__module__) for cls in dict.fromkeys(map(type, modules))]
+    found = [*(value.__globals__ for value in held), *(vars(file) for file in files if file is not None)]
+    return list({id(names): names for names in found}.values())
+
+
+@dataclass(frozen=True)
+class _Form:
+    """The sizes and strides of a tensor."""
+
+    shape: Shape
+    stride: Shape
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> _Form:
+        return cls(tuple(map(size_of, tensor.shape)), tuple(map(size_of, tensor.stride())))
+
+    @classmethod
+    def dense(cls, sizes: Sequence[Any]) -> _Form:
+        """Return the form of a tensor whose elements follow one another."""
+        shape, stride = tuple(map(size_of, sizes)), [ONE]
+        for size in shape[:0:-1]:
+            stride.insert(0, stride[0] * size)
+        return cls(shape, tuple(stride[: len(shape)]))
+
+
+class _OnSymbols(OnShapes):  # type: ignore[no-untyped-call]
+    """Runs every operator on the sizes of the run, and follows the symbols beside."""
+
+    def __init__(
+        self, model: nn.Module, leaves: list[Any], given: list[Any], plain: list[Any], guards: Guards, forms: Forms
+    ) -> None:
+        self._guards = guards
+        self._plain: dict[int, torch.Tensor] = {}
+        self._of: dict[int, _Form] = {}
+        self._twins: dict[int, tuple[torch.Tensor, _Form]] = {}
+        self._found: dict[Any, list[_Form | None]] = {}
+        self._last: Shape | None = None
+        super().__init__(model, leaves, given, forms, MOST_CALLS)
+        for tensor, twin in zip(given, plain, strict=True):
+            if isinstance(tensor, torch.Tensor) and tensor.dim():
+                self._pair(tensor, twin, _Form.of(tensor))
+
+    def _pair(self, tensor: torch.Tensor, plain: torch.Tensor, form: _Form) -> None:
+        self._plain[id(tensor)], self._of[id(tensor)] = plain, form
+        self._twins[tensor.untyped_storage()._cdata] = plain, form
+        self._alive.append(tensor)
+
+    def _told(self, argument: Any, found: Any) -> tuple[Any, Any]:
+        if isinstance(argument, _SYMBOLIC):
+            found.empty = True
+        elif isinstance(argument, torch.Tensor) and argument.is_meta and id(argument) not in self._plain:
+            self._pair_again(argument)
+        return super()._told(argument, found)
+
+    def _pair_again(self, tensor: torch.Tensor) -> None:
+        """Recognise a tensor that torch hands out as another object than the one it made."""
+        twin = self._twins.get(tensor.untyped_storage()._cdata)
+        if twin is not None and tuple(map(size_of, tensor.shape)) == twin[1].shape:
+            self._pair(tensor, *twin)
+
+    def _literal(self, argument: Any) -> tuple[Any, Any]:
+        if isinstance(argument, torch.SymBool):
+            return bool(argument), bool(argument)
+        if isinstance(argument, torch.SymInt | torch.SymFloat):
+            return size_of(argument), argument
+        return super()._literal(argument)
+
+    def _shape(self, tensor: torch.Tensor) -> tuple[Any, ...]:
+        form = self._of.get(id(tensor))
+        return tuple(tensor.shape) if form is None else form.shape
+
+    def _is_passed_over(self, func: Any, known: list[Any], result: Any) -> bool:
+        """Skip also what takes all of a tensor: torch leaves such calls out where it knows the sizes."""
+        if super()._is_passed_over(func, known, result):
+            return True
+        if not operator_of(func).narrows or id(result) not in self._of or self._last != self._of[id(result)].shape:
+            return False
+        self._know(result, known[0])
+        return True
+
+    def _computed(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        given = pytree.tree_leaves((args, kwargs))
+        form = self._of.get(id(args[0])) if args else None
+        self._last = None if form is None else tuple(map(self._guards.settled, form.shape))
+        symbolic = [x for x in given if id(x) in self._plain]
+        result = super()._computed(func, *pytree.tree_map(self._in_this_run, (args, kwargs)))
+        if not symbolic and not any(isinstance(x, _SYMBOLIC) for x in given):
+            return result
+        several = isinstance(result, list | tuple)
+        results = list(result) if several else [result]
+        twins = {id(self._plain[id(x)]): x for x in symbolic}
+        if any(isinstance(r, torch.Tensor) and id(r) not in twins for r in results):
+            forms = self._forms_of(func, args, kwargs, results)
+            if len(forms) != len(results):
+                raise _unknown(func)
+            made = [twins.get(id(r)) or self._made_like(func, r, form) for r, form in zip(results, forms, strict=True)]
+        else:
+            made = [twins.get(id(r), r) for r in results]
+        return type(result)(made) if several else made[0]
+
+    def _in_this_run(self, argument: Any) -> Any:
+        if isinstance(argument, torch.Tensor):
+            return self._plain.get(id(argument), argument)
+        return argument.node.hint if isinstance(argument, _SYMBOLIC) else argument
+
+    def _forms_of(self, func: Any, args: list[Any], kwargs: dict[str, Any], results: list[Any]) -> list[_Form | None]:
+        """Return the forms of an operator's results; they are found once for each form of its inputs."""
+        key = (func, self._key(args), self._key(kwargs))
+        if key not in self._found:
+            sizes = operator_of(func).sizes_of_results(func, bind_arguments(func, args, kwargs))
+            told: list[_Form | None] | None = None if sizes is None else [_Form.dense(s) for s in sizes]
+            if told is None or not all(r.is_contiguous() for r in results if isinstance(r, torch.Tensor)):
+                asked = self._asked(func, args, kwargs)
+                same = told is None or [f and f.shape for f in asked] == [f and f.shape for f in told]
+                told = asked if told is None or same else told
+            self._found[key] = told
+        return self._found[key]
+
+    def _asked(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> list[_Form | None]:
+        """Return the forms of an operator's results as torch's code finds them."""
+        with self._guards.inside_operator():
+            result = operator_of(func).empty_result(func, args)
+            result = func(*args, **kwargs) if result is None else result
+        results = list(result) if isinstance(result, list | tuple) else [result]
+        return [_Form.of(r) if isinstance(r, torch.Tensor) else None for r in results]
+
+    def _key(self, argument: Any) -> Any:
+        """Return all that the form of a result depends on."""
+        if isinstance(argument, torch.Tensor):
+            return self._of.get(id(argument)) or (argument.shape, argument.stride()), argument.dtype
+        if isinstance(argument, list | tuple):
+            return tuple([self._key(item) for item in argument])
+        if isinstance(argument, dict):
+            return tuple([(name, self._key(value)) for name, value in argument.items()])
+        return type(argument), size_of(argument) if isinstance(argument, _SYMBOLIC) else argument
+
+    def _made_like(self, func: Any, plain: Any, form: _Form | None) -> Any:
+        """Return a tensor of a form in place of a result of this run."""
+        if not isinstance(plain, torch.Tensor) or form is None:
+            return plain
+        form = _Form(tuple(map(self._guards.settled, form.shape)), tuple(map(self._guards.settled, form.stride)))
+        if tuple(map(self._guards.hint, form.shape)) != tuple(plain.shape):
+            raise _unknown(func)
+        if all(size.constant is not None for size in form.shape):
+            return plain
+        sizes, strides = ([sym_int(self._guards, size) for size in part] for part in (form.shape, form.stride))
+        with self._guards.inside_operator():
+            made = torch.empty_strided(sizes, strides, dtype=plain.dtype, device="meta")
+        self._pair(made, plain, form)
+        return made
+
+
+def _unknown(func: Any) -> CannotCapture:
+    return CannotCapture(f"the sizes of the result of {func} are not known for other sizes of the inputs")

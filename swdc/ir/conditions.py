@@ -1,0 +1,63 @@
+"""For which sizes of its inputs a program stands: conditions on symbols, and the sizes that are fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from swdc.ir.sizes import Size, evaluate
+
+AXES = frozenset({"batch", "channels", "depth", "edges", "height", "length", "nodes", "points", "width"})
+"""The names of sizes that may change; where one occurs twice, a number follows it."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """That ``size`` is in a ``relation`` to a number; ``source`` is the line of the user's code that asks it."""
+
+    size: Size
+    relation: str
+    number: int
+    source: str = ""
+
+    def holds(self, sizes: Mapping[str, int]) -> bool:
+        """Whether it is true for given sizes of the symbols."""
+        (value,) = evaluate((self.size,), sizes)
+        return {
+            "==": value == self.number, "!=": value != self.number, ">=": value >= self.number,
+            "<=": value <= self.number,
+        }[self.relation]  # fmt: skip
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The names of the symbols in it."""
+        return frozenset() if isinstance(self.size, int) else frozenset(map(str, self.size.free_symbols))
+
+    @property
+    def text(self) -> str:
+        """The condition as Python code."""
+        name = str(self.size)
+        if name.startswith("Mod(") and name.endswith(")") and name.count(",") == 1:
+            name = "{} % {}".format(*name[4:-1].split(", "))
+        return f"{name} {self.relation} {self.number}"
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.source})" if self.source else self.text
+
+
+@dataclass(frozen=True)
+class FixedSize:
+    """That dimension ``dim`` of an input has the ``size`` of the example, which a line of the user's code asks."""
+
+    name: str
+    dim: int
+    size: int
+    source: str = ""
+
+    def __str__(self) -> str:
+        return f"dimension {self.dim} of {self.name} is {self.size}" + (f" ({self.source})" if self.source else "")
+
+
+def broken(conditions: tuple[Condition, ...], sizes: Mapping[str, int]) -> Condition | None:
+    """Return the first condition that does not hold for given sizes."""
+    return next((c for c in conditions if c.symbols <= sizes.keys() and not c.holds(sizes)), None)
