@@ -9,7 +9,7 @@ from torch import fx
 
 from swdc.ir.call import bind_arguments
 from swdc.ops.in_place import Memory, is_view, overwrites
-from swdc.ops.splitting import is_item, item_of
+from swdc.ops.items import is_item, item_of
 from swdc.ops.written_views import can_be_written, may_copy, source_of_view, written_whole
 
 Noted = Callable[[fx.Node, fx.Node], fx.Node]

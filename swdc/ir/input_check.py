@@ -151,11 +151,12 @@ class InputCheck:
                 raise self._wrong_shape(form, shape)
 
     def _wrong_shape(self, form: _Form, shape: torch.Size, more: str = "") -> InputError:
-        asked = [self._sources.get((form.name, dim)) for dim, size in form.fixed if shape[dim : dim + 1] != (size,)]
+        wrong = [dim for dim, size in form.fixed if shape[dim] != size] if len(shape) == form.rank else []
+        asked = (self._sources.get((form.name, dim)) for dim in wrong)
         line = next((f"; {source} fixes that size" for source in asked if source), "")
         return InputError(
-            f"expected {form.name} of shape {describe(form.shape)}{more}, got {tuple(shape)}{line}; give inputs of "
-            f"that shape, or trace the model again with these"
+            f"expected {form.name} of shape {describe(form.shape)}{more}, got {tuple(shape)}; give inputs of that "
+            f"shape, or trace the model again with these{line}"
         )
 
 

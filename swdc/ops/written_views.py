@@ -12,7 +12,7 @@ from swdc.ir.call import bind_arguments
 from swdc.ir.graph import DTYPE, SHAPE
 from swdc.ops.base import name_of
 from swdc.ops.in_place import RETURN_THEIR_INPUT
-from swdc.ops.splitting import is_item
+from swdc.ops.items import is_item
 
 _ATEN = torch.ops.aten
 _Arguments = dict[str, Any]

@@ -72,7 +72,7 @@ REFUSED: dict[str, tuple[Callable[[swdc.Program], Any], str]] = {
     ),
     "another width": (
         lambda p: p(IDS, MASK, [STATES[0][..., :3], STATES[1]], 1.0, False),
-        r"states_0 of shape \(batch, length, 4\), got \(2, 3, 3\); .*test_input_check.py:\d+ fixes that size; give",
+        r"states_0 of shape \(batch, length, 4\), got \(2, 3, 3\); give .*test_input_check.py:\d+ fixes that size",
     ),
     "rank": (lambda p: p(IDS[0], MASK, STATES, 1.0, False), r"ids of shape \(batch, length\), got \(3,\)"),
     "type": (lambda p: p(IDS, MASK.double(), STATES, 1.0, False), "mask of torch.float32, got torch.float64; cast it"),

