@@ -34,8 +34,8 @@ def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
 
     So zero heads, layer scales of 1e-6, biases, norms of all kinds, and position embeddings of zeros all come to
     matter. Weights that are random already stay, but those so small that a deep network computes the same for any
-    input are scaled up. Buffers of numbers that the model computes with (frequencies, masks, single values) stay.
-    Changes the model in place and returns it.
+    input are scaled up, but for gains of one number for each channel. Buffers of numbers that the model computes with
+    (frequencies, masks, single values) stay. Changes the model in place and returns it.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -45,7 +45,7 @@ def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
         for parameter in model.parameters():
             if parameter.is_floating_point() and (parameter.dim() < 2 or _constant(parameter)):
                 _shift(parameter, generator)
-            if parameter.is_floating_point() and parameter.dim() > 1:
+            if parameter.is_floating_point() and parameter.dim() > 1 and parameter[0].numel() > 1:
                 _strengthen(parameter)
         for buffer in model.buffers():
             if buffer.is_floating_point() and buffer.numel() > 1 and _constant(buffer):

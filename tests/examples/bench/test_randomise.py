@@ -77,3 +77,13 @@ def test_a_trained_network_keeps_its_weights():
         assert not model.training
         kept = all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
         assert kept == trained
+
+
+def test_gains_of_weight_norms_are_not_taken_for_weak_weights():
+    torch.manual_seed(0)
+    model = nn.utils.parametrizations.weight_norm(nn.Conv1d(8, 8, 7))
+    before = model.parametrizations.weight.original0.detach().clone()
+    gain = randomise_(model).parametrizations.weight.original0
+    assert gain.shape == (8, 1, 1)
+    assert float(before.std()) < 0.4  # as if it were a weight that lets no signal through
+    assert torch.equal(gain, before)

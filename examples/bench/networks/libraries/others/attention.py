@@ -223,7 +223,7 @@ NETWORKS = {
     "mambapy.mamba": Recipe(
         "mambapy.mamba", lambda m: m.Mamba(m.MambaConfig(d_model=32, n_layers=2, d_state=8)), normal(2, 16, 32)
     ),
-    "minGRU_pytorch.mingru": Recipe("minGRU_pytorch", lambda m: m.minGRU(64), normal(2, 16, 64)),
+    "minGRU_pytorch.mingru": Recipe("minGRU_pytorch", lambda m: m.minGRU(64, expansion_factor=1.5), normal(2, 16, 64)),
     "minGRU_pytorch.lm": Recipe("minGRU_pytorch.minLM", lambda m: m.minLM(num_tokens=99, dim=64, depth=2), WORDS),
     "conformer.conformer": Recipe(
         "conformer",
