@@ -112,6 +112,7 @@ def _followed(subject: Subject, leaves: list[Any], forms: Forms, compiling: bool
         plain = SolvedSizes(guards, list(hints), {name: name for name in hints})
         solved = SolvedSizes(guards, list(hints), symbols.named(leaves, plain.is_free))
         followed = _Followed(symbols, ran, solved, solved.conditions())
+        followed = _without_needless(followed, subject, forms, compiling)
         unwanted = _unwanted(followed, leaves, subject.dynamic)
         if unwanted:
             fixed |= unwanted
@@ -123,6 +124,28 @@ def _followed(subject: Subject, leaves: list[Any], forms: Forms, compiling: bool
         if not moved:
             raise CannotCapture(f"the example does not meet {refused}")
         fixed |= moved
+
+
+def _without_needless(followed: _Followed, subject: Subject, forms: Forms, compiling: bool) -> _Followed:
+    """Return a run without the conditions that exclude one size at which the model does what the symbols say."""
+    tensors = tensors_of(subject.model)
+    left = []
+    for condition in followed.conditions:
+        sizes = {**followed.example, str(condition.size): condition.number}
+        others = tuple(other for other in followed.conditions if other.relation != "!=")
+        alone = condition.relation == "!=" and str(condition.size) in followed.example and condition.number > 0
+        if not alone or broken(others, sizes) is not None:
+            left.append(condition)
+            continue
+        subject.put_back()
+        shapes = followed.values(sizes)
+        try:
+            ran = run(subject.model, subject.inputs, shapes, forms, compiling=compiling)
+            told = without_whole_results(predicted(followed.run, followed.solved, sizes), shapes, tensors)
+            _check(told, without_whole_results(ran, shapes, tensors), sizes)
+        except Exception:  # the model fails there, or does something else
+            left.append(condition)
+    return replace(followed, conditions=tuple(left))
 
 
 def _unwanted(followed: _Followed, leaves: list[Any], dynamic: frozenset[str] | None) -> set[str]:

@@ -84,6 +84,15 @@ def test_a_program_equals_its_model_at_any_batch_or_refuses_it(name: str, exampl
     assert example in taken
 
 
+def test_a_size_that_code_asks_for_in_vain_is_taken() -> None:
+    model = randomise(Function(lambda m, x: m.c(x) * (2.0 if x.shape[0] == 1 else 2), c=conv(3, 6))).eval()
+    for example in (1, 2):
+        program = swdc.trace(model, image(example, 3, 8, 8))
+        assert program.facts.conditions == ()
+        for batch in (1, 2, 5):
+            assert_same(model(x := image(batch, 3, 9, 7, seed=batch)), program(x))
+
+
 REFUSED: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
     "values": lambda m, x: m.c(x) * (2 if x.mean() > 0 else 1),
     "a tensor that it does not own": lambda m, x: m.c(x) + m.count.add_(1),
