@@ -20,7 +20,7 @@ from swdc.sparsity.targets import Target
 
 AUTO = "auto"
 POWER = 4
-ROUNDS = 5
+ROUNDS = 6
 """Steps of Newton's method; a factor near one then takes away the small rest."""
 
 
@@ -77,20 +77,26 @@ class AutomaticPenalty:
             change_all_(targets, torch.zeros_like)
             return
         magnitudes, rest = self._magnitudes(targets)
-        amount = torch.zeros_like(rest)
+        last = self._amount.to(rest)
+        amount = torch.where(last.isfinite(), last, 0.0)  # that of the last step is near, and two rounds are enough
         total, norm = self._left(magnitudes, amount)
         if self._start is None:
             self._start, self._amount = norm / torch.hypot(norm, rest), amount
             return
         share = left * self._start
         aim = rest * share / (1 - share.square()).sqrt()
-        for _ in range(ROUNDS):  # the norm is convex in the amount: each round comes nearer, and none takes too much
-            amount = amount + torch.where(norm > aim, (norm - aim) * norm / total, 0.0)
-            total, norm = self._left(magnitudes, amount)
-            if norm.is_cpu and norm <= aim * self._close():  # on an accelerator this would make the host wait
+        for _ in range(ROUNDS):  # the norm is convex in the amount: no round ends beyond the aim, wherever it begins
+            if norm.is_cpu and self._is_met(norm, aim, amount):  # on an accelerator this would make the host wait
                 break
+            moved = torch.where(total > 0, (norm - aim) * norm / total, -amount)
+            amount = (amount + moved).clamp_(min=0)
+            total, norm = self._left(magnitudes, amount)
         self._amount = amount
         change_all_(targets, partial(_shrunk, amount=amount, factor=torch.where(norm > aim, aim / norm, 1.0)))
+
+    def _is_met(self, norm: torch.Tensor, aim: torch.Tensor, amount: torch.Tensor) -> bool:
+        """Whether a norm is the aim, but for rounding errors, or below it with nothing shrunk."""
+        return bool(norm <= aim * self._close() and (norm * self._close() >= aim or amount == 0))
 
     def _close(self) -> float:
         """Return the factor by which a norm may miss the aim: a little more than its rounding error."""
@@ -153,13 +159,14 @@ class AutomaticPenalty:
         return amount / (rate * mu) if rate else math.inf if amount else 0.0
 
     def state_dict(self) -> dict[str, float]:
-        """Return the share at which the course starts, once it is known."""
-        return {} if self._start is None else {"start": float(self._start)}
+        """Return the share at which the course starts, once it is known, and the last amount."""
+        return {} if self._start is None else {"start": float(self._start), "amount": float(self._amount)}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Continue from a state that ``state_dict`` returned."""
         device = self._parameters[0].device
         self._start = torch.tensor(state["start"], dtype=torch.float64, device=device) if "start" in state else None
+        self._amount = torch.tensor(state.get("amount", 0.0), dtype=torch.float64)
 
 
 def _shrunk(weight: torch.Tensor, amount: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
