@@ -62,8 +62,8 @@ def _row(case: Case) -> Row:
         warnings.simplefilter("ignore")  # tracing tells what does not matter for a count
         model, inputs, device, theirs = _run(case)
         program = trace(model, inputs, check=False)
-        batch = program.facts.batch
-        counted = count(program, "macs", batch=1 if batch is None else program.facts.symbols[batch])
+        batch = program.facts.symbols.get(program.facts.batch or "")
+        counted = count(program, "macs", batch=batch)
     shapes = [list(x.shape) for x in pytree.tree_leaves(inputs) if isinstance(x, torch.Tensor)]
     exactly = None if case.published is None else round(case.published * 1e9)
     as_published = round(counted.macs, -6)  # published figures are in millions
@@ -74,7 +74,7 @@ def _row(case: Case) -> Row:
     }  # fmt: skip
 
 
-def _run(case: Case) -> tuple[nn.Module, Any, str, int | None]:
+def _run(case: Case) -> tuple[nn.Module, Any, str, int]:
     """Return a model with inputs, the device that it runs on, and the multiply-adds that torch counts in the run.
 
     Tensors without values are tried first, because a count needs none.
@@ -92,28 +92,22 @@ def _run(case: Case) -> tuple[nn.Module, Any, str, int | None]:
         return model, inputs, "cpu", _counted(model, inputs)
 
 
-def _counted(model: nn.Module, inputs: Any) -> int | None:
-    """Return half of the operations that torch counts; ``None`` where its counter fails and the model alone runs.
+def _counted(model: nn.Module, inputs: Any) -> int:
+    """Return half of the operations that torch counts in a run without gradients, which its counter stumbles over.
 
-    Fused layers that the counter sees nothing of, transformers and recurrent ones, are off.
+    Fused layers that the counter sees nothing of are off: of transformers, and, in models that have some, recurrent
+    ones, because without them convolutions on values take long.
     """
     args, kwargs = call(inputs)
+    fused = not any(isinstance(part, nn.RNNBase) for part in model.modules())
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    model.requires_grad_(False)
     try:
-        with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
-            return _by_torch(model, args, kwargs)
+        with torch.no_grad(), torch.backends.mkldnn.flags(enabled=fused), FlopCounterMode(display=False) as counter:
+            model(*args, **kwargs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-
-
-def _by_torch(model: nn.Module, args: Any, kwargs: Any) -> int | None:
-    try:
-        with FlopCounterMode(display=False) as counter:
-            model(*args, **kwargs)
-    except AssertionError:  # its tracking of modules stumbles over functions with gradients of their own
-        model(*args, **kwargs)
-        return None
     return int(counter.get_total_flops()) // 2
 
 
