@@ -314,7 +314,9 @@ class Keeping(Two):
 
 @pytest.mark.parametrize("before", [None, X])
 @pytest.mark.parametrize("between", [X, image(2, 3, 8), image(4, 5, 8)])
-@pytest.mark.filterwarnings("ignore:the sizes of all inputs are fixed")
+@pytest.mark.filterwarnings(
+    "ignore:the sizes of all inputs are fixed", "ignore:the leading size of the inputs is fixed"
+)
 def test_a_model_may_run_before_and_between(before: torch.Tensor | None, between: torch.Tensor) -> None:
     model = made(Keeping)
     if before is not None:
