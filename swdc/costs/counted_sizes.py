@@ -8,6 +8,7 @@ import torch
 from torch import fx
 
 from swdc.errors import SwdcError
+from swdc.ir.conditions import broken
 from swdc.ir.graph import DTYPE, SHAPE
 from swdc.ir.program import Program
 from swdc.ir.sizes import Size
@@ -21,7 +22,8 @@ def counted_sizes(program: Program, batch: int | None, sizes: Mapping[str, int] 
     ``batch`` is the leading size that all inputs share. If they share none, it is that of the first input, and of all
     whose example has as many rows. Graphs have no batch: a program with an edge list is counted as a whole.
 
-    Raises ``SwdcError`` for names that are no dynamic sizes, for two different batches, and for sizes under one.
+    Raises ``SwdcError`` for names that are no dynamic sizes, for two different batches, for sizes under one, and for
+    those that break a condition of the program.
     """
     values = program.facts.sizes()
     named = dict(sizes or {})
@@ -37,7 +39,14 @@ def counted_sizes(program: Program, batch: int | None, sizes: Mapping[str, int] 
     unknown = sorted(named.keys() - values.keys())
     if unknown:
         raise SwdcError(f"expected sizes by the names of those that are dynamic, {_names(values)}, got {unknown}")
-    return values | named
+    values |= named
+    asked = tuple(condition for condition in program.facts.conditions if condition.symbols & named.keys() - {BATCH})
+    refused = broken(asked, values)
+    if refused is not None:
+        raise SwdcError(
+            f"expected sizes for which the program stands, {refused}, got {named}; trace the model at these"
+        )
+    return values
 
 
 def _names(values: Mapping[str, int]) -> str:

@@ -9,13 +9,14 @@ import sympy
 
 from swdc.errors import SwdcError
 from swdc.ir.call import Ref, Value
+from swdc.ir.conditions import broken
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.ops import calls, shapes_of
 from swdc.ops.call_cost import ShapeOf
 
-_STEPS = (0, 1, 2)
-"""How often to try sizes that the expression was not found from, and by how many times the step of each to move it."""
+_STEPS = (1, 2)
+"""By how many times its own step to move each size for a trial."""
 
 
 def operations_at(program: Program, convention: str, sizes: Mapping[str, int]) -> int:
@@ -38,7 +39,7 @@ def formula_of(program: Program, convention: str, sizes: Mapping[str, int]) -> s
 
     found = sympy.expand(sympy.Add(*_operations(program, convention, shape_of)))
     found = found.xreplace({symbol: sympy.Symbol(str(symbol)) for symbol in found.free_symbols})
-    for other in _tried(sizes):
+    for other in _tried(program, sizes):
         said, counted = int(found.subs(_values(found, other))), operations_at(program, convention, other)
         if said != counted:
             text = ", ".join(f"{name} {size}" for name, size in other.items()) or "the example"
@@ -59,7 +60,14 @@ def _values(found: sympy.Expr, sizes: Mapping[str, int]) -> dict[sympy.Symbol, i
     return {symbol: sizes[str(symbol)] for symbol in found.free_symbols}
 
 
-def _tried(sizes: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Yield the sizes themselves, and others that move all of them, each by another step."""
+def _tried(program: Program, sizes: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Yield the sizes themselves, and others that move all of them, each by another step.
+
+    Where the program does not stand for such sizes, the batch alone moves.
+    """
+    yield dict(sizes)
     for times in _STEPS:
-        yield {name: size + times * (1 + place) for place, (name, size) in enumerate(sizes.items())}
+        moved = {name: size + times * (1 + place) for place, (name, size) in enumerate(sizes.items())}
+        if broken(program.facts.conditions, moved) is not None:
+            moved = {name: size + times * (name == program.facts.batch) for name, size in sizes.items()}
+        yield moved

@@ -102,3 +102,14 @@ def test_a_count_can_be_kept_without_its_program() -> None:
     with pytest.raises(SwdcError, match="expected a count with its program"):
         _ = bare.formula
     assert pickle.loads(pickle.dumps(bare)) == bare
+
+
+def test_sizes_that_a_program_does_not_stand_for_are_refused() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.a(x) if x.shape[1] <= 16 else m.b(m.a(x))
+
+    program = traced(Function(forward, a=nn.Linear(4, 4), b=nn.Linear(4, 4)), image(2, 9, 4))
+    assert swdc.count(program, "macs", sizes={"length": 16}).macs == 16 * 16
+    assert str(swdc.count(program, "macs").formula) == "16*batch*length"
+    with pytest.raises(SwdcError, match=r"expected sizes for which the program stands, length <= 16"):
+        swdc.count(program, sizes={"length": 17})
