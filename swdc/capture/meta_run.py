@@ -94,6 +94,9 @@ class OnShapes(Recorder):  # type: ignore[no-untyped-call]
         if memory in self._fresh and self._fresh[memory][1] == (tensor.shape, tensor.stride()):
             self._know(tensor, self._fresh[memory][0])  # torch hands out another tensor object than the one it made
             return self._fresh[memory][0]
+        if tensor.device.type == "meta" and tensor.shape == (0,):  # an empty vector has all its values
+            self._know(tensor, self._constant(torch.empty(0, dtype=tensor.dtype, device=self._device)))
+            return self._slots[id(tensor)]
         if tensor.device.type == "meta" or memory in self._memory:
             raise CannotCapture("a tensor was made by code that bypasses the dispatcher")
         return self._constant(tensor)

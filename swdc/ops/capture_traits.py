@@ -45,6 +45,9 @@ class Dispatched:
     narrows: ClassVar[bool] = False
     """Whether a result of the sizes of its first argument is that argument: torch leaves such calls out."""
 
+    joins: ClassVar[bool] = False
+    """Whether it joins tensors, and leaves out empty vectors beside tensors of other ranks."""
+
     def keeps_still(self, arguments: Mapping[str, Any]) -> bool:
         """Whether a call is in evaluation mode, and would compute something else in training mode.
 

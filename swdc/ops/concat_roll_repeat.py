@@ -81,6 +81,7 @@ class Cat(Concatenation):
 
     names = ("aten.cat.default", "aten.concat.default")
     timed_as = "Transpose"
+    joins = True
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """An identity if there is only one tensor."""

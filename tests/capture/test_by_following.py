@@ -184,3 +184,17 @@ def test_vmap_without_a_batch_is_followed() -> None:
     for nodes, length in ((2, 5), (3, 7)):
         given = (image(nodes, length, 4), image(3))
         assert_same(model(*given), program(*given))
+
+
+def test_a_cache_that_begins_empty_is_left_out() -> None:
+    def run(m: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        empty = torch.tensor([], dtype=x.dtype, device=x.device)
+        keys = torch.cat([empty, m.a(x)], dim=-2)
+        return m.b(torch.cat([keys, empty], dim=1).relu()), keys
+
+    model = Function(run, a=nn.Linear(4, 8), b=nn.Linear(8, 3)).eval()
+    program = swdc.trace(model, torch.randn(2, 5, 4))
+    assert program.facts.captured_by == "follow"
+    assert set(program.tensors) == set(dict(model.named_parameters()))
+    x = torch.randn(3, 7, 4)
+    assert all(torch.equal(one, other) for one, other in zip(model(x), program(x), strict=True))
