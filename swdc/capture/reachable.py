@@ -119,7 +119,7 @@ class _Walk:
     def _object(self, item: Any) -> None:
         if type(item).__module__.partition(".")[0] == "logging":
             return
-        attributes = None if type(item) in _PLAIN else getattr(item, "__dict__", None)
+        attributes = None if type(item) in _PLAIN else _attributes_of(item)
         for contents in (item, attributes):
             if isinstance(contents, list | dict | set | deque) and _behaves_plainly(type(contents)):
                 self.found.append(Container(contents))
@@ -127,6 +127,14 @@ class _Walk:
         if isinstance(item, tuple):
             self.pending += item
         self.pending += [type(item), *_held_by_partial(item)]
+
+
+def _attributes_of(item: Any) -> Any:
+    """Return the dict of an object's attributes, ``None`` if it has none, without code of its class that may fail."""
+    try:
+        return object.__getattribute__(item, "__dict__")
+    except AttributeError:
+        return None
 
 
 def _held_by_partial(item: Any) -> tuple[Any, ...]:

@@ -192,3 +192,18 @@ def test_what_a_run_writes_is_put_back(name: str) -> None:
     assert all(torch.equal(one, other) for one, other in zip(before, (model.a.weight, model.k, x), strict=True))
     assert list(model.queue) == [0]
     assert model.array.tolist() == [0]
+
+
+class Stub:
+    """As those that fill the places of validators in classes of pydantic: without a dict, and asking it is an error."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("not to be asked")
+
+
+def test_objects_that_fail_when_they_are_asked_for_attributes_are_let_be() -> None:
+    model, inputs = conv(3, 4).double().eval(), image()
+    model.settings = {"stub": Stub()}
+    assert_same(model(inputs), swdc.trace(model, inputs)(inputs))

@@ -36,6 +36,8 @@ BATCHES = (1, 2, 5)
 FLOAT32_TOLERANCE = 1e-3
 RECORDED_SEEDS = 3
 """Draws of inputs that a recorded network is compared on."""
+_MACHINE = re.compile(rf"[^\s(]*site-packages/|{re.escape(str(Path(__file__).parents[3]))}/")
+"""What the names of files start with on this machine."""
 LEAST_REDUCTION = {"core": 0.45, "torchvision": 0.4}
 """Share of the parameters that must go when half of the channels of each group do; 25 % elsewhere."""
 
@@ -122,7 +124,7 @@ class _Measurement:
 
     def _tell(self) -> None:
         kind = min((kind for kind, _ in self.unmet), key=KINDS.index, default="")
-        reason = re.sub(r"[^\s(]*site-packages/", "", "; ".join(f"{kind}: {text}" for kind, text in self.unmet))
+        reason = re.sub(_MACHINE, "", "; ".join(f"{kind}: {text}" for kind, text in self.unmet))
         self.report({"seconds": dict(self.seconds), "kind": kind, "reason": reason})
 
     def _count(self, program: Program, small: Program) -> None:
