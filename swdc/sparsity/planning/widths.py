@@ -52,6 +52,8 @@ def sets_of(groups: Sequence[ChannelGroup], sparsity: Mapping[str, float], budge
     """Return for each group the position of its pattern in ``sparsity``, -1 if none matches; check the shares."""
     if budget != CHANNELS:
         raise PlanError(f"expected one number as the sparsity of budget={budget!r}, got shares of channels by group")
+    if not sparsity:
+        raise PlanError("expected a share for some groups as the sparsity, got an empty mapping; give names and shares")
     for share in sparsity.values():
         check_share("sparsity", share)
     numbers = {pattern: number for number, pattern in enumerate(sparsity)}
