@@ -21,7 +21,7 @@ from swdc.capture.way import CannotCapture, Inputs
 from swdc.errors import TraceError, brief
 from swdc.ir.conditions import broken
 from swdc.ir.module_tensors import modes_kept
-from swdc.ir.other_shapes import other_shapes
+from swdc.ir.other_shapes import other_shapes, shapes_at
 from swdc.ir.program import Program
 
 STATEFUL = (
@@ -95,12 +95,39 @@ class Agreement:
 
         ``doubtful`` are further batches to compare at. Raises ``CannotCapture`` if the program does not agree.
         """
-        ran: dict[Case, Any] = {}
+        program, ran = self._with_sizes_of_one(program), dict[Case, Any]()
         judged = [note for case in self._cases(program, doubtful) for note in self._judged(program, case, ran)]
         notes = [*self._notes, *judged]
         if self._twice is not None and difference(self._twice, self._run(program, Case(calls=2))) is not None:
             notes.append(STATEFUL)
         return program.with_facts(notes=tuple(dict.fromkeys([*program.facts.notes, *notes])))
+
+    def _with_sizes_of_one(self, program: Program) -> Program:
+        """Return a program that stands for sizes of one, too, if it computes there what the model computes.
+
+        Code that asks whether a size is one often takes another way to the same result: it leaves out an expansion, or
+        the mask of a single position.
+        """
+        wider, ones = program, dict[str, int]()
+        for name in program.facts.symbols:
+            tried = self._at_one(wider, {name: 1})
+            if tried is not None:
+                wider, ones = tried, {**ones, name: 1}
+        return program if len(ones) > 1 and self._at_one(wider, ones) is None else wider
+
+    def _at_one(self, program: Program, ones: dict[str, int]) -> Program | None:
+        """Return a program without the conditions that exclude sizes of one, if it agrees with the model there."""
+        facts = program.facts
+        left = tuple(c for c in facts.conditions if not (c.excludes_one and str(c.size) in ones))
+        sizes = {**facts.symbols, **ones}
+        alone = len(ones) == 1
+        if (alone and len(left) == len(facts.conditions)) or broken(left, sizes) is not None:
+            return None
+        wider = program.with_facts(conditions=left)
+        case = Case(shapes=shapes_at(program, sizes))
+        wanted, got = self._of_model(case), self._run(wider, case)
+        failed = isinstance(wanted, Exception) or isinstance(got, Exception)
+        return None if failed or difference(wanted, got) is not None else wider
 
     def trains_alike(self, program: Program) -> bool:
         """Whether program and model agree in training, too; true if a note says already how they differ."""

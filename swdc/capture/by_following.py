@@ -7,6 +7,7 @@ run on these, or fixes the batch, it runs at two batches, and only the batch is 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from swdc.capture.batch import shared_batch
 from swdc.capture.captured_graph import Captured
@@ -32,7 +33,7 @@ class Follow(Way):
         """
         failures: list[Exception] = []
         for compiling in (True, False):
-            for follow in (_with_free_batch, follow_batches, follow_symbols):
+            for follow in (_with_free_batch, follow_batches, partial(follow_symbols, apart=True)):
                 try:
                     captured = follow(subject, compiling)
                 except TraceError:

@@ -63,10 +63,12 @@ class _Followed:
         return {self.solved.names[name]: self.symbols.example[name] for name in free}
 
 
-def follow_symbols(subject: Subject, compiling: bool = True) -> Captured:
+def follow_symbols(subject: Subject, compiling: bool = True, apart: bool = False) -> Captured:
     """Return the graph; raise ``CannotCapture``, or whatever the model raises on tensors without values.
 
-    ``compiling`` says what ``torch.compiler.is_compiling()`` returns in the model's code.
+    ``compiling`` says what ``torch.compiler.is_compiling()`` returns in the model's code. The example may have a size
+    of one where a condition excludes it, because code that asks for a one often does the same there: this remains to be
+    tried. With ``apart`` such sizes are fixed.
     """
     model, inputs = subject.model, subject.inputs
     forms, (leaves, structure) = Forms(), pytree.tree_flatten(inputs)
@@ -78,7 +80,7 @@ def follow_symbols(subject: Subject, compiling: bool = True) -> Captured:
             model.train()
         return run(model, inputs, shapes, forms, compiling=compiling)
 
-    followed = _followed(subject, leaves, forms, compiling)
+    followed = _followed(subject, leaves, forms, compiling, apart)
     graph = OfSymbols(model, named_leaves(model, inputs), followed.run, followed.symbols.shapes, followed.solved)
     captured = graph.captured(structure)
     cases = list(_witnesses(followed, shared_batch(inputs)))
@@ -100,7 +102,7 @@ def follow_symbols(subject: Subject, compiling: bool = True) -> Captured:
     return replace(captured, differences=found, conditions=followed.conditions, fixed=fixed, notes=notes)
 
 
-def _followed(subject: Subject, leaves: list[Any], forms: Forms, compiling: bool) -> _Followed:
+def _followed(subject: Subject, leaves: list[Any], forms: Forms, compiling: bool, apart: bool) -> _Followed:
     """Return a run on symbols whose conditions the example meets."""
     fixed: set[str] = set()
     while True:
@@ -118,7 +120,8 @@ def _followed(subject: Subject, leaves: list[Any], forms: Forms, compiling: bool
             fixed |= unwanted
             continue
         moved = {name for name, size in symbols.example.items() if size != hints[name]}
-        refused = broken(followed.conditions, followed.example)
+        asked = tuple(c for c in followed.conditions if apart or not c.excludes_one)
+        refused = broken(asked, followed.example)
         if not any(not solved.is_free(name) for name in moved) and refused is None:
             return followed
         if not moved:
@@ -167,13 +170,12 @@ def _unwanted(followed: _Followed, leaves: list[Any], dynamic: frozenset[str] | 
 
 def _witnesses(followed: _Followed, batch: int | None) -> Iterator[dict[str, int]]:
     """Yield sizes at which the model has to do what the symbols say; the last are those of the example."""
-    example = followed.example
+    example, conditions = followed.example, followed.conditions
     for larger, other in ((False, WITNESS), (True, MORE)):
-        sizes = other_sizes(example, followed.conditions, BATCH, larger)
-        if BATCH in sizes and broken(followed.conditions, {**sizes, BATCH: other}) is None:
-            sizes[BATCH] = other
+        start = {**example, BATCH: other} if BATCH in example else example
+        sizes = other_sizes(start if broken(conditions, start) is None else example, conditions, BATCH, larger)
         yield sizes
-    if example != sizes:
+    if example != sizes and broken(conditions, example) is None:
         yield example
 
 

@@ -22,10 +22,11 @@ from swdc.capture.raising import Raising, differs_in_training
 from swdc.capture.refusals import check_example, told
 from swdc.capture.restore import restored
 from swdc.capture.training_differences import training_differences
-from swdc.capture.way import Inputs, Subject, Way
+from swdc.capture.way import CannotCapture, Inputs, Subject, Way
 from swdc.capture.ways import WAYS, capture
 from swdc.errors import TraceError
 from swdc.ir.argument_types import checked
+from swdc.ir.conditions import broken
 from swdc.ir.distributed import is_spread
 from swdc.ir.gc_pause import collection_paused
 from swdc.ir.module_tensors import is_meta, modes_kept, tensors_of
@@ -141,7 +142,12 @@ def _program(
                 notes = (*captured.notes, *_untrained(model, captured, applied), *_opened(replaced))
                 raised = _raised(model, replace(captured, notes=notes), given, inputs, everything)
                 program = raised.follow_modes(model)
-                return program if agreement is None else agreement.check(program, captured.doubtful)
+                if agreement is not None:
+                    return agreement.check(program, captured.doubtful)
+                missed = broken(program.facts.conditions, program.facts.symbols)
+                if missed is not None:
+                    raise CannotCapture(f"the example does not meet {missed}")
+                return program
 
             program = capture(Subject(model, given, put_back, dynamic), ways, made)
             if agreement is not None and not agreement.trains_alike(program):

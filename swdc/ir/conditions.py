@@ -34,6 +34,11 @@ class Condition:
         return frozenset() if isinstance(self.size, int) else frozenset(map(str, self.size.free_symbols))
 
     @property
+    def excludes_one(self) -> bool:
+        """Whether it says no more than that a size is not one."""
+        return (self.relation, self.number) in (("!=", 1), (">=", 2)) and self.symbols == {str(self.size)}
+
+    @property
     def text(self) -> str:
         """The condition as Python code."""
         name = str(self.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from swdc.ir.conditions import broken
@@ -20,4 +21,9 @@ def other_shapes(program: Program, batch: int | None) -> tuple[Any, ...] | None:
     sizes = other_sizes(symbols, facts.conditions, facts.batch)
     if broken(facts.conditions, sizes) is not None:
         return None
+    return shapes_at(program, sizes)
+
+
+def shapes_at(program: Program, sizes: Mapping[str, int]) -> tuple[Any, ...]:
+    """Return the shapes of the inputs at given sizes of the symbols."""
     return tuple(evaluate(node.meta.get(SHAPE) or (), sizes) for node in program.graph.find_nodes(op="placeholder"))

@@ -11,9 +11,12 @@ from torch import fx
 
 from swdc.errors import SwdcError
 from swdc.ir.argument_types import check_type
-from swdc.ir.conditions import Condition, FixedSize
+from swdc.ir.conditions import Condition, FixedSize, broken
 from swdc.ir.plan import Plan
 from swdc.ir.trace_options import FACTORS, HEADS, POLICIES, TIED
+
+_FARTHEST = 64
+"""How far to look for a batch size."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,11 @@ class Facts:
     def sizes(self, batch: int = 1) -> dict[str, int]:
         """Return a value for each symbol, with the given batch size."""
         return {name: batch if name == self.batch else value for name, value in self.symbols.items()}
+
+    def nearest_batch(self, batch: int) -> int:
+        """Return the first batch size from the given one on for which the program stands, at the example's sizes."""
+        near = range(batch, batch + _FARTHEST)
+        return next((size for size in near if broken(self.conditions, self.sizes(size)) is None), batch)
 
 
 def told_sizes(facts: Facts) -> tuple[str, ...]:

@@ -24,8 +24,9 @@ def sample_inputs(
     that a row has as many special tokens and as much padding as before. Without ``shuffle``, integers are drawn from
     the row with replacement. Integers without a batch dimension (an edge list) are the example itself; if there is no
     batch and nothing else varies, slices of the first are drawn with replacement. A recorded program gets its example,
-    because it takes nothing else.
+    because it takes nothing else. A batch for which the program does not stand becomes the next one.
     """
+    batch = program.facts.nearest_batch(batch)
     generator = torch.Generator().manual_seed(seed)
     leaves, spec = pytree.tree_flatten(program.facts.example)
     sizes = program.facts.sizes(batch)

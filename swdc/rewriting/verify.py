@@ -44,8 +44,8 @@ def verify(
     (zeros, ones, tiny and huge numbers, closed masks, the range of indices); and through a step of training on two or
     three samples (dropout scales instead of dropping, batch norms on batch statistics), with the statistics that it
     leaves and, in float64, its gradients. Inputs are random, of the form of the example inputs, or the positional
-    ``inputs`` given. Every weight of the slim program is held against what the plan keeps of it, because no run reads
-    all weights. Neither program is changed.
+    ``inputs`` given; a batch size for which the program does not stand becomes the next one. Every weight of the slim
+    program is held against what the plan keeps of it, because no run reads all weights. Neither program is changed.
 
     Raises ``VerificationError`` if ``masked`` was not made by ``swdc.mask``, the two have different plans, the seed is
     not one that torch takes, or the programs do not run on the inputs.
@@ -237,11 +237,12 @@ def _batches(program: Program, batches: Sequence[int], inputs: Any) -> tuple[int
         return (int(given[0].shape[0]),)
     if not batches or min(batches) < 1:
         raise VerificationError(f"expected batch sizes of at least 1, got {tuple(batches)}; give one or more")
-    return tuple(map(int, batches))
+    return tuple(dict.fromkeys(program.facts.nearest_batch(int(batch)) for batch in batches))
 
 
 def _settings(batches: Sequence[int], program: Program, given: bool) -> list[tuple[str, int]]:
     if program.facts.example_only:
         return [("eval", batch) for batch in sorted(batches)]
-    training = max(batches) if given or program.facts.batch is None else min(_TRAINED, max(2, *batches))
+    facts = program.facts
+    training = max(batches) if given or facts.batch is None else facts.nearest_batch(min(_TRAINED, max(2, *batches)))
     return [*(("eval", batch) for batch in sorted(batches)), ("train", training)]

@@ -198,3 +198,51 @@ def test_a_cache_that_begins_empty_is_left_out() -> None:
     assert set(program.tensors) == set(dict(model.named_parameters()))
     x = torch.randn(3, 7, 4)
     assert all(torch.equal(one, other) for one, other in zip(model(x), program(x), strict=True))
+
+
+def positions(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """Expand positions only if that is needed, and mask only if there is more than one: at one it is the same."""
+    rows = torch.arange(x.shape[1], dtype=x.dtype)[None]
+    if len(rows) != len(x):
+        rows = rows.expand(len(x), -1)
+    scores = m.a(x) @ m.a(x).transpose(1, 2)
+    if x.shape[1] > 1:
+        scores = scores + torch.full((x.shape[1], x.shape[1]), float("-inf"), dtype=x.dtype).triu(1)
+    result: torch.Tensor = m.b((scores.softmax(-1) @ x + rows[..., None]).relu())
+    return result
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_sizes_of_one_are_tried_where_code_asks_for_them(batch: int) -> None:
+    model = randomise(Function(positions, a=nn.Linear(4, 8), b=nn.Linear(4, 3))).eval()
+    program = swdc.trace(model, image(batch, 5, 4))
+    assert (program.facts.captured_by, program.facts.conditions) == ("follow", ())
+    for sizes in ((1, 5), (1, 1), (3, 1), (2, 9)):
+        x = image(*sizes, 4)
+        assert torch.equal(model(x), program(x))
+
+
+def test_a_size_of_one_that_is_treated_apart_is_refused() -> None:
+    model = randomise(Function(lambda m, x: m.a(x) * (2.0 if len(x) == 1 else 1.0), a=nn.Linear(4, 3))).eval()
+    program = swdc.trace(model, image(2, 4))
+    with pytest.raises(InputError, match=r"expected inputs with batch != 1"):
+        program(image(1, 4))
+    x = image(1, 4)
+    with pytest.warns(UserWarning, match="the leading size of the inputs is fixed to 1"):
+        at_one = swdc.trace(model, x)
+    assert torch.equal(model(x), at_one(x))
+    with pytest.raises(InputError):
+        at_one(image(2, 4))
+
+
+def test_certificates_of_programs_that_take_even_batches() -> None:
+    def run(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        if len(x) % 2:
+            raise ValueError("pairs, please")
+        return m.b(m.a(x).relu())
+
+    program = swdc.trace(randomise(Function(run, a=nn.Linear(4, 8), b=nn.Linear(8, 3))).eval(), image(2, 4))
+    plan = swdc.plan(program, 0.5)
+    certificate = swdc.verify(swdc.mask(program, plan), swdc.slim(program, plan))
+    assert certificate.exact
+    assert {c.batch for c in certificate.comparisons if c.mode == "eval"} == {2, 4}

@@ -73,7 +73,8 @@ def _error(masked: Program, session: Any, seed: int) -> float:
 
 
 def _batches(masked: Program) -> tuple[int, ...]:
-    return _BATCHES if masked.facts.batch is not None else _BATCHES[:1]
+    near = masked.facts.nearest_batch
+    return tuple(dict.fromkeys(map(near, _BATCHES))) if masked.facts.batch is not None else _BATCHES[:1]
 
 
 def _error_of(case: Case, own: Program, wide: Program, session: Any, seed: int) -> float:

@@ -228,7 +228,8 @@ class _Comparison:
     def __init__(self, program: Program, batches: Sequence[int], tolerance: float) -> None:
         self.program, self.tolerance = program, tolerance
         self.batched = program.facts.batch is not None
-        self.batches = tuple(map(int, batches)) if self.batched else ()
+        near = program.facts.nearest_batch
+        self.batches = tuple(dict.fromkeys(near(int(batch)) for batch in batches)) if self.batched else ()
 
     def stage(self, name: str, path: Path) -> Stage:
         """Return the stage of a file. Raises ``ExportError`` if the file computes something else."""
