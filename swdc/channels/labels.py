@@ -45,7 +45,9 @@ class Channels(Sets):
         """The labels along each dimension of a node's result; if it has several results, a list of these for each."""
         self._tensors = dead.tensors
         self._shapes = {name: tuple(t.shape) for name, t in self._tensors.items()}
-        self._stand_ins = stand_ins(sorted(program.facts.symbols))
+        self._stand_ins = stand_ins(
+            sorted(program.facts.symbols), (node.meta.get(SHAPE) for node in program.graph.nodes)
+        )
         self._free = free
 
     # -- what rules ask -----------------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 import ast
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from math import prod
 from typing import Any, TypeAlias
 
 import sympy
@@ -13,8 +14,9 @@ Size: TypeAlias = int | sympy.Expr
 Shape: TypeAlias = tuple[Size, ...]
 
 # With symbols replaced by distinct primes, products of sizes are equal only if the symbolic products are equal, so that
-# views can be analysed with integers. The more symbols, the smaller the primes, because torch counts the elements.
-_FIRST_PRIMES = (1000003, 1000003, 30011, 5003, 1201)
+# views can be analysed with integers. Where sizes are multiplied often, primes are smaller: torch counts the elements.
+_FIRST_PRIMES = (1000003, 30011, 5003, 1201, 397, 101)
+_MOST_ELEMENTS = 2**60
 
 # The operators and functions that ``str`` writes for expressions of torch.export.
 _ARITHMETIC: dict[type[ast.operator], Callable[[sympy.Expr, sympy.Expr], sympy.Expr]] = {
@@ -115,9 +117,27 @@ def evaluate(shape: Sequence[Size], values: Mapping[str, int]) -> tuple[int, ...
     return tuple(size if isinstance(size, int) else _evaluate(size, known) for size in shape)
 
 
-def stand_ins(symbols: Sequence[str]) -> dict[str, int]:
-    """Return a distinct prime for each symbol, large enough to divide no width in use."""
-    primes = [_FIRST_PRIMES[min(max(len(symbols), 1), len(_FIRST_PRIMES)) - 1]]
-    while len(primes) < len(symbols):
-        primes.append(int(sympy.nextprime(primes[-1])))
-    return dict(zip(symbols, primes, strict=False))
+def stand_ins(symbols: Sequence[str], shapes: Iterable[Any] = ()) -> dict[str, int]:
+    """Return a distinct prime for each symbol, large enough to divide no width in use.
+
+    No tensor of the given ``shapes`` (nested, for calls with several results) gets more elements than torch can count.
+    """
+    flat = list(_flat(shapes))
+    found: dict[str, int] = {}
+    for first in _FIRST_PRIMES:
+        primes = [first]
+        while len(primes) < len(symbols):
+            primes.append(int(sympy.nextprime(primes[-1])))
+        found = dict(zip(symbols, primes, strict=False))
+        if all(prod(evaluate(shape, found)) <= _MOST_ELEMENTS for shape in flat):
+            break
+    return found
+
+
+def _flat(shapes: Iterable[Any]) -> Iterator[Shape]:
+    """Yield the shapes in nested ones that have symbols."""
+    for shape in shapes:
+        if isinstance(shape, tuple | list) and any(isinstance(size, tuple | list) for size in shape):
+            yield from _flat(shape)
+        elif isinstance(shape, tuple | list) and any(isinstance(size, sympy.Expr) for size in shape):
+            yield tuple(shape)

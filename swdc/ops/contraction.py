@@ -113,7 +113,7 @@ def _dead(channels: Channels, slots: list[tuple[Value, int]]) -> Dead:
 class Matmul(_Product):
     """Products of matrices and vectors, with broadcast leading dimensions."""
 
-    names: ClassVar[tuple[str, ...]] = ("aten.mm.default", "aten.mv.default", "aten.dot.default", "aten.vdot.default")
+    names: ClassVar[tuple[str, ...]] = ("aten.mm.default", "aten.mv.default", "aten.dot.default")
 
     def terms(self, call: Call, ranks: Sequence[int]) -> tuple[list[Sequence[int]], Sequence[int]]:
         """(..., n, k) x (..., k, m) -> (..., n, m); vectors lack n or m."""

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import nn
 
 import swdc
-from swdc.capture.agreement import GRADIENTS, STATEFUL, difference
+from swdc.capture.agreement import GRADIENTS, STATEFUL
 from swdc.capture.by_export import FIXED
 from swdc.capture.by_recording import NOTE
 from swdc.capture.captured_graph import fixed_batch
+from swdc.capture.results import difference
 from swdc.errors import InputError, TraceError
 from swdc.ir.conditions import broken
 from tests.support import Function, assert_same, image, randomise

@@ -80,7 +80,7 @@ def test_settings_reach_the_plan(tmp_path: Path) -> None:
     )  # fmt: skip
     assert document["settings"] == {
         "sparsity": 0.4, "budget": "parameters", "criterion": "l1", "scope": "global", "round_to": 2,
-        "at_most": 1.0, "even": False, "ignore": ["head", "head.*"], "policy": "tied",
+        "at_most": 1.0, "even": False, "ignore": ["head", "head.*"], "policy": "tied", "frozen": "cut",
     }  # fmt: skip
     assert document["groups"]["stem"]["after"] % 2 == 0
     assert document["parameters"]["after"] <= 0.6 * document["parameters"]["before"]

@@ -113,8 +113,7 @@ def test_products_by_hand_and_by_the_counter_of_torch(name: str) -> None:
 )
 def test_products_that_the_counter_of_torch_leaves_out(function: Any, inputs: Any, macs: int) -> None:
     program = swdc.trace(Function(lambda m, *x: function(*x)).eval(), inputs)
-    example = 1 if program.facts.batch is None else program.facts.symbols[program.facts.batch]
-    assert swdc.count(program, "macs", batch=example).macs == macs
+    assert swdc.count(program, "macs", sizes=program.facts.symbols).macs == macs
 
 
 def test_a_given_path_decides_which_factors_are_multiplied_first() -> None:
