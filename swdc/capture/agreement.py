@@ -18,6 +18,7 @@ from swdc.capture.captured_graph import unfused
 from swdc.capture.restore import Restoring, buffers_kept, has_drawn, seeded
 from swdc.capture.results import difference
 from swdc.capture.training_differences import reads_mode
+from swdc.capture.true_shapes import shapes_are_true
 from swdc.capture.way import CannotCapture, Inputs
 from swdc.errors import TraceError, brief
 from swdc.ir.conditions import broken
@@ -127,8 +128,9 @@ class Agreement:
         wider = program.with_facts(conditions=left)
         case = Case(shapes=shapes_at(program, sizes))
         wanted, got = self._of_model(case), self._run(wider, case)
-        failed = isinstance(wanted, Exception) or isinstance(got, Exception)
-        return None if failed or difference(wanted, got) is not None else wider
+        if isinstance(wanted, Exception) or isinstance(got, Exception) or difference(wanted, got) is not None:
+            return None
+        return wider if shapes_are_true(wider, self._given(case), sizes) else None
 
     def trains_alike(self, program: Program) -> bool:
         """Whether program and model agree in training, too; true if a note says already how they differ."""

@@ -57,6 +57,14 @@ def _brackets(monkeypatch):
 
 
 @pytest.mark.parametrize("few", [0, lowest.FEW])
+def test_numbers_of_two_types_that_are_equal_only_when_rounded_do_not_tie(monkeypatch, few):
+    monkeypatch.setattr(lowest, "FEW", few)
+    tensors = {"wide": torch.full((9,), 0.3, dtype=torch.float64), "narrow": torch.full((2,), 0.3)}
+    for count in range(1, 12):
+        assert_same(Lowest().masks(tensors, count), by_sorting(tensors, count))
+
+
+@pytest.mark.parametrize("few", [0, lowest.FEW])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**31), kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=4),

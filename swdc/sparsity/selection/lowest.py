@@ -88,8 +88,8 @@ class Lowest:
         for name in reversed(masks):
             if surplus <= 0:
                 return
-            numbers = self._magnitude(tensors[name])
-            tied = (numbers.float() if numbers.element_size() < 4 else numbers) == float(self.last)
+            # in float64, because torch would round the threshold to the type of the numbers
+            tied = self._magnitude(tensors[name]).double() == float(self.last)
             places = tied.reshape(-1).nonzero()[:, 0][-surplus:]
             mask = masks[name].contiguous()
             mask.view(-1)[places] = False
@@ -132,7 +132,8 @@ class Lowest:
         if any(odd.values()):
             raise not_finite(next(name for name, number in odd.items() if number))
         self.last = bitwise.smallest(numbers, count, together.sum_)
-        masks = {name: joined_like(self._magnitude(local(t)) <= self.last, t) for name, t in tensors.items()}
+        wide = {name: self._magnitude(local(t)).to(numbers.dtype) for name, t in tensors.items()}
+        masks = {name: joined_like(wide[name] <= self.last, t) for name, t in tensors.items()}
         surplus = int(together.sum_((numbers <= self.last).sum())) - count
         return masks if self._ties or surplus <= 0 else self._without_last(masks, tensors, surplus)
 
