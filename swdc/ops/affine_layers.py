@@ -9,12 +9,15 @@ Everything is computed in float64.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor
 
+from swdc.channels.dead_values import UNKNOWN, Dead
 from swdc.ir.call import Call
 from swdc.ops.base import Affine, Leaf, Tensors
+from swdc.ops.special_activations import zero_only
 
 
 class Layer(Leaf):
@@ -68,6 +71,14 @@ class Layer(Leaf):
     def _as_stored(self, call: Call, grouped: Tensor, tensors: Tensors) -> Tensor:
         laid = grouped.transpose(1, 2) if self.inputs_first else grouped
         return laid.reshape(tensors[call["weight"]].shape)
+
+
+def through_weights(call: Call, positions: Sequence[Dead]) -> list[Dead]:
+    """Return the dead values along dimensions that a layer treats index by index: zero stays zero without a bias.
+
+    A bias is another constant for each channel that is written, so that there is no single one for the index.
+    """
+    return [zero_only(dead) if call["bias"] is None else UNKNOWN for dead in positions]
 
 
 def _bias(call: Call, tensors: Tensors) -> Tensor:

@@ -16,7 +16,7 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import READS, WRITES, Ids
-from swdc.ops.affine_layers import Layer
+from swdc.ops.affine_layers import Layer, through_weights
 from swdc.ops.base import register, target_of
 from swdc.ops.call_cost import Cost, Options, Quotient, ShapeOf, Use
 from swdc.ops.freezing import freeze_call
@@ -28,7 +28,8 @@ class Convolution(Layer):
     """A convolution sums over input channels and writes output channels.
 
     A grouped convolution (depthwise ones included) loses either whole groups, or the same channels of every group:
-    either way its weight stays rectangular.
+    either way its weight stays rectangular. Samples, and positions along which the kernel has one tap, are treated
+    index by index: channels that lie along these pass (``pointwise``).
     """
 
     names = tuple(f"aten.conv{n}d.{overload}" for n in (1, 2, 3) for overload in ("default", "padding"))
@@ -52,9 +53,10 @@ class Convolution(Layer):
             self._couple_groups(call, channels, dim, out)
         channels.bind(weight, 0, out, WRITES, call)
         channels.bind(bias, 0, out, WRITES, call)
-        channels.hold(x, (d for d in range(len(call.shape)) if d != dim), call)
+        passing, labels = pointwise(call, channels.sizes), channels.labels(x)
+        channels.hold(x, (d for d in range(len(labels)) if d != dim and d not in passing), call)
         channels.hold(weight, range(2, len(channels.sizes(weight))), call)
-        channels.set(call, [out if d == dim else None for d in range(len(call.shape))])
+        channels.set(call, [out if d == dim else ids if d in passing else None for d, ids in enumerate(labels)])
 
     def folds(self, call: Call) -> bool:
         """Whether a constant adds the same at every position: not if there is padding, because borders differ."""
@@ -69,9 +71,10 @@ class Convolution(Layer):
         """A dead filter gives its bias, with what constants add to it, unless these add less at borders."""
         if not has_fixed_groups(call):
             return
-        dim = channel_dim(call, channels)
-        dead = channels.dead.written(call, channels.dead(call["input"])[dim], self.folds(call))
-        channels.set_dead(call, [dead if d == dim else UNKNOWN for d in range(len(call.shape))])
+        dim, read, passing = channel_dim(call, channels), channels.dead(call["input"]), pointwise(call, channels.sizes)
+        dead = [value if d in passing else UNKNOWN for d, value in enumerate(through_weights(call, read))]
+        dead[dim] = channels.dead.written(call, read[dim], self.folds(call))
+        channels.set_dead(call, dead)
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """The number of groups falls by the groups that are removed."""
@@ -86,11 +89,17 @@ class Convolution(Layer):
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """f_in x f_out x k^2 x positions; a grouped filter reads only its own group."""
         read, written = multiply_adds(call, shape_of)
-        return (Cost(((call["weight"], 0), (call["weight"], 1)), read, written, written),)
+        positions = tuple((call["input"], d) for d in pointwise(call, shape_of))  # these may hold channels, too
+        return (Cost((*positions, (call["weight"], 0), (call["weight"], 1)), read, written, written),)
 
     def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
-        """Sizes: groups, channels that each group reads and writes; for a depthwise convolution the channels alone."""
+        """Sizes: groups, channels that each group reads and writes; for a depthwise convolution the channels alone.
+
+        One of a single tap over a sequence is timed as a dense layer, because channels may lie along its positions.
+        """
         x, weight = call["input"], call["weight"]
+        if call["groups"] == 1 and len(shape_of(weight)) == 3 and len(pointwise(call, shape_of)) == len(call.shape) - 1:
+            return super().lower(call, shape_of)
         options, dim = geometry(call, shape_of)
         written, read, whole = (weight, 0), (weight, 1), (x, dim)
         if shape_of(weight)[1] == 1 and shape_of(weight)[0] == shape_of(x)[dim] > 1:
@@ -216,11 +225,30 @@ def each(option: Any, rank: int) -> Any:
     return values * rank if len(values) == 1 else values
 
 
+def pointwise(call: Call, shape_of: ShapeOf) -> list[int]:
+    """Return the dimensions that a convolution treats index by index, so that an index of zeros stays zero.
+
+    They are the batch, and positions along which the kernel has one tap and neither steps nor pads.
+    """
+    kernel, rank = shape_of(call["weight"])[2:], len(shape_of(call["input"]))
+    named = isinstance(call["padding"], str)  # by its name, nothing is padded around a single tap
+    around = [0 if named else call["padding"], call.arguments.get("output_padding", 0)]
+    options = zip(kernel, each(call["stride"], len(kernel)), *(each(o, len(kernel)) for o in around), strict=True)
+    first = rank - len(kernel)
+    return [*range(first - 1), *(first + d for d, option in enumerate(options) if option == (1, 1, 0, 0))]
+
+
 def multiply_adds(call: Call, shape_of: ShapeOf) -> tuple[int, int]:
-    """Return the multiply-adds of a pair of channels: by the positions that are read, and by those that are written."""
-    kernel = shape_of(call["weight"])[2:]
-    shapes = map(shape_of, (call["input"], call.node))
-    read, written = (prod(shape) // shape[-len(kernel) - 1] for shape in shapes)  # all but the channels: batch too
+    """Return the multiply-adds of a pair of channels: by the positions that are read, and by those that are written.
+
+    The positions are those along the dimensions that are not treated index by index.
+    """
+    kernel, passing = shape_of(call["weight"])[2:], pointwise(call, shape_of)
+    channel = -len(kernel) - 1
+    read, written = (
+        prod(size for d, size in enumerate(shape) if d not in passing and d != len(shape) + channel)
+        for shape in map(shape_of, (call["input"], call.node))
+    )
     return prod(kernel) * read, prod(kernel) * written
 
 

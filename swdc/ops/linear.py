@@ -8,11 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from swdc.channels.dead_values import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES
-from swdc.ops.affine_layers import Layer
+from swdc.ops.affine_layers import Layer, through_weights
 from swdc.ops.base import register
 from swdc.ops.call_cost import Cost, ShapeOf
 from swdc.ops.leaf_modules import adopt, bare
@@ -39,9 +38,10 @@ class Linear(Layer):
         channels.set(call, [*channels.labels(x)[:-1], out])
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """A dead row of the weight with a zero bias gives zero."""
-        dead = channels.dead.written(call, channels.dead(call["input"])[-1], folds=True)
-        channels.set_dead(call, [UNKNOWN] * (len(call.shape) - 1) + [dead])
+        """A dead row of the weight with a zero bias gives zero; so do positions of zeros, if there is no bias."""
+        *positions, read = channels.dead(call["input"])
+        dead = channels.dead.written(call, read, folds=True)
+        channels.set_dead(call, [*through_weights(call, positions), dead])
 
     def folds(self, call: Call) -> bool:
         """True, because there are no borders."""

@@ -14,7 +14,7 @@ from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES, Ids
-from swdc.ops.affine_layers import Layer
+from swdc.ops.affine_layers import Layer, through_weights
 from swdc.ops.base import register
 from swdc.ops.call_cost import Cost, Quotient, ShapeOf, Use
 from swdc.ops.convolution import (
@@ -26,6 +26,7 @@ from swdc.ops.convolution import (
     has_fixed_groups,
     left_groups,
     multiply_adds,
+    pointwise,
 )
 from swdc.ops.leaf_modules import adopt, bare
 
@@ -53,9 +54,10 @@ class TransposedConvolution(Layer):
         dim = channel_dim(call, channels)
         out = self._couple_channels(call, channels, dim)
         channels.bind(call["bias"], 0, out, WRITES, call)
-        channels.hold(x, (d for d in range(len(call.shape)) if d != dim), call)
+        passing, labels = pointwise(call, channels.sizes), channels.labels(x)
+        channels.hold(x, (d for d in range(len(labels)) if d != dim and d not in passing), call)
         channels.hold(weight, range(2, len(channels.sizes(weight))), call)
-        channels.set(call, [out if d == dim else None for d in range(len(call.shape))])
+        channels.set(call, [out if d == dim else ids if d in passing else None for d, ids in enumerate(labels)])
 
     def _couple_channels(self, call: Call, channels: Channels, dim: int) -> Ids | None:
         """Return the labels of the result's channels."""
@@ -84,8 +86,11 @@ class TransposedConvolution(Layer):
         if call["groups"] > 1:
             written = 0.0 if np.all(np.asarray(written) == 0.0) else UNKNOWN
         dead = affine(written, 0.0 if bias is None else channels.dead(bias)[0])
-        dim = channel_dim(call, channels)
-        channels.set_dead(call, [dead if d == dim else UNKNOWN for d in range(len(call.shape))])
+        dim, passing = channel_dim(call, channels), pointwise(call, channels.sizes)
+        others = through_weights(call, channels.dead(call["input"]))
+        channels.set_dead(
+            call, [dead if d == dim else value if d in passing else UNKNOWN for d, value in enumerate(others)]
+        )
 
     def folds(self, call: Call) -> bool:
         """False: a constant adds less at the borders, and between the steps of a stride."""
@@ -98,7 +103,8 @@ class TransposedConvolution(Layer):
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """f_in x f_out x k^2 x positions; each input position takes part in k^2 multiply-adds."""
         read, written = multiply_adds(call, shape_of)
-        return (Cost(((call["weight"], 0), (call["weight"], 1)), read, written, read),)
+        positions = tuple((call["input"], d) for d in pointwise(call, shape_of))
+        return (Cost((*positions, (call["weight"], 0), (call["weight"], 1)), read, written, read),)
 
     def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
         """Sizes: groups, and the channels that each group reads and writes."""

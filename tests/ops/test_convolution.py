@@ -10,12 +10,14 @@ import torch.nn.functional as F
 from torch import nn
 
 import swdc
-from swdc.ops import calls
+from swdc.ir.program import Program
+from swdc.ops import calls, shapes_of
 from swdc.ops.convolution import spatial_rank
 from tests.support import (
     Function,
     assert_exact,
     assert_slims,
+    call_of,
     certified,
     conv,
     frozen_at,
@@ -229,3 +231,63 @@ def test_groups_that_the_batch_gives_hold_the_channels_with_a_reason(transposed:
     program = assert_exact(Function(forward, **parts))
     assert len(program.groups) == 1
     assert "takes its number of groups from the batch" in program.explain()
+
+
+def _over_tokens(mix: nn.Module, shape: tuple[int, ...] = (2, 6, 5), out: int = 2) -> Program:
+    """Return the program of a layer between two dense ones, with the channels on the last axis."""
+    parts = {"a": nn.Linear(shape[-1], 8), "mix": mix, "b": nn.Linear(8, out)}
+    return traced(Function(lambda m, x: m.b(torch.relu(m.mix(torch.relu(m.a(x))))), **parts), image(*shape))
+
+
+@pytest.mark.parametrize(
+    ("mix", "shape"),
+    [
+        (nn.Conv1d(6, 4, 1, bias=False), (2, 6, 5)),
+        (nn.Conv1d(6, 6, 1, groups=2, padding="same", bias=False), (2, 6, 5)),
+        (nn.Conv2d(3, 4, (3, 1), padding=(1, 0), stride=(2, 1), bias=False), (2, 3, 7, 5)),
+        (nn.ConvTranspose1d(6, 4, 1, bias=False), (2, 6, 5)),
+    ],
+)
+def test_channels_pass_along_positions_that_a_single_tap_reads(mix: nn.Module, shape: tuple[int, ...]) -> None:
+    program = _over_tokens(mix, shape)
+    assert {"a.weight[0]", "a.bias[0]", "b.weight[1]"} in members(program)
+    masked, slim = certified(program, plan_of(program, {"a": [1, 6, 7]}))
+    assert slim.get_submodule("mix").weight.shape == mix.weight.shape
+    counted = swdc.count(slim, "macs")
+    assert 8 * counted.macs == 3 * swdc.count(masked).macs  # all that the network does is done for each of 8 channels
+    assert counted.formula.subs(counted.sizes) == counted.macs
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        nn.Conv1d(6, 6, 3, padding=1, bias=False),
+        nn.Conv1d(6, 6, 1, stride=2, bias=False),
+        nn.Conv1d(6, 6, 1, padding=1, bias=False),
+        nn.ConvTranspose1d(6, 6, 1, dilation=2, output_padding=1, bias=False),
+    ],
+)
+def test_positions_that_a_convolution_moves_stay(mix: nn.Module) -> None:
+    width = mix(torch.ones(1, 6, 8)).shape[-1]
+    model = Function(lambda m, x: m.b(m.mix(torch.relu(m.a(x)))), a=nn.Linear(5, 8), mix=mix, b=nn.Linear(width, 2))
+    assert "position by position" in reason_at(traced(model, image(2, 6, 5)), "a.weight", 0)
+
+
+def test_a_bias_of_positions_is_no_constant_of_a_channel_unless_a_gate_is_zero() -> None:
+    program = _over_tokens(nn.Conv1d(6, 6, 1))
+    assert "its dead value is not a constant that can be folded" in reason_at(program, "a.weight", 0)
+
+    def gated(m: Any, x: torch.Tensor) -> torch.Tensor:
+        u, v = F.gelu(m.a(x)).chunk(2, dim=-1)
+        return m.b(u * m.mix(m.norm(v)))
+
+    parts = {"a": nn.Linear(5, 16), "norm": nn.LayerNorm(8), "mix": nn.Conv1d(6, 6, 1), "b": nn.Linear(8, 2)}
+    program = assert_slims(Function(gated, **parts), image(2, 6, 5))
+    assert group_with(program, "b.weight[1]").width == 8
+
+
+def test_latency_counts_the_channels_that_lie_along_positions() -> None:
+    program = _over_tokens(nn.Conv1d(6, 4, 1, bias=False))
+    operator, call = call_of(program, "aten.conv1d.default")
+    (use,) = operator.lower(call, shapes_of(program, {program.facts.batch: 2}))
+    assert (use.operator, [[d for _, d in size.dims] for size in use.sizes]) == ("Gemm", [[0, 2], [1], [0]])

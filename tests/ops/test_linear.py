@@ -117,3 +117,28 @@ def test_costs_at_every_position() -> None:
     counted = swdc.count(program, "macs")
     assert counted.operations == counted.macs == 7 * (5 * 8 + 8 * 2)
     assert swdc.count(program, "macs", batch=4).macs == 4 * counted.macs
+
+
+def _mixer(bias: bool) -> nn.Module:
+    """Return a block of an MLP-Mixer of 4 tokens and 6 channels: an MLP over the tokens of each channel, then a sum."""
+
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        h = m.stem(x)
+        h = h + m.two(F.gelu(m.one(m.norm(h).transpose(1, 2)))).transpose(1, 2)
+        return m.head(m.last(h).mean(1))
+
+    parts = {"stem": nn.Linear(5, 6), "norm": nn.LayerNorm(6), "last": nn.LayerNorm(6), "head": nn.Linear(6, 2)}
+    mix = {"one": nn.Linear(4, 7, bias=bias), "two": nn.Linear(7, 4, bias=bias)}
+    return Function(forward, **parts, **mix)
+
+
+def test_channels_pass_through_a_layer_over_tokens_without_a_bias() -> None:
+    program = assert_slims(_mixer(bias=False), image(2, 4, 5))
+    assert {"stem.weight[0]", "norm.weight[0]", "head.weight[1]"} <= members(program)[0]
+    assert {"one.weight[0]", "two.weight[1]"} in members(program)
+
+
+def test_a_bias_over_tokens_leaves_another_constant_at_each_token() -> None:
+    program = traced(_mixer(bias=True), image(2, 4, 5))
+    assert members(program) == [{"one.weight[0]", "one.bias[0]", "two.weight[1]"}]
+    assert "not zero when dead" in reason_at(program, "stem.weight", 0)
