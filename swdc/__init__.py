@@ -20,6 +20,8 @@ from swdc.rewriting.certificate import Certificate
 from swdc.rewriting.deploy import deploy
 from swdc.rewriting.rewrites import insert_batchnorm, mask, relax_norms, slim
 from swdc.rewriting.verify import verify
+from swdc.sparsity.calibration.calibrate import calibrate
+from swdc.sparsity.calibration.statistics import Calibration
 from swdc.sparsity.planning.plan import plan
 from swdc.sparsity.swd import SWD
 
@@ -32,6 +34,7 @@ sys.modules.update({f"swdc.{name}": import_module(f"swdc.{module}") for name, mo
 
 __all__ = [
     "SWD",
+    "Calibration",
     "Certificate",
     "Checkpoint",
     "Count",
@@ -40,6 +43,7 @@ __all__ = [
     "Plan",
     "Program",
     "SwdcError",
+    "calibrate",
     "count",
     "deploy",
     "export_onnx",

@@ -52,6 +52,7 @@ NARROWER = {
 
 PUBLIC = {
     "SWD",
+    "Calibration",
     "Certificate",
     "Checkpoint",
     "Count",
@@ -60,6 +61,7 @@ PUBLIC = {
     "Plan",
     "Program",
     "SwdcError",
+    "calibrate",
     "count",
     "deploy",
     "export_onnx",

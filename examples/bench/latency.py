@@ -12,7 +12,7 @@ from examples.bench.running.row_files import Row, read_rows, write_rows
 from examples.bench.running.runtimes import SETUPS
 from swdc.cli.terminal.options import SeedOption, TracebackOption
 from swdc.cli.terminal.output import Output, reported
-from swdc.cli.terminal.progress import progress_bar
+from swdc.ir.progress import progress_bar
 
 NetworkOption = Annotated[list[str] | None, network_option(NETWORKS)]
 BatchOption = Annotated[list[int] | None, batch_option(BATCHES)]

@@ -16,7 +16,7 @@ from examples.bench.running.apart import Limits
 from examples.bench.running.row_files import Row, read_rows, summary, write_rows
 from swdc.cli.terminal.options import SeedOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, reported
-from swdc.cli.terminal.progress import progress_bar
+from swdc.ir.progress import progress_bar
 
 LibraryName = StrEnum("LibraryName", {name: name for name in LIBRARIES})  # type: ignore[misc]  # not a literal
 CORE = LibraryName("core")

@@ -59,11 +59,7 @@ class InputCheck:
 
     def __call__(self, program: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise ``InputError`` if the program does not stand for these arguments."""
-        values: Sequence[Any] = args
-        if kwargs or len(args) != len(self._names):
-            values = self._bound(args, kwargs)
-        if not self._is_flat:
-            values = self._flattened(values)
+        values = self.leaves(args, kwargs)
         now = _type_now(program, self._reference)
         sizes: dict[str, int] = {}
         for form, value in zip(self._forms, values, strict=True):
@@ -77,6 +73,13 @@ class InputCheck:
                 self._check_shape(form, value.shape, sizes)
         if self._conditions and sizes != self._met:
             self._check_conditions(sizes)
+
+    def leaves(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Any]:
+        """Return the values of the placeholders, in order; ``InputError`` for another number or structure."""
+        values: Sequence[Any] = args
+        if kwargs or len(args) != len(self._names):
+            values = self._bound(args, kwargs)
+        return values if self._is_flat else self._flattened(values)
 
     def _check_conditions(self, sizes: dict[str, int]) -> None:
         """Raise ``InputError`` for sizes at which the model's code does something else."""

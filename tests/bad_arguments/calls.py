@@ -46,6 +46,7 @@ class Prepared:
         self.certificate = swdc.verify(self.masked, self.slim)
         self.saved = swdc.save(self.slim, folder / "saved", self.certificate)
         self.file = swdc.export_onnx(self.program, folder / "net.onnx").path
+        self.statistics = swdc.calibrate(self.program, [self.x])
         self.weights = {name: t.detach() for name, t in self.program.tensors.items()}
         with torch.device("meta"):
             self.empty = swdc.trace(_model(), torch.randn(2, 4))
@@ -96,7 +97,9 @@ class Prepared:
                     "frozen": Takes(good=("cut", "keep")),
                     "budget": Takes(good=("channels", "parameters", "operations", "macs")),
                     "criterion": Takes(good=("l2", "l1", "gamma", "uniform", uniform), bad=(lambda *_: None,)),
-                    "scope": Takes(good=("global", "group")),
+                    "scope": Takes(good=("global", "group", "isomorphic")),
+                    "statistics": Takes(NONE, (self.statistics,)),
+                    "seed": Takes(COUNT, (2**40,)),
                     "round_to": Takes((*POSITIVE, "{}"), (4, {"*": np.int64(2)}), (-8, {"*": 0}, {"*": 2.5})),
                     "ignore": ignore,
                     "weights": Takes((*NONE, "{}"), (self.weights,), ({"0.weight": torch.ones(3)}, {"no": x})),
@@ -104,6 +107,17 @@ class Prepared:
                     "table": Takes(NONE),
                 },
                 {"program": program},
+            ),
+            Target(
+                "calibrate", swdc.calibrate,
+                {
+                    "program": Takes(good=(program, self.masked, self.slim), bad=(self.empty,)),
+                    "batches": Takes(good=([x], iter([x]), [(x,)], ({"input": x},)), bad=(x, [], [torch.ones(2, 5)])),
+                    "inputs": Takes(NONE, (lambda batch: batch,), unjudged=("len", "int", "module", "no layers")),
+                    "loss": Takes(NONE, (lambda output, _: output.sum(),), (lambda *_: None,)),
+                    "progress": Takes(FLAG),
+                },
+                {"program": program, "batches": [x]},
             ),
             Target("mask", swdc.mask, cut, {"program": program, "plan": plan}),
             Target("slim", swdc.slim, cut, {"program": program, "plan": plan}),

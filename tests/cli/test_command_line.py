@@ -14,7 +14,7 @@ from swdc.cli.demo.tasks import SCENES
 from swdc.cli.sweep.optuna_study import SAMPLERS
 from swdc.costs.count import CONVENTIONS
 from swdc.ir.trace_options import POLICIES
-from swdc.sparsity.planning.criteria import CRITERIA
+from swdc.sparsity.planning.criteria import WITHOUT_DATA
 from swdc.sparsity.planning.plan import BUDGET_NAMES, SCOPES
 from tests.cli.support_cli import run
 
@@ -71,14 +71,11 @@ def test_bad_usage_is_code_2_with_a_message(arguments: list[str], message: str) 
     assert result.stdout == ""
 
 
-WITHOUT_GRADIENTS = [name for name in CRITERIA if name != "gradient_weight"]  # a command runs no loss
-
-
 @pytest.mark.parametrize(
     ("command", "option", "known"),
     [
         ("slim model --out folder", "--budget", BUDGET_NAMES),
-        ("slim model --out folder", "--criterion", WITHOUT_GRADIENTS),
+        ("slim model --out folder", "--criterion", WITHOUT_DATA),
         ("slim model --out folder", "--scope", SCOPES),
         ("slim model --out folder", "--policy", POLICIES),
         ("count model", "--convention", CONVENTIONS),

@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -20,6 +21,8 @@ from swdc.cli.slim.run import why_not_exact
 from swdc.costs.latency import MeasuredTable
 from swdc.costs.latency.measuring import Probe
 from swdc.export.folder.save import load
+from swdc.ir.groups import ChannelGroup
+from swdc.ir.program import Program
 from tests.cli import small_models
 from tests.cli.support_cli import run, run_error, run_json
 
@@ -81,9 +84,23 @@ def test_settings_reach_the_plan(tmp_path: Path) -> None:
     assert document["settings"] == {
         "sparsity": 0.4, "budget": "parameters", "criterion": "l1", "scope": "global", "round_to": 2,
         "at_most": 1.0, "even": False, "ignore": ["head", "head.*"], "policy": "tied", "frozen": "cut",
+        "seed": 0,
     }  # fmt: skip
     assert document["groups"]["stem"]["after"] % 2 == 0
     assert document["parameters"]["after"] <= 0.6 * document["parameters"]["before"]
+
+
+def first_channels(program: Program, groups: Sequence[ChannelGroup]) -> list[np.ndarray]:
+    """Score the first channels highest."""
+    return [np.arange(group.width, 0, -1.0) for group in groups]
+
+
+def test_a_criterion_may_be_a_function_of_ones_own(tmp_path: Path) -> None:
+    own = f"{__name__}:first_channels"
+    document = run_json(*RESIDUAL, "--criterion", own, "--out", tmp_path / "slim")
+    plan = swdc.load(tmp_path / "slim").facts.origin.plan
+    assert document["settings"]["criterion"] == "first_channels"
+    assert plan.kept == {name: tuple(range(width // 2)) for name, width in plan.widths.items()}
 
 
 def test_batch_norms_are_inserted_on_demand(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import typer
 from swdc.cli.terminal.on_model import help_of
 from swdc.cli.terminal.options import SeedOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, reported
-from swdc.cli.terminal.progress import progress_bar
+from swdc.ir.progress import progress_bar
 from tests.faults.folders import mutate
 from tests.faults.kills import JOBS, kill_job
 

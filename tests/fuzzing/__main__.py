@@ -10,7 +10,7 @@ import typer
 from swdc.cli.terminal.on_model import help_of
 from swdc.cli.terminal.options import SeedOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, reported
-from swdc.cli.terminal.progress import progress_bar
+from swdc.ir.progress import progress_bar
 from tests.fuzzing.report import Report, fuzz, summary
 
 NumberOption = Annotated[int, typer.Option("--n", min=1, help="How many networks.")]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from examples.bench.running.row_files import Row, write_rows
-from swdc.cli.terminal.progress import progress_bar
+from swdc.ir.progress import progress_bar
 
 
 def collect(measure: Callable[[Callable[[str], None]], Iterator[Row]], total: int, json_file: Path | None) -> list[Row]:

@@ -12,7 +12,7 @@ from swdc.cli.demo.run import run_demo
 from swdc.cli.demo.tasks import SCENES
 from swdc.cli.terminal.options import JsonOption, SeedOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, reported
-from swdc.cli.terminal.progress import progress_bar
+from swdc.ir.progress import progress_bar
 from swdc.rewriting.certificate import Certificate
 
 OutOption = Annotated[

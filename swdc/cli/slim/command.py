@@ -11,11 +11,10 @@ import typer
 
 from swdc.cli.slim.latency import latency_report, latency_rows
 from swdc.cli.slim.run import NOT_RUN, Slimming
-from swdc.cli.terminal.models import Source, load_program, load_skeleton
+from swdc.cli.terminal.models import Source, find_callable, load_program, load_skeleton
 from swdc.cli.terminal.on_model import on_model
-from swdc.cli.terminal.options import BudgetName, CriterionName, PolicyName, ScopeName
+from swdc.cli.terminal.options import BudgetName, PolicyName, ScopeName
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_file, check_folder, operations_title
-from swdc.cli.terminal.progress import progress_bar
 from swdc.costs.latency import MeasuredTable
 from swdc.errors import CommandError
 from swdc.export.folder.save import save
@@ -24,19 +23,20 @@ from swdc.export.storage.checkpoint_reader import Checkpoint, is_sharded
 from swdc.export.streaming.slim_checkpoint import slim_checkpoint
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
+from swdc.ir.progress import progress_bar
 from swdc.ir.trace_options import TIED
 from swdc.ops import lookup
 from swdc.rewriting.rewrites import insert_batchnorm, mask
 from swdc.rewriting.rewrites import slim as cut
 from swdc.rewriting.verify import verify
-from swdc.sparsity.planning.criteria import CRITERIA, WITHOUT_GRADIENTS
+from swdc.sparsity.planning.criteria import CRITERIA, WITHOUT_DATA, Criterion
 from swdc.sparsity.planning.latency import LATENCY
 from swdc.sparsity.planning.plan import plan
 
 PLAN_PANEL = "What is removed"
 """Where ``--help`` lists the options that make the plan."""
 _plan_option = partial(typer.Option, rich_help_panel=PLAN_PANEL)
-_FIRST_LINES = {name: cleandoc(CRITERIA[name].__doc__ or name).splitlines()[0] for name in WITHOUT_GRADIENTS}
+_FIRST_LINES = {name: cleandoc(CRITERIA[name].__doc__ or name).splitlines()[0] for name in WITHOUT_DATA}
 
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to save the slim program in.")]
 SparsityOption = Annotated[float, _plan_option("--sparsity", help="Share to remove, at least 0 and below 1.")]
@@ -44,7 +44,17 @@ _BUDGET = "What --sparsity is a share of; latency is the time in onnxruntime on 
 BudgetOption = Annotated[BudgetName, _plan_option("--budget", help=_BUDGET)]
 _CRITERION = "How channels are scored; the least are removed first. "
 _CRITERION += " ".join(f"{name}: {line}" for name, line in _FIRST_LINES.items())
-CriterionOption = Annotated[CriterionName, _plan_option("--criterion", help=_CRITERION)]
+_CRITERION += " Or module:function of your own, which takes a program and its groups."
+_CRITERIA = f"[{'|'.join((*WITHOUT_DATA, 'module:function'))}]"
+
+
+def _known(name: str) -> str:
+    if name in WITHOUT_DATA or ":" in name:
+        return name
+    raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, WITHOUT_DATA))}. It may be module:function")
+
+
+CriterionOption = Annotated[str, _plan_option("--criterion", metavar=_CRITERIA, callback=_known, help=_CRITERION)]
 _SCOPE = "Compare all channels (global), or remove the same share of every group."
 ScopeOption = Annotated[ScopeName, _plan_option("--scope", help=_SCOPE)]
 _ROUND = "Keep multiples of N channels; the budget is still met, from below."
@@ -86,7 +96,7 @@ def slim(
     out: OutOption,
     sparsity: SparsityOption = 0.5,
     budget: BudgetOption = BudgetName["channels"],
-    criterion: CriterionOption = CriterionName["l2"],
+    criterion: CriterionOption = "l2",
     scope: ScopeOption = ScopeName["global"],
     round_to: RoundOption = 1,
     at_most: AtMostOption = 1.0,
@@ -119,8 +129,9 @@ def slim(
     check_folder(out, "--out")
     check_file(onnx, "--onnx")
     settings = {
-        "sparsity": sparsity, "budget": budget.value, "criterion": criterion.value, "scope": scope.value,
+        "sparsity": sparsity, "budget": budget.value, "criterion": _criterion(criterion), "scope": scope.value,
         "round_to": round_to, "at_most": at_most, "even": even, "ignore": tuple(ignore or ()), "policy": policy.value,
+        "seed": source.seed,
     }  # fmt: skip
     streaming = stream or (source.weights is not None and is_sharded(source.weights))
     if streaming:
@@ -141,6 +152,11 @@ def slim(
     if done.exact is False:
         output.error(f"expected an exact certificate, but {report['reason']}; nothing was written")
         raise typer.Exit(NOT_AS_ASKED)
+
+
+def _criterion(name: str) -> str | Criterion:
+    """Return a criterion by its name, or the function that ``module:function`` names."""
+    return find_callable(name) if ":" in name else name
 
 
 def _slimmed(output: Output, source: Source, insert: bool, settings: dict[str, Any]) -> Slimming:

@@ -11,14 +11,11 @@ import typer
 
 from swdc.costs.count import CONVENTIONS
 from swdc.ir.trace_options import POLICIES
-from swdc.sparsity.planning.criteria import WITHOUT_GRADIENTS
 from swdc.sparsity.planning.plan import BUDGET_NAMES
 from swdc.sparsity.planning.widths import SCOPES
 
 BudgetName = StrEnum("BudgetName", {name: name for name in BUDGET_NAMES})  # type: ignore[misc]
 """What ``--sparsity`` is a share of."""
-CriterionName = StrEnum("CriterionName", {name: name for name in WITHOUT_GRADIENTS})  # type: ignore[misc]
-"""How channels are scored: a command runs no loss."""
 ScopeName = StrEnum("ScopeName", {name: name for name in SCOPES})  # type: ignore[misc]
 """What channels are compared with."""
 PolicyName = StrEnum("PolicyName", {name: name for name in POLICIES})  # type: ignore[misc]

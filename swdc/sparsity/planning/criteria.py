@@ -2,12 +2,15 @@
 
 A criterion takes a program and its groups. It returns one score for each channel of a group, shape ``(width,)``, or
 ``None`` for a group that it cannot judge, which is then kept whole. If a plan is made from weights that are not in the
-program (a checkpoint), the criterion gets them as its third argument.
+program (a checkpoint), the criterion gets them as its third argument. A criterion with a parameter ``statistics`` gets
+what ``swdc.calibrate`` collected, and one with a parameter ``seed`` the seed of the plan, both by keyword.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +23,8 @@ from swdc.ir.program import Program
 from swdc.ir.weight_sources import Values
 from swdc.sparsity import weight_criteria
 from swdc.sparsity.arguments import by_name
+from swdc.sparsity.calibration.statistics import Calibration
+from swdc.sparsity.planning.data_criteria import DATA_CRITERIA
 
 Scores = list[npt.NDArray[np.float64] | None]
 Criterion = Callable[..., Scores]
@@ -79,17 +84,39 @@ def gradient_weight(program: Program, groups: Sequence[ChannelGroup], weights: W
     return scores
 
 
+def random(
+    program: Program, groups: Sequence[ChannelGroup], weights: Weights | None = None, *, seed: int = 0
+) -> Scores:
+    """Random scores between 0 and 1, the same for the same seed; reads no weights."""
+    generator = np.random.default_rng(seed)
+    return [generator.random(group.width) for group in groups]
+
+
 CRITERIA: dict[str, Criterion] = {
-    "l2": l2, "l1": l1, "gamma": gamma, "gradient_weight": gradient_weight, "uniform": uniform,
+    "l2": l2, "l1": l1, "gamma": gamma, "gradient_weight": gradient_weight, "uniform": uniform, "random": random,
+    **DATA_CRITERIA,
 }  # fmt: skip
-_READ_GRADIENTS = (gradient_weight,)
-WITHOUT_GRADIENTS = tuple(name for name, criterion in CRITERIA.items() if criterion not in _READ_GRADIENTS)
-"""The criteria that need no gradients."""
+WITHOUT_DATA = tuple(name for name in CRITERIA if name not in DATA_CRITERIA and name != "gradient_weight")
+"""The criteria that need neither gradients nor statistics."""
 
 
 def find_criterion(criterion: str | Criterion) -> Criterion:
     """Return a criterion by its name; a function is returned as it is."""
     return by_name("criterion", CRITERIA, criterion, " or a function of program and groups")
+
+
+def called_with(criterion: Criterion, name: str, statistics: Calibration | None, seed: int) -> dict[str, Any]:
+    """Return the keyword arguments that a criterion asks for; ``PlanError`` if it asks for statistics without any."""
+    given: dict[str, Any] = {"statistics": statistics, "seed": seed}
+    try:
+        asked = [key for key in inspect.signature(criterion).parameters if key in given]
+    except (TypeError, ValueError):  # a callable of C
+        asked = []
+    if "statistics" in asked and statistics is None:
+        raise PlanError(
+            f"expected statistics for criterion={name!r}, got None; give those of swdc.calibrate(program, batches)"
+        )
+    return {key: given[key] for key in asked}
 
 
 def _magnitude(program: Program, groups: Sequence[ChannelGroup], weights: Weights | None, order: int) -> Scores:

@@ -17,14 +17,19 @@ from swdc.ir.groups import WRITES, ChannelGroup, Ids
 from swdc.ir.module_tensors import need_whole
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
+from swdc.sparsity.arguments import check_count
+from swdc.sparsity.calibration.statistics import Calibration
 from swdc.sparsity.frozen import frozen_groups, frozen_parameters
 from swdc.sparsity.planning.budgets import BUDGETS, Budget, Costs
 from swdc.sparsity.planning.chooser import Chooser
-from swdc.sparsity.planning.criteria import Criterion, Scores, find_criterion
+from swdc.sparsity.planning.criteria import Criterion, Scores, called_with, find_criterion
+from swdc.sparsity.planning.isomorphic import ranks
 from swdc.sparsity.planning.latency import LATENCY, Latency
 from swdc.sparsity.planning.parts import Parts, roles_of
 from swdc.sparsity.planning.width_multiples import RoundTo, units_of
 from swdc.sparsity.planning.widths import (
+    GLOBAL,
+    ISOMORPHIC,
     SCOPES,
     check_share,
     sets_of,
@@ -52,6 +57,8 @@ def plan(
     policy: str | None = None,
     table: LatencyTable | None = None,
     frozen: str = CUT,
+    statistics: Calibration | None = None,
+    seed: int = 0,
 ) -> Plan:
     """Choose the channels to keep.
 
@@ -60,11 +67,14 @@ def plan(
     onnxruntime on one thread, for a batch as in the example inputs. The plan removes the fewest channels that meet the
     budget. With the budget in channels ``sparsity`` may be a mapping from names of groups (or shell patterns) to
     shares: the groups of one pattern lose its share together, and groups that match none stay whole.
-    ``criterion`` scores channels (``l2``, ``l1``, ``gamma``, ``gradient_weight``, ``uniform`` or a function; see
-    ``swdc.sparsity.planning.criteria``). ``weights`` gives the values to score, tensor by tensor, if the program has
-    none itself (on the meta device) or has others: a ``swdc.Checkpoint``, or tensors by name.
+    ``criterion`` scores channels (``l2``, ``l1``, ``gamma``, ``gradient_weight``, ``uniform``, ``random`` or a
+    function; see ``swdc.sparsity.planning.criteria``), or reads ``statistics`` from ``swdc.calibrate`` (``activation``,
+    ``wanda``, ``taylor``, ``taylor_weight``, ``fisher``). ``seed`` is that of ``random``. ``weights`` gives the
+    values to score, tensor by tensor, if the program has none itself (on the meta device) or has others: a
+    ``swdc.Checkpoint``, or tensors by name.
     ``scope="global"`` compares all channels; ``"group"`` removes the same share of every group, which is ``sparsity``
-    itself if the budget is in channels.
+    itself if the budget is in channels. ``"isomorphic"`` compares the channels of groups that play the same part in
+    repeated blocks, and removes the same share of every such set of groups.
     ``round_to`` keeps the sizes of tensors at multiples of a number, if a group is wide enough. It is one number for
     all groups, or a mapping from names of groups (or shell patterns) to numbers; all other groups have 1. The cost
     stays within the budget and comes as near to it as whole units allow.
@@ -88,6 +98,9 @@ def plan(
     Raises ``PlanError`` for arguments out of range, a pattern that matches nothing, or a budget that cannot be met.
     """
     _check(sparsity, scope, budget)
+    check_count("seed", seed, least=0)
+    if statistics is not None:
+        statistics.check(program)
     need_whole(program, PlanError, "a plan")
     program = program.under(policy)
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
@@ -95,13 +108,14 @@ def plan(
     if frozen not in (CUT, KEEP):
         raise PlanError(f"expected frozen as {CUT!r} or {KEEP!r}, got {frozen!r}")
     still = frozen_groups(program, frozen_parameters(program)) if frozen == KEEP else set()
-    scores = scored(program, groups, criterion, ignored_groups(program, patterns) | still, weights)
+    scores = scored(program, groups, criterion, ignored_groups(program, patterns) | still, weights, statistics, seed)
     units, staying = units_of(groups, round_to), staying_of(groups, at_most)
     sets = sets_of(groups, sparsity, budget) if isinstance(sparsity, Mapping) else np.zeros_like(units)
+    compared = ranks(scores, roles_of(program)) if scope == ISOMORPHIC else scores
     alike = _alike(program, even, scope)
     parts = Parts.from_keys(zip(alike, units, staying, sets, [s is None for s in scores], strict=True))
     some = parts.firsts
-    chooser = Chooser([groups[i] for i in some], parts.scores(scores), units[some], staying[some])
+    chooser = Chooser([groups[i] for i in some], parts.scores(compared), units[some], staying[some])
     settings: dict[str, Any] = {
         "sparsity": dict(sparsity) if isinstance(sparsity, Mapping) else sparsity, "budget": budget, "scope": scope,
         "ignore": list(patterns),
@@ -109,7 +123,9 @@ def plan(
         "at_most": dict(at_most) if isinstance(at_most, Mapping) else at_most, "even": even,
         "policy": program.facts.policy, "frozen": frozen,
         "criterion": criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "function"),
+        "seed": seed,
     }  # fmt: skip
+    scope = GLOBAL if scope == ISOMORPHIC else scope
     if isinstance(sparsity, Mapping):
         widths = widths_of_sets(chooser, sets[some], parts.counts, scope, tuple(sparsity.values()))
     else:
@@ -178,6 +194,8 @@ def scored(
     criterion: str | Criterion,
     ignored: set[str],
     weights: Mapping[str, torch.Tensor] | None = None,
+    statistics: Calibration | None = None,
+    seed: int = 0,
 ) -> Scores:
     """Return the scores of all groups, ``None`` for those that stay whole; ``PlanError`` if no group has scores."""
     candidates = [g for g in groups if g.name not in ignored]
@@ -186,8 +204,10 @@ def scored(
     extra = () if weights is None else (weights,)
     name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", type(criterion).__name__)
     expected = f"a criterion that takes a program and groups and returns the scores of each, got {name!r}"
+    function = find_criterion(criterion)
+    asked = called_with(function, name, statistics, seed)
     with told_as(PlanError, expected, "see swdc.sparsity.planning.criteria for examples"):
-        given = [None if s is None else np.asarray(s) for s in find_criterion(criterion)(program, candidates, *extra)]
+        given = [None if s is None else np.asarray(s) for s in function(program, candidates, *extra, **asked)]
     if len(given) != len(candidates):
         raise PlanError(f"expected scores for each of {len(candidates)} groups, got {len(given)}; None keeps a group")
     found = dict(zip((g.name for g in candidates), given, strict=True))

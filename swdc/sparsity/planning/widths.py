@@ -13,7 +13,8 @@ from swdc.sparsity.planning.chooser import Chooser
 from swdc.sparsity.planning.group_patterns import for_groups
 from swdc.sparsity.planning.latency import LATENCY, TimedCosts, fastest
 
-SCOPES = ("global", "group")
+GLOBAL, GROUP, ISOMORPHIC = "global", "group", "isomorphic"
+SCOPES = (GLOBAL, GROUP, ISOMORPHIC)
 _ROUNDING = 1e-12  # so that 0.9 of ten channels are nine, in spite of rounding errors
 _REST = -1
 
