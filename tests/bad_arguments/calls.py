@@ -74,7 +74,7 @@ class Prepared:
                     "attention": Takes(good=("heads", "head_dim", Word.HEADS)),
                     "policy": Takes(good=("tied", "free")),
                     "check": Takes(FLAG),
-                    "dynamic": Takes((*NONE, "()"), (["batch"], {"batch"}), (["no"], "batch")),
+                    "dynamic": Takes((*NONE, "()"), (["batch"],), (["no"], "batch", {"batch"})),
                 },
                 {"model": self.model, "example_inputs": x},
             ),
@@ -92,7 +92,7 @@ class Prepared:
                 {
                     "program": whole,
                     "sparsity": Takes((*SHARE, "0"), (0.25, {"0": 0.5}), (2, {"0": 2}, {"no": 0.5}, {"0": "a"})),
-                    "at_most": Takes((*AMOUNT[:-1], "0", "{}"), ({"0": 0.75},), (2, {"0": 2}, {"no": 0.5})),
+                    "at_most": Takes((*AMOUNT[:-1], "{}"), ({"0": 0.75},), (2, {"0": 2}, {"no": 0.5})),
                     "even": Takes(FLAG),
                     "frozen": Takes(good=("cut", "keep")),
                     "budget": Takes(good=("channels", "parameters", "operations", "macs")),
@@ -287,7 +287,7 @@ class Prepared:
         optimizer = Takes(good=(self.optimizer,))
         swd = {
             "model": model, "target": target, "structure": Takes(good=("channels", "filters", "weights")),
-            "a_min": amount, "a_max": amount, "a": Takes(NONE), "steps": Takes(POSITIVE), "mu": amount,
+            "a_min": amount, "a_max": amount, "a": Takes(NONE), "steps": Takes(POSITIVE), "mu": Takes((*NONE, *AMOUNT)),
             "penalty": Takes(good=("gradient",)), "schedule": Takes(good=("linear", lambda *_: 1.0)),
             "norm": Takes(("no layers",), ("l1", L1, torch.square)), "criterion": Takes(good=("movement",)),
             "refresh": Takes(POSITIVE), "optimizer": Takes(NONE, (self.optimizer,)), "ignore": ignore,

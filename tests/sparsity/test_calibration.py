@@ -296,7 +296,7 @@ def test_isomorphic_ranking_takes_the_same_share_of_each_set_and_the_lowest_of_i
         ({"batches": 3}, "expected batches as an iterable of batches, got int"),
         (
             {"batches": (1 / 0 for _ in "a")},
-            "expected batches as an iterable of batches, which fails with ZeroDivision",
+            "expected batches as an iterable .* ZeroDivisionError",
         ),
         ({"batches": BATCHES, "loss": lambda output, batch: output}, r"expected a loss that is a single number"),
         ({"batches": BATCHES, "loss": lambda output, batch: 1 / 0}, "ZeroDivisionError"),
@@ -323,5 +323,5 @@ def test_statistics_are_those_of_one_program_and_of_what_was_asked() -> None:
         swdc.plan(other, 0.5, criterion="wanda", statistics=statistics)
     with torch.device("meta"):
         empty = swdc.trace(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).eval(), torch.randn(2, 3))
-    with pytest.raises(PlanError, match="expected a program with values to run"):
+    with pytest.raises(PlanError, match="expected tensors with values for calibration"):
         swdc.calibrate(empty, BATCHES)

@@ -15,7 +15,7 @@ from swdc.errors import PlanError, told_as
 from swdc.ir.argument_types import checked
 from swdc.ir.groups import READS, WRITES
 from swdc.ir.input_check import InputCheck
-from swdc.ir.module_tensors import is_meta, modes_kept, need_whole
+from swdc.ir.module_tensors import modes_kept, need_values
 from swdc.ir.program import Program
 from swdc.ir.progress import progress_bar
 from swdc.sparsity.calibration.observing import Observing, Products
@@ -51,9 +51,7 @@ def calibrate(
     Raises ``PlanError`` if there is no batch, or if the loss is no single number, and ``InputError`` for batches that
     the program does not stand for.
     """
-    need_whole(program, PlanError, "calibration")
-    if is_meta(program):
-        raise PlanError("expected a program with values to run, got one on the meta device; give it values first")
+    need_values(program, PlanError, "calibration")
     if not program.groups:
         raise PlanError("expected groups of channels to observe, got none; program.explain() says what is frozen")
     if not isinstance(batches, Iterable) or isinstance(batches, torch.Tensor | dict | str | bytes):
