@@ -20,7 +20,7 @@ from swdc.errors import TraceError
 
 NOTE = (
     "recorded on the example inputs, because the model's code depends on their values: the program is valid for these "
-    "inputs only; use swdc.transplant to slim the model itself"
+    "inputs only; train the model itself, which has the same parameters, and slim it with swdc.transplant"
 )
 
 

@@ -22,6 +22,10 @@ from swdc.ir.sizes import Shape, evaluate
 
 _INDICES = (torch.int32, torch.int64)
 """Types of indices. Models take both; programs do, too, because casts that do nothing to the example are recorded."""
+_RECORDED = (
+    "the program was recorded on its example and stands for nothing else; run and train the model itself, whose "
+    "parameters these are"
+)
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,15 @@ class InputCheck:
     """
 
     def __init__(
-        self, graph: fx.Graph, example: Any, conditions: tuple[Condition, ...] = (), fixed: tuple[FixedSize, ...] = ()
+        self,
+        graph: fx.Graph,
+        example: Any,
+        conditions: tuple[Condition, ...] = (),
+        fixed: tuple[FixedSize, ...] = (),
+        recorded: bool = False,
     ) -> None:
         self.example = example
+        self._way_out = _RECORDED if recorded else "give inputs of that shape, or trace the model again with these"
         self._conditions = conditions
         self._sources = {(one.name, one.dim): one.source for one in fixed if one.source}
         self._met: dict[str, int] | None = None
@@ -158,8 +168,7 @@ class InputCheck:
         asked = (self._sources.get((form.name, dim)) for dim in wrong)
         line = next((f"; {source} fixes that size" for source in asked if source), "")
         return InputError(
-            f"expected {form.name} of shape {describe(form.shape)}{more}, got {tuple(shape)}; give inputs of that "
-            f"shape, or trace the model again with these{line}"
+            f"expected {form.name} of shape {describe(form.shape)}{more}, got {tuple(shape)}; {self._way_out}{line}"
         )
 
 

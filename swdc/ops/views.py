@@ -128,16 +128,16 @@ class View(Operator):
 
     def _regroup(self, call: Call, channels: Channels, left: list[int], right: list[int], result: list[Any]) -> None:
         labels, static = channels.labels(call["self"]), channels.static(call["self"])
-        inner = _inner(left, static, labels)
+        inner, edit = _inner(left, static, labels), _edit([call.shape[d] for d in right])
         for d in left:
             if d not in inner:
-                channels.freeze(labels[d], call.reason("merged with a dimension of symbolic size"))
+                channels.freeze(labels[d], call.reason("merged with a dimension of symbolic size", edit))
         if all(labels[d] is None for d in inner):
             return
         merged = self._merge(call, channels, inner)
         axes = _fitting(len(merged), right, channels.sizes(call.node), channels.static(call.node))
         if axes is None or self._is_ambiguous(call, axes, channels.static(call.node)):
-            channels.freeze(merged, call.reason("cut across with a dimension of symbolic size"))
+            channels.freeze(merged, call.reason("cut across with a dimension of symbolic size", edit))
         else:
             self._spread(call, channels, merged, axes, result)
 
@@ -248,6 +248,12 @@ class Reinterpretation(Operator):
     names = ("aten.view.dtype",)
     needs_layout = True
     timed_as = ""
+
+
+def _edit(sizes: Sequence[Any]) -> str:
+    """Return how to free channels that go together in one way at one size, and in another at the next."""
+    names = sorted({str(symbol) for size in sizes for symbol in getattr(size, "free_symbols", ())})
+    return f"if {' and '.join(names)} never change, trace with dynamic=[...] that lists the other sizes only"
 
 
 def _inner(dims: list[int], static: list[bool], labels: list[Ids | None]) -> list[int]:

@@ -191,3 +191,17 @@ def test_a_change_to_the_same_shape_gives_back_what_it_reads() -> None:
     for shape, given_back in (((-1, 6), True), ((-1, 3, 2), False)):
         program = traced(Function(lambda m, x, s=shape: m.a(x).reshape(s), a=nn.Linear(5, 6)), image(2, 5))
         assert (identity_of(program, "aten.reshape.default") is not None) is given_back
+
+
+def test_channels_that_height_and_width_mix_are_free_if_these_are_fixed() -> None:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(m.a(x))
+        return m.c(x + m.b(x).flatten(2).transpose(1, 2).reshape(x.shape))
+
+    model, example = Function(forward, a=conv(3, 8), b=conv(8, 8, 1), c=conv(8, 2, 1)), image(2, 3, 2, 2)
+    program = traced(model, example)
+    assert program.groups == ()
+    assert "cut across with a dimension of symbolic size" in reason_at(program, "b.weight", 0)
+    (held,) = (held for held in program.explanation.held if "cut across" in str(held.reason))
+    assert "if height and width never change, trace with dynamic=[...]" in held.reason.edit
+    assert [group.width for group in assert_slims(model, example, dynamic=["batch"]).groups] == [2]

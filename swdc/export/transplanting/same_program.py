@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +18,9 @@ from swdc.errors import TraceError, TransplantError
 from swdc.export.transplanting.call_hooks import copied
 from swdc.export.transplanting.masked_model import example_of
 from swdc.export.transplanting.other_sizes import resized
+from swdc.ir.call import Ref
 from swdc.ir.program import Program
+from swdc.rewriting.cutting import kept_by
 
 
 def copy_with_program(model: nn.Module, slim: Program) -> tuple[nn.Module, Program]:
@@ -24,10 +28,9 @@ def copy_with_program(model: nn.Module, slim: Program) -> tuple[nn.Module, Progr
 
     Models may keep what their last run computed, such as anchors for the sizes of its input, and then they are traced
     as another graph. So the copy is tried as it is, then after a run on the example, then after runs at other sizes.
-    Raises ``TransplantError`` if none has the program.
+    A recording follows what the weights choose (boxes, nodes), so one of a trained model only has to have the same
+    groups. Raises ``TransplantError`` if no copy has the program.
     """
-    assert slim.facts.origin is not None
-    again = trace_recorded if slim.facts.example_only else trace
     for number, inputs in enumerate(_runs(slim)):
         mine = copy.deepcopy(model)
         try:
@@ -38,17 +41,52 @@ def copy_with_program(model: nn.Module, slim: Program) -> tuple[nn.Module, Progr
                 continue  # it keeps nothing that was not tried
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                traced = again(mine, example_of(slim), slim.facts.attention).under(slim.facts.policy)
+                traced = _traced(mine, slim)
         except TraceError:
             if number == 0:
                 raise
             continue
-        if traced.hash() == slim.facts.origin.plan.program_hash:
+        if _is_source(traced, slim):
             return mine, traced
     raise TransplantError(
         "expected the model that the slim program was traced from, got one of another graph; give the model as "
         "it was traced (a program with inserted batch norms has no such model)"
     )
+
+
+def with_plan_of(slim: Program, dense: Program) -> Program:
+    """Return a slim program whose plan is one for ``dense``, the program of the same groups that a model has now."""
+    origin = slim.facts.origin
+    assert origin is not None
+    return slim.with_facts(origin=replace(origin, plan=replace(origin.plan, program_hash=dense.hash())))
+
+
+def _traced(model: nn.Module, slim: Program) -> Program:
+    """Return the program of a model, traced as the slim program was: its sizes may have been chosen by the caller."""
+    facts, example = slim.facts, example_of(slim)
+    if facts.example_only:
+        return trace_recorded(model, example, facts.attention).under(facts.policy)
+    traced = trace(model, example, facts.attention).under(facts.policy)
+    if traced.facts.symbols.keys() == facts.symbols.keys():
+        return traced
+    with suppress(TraceError):  # what the model keeps may fix a size
+        return trace(model, example, facts.attention, dynamic=sorted(facts.symbols)).under(facts.policy)
+    return traced
+
+
+def _is_source(traced: Program, slim: Program) -> bool:
+    """Whether a slim program was made from ``traced``, or from a recording of the same groups and tensors."""
+    assert slim.facts.origin is not None
+    plan = slim.facts.origin.plan
+    if traced.hash() == plan.program_hash:
+        return True
+    widths = {group.name: group.width for group in traced.groups}
+    if not slim.facts.example_only or widths != plan.widths:
+        return False
+    kept = kept_by(traced, {name: channels or (0,) for name, channels in plan.kept.items()})
+    mine, own = traced.tensors, slim.tensors
+    shapes = {name: kept.resized(Ref(name), tuple(tensor.shape)) for name, tensor in mine.items()}
+    return all(shapes[name] == tuple(own[name].shape) for name in shapes.keys() & own.keys() & traced.read_tensors())
 
 
 def _runs(slim: Program) -> Iterator[Any]:

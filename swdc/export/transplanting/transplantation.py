@@ -21,7 +21,7 @@ from swdc.export.transplanting.integers import changed_numbers
 from swdc.export.transplanting.masked_model import example_of, masked_path
 from swdc.export.transplanting.other_sizes import FAILS
 from swdc.export.transplanting.part_module import Extracted
-from swdc.export.transplanting.same_program import copy_with_program
+from swdc.export.transplanting.same_program import copy_with_program, with_plan_of
 from swdc.export.transplanting.solver import Solver
 from swdc.export.transplanting.unused_parts import Unused, unused_parts
 from swdc.ir.argument_types import checked
@@ -46,8 +46,9 @@ def transplant(slim: Program, model: nn.Module) -> nn.Module:
     given model is not changed.
 
     The result is compared with the slim program in float64, at batch sizes 1 and 3, and in training if the model
-    itself trains as its program does. If capture recorded the model, the result is compared with the masked model on
-    the example inputs. A warning says if it differs from the masked model at half or twice the sizes of the example.
+    itself trains as its program does. If capture recorded the model, it is recorded again, because other weights may
+    choose other boxes or nodes, and the result is compared with the masked model on the example inputs. A warning says
+    if it differs from the masked model at half or twice the sizes of the example.
     Raises ``TransplantError`` if the program was not made from the model, or if a module cannot be
     fixed; then the message names the module and the line.
     """
@@ -74,9 +75,10 @@ class Transplanting:
     def __init__(self, slim: Program, model: nn.Module) -> None:
         if slim.facts.origin is None or slim.facts.origin.dense is not None:
             raise TransplantError("expected a slim program as made by swdc.slim, got another; slim it with a plan")
-        self.slim, self.donor, self.model = slim, slim.clone(), model
-        self.name = type(model).__name__
+        self.name, self.model = type(model).__name__, model
         self.mine, self.dense = copy_with_program(model, slim)
+        slim = with_plan_of(slim, self.dense)
+        self.slim, self.donor = slim, slim.clone()
         self.leftovers = Leftovers(self.mine)
         self.names = set(tensors_of(model))
         self.notes: list[str] = []

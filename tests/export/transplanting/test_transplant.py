@@ -315,6 +315,36 @@ def test_a_recorded_model_may_take_another_path_when_channels_are_gone():
     assert len(wanted) != len(model(x.float()))
 
 
+@pytest.mark.filterwarnings("ignore:recorded on the example inputs")
+def test_a_recorded_model_is_transplanted_after_training_although_its_weights_choose_otherwise():
+    model = randomise(Rows()).eval()
+    program = swdc.trace(model, image(2, 3, 5, 5))
+    before = len(model(image(2, 3, 5, 5)))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    assert len(model(image(2, 3, 5, 5))) != before
+    plan = random_plan(program)
+    mine = swdc.transplant(swdc.slim(program, plan), model)
+    assert mine.head.width == len(plan.kept["body"]) < 8
+    masked = copy.deepcopy(model)
+    masked.load_state_dict(swdc.mask(program, plan).state_dict())
+    for seed in range(4):
+        assert_same(masked(image(2, 3, 5, 5, seed=seed)), mine(image(2, 3, 5, 5, seed=seed)))
+
+
+@pytest.mark.filterwarnings("ignore:recorded on the example inputs")
+def test_a_recorded_slim_program_does_not_go_into_a_model_of_other_groups():
+    program = swdc.trace(randomise(Rows()).eval(), image(2, 3, 5, 5))
+    slim = swdc.slim(program, random_plan(program))
+    other = randomise(Rows()).eval()
+    other.head.inner, other.head.outer = nn.Linear(8, 7).double(), nn.Linear(7, 4).double()
+    with pytest.raises(TransplantError, match="expected the model that the slim program was traced from"):
+        swdc.transplant(slim, other)
+    with pytest.raises(TransplantError, match=r"expected .*Rows"):
+        swdc.transplant(slim, randomise(Rows(), seed=1).eval())
+
+
 def test_a_recorded_model_that_uses_other_layers_when_channels_are_gone_is_an_error():
     model = randomise(Rows(other_head=True)).float().eval()
     with torch.no_grad():
