@@ -21,6 +21,7 @@ from swdc.rewriting.deploy import deploy
 from swdc.rewriting.rewrites import insert_batchnorm, mask, relax_norms, slim
 from swdc.rewriting.verify import verify
 from swdc.sparsity.calibration.calibrate import calibrate
+from swdc.sparsity.calibration.refit import refit
 from swdc.sparsity.calibration.statistics import Calibration
 from swdc.sparsity.planning.plan import plan
 from swdc.sparsity.swd import SWD
@@ -51,6 +52,7 @@ __all__ = [
     "load",
     "mask",
     "plan",
+    "refit",
     "register",
     "relax_norms",
     "save",

@@ -69,6 +69,7 @@ PUBLIC = {
     "load",
     "mask",
     "plan",
+    "refit",
     "register",
     "relax_norms",
     "save",

@@ -18,6 +18,7 @@ from swdc.ir.distributed import plain_class
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.ir.sizes import evaluate
+from swdc.ops.affine_rows import AffineRows
 from swdc.ops.call_cost import ShapeOf, Work
 from swdc.ops.capture_traits import Dispatched
 from swdc.ops.freezing import freeze_call
@@ -102,6 +103,10 @@ class Operator(Dispatched, Work):
 
         Here and below, ``tensors`` are those of the program, by name.
         """
+        return None
+
+    def affine_rows(self, call: Call) -> AffineRows | None:
+        """Return how a call multiplies rows of its input with a matrix; by default ``None``: it does something else."""
         return None
 
     def then_affine(self, call: Call, tensors: Tensors, affine: Affine, dim: int) -> Affine | None:

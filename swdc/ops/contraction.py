@@ -17,6 +17,7 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.groups import READS, WRITES, Ids
 from swdc.ir.trace_options import HEAD_DIM, HEADS
+from swdc.ops.affine_rows import AffineRows, last_dimension
 from swdc.ops.base import Operator, register
 from swdc.ops.call_cost import Cost, ShapeOf, Use
 from swdc.ops.product_cost import Term, matrices, product_costs, reads_input
@@ -109,6 +110,13 @@ def _dead(channels: Channels, slots: list[tuple[Value, int]]) -> Dead:
     return result
 
 
+def _rows(call: Call, values: Sequence[Value], bias: Any) -> AffineRows | None:
+    """Return a product of a value with a parameter of two dimensions; ``None`` if it is another product."""
+    if len(values) != 2 or not isinstance(values[0], fx.Node) or not isinstance(values[1], Ref):
+        return None
+    return AffineRows(values[0], values[1], bias, last_dimension, inputs_first=True)
+
+
 @register
 class Matmul(_Product):
     """Products of matrices and vectors, with broadcast leading dimensions."""
@@ -124,6 +132,10 @@ class Matmul(_Product):
         right = [*range(batch - max(other - 2, 0), batch), summed, *([columns] if other > 1 else [])]
         result = [*range(batch), *([rows] if one > 1 else []), *([columns] if other > 1 else [])]
         return [left, right], result
+
+    def affine_rows(self, call: Call) -> AffineRows | None:
+        """The rows of the first factor, if the second is a parameter."""
+        return _rows(call, self.operands(call), None)
 
 
 @register
@@ -143,6 +155,11 @@ class AddedMatmul(Matmul):
     def operands(self, call: Call) -> list[Value]:
         """Return the two matrices."""
         return call.tensors()[1:]
+
+    def affine_rows(self, call: Call) -> AffineRows | None:
+        """The rows of the first matrix, if the second and what is added are parameters, and neither is scaled."""
+        scaled = any(call.arguments.get(name, 1) != 1 for name in ("alpha", "beta"))
+        return None if scaled or not isinstance(call["self"], Ref) else _rows(call, self.operands(call), call["self"])
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple the product with the added value."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 from swdc.channels.dead_values import UNKNOWN, Dead
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
-from swdc.ir.call import Call
+from swdc.ir.call import Call, Ref
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import READS, WRITES, Ids
 from swdc.ops.affine_layers import Layer, through_weights
+from swdc.ops.affine_rows import AffineRows, around_of, each, patches
 from swdc.ops.base import register, target_of
 from swdc.ops.call_cost import Cost, Options, Quotient, ShapeOf, Use
 from swdc.ops.freezing import freeze_call
@@ -75,6 +77,14 @@ class Convolution(Layer):
         dead = [value if d in passing else UNKNOWN for d, value in enumerate(through_weights(call, read))]
         dead[dim] = channels.dead.written(call, read[dim], self.folds(call))
         channels.set_dead(call, dead)
+
+    def affine_rows(self, call: Call) -> AffineRows | None:
+        """The patches that the kernel is laid on; not with groups, nor in three dimensions, nor transposed."""
+        x, weight, bias = call["input"], call["weight"], call["bias"]
+        plain = isinstance(x, fx.Node) and isinstance(weight, Ref) and not isinstance(bias, fx.Node)
+        if not plain or not self.carries or call["groups"] != 1 or spatial_rank(call) > 2:
+            return None
+        return AffineRows(x, weight, bias, partial(patches, call))
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """The number of groups falls by the groups that are removed."""
@@ -217,14 +227,6 @@ def is_padded(call: Call) -> bool:
     return any(padding) if isinstance(padding, list | tuple) else bool(padding)
 
 
-def each(option: Any, rank: int) -> Any:
-    """Return an option for each dimension: ``[1]`` stands for all."""
-    if isinstance(option, str):
-        return option
-    values = tuple(option) if isinstance(option, list | tuple) else (option,)
-    return values * rank if len(values) == 1 else values
-
-
 def pointwise(call: Call, shape_of: ShapeOf) -> list[int]:
     """Return the dimensions that a convolution treats index by index, so that an index of zeros stays zero.
 
@@ -257,7 +259,7 @@ def geometry(call: Call, shape_of: ShapeOf) -> tuple[Options, int]:
     shape, weight = shape_of(call["input"]), shape_of(call["weight"])
     rank, kernel = len(weight) - 2, weight[2:]
     strides, dilations = each(call["stride"], rank), each(call["dilation"], rank)
-    around = _around(each(call["padding"], rank), kernel, dilations)
+    around = around_of(each(call["padding"], rank), kernel, dilations)
     options = windows(shape, kernel, strides, around)
     return (*options, ("dilations", tuple(dilations))), len(shape) - rank - 1
 
@@ -268,11 +270,3 @@ def windows(shape: Sequence[int], kernel: Sequence[int], strides: Sequence[int],
     batch, size = prod(shape[: len(shape) - rank - 1]), tuple(shape[-rank:])
     placed = ("kernel", tuple(kernel)), ("strides", tuple(strides)), ("pads", tuple(around))
     return (("batch", batch), ("size", size), *placed)
-
-
-def _around(padding: Any, kernel: Sequence[int], dilations: Sequence[int]) -> tuple[int, ...]:
-    """Return the padding before every dimension, then after every dimension, in the form of ONNX."""
-    if padding == "same":
-        sums = [dilation * (size - 1) for size, dilation in zip(kernel, dilations, strict=True)]
-        return (*(total // 2 for total in sums), *(total - total // 2 for total in sums))
-    return (0,) * (2 * len(kernel)) if padding == "valid" else (*padding, *padding)

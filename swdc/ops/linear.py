@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from swdc.channels.labels import Channels
-from swdc.ir.call import Call
+from swdc.ir.call import Call, Ref
 from swdc.ir.groups import WRITES
 from swdc.ops.affine_layers import Layer, through_weights
+from swdc.ops.affine_rows import AffineRows, last_dimension
 from swdc.ops.base import register
 from swdc.ops.call_cost import Cost, ShapeOf
 from swdc.ops.leaf_modules import adopt, bare
@@ -46,6 +47,13 @@ class Linear(Layer):
     def folds(self, call: Call) -> bool:
         """True, because there are no borders."""
         return True
+
+    def affine_rows(self, call: Call) -> AffineRows | None:
+        """The rows of the input, along its last dimension."""
+        x, weight, bias = call["input"], call["weight"], call["bias"]
+        if not isinstance(x, fx.Node) or not isinstance(weight, Ref) or isinstance(bias, fx.Node):
+            return None
+        return AffineRows(x, weight, bias, last_dimension)
 
     def channels_along(self, call: Call, weight: torch.Tensor) -> int | None:
         """The last dimension."""

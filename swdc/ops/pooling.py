@@ -11,9 +11,10 @@ import torch
 from swdc.channels.dead_values import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
+from swdc.ops.affine_rows import each
 from swdc.ops.base import Operator, register
 from swdc.ops.call_cost import Quotient, ShapeOf, Use
-from swdc.ops.convolution import each, is_padded, spatial_rank, windows
+from swdc.ops.convolution import is_padded, spatial_rank, windows
 from swdc.ops.elementwise import couple_broadcast
 from swdc.ops.identity import Evaluation, Identity, copy_of
 from swdc.ops.special_activations import zero_only

@@ -15,12 +15,12 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ir.groups import WRITES, Ids
 from swdc.ops.affine_layers import Layer, through_weights
+from swdc.ops.affine_rows import each
 from swdc.ops.base import register
 from swdc.ops.call_cost import Cost, Quotient, ShapeOf, Use
 from swdc.ops.convolution import (
     channel_dim,
     couple_groups,
-    each,
     freezes,
     geometry,
     has_fixed_groups,

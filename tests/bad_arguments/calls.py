@@ -46,7 +46,7 @@ class Prepared:
         self.certificate = swdc.verify(self.masked, self.slim)
         self.saved = swdc.save(self.slim, folder / "saved", self.certificate)
         self.file = swdc.export_onnx(self.program, folder / "net.onnx").path
-        self.statistics = swdc.calibrate(self.program, [self.x])
+        self.statistics = swdc.calibrate(self.program, [self.x], moments=True)
         self.weights = {name: t.detach() for name, t in self.program.tensors.items()}
         with torch.device("meta"):
             self.empty = swdc.trace(_model(), torch.randn(2, 4))
@@ -115,9 +115,22 @@ class Prepared:
                     "batches": Takes(good=([x], iter([x]), [(x,)], ({"input": x},)), bad=(x, [], [torch.ones(2, 5)])),
                     "inputs": Takes(NONE, (lambda batch: batch,), unjudged=("len", "int", "module", "no layers")),
                     "loss": Takes(NONE, (lambda output, _: output.sum(),), (lambda *_: None,)),
+                    "moments": Takes((*FLAG, "()"), (["3.weight"],), (["no"], "3.weight")),
                     "progress": Takes(FLAG),
                 },
                 {"program": program, "batches": [x]},
+            ),
+            Target(
+                "refit", swdc.refit,
+                {
+                    "slim": Takes(good=(self.slim,), bad=(program, self.masked)),
+                    "masked": Takes(good=(self.masked,), bad=(program, self.slim)),
+                    "statistics": Takes(good=(self.statistics,)),
+                    "batches": Takes(NONE, ([x], iter([x])), (x, [], [torch.ones(2, 5)])),
+                    "inputs": Takes(NONE, (), (lambda batch: batch,)),
+                    "progress": Takes(FLAG),
+                },
+                {"slim": self.slim, "masked": self.masked, "statistics": self.statistics},
             ),
             Target("mask", swdc.mask, cut, {"program": program, "plan": plan}),
             Target("slim", swdc.slim, cut, {"program": program, "plan": plan}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -18,6 +18,8 @@ from swdc.ir.input_check import InputCheck
 from swdc.ir.module_tensors import modes_kept, need_values
 from swdc.ir.program import Program
 from swdc.ir.progress import progress_bar
+from swdc.sparsity.calibration.batches import arguments_of, length_of, read
+from swdc.sparsity.calibration.moments import Moments
 from swdc.sparsity.calibration.observing import Observing, Products
 from swdc.sparsity.calibration.points import Point, placed, points_of
 from swdc.sparsity.calibration.statistics import Calibration, Floats, Observed
@@ -31,6 +33,7 @@ def calibrate(
     batches: Any,
     inputs: Callable[..., Any] | None = None,
     loss: Loss | None = None,
+    moments: bool | Iterable[str] = False,
     progress: bool = True,
 ) -> Calibration:
     """Run a program on batches and return the statistics of its channels, for criteria of ``swdc.plan``.
@@ -44,30 +47,29 @@ def calibrate(
     ``taylor``, ``taylor_weight`` and ``fisher``. They are those of the loss as it is given: of a mean over the batch,
     if it is a mean.
 
+    ``moments`` collects second moments of what layers read, for ``swdc.refit``: for all layers, or for those whose
+    weight matches one of some shell patterns. A layer that reads C columns (channels times positions of a kernel) takes
+    C x C numbers in float64; layers that read the same share them.
+
     The program runs in evaluation, on its own device and in its own types. Afterwards its parameters, their gradients,
     its buffers and its modes are as before. Memory is that of one run (with ``loss`` of one training step) and a few
     numbers for each channel. With ``progress`` a bar shows the batches on a terminal.
 
-    Raises ``PlanError`` if there is no batch, or if the loss is no single number, and ``InputError`` for batches that
-    the program does not stand for.
+    Raises ``PlanError`` if there is no batch, if a pattern matches nothing, or if the loss is no single number, and
+    ``InputError`` for batches that the program does not stand for.
     """
     need_values(program, PlanError, "calibration")
     if not program.groups:
         raise PlanError("expected groups of channels to observe, got none; program.explain() says what is frozen")
-    if not isinstance(batches, Iterable) or isinstance(batches, torch.Tensor | dict | str | bytes):
-        raise PlanError(
-            f"expected batches as an iterable of batches, got {type(batches).__name__}; give a list of them, or a "
-            f"data loader"
-        )
-    collecting = _Collecting(program, inputs, loss)
+    collecting = _Collecting(program, inputs, loss, moments)
     with ExitStack() as stack:
         stack.enter_context(modes_kept(program))
         stack.enter_context(buffers_kept(program))
         stack.enter_context(_all_take_gradients(program, loss is not None))
         bar = stack.enter_context(progress_bar(hidden=not progress))
         program.eval()
-        for batch in _read(batches):
-            bar.show("calibrating", collecting.batches, _length(batches))
+        for batch in read(batches):
+            bar.show("calibrating", collecting.batches, length_of(batches))
             collecting.add(batch)
     return collecting.result()
 
@@ -75,11 +77,15 @@ def calibrate(
 class _Collecting:
     """Sums of statistics over the batches seen so far."""
 
-    def __init__(self, program: Program, inputs: Callable[..., Any] | None, loss: Loss | None) -> None:
+    def __init__(
+        self, program: Program, inputs: Callable[..., Any] | None, loss: Loss | None, moments: bool | Iterable[str]
+    ) -> None:
         self.batches = 0
         self._program, self._inputs, self._loss = program, inputs, loss
         self._points = points_of(program)
         self._places = placed(program, self._points)
+        self._moments = Moments.of(program, self._points, moments)
+        self._shapes = {point.weight: program.tensors[point.weight].shape for point in self._points}
         facts = program.facts
         self._check = InputCheck(program.graph, facts.example, facts.conditions, facts.fixed)
         self._squares: dict[tuple[str, int], Floats] = {}
@@ -91,10 +97,11 @@ class _Collecting:
 
     def add(self, batch: Any) -> None:
         """Run the program on a batch and add what is seen."""
-        args, kwargs = self._arguments(batch)
+        args, kwargs = arguments_of(batch, self._inputs)
         self._check(self._program, args, kwargs)
         leaves = self._check.leaves(args, kwargs)
         self._seen.clear()
+        self._moments.begin()
         products = None if self._loss is None else Products(self._program.facts.batch, self._places)
         run = Observing(self._program, self._points, self._see, products)
         with torch.set_grad_enabled(products is not None):
@@ -120,18 +127,12 @@ class _Collecting:
                 observed.append(Observed(point.node.name, *key, *weight, point.ids, mean, self._rows[key]))
         signed = {groups[k].name: (one / times, two / times) for k, (one, two, times) in self._signed.items()}
         weighted = {name: total / self.batches for name, total in self._weighted.items()}
-        return Calibration(self._program.hash(), self._samples, self.batches, tuple(observed), signed, weighted)
-
-    def _arguments(self, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if self._inputs is not None:
-            with told_as(PlanError, "inputs as a function of a batch", "return what the program takes"):
-                batch = self._inputs(batch)
-        if not isinstance(batch, Mapping):
-            return (tuple(batch) if isinstance(batch, list | tuple) else (batch,)), {}
-        return (), dict(batch)
+        means = self._moments.means()
+        return Calibration(self._program.hash(), self._samples, self.batches, tuple(observed), signed, weighted, means)
 
     def _see(self, point: Point, value: torch.Tensor) -> None:
-        """Add the squares of a value, once for each run."""
+        """Add the squares and moments of a value, once for each run."""
+        self._moments.see(point, value, self._shapes[point.weight])
         key = (point.value.name, point.dim)
         if key in self._seen or not value.is_floating_point():
             return
@@ -189,23 +190,3 @@ def _all_take_gradients(program: nn.Module, wanted: bool) -> Iterator[None]:
     finally:
         for parameter in still:
             parameter.requires_grad_(False)
-
-
-def _read(batches: Iterable[Any]) -> Iterator[Any]:
-    """Yield batches; an error of the caller's iterator is told as one of ``PlanError``."""
-    with told_as(PlanError, "batches as an iterable of batches", "make it work in a loop first"):
-        reader = iter(batches)
-    while True:
-        with told_as(PlanError, "batches as an iterable of batches", "make it work in a loop first"):
-            try:
-                batch = next(reader)
-            except StopIteration:
-                return
-        yield batch
-
-
-def _length(batches: Any) -> int | None:
-    try:
-        return len(batches)
-    except TypeError:
-        return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from swdc.errors import PlanError
 from swdc.ir.program import Program
@@ -41,7 +42,9 @@ class Calibration:
     ``observed`` holds squares of activations. ``signed`` holds, by the name of a group, the mean over samples of
     ``|s|`` and of ``s squared``, shapes ``(width,)``, where s is the sum of gradient times activation over all places
     at which a channel is read. ``weighted`` holds, by the name of a group, the mean over batches of the sum of
-    ``|g w|`` over all weights that write or read a channel. Both are empty without a loss.
+    ``|g w|`` over all weights that write or read a channel. Both are empty without a loss. ``moments`` holds, by the
+    name of a weight, the means of the products of two of its ``C`` inputs, and of an input and one, shape
+    ``(C + 1, C + 1)``.
     """
 
     program_hash: str
@@ -50,6 +53,7 @@ class Calibration:
     observed: tuple[Observed, ...] = field(repr=False)
     signed: Mapping[str, tuple[Floats, Floats]] = field(repr=False, default_factory=dict)
     weighted: Mapping[str, Floats] = field(repr=False, default_factory=dict)
+    moments: Mapping[str, torch.Tensor] = field(repr=False, default_factory=dict)
 
     def check(self, program: Program) -> None:
         """Raise ``PlanError`` unless these are statistics of a program with the same graph."""
