@@ -19,7 +19,8 @@ from swdc.rewriting.pass_base import Pass, PassResult
 class MaskChannels(Pass):
     """Zero the filters, biases, gains and shifts of the channels that a plan removes.
 
-    A gain that is read as ``1 + gain`` becomes -1, with which it writes zeros.
+    A gain that is read as ``1 + gain`` becomes -1, with which it writes zeros. Behind a norm without a gain, the
+    weights that read a removed channel are zeroed, too.
 
     The graph stays as it is; of the tensors, with channel 1 removed::
 

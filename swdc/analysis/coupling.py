@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -70,12 +71,14 @@ def _collect(channels: Channels) -> Coupling:
     group_of, channel_of, order = _partition(count, first_reason < 0, list(distinct.values()), parts)
     rows = {key: _rows(sets, group_of, channel_of) for key, sets in distinct.items()}
     held = {key: _held(sets, first_reason) for key, sets in distinct.items()}
+    masked = _masked_reads(channels, ids, group_of)
     members: list[list[Member]] = [[] for _ in order]
     frozen: list[Frozen] = []
     for name, dim, labels in slots:
         roles, rest = channels.slots.roles(name, dim), channels.slots.rests.get(name, 0.0)
         for group, indices in rows[id(labels)]:
-            members[group].append(Member(name, dim, indices, roles, rest))
+            own = roles | {WRITES} if (name, dim, group) in masked else roles
+            members[group].append(Member(name, dim, indices, own, rest))
         frozen += [Frozen(name, dim, indices, reasons[number]) for number, indices in held[id(labels)]]
     groups = tuple(
         ChannelGroup(name, len(channel), tuple(m))
@@ -88,19 +91,35 @@ def _collect(channels: Channels) -> Coupling:
         tensors={
             name: _through(table[first], ids) for name, first in channels.slots.first_names.items() if first in table
         },
-        constants=_constants(channels),
+        constants=_constants(channels, masked, ids, group_of),
         group_of=group_of,
         channel_of=channel_of,
     )
 
 
-def _constants(channels: Channels) -> dict[str, Floats]:
+def _masked_reads(channels: Channels, ids: Ids, group_of: Ids) -> set[tuple[str, int, int]]:
+    """Return the tensors and dimensions whose mask also covers what reads a group, with the number of the group."""
+    found = ((slot, np.unique(group_of[ids[labels]]).tolist()) for slot, labels in channels.masked_reads)
+    return {(*slot, group) for slot, groups in found for group in groups}
+
+
+def _constants(
+    channels: Channels, masked: Collection[tuple[str, int, int]], ids: Ids, group_of: Ids
+) -> dict[str, Floats]:
     """Return, for each node that must fold constants, their values: one for each channel that the node reads.
 
-    A weight that also writes these channels (a tied embedding) is masked itself, so the node has nothing to fold.
+    A weight that also writes these channels (a tied embedding) is masked itself, so the node has nothing to fold; nor
+    has one for the groups that ``masked`` names.
     """
-    folded = channels.dead.folded.items()
-    return {node: found.values for node, found in folded if WRITES not in channels.slots.roles(found.weight, 1)}
+    constants = {}
+    for node, found in channels.dead.folded.items():
+        if WRITES in channels.slots.roles(found.weight, 1):
+            continue
+        name = channels.slots.first_names[found.weight]
+        groups = [group for tensor, dim, group in masked if (tensor, dim) == (name, 1)]
+        read = group_of[ids[channels.channels(found.weight, 1)]]
+        constants[node] = np.where(np.isin(read, groups), 0.0, found.values)
+    return constants
 
 
 def _held(sets: Ids, first_reason: Ids) -> list[tuple[int, Ids]]:

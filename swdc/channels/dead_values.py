@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,9 @@ class DeadValues(ABC):
     ``dead(value)`` returns them for each dimension of a value; they are unknown unless a rule has set them. A result
     that is a tuple has a list of them for each of its values.
     """
+
+    masks_readers: ClassVar[bool] = False
+    """Whether weights that read a channel can be set to zero, too, where nothing before them makes it constant."""
 
     def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
         self.tensors = tensors
@@ -105,7 +108,12 @@ class DeadValues(ABC):
 
 
 class Masked(DeadValues):
-    """Dead values under the mask of a plan, which zeroes everything that writes a removed channel, and nothing else."""
+    """Dead values under the mask of a plan, which zeroes everything that writes a removed channel.
+
+    Behind a norm without a gain, it also zeroes the weights that read the channel.
+    """
+
+    masks_readers = True
 
     def of_tensor(self, name: Ref) -> list[Dead]:
         """Return zeros, because the mask sets them."""

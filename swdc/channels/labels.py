@@ -184,7 +184,7 @@ class Channels(Sets):
             self.join(labels, self.channels(weight, weight_dim), call)
             dead = product(self.dead(value)[dim], self.dead(weight)[weight_dim])
             folds = carries = False
-        self.absorb(call, labels, dead, folds, carries)
+        self.absorb(call, labels, dead, folds, carries, (weight, weight_dim))
 
     def _owns_bias(self, call: Call) -> bool:
         if call["bias"] is None and call.node.op == "call_function":
@@ -192,9 +192,23 @@ class Channels(Sets):
         held = call["bias"] or call["weight"]
         return isinstance(held, Ref) and self.slots.reads_alone(held)
 
-    def absorb(self, call: Call, labels: Ids | None, dead: Dead, folds: bool, carries: bool = False) -> None:
-        """Make sure that dead channels add nothing when ``call`` sums over them; fold or freeze those that do."""
+    def absorb(
+        self,
+        call: Call,
+        labels: Ids | None,
+        dead: Dead,
+        folds: bool,
+        carries: bool = False,
+        reader: tuple[Value, int] | None = None,
+    ) -> None:
+        """Make sure that dead channels add nothing when ``call`` sums over them; fold or freeze those that do.
+
+        ``reader`` is the weight that reads them, and along which dimension, if there is one.
+        """
         if labels is None or (isinstance(dead, float) and dead == 0.0):
             return
         for held, text in self.dead.absorb(call, labels, dead, folds, carries):
-            self.freeze(held, call.reason(text))
+            if reader is not None and isinstance(reader[0], Ref) and self.dead.masks_readers:
+                self.freeze_read(held, call.reason(text), self.slots.first_names[reader[0]], reader[1])
+            else:
+                self.freeze(held, call.reason(text))

@@ -27,6 +27,10 @@ class Sets:
         self._freezes: list[tuple[Ids, Reason]] = []
         self._grids: list[Grid] = []
         self._marks: dict[str, list[Ids]] = {}
+        self._ungained: list[Ids] = []
+        self._reads: list[tuple[int, tuple[str, int]]] = []
+        self.masked_reads: list[tuple[tuple[str, int], Ids]] = []
+        """Channels that a mask takes from what reads them: a tensor and its dimension, and the labels."""
 
     def fresh(self, size: int) -> Ids:
         """Return ``size`` new labels."""
@@ -38,6 +42,19 @@ class Sets:
         """Forbid the removal of channels."""
         if labels is not None and len(labels):
             self._freezes.append((labels, reason))
+
+    def ungained(self, labels: Ids | None) -> None:
+        """Note that a norm without a gain writes these channels: no weight before their readers makes them zero."""
+        if labels is not None:
+            self._ungained.append(labels)
+
+    def freeze_read(self, labels: Ids, reason: Reason, tensor: str, dim: int) -> None:
+        """Freeze channels that a tensor reads along ``dim``, except those that a norm without a gain writes.
+
+        For these, the mask also sets to zero the weights that read them.
+        """
+        self._reads.append((len(self._freezes), (tensor, dim)))
+        self._freezes.append((labels, reason))
 
     def join(self, one: Ids | None, other: Ids | None, call: Call) -> Ids | None:
         """Couple two dimensions index by index, and return their labels.
@@ -86,6 +103,7 @@ class Sets:
 
     def settle(self, preferred: str) -> None:
         """Choose the factor that loses channels of each split or merged dimension, if possible a ``preferred`` one."""
+        self._settle_reads()
         if not self._grids:
             return
         count, ids = self.components()
@@ -98,6 +116,19 @@ class Sets:
         self._joins += settled.joins
         for labels, reason in settled.freezes:
             self.freeze(labels, reason)
+
+    def _settle_reads(self) -> None:
+        """Give the channels that norms without a gain write to the masks of their readers."""
+        if not self._ungained or not self._reads:
+            return
+        count, ids = self.components()
+        ungained = np.zeros(count, dtype=bool)
+        ungained[ids[np.concatenate(self._ungained)]] = True
+        for number, slot in self._reads:
+            labels, reason = self._freezes[number]
+            masked = ungained[ids[labels]]
+            self._freezes[number] = labels[~masked], reason
+            self.masked_reads.append((slot, labels[masked]))
 
     def components(self) -> tuple[int, Ids]:
         """Return the number of sets, and the set of each label."""

@@ -48,6 +48,8 @@ class _TrailingNorm(Leaf):
             needs_zero(call, channels, labels[dim], dead[dim])
             for name in ("weight", "bias"):
                 channels.bind(call.arguments.get(name), dim - first, labels[dim], WRITES, call)
+            if call.arguments.get("weight") is None:
+                channels.ungained(labels[dim])
         channels.set(call, labels)
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
@@ -172,6 +174,8 @@ class GroupNorm(Leaf):
         elif ids is not None:
             self._join(call, channels, ids.reshape(groups, -1))
             needs_zero(call, channels, ids, dead)
+            if call["weight"] is None:
+                channels.ungained(ids)
         channels.set(call, [ids if d == 1 else None for d in range(len(call.shape))])
 
     def _join(self, call: Call, channels: Channels, rows: Ids) -> None:

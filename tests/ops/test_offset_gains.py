@@ -21,7 +21,6 @@ from tests.support import (
     members,
     plan_of,
     random_plan,
-    reason_at,
     traced,
 )
 
@@ -89,7 +88,7 @@ def test_a_small_number_in_a_divisor_is_no_gain() -> None:
     certified(program)
 
 
-def test_a_gain_that_others_read_stays() -> None:
+def test_a_gain_that_others_read_is_zero_and_its_readers_too() -> None:
     def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
         y = F.layer_norm(m.a(x), (6,))
         return m.b(y * (m.gain + 1) + m.gain)
@@ -97,7 +96,10 @@ def test_a_gain_that_others_read_stays() -> None:
     program = traced(
         Function(forward, a=nn.Linear(3, 6), b=nn.Linear(6, 2), gain=nn.Parameter(torch.randn(6))), image(4, 3)
     )
-    assert "not a constant" in reason_at(program, "a.weight", 0)
+    assert members(program) == [{"a.weight[0]", "a.bias[0]", "gain[0]", "b.weight[1]"}]
+    masked, _ = certified(program, plan_of(program, {"a": [0, 3, 4]}))
+    assert masked.get_parameter("gain")[[1, 2, 5]].tolist() == [0, 0, 0]
+    assert masked.get_parameter("b.weight")[:, [1, 2, 5]].eq(0).all()
 
 
 def test_the_gain_of_a_norm_may_be_computed() -> None:
