@@ -173,10 +173,11 @@ def test_a_count_of_zero_marks_nothing():
 
 def test_what_brackets_remember_does_not_change_their_results():
     values = np.random.default_rng(0).normal(size=1000).astype(np.float32)
-    bracket = Bracket()
+    bracket, marks = Bracket(), np.empty(1000, dtype=np.bool_)
     for middle, reach in ((0.0, 0.0), (1e9, 1.0), (-5.0, 100.0), (float("inf"), 0.0)):
         bracket._last, bracket._reach = middle, reach
-        assert bracket.smallest(lambda: [values], 500, 1000) == np.sort(values)[499]
+        assert bracket.smallest(lambda: [values], 500, 1000, lambda: [marks]) == np.sort(values)[499]
+        assert np.array_equal(marks, values <= np.sort(values)[499])
 
 
 def test_pieces_cover_tensors_once():

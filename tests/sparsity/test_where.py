@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from swdc.sparsity.selection.bitwise_where import where, without
+from swdc.sparsity.selection.bitwise_where import apart, product, where
+from swdc.sparsity.selection.cache_blocks import Buffers
 
 KINDS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
@@ -32,7 +34,6 @@ def test_any_mask(kind: torch.dtype, layout: torch.memory_format) -> None:
         for chosen in (mask, mask.contiguous(memory_format=layout), mask[:, :1, :1, :1].expand(one.shape)):
             before = bits(one).clone(), bits(other).clone()
             assert torch.equal(bits(where(chosen, one, other)), bits(torch.where(chosen, one, other)))
-            assert torch.equal(bits(without(chosen, one)), bits(one.masked_fill(chosen, 0)))
             assert torch.equal(bits(one), before[0])
             assert torch.equal(bits(other), before[1])
 
@@ -41,3 +42,19 @@ def test_numbers_take_the_type_of_the_others() -> None:
     one, other = numbers(torch.float64, 0), numbers(torch.float32, 1)
     chosen = one > 0
     assert torch.equal(bits(where(chosen, one, other)), bits(torch.where(chosen, one.float(), other)))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_parts_by_a_mask(kind: torch.dtype) -> None:
+    one = torch.randn(3, 4, 5, 2, generator=torch.Generator().manual_seed(0)).to(kind)
+    mask = torch.rand(one.shape, generator=torch.Generator().manual_seed(2)) < 0.5
+    for chosen in (mask, mask.contiguous(memory_format=torch.channels_last), mask[:, :1, :1, :1].expand(one.shape)):
+        inside, outside = apart(chosen, one, Buffers())
+        assert torch.equal(inside, one.masked_fill(~chosen, 0))
+        assert torch.equal(outside, one.masked_fill(chosen, 0))
+        written = torch.full_like(one, math.nan)
+        assert product(one, chosen, out=written) is written
+        assert torch.equal(written, inside)
+    one[0, 0, 0, 0] = math.inf
+    with np.errstate(invalid="ignore"):
+        assert apart(mask, one, Buffers())[1].isnan().any()

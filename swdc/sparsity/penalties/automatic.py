@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from swdc.ir.distributed import Together, local
-from swdc.sparsity.method import gradient_of
-from swdc.sparsity.penalties.partial_updates import change_all_, fade_all_
+from swdc.ir.distributed import Together
+from swdc.sparsity.penalties.fading import fade_
+from swdc.sparsity.penalties.partial_updates import change_all_, lessen_all_
+from swdc.sparsity.penalties.shares import Left, Shares
 from swdc.sparsity.same_parameters import rates_of
-from swdc.sparsity.selection.bitwise_where import without
-from swdc.sparsity.selection.cache_blocks import lines
 from swdc.sparsity.targets import Target
 
 AUTO = "auto"
@@ -55,15 +54,15 @@ class AutomaticPenalty:
     def __init__(self, parameters: Iterable[nn.Parameter], optimizer: Optimizer, steady: Collection[int] = ()) -> None:
         self._parameters, self._optimizer, self._steady = list(parameters), optimizer, steady
         self._together = Together(self._parameters)
+        self._shares = Shares(self._parameters, self._together)
         self._start: torch.Tensor | None = None
         self._due: tuple[Sequence[Target], float] = ((), 1.0)
-        self._amount, self._rate = torch.zeros(()), torch.zeros(())
+        self._amount, self._moved, self._rate = torch.zeros(()), torch.zeros(()), torch.zeros(())
 
     def act(self, targets: Sequence[Target], strength: float) -> None:
         """Let gradients fade, and note what to shrink; ``strength`` is the value of ``course``."""
-        fading = [target for target in targets if id(target.parameter) not in self._steady]
-        if fading:
-            fade_all_(fading, strength, self._steepest(targets))
+        if any(id(target.parameter) not in self._steady for target in targets):
+            fade_(self._parameters, targets, self._steady, strength, self._together)
         self._due = targets, strength
 
     def follow(self) -> None:
@@ -76,82 +75,40 @@ class AutomaticPenalty:
             self._amount = torch.tensor(math.inf)
             change_all_(targets, torch.zeros_like)
             return
-        magnitudes, rest = self._magnitudes(targets)
-        last = self._amount.to(rest)
-        amount = torch.where(last.isfinite(), last, 0.0)  # that of the last step is near, and two rounds are enough
-        total, norm = self._left(magnitudes, amount)
+        device = self._parameters[0].device
+        last = self._amount.to(device, torch.float64)  # that of the last step is near, and mostly one pass is enough
+        found = self._shares.left(targets, torch.where(last.isfinite(), last, 0.0), self._moved.to(device) * 2)
         if self._start is None:
-            self._start, self._amount = norm / torch.hypot(norm, rest), amount
+            self._start, self._amount = found.norm / torch.hypot(found.norm, found.rest.sqrt()), found.amount
             return
         share = left * self._start
-        aim = rest * share / (1 - share.square()).sqrt()
-        for _ in range(ROUNDS):  # the norm is convex in the amount: no round ends beyond the aim, wherever it begins
-            if norm.is_cpu and self._is_met(norm, aim, amount):  # on an accelerator this would make the host wait
-                break
-            moved = torch.where(total > 0, (norm - aim) * norm / total, -amount)
-            amount = (amount + moved).clamp_(min=0)
-            total, norm = self._left(magnitudes, amount)
-        self._amount = amount
-        change_all_(targets, partial(_shrunk, amount=amount, factor=torch.where(norm > aim, aim / norm, 1.0)))
+        self._shrink(targets, found, (found.rest / (1 - share.square())).sqrt() * share)
 
-    def _is_met(self, norm: torch.Tensor, aim: torch.Tensor, amount: torch.Tensor) -> bool:
+    def _shrink(self, targets: Sequence[Target], found: Left, aim: torch.Tensor) -> None:
+        """Take from each magnitude the amount after which the norm is the aim; ``found`` is a first try."""
+        before, amount = found.amount, None
+        for _ in range(ROUNDS):  # the norm is convex in the amount: no round ends beyond the aim, wherever it begins
+            if aim.is_cpu:  # on an accelerator a look at the numbers would make the host wait
+                amount = found.amount if self._is_met(found, aim) else found.amount_for(aim, self._close() - 1)
+                if amount is not None:
+                    break
+            found = self._shares.left(targets, found.newton(aim), found.reach)
+        self._amount = found.amount if amount is None else amount
+        self._moved = torch.maximum(abs(self._amount - before), self._moved.to(before) / 2)
+        if amount is not None:
+            lessen_all_(targets, amount)
+            return
+        factor = torch.where(found.norm > aim, aim / found.norm, 1.0)
+        change_all_(targets, partial(_shrunk, amount=found.amount, factor=factor))
+
+    def _is_met(self, found: Left, aim: torch.Tensor) -> bool:
         """Whether a norm is the aim, but for rounding errors, or below it with nothing shrunk."""
-        return bool(norm <= aim * self._close() and (norm * self._close() >= aim or amount == 0))
+        close = self._close()
+        return bool(found.norm <= aim * close and (found.norm * close >= aim or found.amount == 0))
 
     def _close(self) -> float:
         """Return the factor by which a norm may miss the aim: a little more than its rounding error."""
         return 1 + 8 * max(torch.finfo(torch.promote_types(p.dtype, torch.float32)).eps for p in self._parameters)
-
-    def _magnitudes(self, targets: Sequence[Target]) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Return the magnitudes of the targets, zero elsewhere, in parts; and the norm of all others. Collective."""
-        magnitudes, norms = list[torch.Tensor](), list[torch.Tensor]()
-        for numbers, kept in self._apart(targets, self._parameters):
-            magnitudes.append((numbers - kept).abs_())
-            norms.append(torch.linalg.vector_norm(kept))
-        return magnitudes, self._together.sum_(self._joined(norms).square().sum()).sqrt()
-
-    def _left(self, magnitudes: Sequence[torch.Tensor], amount: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the sum and the norm of magnitudes after each has lost an amount. Collective."""
-        totals, norms = list[torch.Tensor](), list[torch.Tensor]()
-        for part in magnitudes:
-            left = (part - amount.to(part.dtype)).clamp_(min=0)
-            totals.append(left.sum())
-            norms.append(torch.linalg.vector_norm(left))
-        sums = torch.stack([self._joined(totals).sum(), self._joined(norms).square().sum()])
-        total, squares = self._together.sum_(sums)
-        return total, squares.sqrt()
-
-    def _steepest(self, targets: Sequence[Target]) -> torch.Tensor:
-        """Return the largest magnitude of a gradient outside the targets; infinity if there is none. Collective."""
-        gradients = [None if p.grad is None else gradient_of(p) for p in self._parameters]
-        ends = [end for _, kept in self._apart(targets, gradients) for end in kept.aminmax()]
-        most = self._together.max_(self._joined(ends).abs().max())
-        return torch.where(most == 0, math.inf, most)
-
-    def _apart(
-        self, targets: Sequence[Target], tensors: Sequence[torch.Tensor | None]
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield tensors, one for each parameter, in parts; and the same parts with zeros where they are targeted.
-
-        These are the parts that this process counts, in float32 or wider.
-        """
-        found = {id(target.parameter): local(target.chosen) for target in targets}
-        rests = {id(target.parameter): target.rest for target in targets if target.rest}
-        parts, masks = list[torch.Tensor](), list[torch.Tensor]()
-        for parameter, tensor in zip(self._parameters, tensors, strict=True):
-            if tensor is None or not self._together.counts(tensor) or not (part := local(tensor.detach())).numel():
-                continue
-            mask, rest = found.get(id(parameter)), rests.get(id(parameter), 0.0)
-            parts.append(part if tensor is not parameter or not rest else part - rest)
-            masks.append(torch.zeros_like(part, dtype=torch.bool) if mask is None else mask)
-        for numbers, chosen in lines(parts, masks):
-            wide = numbers.float() if numbers.element_size() < 4 else numbers
-            yield wide, without(chosen, wide)
-
-    def _joined(self, numbers: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return numbers and a zero in one tensor."""
-        zero = torch.zeros((), dtype=torch.float64, device=self._parameters[0].device)
-        return torch.stack([zero, *numbers])
 
     def coefficient(self, mu: float) -> float:
         """Return the ``a`` with which the proximal penalty of the L1 norm shrinks as much as the last step did."""
@@ -159,14 +116,17 @@ class AutomaticPenalty:
         return amount / (rate * mu) if rate else math.inf if amount else 0.0
 
     def state_dict(self) -> dict[str, float]:
-        """Return the share at which the course starts, once it is known, and the last amount."""
-        return {} if self._start is None else {"start": float(self._start), "amount": float(self._amount)}
+        """Return the share at which the course starts, once it is known, the last amount, and how far that moved."""
+        if self._start is None:
+            return {}
+        return {"start": float(self._start), "amount": float(self._amount), "moved": float(self._moved)}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Continue from a state that ``state_dict`` returned."""
         device = self._parameters[0].device
         self._start = torch.tensor(state["start"], dtype=torch.float64, device=device) if "start" in state else None
         self._amount = torch.tensor(state.get("amount", 0.0), dtype=torch.float64)
+        self._moved = torch.tensor(state.get("moved", 0.0), dtype=torch.float64)
 
 
 def _shrunk(weight: torch.Tensor, amount: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:

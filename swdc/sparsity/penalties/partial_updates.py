@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
 from swdc.ir.distributed import is_spread, local
 from swdc.sparsity.method import gradient_of
-from swdc.sparsity.selection.bitwise_where import where
-from swdc.sparsity.selection.cache_blocks import PIECE, joined, packs, parted, pieces
+from swdc.sparsity.selection.bitwise_where import product, where
+from swdc.sparsity.selection.cache_blocks import PIECE, Buffers, edited, joined, packs, parted, pieces
 from swdc.sparsity.targets.base import Target
 
 Tensors = Callable[[torch.Tensor], torch.Tensor]
@@ -43,19 +44,27 @@ def change_all_(targets: Sequence[Target], changed: Tensors) -> None:
         torch._foreach_copy_(parameters, parted(where(chosen, changed(weights), weights), parameters))
 
 
-def fade_all_(targets: Sequence[Target], factor: float, most: torch.Tensor) -> None:
-    """Clamp the gradients of the targets between ``-most`` and ``most``, then multiply them by a factor.
+def lessen_all_(targets: Sequence[Target], amount: torch.Tensor) -> None:
+    """Take an amount from the magnitude of every targeted weight, down to zero: the proximal map of the L1 norm."""
+    wide = [t for t in targets if not t.rest and t.parameter.element_size() >= 4]
+    weights, masks = [local(t.parameter.detach()) for t in wide], [local(t.chosen) for t in wide]
+    buffers = Buffers()
+    for some, chosen in edited(weights, masks):
+        taken = _within(some, amount, out=buffers.like(some) if some.is_cpu else None)
+        some.sub_(product(taken, chosen, out=taken))
+    change_all_([t for t in targets if t.rest or t.parameter.element_size() < 4], partial(_lessened, amount=amount))
 
-    No gradient outside the targets may exceed ``most``, because the gradient of the whole parameter is clamped.
-    """
-    for target in targets:
-        if target.parameter.grad is None:
-            continue
-        whole = local(gradient_of(target.parameter))
-        high = most.to(whole.dtype)
-        for some, chosen in pieces(whole, local(target.chosen)):
-            torch.minimum(torch.maximum(some, -high, out=some), high, out=some)
-            some.copy_(where(chosen, some * factor, some))
+
+def _within(numbers: torch.Tensor, most: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """Return numbers between ``-most`` and ``most``."""
+    if numbers.is_cpu:
+        return torch.clamp(numbers, -float(most), float(most), out=out)
+    high = most.to(numbers.dtype)
+    return torch.minimum(torch.maximum(numbers, -high), high)
+
+
+def _lessened(weight: torch.Tensor, amount: torch.Tensor) -> torch.Tensor:
+    return weight - _within(weight, amount)
 
 
 def pull_(gradient: torch.Tensor, target: Target, scale: float, slope: Tensors) -> None:

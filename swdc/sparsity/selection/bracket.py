@@ -10,8 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+Ids = npt.NDArray[np.intp]
 Numbers = Callable[[], Iterable[Array]]
-"""Reads all numbers, array by array, each time that it is called."""
+"""Reads all numbers, array by array, each time that it is called. An array holds until the next one is read."""
+Marks = Callable[[], Iterable[npt.NDArray[np.bool_]]]
+"""Returns, for each of these arrays, the marks to write: an array of its shape."""
 
 _SAMPLE = 16384
 _CROWDED = 1 / 8
@@ -22,9 +25,10 @@ _LEAST = 2.0**-10  # of the threshold: training moves it by about as much in a s
 class Bracket:
     """Finds the k-th smallest of many numbers, exactly and without sorting them.
 
-    One pass counts the numbers up to the lower end of a bracket and collects those inside. If the k-th is among them,
-    it is selected from these few. If not, the next bracket is wider: first around the last result, then around the
-    quantile of a sample, finally everything. What is remembered changes the time only, never the result.
+    One pass marks the numbers up to the lower end of a bracket and collects those inside. If the k-th is among them,
+    it is selected from these few, and those up to it are marked, too. If not, the next bracket is wider: first around
+    the last result, then around the quantile of a sample, finally everything. What is remembered changes the time only,
+    never the result.
     """
 
     def __init__(self) -> None:
@@ -33,12 +37,18 @@ class Bracket:
         self.marked = 0
         """How many numbers are at most the last result: more than the count if several tie for the last place."""
 
-    def smallest(self, numbers: Numbers, count: int, total: int) -> Any:
-        """Return the ``count``-th smallest of ``total`` numbers as a numpy scalar of their type."""
+    def smallest(self, numbers: Numbers, count: int, total: int, marks: Marks) -> Any:
+        """Return the ``count``-th smallest of ``total`` numbers as a numpy scalar of their type.
+
+        Those that are at most as large are marked, and no others.
+        """
         for low, high in self._brackets(numbers, count, total):
-            below, inside = _survey(numbers(), low, high)
+            below, collected = _survey(numbers(), marks(), low, high)
+            inside = np.concatenate([np.zeros(0, dtype=np.float32), *(values for _, _, values in collected)])
             if below < count <= below + len(inside):
                 found = np.partition(inside, count - below - 1)[count - below - 1]
+                for marked, places, values in collected:
+                    marked[places] = values <= found
                 self.marked = below + int(np.count_nonzero(inside <= found))
                 self._remember(float(found), len(inside) > _CROWDED * total)
                 return found
@@ -67,16 +77,22 @@ class Bracket:
         self._last, self._crowded = found, crowded
 
 
-def _survey(numbers: Iterable[Array], low: np.float32, high: np.float32) -> tuple[int, Array]:
-    """Return how many numbers are at most ``low``, and those above it that are at most ``high``."""
-    below, inside = 0, [np.zeros(0, dtype=np.float32)]
-    for values in numbers:
-        under, upto = values <= low, values <= high
-        below += int(np.count_nonzero(under))
-        places = np.not_equal(under, upto, out=under).nonzero()[0]
+def _survey(
+    numbers: Iterable[Array], marks: Iterable[Array], low: np.float32, high: np.float32
+) -> tuple[int, list[tuple[Array, Ids, Array]]]:
+    """Mark the numbers that are at most ``low``, and return how many they are.
+
+    Return also, for each array that has some, the marks, the places and the numbers above ``low`` and at most ``high``.
+    """
+    below, collected = 0, list[tuple[Array, Ids, Array]]()
+    for values, marked in zip(numbers, marks, strict=True):
+        np.less_equal(values, low, out=marked)
+        below += int(np.count_nonzero(marked))
+        upto = values <= high
+        places = np.not_equal(marked, upto, out=upto).nonzero()[0]
         if len(places):
-            inside.append(values[places])
-    return below, np.concatenate(inside)
+            collected.append((marked, places, values[places]))
+    return below, collected
 
 
 def _number_under(numbers: Iterable[Array], value: np.float32) -> int:
@@ -87,7 +103,7 @@ def _sample(numbers: Iterable[Array], stride: int) -> Array:
     """Return every ``stride``-th number."""
     seen, found = 0, []
     for values in numbers:
-        found.append(values[-seen % stride :: stride])
+        found.append(values[-seen % stride :: stride].copy())
         seen += values.size
     return np.concatenate(found)
 

@@ -64,3 +64,30 @@ def lines(*tensors: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]
             yield from pieces(*(own[0] for own in held))
         else:
             yield tuple(joined(own) for own in held)
+
+
+def edited(tensors: Sequence[torch.Tensor], *others: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield what ``lines`` yields; what is written to the pieces of the first tensors is written to the tensors."""
+    for pack in packs(tensors):
+        held = [[own[number] for number in pack] for own in (tensors, *others)]
+        if len(pack) == 1:
+            yield from pieces(*(own[0] for own in held))
+            continue
+        line, *rest = (joined(own) for own in held)
+        yield line, *rest
+        torch._foreach_copy_(held[0], parted(line, held[0]))
+
+
+class Buffers:
+    """Memory for what is computed from a piece; it is used again for the next piece, and so stays in the cache."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[int, torch.dtype, int], torch.Tensor] = {}
+
+    def like(self, piece: torch.Tensor, number: int = 0, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Return a tensor of the shape of a piece, on the CPU; of a ``number``, type and size it is the same memory."""
+        key = (number, dtype or piece.dtype, piece.numel())
+        line = self._held.get(key)
+        if line is None:
+            line = self._held[key] = torch.empty(key[2], dtype=key[1])
+        return line if piece.dim() == 1 else line.view(piece.shape)

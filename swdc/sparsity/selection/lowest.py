@@ -68,17 +68,14 @@ class Lowest:
         names = list(tensors)
         held = [[names[number] for number in pack] for pack in packs(list(tensors.values()))]
         arrays = [_line([tensors[name] for name in pack]) for pack in held]
+        marks = [np.empty(array.numel(), dtype=np.bool_) for array in arrays]
         self.last = self._bracket.smallest(
-            partial(self._numbers, arrays, tensors), count, sum([array.numel() for array in arrays])
-        )
+            partial(self._numbers, arrays, tensors), count, sum([array.numel() for array in arrays]),
+            partial(_cut, marks),
+        )  # fmt: skip
         masks: dict[str, torch.Tensor] = {}
-        for pack, array in zip(held, arrays, strict=True):
-            marked, first = np.empty(array.numel(), dtype=bool), 0
-            for values in self._pieces(array):
-                np.less_equal(values, self.last, out=marked[first : first + len(values)])
-                first += len(values)
-            shapes = [tensors[name] for name in pack]
-            masks.update(zip(pack, _shaped(torch.from_numpy(marked), shapes), strict=True))
+        for pack, marked in zip(held, marks, strict=True):
+            masks.update(zip(pack, _shaped(torch.from_numpy(marked), [tensors[name] for name in pack]), strict=True))
         if not self._ties:
             self._drop(masks, tensors, self._bracket.marked - count)
         return masks
@@ -97,17 +94,16 @@ class Lowest:
             surplus -= len(places)
 
     def _numbers(self, arrays: list[torch.Tensor], tensors: Tensors) -> Iterator[Array]:
+        """Yield the numbers of one-dimensional tensors piece by piece, 16-bit numbers in float32."""
         for array in arrays:
-            for values in self._pieces(array):
-                if not np.maximum.reduce(values) < np.inf:
+            wide = torch.float32 if array.element_size() < 4 else array.dtype
+            buffer: Array = torch.empty(min(PIECE, array.numel()), dtype=wide).numpy()
+            for piece in torch.split(array, PIECE):
+                values: Array = piece.to(wide).numpy()
+                numbers = np.abs(values, out=buffer[: len(values)]) if self._magnitudes else values
+                if not np.maximum.reduce(numbers, initial=0.0) < np.inf:
                     raise _not_finite_of(tensors)
-                yield values
-
-    def _pieces(self, array: torch.Tensor) -> Iterator[Array]:
-        """Yield the numbers of a one-dimensional tensor piece by piece, 16-bit numbers in float32."""
-        for piece in (array,) if array.numel() <= PIECE else torch.split(array, PIECE):
-            values: Array = (piece.float() if piece.element_size() < 4 else piece).numpy()
-            yield np.abs(values) if self._magnitudes else values
+                yield numbers
 
     def _on_device(self, tensors: Tensors, count: int) -> dict[str, torch.Tensor]:
         device = next(iter(tensors.values())).device
@@ -153,6 +149,13 @@ class Lowest:
         self._finite.copy_(numbers.max().isfinite(), non_blocking=True)
         if not self._finite:
             raise _not_finite_of(tensors)
+
+
+def _cut(arrays: list[npt.NDArray[np.bool_]]) -> Iterator[npt.NDArray[np.bool_]]:
+    """Yield the arrays in the pieces into which ``torch.split`` cuts the numbers."""
+    for array in arrays:
+        for first in range(0, max(len(array), 1), PIECE):
+            yield array[first : first + PIECE]
 
 
 def _line(tensors: list[torch.Tensor]) -> torch.Tensor:
