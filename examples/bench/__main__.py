@@ -10,6 +10,7 @@ from examples.bench.counts import bench_counts, bench_counts_table
 from examples.bench.latency import bench_latency
 from examples.bench.memory import bench_scale, bench_stream
 from examples.bench.seconds import bench_compile, bench_scaling
+from examples.bench.sizes import bench_sizes, bench_sizes_table
 from examples.bench.subnormals import bench_subnormals
 from examples.bench.sums import bench_sums
 from examples.bench.swd import bench_swd
@@ -20,6 +21,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "zoo": bench_zoo, "zoo-table": bench_zoo_table, "compile": bench_compile, "scaling": bench_scaling,
     "scale": bench_scale, "stream": bench_stream, "latency": bench_latency, "subnormals": bench_subnormals,
     "sums": bench_sums, "swd": bench_swd, "counts": bench_counts, "counts-table": bench_counts_table,
+    "sizes": bench_sizes, "sizes-table": bench_sizes_table,
 }  # fmt: skip
 """The commands in the order of the help. A new one is added here."""
 

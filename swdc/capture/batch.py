@@ -9,6 +9,8 @@ import torch
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
+from swdc.ir.random_inputs import fitted
+
 
 def tensors_in(inputs: Any) -> list[torch.Tensor]:
     """Return the tensors of nested inputs, in order."""
@@ -35,16 +37,8 @@ def with_batch(inputs: Any, batch: int) -> Any:
 def with_shapes(inputs: Any, shapes: Sequence[Any]) -> Any:
     """Return nested inputs with tensors of other shapes, one for each leaf: indices are repeated, or left out."""
     leaves, structure = pytree.tree_flatten(inputs)
-    return pytree.tree_unflatten(list(map(_with_shape, leaves, shapes)), structure)
-
-
-def _with_shape(value: Any, shape: Any) -> Any:
-    if not isinstance(value, torch.Tensor):
-        return value
-    for dim, (before, after) in enumerate(zip(value.shape, shape, strict=True)):
-        if after != before and before > 0:
-            value = value.index_select(dim, torch.arange(after, device=value.device) % before)
-    return value
+    changed = (fitted(x, shape) if isinstance(x, torch.Tensor) else x for x, shape in zip(leaves, shapes, strict=True))
+    return pytree.tree_unflatten(list(changed), structure)
 
 
 def at_least_two(inputs: Any) -> Any:

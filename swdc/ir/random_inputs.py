@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,12 @@ from swdc.ir.sizes import evaluate
 
 
 def sample_inputs(
-    program: Program, batch: int, seed: int, dtype: torch.dtype | None, shuffle: bool = True
+    program: Program,
+    batch: int,
+    seed: int,
+    dtype: torch.dtype | None,
+    shuffle: bool = True,
+    sizes: Mapping[str, int] | None = None,
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return random positional and keyword inputs.
 
@@ -25,11 +30,14 @@ def sample_inputs(
     the row with replacement. Integers without a batch dimension (an edge list) are the example itself; if there is no
     batch and nothing else varies, slices of the first are drawn with replacement. A recorded program gets its example,
     because it takes nothing else. A batch for which the program does not stand becomes the next one.
+
+    ``sizes`` gives symbols other than the batch another value than in the example; where values are taken from it, some
+    are left out or repeated.
     """
     batch = program.facts.nearest_batch(batch)
     generator = torch.Generator().manual_seed(seed)
     leaves, spec = pytree.tree_flatten(program.facts.example)
-    sizes = program.facts.sizes(batch)
+    sizes = {**program.facts.sizes(batch), **(sizes or {})}
     seeds = torch.randint(2**31, (batch,), generator=generator)
     first = _first_integers(leaves) if program.facts.batch is None else None
     drawn = []
@@ -39,7 +47,7 @@ def sample_inputs(
         elif program.facts.example_only:
             drawn.append(leaf.to(dtype) if dtype is not None and leaf.is_floating_point() else leaf)
         elif leaf is first:
-            drawn.append(_drawn_slices(leaf, generator))
+            drawn.append(fitted(_drawn_slices(leaf, generator), evaluate(node.meta[SHAPE], sizes)))
         else:
             rows = seeds if node.meta[SHAPE] and str(node.meta[SHAPE][0]) == program.facts.batch else None
             drawn.append(_draw(leaf, evaluate(node.meta[SHAPE], sizes), generator, dtype, rows, shuffle))
@@ -67,7 +75,15 @@ def _draw(
         values = _uniform(values, shape, generator)
     elif seeds is not None:
         values = values[seeds % len(values)] if is_mask(values) else _rows(values, seeds, shuffle)
-    return values.to(example.device, dtype)
+    return fitted(values, shape).to(example.device, dtype)
+
+
+def fitted(tensor: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Return a tensor of another shape of the same rank: the last indices of a dimension are left out, or repeated."""
+    for dim, (before, after) in enumerate(zip(tensor.shape, shape, strict=True)):
+        if after != before and before > 0:
+            tensor = tensor.index_select(dim, torch.arange(after, device=tensor.device) % before)
+    return tensor
 
 
 def _first_integers(leaves: Sequence[Any]) -> torch.Tensor | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from swdc.errors import InputError
+from swdc.ir.conditions import broken
 from swdc.ir.differences import flat_outputs
+from swdc.ir.graph import SHAPE
+from swdc.ir.other_sizes import cheaper_sizes
 from swdc.ir.program import Program
 from swdc.rewriting.corners import corners
 from swdc.rewriting.cutting import kept_by_plan
@@ -17,17 +21,22 @@ from swdc.rewriting.runs import WIDE, called, floats_in, inputs_in
 from swdc.rewriting.training_step import Step, training_step
 
 EVAL, TRAIN, CORNERS = "eval", "train", "corners"
+_TORCH = ("aten", "prims")
 _FAILURES = (RuntimeError, ValueError, IndexError, InputError)
 
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs in the types of the example: the mode that they are run in, the batch size, and the names of corners."""
+    """Inputs in the types of the example: the mode that they are run in, the batch size, and the names of corners.
+
+    ``sizes`` are those of the inputs that differ from the example's.
+    """
 
     mode: str
     batch: int
     inputs: Any
     names: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,22 +53,75 @@ class Result:
         return "" if self.error is None else (str(self.error).splitlines() or [type(self.error).__name__])[0]
 
 
-def cases_of(masked: Program, settings: Sequence[tuple[str, int]], seed: int, inputs: Any) -> list[Case]:
-    """Return the cases for pairs of mode and batch size, those in training last; ``inputs`` are those of the caller."""
-    drawn = [Case(mode, batch, inputs_in(masked, batch, seed, None, inputs)) for mode, batch in settings]
-    return sorted(drawn, key=lambda case: case.mode == TRAIN)
+def cases_of(masked: Program, wide: Program, settings: Sequence[tuple[str, int]], seed: int, inputs: Any) -> list[Case]:
+    """Return the cases for pairs of mode and batch size, and the corners; those in training come last.
 
-
-def corner_cases(masked: Program, wide: Program, seed: int) -> list[Case]:
-    """Return the corners on which the masked program runs; what it refuses is not an input.
-
-    ``wide`` is the masked program in float64.
+    ``wide`` is the masked program in float64, and ``inputs`` are those of the caller. If there are none, only the first
+    case has the sizes of the example, and all others have other sizes: smaller ones if there are any, which cost less.
     """
-    together = [Case(CORNERS, len(names), inputs, names) for names, inputs in corners(masked, seed)]
+    if inputs is not None:
+        drawn = [Case(mode, batch, inputs_in(masked, batch, seed, None, inputs)) for mode, batch in settings]
+        return _ordered([*drawn, *_corner_cases(masked, wide, seed, {})])
+    sizes = _other_sizes(masked, wide, settings, seed)
+    first, *others = settings
+    if sizes and all(mode != EVAL for mode, _ in others):
+        others = [first, *others]
+    drawn = [drawn_case(masked, *first, seed, {}), *(drawn_case(masked, *other, seed, sizes) for other in others)]
+    return _ordered([*drawn, *_corner_cases(masked, wide, seed, sizes)])
+
+
+def drawn_case(masked: Program, mode: str, batch: int, seed: int, sizes: Mapping[str, int]) -> Case:
+    """Return a case with random inputs of some sizes that are not the example's."""
+    return Case(mode, batch, inputs_in(masked, batch, seed, None, None, sizes), sizes=sizes)
+
+
+def _ordered(cases: list[Case]) -> list[Case]:
+    return sorted(cases, key=lambda case: case.mode == TRAIN)
+
+
+def _other_sizes(masked: Program, wide: Program, settings: Sequence[tuple[str, int]], seed: int) -> Mapping[str, int]:
+    """Return sizes other than the example's at which the masked program runs, none if there are none near.
+
+    Integers may be indices of another input: if there is no batch, the sizes that no input of integers has do not
+    become smaller. Kernels of other packages may not notice an index that is too large, so that all sizes stay.
+    """
+    facts = masked.facts
+    if facts.example_only or has_foreign_kernels(masked):
+        return {}
+    growing = facts.symbols.keys() - _of_integers(masked) if facts.batch is None else ()
+    sizes = cheaper_sizes(facts.symbols, facts.conditions, facts.batch, growing)
+    at = [{**facts.sizes(batch), **sizes} for _, batch in settings]
+    if not sizes or any(broken(facts.conditions, each) is not None for each in at):
+        return {}
+    smallest = min(batch for _, batch in settings)
+    return {} if result_of(wide, drawn_case(masked, EVAL, smallest, seed, sizes), seed, WIDE).error else sizes
+
+
+def _of_integers(program: Program) -> set[str]:
+    """Return the symbols in the shapes of inputs without fractions."""
+    found = set[str]()
+    leaves = pytree.tree_leaves(program.facts.example)
+    for node, leaf in zip(program.graph.find_nodes(op="placeholder"), leaves, strict=True):
+        if isinstance(leaf, torch.Tensor) and not leaf.is_floating_point() and not leaf.is_complex():
+            found |= {str(symbol) for size in node.meta[SHAPE] for symbol in getattr(size, "free_symbols", ())}
+    return found
+
+
+def has_foreign_kernels(program: Program) -> bool:
+    """Whether a program calls a kernel of another package, which may read outside of its memory for bad values."""
+    called = (node.target for node in program.graph.nodes if node.op == "call_function")
+    return any(isinstance(target, torch._ops.OpOverload) and target.namespace not in _TORCH for target in called)
+
+
+def _corner_cases(masked: Program, wide: Program, seed: int, sizes: Mapping[str, int]) -> list[Case]:
+    """Return the corners on which the masked program runs; what it refuses is not an input."""
+    found = corners(masked, seed, sizes=sizes)
+    together = [Case(CORNERS, len(names), inputs, names, sizes) for names, inputs in found]
     if all(result_of(wide, case, seed, WIDE).error is None for case in together):
         return together
-    apart = [Case(CORNERS, 1, inputs, names) for names, inputs in corners(masked, seed, together=False)]
-    return [case for case in apart if result_of(wide, case, seed, WIDE).error is None]
+    apart = corners(masked, seed, together=False, sizes=sizes)
+    alone = [Case(CORNERS, 1, inputs, names, sizes) for names, inputs in apart]
+    return [case for case in alone if result_of(wide, case, seed, WIDE).error is None]
 
 
 def results_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from swdc.errors import SwdcError, VerificationError
@@ -29,7 +29,7 @@ class Comparison:
     ``dtype`` is ``float64``, or the types of the program. ``mode`` is ``eval``, ``train`` (outputs, statistics and
     gradients) or ``corners``. ``relative_error`` is the largest error, each relative to the scale of its element.
     ``rounding`` is the distance of the slim program in its own types to the masked one in float64, in rounding errors
-    of the masked program; ``None`` in float64.
+    of the masked program; ``None`` in float64. ``sizes`` are those of the inputs that differ from the example's.
     """
 
     dtype: str
@@ -37,10 +37,12 @@ class Comparison:
     batch: int
     relative_error: float
     rounding: float | None = None
+    sizes: dict[str, int] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
         rounding = "" if self.rounding is None else f" ({self.rounding:.2g} rounding errors)"
-        return f"{self.dtype}, {self.mode}, batch {self.batch}: {self.relative_error:.2e}{rounding}"
+        sizes = "".join(f", {name} {size}" for name, size in self.sizes.items())
+        return f"{self.dtype}, {self.mode}, batch {self.batch}{sizes}: {self.relative_error:.2e}{rounding}"
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class Certificate:
         """
         try:
             found = _of_earlier_version(data) if "slim_hash" not in data else data
+            found = {**found, "comparisons": [{"sizes": {}, **comparison} for comparison in found["comparisons"]]}
             check_form(found, cls)
         except (KeyError, TypeError, ValueError) as error:
             raise VerificationError(

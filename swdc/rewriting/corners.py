@@ -76,13 +76,17 @@ NAN: Mapping[str, Corner] = {
 
 
 def corners(
-    program: Program, seed: int, finite: bool = True, together: bool = True
+    program: Program,
+    seed: int,
+    finite: bool = True,
+    together: bool = True,
+    sizes: Mapping[str, int] | None = None,
 ) -> list[tuple[tuple[str, ...], Any]]:
     """Return inputs at the corners, each with the names of its corners, in the types of the example.
 
     If the program has a batch, all corners stand ``together`` in one batch, a sample each. A corner is left out if no
-    input is of its kind. Without ``finite``, one element of each input of numbers is NaN. A program that stands for its
-    example only has no other inputs.
+    input is of its kind. Without ``finite``, one element of each input of numbers is NaN. ``sizes`` are those of inputs
+    that differ from the example's. A program that stands for its example only has no other inputs.
     """
     if program.facts.example_only or not program.graph.find_nodes(op="placeholder"):
         return []
@@ -93,8 +97,8 @@ def corners(
     if not wanted:
         return []
     if together and program.facts.batch is not None:
-        return [(tuple(name for name, *_ in wanted), _inputs(program, seed, [w[1:] for w in wanted]))]
-    return [((name,), _inputs(program, seed, [(number, corner)])) for name, number, corner in wanted]
+        return [(tuple(name for name, *_ in wanted), _inputs(program, seed, [w[1:] for w in wanted], sizes))]
+    return [((name,), _inputs(program, seed, [(number, corner)], sizes)) for name, number, corner in wanted]
 
 
 def _kinds(program: Program) -> set[int]:
@@ -116,9 +120,9 @@ def _kind(example: torch.Tensor) -> int:
     return 0 if example.is_floating_point() else 2
 
 
-def _inputs(program: Program, seed: int, wanted: Sequence[tuple[int, Corner]]) -> Any:
+def _inputs(program: Program, seed: int, wanted: Sequence[tuple[int, Corner]], sizes: Mapping[str, int] | None) -> Any:
     """Return inputs with one sample for each corner; in each, the inputs of that corner's kind are changed."""
-    leaves, spec = pytree.tree_flatten(sample_inputs(program, len(wanted), seed, None))
+    leaves, spec = pytree.tree_flatten(sample_inputs(program, len(wanted), seed, None, sizes=sizes))
     nodes = program.graph.find_nodes(op="placeholder")
     changed = []
     for node, example, leaf in zip(nodes, _example(program), leaves, strict=True):

@@ -70,7 +70,8 @@ class Judge:
 
         A difference that is small beside the largest element is measured at the scale of each element.
         """
-        masked, narrow = (results[self.cases.index(case)].outputs for results in (self.masked, self.narrow))
+        number = next(number for number, each in enumerate(self.cases) if each is case)
+        masked, narrow = (results[number].outputs for results in (self.masked, self.narrow))
 
         def measured(outputs: Tensors) -> float:
             whole = relative_error(outputs, masked)
@@ -101,7 +102,7 @@ class Judge:
                 unit = unit_of(torch.float64)
                 draws = self._drawn(i, self.sensitivity(case, unit, torch.float64))
                 error = wide_errors(row[0], row[1], farthest(row[0], row[0], draws), unit, outputs)
-            compared = Comparison("float64", case.mode, case.batch, largest(error))
+            compared = _compared("float64", case, largest(error), None)
             self._note(case, error, TOLERANCE, verdict)
             if compared.relative_error > TOLERANCE and verdict.failed is None:
                 verdict.failed, verdict.named = case, self._named(i, error)
@@ -118,7 +119,7 @@ class Judge:
                 verdict.lost = max(verdict.lost, lost_digits(wide, masked))
             self._note(case, error, FACTOR, verdict)
             plain = relative_error(self.masked_own[i].outputs, self.slim_own[i].outputs)
-            verdict.comparisons.append(Comparison(self.own, case.mode, case.batch, plain, largest(error)))
+            verdict.comparisons.append(_compared(self.own, case, plain, largest(error)))
 
     def _drawn(self, number: int, draws: Sequence[Result]) -> list[Tensors]:
         """Return what is compared in a case of each draw: the outputs, of a step of training also what it leaves."""
@@ -171,7 +172,7 @@ class Judge:
             verdict.notes.append(
                 f"the slim program fails in {dtype}, {_place(case)}, where the masked one runs: {slim.failure}"
             )
-            verdict.comparisons.append(Comparison(dtype, case.mode, case.batch, inf, inf if own else None))
+            verdict.comparisons.append(_compared(dtype, case, inf, inf if own else None))
         elif case.mode == TRAIN:
             verdict.notes.append(f"not compared in training: {masked.failure}")
         elif case.mode == EVAL:
@@ -184,6 +185,10 @@ class Judge:
             parts = [e[number] if len(case.names) > 1 and e.dim() and e.shape[0] == case.batch else e for e in errors]
             if largest(parts) > allowed:
                 verdict.notes.append(f"the programs differ for {name}")
+
+
+def _compared(dtype: str, case: Case, error: float, rounding: float | None) -> Comparison:
+    return Comparison(dtype, case.mode, case.batch, error, rounding, dict(case.sizes))
 
 
 def _row(results: tuple[Result, Result, Result], case: Case, verdict: Verdict) -> Row:

@@ -37,18 +37,18 @@ def _needed(result: Result) -> list[torch.Tensor]:
     return result.outputs
 
 
-def responds(masked: Program, first: list[torch.Tensor], batch: int, seed: int) -> bool:
+def responds(masked: Program, first: list[torch.Tensor], case: Case, seed: int) -> bool:
     """Whether the output of the masked program, in float64, depends on its input.
 
-    ``first`` is its output for the inputs drawn with ``seed``. A recorded program has only one input.
+    ``first`` is its output for a case drawn with ``seed``. A recorded program has only one input.
     """
     if masked.facts.example_only:
         return True
-    others = (run_in(masked, "eval", batch, seed + number, WIDE, None) for number in (1, 2, 3))
+    others = (run_in(masked, "eval", case.batch, seed + number, WIDE, None, case.sizes) for number in (1, 2, 3))
     if any(relative_error(first, other) > 0 for other in others):
         return True
-    inputs = floats_in(sample_inputs(masked, batch, seed, None, shuffle=False), WIDE)  # the order may not matter
-    return relative_error(first, called(masked, inputs, seed, WIDE)) > 0
+    unordered = sample_inputs(masked, case.batch, seed, None, shuffle=False, sizes=case.sizes)
+    return relative_error(first, called(masked, floats_in(unordered, WIDE), seed, WIDE)) > 0
 
 
 def _refilled(masked: Program, seed: int) -> Program:

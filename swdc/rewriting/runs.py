@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -72,12 +72,20 @@ def _unround(program: Program, copy: Program) -> None:
                 tensors[name].copy_(value)
 
 
-def run_in(program: Program, mode: str, batch: int, seed: int, dtype: torch.dtype | None, inputs: Any) -> Any:
+def run_in(
+    program: Program,
+    mode: str,
+    batch: int,
+    seed: int,
+    dtype: torch.dtype | None,
+    inputs: Any,
+    sizes: Mapping[str, int] | None = None,
+) -> Any:
     """Return what a program that computes in ``dtype`` returns in ``"train"`` or ``"eval"`` mode.
 
-    ``inputs`` are its positional inputs; ``None`` draws random ones.
+    ``inputs`` are its positional inputs; ``None`` draws random ones, of ``sizes`` where they differ from the example's.
     """
-    return called(program.train(mode == "train"), inputs_in(program, batch, seed, dtype, inputs), seed, dtype)
+    return called(program.train(mode == "train"), inputs_in(program, batch, seed, dtype, inputs, sizes), seed, dtype)
 
 
 def called(program: Program, inputs: Any, seed: int, dtype: torch.dtype | None, grad: bool = False) -> Any:
@@ -153,14 +161,21 @@ class OwnTypesIfRefused(fx.Interpreter):
         return value.to(own) if isinstance(value, torch.Tensor) and isinstance(own, torch.dtype) else value
 
 
-def inputs_in(program: Program, batch: int, seed: int, dtype: torch.dtype | None, inputs: Any) -> Any:
+def inputs_in(
+    program: Program,
+    batch: int,
+    seed: int,
+    dtype: torch.dtype | None,
+    inputs: Any,
+    sizes: Mapping[str, int] | None = None,
+) -> Any:
     """Return positional and keyword inputs in ``dtype``: the given ones, or random ones if they are ``None``.
 
     Their values can be represented in the types of the example, so that they are the same in every precision.
     """
     if inputs is None:
         types = cast_types(program)
-        drawn = sample_inputs(program, batch, seed, None)
+        drawn = sample_inputs(program, batch, seed, None, sizes=sizes)
         return floats_in(pytree.tree_map_only(torch.Tensor, lambda t: t.to(types.get(t.dtype, t.dtype)), drawn), dtype)
     given = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
     return floats_in(_as_example(program, given), dtype), {}

@@ -17,7 +17,7 @@ from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
 from swdc.rewriting.assumptions import assumptions_of
-from swdc.rewriting.cases import EVAL, TRAIN, Case, Result, cases_of, corner_cases, result_of, results_of
+from swdc.rewriting.cases import EVAL, TRAIN, Case, Result, cases_of, result_of, results_of
 from swdc.rewriting.certificate import FACTOR, LEAST_EFFECT, TOLERANCE, Certificate
 from swdc.rewriting.first_difference import first_difference
 from swdc.rewriting.judging import Judge, Verdict
@@ -44,8 +44,10 @@ def verify(
     (zeros, ones, tiny and huge numbers, closed masks, the range of indices); and through a step of training on two or
     three samples (dropout scales instead of dropping, batch norms on batch statistics), with the statistics that it
     leaves and, in float64, its gradients. Inputs are random, of the form of the example inputs, or the positional
-    ``inputs`` given; a batch size for which the program does not stand becomes the next one. Every weight of the slim
-    program is held against what the plan keeps of it, because no run reads all weights. Neither program is changed.
+    ``inputs`` given. Random inputs have the sizes of the example at the smallest batch, and other sizes for which the
+    program stands in all other cases. A batch size for which it does not stand becomes the next one. Every weight of
+    the slim program is held against what the plan keeps of it, because no run reads all weights. Neither program is
+    changed.
 
     Raises ``VerificationError`` if ``masked`` was not made by ``swdc.mask``, the two have different plans, the seed is
     not one that torch takes, or the programs do not run on the inputs.
@@ -64,9 +66,8 @@ class _Verification:
         self, dense: Program, masked: Program, slim: Program, batches: Sequence[int], seed: int, inputs: Any
     ) -> None:
         self.dense, self.masked, self.slim, self.seed, self.inputs = dense, masked, slim, seed, inputs
-        settings = _settings(batches, masked, given=inputs is not None)
-        self.cases = cases_of(masked, settings, seed, inputs)
-        self.largest = [case for case in self.cases if case.mode == EVAL][-1]
+        self.settings = _settings(batches, masked, given=inputs is not None)
+        self.cases: list[Case] = []
         self.others = other_weights(masked, slim)
         self.assumptions: tuple[str, ...] = ()
         self.answers = True
@@ -100,13 +101,17 @@ class _Verification:
             notes=tuple(dict.fromkeys([*verdict.notes, *self._notes(verdict, effect)])),
         )
 
+    @property
+    def largest(self) -> Case:
+        """The last case in evaluation."""
+        return [case for case in self.cases if case.mode == EVAL][-1]
+
     def _in_float64(self) -> tuple[list[Result], list[Result]]:
         with copies_in(self.masked, self.slim, dtype=WIDE) as (masked, slim):
-            self.cases[-1:-1] = corner_cases(self.masked, masked, self.seed)
-            self.cases.sort(key=lambda case: case.mode == TRAIN)
-            self.assumptions = assumptions_of(masked, slim, self.seed)
+            self.cases = cases_of(self.masked, masked, self.settings, self.seed, self.inputs)
+            self.assumptions = assumptions_of(masked, slim, self.seed, self.cases[-1].sizes)
             first = result_of(masked, self.largest, self.seed, WIDE).outputs
-            self.answers = responds(masked, first, self.largest.batch, self.seed)
+            self.answers = responds(masked, first, self.largest, self.seed)
             return (
                 results_of(masked, self.cases, self.seed, WIDE, self.masked),
                 results_of(slim, self.cases, self.seed, WIDE),
@@ -242,7 +247,7 @@ def _batches(program: Program, batches: Sequence[int], inputs: Any) -> tuple[int
 
 def _settings(batches: Sequence[int], program: Program, given: bool) -> list[tuple[str, int]]:
     if program.facts.example_only:
-        return [("eval", batch) for batch in sorted(batches)]
+        return [(EVAL, batch) for batch in sorted(batches)]
     facts = program.facts
     training = max(batches) if given or facts.batch is None else facts.nearest_batch(min(_TRAINED, max(2, *batches)))
-    return [*(("eval", batch) for batch in sorted(batches)), ("train", training)]
+    return [*((EVAL, batch) for batch in sorted(batches)), (TRAIN, training)]

@@ -57,6 +57,12 @@ def test_a_deployed_file_is_exact(made: Path, tmp_path: Path) -> None:
     assert run_json("verify", tmp_path / "deployed.onnx", "--model", RESIDUAL)["exact"] is True
 
 
+def test_a_file_names_sizes_at_which_it_is_tried(tmp_path: Path) -> None:
+    model = "tests.cli.small_models:Pyramid"
+    run_json("slim", model, "--input", "1x3x21x21", "--onnx", tmp_path / "slim.onnx")
+    assert run_json("verify", tmp_path / "slim.onnx", "--model", model)["exact"] is True
+
+
 def test_weights_of_a_file_are_those_of_the_model(made: Path, tmp_path: Path) -> None:
     torch.manual_seed(5)
     state = {name: torch.rand_like(t) if t.is_floating_point() else t for name, t in _state().items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def test_printed() -> None:
     assert lines[0] == f"certificate: exact, {removed} channels removed"
     assert "in float64 (tolerance 1e-09)" in lines[1]
     assert "effect of the mask on the output" in lines[2]
-    runs = ("eval, batch 1", "eval, batch 3", "corners, batch 5", "train, batch 3")
+    others = ("eval, batch 3", "corners, batch 5", "train, batch 3")
+    runs = ["eval, batch 1", *(f"{other}, height 6, width 7" for other in others)]
     assert [line.split(":")[0].strip() for line in lines[3:-1]] == [f"float64, {run}" for run in runs]
     assert lines[-1] == "  assumes: no input holds infinity"
 
@@ -235,7 +237,35 @@ def test_batch_sizes() -> None:
     corners = ("float64", "corners", 5)
     assert runs == [("float64", "eval", 2), ("float64", "eval", 5), corners, ("float64", "train", 3)]
     one = swdc.verify(masked, slim, batches=(1,)).comparisons
-    assert [(c.mode, c.batch) for c in one] == [("eval", 1), ("corners", 5), ("train", 2)]
+    assert [(c.mode, c.batch) for c in one] == [("eval", 1), ("eval", 1), ("corners", 5), ("train", 2)]
+
+
+def test_a_difference_at_other_sizes_alone_is_found() -> None:
+    masked, slim = pair()
+    (output,) = slim.graph.find_nodes(op="output")
+    (result,) = output.args[0]
+    with slim.graph.inserting_before(output):
+        width = slim.graph.call_function(torch.ops.aten.sym_size.int, (result, 3))
+        share = slim.graph.call_function(operator.truediv, (width, 8))
+        wrong = slim.graph.call_function(torch.ops.aten.mul.Tensor, (result, share))
+    output.args = ((wrong,),)
+    slim.recompile()
+    certificate = swdc.verify(masked, slim)
+    assert not certificate.exact
+    errors = {c.batch: c.relative_error for c in certificate.comparisons if (c.dtype, c.mode) == ("float64", "eval")}
+    assert errors[1] <= TOLERANCE < 0.1 < errors[3]
+
+
+def test_indices_of_nodes_stay_in_range_at_other_sizes() -> None:
+    model = Function(lambda m, x, e: m.b(torch.relu(m.a(x))[e[0]]).sum(0), a=nn.Linear(3, 6), b=nn.Linear(6, 2))
+    program = traced(model, (image(5, 3), torch.tensor([[0, 4, 2, 2, 1, 3, 0], [1, 1, 1, 1, 1, 1, 1]])))
+    plan = random_plan(program)
+    certificate = swdc.verify(swdc.mask(program, plan), swdc.slim(program, plan))
+    assert certificate.exact
+    first, *others = certificate.comparisons
+    assert first.sizes == {}
+    assert {c.mode for c in others} == {"eval", "corners", "train"}
+    assert all(c.sizes["nodes"] > 5 and c.sizes["edges"] < 7 for c in others)
 
 
 @pytest.mark.parametrize("batches", [(), (0,), (3, -1)], ids=str)

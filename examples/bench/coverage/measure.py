@@ -124,7 +124,7 @@ class _Measurement:
 
     def _tell(self) -> None:
         kind = min((kind for kind, _ in self.unmet), key=KINDS.index, default="")
-        reason = re.sub(_MACHINE, "", "; ".join(f"{kind}: {text}" for kind, text in self.unmet))
+        reason = of_any_machine("; ".join(f"{kind}: {text}" for kind, text in self.unmet))
         self.report({"seconds": dict(self.seconds), "kind": kind, "reason": reason})
 
     def _count(self, program: Program, small: Program) -> None:
@@ -201,6 +201,11 @@ class _Measurement:
         self.report({"transplant": found})
         if found != "ok":
             self.unmet.append(("transplant", found.removeprefix("error: ")))
+
+
+def of_any_machine(text: str) -> str:
+    """Return a text without the folders of this machine in the names of files."""
+    return re.sub(_MACHINE, "", text)
 
 
 def with_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:

@@ -76,7 +76,7 @@ def zoo(
 def measure_apart(name: str, settings: Settings) -> Row:
     """Measure one network in a process of its own; whatever goes wrong there is in the row."""
     library = settings.library
-    outcome = run_apart(measure_by_name, (library, name, settings.seed), settings.limits, _preload(library))
+    outcome = run_apart(measure_by_name, (library, name, settings.seed), settings.limits, preload(library))
     row = {
         **blank(library, name), **outcome.found, "seed": settings.seed, "versions": settings.versions,
         "time_limit": settings.limits.seconds,
@@ -90,12 +90,13 @@ def measure_peer_apart(name: str, settings: Settings) -> Row:
     """Measure what Torch-Pruning makes of a network; comparing and timing in pairs may take as long again, each."""
     limits = Limits(4 * SECONDS, settings.limits.gigabytes)
     library = settings.library
-    outcome = run_apart(measure_peer_by_name, (library, name, settings.seed), limits, _preload(library))
+    outcome = run_apart(measure_peer_by_name, (library, name, settings.seed), limits, preload(library))
     row = {**blank_peer(), **outcome.found}
     if outcome.kind and not row["passes"]:
         row.update(kind=outcome.kind, reason=f"{outcome.kind} in {row['phase']}: {outcome.reason}")
     return row
 
 
-def _preload(library: str) -> tuple[str, str]:
+def preload(library: str) -> tuple[str, str]:
+    """Return the modules to import once for all processes that measure networks of a library."""
     return "examples.bench.running.warm", PRELOAD.get(library, library)

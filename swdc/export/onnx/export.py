@@ -21,6 +21,7 @@ from swdc.export.onnx.count import MacsCheck, check_macs
 from swdc.export.onnx.exporter import exported, in_float32, innermost, optimize, save
 from swdc.export.onnx.placing import check_place, place
 from swdc.export.onnx.runtime import feed, latencies_ms, latency_ms, open_session, run_onnx, run_session
+from swdc.export.onnx.signature import example_sizes
 from swdc.ir.argument_types import checked
 from swdc.ir.atomic_files import why, workspace
 from swdc.ir.differences import flat_outputs, relative_error
@@ -216,6 +217,7 @@ def _metadata(program: Program, source: Program, certificate: Certificate | None
         found |= {f"swdc.{name}.before": number for name, number in origin.before.items()}
         found |= {"swdc.plan": json.dumps(origin.plan.to_dict()), "swdc.plan.sha256": origin.plan.sha256()}
         found["swdc.attention"] = program.facts.attention
+        found["swdc.sizes"] = json.dumps(example_sizes(source))
     if certificate is not None:
         told = ("exact", "max_relative_error", "seed", "dense_hash", "masked_hash", "slim_hash")
         found |= {f"swdc.certificate.{name}": getattr(certificate, name) for name in told}

@@ -13,6 +13,7 @@ from swdc.ir.graph import SHAPE, copy_graph
 from swdc.ir.name_mangling import speakable
 from swdc.ir.plain_results import input_names, is_tensor
 from swdc.ir.program import Program
+from swdc.ir.sizes import evaluate
 from swdc.ops.copies import contiguous_copy
 from swdc.ops.in_place import operator_of, writes
 
@@ -86,6 +87,18 @@ def dynamic_sizes(program: Program, placeholders: Sequence[fx.Node]) -> tuple[di
         named = {dim: names.setdefault(size, f"{node.name}_dim{dim}") for dim, size in sizes.items()}
         dynamic.append(named or None)
     return tuple(dynamic)
+
+
+def example_sizes(program: Program) -> dict[str, int]:
+    """Return a size of each dynamic dimension by name, at which to try a program: the example's, and a batch of 2."""
+    kept = input_names(program)
+    placeholders = [node for node in program.graph.find_nodes(op="placeholder") if node.name in kept]
+    sizes = program.facts.sizes(program.facts.nearest_batch(2))
+    found = {}
+    for node, named in zip(placeholders, dynamic_sizes(program, placeholders), strict=True):
+        shape = evaluate(node.meta[SHAPE], sizes)
+        found |= {name: shape[dim] for dim, name in (named or {}).items()}
+    return found
 
 
 def name_values(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
