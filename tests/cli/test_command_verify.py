@@ -59,7 +59,7 @@ def test_a_deployed_file_is_exact(made: Path, tmp_path: Path) -> None:
 
 def test_a_file_names_sizes_at_which_it_is_tried(tmp_path: Path) -> None:
     model = "tests.cli.small_models:Pyramid"
-    run_json("slim", model, "--input", "1x3x21x21", "--onnx", tmp_path / "slim.onnx")
+    run_json("slim", model, "--input", "1x3x21x21", "--out", tmp_path / "slim", "--onnx", tmp_path / "slim.onnx")
     assert run_json("verify", tmp_path / "slim.onnx", "--model", model)["exact"] is True
 
 

@@ -144,12 +144,12 @@ def _verdict(part: Run, reference: Run, inputs: Any, tolerance: float) -> str:
     except InputError as error:
         return of_any_machine(f"{REFUSED}: {brief(error)}")
     try:
-        error = relative_error(wanted, part(inputs))
+        differs = relative_error(wanted, part(inputs))
     except InputError as refusal:
         return of_any_machine(f"{REFUSED}: {brief(refusal)}")
     except Exception as failure:  # what must not be
         return of_any_machine(f"{RAW}: {brief(failure)}")
-    return EQUAL if error <= tolerance else f"{SILENT}: {error:.1e}"
+    return EQUAL if differs <= tolerance else f"{SILENT}: {differs:.1e}"
 
 
 def _shapes(inputs: Any) -> list[list[int]]:

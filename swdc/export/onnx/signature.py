@@ -94,7 +94,7 @@ def example_sizes(program: Program) -> dict[str, int]:
     kept = input_names(program)
     placeholders = [node for node in program.graph.find_nodes(op="placeholder") if node.name in kept]
     sizes = program.facts.sizes(program.facts.nearest_batch(2))
-    found = {}
+    found: dict[str, int] = {}
     for node, named in zip(placeholders, dynamic_sizes(program, placeholders), strict=True):
         shape = evaluate(node.meta[SHAPE], sizes)
         found |= {name: shape[dim] for dim, name in (named or {}).items()}

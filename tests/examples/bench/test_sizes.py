@@ -20,9 +20,9 @@ from tests.support import Function
     ("model", "inputs", "expected"),
     [
         (nn.Conv2d(3, 4, 3), torch.randn(2, 3, 64, 64), [[(2, 3, 48, 48)], [(2, 3, 80, 48)]]),
-        (nn.Linear(3, 4), torch.randn(2, 10, 3), [[(2, 7, 3)], [(2, 12, 3)]]),
+        (nn.Linear(3, 4), torch.randn(2, 10, 3), [[(2, 6, 3)], [(2, 12, 3)]]),
         (nn.Linear(3, 4), torch.randn(2, 3), []),
-        (Function(lambda m, x: x[:, : 1 + 4 // (x.shape[1] < 12)]), torch.randn(2, 10), [[(2, 7)]]),
+        (Function(lambda m, x: x[:, : 1 + 4 // (x.shape[1] < 12)]), torch.randn(2, 10), [[(2, 6)]]),
     ],
     ids=["an image", "a length", "none", "smaller only"],
 )
