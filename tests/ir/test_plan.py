@@ -101,6 +101,7 @@ def test_settings_say_how_the_plan_was_made() -> None:
         "policy": "tied",
         "round_to": 2,
         "ignore": ["2"],
+        "seed": 0,
     }
 
 
