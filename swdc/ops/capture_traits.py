@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -74,6 +74,17 @@ class Dispatched:
         what has to be equal is noted.
         """
         return None
+
+    def plainly(self, target: Any) -> Callable[..., Any] | None:
+        """Return a function of the same arguments, by name, that computes it with everyday operators.
+
+        By default ``None``: exporters know the operator.
+        """
+        return None
+
+    def unsaid(self, arguments: Mapping[str, Any]) -> str:
+        """Return why a file cannot say a call, and what to do; by default nothing is in the way."""
+        return ""
 
     def taken(self, target: Any, args: Sequence[Any]) -> tuple[int, torch.Tensor | None] | None:
         """Return the dimension and the indices, in order, that the result takes of the first argument.

@@ -90,6 +90,10 @@ class Convolution(Layer):
         """The number of groups falls by the groups that are removed."""
         return left_groups(call, kept)
 
+    def unsaid(self, arguments: Mapping[str, Any]) -> str:
+        """Groups have to be a number."""
+        return unsaid_groups(arguments)
+
     def orderless(self, call: Call) -> bool:
         """True without groups, or if each group has one input and one output channel."""
         dim = -spatial_rank(call) - 1
@@ -142,6 +146,11 @@ _OPEN_GROUPS_EDIT = "scale input and result for each sample instead of the weigh
 def has_fixed_groups(call: Call) -> bool:
     """Whether the number of groups is a number, and not computed from the batch."""
     return isinstance(call["groups"], int)
+
+
+def unsaid_groups(arguments: Mapping[str, Any]) -> str:
+    """Return why a file cannot say a convolution whose number of groups is computed; it holds that as a number."""
+    return "" if isinstance(arguments["groups"], int) else f"{_OPEN_GROUPS}; {_OPEN_GROUPS_EDIT}"
 
 
 def freezes(call: Call, channels: Channels) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -41,6 +41,10 @@ class FakeQuantization(Operator):
         if self.on_grid(call, channels):
             channels.set_dead(call, [zero_only(dead) for dead in channels.dead(call["self"])])
 
+    def plainly(self, target: Any) -> Callable[..., Any] | None:
+        """Scale, round, keep within the grid, and scale back."""
+        return rounded_to_grid
+
     def on_grid(self, call: Call, channels: Channels) -> bool:
         """Whether zero points lie on the grid: they do unless they have fractions."""
         return "axis" not in call.arguments or not channels.dtype(call["zero_point"]).is_floating_point
@@ -60,6 +64,10 @@ class LearntFakeQuantization(FakeQuantization):
     )
 
     functions = ()
+
+    def plainly(self, target: Any) -> Callable[..., Any] | None:
+        """The zero point is rounded and moved first."""
+        return rounded_to_learnt_grid
 
     def on_grid(self, call: Call, channels: Channels) -> bool:
         """Always true."""
@@ -81,3 +89,39 @@ class HeldFakeQuantization(FakeQuantization):
         if held is None or held.is_meta or held.is_floating_point():
             return False
         return bool(((held >= call["quant_min"]) & (held <= call["quant_max"])).all())
+
+
+def rounded_to_grid(
+    self: torch.Tensor,
+    scale: torch.Tensor | float,
+    zero_point: torch.Tensor | int,
+    quant_min: int,
+    quant_max: int,
+    axis: int | None = None,
+) -> torch.Tensor:
+    """Return values on the grid of integers from ``quant_min`` to ``quant_max``, scaled; halves go to even numbers.
+
+    ``scale`` and ``zero_point`` are for all values, or for each index along ``axis``.
+    """
+    step = scale if isinstance(scale, torch.Tensor) else torch.full((), scale, dtype=self.dtype)
+    zero = zero_point if isinstance(zero_point, torch.Tensor) else torch.full((), zero_point, dtype=torch.int32)
+    if axis is not None:
+        step, zero = (one.reshape([-1 if d == axis else 1 for d in range(self.dim())]) for one in (step, zero))
+    has_fraction = zero.is_floating_point()
+    scaled, zero = self * step.reciprocal(), zero.to(self.dtype)
+    index = (scaled + zero).round() if has_fraction else scaled.round() + zero
+    return (index.clamp(quant_min, quant_max) - zero) * step
+
+
+def rounded_to_learnt_grid(
+    self: torch.Tensor,
+    scale: torch.Tensor,
+    zero_point: torch.Tensor,
+    quant_min: int,
+    quant_max: int,
+    axis: int | None = None,
+    grad_factor: float = 1.0,
+) -> torch.Tensor:
+    """Return values on a grid whose zero point is rounded, and moved onto the grid, as ``rounded_to_grid`` does."""
+    zero = zero_point.round().clamp(quant_min, quant_max).to(torch.int32)
+    return rounded_to_grid(self, scale, zero, quant_min, quant_max, axis)

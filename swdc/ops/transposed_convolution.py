@@ -27,6 +27,7 @@ from swdc.ops.convolution import (
     left_groups,
     multiply_adds,
     pointwise,
+    unsaid_groups,
 )
 from swdc.ops.leaf_modules import adopt, bare
 
@@ -99,6 +100,10 @@ class TransposedConvolution(Layer):
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """The number of groups falls by the groups that are removed."""
         return left_groups(call, kept)
+
+    def unsaid(self, arguments: Mapping[str, Any]) -> str:
+        """Groups have to be a number."""
+        return unsaid_groups(arguments)
 
     def cost(self, call: Call, shape_of: ShapeOf) -> tuple[Cost, ...]:
         """f_in x f_out x k^2 x positions; each input position takes part in k^2 multiply-adds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import swdc
+from swdc.ops.base import lookup, name_of
 from tests.support import Function, conv, image, random_plan, randomise, reason_at
 
 
@@ -96,3 +98,34 @@ def test_a_grid_that_tensors_hold(zero_point: int, groups: int) -> None:
     if groups:
         plan = random_plan(program)
         assert swdc.verify(swdc.mask(program, plan), swdc.slim(program, plan)).exact
+
+
+def test_everyday_operators_compute_the_same_grid() -> None:
+    torch.manual_seed(0)
+    x = torch.cat([torch.randn(3, 400), (torch.arange(400.0) - 200)[None].expand(3, -1) * 0.05], 1)  # with halves
+    step, point = torch.tensor([0.1, 0.02, 0.5]), torch.tensor([0, 7, -3], dtype=torch.int32)
+    fraction = torch.tensor([0.3, -1.5, 2.5])
+    cases: list[tuple[Any, tuple[Any, ...]]] = [
+        (torch.ops.aten.fake_quantize_per_tensor_affine.default, (x, 0.1, 3, -7, 100)),
+        (torch.ops.aten.fake_quantize_per_tensor_affine.tensor_qparams, (x, step[0], point[1], -7, 100)),
+        (torch.ops.aten.fake_quantize_per_channel_affine.default, (x, step, point, 0, -128, 127)),
+        (torch.ops.aten.fake_quantize_per_channel_affine.default, (x, step, fraction, 0, -128, 127)),
+        (torch.ops.aten._fake_quantize_learnable_per_tensor_affine.default, (x, step[:1], fraction[2:], -8, 7)),
+        (torch.ops.aten._fake_quantize_learnable_per_channel_affine.default, (x, step, fraction, 0, -1, 127)),
+    ]
+    for target, args in cases:
+        function = lookup(name_of(target)).plainly(target)
+        assert function is not None
+        names = [argument.name for argument in target._schema.arguments]
+        assert torch.equal(function(**dict(zip(names, args, strict=False))), target(*args)), target
+
+
+def test_a_quantised_network_goes_to_onnx(tmp_path: Path) -> None:
+    model = Network().eval()
+    scales = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    randomise(model).float().load_state_dict(scales, strict=False)
+    program = swdc.trace(model, torch.rand(2, 3, 10, 10))
+    slim = swdc.slim(program, random_plan(program))
+    report = swdc.export_onnx(slim, tmp_path / "quantised.onnx")
+    assert report.batches == (1, 3)
+    assert report.max_relative_error < 1e-4

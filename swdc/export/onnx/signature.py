@@ -8,12 +8,15 @@ from typing import Any
 from torch import fx
 from torch.fx.graph import CodeGen
 
+from swdc.errors import ExportError
+from swdc.ir.call import bind, source_of
 from swdc.ir.conditions import AXES
 from swdc.ir.graph import SHAPE, copy_graph
 from swdc.ir.name_mangling import speakable
 from swdc.ir.plain_results import input_names, is_tensor
 from swdc.ir.program import Program
 from swdc.ir.sizes import evaluate
+from swdc.ops.base import name_of
 from swdc.ops.copies import contiguous_copy
 from swdc.ops.in_place import operator_of, writes
 
@@ -35,8 +38,7 @@ def flattened(program: Program) -> fx.GraphModule:
         flat.graph.erase_node(node)  # a file keeps nothing from one run to the next
     called = [node for node in flat.graph.nodes if node.op == "call_function"]
     for node in called:
-        if operator_of(node.target).layout == "chosen":
-            _lay_out(node)
+        _say_plainly(node)
     flat.graph.set_codegen(CodeGen())
     flat.recompile()
     return flat.eval()
@@ -59,6 +61,23 @@ def _speakable(program: Program) -> Program:
         node.target = names[str(node.target)] if node.op in ("get_attr", "call_module") else node.target
     tensors = {names[name]: tensor for name, tensor in program.tensors.items()}
     return program.rebuilt(graph=graph, tensors=tensors, leaves=leaves)
+
+
+def _say_plainly(node: fx.Node) -> None:
+    """Write a call in a form that the exporter knows. Raises ``ExportError`` if a file cannot say it."""
+    operator = operator_of(node.target)
+    why = operator.unsaid(bind(node))
+    if why:
+        raise ExportError(
+            f"expected calls that an ONNX file can say, but {name_of(node.target)} at {source_of(node)} {why}"
+        )
+    if operator.layout == "chosen":
+        _lay_out(node)
+    function = operator.plainly(node.target)
+    if function is not None:
+        names = [argument.name for argument in node.target._schema.arguments]
+        node.target, node.kwargs = function, {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+        node.args = ()
 
 
 def _lay_out(node: fx.Node) -> None:

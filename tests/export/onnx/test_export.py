@@ -503,3 +503,22 @@ class Tied(nn.Module):
 def test_names_that_the_exporter_cannot_write(tmp_path: Path) -> None:
     program = swdc.trace(Tied().eval(), torch.randn(2, 6))
     assert swdc.export_onnx(program, tmp_path / "tied.onnx").max_relative_error < 1e-5
+
+
+def test_a_convolution_with_as_many_groups_as_samples_is_refused(tmp_path: Path) -> None:
+    class ForEachSample(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.style = nn.Parameter(torch.randn(1, 4, 3, 3, 3)), nn.Linear(5, 3)
+
+        def forward(self, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+            weight = self.weight * self.style(s).view(-1, 1, 3, 1, 1)
+            flat = x.reshape(1, -1, *x.shape[2:])
+            return functional.conv2d(flat, weight.flatten(0, 1), padding=1, groups=len(x)).view(-1, 4, *x.shape[2:])
+
+    program = traced(ForEachSample(), (torch.randn(2, 3, 6, 6), torch.randn(2, 5)))
+    with pytest.raises(
+        ExportError, match=r"at .*test_export.py:\d+ takes its number of groups from the batch.*; scale"
+    ):
+        swdc.export_onnx(program, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
