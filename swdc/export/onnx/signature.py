@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import fx
 from torch.fx.graph import CodeGen
 
@@ -74,7 +75,7 @@ def _say_plainly(node: fx.Node) -> None:
     if operator.layout == "chosen":
         _lay_out(node)
     function = operator.plainly(node.target)
-    if function is not None:
+    if function is not None and isinstance(node.target, torch._ops.OpOverload):
         names = [argument.name for argument in node.target._schema.arguments]
         node.target, node.kwargs = function, {**dict(zip(names, node.args, strict=False)), **node.kwargs}
         node.args = ()
