@@ -10,11 +10,13 @@ from swdc.channels.labels import Channels
 from swdc.ir.call import Call, Ref, bind
 from swdc.ops.base import Operator, lookup, name_of
 
-_FACTORS = ("mul", "multiply")
-_PASSING = frozenset(
-    "alias contiguous expand expand_as flatten permute reshape squeeze to _to_copy transpose type_as unflatten "
+FACTORS = ("mul", "multiply", "imul")
+"""What multiplies element by element, as overloads, methods and python's operators are called."""
+PASSING = frozenset(
+    "getitem alias contiguous expand expand_as flatten permute reshape squeeze to _to_copy transpose type_as unflatten "
     "unsqueeze view view_as".split()
 )
+"""What hands values on, in another shape, type or order."""
 
 
 class Offset(Operator):
@@ -46,7 +48,7 @@ def _is_scaled_by(user: fx.Node, value: fx.Node) -> bool:
         return False
     name = name_of(user.target)
     kind = name.split(".")[1]
-    if kind in _PASSING:
+    if kind in PASSING:
         return user.args[0] is value and _only_scales(user)
     bound: dict[str, Any] = bind(user)
-    return kind in _FACTORS or (lookup(name).is_norm and bound.get("weight") is value)
+    return kind in FACTORS or (lookup(name).is_norm and bound.get("weight") is value)

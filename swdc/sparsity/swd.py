@@ -16,6 +16,7 @@ from swdc.ir.distributed import local
 from swdc.sparsity.arguments import LARGEST, check_count, check_optimizer, check_positive
 from swdc.sparsity.fingerprints import of_function
 from swdc.sparsity.method import Method
+from swdc.sparsity.norm_parameters import ids_in_norms
 from swdc.sparsity.penalties.automatic import AUTO, AutomaticPenalty, course
 from swdc.sparsity.penalties.bearable import is_plain
 from swdc.sparsity.penalties.divergence import Watch
@@ -25,7 +26,6 @@ from swdc.sparsity.penalties.schedules import SCHEDULES, Schedule, constant, exp
 from swdc.sparsity.penalties.strengths import Strengths
 from swdc.sparsity.targets import Target, targets_of
 from swdc.sparsity.targets.base import rests_of
-from swdc.sparsity.targets.weights import ids_in_norms
 from swdc.sparsity.weight_criteria import SALIENCIES, Saliency
 
 _log = logging.getLogger("swdc")
@@ -51,8 +51,9 @@ class SWD(Method):
     ``structure="heads"`` targets a share of the heads of all attentions, by the norm of the weights that write them.
     These weights are pulled.
     ``structure="weights"`` targets the ``target`` share of all weights outside norms, those with the least magnitude
-    (eq. 4), on any module: exactly as many, ties broken by position. The paper writes the share of all parameters, and
-    its experiments take that of the weights outside norms, as here. ``norms=True`` takes all parameters, gains of norms
+    (eq. 4), on any module: exactly as many, ties broken by position. Gains of other norms than torch's are found by
+    what code does with them (``swdc.sparsity.norm_parameters``). The paper writes the share of all parameters, and its
+    experiments take that of the weights outside norms, as here. ``norms=True`` takes all parameters, gains of norms
     among them. At 99.9 % the two differ: of ResNet-20-16, 0.92 % of all parameters are left by default.
 
     The coefficient grows as ``a(s) = a_min (a_max / a_min)^(s / steps)`` (eq. 3) and stays at ``a_max`` after ``steps``

@@ -13,8 +13,8 @@ from swdc.ir.distributed import whole
 from swdc.ir.groups import WRITES
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.ops.base import leaf_like
 from swdc.sparsity.frozen import frozen_groups
+from swdc.sparsity.norm_parameters import ids_in_norms
 from swdc.sparsity.parametrised import refuse_parametrised
 from swdc.sparsity.planning.plan import is_below, matching_names
 from swdc.sparsity.selection.lowest import Lowest, Tensors
@@ -25,17 +25,13 @@ from swdc.sparsity.weight_criteria import Saliency, magnitude
 Masks = dict[str, torch.Tensor]
 
 
-def ids_in_norms(model: nn.Module) -> set[int]:
-    """Return the ids of the parameters of all norms: their gains and biases."""
-    return {id(p) for m in model.modules() if leaf_like(m).is_norm for p in m.parameters(recurse=False)}
-
-
 class WeightTargets:
     """The weights of a module with the lowest scores, by default the least magnitude, all layers together (eq. 4).
 
     Scores that read gradients may be equal, for example zero. Of equal scores, the weights with the least magnitude
     come first, and of equal magnitudes those that come first in the model.
 
+    What belongs to norms is found by what code does with it (``swdc.sparsity.norm_parameters``).
     ``norms=True`` takes gains and biases of norms for weights, as eq. 4 is written: the share is of all parameters.
     """
 
