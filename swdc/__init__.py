@@ -7,6 +7,7 @@ from types import ModuleType
 from swdc.capture.trace import trace
 from swdc.costs.count import Count, count
 from swdc.errors import SwdcError
+from swdc.export.folder.load_into import load_into
 from swdc.export.folder.save import load, save
 from swdc.export.onnx.export import OnnxReport, export_onnx
 from swdc.export.pretrained.save import save_pretrained
@@ -50,6 +51,7 @@ __all__ = [
     "export_onnx",
     "insert_batchnorm",
     "load",
+    "load_into",
     "mask",
     "plan",
     "refit",

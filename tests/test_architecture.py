@@ -67,6 +67,7 @@ PUBLIC = {
     "export_onnx",
     "insert_batchnorm",
     "load",
+    "load_into",
     "mask",
     "plan",
     "refit",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -197,8 +198,13 @@ class Prepared:
                     "program": Takes(("other program",), (self.program, self.masked, self.slim), (self.empty,)),
                     "path": Takes(TEXT, (self.folder / "again",), (file,)),
                     "certificate": Takes(NONE, (self.certificate,)),
+                    "model": Takes(NONE, (self.model,), (nn.Linear(2, 2), self.empty)),
                 },
                 {"program": self.slim, "path": self.folder / "again"},
+            ),
+            Target(
+                "load_into", _loaded_into, {"model": Takes(good=(_model(),), bad=(self.empty,)), "path": folder},
+                {"model": _model(), "path": saved},
             ),
             Target(
                 "save_pretrained", swdc.save_pretrained,
@@ -390,6 +396,11 @@ class Prepared:
 
     def _applied(self, **parts: Any) -> None:
         swdc.save(swdc.slim(self.program, swdc.Plan(**parts)), "slim")
+
+
+def _loaded_into(model: Any, path: Any) -> None:
+    """Load into a copy, so that the next call gets the model as it was made."""
+    swdc.load_into(copy.deepcopy(model) if isinstance(model, nn.Module) else model, path)
 
 
 def _model() -> nn.Module:

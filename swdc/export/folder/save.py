@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils import _pytree as pytree
 
 from swdc.errors import ArtifactError
@@ -30,6 +31,8 @@ from swdc.export.storage.folders import (
 )
 from swdc.export.storage.plain_json import read_json, write_json
 from swdc.export.storage.tensor_files import assemble, load_tensors, save_tensors, table_of
+from swdc.export.transplanting.stored_outputs import outputs_of
+from swdc.export.transplanting.transplantation import transplant
 from swdc.ir.argument_types import checked
 from swdc.ir.data_forms import check_form
 from swdc.ir.module_tensors import need_values
@@ -42,10 +45,11 @@ WEIGHTS = "weights.safetensors"
 TRANSIENT = "transient.safetensors"
 EXAMPLE = "example.safetensors"
 FOLDED = "folded.safetensors"
+OUTPUTS = "outputs.safetensors"
 PLAN = "plan.json"
 CERTIFICATE = "certificate.json"
 _NEEDED = (GRAPH, EXAMPLE)
-_KNOWN = (*_NEEDED, WEIGHTS, INDEX, TRANSIENT, FOLDED, PLAN, CERTIFICATE, MANIFEST)
+_KNOWN = (*_NEEDED, WEIGHTS, INDEX, TRANSIENT, FOLDED, OUTPUTS, PLAN, CERTIFICATE, MANIFEST)
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 
 Store = Callable[[Program, Sequence[str], Path], None]
@@ -53,26 +57,45 @@ Store = Callable[[Program, Sequence[str], Path], None]
 
 
 @checked(ArtifactError)
-def save(program: Program, path: str | os.PathLike[str], certificate: Certificate | None = None) -> Path:
+def save(
+    program: Program,
+    path: str | os.PathLike[str],
+    certificate: Certificate | None = None,
+    model: nn.Module | None = None,
+) -> Path:
     """Write a program to a folder, and return the folder's path. ``load`` does not need the model's class.
 
     The folder holds ``weights.safetensors`` (each tied tensor once), ``graph.json``, ``example.safetensors``,
     and ``manifest.json`` with the hash of every file. For a slim or masked program it also holds ``plan.json``, and
     ``certificate.json`` if a ``certificate`` is given. Hooks and the dense program behind a masked one are not saved.
 
+    ``model`` is the model that was traced, if the folder is to be loaded into its class with ``swdc.load_into``: that
+    is tried at once, as ``swdc.transplant`` does it, and what the class then returns for the example inputs is stored,
+    too. The given model is not changed.
+
     A folder that ``save`` wrote before is replaced. Raises ``ArtifactError`` if the path is a file or any other
     folder that is not empty, if the certificate belongs to another plan or to other weights, and if the program holds
-    something that plain data cannot describe; then the path stays as it was.
+    something that plain data cannot describe, and ``TransplantError`` as ``swdc.transplant``; then the path stays as it
+    was.
     """
     check_certificate(program, certificate, ArtifactError)
     need_values(program, ArtifactError, "saving")
-    return write(program, path, _store, certificate)
+    outputs = None if model is None else outputs_of(transplant(program, model), program)
+    return write(program, path, _store, certificate, outputs)
 
 
-def write(program: Program, path: str | os.PathLike[str], store: Store, certificate: Certificate | None = None) -> Path:
+def write(
+    program: Program,
+    path: str | os.PathLike[str],
+    store: Store,
+    certificate: Certificate | None = None,
+    outputs: Sequence[torch.Tensor] | None = None,
+) -> Path:
     """Write a program to a folder as ``save`` does, but let ``store`` write its tensors."""
     with new_folder(resolved(path), _is_known) as folder:
         _write(program, folder, store)
+        if outputs is not None:
+            save_tensors({str(number): tensor for number, tensor in enumerate(outputs)}, folder / OUTPUTS)
         if certificate is not None:
             write_json(certificate.to_dict(), folder / CERTIFICATE)
         seal(folder, swdc=version("swdc"), torch=torch.__version__, program_hash=program.hash())

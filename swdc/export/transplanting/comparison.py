@@ -113,5 +113,4 @@ class Comparison:
 
     def masked_model(self) -> nn.Module:
         """Return a copy of the user's model in float64 with the removed channels set to zero."""
-        assert self.slim.facts.origin is not None
-        return masked_model(self.model, self.dense, self.slim.facts.origin.plan)
+        return masked_model(self.model, self.dense, self.slim)

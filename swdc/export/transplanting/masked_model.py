@@ -13,11 +13,11 @@ from swdc.capture.trace import Example, trace_recorded
 from swdc.errors import TransplantError
 from swdc.export.transplanting.float64 import Tensors, wide_inputs
 from swdc.export.transplanting.install import put_tensors
+from swdc.export.transplanting.scattered import scattered
 from swdc.ir.dtypes_and_devices import cast_literals, default_dtype
 from swdc.ir.module_tensors import tensors_of
-from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.rewriting.rewrites import mask, slim
+from swdc.rewriting.rewrites import slim
 
 
 def example_of(program: Program) -> Example:
@@ -26,10 +26,13 @@ def example_of(program: Program) -> Example:
     return kwargs or args
 
 
-def masked_model(model: nn.Module, dense: Program, plan: Plan) -> nn.Module:
-    """Return a copy of the user's model, in evaluation mode and in float64, with the removed channels set to zero."""
+def masked_model(model: nn.Module, dense: Program, slim_program: Program) -> nn.Module:
+    """Return a copy of the user's model, in evaluation mode and in float64, with the removed channels set to zero.
+
+    What is left has the values of the slim program, which may have been trained since.
+    """
     masked = copy.deepcopy(model).eval()
-    put_tensors(masked, mask(dense, plan).tensors, dense.tensors)
+    put_tensors(masked, scattered(dense, slim_program), dense.tensors)
     Tensors().widen(masked)
     return masked
 
@@ -43,7 +46,7 @@ def masked_path(model: nn.Module, dense: Program, slim_program: Program) -> tupl
     assert slim_program.facts.origin is not None
     plan = slim_program.facts.origin.plan
     with default_dtype(torch.float64):
-        masked = masked_model(model, dense, plan)
+        masked = masked_model(model, dense, slim_program)
         path = trace_recorded(masked, wide_inputs(example_of(dense)), dense.facts.attention)
     widths = {group.name: group.width for group in path.groups}
     if any(widths.get(name) != plan.widths[name] for name in plan.kept):

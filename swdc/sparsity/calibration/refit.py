@@ -70,14 +70,15 @@ def refit(
     if batches is None and inputs is not None:
         raise PlanError("expected inputs together with batches, got inputs alone; give batches=, or leave inputs out")
     kept = kept_by_plan(masked)
-    origin = slim.facts.origin
+    origin, dense = slim.facts.origin, masked.facts.origin.dense  # type: ignore[union-attr]
     assert origin is not None
+    assert isinstance(dense, Program)  # a mask may set weights that read to zero, too
     result = slim.clone().with_facts(origin=replace(origin, folded={}))
-    was, now, before = solvable(masked), solvable(result), result.tensors
+    was, now, before = solvable(dense), solvable(result), result.tensors
     with torch.no_grad():
         solved = [
             name for name, moments in statistics.moments.items()
-            if name in was and name in now and _solve(was[name], now[name], masked, before, kept, moments)
+            if name in was and name in now and _solve(was[name], now[name], dense, before, kept, moments)
         ]  # fmt: skip
     first = None if batches is None else _estimate_norms(result, batches, inputs, progress)
     note = f"{len(solved)} layers were solved again, which changes the output by {_effect(slim, result, first):.2e}"
@@ -99,13 +100,13 @@ def _check(slim: Program, masked: Program, statistics: Calibration) -> None:
 def _solve(
     was: AffineRows,
     now: AffineRows,
-    masked: Program,
+    dense: Program,
     tensors: dict[str, torch.Tensor],
     kept: Kept,
     moments: torch.Tensor,
 ) -> bool:
     """Solve a layer of the slim program, whose tensors are given; return whether it has lost what it reads."""
-    weight = masked.tensors[was.weight]
+    weight = dense.tensors[was.weight]
     columns = kept.indices(Ref(was.weight), was.input_dim)
     if columns is None or len(columns) == weight.shape[was.input_dim]:
         return False
@@ -115,7 +116,7 @@ def _solve(
     chosen = torch.from_numpy((columns[:, None] * times + np.arange(times)).ravel())
     bias = torch.zeros(len(matrix), 1, dtype=torch.float64)
     if was.bias is not None:
-        bias = masked.tensors[was.bias].detach().double().cpu().reshape(-1, 1)
+        bias = dense.tensors[was.bias].detach().double().cpu().reshape(-1, 1)
     whole = torch.cat([matrix, bias], 1)
     if rows is not None:
         whole = whole[torch.from_numpy(rows)]

@@ -33,7 +33,8 @@ def slim_and_mine(model: nn.Module, example: torch.Tensor) -> tuple[nn.Module, n
     program = swdc.trace(randomise(model).eval(), example)
     assert program.groups
     plan = random_plan(program)
-    return masked_model(model, program, plan), swdc.transplant(swdc.slim(program, plan), model)
+    slim = swdc.slim(program, plan)
+    return masked_model(model, program, slim), swdc.transplant(slim, model)
 
 
 def test_positions_that_are_mixed_with_channels_are_named() -> None:

@@ -341,8 +341,18 @@ def test_a_recorded_slim_program_does_not_go_into_a_model_of_other_groups():
     other.head.inner, other.head.outer = nn.Linear(8, 7).double(), nn.Linear(7, 4).double()
     with pytest.raises(TransplantError, match="expected the model that the slim program was traced from"):
         swdc.transplant(slim, other)
-    with pytest.raises(TransplantError, match=r"expected .*Rows"):
-        swdc.transplant(slim, randomise(Rows(), seed=1).eval())
+
+
+@pytest.mark.filterwarnings("ignore:recorded on the example inputs")
+def test_a_recorded_slim_program_brings_its_own_weights():
+    model = randomise(Rows()).eval()
+    program = swdc.trace(model, image(2, 3, 5, 5))
+    plan = random_plan(program)
+    other = swdc.transplant(swdc.slim(program, plan), randomise(Rows(), seed=1).eval())
+    masked = copy.deepcopy(model)
+    masked.load_state_dict(swdc.mask(program, plan).state_dict())
+    for seed in range(4):
+        assert_same(masked(image(2, 3, 5, 5, seed=seed)), other(image(2, 3, 5, 5, seed=seed)))
 
 
 def test_a_recorded_model_that_uses_other_layers_when_channels_are_gone_is_an_error():
