@@ -10,6 +10,8 @@ import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
+from swdc.ir.by_content import ByContent
+
 Ids = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Labelled = tuple[Ids | None, ...]
@@ -19,8 +21,8 @@ READS = "reads"
 STATISTIC = "statistic"
 
 
-@dataclass(frozen=True)
-class Member:
+@dataclass(frozen=True, eq=False)
+class Member(ByContent):
     """One dimension of one tensor in a group.
 
     ``indices`` has shape ``(width, multiplicity)``: row ``k`` holds the positions along ``dim`` that belong to channel
@@ -42,8 +44,8 @@ class Member:
         return int(self.indices.shape[1])
 
 
-@dataclass(frozen=True)
-class ChannelGroup:
+@dataclass(frozen=True, eq=False)
+class ChannelGroup(ByContent):
     """Coupled channels: channel ``k`` is kept or removed in all members at once."""
 
     name: str
@@ -73,8 +75,8 @@ class Reason:
         return f"{self.operator}: {self.text}{where}" if self.operator else self.text
 
 
-@dataclass(frozen=True)
-class Frozen:
+@dataclass(frozen=True, eq=False)
+class Frozen(ByContent):
     """Channels of one dimension of one tensor that may not be removed."""
 
     tensor: str
@@ -83,8 +85,8 @@ class Frozen:
     reason: Reason
 
 
-@dataclass(frozen=True)
-class Coupling:
+@dataclass(frozen=True, eq=False)
+class Coupling(ByContent):
     """The result of the dependency analysis of one program.
 
     Coupled channels share one id. ``nodes`` and ``tensors`` give, for each value, the ids along each dimension, or

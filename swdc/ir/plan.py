@@ -12,11 +12,12 @@ import numpy as np
 
 from swdc.errors import PlanError
 from swdc.ir.argument_types import check_type, checked
+from swdc.ir.by_content import ByContent
 from swdc.ir.data_forms import check_form
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, eq=False)
+class Plan(ByContent):
     """For each group of a program, the channels that are kept, in ascending order.
 
     With free residual sums a group may lose all of its channels. Then one channel of zeros stays in the slim program,
