@@ -196,10 +196,14 @@ def _normalised(model: nn.Module, example: Example) -> Inputs:
     elif isinstance(example, list | tuple):
         args = tuple(example)
     check_example(example)
-    if not any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves((args, kwargs))):
+    leaves = pytree.tree_leaves((args, kwargs))
+    if not any(isinstance(leaf, torch.Tensor) for leaf in leaves):
+        held = [type(leaf).__name__ for leaf in leaves if hasattr(leaf, "__dict__")]
+        what = f"{type(example).__name__}{' of ' + held[0] if held else ''}"
+        known = f", or register {held[0]} with torch.utils._pytree.register_pytree_node" if held else ""
         raise TraceError(
             f"expected example inputs as a tensor, a tuple of arguments or a dict of keyword arguments with at least "
-            f"one tensor, got {type(example).__name__}; give inputs as the model's forward takes them"
+            f"one tensor, got {what}; give inputs as the model's forward takes them{known}"
         )
     return args, kwargs
 

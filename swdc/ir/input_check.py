@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from swdc.errors import InputError
 from swdc.ir.argument_types import shown
 from swdc.ir.conditions import Condition, FixedSize, broken
+from swdc.ir.described_objects import Described
 from swdc.ir.graph import DTYPE, SHAPE, describe
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.result_classes import by_fields
@@ -242,6 +243,8 @@ def _check_value(form: _Form, value: Any) -> None:
 
 
 def _is_same(value: Any, built_in: Any) -> bool:
+    if isinstance(built_in, Described):
+        return built_in.describes(value)
     if type(value) is not type(built_in):
         return False
     if isinstance(value, np.ndarray):

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch.fx._pytree import register_pytree_flatten_spec
 from torch.utils import _pytree as pytree
 
 _BUILTIN = (type(None), bool, int, float, complex, str, bytes)
@@ -65,9 +66,11 @@ def remade(spec: Any, change: Callable[[Any, Any], tuple[Any, Any]]) -> Any:
 
 
 def by_fields(spec: Any) -> Any:
-    """Return a structure in which each class of a named tuple is the one that ``class_of_fields`` makes."""
+    """Return a structure in which classes of named tuples and dataclasses are those that this module makes."""
 
     def change(kind: Any, context: Any) -> tuple[Any, Any]:
+        if is_registered(kind, context):
+            return argument_class(kind.__name__, (*context[0], *context[1])), context
         return kind, class_of_fields(context.__name__, context._fields) if kind is namedtuple else context
 
     return remade(spec, change)
@@ -91,6 +94,31 @@ def record(name: str, fields: tuple[str, ...]) -> Any:
     if not name.isidentifier():
         raise ValueError(f"expected the name of a class, got {name!r}")
     return _Class(make_dataclass(name, fields), fields)
+
+
+def is_registered(kind: Any, context: Any) -> bool:
+    """Whether a container is a dataclass that ``torch.export.register_dataclass`` knows, without a name for text.
+
+    Its context are the names of its fields, and of those that were ``None`` and left out.
+    """
+    known = pytree.SUPPORTED_SERIALIZED_TYPES.get(kind)
+    unnamed = known is not None and known.serialized_type_name == pytree.NO_SERIALIZED_TYPE_NAME_FOUND
+    lists = isinstance(context, list) and len(context) == 2 and all(isinstance(names, list) for names in context)
+    return unnamed and lists and isinstance(kind, type) and is_dataclass(kind)
+
+
+@cache
+def argument_class(name: str, fields: tuple[str, ...]) -> type:
+    """Return a new dataclass with a name and fields that pytrees know; the same one for the same names.
+
+    Raises ``ValueError`` or ``TypeError`` for names that are no identifiers.
+    """
+    if not name.isidentifier():
+        raise ValueError(f"expected the name of a class, got {name!r}")
+    made = make_dataclass(name, fields)
+    pytree.register_dataclass(made)
+    register_pytree_flatten_spec(made, lambda value, spec: [getattr(value, name) for name in spec.context[0]])
+    return made
 
 
 pytree.register_pytree_node(Opened, lambda opened: (opened.parts, opened.kind), _made)

@@ -19,8 +19,10 @@ from swdc.errors import ArtifactError, SwdcError
 from swdc.export.folder.consistency import check_example, check_modes
 from swdc.export.folder.json_values import (
     decode,
+    decode_object,
     decode_target,
     encode,
+    encode_object,
     encode_target,
 )
 from swdc.export.folder.sizes_json import decode_sizes, encode_sizes
@@ -74,7 +76,7 @@ def encode_program(program: Program) -> dict[str, Any]:
         },
         "example": {
             "structure": encode_structure(structure),
-            "constants": {str(i): encode(leaf) for i, leaf in enumerate(example) if str(i) not in tensors},
+            "constants": {str(i): encode_object(leaf) for i, leaf in enumerate(example) if str(i) not in tensors},
         },
         "modes": {path: module.training for path, module in program.named_modules(remove_duplicate=False)},
     }
@@ -275,7 +277,7 @@ def _decode_signature(data: Mapping[str, Any], graph: fx.Graph) -> _PyTreeInfo:
 
 
 def _decode_example(data: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Any:
-    leaves = {**{i: decode(value, {}) for i, value in data["constants"].items()}, **tensors}
+    leaves = {**{i: decode_object(value) for i, value in data["constants"].items()}, **tensors}
     if len(leaves) < len(data["constants"]) + len(tensors):
         raise ArtifactError("expected each example input once, got one as a tensor and as a constant; save it again")
     return pytree.tree_unflatten([leaves[str(i)] for i in range(len(leaves))], decode_structure(data["structure"]))

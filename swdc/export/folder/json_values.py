@@ -12,6 +12,7 @@ from torch import fx
 
 from swdc.errors import ArtifactError
 from swdc.ir.call import Ref
+from swdc.ir.described_objects import Described, described
 from swdc.ops.base import name_of, target_of
 from swdc.ops.creation import function_of
 from swdc.ops.trusted_operators import is_trusted, only_computes
@@ -78,6 +79,34 @@ def decode(data: Any, nodes: Mapping[str, fx.Node]) -> Any:
     if value is None or not isinstance(value, _KINDS[kind]):
         raise ArtifactError(f"expected a known kind of argument, got {data}; save the program again")
     return value
+
+
+def encode_object(value: Any) -> Any:
+    """Return an argument of a program as ``encode`` does, an object of the user's as its description.
+
+    Raises ``ArtifactError`` for an object that holds more than plain data.
+    """
+    if isinstance(value, list):
+        return [encode_object(item) for item in value]
+    if isinstance(value, tuple):
+        return {"tuple": [encode_object(item) for item in value]}
+    found = described(value)
+    if found is None:
+        return encode(value)
+    return {"object": [found.name, *([name, encode_object(part)] for name, part in found.parts.items())]}
+
+
+def decode_object(data: Any) -> Any:
+    """Return what ``encode_object`` wrote; an object comes back as its description."""
+    if isinstance(data, list):
+        return [decode_object(item) for item in data]
+    kind = next(iter(data)) if isinstance(data, dict) else ""
+    if kind == "tuple":
+        return tuple(decode_object(item) for item in data[kind])
+    if kind == "object":
+        name, *parts = data[kind]
+        return Described(str(name), {str(part): decode_object(value) for part, value in parts})
+    return decode(data, {})
 
 
 def encode_target(target: Any) -> str:

@@ -12,11 +12,17 @@ from torch.utils import _pytree as pytree
 from swdc.errors import ArtifactError
 from swdc.export.folder.json_values import decode, encode
 from swdc.export.storage.plain_json import parse_json
-from swdc.ir.result_classes import Opened, class_of_fields, record, remade
+from swdc.ir.result_classes import Opened, argument_class, class_of_fields, is_registered, record, remade
 
 _FACTORIES = (list, dict, set, tuple, int, float, bool, str)
 """What a ``defaultdict`` may call for a missing key."""
-_NAMED, _RECORD, _KEYED, _DEFAULTS = "named tuple", "dataclass", "dict", "defaultdict"
+_NAMED, _RECORD, _ARGUMENT, _KEYED, _DEFAULTS = (
+    "named tuple",
+    "dataclass",
+    "registered dataclass",
+    "dict",
+    "defaultdict",
+)
 
 
 def encode_structure(spec: Any) -> str:
@@ -65,6 +71,8 @@ def _described(kind: Any, context: Any) -> tuple[Any, Any]:
     """Return what stands in the text for a kind of container and its context."""
     if kind is Opened:
         return _Described, [_RECORD, context.cls.__name__, *context._fields]
+    if is_registered(kind, context):
+        return _Described, [_ARGUMENT, kind.__name__, *context]
     if kind is namedtuple and context not in pytree.SUPPORTED_SERIALIZED_TYPES:
         return _Described, [_NAMED, context.__name__, *context._fields]
     if kind is defaultdict and context[0] in _FACTORIES:
@@ -81,6 +89,9 @@ def _restored(kind: Any, context: Any) -> tuple[Any, Any]:
     described, name, *rest = context
     if described == _NAMED:
         return namedtuple, class_of_fields(name, tuple(rest))
+    if described == _ARGUMENT:
+        fields, absent = rest
+        return argument_class(name, (*fields, *absent)), [fields, absent]
     if described == _RECORD:
         return Opened, record(name, tuple(rest))
     keys = decode(rest[0], {})
