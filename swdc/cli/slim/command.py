@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from swdc.cli.slim.latency import latency_report, latency_rows
+from swdc.cli.slim.pretrained import is_pretrained, slim_pretrained
 from swdc.cli.slim.run import NOT_RUN, Slimming
 from swdc.cli.terminal.models import Source, find_callable, load_program, load_skeleton
 from swdc.cli.terminal.on_model import on_model
@@ -125,6 +126,11 @@ def slim(
     $ swdc slim torchvision.models:resnet50 --input 1x3x224x224 --out slim \\
         --budget latency --round-to 8
     $ swdc slim my_file:make_model --weights checkpoint/ --input 1x16:int64 --out slim
+
+    hf:FOLDER is a model of transformers (config.json and safetensors). The folder that comes out is one, too, which
+    from_pretrained loads without swdc; groups that play the same part get the same width.
+
+    $ swdc slim hf:llama/ --sparsity 0.25 --budget parameters --out slim-llama
     """
     check_folder(out, "--out")
     check_file(onnx, "--onnx")
@@ -133,16 +139,26 @@ def slim(
         "round_to": round_to, "at_most": at_most, "even": even, "ignore": tuple(ignore or ()), "policy": policy.value,
         "seed": source.seed,
     }  # fmt: skip
+    if is_pretrained(source.model):
+        _check_pretrained(insert, onnx, stream)
+        _finish(output, source, slim_pretrained(output, source, settings, out), {"out": str(out)}, budget)
+        return
     streaming = stream or (source.weights is not None and is_sharded(source.weights))
     if streaming:
         _check_streamable(insert, onnx)
         done = _streamed(output, source, settings, out)
     else:
         done = _slimmed(output, source, insert, settings)
-    report = {"model": source.model, **done.to_dict(), "out": str(out) if streaming else None}
-    report |= {"onnx": None, "latency": None}
+    written: dict[str, Any] = {"out": str(out) if streaming else None}
     if done.exact:
-        report |= _written(output, done, out, onnx)
+        written = _written(output, done, out, onnx)
+    _finish(output, source, done, written, budget)
+
+
+def _finish(output: Output, source: Source, done: Slimming, written: dict[str, Any], budget: str) -> None:
+    """Report what was done; exit code 1 if it was not proven."""
+    out = written["out"] if done.exact is not False else None
+    report = {"model": source.model, **done.to_dict(), "onnx": None, "latency": None, **written, "out": out}
     if budget == LATENCY:
         with output.step("exporting both programs and timing them in onnxruntime"):
             report["latency"] = latency_report(done)
@@ -176,6 +192,13 @@ def _planned(output: Output, dense: Program, settings: dict[str, Any], weights: 
     with progress_bar(hidden=output.json_only) as bar:
         bar.show("planning")
         return plan(dense, weights=weights, table=MeasuredTable(announce=bar.show), **settings)
+
+
+def _check_pretrained(insert: bool, onnx: Path | None, stream: bool) -> None:
+    given = {"--insert-batchnorm": insert, "--onnx": onnx is not None, "--stream": stream}
+    extra = [name for name, value in given.items() if value]
+    if extra:
+        raise CommandError(f"expected no {' or '.join(extra)} with a model of transformers; leave it out")
 
 
 def _check_streamable(insert: bool, onnx: Path | None) -> None:
@@ -216,7 +239,8 @@ def _print(output: Output, done: Slimming, report: dict[str, Any]) -> None:
         output.table(title, ["milliseconds", "before", "after", "saved"], rows)
     output.line(f"not verified: {NOT_RUN}" if done.certificate is None else str(done.certificate))
     if report["out"] is not None:
-        output.line(f"saved in {report['out']}; swdc.load({report['out']!r}) gives it back")
+        how = "from_pretrained" if is_pretrained(report["model"]) else "swdc.load"
+        output.line(f"saved in {report['out']}; {how}({report['out']!r}) gives it back")
     if report["onnx"] is not None:
         error = report["onnx"]["max_relative_error"]
         output.line(f"wrote {report['onnx']['path']}; onnxruntime runs it, relative error {error:.1e}")

@@ -32,7 +32,7 @@ ModelArgument = Annotated[
         metavar="MODEL",
         show_default=False,
         help="module:callable that makes the model, such as torchvision.models:resnet18; or a folder written "
-        "by swdc slim.",
+        "by swdc slim. For swdc slim also hf:FOLDER, a model of transformers.",
     ),
 ]
 _model_option = partial(typer.Option, rich_help_panel=MODEL_PANEL, show_default=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,21 @@ def test_greedy_tokens_are_those_of_the_masked_model(tmp_path: Path) -> None:
     assert torch.equal(found.generate(IDS, **options), dense.generate(IDS, **options))
 
 
+def test_a_model_that_returns_a_cache_is_traced_without_it(tmp_path: Path) -> None:
+    model = llama()
+    model.config.use_cache = True
+    program = swdc.trace(model, {"input_ids": IDS, "use_cache": False})
+    plan = swdc.plan(program, {"*.q_proj": 0.5}, even=True)
+    masked, slim = swdc.mask(program, plan), swdc.slim(program, plan)
+    swdc.save_pretrained(slim, model, tmp_path / "slim")
+    found = loaded(model, tmp_path / "slim")
+    assert (found.config.use_cache, found.config.num_attention_heads) == (True, 2)
+    dense = copy.deepcopy(model)
+    dense.load_state_dict(masked.state_dict(), strict=False)
+    options = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": None}
+    assert torch.equal(found.generate(IDS, **options), dense.generate(IDS, **options))
+
+
 def test_it_loads_where_swdc_is_not_installed(tmp_path: Path) -> None:
     model = gpt2()
     _, slim = cut(model, sparsity={"*.c_fc*": 0.5})
@@ -174,3 +190,28 @@ def test_a_folder_of_something_else_stays(tmp_path: Path) -> None:
         swdc.save_pretrained(slim, model, tmp_path / "dense")
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert model.config.n_inner is None
+
+
+def test_a_kill_while_a_folder_is_written_leaves_the_old_one_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = gpt2()
+    _, first = cut(model, sparsity={"*.c_fc*": 0.5})
+    _, second = cut(model, sparsity={"*.c_fc*": 0.25})
+    swdc.save_pretrained(first, model, tmp_path / "slim")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "slim").iterdir()}
+
+    def killed(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("swdc.export.pretrained.save._check_loaded", killed)  # all files are written by then
+    child = os.fork()
+    if child == 0:
+        swdc.save_pretrained(second, model, tmp_path / "slim")
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert {file.name: file.read_bytes() for file in (tmp_path / "slim").iterdir()} == before
+    monkeypatch.undo()
+    swdc.save_pretrained(second, model, tmp_path / "slim")
+    assert [path.name for path in tmp_path.iterdir()] == ["slim"]
+    assert loaded(model, tmp_path / "slim").config.n_inner == 96
