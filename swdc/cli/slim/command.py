@@ -130,7 +130,7 @@ def slim(
     hf:FOLDER is a model of transformers (config.json and safetensors). The folder that comes out is one, too, which
     from_pretrained loads without swdc; groups that play the same part get the same width.
 
-    $ swdc slim hf:llama/ --sparsity 0.25 --budget parameters --out slim-llama
+    $ swdc slim hf:llama/ --sparsity 0.25 --round-to 8 --out slim-llama
     """
     check_folder(out, "--out")
     check_file(onnx, "--onnx")
