@@ -25,6 +25,7 @@ from swdc.sparsity.calibration.calibrate import calibrate
 from swdc.sparsity.calibration.refit import refit
 from swdc.sparsity.calibration.statistics import Calibration
 from swdc.sparsity.planning.plan import plan
+from swdc.sparsity.slim_optimizer import slim_optimizer
 from swdc.sparsity.swd import SWD
 
 __version__ = "0.1.0"
@@ -61,6 +62,7 @@ __all__ = [
     "save_pretrained",
     "slim",
     "slim_checkpoint",
+    "slim_optimizer",
     "trace",
     "transplant",
     "verify",

@@ -77,6 +77,7 @@ PUBLIC = {
     "save_pretrained",
     "slim",
     "slim_checkpoint",
+    "slim_optimizer",
     "trace",
     "transplant",
     "verify",

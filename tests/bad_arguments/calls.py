@@ -133,6 +133,15 @@ class Prepared:
                 },
                 {"slim": self.slim, "masked": self.masked, "statistics": self.statistics},
             ),
+            Target(
+                "slim_optimizer", swdc.slim_optimizer,
+                {
+                    "optimizer": Takes(good=(self.optimizer,)),
+                    "program": Takes(good=(program,), bad=(self.slim, self.empty)),
+                    "slim": Takes(good=(self.slim,), bad=(program, self.masked)),
+                },
+                {"optimizer": self.optimizer, "program": program, "slim": self.slim},
+            ),
             Target("mask", swdc.mask, cut, {"program": program, "plan": plan}),
             Target("slim", swdc.slim, cut, {"program": program, "plan": plan}),
             Target("insert_batchnorm", swdc.insert_batchnorm, {"program": whole}),
