@@ -143,6 +143,8 @@ def _record(
     state |= {name: moved(t) for name, t in model.named_buffers()}
     inputs = pytree.tree_map(moved, (args, kwargs))
     names = {module: name for name, module in model.named_modules()}
+    stores: list[dict[str, Any]] = [store for module in names for store in (module._parameters, module._buffers)]
+    held = [(store, dict(store)) for store in stores]
     handles = []
     for module, name in names.items():
         handles.append(module.register_forward_pre_hook(lambda *_, name=name: recorder.enter(name)))
@@ -154,6 +156,9 @@ def _record(
     finally:
         for handle in handles:
             handle.remove()
+        for store, before in held:  # torch puts back too little where a module has two names
+            store.clear()
+            store.update(before)
     return recorder.calls
 
 

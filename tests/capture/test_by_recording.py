@@ -166,3 +166,33 @@ def test_results_in_objects_come_back_as_dicts() -> None:
     with pytest.warns(UserWarning, match="Boxes comes back as a dict of its tensors"):
         program = swdc.trace(model, image(6, 5))
     assert_equal(program(image(6, 5))["boxes"]["tensor"], model(image(6, 5))["boxes"].tensor)
+
+
+class Helper(nn.Module):
+    """Knows a part of the model that owns it, as helpers do that draw its weights anew in training."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            return x * 2
+        return x if float(x.detach().abs().max()) < 1e9 else x * 0
+
+
+@pytest.mark.filterwarnings("ignore:what helper computes in training")
+def test_a_module_with_two_names_keeps_its_parameters() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2))
+            self.helper = Helper(self.net)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(self.helper(x))
+
+    model = Net().eval()
+    program = swdc.trace(model, torch.randn(2, 3))
+    assert program.facts.captured_by == "record"
+    assert program.tensors["net.0.weight"] is model.net[0].weight is program.tensors["helper.part.0.weight"]
