@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from swdc.errors import ArtifactError, TraceError, TransplantError, brief, told_
 from swdc.export.folder.save import OUTPUTS, load
 from swdc.export.storage.folders import read_folder, read_manifest, verified
 from swdc.export.storage.tensor_files import load_tensors
+from swdc.export.transplanting.copied_model import copied_model
 from swdc.export.transplanting.install import put_tensors
 from swdc.export.transplanting.same_program import copy_with_program
 from swdc.export.transplanting.scattered import scattered
@@ -47,7 +47,7 @@ def load_into(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     name = type(model).__name__
     expected = f"an instance of {name} like the one that was traced"
     with told_as(TransplantError, expected, "make it with the same arguments"):
-        whole = _whole(copy.deepcopy(model), slim, expected)
+        whole = _whole(copied_model(model), slim, expected)
         made = Transplanting(slim, whole).result()
     stored = read_folder(Path(path), _stored)
     if stored is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import nn
 from swdc.capture.restore import buffers_kept
 from swdc.errors import TransplantError
 from swdc.export.transplanting.call_hooks import copied
+from swdc.export.transplanting.copied_model import copied_model
 from swdc.export.transplanting.float64 import Tensors, in_float64, wide_inputs, wide_program
 from swdc.export.transplanting.masked_model import masked_model
 from swdc.export.transplanting.other_sizes import differs_at_other_sizes
@@ -50,7 +50,7 @@ class Comparison:
         for batch in BATCHES[:1] if self.recorded else BATCHES:
             self._compare(expected, mine, batch, f"at batch size {batch}")
         if not self.recorded and self._trains_alike():
-            trained = copy.deepcopy(mine).train()
+            trained = copied_model(mine).train()
             self._compare(wide_program(self.slim).train(), trained, BATCHES[-1], "in training")
 
     def at_other_sizes(self, mine: nn.Module) -> str:
@@ -69,7 +69,7 @@ class Comparison:
         floats = {t.dtype for t in mine.parameters() if t.is_floating_point()}
         dtype = next(iter(floats)) if len(floats) == 1 else None
         results = []
-        for one in (self.slim.clone().eval(), copy.deepcopy(mine)):
+        for one in (self.slim.clone().eval(), copied_model(mine)):
             args, kwargs = self.inputs(BATCHES[-1], dtype)
             with torch.no_grad(), buffers_kept(one):
                 torch.manual_seed(0)  # what drops in every mode draws the same
@@ -104,7 +104,7 @@ class Comparison:
 
     def _trains_alike(self) -> bool:
         """Whether the user's model computes the same as its program in training, apart from dropout."""
-        model = copy.deepcopy(self.model).train()
+        model = copied_model(self.model).train()
         Tensors().widen(model)
         try:
             return self._error(wide_program(self.dense).train(), model, BATCHES[-1]) <= TOLERANCE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ from torch import nn
 
 from swdc.capture.trace import Example, trace_recorded
 from swdc.errors import TransplantError
+from swdc.export.transplanting.copied_model import copied_model
 from swdc.export.transplanting.float64 import Tensors, wide_inputs
 from swdc.export.transplanting.install import put_tensors
 from swdc.export.transplanting.scattered import scattered
@@ -31,7 +31,7 @@ def masked_model(model: nn.Module, dense: Program, slim_program: Program) -> nn.
 
     What is left has the values of the slim program, which may have been trained since.
     """
-    masked = copy.deepcopy(model).eval()
+    masked = copied_model(model).eval()
     put_tensors(masked, scattered(dense, slim_program), dense.tensors)
     Tensors().widen(masked)
     return masked

@@ -15,7 +15,7 @@ from torch import nn
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.program import Program
 
-_REGISTERED = ("_parameters", "_buffers", "_modules")
+REGISTERED = ("_parameters", "_buffers", "_modules")
 _OF_PROGRAMS = ("torch.fx.", "swdc.")
 """The modules of classes that hold no tensors of the user's."""
 _DEEPEST = 8
@@ -39,9 +39,16 @@ def places(model: nn.Module) -> list[tuple[Place, torch.Tensor]]:
             for name, tensor in store.items():
                 if tensor is not None:
                     walk.found.append((_entry(store, name), tensor))
-        for name in [name for name in vars(module) if name not in _REGISTERED and not isinstance(model, Program)]:
+        for name in [name for name in vars(module) if name not in REGISTERED and not isinstance(model, Program)]:
             walk.visit(_entry(vars(module), name), 0)
     return walk.found
+
+
+def tensors_in(value: Any, registered: set[nn.Module]) -> list[torch.Tensor]:
+    """Return the tensors in what a module holds, other than those of the ``registered`` modules."""
+    walk, held = _Walk(registered), [value]
+    walk.visit(_entry(held, 0), 0)
+    return [tensor for _, tensor in walk.found]
 
 
 def loose_places(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> list[tuple[Place, str]]:

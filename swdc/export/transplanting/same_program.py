@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +15,7 @@ from swdc.capture.restore import buffers_kept
 from swdc.capture.trace import trace, trace_recorded
 from swdc.errors import TraceError, TransplantError
 from swdc.export.transplanting.call_hooks import copied
+from swdc.export.transplanting.copied_model import copied_model
 from swdc.export.transplanting.masked_model import example_of
 from swdc.export.transplanting.other_sizes import resized
 from swdc.ir.call import Ref
@@ -32,7 +32,7 @@ def copy_with_program(model: nn.Module, slim: Program) -> tuple[nn.Module, Progr
     groups. Raises ``TransplantError`` if no copy has the program.
     """
     for number, inputs in enumerate(_runs(slim)):
-        mine = copy.deepcopy(model)
+        mine = copied_model(model)
         try:
             before = _kept(mine)
             if inputs is not None and not _runs_on(mine, inputs):
