@@ -12,6 +12,7 @@ from swdc.ir.groups import WRITES
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.program_facts import Origin
+from swdc.rewriting.branches import silence
 from swdc.rewriting.pass_base import Pass, PassResult
 
 
@@ -20,7 +21,8 @@ class MaskChannels(Pass):
     """Zero the filters, biases, gains and shifts of the channels that a plan removes.
 
     A gain that is read as ``1 + gain`` becomes -1, with which it writes zeros. Behind a norm without a gain, the
-    weights that read a removed channel are zeroed, too.
+    weights that read a removed channel are zeroed, too. So are the weight and the bias of the layer that writes a
+    removed residual branch.
 
     The graph stays as it is; of the tensors, with channel 1 removed::
 
@@ -44,5 +46,6 @@ class MaskChannels(Pass):
                     tensor = tensors[member.tensor]
                     indices = torch.from_numpy(member.indices[removed].ravel()).to(tensor.device)
                     tensor.index_fill_(member.dim, indices, member.rest)
+        silence(masked, self.plan, program)
         masked = masked.with_facts(origin=Origin(self.plan, totals(program), dense=program))
-        return PassResult(masked, modified=self.plan.removed_channels > 0)
+        return PassResult(masked, modified=self.plan.removed_channels > 0 or bool(self.plan.branches))

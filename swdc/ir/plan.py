@@ -46,6 +46,11 @@ class Plan(ByContent):
         return self.settings.get("policy")
 
     @property
+    def branches(self) -> tuple[str, ...]:
+        """The names of the residual branches that are removed."""
+        return tuple(self.settings.get("branches", ()))
+
+    @property
     def emptied(self) -> tuple[str, ...]:
         """The names of the groups that keep no channel."""
         return tuple(name for name, kept in self.kept.items() if not kept)
@@ -84,6 +89,7 @@ class Plan(ByContent):
     def __str__(self) -> str:
         lines = [f"keeps {sum(map(len, self.kept.values()))} of {sum(self.widths.values())} channels"]
         lines += [f"  {name}: {len(kept)} of {self.widths[name]}" for name, kept in self.kept.items()]
+        lines += [f"removes the branch {name}" for name in self.branches]
         return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ from swdc.ir.module_tensors import is_meta, need_whole
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.trace_options import FREE
+from swdc.rewriting.branches import check_branches, without_branches
 from swdc.rewriting.pass_base import find_pass
 from swdc.rewriting.pipeline import apply, run
 
@@ -53,6 +54,7 @@ def slim(program: Program, plan: Plan) -> Program:
         program = mask(program, plan)
         carried = replace(plan, kept={name: kept or (0,) for name, kept in plan.kept.items()})
     result = run(program, [find_pass(name)(plan=carried) for name in SLIM_PIPELINE]).program  # type: ignore[call-arg]
+    result = without_branches(result, plan, program)
     origin = result.facts.origin
     assert origin is not None
     return result.with_facts(origin=replace(origin, plan=plan))
@@ -65,6 +67,7 @@ def check_plan(plan: Plan, program: Program) -> None:
             f"expected a plan of this program (graph hash {program.hash()[:12]}), got one of another "
             f"({plan.program_hash[:12]}); make the plan from the program that it is applied to"
         )
+    check_branches(plan, program)
     widths = {group.name: group.width for group in program.groups}
     least = 0 if program.facts.policy == FREE else 1
     for name, kept in plan.kept.items():

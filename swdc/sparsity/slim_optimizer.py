@@ -53,10 +53,14 @@ def slim_optimizer(optimizer: Optimizer, program: Program, slim: Program) -> Opt
     tensors = slim.tensors
     for group in optimizer.param_groups:
         settings = {key: copy.deepcopy(value) for key, value in group.items() if key != "params"}
-        new.param_groups.append({"params": [tensors[names[id(p)]] for p in group["params"]], **settings})
+        there = [names[id(p)] in tensors for p in group["params"]]  # a removed branch has taken its own with it
+        if _NAMES in settings:
+            settings[_NAMES] = [name for name, stays in zip(settings[_NAMES], there, strict=True) if stays]
+        left = [tensors[names[id(p)]] for p, stays in zip(group["params"], there, strict=True) if stays]
+        new.param_groups.append({"params": left, **settings})
         for parameter in group["params"]:
             name = names[id(parameter)]
-            if parameter in optimizer.state:
+            if parameter in optimizer.state and name in tensors:
                 new.state[tensors[name]] = _cut(optimizer.state[parameter], parameter, name, kept)
     _add_new(new, program, slim)
     return new

@@ -75,6 +75,12 @@ class Transplanting:
     def __init__(self, slim: Program, model: nn.Module) -> None:
         if slim.facts.origin is None or slim.facts.origin.dense is not None:
             raise TransplantError("expected a slim program as made by swdc.slim, got another; slim it with a plan")
+        branches = slim.facts.origin.plan.branches
+        if branches:
+            raise TransplantError(
+                f"expected a slim program with all of its residual branches, because the class adds each, got one "
+                f"without {branches[0]}; use the slim program itself"
+            )
         self.name, self.model = type(model).__name__, model
         self.mine, self.dense = copy_with_program(model, slim)
         slim = with_plan_of(slim, self.dense)

@@ -20,7 +20,7 @@ from swdc.ir.program import Program
 from swdc.ir.progress import progress_bar
 from swdc.sparsity.calibration.batches import arguments_of, length_of, read
 from swdc.sparsity.calibration.moments import Moments
-from swdc.sparsity.calibration.observing import Observing, Products
+from swdc.sparsity.calibration.observing import Influences, Observing, Products
 from swdc.sparsity.calibration.points import Point, placed, points_of
 from swdc.sparsity.calibration.statistics import Calibration, Floats, Observed
 
@@ -84,6 +84,7 @@ class _Collecting:
         self._program, self._inputs, self._loss = program, inputs, loss
         self._points = points_of(program)
         self._places = placed(program, self._points)
+        self._influences = Influences(program)
         self._moments = Moments.of(program, self._points, moments)
         self._shapes = {point.weight: program.tensors[point.weight].shape for point in self._points}
         facts = program.facts
@@ -103,7 +104,7 @@ class _Collecting:
         self._seen.clear()
         self._moments.begin()
         products = None if self._loss is None else Products(self._program.facts.batch, self._places)
-        run = Observing(self._program, self._points, self._see, products)
+        run = Observing(self._program, self._points, self._see, products, self._influences)
         with torch.set_grad_enabled(products is not None):
             output = self._program.graph.process_outputs(run.run(*leaves, enable_io_processing=False))
             if products is not None:
@@ -127,8 +128,8 @@ class _Collecting:
                 observed.append(Observed(point.node.name, *key, *weight, point.ids, mean, self._rows[key]))
         signed = {groups[k].name: (one / times, two / times) for k, (one, two, times) in self._signed.items()}
         weighted = {name: total / self.batches for name, total in self._weighted.items()}
-        means = self._moments.means()
-        return Calibration(self._program.hash(), self._samples, self.batches, tuple(observed), signed, weighted, means)
+        rest = signed, weighted, self._moments.means(), self._influences.means()
+        return Calibration(self._program.hash(), self._samples, self.batches, tuple(observed), *rest)
 
     def _see(self, point: Point, value: torch.Tensor) -> None:
         """Add the squares and moments of a value, once for each run."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from swdc.analysis.branches import branches_of
 from swdc.ir.groups import Ids
 from swdc.ir.program import Program
 from swdc.sparsity.calibration.points import Point
@@ -23,8 +24,16 @@ class Observing(fx.Interpreter):
     products of gradient and value are added up there as soon as the gradient is known, so that none is kept.
     """
 
-    def __init__(self, program: Program, points: Sequence[Point], see: See, products: Products | None = None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        points: Sequence[Point],
+        see: See,
+        products: Products | None = None,
+        influences: Influences | None = None,
+    ) -> None:
         super().__init__(program.held, graph=program.graph)
+        self._influences = influences
         self._points: dict[fx.Node, list[Point]] = defaultdict(list)
         for point in points:
             self._points[point.node].append(point)
@@ -39,6 +48,8 @@ class Observing(fx.Interpreter):
                 before.setdefault(point.value, self.env[point.value])
                 self.env[point.value] = self._shown(point, self.env[point.value])
         result = super().run_node(n)
+        if self._influences is not None:
+            self._influences.see(n, self.env, result)
         self.env.update(before)
         for point in points:
             if not point.is_input:
@@ -89,3 +100,32 @@ class Products:
             if held is not None and len(held) != len(sums):  # one of the two knows no samples
                 held, sums = held.sum(0, keepdim=True), sums.sum(0, keepdim=True)
             self.sums[number] = sums if held is None else held + sums
+
+
+class Influences:
+    """Sums of one less the cosine between residual streams before and after a branch is added, by name."""
+
+    def __init__(self, program: Program) -> None:
+        nodes = {node.name: node for node in program.graph.nodes}
+        self._branches = {nodes[b.total]: (name, nodes[b.stream]) for name, b in branches_of(program).items()}
+        labels = program.coupling.nodes
+        self._dims = {
+            total: next((d for d, ids in enumerate(labels.get(total.name, ())) if ids is not None), -1)
+            for total in self._branches
+        }
+        self._sums: dict[str, float] = {}
+        self._rows: dict[str, int] = {}
+
+    def see(self, node: fx.Node, values: Mapping[fx.Node, Any], result: Any) -> None:
+        """Add what a sum does to its stream."""
+        if node not in self._branches:
+            return
+        name, stream = self._branches[node]
+        before, after = values[stream].detach(), result.detach()
+        found = 1 - torch.cosine_similarity(before.double(), after.double(), dim=self._dims[node])
+        self._sums[name] = self._sums.get(name, 0.0) + float(found.sum())
+        self._rows[name] = self._rows.get(name, 0) + found.numel()
+
+    def means(self) -> dict[str, float]:
+        """Return the means over samples and positions."""
+        return {name: total / max(self._rows[name], 1) for name, total in self._sums.items()}

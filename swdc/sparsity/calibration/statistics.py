@@ -44,7 +44,8 @@ class Calibration:
     at which a channel is read. ``weighted`` holds, by the name of a group, the mean over batches of the sum of
     ``|g w|`` over all weights that write or read a channel. Both are empty without a loss. ``moments`` holds, by the
     name of a weight, the means of the products of two of its ``C`` inputs, and of an input and one, shape
-    ``(C + 1, C + 1)``.
+    ``(C + 1, C + 1)``. ``influence`` holds, by the name of a residual branch, the mean of one less the cosine between
+    the stream before and after the branch was added.
     """
 
     program_hash: str
@@ -54,6 +55,7 @@ class Calibration:
     signed: Mapping[str, tuple[Floats, Floats]] = field(repr=False, default_factory=dict)
     weighted: Mapping[str, Floats] = field(repr=False, default_factory=dict)
     moments: Mapping[str, torch.Tensor] = field(repr=False, default_factory=dict)
+    influence: Mapping[str, float] = field(repr=False, default_factory=dict)
 
     def check(self, program: Program) -> None:
         """Raise ``PlanError`` unless these are statistics of a program with the same graph."""

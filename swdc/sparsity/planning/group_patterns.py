@@ -34,6 +34,16 @@ def for_groups(
     return [_value_for(each, given, default) for each in names]
 
 
+def matching(setting: str, names: Sequence[str], pattern: str) -> list[str]:
+    """Return the names that a shell pattern matches; ``PlanError`` if there are none."""
+    found = [name for name in names if _matches(pattern, name)]
+    if not found:
+        raise PlanError(
+            f"expected {setting} to name some of {', '.join(names[:3]) or 'none'}, but {pattern!r} matches none of them"
+        )
+    return found
+
+
 def _value_for(name: str, given: Mapping[str, T], default: T) -> T:
     found = [value for pattern, value in given.items() if _matches(pattern, name)]
     return given.get(name, found[0] if found else default)

@@ -1,0 +1,105 @@
+"""Plans that remove whole residual branches: the attention or the feed-forward part of a block, or a residual block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from swdc.analysis.branches import branches_of
+from swdc.costs.count import count
+from swdc.errors import PlanError, told_as
+from swdc.ir.plan import Plan
+from swdc.ir.program import Program
+from swdc.rewriting.branches import without_branches
+from swdc.sparsity.arguments import by_name
+from swdc.sparsity.calibration.statistics import Calibration
+from swdc.sparsity.planning.group_patterns import matching
+from swdc.sparsity.planning.widths import check_share
+
+CHANNELS, BLOCKS = "channels", "blocks"
+STRUCTURES = (CHANNELS, BLOCKS)
+
+BlockCriterion = Callable[..., Any]
+
+
+def influence(program: Program, names: Sequence[str], statistics: Calibration | None) -> Sequence[float]:
+    """Mean of one less the cosine between a stream before and after a branch was added (Men et al. 2024)."""
+    if statistics is None:
+        raise PlanError(
+            "expected statistics for criterion='influence', got None; give those of swdc.calibrate(program, batches)"
+        )
+    return [statistics.influence[name] for name in names]
+
+
+BLOCK_CRITERIA: dict[str, BlockCriterion] = {"influence": influence}
+_COUNTS: dict[str, Callable[[Program], float]] = {
+    "parameters": lambda program: count(program).parameters,
+    "operations": lambda program: count(program).operations,
+    "macs": lambda program: count(program, "macs").operations,
+}
+
+
+def plan_blocks(
+    program: Program,
+    sparsity: float | Mapping[str, float],
+    budget: str,
+    criterion: str | BlockCriterion,
+    statistics: Calibration | None,
+    ignore: Sequence[str],
+) -> Plan:
+    """Return the plan that removes the branches with the lowest scores, as few as meet the budget.
+
+    Raises ``PlanError`` if there are no branches, or if the budget cannot be met.
+    """
+    if isinstance(sparsity, Mapping):
+        raise PlanError("expected one number as the sparsity of structure='blocks', got shares by group")
+    check_share("sparsity", sparsity)
+    if budget not in (BLOCKS, *_COUNTS):
+        raise PlanError(f"expected a budget of {[BLOCKS, *_COUNTS]} for structure='blocks', got {budget!r}")
+    known = list(branches_of(program))
+    kept = {name for pattern in ignore for name in matching("ignore", known, pattern)}
+    names = [name for name in known if name not in kept]
+    if not names:
+        raise PlanError("expected residual branches that can be removed, got none; plan with structure='channels'")
+    order = [names[place] for place in np.argsort(_scores(program, names, criterion, statistics), kind="stable")]
+    settings: dict[str, Any] = {
+        "structure": BLOCKS, "sparsity": sparsity, "budget": budget, "ignore": list(ignore),
+        "policy": program.facts.policy,
+        "criterion": criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "function"),
+    }  # fmt: skip
+    whole = {group.name: tuple(range(group.width)) for group in program.groups}
+    widths = {group.name: group.width for group in program.groups}
+
+    def removing(number: int) -> Plan:
+        return Plan(whole, widths, program.hash(), {**settings, "branches": order[:number]})
+
+    def cost(number: int) -> float:
+        plan = removing(number)
+        return len(known) - number if budget == BLOCKS else _COUNTS[budget](without_branches(program, plan, program))
+
+    full = cost(0)
+    target = full - sparsity * full + 1e-9 * full
+    low, high = 0, len(order)
+    if cost(high) > target:
+        raise PlanError(
+            f"expected a budget that can be met, but at most {1 - cost(high) / full:.1%} of the {budget} can be "
+            f"removed with all branches; lower the sparsity"
+        )
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if cost(middle) <= target else (middle + 1, high)
+    return removing(low)
+
+
+def _scores(
+    program: Program, names: Sequence[str], criterion: str | BlockCriterion, statistics: Calibration | None
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    function = by_name("criterion", BLOCK_CRITERIA, criterion, " for structure='blocks', or a function")
+    expected = "a criterion that takes a program, names of branches and statistics, and returns a score of each"
+    with told_as(PlanError, expected, "see swdc.sparsity.planning.blocks for an example"):
+        scores = np.asarray(function(program, names, statistics), dtype=np.float64)
+    if scores.shape != (len(names),) or not np.isfinite(scores).all():
+        raise PlanError(f"expected {len(names)} finite scores of branches, got shape {scores.shape}")
+    return scores
