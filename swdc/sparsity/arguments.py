@@ -60,3 +60,12 @@ def check_optimizer(optimizer: Optimizer | None, purpose: str) -> None:
     """Raise ``PlanError`` if there is no optimizer; ``purpose`` says in the message why it is needed."""
     if optimizer is None:
         raise PlanError(f"expected optimizer= as a torch.optim.Optimizer, {purpose}, got None")
+
+
+def check_minimises(optimizer: Optimizer | None, advice: str = "") -> None:
+    """Raise ``PlanError`` if an optimizer climbs: a pull by the gradient would push weights away from zero."""
+    if optimizer is not None and any(group.get("maximize", False) for group in optimizer.param_groups):
+        raise PlanError(
+            f"expected an optimizer that minimises, got maximize=True, under which the pull would push weights away "
+            f"from zero; negate the loss{', ' if advice else ''}{advice}"
+        )

@@ -20,6 +20,7 @@ from swdc.ir.plan import Plan
 from swdc.sparsity.arguments import check_count, check_steps
 from swdc.sparsity.fingerprints import of_parameters
 from swdc.sparsity.gap import Gap, Metric, gap_of
+from swdc.sparsity.gradient_order import GradientOrder
 from swdc.sparsity.same_parameters import Ownership
 from swdc.sparsity.targets import Target, Targets
 
@@ -59,7 +60,7 @@ class Method(ABC):
         self._settings["network"] = of_parameters(self._ownership.parameters)
         self._optimizer, self._handle = optimizer, None
         self._used: list[tuple[weakref.ref[torch.Tensor], int]] = []
-        self._closed = False
+        self._closed, self._order = False, GradientOrder(self._ownership.parameters.values())
         if optimizer is not None:
             self._handle = optimizer.register_step_post_hook(self._after_step)
 
@@ -71,24 +72,29 @@ class Method(ABC):
             self._follow()
 
     def close(self) -> None:
-        """Let go of the optimizer: nothing follows its steps any more, and ``step`` raises ``PlanError``."""
+        """Let go of optimizer and parameters: nothing follows a step any more, and ``step`` raises ``PlanError``."""
         if self._handle is not None:
             self._handle.remove()
+        self._order.close()
         self._handle, self._closed, self._used = None, True, []
 
     def step(self) -> None:
         """Act on the gradients; call between ``backward`` and the optimizer's step.
 
-        Raises ``PlanError`` if the optimizer has used these gradients already, and after ``close``.
+        Raises ``PlanError`` if the optimizer has used these gradients already, or changed the weights since they were
+        made, and after ``close``.
         """
         if self._closed:
             raise PlanError("expected a method that is open, got one after close(); make another")
         self._ownership.check(self._optimizer)
-        if self._used and self._are_used():
+        late, used = self._order.is_late(), self._used and self._are_used()
+        if late or used:
+            why = (
+                "the optimizer has used these gradients already" if used else "the weights have changed since backward"
+            )
             raise PlanError(
-                f"expected step {self.s} between backward and the optimizer's step, but the optimizer has used these "
-                f"gradients already, and what is added now would be lost; call backward, then step of the "
-                f"{type(self).__name__}, then that of the optimizer"
+                f"expected step {self.s} between backward and the optimizer's step, but {why}, and what is added now "
+                f"would be lost; call backward, then step of the {type(self).__name__}, then that of the optimizer"
             )
         self._used = []
         with torch.set_grad_enabled(False):

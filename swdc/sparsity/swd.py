@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from swdc.errors import PlanError, told_as
 from swdc.ir.argument_types import checked
 from swdc.ir.distributed import local
-from swdc.sparsity.arguments import LARGEST, check_count, check_optimizer, check_positive
+from swdc.sparsity.arguments import LARGEST, check_count, check_minimises, check_optimizer, check_positive
 from swdc.sparsity.fingerprints import of_function
 from swdc.sparsity.method import Method
 from swdc.sparsity.norm_parameters import ids_in_norms
@@ -115,7 +115,7 @@ class SWD(Method):
         ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         targets = targets_of(model, target, structure, ignore, criterion, optimizer, norms)
         if penalty == GRADIENT and a != AUTO:
-            _check_minimises(optimizer)
+            check_minimises(optimizer, "or take penalty='proximal'")
         self._strengths = Strengths(optimizer, mu, hold and penalty == GRADIENT)
         settings = {
             "target": target, "structure": structure, "a": a, "a_min": a_min, "a_max": a_max,
@@ -244,15 +244,6 @@ class SWD(Method):
             Target(parameters[name], name, chosen.to(parameters[name].device, copy=True), rests.get(name, 0.0))
             for name, chosen in given.items()
         ]
-
-
-def _check_minimises(optimizer: Optimizer | None) -> None:
-    """Raise ``PlanError`` if an optimizer climbs: a pull by the gradient would push weights away from zero."""
-    if optimizer is not None and any(group.get("maximize", False) for group in optimizer.param_groups):
-        raise PlanError(
-            "expected an optimizer that minimises, got maximize=True, under which the pull would push weights away "
-            "from zero; negate the loss, or take penalty='proximal'"
-        )
 
 
 def _check_coefficient(

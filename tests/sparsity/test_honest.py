@@ -12,6 +12,7 @@ from torch.nn import functional
 
 import swdc
 from swdc.errors import PlanError
+from swdc.sparsity.baselines import method
 
 BOUNDS = {"a_min": 1.0, "a_max": 10.0, "steps": 5}
 
@@ -73,6 +74,45 @@ def test_a_step_after_the_optimizer_s_is_refused_and_one_before_it_is_not(set_to
         optimizer.step()
     with pytest.raises(PlanError, match=r"expected step 3 between backward and the optimizer's step"):
         swd.step()
+
+
+@pytest.mark.parametrize("clears", [False, True])
+def test_a_step_after_the_optimizer_s_is_refused_even_without_the_optimizer(clears):
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    swd = made(model)
+    for _ in range(2):  # micro-batches add up, and several steps may share one backward
+        for _ in range(2):
+            functional.cross_entropy(model(torch.randn(64, 20)), torch.randint(5, (64,))).backward()
+        swd.step()
+        optimizer.step()
+        optimizer.zero_grad()
+    swd.step()
+    functional.cross_entropy(model(torch.randn(64, 20)), torch.randint(5, (64,))).backward()
+    optimizer.step()
+    if clears:
+        optimizer.zero_grad()
+    with pytest.raises(PlanError, match=r"expected step 3 between .* but the weights have changed since backward"):
+        swd.step()
+    swd.close()
+    assert not any(p._post_accumulate_grad_hooks for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["growing_l2", "slimming", "uniform_decay"])
+def test_baselines_that_pull_refuse_an_optimizer_that_climbs(name):
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+    program = swdc.trace(layers, torch.randn(3, 4))
+    bounds = {"a_min": 1, "a_max": 2} if name == "uniform_decay" else {"start": 0}
+    bounds |= {"delta": 0.5, "stabilize": 0} if name == "growing_l2" else {}
+    for maximize in (False, True):
+        optimizer = torch.optim.SGD(program.parameters(), lr=0.1, maximize=maximize)
+        arguments = {"steps": 100, "optimizer": optimizer, **bounds}
+        if maximize:
+            with pytest.raises(PlanError, match="expected an optimizer that minimises, got maximize=True"):
+                method(name, program, 0.3, "channels", **arguments)
+        else:
+            method(name, program, 0.3, "channels", **arguments)
 
 
 def test_an_optimizer_that_climbs_is_refused_where_the_pull_is_a_gradient():

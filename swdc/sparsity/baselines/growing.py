@@ -14,7 +14,7 @@ from swdc.errors import PlanError
 from swdc.ir.argument_types import checked
 from swdc.ir.groups import WRITES, ChannelGroup
 from swdc.ir.program import Program
-from swdc.sparsity.arguments import check_count, check_positive, check_start, check_steps
+from swdc.sparsity.arguments import check_count, check_minimises, check_positive, check_start, check_steps
 from swdc.sparsity.baselines.base import Removing
 from swdc.sparsity.baselines.zeroed_parts import ZeroedParts
 from swdc.sparsity.method import gradient_of
@@ -61,6 +61,7 @@ class GrowingL2(Removing):
     ) -> None:  # fmt: skip
         check_steps(steps)
         check_start(start, steps)
+        check_minimises(optimizer)
         if structure not in ("weights", *_BY_FILTER):
             raise PlanError(f"expected structure='weights' or 'channels' for growing regularisation, got {structure!r}")
         check_positive("delta", delta)

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from swdc.errors import PlanError
 from swdc.ir.argument_types import checked
-from swdc.sparsity.arguments import check_start, check_steps
+from swdc.sparsity.arguments import check_minimises, check_start, check_steps
 from swdc.sparsity.baselines.base import Removing
 from swdc.sparsity.baselines.gain_penalty import GainPenalty
 from swdc.sparsity.penalties.norms import Norm, find_norm
@@ -47,6 +47,7 @@ class NetworkSlimming(Removing):
             )
         check_steps(steps)
         check_start(start, steps)
+        check_minimises(optimizer)
         super().__init__(
             model, target, structure, steps=steps, removals=[(start, target)], optimizer=optimizer, ignore=ignore,
             settings={"penalty": penalty, "norm": find_norm(norm).name},
