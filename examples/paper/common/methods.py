@@ -116,7 +116,8 @@ def _swd(setting: Setting, recipe: Recipe, steps: int) -> Course:
     if setting.method == "swd-auto":
         options["a"] = "auto"
     else:
-        options.update(a_min=setting.a_min, a_max=setting.a_max, hold=False)  # the letter of the paper
+        hold = bool(setting.held)  # the letter of the paper holds nothing
+        options.update(a_min=setting.a_min, a_max=setting.a_max, hold=hold)
     if setting.method == "swd-proximal":
         options["penalty"] = "proximal"
     return Course(CLASSES["swd"], recipe.epochs, options)

@@ -21,6 +21,8 @@ class Setting:
 
     ``method`` is a name of ``common.methods``; ``structure`` is ``weights`` or ``channels``; ``target`` is the share
     that goes, 0 for a dense network; ``subset`` the number of training images, all where none is given.
+    ``rate`` names a course of the rate (``common.training.RATES``), by default that of the recipe; ``held`` says that
+    SWD holds its pull.
     """
 
     experiment: str
@@ -36,6 +38,8 @@ class Setting:
     batch: int | None = None
     a_min: float | None = None
     a_max: float | None = None
+    rate: str | None = None
+    held: bool | None = None
 
     def matches(self, row: Mapping[str, Any]) -> bool:
         """Whether a row has this setting."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from common.options import Options
 from common.recipes import RECIPES, Recipe
 from common.rows import Row, Setting, add_row, digest, finished
 from common.tasks import Task
-from common.training import DivergenceError, Training
+from common.training import RATES, DivergenceError, Training
 from swdc.errors import SwdcError
 from swdc.sparsity.baselines import thin
 from swdc.sparsity.method import Method
@@ -55,6 +55,8 @@ def made_with(options: Options) -> dict[str, object]:
 def _trained(setting: Setting, file: Path, options: Options, title: str) -> Row:
     task = task_of(setting, options.data, options.device)
     recipe = RECIPES[setting.dataset].scaled(setting.epochs)
+    if setting.rate is not None:
+        recipe = replace(recipe, rate=RATES[setting.rate](recipe.rate(0.0)))
     training = training_of(setting, recipe, task, file.parent / "states", options)
     try:
         seconds = training.run(_Lines(title))

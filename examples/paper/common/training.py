@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -30,6 +31,24 @@ def thirds(base: float) -> Rate:
 def constant(base: float) -> Rate:
     """Return ``base`` throughout."""
     return lambda done: base
+
+
+def one_cycle(peak: float) -> Rate:
+    """Return a rate that rises to its peak over the first quarter, and falls like a cosine to a hundredth of it.
+
+    It begins at a tenth. Its last rate is that of ``thirds``, so that fine-tuning is done at the same.
+    """
+
+    def rate(done: float) -> float:
+        if done < 0.25:
+            return peak * (0.1 + 0.9 * done / 0.25)
+        return peak * (0.01 + 0.99 * (1 + math.cos(math.pi * min((done - 0.25) / 0.75, 1.0))) / 2)
+
+    return rate
+
+
+RATES: dict[str, Callable[[float], Rate]] = {"thirds": thirds, "one-cycle": one_cycle}
+"""Courses of the rate, by the name that a setting gives."""
 
 
 class DivergenceError(ArithmeticError):
