@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 _WATCHED = 3
 """How many parameters are watched; an optimizer changes all of them in a step."""
@@ -21,7 +22,7 @@ class GradientOrder:
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self._watched = [*islice((p for p in parameters if p.requires_grad and p.is_leaf), _WATCHED)]
         self._made: dict[int, int] = {}
-        self._handles = [p.register_post_accumulate_grad_hook(self._note) for p in self._watched]
+        self._handles = [_hooked(parameter, self._note) for parameter in self._watched]
 
     def _note(self, parameter: torch.Tensor) -> None:
         self._made[id(parameter)] = parameter._version
@@ -37,3 +38,8 @@ class GradientOrder:
         for handle in self._handles:
             handle.remove()
         self._watched, self._handles = [], []
+
+
+def _hooked(parameter: torch.Tensor, note: Callable[[torch.Tensor], None]) -> RemovableHandle:
+    handle: RemovableHandle = parameter.register_post_accumulate_grad_hook(note)  # type: ignore[no-untyped-call]
+    return handle
