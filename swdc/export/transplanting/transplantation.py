@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 import warnings
 from pathlib import Path
@@ -202,7 +203,7 @@ class Transplanting:
         modules = [(frame.path, self.mine.get_submodule(frame.path)) for frame in failure.frames]
         own = [(path, m) for path, m in modules if not type(m).__module__.startswith("torch.nn.modules.")]
         path, module = (own or modules or [("", self.mine)])[-1]
-        line = _line_of(failure.error) or self._line_in(path)
+        line = _line_of(failure.error, self.mine) or self._line_in(path)
         why = str(failure.error).splitlines()[0] if str(failure.error) else type(failure.error).__name__
         return TransplantError(
             f"expected integers with which {type(module).__name__} at {path or 'the top'!r} computes the slim sizes, "
@@ -248,14 +249,22 @@ def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
                 module._modules[name] = new
 
 
-def _line_of(error: Exception) -> str:
-    """Return ``file:line`` of the innermost frame of the user's code in the traceback of an error."""
-    best = ""
-    for frame in traceback.extract_tb(error.__traceback__):
-        path = frame.filename.replace("\\", "/")
-        if "/torch/" not in path and not path.startswith(_HERE):
-            best = f"{frame.filename}:{frame.lineno}"
-    return best
+def _line_of(error: Exception, model: nn.Module) -> str:
+    """Return ``file:line`` of the innermost frame of the user's code in the traceback of an error.
+
+    A frame in a file that defines a class of the model's modules goes before one of a library that it calls.
+    """
+    files = {getattr(sys.modules.get(type(module).__module__), "__file__", None) for module in model.modules()}
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    own = [(file, line) for file, line in frames if not _is_ours(file)]
+    found = [place for place in own if place[0] in files] or own
+    return f"{found[-1][0]}:{found[-1][1]}" if found else ""
+
+
+def _is_ours(file: str) -> bool:
+    """Whether a file is one of torch or of swdc."""
+    path = file.replace("\\", "/")
+    return "/torch/" in path or path.startswith(_HERE)
 
 
 def _some(names: list[str]) -> str:
