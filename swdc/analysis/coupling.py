@@ -13,7 +13,7 @@ from swdc.channels.dead_values import DeadValues, Floats, Masked
 from swdc.channels.labels import Channels
 from swdc.ir.call import resolve, values_in
 from swdc.ir.graph import SHAPE
-from swdc.ir.groups import WRITES, ChannelGroup, Coupling, Frozen, Ids, Member, Reason
+from swdc.ir.groups import STATISTIC, WRITES, ChannelGroup, Coupling, Frozen, Ids, Member, Reason
 from swdc.ir.program import Program
 from swdc.ops.base import OPERATORS, calls
 
@@ -26,9 +26,33 @@ def coupling_of(program: Program) -> Coupling:
 def couple(program: Program, dead: DeadValues | None = None) -> Coupling:
     """Label every channel, join the labels that must go together, and collect the sets that are not frozen into groups.
 
-    ``dead`` says what makes a channel dead; by default it is a plan's mask. Near linear in the number of labels.
+    ``dead`` says what makes a channel dead; by default it is a plan's mask. Near linear in the number of labels. If
+    something is not defined where a mask sets tensors to zero (a divisor), it is tried whether more channels can go
+    with masks that leave these tensors as they are.
     """
-    channels = Channels(program, free_operands(program), Masked(program.tensors) if dead is None else dead)
+    if dead is not None:
+        return _collect(_labelled(program, dead))
+    masked = _labelled(program, Masked(program.tensors))
+    first = _collect(masked)
+    if not masked.undefined:
+        return first
+    unmasked = {name for name, own in masked.slots.first_names.items() if own in _firsts(masked)}
+    second = _collect(_labelled(program, Masked(program.tensors, unmasked)))
+    return second if _held_count(second) < _held_count(first) else first
+
+
+def _firsts(channels: Channels) -> set[str]:
+    """Return the first names of the tensors with which something is not defined if they are zero."""
+    return {channels.slots.first_names[name] for name in channels.undefined}
+
+
+def _held_count(coupling: Coupling) -> int:
+    return sum(len(frozen.indices) for frozen in coupling.frozen)
+
+
+def _labelled(program: Program, dead: DeadValues) -> Channels:
+    """Return the channels of a program once every operator's rule has been called."""
+    channels = Channels(program, free_operands(program), dead)
     for node in program.graph.nodes:
         if node.op == "placeholder":
             _label_input(node, channels)
@@ -43,7 +67,7 @@ def couple(program: Program, dead: DeadValues | None = None) -> Coupling:
             operator.fold(call, channels)
             channels.slots.finish(call)
     channels.settle(program.facts.attention)
-    return _collect(channels)
+    return channels
 
 
 def _label_input(node: fx.Node, channels: Channels) -> None:
@@ -76,6 +100,8 @@ def _collect(channels: Channels) -> Coupling:
     frozen: list[Frozen] = []
     for name, dim, labels in slots:
         roles, rest = channels.slots.roles(name, dim), channels.slots.rests.get(name, 0.0)
+        if isinstance(channels.dead, Masked) and name in channels.dead.unmasked:
+            roles = roles - {WRITES} | {STATISTIC}
         for group, indices in rows[id(labels)]:
             own = roles | {WRITES} if (name, dim, group) in masked else roles
             members[group].append(Member(name, dim, indices, own, rest))

@@ -8,7 +8,7 @@ nothing, or only a constant that a bias takes over.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -115,9 +115,14 @@ class Masked(DeadValues):
 
     masks_readers = True
 
+    def __init__(self, tensors: Mapping[str, torch.Tensor], unmasked: Collection[str] = ()) -> None:
+        """``unmasked`` are the tensors that a mask leaves as they are."""
+        super().__init__(tensors)
+        self.unmasked = frozenset(unmasked)
+
     def of_tensor(self, name: Ref) -> list[Dead]:
-        """Return zeros, because the mask sets them."""
-        return [0.0] * self.tensors[name].dim()
+        """Return zeros, because the mask sets them; unknown for a tensor that it leaves as it is."""
+        return [UNKNOWN if name in self.unmasked else 0.0] * self.tensors[name].dim()
 
     def arriving(self, value: Value, dim: int, weight: Ref, weight_dim: int) -> Dead:
         """Return the dead values unchanged, because the mask does not change a weight that reads a channel."""

@@ -43,6 +43,8 @@ class Channels(Sets):
         """The labels of parameters and buffers, and the roles in which calls use them."""
         self.nodes: dict[fx.Node, Sequence[Any]] = {}
         """The labels along each dimension of a node's result; if it has several results, a list of these for each."""
+        self.undefined: set[str] = set()
+        """The tensors with which something is not defined if they are zero: what is divided by, or taken a root of."""
         self._tensors = dead.tensors
         self._shapes = {name: tuple(t.shape) for name, t in self._tensors.items()}
         self._stand_ins = stand_ins(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -65,6 +65,25 @@ def values_in(arguments: Any) -> list[Value]:
             found.append(argument)
         elif isinstance(argument, list | tuple):
             found.extend(values_in(argument))
+    return found
+
+
+def tensors_behind(operands: Iterable[Value]) -> set[str]:
+    """Return the tensors of the model that those operands are computed from which need nothing else."""
+    found: set[str] = set()
+    for operand in operands:
+        tensors, pending, seen = set[str](), [operand], set[Value]()
+        while pending:
+            value = pending.pop()
+            if isinstance(value, Ref):
+                tensors.add(str(value))
+            elif value.op == "call_function" and value not in seen:
+                seen.add(value)
+                pending += [resolve(before) for before in value.all_input_nodes]
+            elif value not in seen:
+                break  # an input, or a layer
+        else:
+            found |= tensors
     return found
 
 

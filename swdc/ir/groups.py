@@ -27,9 +27,9 @@ class Member(ByContent):
 
     ``indices`` has shape ``(width, multiplicity)``: row ``k`` holds the positions along ``dim`` that belong to channel
     ``k`` (more than one if a feature map was flattened). ``roles`` says what the tensor does with the channel:
-    ``writes`` (a filter, a bias, a gain), ``reads`` (the input side of a weight) or ``statistic`` (a running variance,
-    which is cut but which a mask leaves as it is). A tensor that writes a channel writes zeros where it is ``rest``:
-    0, or -1 for a gain that is read as ``1 + gain``.
+    ``writes`` (a filter, a bias, a gain), ``reads`` (the input side of a weight) or ``statistic`` (a running variance
+    or a divisor, which is cut but which a mask leaves as it is). A tensor that writes a channel writes zeros where it
+    is ``rest``: 0, or -1 for a gain that is read as ``1 + gain``.
     """
 
     tensor: str

@@ -6,7 +6,7 @@ operator itself on the dead values of its operands, in float64: relu(0) = 0, sig
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from torch import fx
 
 from swdc.channels.dead_values import UNKNOWN, Dead, in_type, number, plain
 from swdc.channels.labels import Channels
-from swdc.ir.call import Call, Value
+from swdc.ir.call import Call, Value, tensors_behind
 from swdc.ir.groups import Bools, Ids
 from swdc.ops.base import Operator, lookup, name_of, register
 from swdc.ops.call_cost import ShapeOf, Use, kind_of, on_largest
@@ -118,8 +118,20 @@ class Pointwise(Operator):
         for dim, ids in enumerate(channels.labels(call.node)):
             dead = dead_operands(len(call.shape), channels, operands, dim)
             value = self.combine(call, operands, dead, dtypes) if channels.dead.follows(ids) else UNKNOWN
-            values.append(freeze_infinite(call, channels, ids, in_type(value, channels.dtype(call.node))))
+            held = in_type(value, channels.dtype(call.node))
+            if np.isinf(held).any():
+                channels.undefined.update(tensors_behind(self._at_fault(call, operands, dead, dtypes)))
+            values.append(freeze_infinite(call, channels, ids, held))
         channels.set_dead(call, values)
+
+    def _at_fault(
+        self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]
+    ) -> Iterator[Value]:
+        """Yield the operands for which the operator would be defined if they were not what they are."""
+        for place, operand in enumerate(operands):
+            others = [UNKNOWN if other == place else value for other, value in enumerate(dead)]
+            if not np.isinf(self.combine(call, operands, others, dtypes)).any():
+                yield operand
 
     def combine(self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]) -> Dead:
         """Return the dead value of the result along one dimension; infinity if the operator is not defined."""
