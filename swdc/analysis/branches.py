@@ -102,8 +102,12 @@ class _Producers:
         """Return the weight and bias of a layer or norm, which returns zeros when both are zero; empty for others."""
         operator, call = calls(self._program)[node]
         weight, bias = call.arguments.get("weight"), call.arguments.get("bias")
-        writes = operator.affine_rows(call) is not None or getattr(operator, "writes_channels", False)
-        if not writes or not isinstance(weight, Ref) or not (bias is None or isinstance(bias, Ref)):
+        rows = operator.affine_rows(call)
+        if rows is not None:
+            weight, bias = rows.weight, rows.bias
+        if rows is None and not getattr(operator, "writes_channels", False):
+            return ()
+        if not isinstance(weight, Ref) or not (bias is None or isinstance(bias, Ref)):
             return ()
         return tuple(str(name) for name in (weight, bias) if name is not None)
 

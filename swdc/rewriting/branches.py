@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 
-from swdc.analysis.branches import branches_of
+from swdc.analysis.branches import Branch, branches_of
 from swdc.errors import PlanError
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
+from swdc.ops.base import OPERATORS
 from swdc.rewriting.rebuild import revise, still_standing
 
 
@@ -28,6 +31,62 @@ def silence(program: Program, plan: Plan, dense: Program) -> None:
         for name in plan.branches:
             for tensor in known[name].tensors:
                 tensors[tensor].zero_()
+
+
+def blocks_of(program: Program) -> dict[str, tuple[str, ...]]:
+    """Return each branch that can be removed, by its own name."""
+    return {name: (name,) for name in branches_of(program)}
+
+
+def layers_of(program: Program) -> dict[str, tuple[str, ...]]:
+    """Return the branches of each layer that can be removed as a whole, by the path of the layer.
+
+    A layer is the innermost numbered module that has no tensors left without its branches, and whose branches follow
+    one another in one stream. Layers are in the order of the graph.
+    """
+    return program.derived("layers", lambda: _layers(program), OPERATORS.version)
+
+
+def _layers(program: Program) -> dict[str, tuple[str, ...]]:
+    known = branches_of(program)
+    if not known:
+        return {}
+    widths = {group.name: group.width for group in program.groups}
+    every = Plan({}, widths, program.hash(), {"branches": list(known)})
+    left = without_branches(program, every, program).read_tensors()
+    inside: dict[str, list[str]] = {}
+    for name in known:
+        for prefix in _numbered(name):
+            inside.setdefault(prefix, []).append(name)
+    found: dict[str, tuple[str, ...]] = {}
+    for name in known:
+        whole = [
+            prefix
+            for prefix in _numbered(name)
+            if _is_whole(program, [known[one] for one in inside[prefix]], prefix, left)
+        ]
+        if whole:
+            found[whole[0]] = tuple(inside[whole[0]])
+    return found
+
+
+def _numbered(name: str) -> list[str]:
+    """Return the paths of the numbered modules above a layer, the innermost first."""
+    parts = name.split(".")
+    return [".".join(parts[: place + 1]) for place in range(len(parts) - 1, -1, -1) if parts[place].isdecimal()]
+
+
+def _is_whole(program: Program, branches: list[Branch], prefix: str, left: set[str]) -> bool:
+    follow = all(_comes_from(program, other.stream, one.total) for one, other in pairwise(branches))
+    return follow and not any(name.startswith(f"{prefix}.") for name in left)
+
+
+def _comes_from(program: Program, value: str, source: str) -> bool:
+    """Whether nothing but calls of one input (casts, activations) lies between two nodes, given by name."""
+    (node,) = [node for node in program.graph.nodes if node.name == value]
+    while node.name != source and len(node.all_input_nodes) == 1:
+        (node,) = node.all_input_nodes
+    return bool(node.name == source)
 
 
 def without_branches(program: Program, plan: Plan, dense: Program) -> Program:

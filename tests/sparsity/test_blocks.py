@@ -162,13 +162,13 @@ def test_what_plans_of_blocks_refuse() -> None:
     program = transformer()
     asked = {"structure": "blocks", "criterion": given(scored(program)), "budget": "blocks"}
     for change, message in (
-        ({"structure": "layers"}, r"expected a structure of \['channels', 'blocks'\]"),
+        ({"structure": "rows"}, r"expected a structure of \['channels', 'blocks', 'layers'\]"),
         ({"budget": "channels"}, r"expected a budget of \['blocks', 'parameters', 'operations', 'macs'\]"),
         ({"criterion": "influence"}, "expected statistics for criterion='influence'"),
-        ({"criterion": "l2"}, r"expected a criterion of \['influence'\] for structure='blocks'"),
+        ({"criterion": "l2"}, r"expected a criterion of \['influence'\] for blocks and layers"),
         ({"criterion": lambda *_: [1.0]}, "expected 4 finite scores of branches"),
         ({"ignore": "no"}, "'no' matches none"),
-        ({"ignore": "*"}, "expected residual branches that can be removed, got none"),
+        ({"ignore": "*"}, "expected residual blocks that can be removed, got none"),
         ({"budget": "parameters", "sparsity": 0.99}, "expected a budget that can be met"),
         ({"sparsity": {"*": 0.5}}, "expected one number as the sparsity"),
     ):
@@ -179,6 +179,27 @@ def test_what_plans_of_blocks_refuse() -> None:
     wrong = swdc.Plan(plan.kept, plan.widths, plan.program_hash, {"branches": ["none"]})
     with pytest.raises(PlanError, match="expected residual branches of this program, got 'none'"):
         swdc.mask(program, wrong)
+
+
+def test_whole_layers_go_with_all_that_they_hold() -> None:
+    program = transformer()
+    batches = [image(2, 5, 8, seed=seed) for seed in (1, 2)]
+    statistics = swdc.calibrate(program, batches)
+    model = nn.Sequential(Block(), Block(), nn.Linear(8, 3)).double().eval()
+    model.load_state_dict(program.state_dict())
+    streams = [(x, model[0](x), model[1](model[0](x))) for x in batches]
+    for number in (0, 1):
+        cosines = [torch.cosine_similarity(s[number], s[number + 1], dim=2).mean().item() for s in streams]
+        assert statistics.influence[str(number)] == pytest.approx(1 - float(np.mean(cosines)))
+    plan = swdc.plan(program, 0.5, "layers", "influence", structure="layers", statistics=statistics)
+    least = min(("0", "1"), key=lambda name: statistics.influence[name])
+    assert plan.branches == (f"{least}.attention.out_proj", f"{least}.down")
+    masked, slim = swdc.mask(program, plan), swdc.slim(program, plan)
+    assert swdc.verify(masked, slim).exact
+    assert not any(name.startswith(f"{least}.") for name in slim.tensors)
+    assert_same(nn.Sequential(*(m for n, m in enumerate(model) if str(n) != least))(TOKENS), slim(TOKENS))
+    with pytest.raises(PlanError, match="expected residual layers that can be removed, got none"):
+        swdc.plan(images(), 0.5, "layers", given({}), structure="layers")
 
 
 def test_a_class_that_adds_each_branch_gets_no_program_without_one() -> None:

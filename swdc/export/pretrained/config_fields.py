@@ -86,7 +86,7 @@ def explicit(model: Any, now: Sizes) -> dict[Path, int]:
     With these, sizes depend on fewer numbers: that of a head no longer on the hidden size.
     """
     found: dict[Path, int] = {}
-    for path, value in _numbers(model.config):
+    for path, value in number_paths(model.config):
         if value is None:
             terms = _terms(model, found, path, _TRIED)
             values = {(now[name][dim] - offset) / slope for (name, dim), (offset, slope) in terms.items()}
@@ -101,7 +101,7 @@ def fields_of(model: Any, base: Mapping[Path, int]) -> list[Field]:
 
     Numbers that decide how many tensors there are do not count.
     """
-    numbers = {path: base.get(path, value) for path, value in _numbers(model.config)}
+    numbers = {path: base.get(path, value) for path, value in number_paths(model.config)}
     found = [Field(path, v, _terms(model, base, path, v)) for path, v in numbers.items() if v is not None]
     return [field for field in found if field.terms]
 
@@ -120,7 +120,7 @@ def _terms(model: Any, base: Mapping[Path, int], path: Path, value: int) -> dict
     return terms
 
 
-def _numbers(config: Any) -> Iterator[tuple[Path, int | None]]:
+def number_paths(config: Any) -> Iterator[tuple[Path, int | None]]:
     """Yield the whole numbers of a nested configuration, and what it leaves open, with where they stand."""
     plain = config.to_dict()
     yield from _walk(plain, ())

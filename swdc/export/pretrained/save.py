@@ -16,10 +16,13 @@ from torch import nn
 from swdc.errors import ExportError, TransplantError, told_as
 from swdc.export.pretrained.config_fields import sizes_of, with_numbers
 from swdc.export.pretrained.norms import Rescaling, rescalings
+from swdc.export.pretrained.shortening import shortened
 from swdc.export.pretrained.solving import solutions
 from swdc.export.storage.folders import new_folder, resolved
 from swdc.export.storage.plain_json import write_json
+from swdc.export.transplanting.comparison import Comparison
 from swdc.export.transplanting.float64 import Tensors
+from swdc.export.transplanting.same_program import copy_with_program
 from swdc.export.transplanting.transplantation import Transplanting
 from swdc.ir.argument_types import checked
 from swdc.ir.program import Program
@@ -47,6 +50,9 @@ def save_pretrained(
     ``shard_size``, and what ``from_pretrained`` loads is compared bit by bit. ``tokenizer``, or anything else that has
     ``save_pretrained``, is saved beside it. The given model is not changed.
 
+    Layers that a plan with ``structure="layers"`` removed are gone from the class, too, with a smaller number of layers
+    in its configuration.
+
     Raises ``ExportError`` if the class cannot have the widths of the slim program; then the message names the number of
     the configuration, or the module. ``swdc.plan(even=True)`` gives equal layers equal widths. Raises
     ``TransplantError`` if the program was not made from the model, and ``ArtifactError`` if the folder cannot be
@@ -55,9 +61,7 @@ def save_pretrained(
     _check(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is replaced by a part of the program is not saved
-        transplanting = Transplanting(slim, model)
-        mine = transplanting.result()
-        made = _of_class(transplanting, model, mine)
+        made = _shorter(slim, model) if _lacks_branches(slim) else _narrower(slim, model)
     with new_folder(resolved(folder), _is_known, _PLAN) as path:
         made.save_pretrained(path, max_shard_size=shard_size)
         if tokenizer is not None:
@@ -65,6 +69,45 @@ def save_pretrained(
         _check_loaded(made, path)
         write_json(slim.facts.origin.plan.to_dict(), path / _PLAN)  # type: ignore[union-attr]
     return Path(folder)
+
+
+def _lacks_branches(slim: Program) -> bool:
+    return slim.facts.origin is not None and bool(slim.facts.origin.plan.branches)
+
+
+def _narrower(slim: Program, model: Any) -> Any:
+    """Return the model of the class with fewer channels."""
+    transplanting = Transplanting(slim, model)
+    return _of_class(transplanting, model, transplanting.result())
+
+
+def _shorter(slim: Program, model: Any) -> Any:
+    """Return the model of the class with fewer layers, which computes what the slim program computes."""
+    plan = slim.facts.origin.plan  # type: ignore[union-attr]
+    if plan.removed_channels:
+        raise ExportError(
+            "expected a plan of layers alone, got one that also removes channels; save the model with fewer layers, "
+            "load it, and cut its channels then"
+        )
+    _, dense = copy_with_program(model, slim)
+    comparison, failure = Comparison(slim, dense, model), None
+    for made in shortened(model, slim):
+        wide = Tensors()
+        wide.widen(made)
+        try:
+            comparison.in_float64(made.eval())
+        except TransplantError as error:
+            failure = error
+            continue
+        finally:
+            wide.restore(made)
+            made.train(model.training)
+        _take_generation(made, model)
+        return made
+    raise ExportError(
+        f"expected a configuration with which {type(model).__name__} computes what the slim program computes, but with "
+        f"fewer layers it computes something else ({failure}); save the slim program with swdc.save"
+    ) from failure
 
 
 def _is_known(name: str) -> bool:
@@ -118,9 +161,13 @@ def _loaded(model: Any, config: Any, mine: nn.Module) -> Any:
             if not isinstance(tensor, nn.Parameter):
                 tensor.copy_(values[name])
     made.tie_weights()
+    _take_generation(made, model)
+    return made
+
+
+def _take_generation(made: Any, model: Any) -> None:
     if getattr(model, "generation_config", None) is not None:
         made.generation_config = copy.deepcopy(model.generation_config)
-    return made
 
 
 def _compare(transplanting: Transplanting, made: nn.Module, rescaling: Rescaling) -> None:

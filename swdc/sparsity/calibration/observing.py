@@ -12,6 +12,7 @@ from torch import fx
 from swdc.analysis.branches import branches_of
 from swdc.ir.groups import Ids
 from swdc.ir.program import Program
+from swdc.rewriting.branches import blocks_of, layers_of
 from swdc.sparsity.calibration.points import Point
 
 See = Callable[[Point, torch.Tensor], None]
@@ -103,29 +104,35 @@ class Products:
 
 
 class Influences:
-    """Sums of one less the cosine between residual streams before and after a branch is added, by name."""
+    """Sums of one less the cosine between residual streams before and after branches or layers, by their names."""
 
     def __init__(self, program: Program) -> None:
         nodes = {node.name: node for node in program.graph.nodes}
-        self._branches = {nodes[b.total]: (name, nodes[b.stream]) for name, b in branches_of(program).items()}
-        labels = program.coupling.nodes
+        known, labels = branches_of(program), program.coupling.nodes
+        self._begins: dict[fx.Node, list[tuple[str, fx.Node]]] = defaultdict(list)
+        self._ends: dict[fx.Node, list[str]] = defaultdict(list)
+        for unit, names in {**blocks_of(program), **layers_of(program)}.items():
+            first, last = known[names[0]], known[names[-1]]
+            self._begins[nodes[first.total]].append((unit, nodes[first.stream]))
+            self._ends[nodes[last.total]].append(unit)
         self._dims = {
             total: next((d for d, ids in enumerate(labels.get(total.name, ())) if ids is not None), -1)
-            for total in self._branches
+            for total in self._ends
         }
+        self._held: dict[str, torch.Tensor] = {}
         self._sums: dict[str, float] = {}
         self._rows: dict[str, int] = {}
 
     def see(self, node: fx.Node, values: Mapping[fx.Node, Any], result: Any) -> None:
         """Add what a sum does to its stream."""
-        if node not in self._branches:
-            return
-        name, stream = self._branches[node]
-        before, after = values[stream].detach(), result.detach()
-        found = 1 - torch.cosine_similarity(before.double(), after.double(), dim=self._dims[node])
-        self._sums[name] = self._sums.get(name, 0.0) + float(found.sum())
-        self._rows[name] = self._rows.get(name, 0) + found.numel()
+        for unit, stream in self._begins.get(node, ()):
+            self._held[unit] = values[stream].detach()
+        for unit in self._ends.get(node, ()):
+            before, after = self._held.pop(unit), result.detach()
+            found = 1 - torch.cosine_similarity(before.double(), after.double(), dim=self._dims[node])
+            self._sums[unit] = self._sums.get(unit, 0.0) + float(found.sum())
+            self._rows[unit] = self._rows.get(unit, 0) + found.numel()
 
     def means(self) -> dict[str, float]:
         """Return the means over samples and positions."""
-        return {name: total / max(self._rows[name], 1) for name, total in self._sums.items()}
+        return {unit: total / max(self._rows[unit], 1) for unit, total in self._sums.items()}

@@ -1,4 +1,4 @@
-"""Plans that remove whole residual branches: the attention or the feed-forward part of a block, or a residual block."""
+"""Plans that remove whole residual branches (the attention or the feed-forward part of a layer), or whole layers."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from swdc.analysis.branches import branches_of
 from swdc.costs.count import count
 from swdc.errors import PlanError, told_as
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.rewriting.branches import without_branches
+from swdc.rewriting.branches import blocks_of, layers_of, without_branches
 from swdc.sparsity.arguments import by_name
 from swdc.sparsity.calibration.statistics import Calibration
 from swdc.sparsity.planning.group_patterns import matching
 from swdc.sparsity.planning.widths import check_share
 
-CHANNELS, BLOCKS = "channels", "blocks"
-STRUCTURES = (CHANNELS, BLOCKS)
+CHANNELS, BLOCKS, LAYERS = "channels", "blocks", "layers"
+UNITS: dict[str, Callable[[Program], dict[str, tuple[str, ...]]]] = {BLOCKS: blocks_of, LAYERS: layers_of}
+STRUCTURES = (CHANNELS, *UNITS)
 
 BlockCriterion = Callable[..., Any]
 
@@ -48,24 +48,26 @@ def plan_blocks(
     criterion: str | BlockCriterion,
     statistics: Calibration | None,
     ignore: Sequence[str],
+    structure: str = BLOCKS,
 ) -> Plan:
-    """Return the plan that removes the branches with the lowest scores, as few as meet the budget.
+    """Return the plan that removes the branches, or layers, with the lowest scores, as few as meet the budget.
 
-    Raises ``PlanError`` if there are no branches, or if the budget cannot be met.
+    Raises ``PlanError`` if there are none, or if the budget cannot be met.
     """
     if isinstance(sparsity, Mapping):
-        raise PlanError("expected one number as the sparsity of structure='blocks', got shares by group")
+        raise PlanError(f"expected one number as the sparsity of structure={structure!r}, got shares by group")
     check_share("sparsity", sparsity)
-    if budget not in (BLOCKS, *_COUNTS):
-        raise PlanError(f"expected a budget of {[BLOCKS, *_COUNTS]} for structure='blocks', got {budget!r}")
-    known = list(branches_of(program))
+    if budget not in (structure, *_COUNTS):
+        raise PlanError(f"expected a budget of {[structure, *_COUNTS]} for structure={structure!r}, got {budget!r}")
+    units = UNITS[structure](program)
+    known = list(units)
     kept = {name for pattern in ignore for name in matching("ignore", known, pattern)}
     names = [name for name in known if name not in kept]
     if not names:
-        raise PlanError("expected residual branches that can be removed, got none; plan with structure='channels'")
+        raise PlanError(f"expected residual {structure} that can be removed, got none; plan with structure='channels'")
     order = [names[place] for place in np.argsort(_scores(program, names, criterion, statistics), kind="stable")]
     settings: dict[str, Any] = {
-        "structure": BLOCKS, "sparsity": sparsity, "budget": budget, "ignore": list(ignore),
+        "structure": structure, "sparsity": sparsity, "budget": budget, "ignore": list(ignore),
         "policy": program.facts.policy,
         "criterion": criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "function"),
     }  # fmt: skip
@@ -73,11 +75,16 @@ def plan_blocks(
     widths = {group.name: group.width for group in program.groups}
 
     def removing(number: int) -> Plan:
-        return Plan(whole, widths, program.hash(), {**settings, "branches": order[:number]})
+        return Plan(
+            whole,
+            widths,
+            program.hash(),
+            {**settings, "branches": [branch for unit in order[:number] for branch in units[unit]]},
+        )
 
     def cost(number: int) -> float:
         plan = removing(number)
-        return len(known) - number if budget == BLOCKS else _COUNTS[budget](without_branches(program, plan, program))
+        return len(known) - number if budget == structure else _COUNTS[budget](without_branches(program, plan, program))
 
     full = cost(0)
     target = full - sparsity * full + 1e-9 * full
@@ -85,7 +92,7 @@ def plan_blocks(
     if cost(high) > target:
         raise PlanError(
             f"expected a budget that can be met, but at most {1 - cost(high) / full:.1%} of the {budget} can be "
-            f"removed with all branches; lower the sparsity"
+            f"removed with all of them; lower the sparsity"
         )
     while low < high:
         middle = (low + high) // 2
@@ -96,7 +103,7 @@ def plan_blocks(
 def _scores(
     program: Program, names: Sequence[str], criterion: str | BlockCriterion, statistics: Calibration | None
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
-    function = by_name("criterion", BLOCK_CRITERIA, criterion, " for structure='blocks', or a function")
+    function = by_name("criterion", BLOCK_CRITERIA, criterion, " for blocks and layers, or a function")
     expected = "a criterion that takes a program, names of branches and statistics, and returns a score of each"
     with told_as(PlanError, expected, "see swdc.sparsity.planning.blocks for an example"):
         scores = np.asarray(function(program, names, statistics), dtype=np.float64)

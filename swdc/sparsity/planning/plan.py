@@ -20,7 +20,7 @@ from swdc.ir.program import Program
 from swdc.sparsity.arguments import check_count
 from swdc.sparsity.calibration.statistics import Calibration
 from swdc.sparsity.frozen import frozen_groups, frozen_parameters
-from swdc.sparsity.planning.blocks import BLOCKS, CHANNELS, STRUCTURES, plan_blocks
+from swdc.sparsity.planning.blocks import CHANNELS, STRUCTURES, plan_blocks
 from swdc.sparsity.planning.budgets import BUDGETS, Budget, Costs
 from swdc.sparsity.planning.chooser import Chooser
 from swdc.sparsity.planning.criteria import Criterion, Scores, called_with, find_criterion
@@ -85,10 +85,11 @@ def plan(
     (those of transformers) have one number for all blocks. Channels are then compared by their mean score over these
     groups. Such groups are found by their tensors' shapes and by the operators that read these, not by names; groups
     with other settings are apart.
-    ``structure="blocks"`` removes whole residual branches: what a sum adds to a stream that the branch has read. Then
-    ``budget`` is ``blocks``, ``parameters``, ``operations`` or ``macs``, ``ignore`` names branches that stay (by the
-    layer that writes each), and ``criterion`` is ``influence``, which reads ``statistics``, or a function of the
-    program, the names of the branches and the statistics. All channels stay; cut channels of the slim program after it.
+    ``structure="blocks"`` removes whole residual branches: what a sum adds to a stream that the branch has read.
+    ``structure="layers"`` removes numbered modules that hold nothing else. Then ``budget`` is the structure,
+    ``parameters``, ``operations`` or ``macs``, ``ignore`` names what stays (a branch by the layer that writes it), and
+    ``criterion`` is ``influence``, which reads ``statistics``, or a function of the program, the names and the
+    statistics. All channels stay; cut channels of the slim program after it.
     ``policy`` says whether the sides of residual sums are ``tied`` or ``free`` (see ``swdc.trace``); by default it is
     that of the program.
     ``ignore`` names modules or tensors (shell patterns) whose output channels all stay. Every group keeps at least one
@@ -107,10 +108,10 @@ def plan(
         raise PlanError(f"expected a structure of {list(STRUCTURES)}, got {structure!r}")
     if statistics is not None:
         statistics.check(program)
-    if structure == BLOCKS:
+    if structure != CHANNELS:
         need_whole(program, PlanError, "a plan")
         names = (ignore,) if isinstance(ignore, str) else tuple(ignore)
-        return plan_blocks(program.under(policy), sparsity, budget, criterion, statistics, names)
+        return plan_blocks(program.under(policy), sparsity, budget, criterion, statistics, names, structure)
     _check(sparsity, scope, budget)
     check_count("seed", seed, least=0)
     need_whole(program, PlanError, "a plan")

@@ -56,10 +56,10 @@ def loaded(model: Any, folder: Path) -> Any:
     return type(model).from_pretrained(folder).eval()
 
 
-def error_of(model: Any, masked: swdc.Program) -> float:
+def error_of(model: Any, masked: swdc.Program, **more: Any) -> float:
     """Return how much the logits of a model differ from the masked program's, relative to the largest, in float64."""
     with in_float64():  # norms and rotary positions ask for float32
-        wanted = wide_program(masked)(input_ids=IDS).logits
+        wanted = wide_program(masked)(input_ids=IDS, **more).logits
         return float((copy.deepcopy(model).double()(input_ids=IDS).logits - wanted).abs().max() / wanted.abs().max())
 
 
@@ -129,6 +129,47 @@ def test_a_model_that_returns_a_cache_is_traced_without_it(tmp_path: Path) -> No
     dense.load_state_dict(masked.state_dict(), strict=False)
     options = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": None}
     assert torch.equal(found.generate(IDS, **options), dense.generate(IDS, **options))
+
+
+def every_second(program: Any, names: Any, statistics: Any) -> list[float]:
+    """Score layers so that every second one goes, the first among them."""
+    return [float(place % 2) for place in range(len(names))]
+
+
+def deep_qwen() -> Any:
+    """Return a model whose configuration has a list with an entry for each layer."""
+    config = transformers.Qwen2Config(
+        **{**SIZES, "num_hidden_layers": 4}, num_key_value_heads=2, bos_token_id=1, eos_token_id=2, use_cache=True,
+        use_sliding_window=True, sliding_window=4, max_window_layers=2, tie_word_embeddings=True,
+    )  # fmt: skip
+    return randomise(transformers.Qwen2ForCausalLM(config)).float().eval()
+
+
+@pytest.mark.parametrize("make", [llama, gpt2, deep_qwen])
+def test_fewer_layers(make: Any, tmp_path: Path) -> None:
+    model = make()
+    program = swdc.trace(model, {"input_ids": IDS, "use_cache": False})
+    options = {"structure": "layers", "criterion": every_second}
+    plan = swdc.plan(program, 0.5, "layers", **options)
+    masked, slim = swdc.mask(program, plan), swdc.slim(program, plan)
+    assert swdc.verify(masked, slim).exact
+    swdc.save_pretrained(slim, model, tmp_path / "slim")
+    found = loaded(model, tmp_path / "slim")
+    assert found.config.num_hidden_layers == model.config.num_hidden_layers // 2
+    assert error_of(found, masked, use_cache=False) <= 1e-9
+    dense = copy.deepcopy(model)
+    dense.load_state_dict(masked.state_dict(), strict=False)
+    words = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    assert torch.equal(found.generate(IDS, **words), dense.generate(IDS, **words))
+
+
+def test_parts_of_layers_cannot_be_said(tmp_path: Path) -> None:
+    model = llama()
+    program = swdc.trace(model, {"input_ids": IDS})
+    plan = swdc.plan(program, 0.25, "blocks", structure="blocks", criterion=lambda _, names, __: range(len(names)))
+    with pytest.raises(ExportError, match="expected whole layers of LlamaForCausalLM to be removed"):
+        swdc.save_pretrained(swdc.slim(program, plan), model, tmp_path / "slim")
+    assert not (tmp_path / "slim").exists()
 
 
 def test_it_loads_where_swdc_is_not_installed(tmp_path: Path) -> None:
