@@ -44,12 +44,15 @@ class Sets:
             self._freezes.append((labels, reason))
 
     def ungained(self, labels: Ids | None) -> None:
-        """Note that a norm without a gain writes these channels: no weight before their readers makes them zero."""
+        """Note that a norm without a gain, or what may be part of one, runs over these channels.
+
+        Then no weight before their readers need make them zero.
+        """
         if labels is not None:
             self._ungained.append(labels)
 
     def freeze_read(self, labels: Ids, reason: Reason, tensor: str, dim: int) -> None:
-        """Freeze channels that a tensor reads along ``dim``, except those that a norm without a gain writes.
+        """Freeze channels that a tensor reads along ``dim``, except those that a norm without a gain runs over.
 
         For these, the mask also sets to zero the weights that read them.
         """

@@ -65,6 +65,7 @@ class Reduction(Operator):
                 channels.freeze(labels[dim], reason)
         for dim in over:
             needs_zero(call, channels, labels[dim], dead[dim])
+            channels.ungained(labels[dim])  # this may be a norm that is written out
         passing = remaining(call, labels, over)
         channels.set(call, [passing] * len(call.shape) if has_several(call) else passing)
 

@@ -124,3 +124,20 @@ def test_what_reads_without_a_weight_still_freezes() -> None:
 
     program = traced(Function(forward, a=nn.Linear(3, 6), b=nn.Linear(4, 2)), image(2, 4, 3))
     assert "its dead value is not a constant" in reason_at(program, "a.weight", 0)
+
+
+def test_norms_that_are_written_out_need_no_gain() -> None:
+    def normed(x: torch.Tensor) -> torch.Tensor:
+        spread = x.var(-1, keepdim=True, unbiased=False)
+        return (x - x.mean(-1, keepdim=True)) / (spread + 1e-5).sqrt()
+
+    def forward(m: Any, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        scale, shift = m.c(c)[:, None].chunk(2, dim=-1)
+        x = m.a(x)
+        x = x + m.down(torch.relu(m.up(normed(x) * (1 + scale) + shift)))
+        return m.b(normed(x))
+
+    parts = {"a": nn.Linear(5, 6), "c": nn.Linear(3, 12), "up": nn.Linear(6, 7), "down": nn.Linear(7, 6)}
+    program = assert_exact(Function(forward, **parts, b=nn.Linear(6, 2)), (image(2, 4, 5), image(2, 3)))
+    assert group_with(program, "a.weight[0]").width == 6
+    assert WRITES in next(m.roles for m in program.groups[0].members if m.tensor == "b.weight")
