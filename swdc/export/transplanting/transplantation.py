@@ -208,7 +208,21 @@ class Transplanting:
         return TransplantError(
             f"expected integers with which {type(module).__name__} at {path or 'the top'!r} computes the slim sizes, "
             f"found none: {line} gives {why}; read the size there from a tensor or from an attribute of the module"
+            f"{self._unequal(path)}"
         )
+
+    def _unequal(self, path: str) -> str:
+        """Return what else to do if a module reads one size for two groups that were as wide and are not any more."""
+        assert self.slim.facts.origin is not None
+        plan, inside = self.slim.facts.origin.plan, f"{path}." if path else ""
+        wide: dict[int, dict[int, str]] = {}
+        for group in self.dense.groups:
+            if any(member.tensor.startswith(inside) for member in group.members):
+                wide.setdefault(group.width, {}).setdefault(
+                    len(plan.kept.get(group.name, range(group.width))), group.name
+                )
+        apart = next((list(names.values()) for names in wide.values() if len(names) > 1), None)
+        return f", or let {apart[0]} and {apart[1]} keep as many channels each, if it stands for both" if apart else ""
 
     def _line_in(self, path: str) -> str:
         """Return the line of the first operator traced in a module."""

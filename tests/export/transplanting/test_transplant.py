@@ -494,3 +494,28 @@ def test_a_model_of_mixed_types_is_compared_in_the_types_of_its_example():
     mine = swdc.transplant(slim, model)
     assert mine.inside.weight.dtype == torch.float32
     assert_same(slim(image(5, 3)), mine(image(5, 3)))
+
+
+class Shared(nn.Module):
+    """Reads the width of one value from another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(8, 12), nn.Linear(6, 12)
+        self.first, self.second = nn.Linear(12, 4), nn.Linear(12, 4)
+
+    def forward(self, x, t):
+        h, e = self.one(x).relu(), self.two(t).relu()
+        return self.first(h) + self.second(e.view(x.shape[0], -1, h.shape[-1])).mean(1, keepdim=True)
+
+
+def test_a_size_that_is_read_for_two_groups_needs_both_to_be_as_wide():
+    model, example = randomise(Shared()).eval(), (image(2, 5, 8), image(2, 3, 6))
+    program = swdc.trace(model, example)
+    slim = swdc.slim(program, plan_of(program, {"one": [0, 3, 4, 9], "two": [1, 2, 8, 11]}))
+    mine = swdc.transplant(slim, model)
+    other = (image(3, 4, 8), image(3, 7, 6))
+    assert_same(slim(*other), mine(*other))
+    slim = swdc.slim(program, plan_of(program, {"one": [0, 3, 4, 9], "two": [1, 2, 8]}))
+    with pytest.raises(TransplantError, match="or let one and two keep as many channels each, if it stands for both"):
+        swdc.transplant(slim, model)
