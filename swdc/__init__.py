@@ -12,6 +12,7 @@ from swdc.export.folder.save import load, save
 from swdc.export.onnx.export import OnnxReport, export_onnx
 from swdc.export.pretrained.save import save_pretrained
 from swdc.export.storage.checkpoint_reader import Checkpoint
+from swdc.export.streaming.skeleton import trace_skeleton
 from swdc.export.streaming.slim_checkpoint import slim_checkpoint
 from swdc.export.transplanting import transplant
 from swdc.ir.plan import Plan
@@ -64,6 +65,7 @@ __all__ = [
     "slim_checkpoint",
     "slim_optimizer",
     "trace",
+    "trace_skeleton",
     "transplant",
     "verify",
 ]

@@ -79,6 +79,7 @@ PUBLIC = {
     "slim_checkpoint",
     "slim_optimizer",
     "trace",
+    "trace_skeleton",
     "transplant",
     "verify",
 }

@@ -14,6 +14,7 @@ from swdc.capture.batch import on_meta
 from swdc.capture.trace import Example, trace
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.program import Program
+from swdc.ir.trace_options import HEADS
 
 
 class _EmptyOnMeta(TorchFunctionMode):
@@ -26,7 +27,9 @@ class _EmptyOnMeta(TorchFunctionMode):
         return func(*args, **options)
 
 
-def trace_skeleton(make: Callable[[], nn.Module], example: Example, types: Mapping[str, torch.dtype]) -> Program:
+def trace_skeleton(
+    make: Callable[[], nn.Module], example: Example, types: Mapping[str, torch.dtype], attention: str = HEADS
+) -> Program:
     """Return the program, on the meta device, of the model that ``make`` returns, in evaluation mode.
 
     Parameters that ``torch.empty`` allocates, as in ``torch.nn``, never take memory. ``types`` maps the name of each
@@ -37,7 +40,7 @@ def trace_skeleton(make: Callable[[], nn.Module], example: Example, types: Mappi
     tensors = tensors_of(model)
     own = {n: t for n, t in tensors.items() if not (t.is_meta or n in types or isinstance(t, nn.Parameter))}
     _move(model, types)
-    program = trace(model, on_meta(example))
+    program = trace(model, on_meta(example), attention)
     for name, value in own.items():
         path, _, attribute = name.rpartition(".")
         program.get_submodule(path)._buffers[attribute] = value

@@ -97,7 +97,8 @@ class Values:
         if source is None and self._tensors[name].is_meta:
             raise PlanError(
                 f"expected values for {name}, which is on the meta device and has none; give the weights, as in "
-                f"weights=swdc.Checkpoint('folder'), or for a plan criterion='uniform', which needs none"
+                f"weights=swdc.Checkpoint('folder'), or for a plan criterion='uniform', which needs none; "
+                f"swdc.trace_skeleton keeps the buffers that a model computes"
             )
         if source is not None and self._shape_of(source) != self.shape(name):
             raise PlanError(

@@ -248,6 +248,16 @@ class Prepared:
                 },
                 {**where, "weights": self.weights, "path": self.folder / "streamed"},
             ),
+            Target(
+                "trace_skeleton", swdc.trace_skeleton,
+                {
+                    "make": Takes(good=(_model,), bad=(lambda: 3, lambda: 1 / 0)),
+                    "example_inputs": Takes(good=(x, (x,)), bad=((x, x),)),
+                    "weights": Takes(("{}",), (self.weights, checkpoint)),
+                    "attention": Takes(good=("heads", "head_dim")),
+                },
+                {"make": _model, "example_inputs": x, "weights": self.weights},
+            ),
             Target("Checkpoint", swdc.Checkpoint, {"path": folder}),
             Target("Checkpoint.entry", checkpoint.entry, {"name": Takes(good=("0.weight",))}),
             Target("Checkpoint.shape", checkpoint.shape, {"name": Takes(good=("0.weight",))}),

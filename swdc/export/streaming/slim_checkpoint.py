@@ -35,10 +35,11 @@ def slim_checkpoint(
 ) -> Program:
     """Write the slim program of a checkpoint to a folder, and return the slim program without its values.
 
-    ``program`` is traced on the meta device, and ``weights`` (a ``swdc.Checkpoint``) has the values of its parameters.
-    The tensors are, bit by bit, those that ``swdc.slim`` makes in memory, but only about one tensor is in memory at a
-    time. ``swdc.load`` gives the slim program back. The folder also holds a checkpoint under the names of the model, in
-    files of ``shard_bytes`` with an index. ``announce`` is called with the name of each tensor before it is written.
+    ``program`` is traced on the meta device, as ``swdc.trace_skeleton`` does it, and ``weights`` (a
+    ``swdc.Checkpoint``) has the values of its parameters. The tensors are, bit by bit, those that ``swdc.slim`` makes
+    in memory, but only about one tensor is in memory at a time. ``swdc.load`` gives the slim program back. The folder
+    also holds a checkpoint under the names of the model, in files of ``shard_bytes`` with an index. ``announce`` is
+    called with the name of each tensor before it is written.
 
     The program is not run, so there is no certificate. Raises ``PlanError`` if the plan was not made for this program
     or the weights do not fit it, and ``ArtifactError`` as ``swdc.save`` does; then nothing is written.
@@ -91,7 +92,7 @@ def _check_without_values(program: Program, weights: Mapping[str, torch.Tensor])
     if own:
         raise PlanError(
             f"expected a program on the meta device, got one with values of its own for {', '.join(own[:3])}; trace "
-            f"the model within torch.device('meta'), or slim it in memory with swdc.slim"
+            f"the model with swdc.trace_skeleton, or slim it in memory with swdc.slim"
         )
 
 
