@@ -18,7 +18,6 @@ from swdc.sparsity.fingerprints import of_function
 from swdc.sparsity.method import Method
 from swdc.sparsity.norm_parameters import ids_in_norms
 from swdc.sparsity.penalties.automatic import AUTO, AutomaticPenalty, course
-from swdc.sparsity.penalties.bearable import is_plain
 from swdc.sparsity.penalties.divergence import Watch
 from swdc.sparsity.penalties.norms import L2, NORMS, Norm, find_norm
 from swdc.sparsity.penalties.penalties import GRADIENT, Penalty, penalty_of
@@ -64,9 +63,10 @@ class SWD(Method):
     ``penalty="gradient"`` is the paper's. Under it, SGD with rate ``lr`` and momentum ``m`` diverges if ``lr a mu``
     exceeds ``2 (1 + m)``. If SGD is given as ``optimizer``, the pull is held (``hold=True``): ``lr a mu`` is at most 1,
     in each parameter group (``swdc.sparsity.penalties.bearable``). ``a`` is what acts, ``scheduled_a`` what eq. 3 asks
-    for. Adam and AdamW do not diverge at any coefficient, but they bring targeted weights no nearer to zero than
-    about their rate. Under any optimizer that is not held, a step raises ``PlanError`` when weights begin to
-    diverge. ``hold=False`` is the letter of the paper: neither held nor watched.
+    for. Under Adam, AdamW and NAdam the pull follows the optimizer's step instead of entering its moments: a weight
+    loses at most ``lr / (1 - beta1)`` in a step, and never passes zero (``swdc.sparsity.penalties.adaptive``). Under
+    any other optimizer, a step raises ``PlanError`` when weights begin to diverge. ``hold=False`` is the letter of the
+    paper: neither held nor watched.
     ``penalty="proximal"`` leaves the gradients alone. After each step of the ``optimizer`` it divides the targeted
     weights by ``1 + lr a mu``, with the learning rate of their parameter group. To first order in the rate the pull is
     the same, but it is stable at any ``a`` and does not enter momentum and moments. A momentum of 0.9 adds up ten steps
@@ -132,7 +132,7 @@ class SWD(Method):
         if a == AUTO and optimizer is not None:
             parameters = self._ownership.parameters.values()
             self._penalty = self._automatic = AutomaticPenalty(parameters, optimizer, steady=ids_in_norms(model))
-        watched = hold and a != AUTO and penalty == GRADIENT and not is_plain(optimizer)
+        watched = hold and a != AUTO and penalty == GRADIENT and self._strengths.way == "none"
         self._watch = Watch(self._ownership.parameters.values()) if watched else None
         self.a_min, self.a_max, self.mu, self.refresh = a_min, a_max, self._strengths.mus[-1], refresh
         self.applied: float | None = None

@@ -5,9 +5,8 @@ c w``, ``w <- w - lr v``. The characteristic polynomial is ``z^2 - (1 + m - lr c
 in the unit circle if and only if ``lr c (1 - d) < 2 (1 + m)``. With Nesterov's momentum the bound is ``2 (1 + m) /
 (1 + 2 m)``.
 
-Adam, AdamW and NAdam divide gradients by their own size, so that a step is about ``lr`` long whatever ``c`` is. They do
-not diverge, and no number bounds ``c``. They have another limit: measured for ``c`` from 1 to 1e12, pulled weights come
-to rest at about the size of the rate (0.2 to 1.3 ``lr``), and a larger ``c`` brings them no nearer to zero.
+Adam, AdamW and NAdam divide gradients by their own size, so that no number bounds ``c``: they do not diverge. Under
+them the pull does not enter the gradients (``swdc.sparsity.penalties.adaptive``).
 """
 
 from __future__ import annotations
@@ -15,14 +14,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch.optim import ASGD, SGD, Optimizer
+from torch.optim import ASGD, SGD, Adam, AdamW, NAdam, Optimizer
 
-_PLAIN = (SGD, ASGD)
+_PLAIN, _ADAPTIVE = (SGD, ASGD), (Adam, AdamW, NAdam)
 
 
 def is_plain(optimizer: Optimizer | None) -> bool:
     """Whether an optimizer adds gradients up without dividing them by their size, in a way that is known here."""
     return isinstance(optimizer, _PLAIN)
+
+
+def is_adaptive(optimizer: Optimizer | None) -> bool:
+    """Whether an optimizer divides gradients by their second moments, in a way that is known here."""
+    return isinstance(optimizer, _ADAPTIVE)
 
 
 def limit(group: Mapping[str, Any]) -> float:

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from swdc.errors import PlanError
 from swdc.sparsity.arguments import check_optimizer
+from swdc.sparsity.penalties.adaptive import AdaptivePenalty
 from swdc.sparsity.penalties.norms import L2, Norm
 from swdc.sparsity.penalties.partial_updates import Pull, change_all_
 from swdc.sparsity.penalties.strengths import Strengths
@@ -35,6 +36,8 @@ def penalty_of(name: str, norm: Norm, optimizer: Optimizer | None, strengths: St
     if name not in PENALTIES:
         raise PlanError(f"expected a penalty of {list(PENALTIES)}, got {name!r}")
     if name == GRADIENT:
+        if strengths.adapts and optimizer is not None:
+            return AdaptivePenalty(norm.gradient, strengths, optimizer)
         return GradientPenalty(norm, strengths)
     check_optimizer(optimizer, f"whose steps penalty={name!r} follows")
     if norm.proximal is None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.optim import Optimizer
 
-from swdc.sparsity.penalties.bearable import bearable, is_plain, limit
+from swdc.sparsity.penalties.bearable import bearable, is_adaptive, is_plain, limit
 from swdc.sparsity.targets import Target
 
 MU = 5e-4
@@ -43,13 +43,15 @@ class Strengths:
         self.mus = [mu] if mu is not None else sorted({decay or usual for decay in decays}) or [MU]
         self._usual, self._given = usual, mu
         self._holds = hold and is_plain(optimizer)
+        self.adapts = hold and is_adaptive(optimizer)
+        """Whether the pull follows the steps of Adam, in place of entering its gradients."""
         self._last: tuple[Sequence[Target], list[tuple[int, list[Target]]]] = ((), [])
         self._told = False
 
     @property
     def way(self) -> str:
         """How the pull is held, as settings hold it: by the limits of an optimizer's class, or not at all."""
-        return type(self._optimizer).__name__ if self._holds else "none"
+        return type(self._optimizer).__name__ if self._holds or self.adapts else "none"
 
     def of(self, targets: Sequence[Target], a: float) -> Iterator[Pulled]:
         """Yield the targets of each parameter group with what pulls them; all together without an optimizer."""
