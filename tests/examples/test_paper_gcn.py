@@ -5,6 +5,8 @@ import torch
 from common.data import CitationGraph
 from common.gcn import GCN, Sparse
 
+import swdc
+
 
 def small_graph(papers: int = 12, words: int = 9) -> CitationGraph:
     generator = torch.Generator().manual_seed(0)
@@ -54,3 +56,28 @@ def test_it_computes_what_pyg_computes(gcn: object):
         theirs.lin.weight, theirs.bias = ours.weight, ours.bias
     expected = second(torch.relu(first(graph.words, graph.edges)), graph.edges)
     assert (network() - expected).abs().max().item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("target", [0.5, 0.9, 0.99, 0.999])
+def test_its_targets_are_the_least_of_all_weights_and_biases(target: float):
+    """Eq. 4 by sorting everything, with the size of Cora: 1,433 words, 16 hidden units; and the pull of eq. 2."""
+    torch.manual_seed(0)
+    network = GCN(small_graph(words=1433))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    swd = swdc.SWD(network, target, "weights", a_min=3, a_max=3, steps=1, mu=1e-2, optimizer=optimizer)
+    weights = [p.detach().clone() for p in network.parameters()]
+    magnitudes = torch.cat([w.abs().flatten() for w in weights])
+    count = int(target * len(magnitudes))
+    chosen = torch.zeros(len(magnitudes), dtype=torch.bool)
+    chosen[magnitudes.sort(stable=True).indices[:count]] = True
+    assert len(magnitudes) == 1433 * 16 + 16 + 16 * 3 + 3
+    masks = [m.view(w.shape) for m, w in zip(chosen.split([w.numel() for w in weights]), weights, strict=True)]
+    for target_, mask in zip(swd.targeted(), masks, strict=True):
+        assert torch.equal(target_.chosen, mask)
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    swd.step()
+    for parameter, weight, mask in zip(network.parameters(), weights, masks, strict=True):
+        torch.testing.assert_close(parameter.grad, 1 + 3e-2 * weight * mask, rtol=1e-6, atol=0)
+    swd.remove_()
+    assert sum(int(p.count_nonzero()) for p in network.parameters()) == len(magnitudes) - count
