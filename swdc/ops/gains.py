@@ -98,9 +98,9 @@ class _Reads:
         if dim is None:
             return False
         for user in product.users:
-            if _kind(user) in PASSING and self._is_summed(user, dim if _kind(user) in _SAME_SHAPE else _UNKNOWN):
+            if kind_of(user) in PASSING and self._is_summed(user, dim if kind_of(user) in _SAME_SHAPE else _UNKNOWN):
                 return True
-            if _kind(user) in _SUMS and (dim == _UNKNOWN or dim in _summed(user, product, dim)):
+            if kind_of(user) in _SUMS and (dim == _UNKNOWN or dim in _summed(user, product, dim)):
                 return True
         return False
 
@@ -110,14 +110,14 @@ def _readers(value: fx.Node) -> list[fx.Node]:
     return [
         user
         for user in value.users
-        if _kind(user) not in _FACTS and not (_kind(user) == "getattr" and user.args[1] in _FACTS)
+        if kind_of(user) not in _FACTS and not (kind_of(user) == "getattr" and user.args[1] in _FACTS)
     ]
 
 
 def _parts(user: fx.Node, value: fx.Node) -> tuple[str, object, list[object]]:
     """Return what a node is called, its first argument, and all that is not a value."""
     others: list[object] = [given for given in (*user.args, *user.kwargs.values()) if given is not value]
-    return _kind(user), user.args[0] if user.args else None, others
+    return kind_of(user), user.args[0] if user.args else None, others
 
 
 def _moved(view: fx.Node, dim: int | None) -> int | None:
@@ -138,7 +138,7 @@ def _summed(user: fx.Node, product: fx.Node, dim: int) -> set[int]:
     return {d if d < 0 else d - len(shape) for d in dims}
 
 
-def _kind(node: fx.Node) -> str:
+def kind_of(node: fx.Node) -> str:
     """Return what a node is called: ``mul`` for the overload, torch's function, the method and python's operator."""
     if node.op == "call_method":
         name = str(node.target)
@@ -153,4 +153,4 @@ def _kind(node: fx.Node) -> str:
 
 def _is_norm(node: fx.Node) -> bool:
     """Whether a call normalises: an overload, or a function of torch of the same name."""
-    return node.op == "call_function" and lookup(f"aten.{_kind(node)}.default").is_norm
+    return node.op == "call_function" and lookup(f"aten.{kind_of(node)}.default").is_norm

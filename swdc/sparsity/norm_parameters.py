@@ -9,6 +9,7 @@ because its path depends on values, holds no gains: its parameters are weights, 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -25,13 +26,19 @@ def ids_in_norms(model: nn.Module) -> set[int]:
     for module in model.modules():
         if leaf_like(module).is_norm:
             found |= {id(p) for p in module.parameters(recurse=False)}
-            continue
+    for _, module, graph in graphs_of(model):
+        named = dict(module.named_parameters(remove_duplicate=False))
+        shapes = {name: parameter.shape for name, parameter in named.items()}
+        found |= {id(named[name]) for name in gains_and_shifts(graph, shapes)}
+    return found
+
+
+def graphs_of(model: nn.Module) -> Iterator[tuple[str, nn.Module, fx.Graph]]:
+    """Yield the path, the module and the graph of each module with a graph, or with parameters that it reads itself."""
+    for path, module in model.named_modules():
         graph = module.graph if isinstance(module, fx.GraphModule) else _own_graph(module)
         if graph is not None:
-            named = dict(module.named_parameters(remove_duplicate=False))
-            shapes = {name: parameter.shape for name, parameter in named.items()}
-            found |= {id(named[name]) for name in gains_and_shifts(graph, shapes)}
-    return found
+            yield path, module, graph
 
 
 class _Parameter(ParameterProxy):
@@ -69,7 +76,7 @@ class _Tracer(fx.Tracer):
 def _own_graph(module: nn.Module) -> fx.Graph | None:
     """Return the graph of a module's own forward; ``None`` if it has no parameters of its own, or cannot be traced."""
     own = [p for p in module.parameters(recurse=False) if p.is_floating_point()]
-    if not own or leaf_like(module) is not NO_LEAF or isinstance(module, torch.jit.ScriptModule):
+    if not own or _runs_as_torch_does(module) or isinstance(module, torch.jit.ScriptModule):
         return None
     try:
         with torch.random.fork_rng(devices=[]):
@@ -90,3 +97,9 @@ def _twin(module: nn.Module) -> nn.Module:
 def _empty(tensor: torch.Tensor) -> torch.Tensor:
     made = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
     return nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
+
+
+def _runs_as_torch_does(module: nn.Module) -> bool:
+    """Whether a module is one of torch's layers, or of a derived class that computes the same way."""
+    leaf = leaf_like(module)
+    return leaf is not NO_LEAF and type(module).forward in {kind.forward for kind in leaf.bases or leaf.modules}

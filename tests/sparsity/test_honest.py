@@ -192,3 +192,31 @@ def test_numbers_of_numpy_are_numbers(number):
     assert swd.a == 1
     swd.step()
     swd.load_state_dict(swd.state_dict())
+
+
+class LowRank(nn.Linear):
+    """A linear layer with an update of low rank, whose factors are parts of the weight."""
+
+    def __init__(self, size, rank, merged):
+        super().__init__(size, size)
+        self.down, self.up = nn.Parameter(torch.randn(rank, size)), nn.Parameter(torch.randn(size, rank))
+        self.weight.requires_grad_(False)
+        self.merged = merged
+
+    def forward(self, x):
+        if self.merged:
+            return functional.linear(x, self.weight + self.up @ self.down, self.bias)
+        return functional.linear(x, self.weight, self.bias) + x @ self.down.t() @ self.up.t()
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_factors_of_a_weight_are_refused_by_name_and_layers_of_low_rank_are_not(traced):
+    def model(merged):
+        made = nn.Sequential(nn.Linear(6, 6), LowRank(6, 2, merged))
+        return swdc.trace(made, torch.randn(3, 6)) if traced else made
+
+    with pytest.raises(PlanError, match=r"but 1\.down is one from which 1 computes its weight .* a low-rank update"):
+        swdc.SWD(model(True), 0.5, "weights", **BOUNDS)
+    swdc.SWD(model(True), 0.2, "weights", ignore=["1.*"], **BOUNDS)
+    method = swdc.SWD(model(False), 0.5, "weights", **BOUNDS)
+    assert {"1.down", "1.up"} <= {t.name for t in method.targeted()}
