@@ -80,8 +80,7 @@ class Agreement:
         given, parameters = self._given(Case()), dict(self.model.named_parameters())
         first = self._known[Case()] = self._run(self.model, Case(), given)
         made = [name for name, _ in self.model.named_parameters() if name not in parameters]
-        keeps = self.put_back.changed()
-        self.put_back()
+        keeps = self.put_back()
         if isinstance(first, Exception):
             raise cannot_run(self.model, self.inputs, first) from first
         if made:

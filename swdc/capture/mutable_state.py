@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from operator import is_
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -55,11 +55,11 @@ class Names(Place):
     def __init__(self, owner: Any, names: Iterable[str] | None = None) -> None:
         self.owner, self.names = owner, None if names is None else tuple(names)
         self.everything: Mapping[str, Any] = owner if isinstance(owner, dict) else vars(owner)
-        self.seen, self.before = tuple(self._values()), self._held()
+        self.seen, self.before = self._values(), self._held()
 
     def changed(self) -> bool:
         """Whether it holds something else now."""
-        now = tuple(self._values())  # nearly always the same objects, which is found without a look at each name
+        now = self._values()  # nearly always the same objects, which is found without a look at each name
         if len(now) == len(self.seen) and all(map(is_, now, self.seen)):
             return False
         return not _same(self._held(), self.before)
@@ -76,11 +76,11 @@ class Names(Place):
         names = [n for n in everything if not n.startswith("__")] if self.names is None else self.names
         return {n: everything[n] for n in names if n in everything and not isinstance(everything[n], _CODE)}
 
-    def _values(self) -> Iterable[Any]:
+    def _values(self) -> Sequence[Any]:
         everything = self.everything
         if self.names is None:
             return (*everything, *everything.values())
-        return (everything.get(name, _ABSENT) for name in self.names)
+        return [everything.get(name, _ABSENT) for name in self.names]
 
     def _set(self, name: str, value: Any) -> None:
         if isinstance(self.owner, dict):

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from swdc.capture.mutable_state import Container, Place
 from swdc.capture.reachable import places_of
 
-PutBack = Callable[[], None]
+PutBack = Callable[[], object]
 
 
 class Restoring:
@@ -21,12 +22,15 @@ class Restoring:
 
     def __init__(self, model: nn.Module, given: Any = (), parameters: bool = False) -> None:
         self._places = places_of(model, given, parameters)
+        self._empty = [place.live for place in self._places if isinstance(place, Container) and not place.before]
+        self._others = [place for place in self._places if not isinstance(place, Container) or place.before]
 
-    def __call__(self) -> None:
-        """Put everything back."""
-        for place in self._places:
-            if place.changed():
-                place.put_back()
+    def __call__(self) -> bool:
+        """Put everything back; return whether something had changed."""
+        changed = list(self._changed())
+        for place in changed:
+            place.put_back()
+        return bool(changed)
 
     def end(self) -> None:
         """Put everything back, even what was written in a way that torch does not count."""
@@ -34,9 +38,9 @@ class Restoring:
             if place.ends_changed():
                 place.put_back()
 
-    def changed(self) -> bool:
-        """Whether the model's code has kept something since everything was put back last."""
-        return any(place.changed() for place in self._places)
+    def _changed(self) -> Iterator[Place]:
+        """Yield the places that hold something else now; most were empty, and are looked at together."""
+        yield from (place for place in (self._places if any(self._empty) else self._others) if place.changed())
 
 
 @contextmanager

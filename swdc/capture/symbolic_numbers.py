@@ -157,6 +157,8 @@ class _Node(BasicNode):
     # -- truths -------------------------------------------------------------------------------------------------
 
     def _difference(self, other: _Node) -> Sum | None:
+        if isinstance(self.value, Sum) and isinstance(other.value, Sum):
+            return self.guards.settled(self.value - other.value)
         one, two = ratio_of(self.value), ratio_of(other.value)
         if one is None or two is None or not (self._positive(one[1]) and self._positive(two[1])):
             return None

@@ -7,7 +7,7 @@ torch's own Python code, says how the sizes of the result follow from symbols. B
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -96,6 +96,22 @@ class _Form:
             stride.insert(0, stride[0] * size)
         return cls(shape, tuple(stride[: len(shape)]))
 
+    @classmethod
+    def like(cls, sizes: Sequence[Any], plain: Any, hint: Callable[[Sum], int]) -> _Form | None:
+        """Return the form of a tensor that has no gaps, in the order in memory of one with the sizes of this run.
+
+        ``None`` if that one has other sizes, or if its strides do not follow from its sizes and their order.
+        """
+        if not isinstance(plain, torch.Tensor) or len(sizes) != plain.dim():
+            return None
+        shape, step = tuple(map(size_of, sizes)), ONE
+        strides = [ONE] * len(shape)
+        for dim in sorted(range(len(shape)), key=lambda dim: (plain.stride(dim), -dim)):
+            strides[dim], step = step, step * shape[dim]
+        found = cls(shape, tuple(strides))
+        same = [hint(size) for size in (*shape, *strides)] == [*plain.shape, *plain.stride()]
+        return found if same else None
+
 
 class _OnSymbols(OnShapes):  # type: ignore[no-untyped-call]
     """Runs every operator on the sizes of the run, and follows the symbols beside."""
@@ -182,13 +198,23 @@ class _OnSymbols(OnShapes):  # type: ignore[no-untyped-call]
         key = (func, self._key(args), self._key(kwargs))
         if key not in self._found:
             sizes = operator_of(func).sizes_of_results(func, bind_arguments(func, args, kwargs))
-            told: list[_Form | None] | None = None if sizes is None else [_Form.dense(s) for s in sizes]
-            if told is None or not all(r.is_contiguous() for r in results if isinstance(r, torch.Tensor)):
-                asked = self._asked(func, args, kwargs)
-                same = told is None or [f and f.shape for f in asked] == [f and f.shape for f in told]
-                told = asked if told is None or same else told
-            self._found[key] = told
+            told = None if sizes is None else [_Form.dense(s) for s in sizes]
+            exact = self._in_order(sizes, results)
+            self._found[key] = exact or self._chosen(told, self._asked(func, args, kwargs))
         return self._found[key]
+
+    def _in_order(self, sizes: list[Sequence[Any]] | None, results: list[Any]) -> list[_Form | None] | None:
+        """Return the forms of results of given sizes, if those of this run tell the order in memory."""
+        if sizes is None or len(sizes) != len(results):
+            return None
+        found = [_Form.like(s, r, self._guards.hint) for s, r in zip(sizes, results, strict=True)]
+        return None if None in found else found
+
+    def _chosen(self, told: list[_Form] | None, asked: list[_Form | None]) -> list[_Form | None]:
+        """Return the forms that torch's code finds, unless a rule says other sizes."""
+        if told is None or [f and f.shape for f in asked] == [f.shape for f in told]:
+            return asked
+        return list(told)
 
     def _asked(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> list[_Form | None]:
         """Return the forms of an operator's results as torch's code finds them."""

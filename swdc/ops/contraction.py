@@ -6,7 +6,7 @@ A letter that the result lacks is summed over, and a dead channel along it must 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from swdc.ops.affine_rows import AffineRows, last_dimension
 from swdc.ops.base import Operator, register
 from swdc.ops.call_cost import Cost, ShapeOf, Use
 from swdc.ops.product_cost import Term, matrices, product_costs, reads_input
+from swdc.ops.sizes_of_parts import broadcast_sizes
 
 
 class _Product(Operator):
@@ -144,6 +145,14 @@ class BatchedMatmul(Matmul):
 
     names = ("aten.matmul.default", "aten.bmm.default", "aten.linalg_matmul.default")
     attention = "product"
+
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """The leading dimensions are broadcast; products of vectors are left to torch."""
+        one, other = list(arguments.values())[:2]
+        if min(one.dim(), other.dim()) < 2 or one.shape[-1] != other.shape[-2]:
+            return None
+        leading = broadcast_sizes([one.shape[:-2], other.shape[:-2]])
+        return None if leading is None else [[*leading, one.shape[-2], other.shape[-1]]]
 
 
 @register

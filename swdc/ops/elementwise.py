@@ -6,7 +6,7 @@ operator itself on the dead values of its operands, in float64: relu(0) = 0, sig
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, ClassVar
 
@@ -23,6 +23,7 @@ from swdc.ops.call_cost import ShapeOf, Use, kind_of, on_largest
 from swdc.ops.capture_traits import like_input
 from swdc.ops.dead_value_evaluation import computed, in_kind, signed
 from swdc.ops.identity import Evaluation, Identity, copy_of
+from swdc.ops.sizes_of_parts import broadcast_sizes
 
 
 def couple_broadcast(call: Call, channels: Channels, operands: list[Value], skip: int | None = None) -> list[Any]:
@@ -157,6 +158,11 @@ class Pointwise(Operator):
     def empty_result(self, target: Any, args: Sequence[Any]) -> Any:
         """The result of an activation has the form of its input."""
         return like_input(target, args) if name_of(target) in _EVERYDAY else None
+
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """The operands are broadcast."""
+        sizes = broadcast_sizes([x.shape for x in arguments.values() if isinstance(x, torch.Tensor)])
+        return None if sizes is None else [sizes]
 
     def is_absorbed(self, call: Call) -> bool:
         """True for sums, and for activations that onnxruntime fuses."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Any
 
@@ -50,6 +50,11 @@ class Attention(Operator):
         if call["attn_mask"] is not None:
             self._couple_mask(call, channels, leading)
         channels.set(call, [*leading, None, channels.channels(value, positions)])
+
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """Each query gets a row of values."""
+        query, value = arguments["query"], arguments["value"]
+        return [[*query.shape[:-1], value.shape[-1]]] if query.dim() == value.dim() else None
 
     def _pair(self, call: Call, channels: Channels, one: Value, other: Value, dim: int) -> Ids | None:
         """Join a dimension of two operands, in blocks if the first is larger. Return the labels of the first."""

@@ -38,6 +38,11 @@ class Linear(Layer):
         channels.bind(bias, 0, out, WRITES, call)
         channels.set(call, [*channels.labels(x)[:-1], out])
 
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """Those of the input, with as many channels as the weight has rows."""
+        x, weight = arguments["input"], arguments["weight"]
+        return [[*x.shape[:-1], weight.shape[0]]] if weight.dim() == 2 else None
+
     def fold(self, call: Call, channels: Channels) -> None:
         """A dead row of the weight with a zero bias gives zero; so do positions of zeros, if there is no bias."""
         *positions, read = channels.dead(call["input"])

@@ -52,6 +52,10 @@ class _TrailingNorm(Leaf):
                 channels.ungained(labels[dim])
         channels.set(call, labels)
 
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """Those of the input."""
+        return [arguments["input"].shape]
+
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """The norm over the kept channels keeps the original divisor."""
         masks = (kept.mask(call["input"], dim) for dim in range(_first_normalised(call), len(call.shape)))

@@ -1,4 +1,4 @@
-"""The sizes of parts of a dimension, where sizes may be symbols."""
+"""The sizes of results, where sizes may be symbols: of parts of a dimension, and of tensors that are broadcast."""
 
 from __future__ import annotations
 
@@ -27,6 +27,21 @@ def sizes_of_parts(arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
         parts.append(part)
         left = left - part
     return [[*sizes[:dim], size, *sizes[dim + 1 :]] for size in (*parts, left)]
+
+
+def broadcast_sizes(shapes: Sequence[Sequence[Any]]) -> list[Any] | None:
+    """Return the sizes of a result of tensors of these shapes, aligned at the end; ``None`` if they do not fit.
+
+    Of sizes that are symbols, it is asked only whether they are equal.
+    """
+    found = []
+    for dim in range(-max(map(len, shapes), default=0), 0):
+        sizes = [shape[dim] for shape in shapes if len(shape) >= -dim]
+        wide = [size for size in sizes if type(size) is not int or size != 1] or [1]
+        if not all(size == wide[0] for size in wide[1:]):
+            return None
+        found.append(wide[0])
+    return found
 
 
 def indices_in(arguments: Mapping[str, Any], size: Any) -> Any:

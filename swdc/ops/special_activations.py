@@ -210,6 +210,10 @@ class LogSoftmax(Operator):
         channels.freeze(labels[call["dim"]], call.reason(text, edit="weigh each channel on its own, with a sigmoid"))
         channels.set(call, labels)
 
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """Those of the input."""
+        return [arguments["self"].shape]
+
 
 @register
 class Softmax(LogSoftmax):
