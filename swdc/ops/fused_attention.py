@@ -16,6 +16,7 @@ from swdc.ir.groups import Ids
 from swdc.ir.trace_options import HEAD_DIM, HEADS
 from swdc.ops.base import Operator, register
 from swdc.ops.call_cost import Cost, Dim, Quotient, ShapeOf, Use
+from swdc.ops.sizes_of_parts import broadcast_sizes
 from swdc.ops.special_activations import zero_only
 
 
@@ -53,8 +54,15 @@ class Attention(Operator):
 
     def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
         """Each query gets a row of values."""
-        query, value = arguments["query"], arguments["value"]
-        return [[*query.shape[:-1], value.shape[-1]]] if query.dim() == value.dim() else None
+        query, key, value = ([*arguments[name].shape] for name in ("query", "key", "value"))
+        if query[-1] != key[-1] or key[-2] != value[-2]:
+            return None
+        heads = 1 if arguments.get("enable_gqa") else 0
+        leading = broadcast_sizes([sizes[: -2 - heads] for sizes in (query, key, value)])
+        mask = arguments.get("attn_mask")
+        if leading is None or (mask is not None and broadcast_sizes([mask.shape, [query[-2], key[-2]]]) is None):
+            return None
+        return [[*leading, *query[-2 - heads : -1], value[-1]]]
 
     def _pair(self, call: Call, channels: Channels, one: Value, other: Value, dim: int) -> Ids | None:
         """Join a dimension of two operands, in blocks if the first is larger. Return the labels of the first."""

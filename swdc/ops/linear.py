@@ -41,7 +41,8 @@ class Linear(Layer):
     def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
         """Those of the input, with as many channels as the weight has rows."""
         x, weight = arguments["input"], arguments["weight"]
-        return [[*x.shape[:-1], weight.shape[0]]] if weight.dim() == 2 else None
+        fits = weight.dim() == 2 and x.shape[-1] == weight.shape[1]
+        return [[*x.shape[:-1], weight.shape[0]]] if fits else None
 
     def fold(self, call: Call, channels: Channels) -> None:
         """A dead row of the weight with a zero bias gives zero; so do positions of zeros, if there is no bias."""

@@ -54,7 +54,8 @@ class _TrailingNorm(Leaf):
 
     def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
         """Those of the input."""
-        return [arguments["input"].shape]
+        sizes, normalised = list(arguments["input"].shape), list(arguments["normalized_shape"])
+        return [sizes] if sizes[-len(normalised) :] == normalised else None
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """The norm over the kept channels keeps the original divisor."""

@@ -158,9 +158,11 @@ def test_the_values_of_a_tensor_that_is_no_buffer_are_put_back() -> None:
     model = Function(lambda m, x: m.a(x), a=nn.Linear(5, 5))
     model.__dict__["count"] = torch.zeros(1)
     with restored(model) as put_back:
-        assert not put_back.changed()
+        assert not put_back()
         model.count.add_(1)
-        assert put_back.changed()
+        assert put_back()
+        assert float(model.count) == 0
+        model.count.add_(1)
     assert float(model.count) == 0
 
 
