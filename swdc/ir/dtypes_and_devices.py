@@ -76,6 +76,10 @@ def on_cpu(value: Any) -> Any:
 
 
 def _change_literals(program: Program, change: Callable[[Any], Any]) -> None:
+    changed = False
     for node in program.graph.nodes:
-        node.args, node.kwargs = map_aggregate((node.args, node.kwargs), change)
-    program.recompile()
+        args, kwargs = map_aggregate((node.args, node.kwargs), change)
+        if (args, kwargs) != (node.args, node.kwargs):
+            node.args, node.kwargs, changed = args, kwargs, True
+    if changed:
+        program.recompile()

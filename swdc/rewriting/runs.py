@@ -46,8 +46,9 @@ def copy_in(program: Program, dtype: torch.dtype | None) -> Program:
         compute_in(copy, dtype)
     if dtype == WIDE:
         _unround(program, copy)
+    own = program.tensors
     for node in copy.graph.find_nodes(op="get_attr"):
-        node.meta[OWN] = program.tensors[str(node.target)].dtype
+        node.meta[OWN] = own[str(node.target)].dtype
     for module in copy.leaves.values():
         leaf_of(module).drop_nothing(module)
     keep_all(copy, scaled=True)

@@ -18,8 +18,8 @@ def other_weights(masked: Program, slim: Program) -> list[str]:
     Biases that take over constants differ, and so may tensors of other shapes or names; runs compare what they do.
     """
     kept, own, biases = kept_by_plan(masked), masked.tensors, _carrying(masked)
-    shared = [name for name in slim.tensors if name in own and name not in biases]
-    return [n for n in shared if not _equal(cut_tensor(own[n], n, kept), slim.tensors[n])]
+    shared = {name: tensor for name, tensor in slim.tensors.items() if name in own and name not in biases}
+    return [name for name, tensor in shared.items() if not _equal(cut_tensor(own[name], name, kept), tensor)]
 
 
 def _carrying(masked: Program) -> set[str]:
