@@ -239,9 +239,12 @@ def is_padded(call: Call) -> bool:
 def pointwise(call: Call, shape_of: ShapeOf) -> list[int]:
     """Return the dimensions that a convolution treats index by index, so that an index of zeros stays zero.
 
-    They are the batch, and positions along which the kernel has one tap and neither steps nor pads.
+    They are the batch, and positions along which the kernel has one tap and neither steps nor pads. A convolution that
+    is given where to read mixes all positions.
     """
     kernel, rank = shape_of(call["weight"])[2:], len(shape_of(call["input"]))
+    if "padding" not in call.arguments:
+        return [*range(rank - len(kernel) - 1)]
     named = isinstance(call["padding"], str)  # by its name, nothing is padded around a single tap
     around = [0 if named else call["padding"], call.arguments.get("output_padding", 0)]
     options = zip(kernel, each(call["stride"], len(kernel)), *(each(o, len(kernel)) for o in around), strict=True)
