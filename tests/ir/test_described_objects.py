@@ -62,7 +62,7 @@ class Grown(list):  # type: ignore[type-arg]
         Options(a=[Options(b=len)]),
         Options(a={1: 2}),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_nothing_else_is(value: Any) -> None:
     assert described(value) is None
