@@ -86,7 +86,8 @@ class _Collecting:
         self._places = placed(program, self._points)
         self._influences = Influences(program)
         self._moments = Moments.of(program, self._points, moments)
-        self._shapes = {point.weight: program.tensors[point.weight].shape for point in self._points}
+        tensors = program.tensors
+        self._shapes = {point.weight: tensors[point.weight].shape for point in self._points}
         facts = program.facts
         self._check = InputCheck(program.graph, facts.example, facts.conditions, facts.fixed)
         self._squares: dict[tuple[str, int], Floats] = {}
