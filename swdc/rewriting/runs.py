@@ -73,22 +73,6 @@ def _unround(program: Program, copy: Program) -> None:
                 tensors[name].copy_(value)
 
 
-def run_in(
-    program: Program,
-    mode: str,
-    batch: int,
-    seed: int,
-    dtype: torch.dtype | None,
-    inputs: Any,
-    sizes: Mapping[str, int] | None = None,
-) -> Any:
-    """Return what a program that computes in ``dtype`` returns in ``"train"`` or ``"eval"`` mode.
-
-    ``inputs`` are its positional inputs; ``None`` draws random ones, of ``sizes`` where they differ from the example's.
-    """
-    return called(program.train(mode == "train"), inputs_in(program, batch, seed, dtype, inputs, sizes), seed, dtype)
-
-
 def called(program: Program, inputs: Any, seed: int, dtype: torch.dtype | None, grad: bool = False) -> Any:
     """Return the output of a program for positional and keyword inputs, with its random numbers drawn from a seed.
 

@@ -89,7 +89,8 @@ class _Collecting:
         tensors = program.tensors
         self._shapes = {point.weight: tensors[point.weight].shape for point in self._points}
         facts = program.facts
-        self._check = InputCheck(program.graph, facts.example, facts.conditions, facts.fixed)
+        given = facts.example, facts.conditions, facts.fixed, facts.example_only
+        self._check = InputCheck(program.graph, *given)
         self._squares: dict[tuple[str, int], Floats] = {}
         self._rows: dict[tuple[str, int], int] = {}
         self._seen: set[tuple[str, int]] = set()
