@@ -53,16 +53,25 @@ class Result:
         return "" if self.error is None else (str(self.error).splitlines() or [type(self.error).__name__])[0]
 
 
-def cases_of(masked: Program, wide: Program, settings: Sequence[tuple[str, int]], seed: int, inputs: Any) -> list[Case]:
+def cases_of(
+    masked: Program,
+    wide: Program,
+    settings: Sequence[tuple[str, int]],
+    seed: int,
+    inputs: Any,
+    everywhere: bool = True,
+) -> list[Case]:
     """Return the cases for pairs of mode and batch size, and the corners; those in training come last.
 
     ``wide`` is the masked program in float64, and ``inputs`` are those of the caller. If there are none, only the first
     case has the sizes of the example, and all others have other sizes: smaller ones if there are any, which cost less.
+    All have those of the example if the cases are not for sizes ``everywhere``.
     """
     if inputs is not None:
         drawn = [Case(mode, batch, inputs_in(masked, batch, seed, None, inputs)) for mode, batch in settings]
         return _ordered([*drawn, *_corner_cases(masked, wide, seed, {})])
-    sizes = _other_sizes(masked, wide, settings, seed)
+    batches = [batch for _, batch in settings]
+    sizes = sizes_besides(masked, wide, batches, seed, WIDE) if everywhere else {}
     first, *others = settings
     if sizes and all(mode != EVAL for mode, _ in others):
         others = [first, *others]
@@ -79,22 +88,25 @@ def _ordered(cases: list[Case]) -> list[Case]:
     return sorted(cases, key=lambda case: case.mode == TRAIN)
 
 
-def _other_sizes(masked: Program, wide: Program, settings: Sequence[tuple[str, int]], seed: int) -> Mapping[str, int]:
-    """Return sizes other than the example's at which the masked program runs, none if there are none near.
+def sizes_besides(
+    program: Program, running: Program, batches: Sequence[int], seed: int, dtype: torch.dtype | None
+) -> Mapping[str, int]:
+    """Return sizes other than the example's at which a program runs, none if there are none near.
 
-    Integers may be indices of another input: if there is no batch, the sizes that no input of integers has do not
-    become smaller. Kernels of other packages may not notice an index that is too large, so that all sizes stay.
+    ``running`` is the program that is run, in ``dtype``. Integers may be indices of another input: if there is no
+    batch, the sizes that no input of integers has do not become smaller. Kernels of other packages may not notice an
+    index that is too large, so that all sizes stay.
     """
-    facts = masked.facts
-    if facts.example_only or has_foreign_kernels(masked):
+    facts = program.facts
+    if facts.example_only or has_foreign_kernels(program):
         return {}
-    growing = facts.symbols.keys() - _of_integers(masked) if facts.batch is None else ()
+    growing = facts.symbols.keys() - _of_integers(program) if facts.batch is None else ()
     sizes = cheaper_sizes(facts.symbols, facts.conditions, facts.batch, growing)
-    at = [{**facts.sizes(batch), **sizes} for _, batch in settings]
+    at = [{**facts.sizes(batch), **sizes} for batch in batches]
     if not sizes or any(broken(facts.conditions, each) is not None for each in at):
         return {}
-    smallest = min(batch for _, batch in settings)
-    return {} if result_of(wide, drawn_case(masked, EVAL, smallest, seed, sizes), seed, WIDE).error else sizes
+    case = drawn_case(program, EVAL, min(batches), seed, sizes)
+    return {} if result_of(running, case, seed, dtype).error else sizes
 
 
 def _of_integers(program: Program) -> set[str]:

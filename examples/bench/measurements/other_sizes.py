@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from examples.bench.coverage.measure import FLOAT32_TOLERANCE, of_any_machine, outputs
+from examples.bench.coverage.measure import FLOAT32_TOLERANCE, of_any_machine
 from examples.bench.networks.catalogue import entry
 from examples.bench.networks.entry import call
 from examples.bench.networks.randomise import random_network
@@ -22,6 +22,7 @@ from swdc import Program, export_onnx, load, mask, plan, save, slim, trace
 from swdc.capture.batch import shared_batch, tensors_in, with_shapes
 from swdc.errors import InputError, brief
 from swdc.export.onnx.runtime import run_onnx
+from swdc.export.transplanting.float64 import in_float64, wide_inputs
 from swdc.ir.differences import flat_outputs, relative_error
 from swdc.rewriting.certificate import TOLERANCE
 from swdc.rewriting.runs import WIDE, called, copies_in, floats_in
@@ -102,9 +103,16 @@ def _runs(model: nn.Module, inputs: Any) -> bool:
 
 
 def _program_beside_model(program: Program, model: nn.Module, others: Sequence[Any]) -> list[str]:
-    wide = copy.deepcopy(model).double()
+    wide = copy.deepcopy(model).double().eval()
     with copies_in(program, dtype=WIDE) as (one,):
-        return [_verdict(lambda x: _wide(one, x), lambda x: outputs(wide, x), each, TOLERANCE) for each in others]
+        return [_verdict(lambda x: _wide(one, x), lambda x: _of_model(wide, x), each, TOLERANCE) for each in others]
+
+
+def _of_model(model: nn.Module, inputs: Any) -> list[Tensor]:
+    """Return what a model computes in float64, even where its code asks for float32."""
+    args, kwargs = wide_inputs(call(inputs))
+    with in_float64():
+        return flat_outputs(model(*args, **kwargs))
 
 
 def _measure_slim(report: Report, program: Program, others: Sequence[Any]) -> None:

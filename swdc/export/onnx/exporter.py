@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ from swdc.ir.random_inputs import sample_inputs
 _CHATTY = ("torch", "onnxscript", "onnx_ir")
 
 
+class UnexportableError(ExportError):
+    """A program that torch cannot export."""
+
+
 def in_float32(program: Program) -> Program:
     """Return a copy in evaluation mode, cast to float32 if it computes in another precision."""
     copy = program.clone().eval()
@@ -33,15 +37,16 @@ def in_float32(program: Program) -> Program:
     return copy.to(torch.float32)
 
 
-def exported(program: Program, opset: int | None, optimized: bool = True) -> Any:
+def exported(program: Program, opset: int | None, fixed: Collection[str] = (), optimized: bool = True) -> Any:
     """Return the ``torch.onnx.ONNXProgram`` of a program, with its inputs and outputs named.
 
-    Raises ``ExportError`` if torch cannot export the program, or cannot write this operator set.
+    Sizes that are ``fixed`` are those of the example. Raises ``ExportError`` if torch cannot export the program, or
+    cannot write this operator set.
     """
     flat = flattened(program)
     example = sample_inputs(program, _example_batch(program), 0, torch.float32)
     tensors = tuple(leaf for leaf in pytree.tree_leaves(example) if isinstance(leaf, torch.Tensor))
-    sizes = dynamic_sizes(program, list(flat.graph.find_nodes(op="placeholder")))
+    sizes = dynamic_sizes(program, list(flat.graph.find_nodes(op="placeholder")), fixed)
     output_names(program)  # refuses a program that returns no tensor
     try:
         with quiet():
@@ -49,7 +54,7 @@ def exported(program: Program, opset: int | None, optimized: bool = True) -> Any
                 flat, tensors, dynamo=True, dynamic_shapes=sizes, opset_version=opset, verbose=False, optimize=optimized
             )
     except Exception as error:  # the exporter raises errors of many kinds; all mean the same to the user
-        raise ExportError(
+        raise UnexportableError(
             f"expected a program that torch.onnx can export, but it fails: {innermost(error)}; the full "
             f"report is the cause of this"
         ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -94,16 +94,20 @@ def _lay_out(node: fx.Node) -> None:
         reader.replace_input_with(node, copy)
 
 
-def dynamic_sizes(program: Program, placeholders: Sequence[fx.Node]) -> tuple[dict[int, str] | None, ...]:
-    """Return the names of the dynamic dimensions of each input; equal sizes have equal names.
+def dynamic_sizes(
+    program: Program, placeholders: Sequence[fx.Node], fixed: Collection[str] = ()
+) -> tuple[dict[int, str] | None, ...]:
+    """Return the names of the dynamic dimensions of each input, without those of ``fixed`` symbols.
 
-    A size has the name of its symbol (``height``), or, if that says nothing, a name of its input and dimension.
+    Equal sizes have equal names. A size has the name of its symbol (``height``), or, if that says nothing, a name of
+    its input and dimension.
     """
     names: dict[str | None, str] = {s: s for s in program.facts.symbols if {s, s.rpartition("_")[0]} & AXES}
     names[program.facts.batch] = "batch"
     dynamic = []
     for node in placeholders:
-        sizes = {dim: str(size) for dim, size in enumerate(node.meta[SHAPE]) if not isinstance(size, int)}
+        free = [(dim, size) for dim, size in enumerate(node.meta[SHAPE]) if not isinstance(size, int)]
+        sizes = {dim: str(size) for dim, size in free if not {str(s) for s in size.free_symbols} <= {*fixed}}
         named = {dim: names.setdefault(size, f"{node.name}_dim{dim}") for dim, size in sizes.items()}
         dynamic.append(named or None)
     return tuple(dynamic)

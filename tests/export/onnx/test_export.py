@@ -291,7 +291,7 @@ def _fail(made: Any, program: Program) -> None:
 def test_what_the_optimizer_breaks_is_not_kept(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: Any, reason: str
 ) -> None:
-    monkeypatch.setattr("swdc.export.onnx.export.optimize", optimizer)
+    monkeypatch.setattr("swdc.export.onnx.stages.optimize", optimizer)
     report = swdc.export_onnx(program, tmp_path / "net.onnx", deploy=True)
     exported, optimized = report.stages
     assert (exported.kept, optimized.kept) == (True, False)
@@ -359,7 +359,7 @@ def test_a_difference_is_an_error_and_leaves_the_earlier_file(
 ) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(b"earlier")
-    monkeypatch.setattr("swdc.export.onnx.export.feed", _other_inputs)
+    monkeypatch.setattr("swdc.export.onnx.comparison.feed", _other_inputs)
     with pytest.raises(ExportError, match=r"within a relative error of 1\.0e-04 in onnxruntime, got .* at batch 2"):
         swdc.export_onnx(program, path, batches=(2,))
     assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
@@ -418,7 +418,7 @@ def test_a_full_disk_is_told(program: Program, tmp_path: Path, monkeypatch: pyte
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("swdc.export.onnx.export.save", fail)
+    monkeypatch.setattr("swdc.export.onnx.stages.save", fail)
     with pytest.raises(ExportError, match=r"expected to write .*net\.onnx, but the disk is full"):
         swdc.export_onnx(program, tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())
