@@ -160,7 +160,7 @@ def _unwanted(followed: _Followed, leaves: list[Any], dynamic: frozenset[str] | 
     told = {name for name in free.values() if solved.names[name] not in dynamic}
     called = {called: name for name, called in symbols.named(leaves, lambda _: True).items()}
     for missing in sorted(dynamic - free.keys()):
-        line = source(solved.guards.lines.get(called.get(missing, ""), ""))
+        line = source(solved.guards.fixing_line(called.get(missing, "")))
         if line:
             raise TraceError(
                 f"expected {missing} as a size that may change, but {line} fixes it; leave it out of dynamic"
@@ -191,7 +191,7 @@ def _fixed(followed: _Followed, names: list[str]) -> Iterator[FixedSize]:
     for name, (place, dim) in followed.symbols.places.items():
         size = followed.final(followed.symbols.shapes[place][dim])  # type: ignore[index]
         if size.constant is not None:
-            yield FixedSize(names[place], dim, size.constant, source(guards.lines.get(name, "")))
+            yield FixedSize(names[place], dim, size.constant, source(guards.fixing_line(name)))
 
 
 def _fixed_batch(followed: _Followed) -> tuple[str, ...]:

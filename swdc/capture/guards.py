@@ -96,6 +96,12 @@ class Guards:
         """Return the value of a size in this run."""
         return value_of(size, self.hints)
 
+    def fixing_line(self, name: str) -> str:
+        """Return the line that asked last of what the symbol with a name has turned out to be."""
+        line = self.lines.get(name, "")
+        parts = [made for made in self.solved.get(name, ONE).symbols if made in self.solved]
+        return next(filter(None, map(self.fixing_line, parts)), line)
+
     # -- claims -------------------------------------------------------------------------------------------------
 
     def decide(self, claim: Claim, demanded: bool = False) -> bool:
@@ -119,7 +125,7 @@ class Guards:
         if claim in self.claims:
             return
         line = line or asking_line()
-        if claim.relation == "==":
+        if claim.relation == "==" or (claim.relation == ">=" and bounds(claim.size)[1] == 0):
             self._solve(claim.size, line)
         else:
             self.claims[claim] = line
@@ -168,15 +174,16 @@ class Guards:
         """Solve that a quotient in it leaves no remainder: what is divided becomes a multiple of a new symbol."""
         for atom in size.atoms:
             by = atom.of[1].constant if atom.kind == "//" else None
-            divided = atom_of(atom.of[0]) if by else None
+            divided, times = multiple_of(atom.of[0]) if by else (None, 0)
             if not by or divided is None or self.hint(atom.of[0]) % by or not self.hint(atom.of[0]):
                 continue
+            times, by = times // gcd(times, by), by // gcd(times, by)
             made = symbol(f"{divided.key} / {by}")
-            left = rewritten(rewritten(size, {atom.key: made}), {divided.key: number(by) * made})
+            left = rewritten(rewritten(size, {atom.key: number(times) * made}), {divided.key: number(by) * made})
             if left.constant is None and len(left.terms) >= len(size.terms):
                 continue
             name = next(iter(made.symbols))
-            self.hints[name] = self.hint(atom.of[0]) // by
+            self.hints[name] = self.hint(Sum({(divided,): 1})) // by
             self.made.add(name)
             self._put(divided, number(by) * made, line)
             return True
@@ -228,10 +235,16 @@ def primitive(size: Sum) -> Sum:
     return Sum({tuple(product): times for product, times in left})
 
 
+def multiple_of(size: Sum) -> tuple[Atom | None, int]:
+    """Return the atom that a size is a multiple of, and how many times it is that; ``None`` if it is more than that."""
+    (product, times), *more = [*size.terms.items()] or [((), 0)]
+    return (product[0], times) if not more and times > 0 and len(product) == 1 else (None, 0)
+
+
 def atom_of(size: Sum) -> Atom | None:
     """Return the atom that a size is; ``None`` if it is more than that."""
-    (product, times), *more = [*size.terms.items()] or [((), 0)]
-    return product[0] if not more and times == 1 and len(product) == 1 else None
+    atom, times = multiple_of(size)
+    return atom if times == 1 else None
 
 
 def asking_line() -> str:

@@ -161,7 +161,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
             if isinstance(tensor, torch.Tensor):
                 slot = Slot("call", (len(self.steps), None if single else number))
                 self._know(tensor, slot)
-                if not reads:
+                if not reads or operator_of(func).creates:
                     self._made(tensor, slot)
         values = tuple(Value(self._shape(t), t.dtype) if isinstance(t, torch.Tensor) else None for t in results)
         scope = self.scopes[-1] if self.scopes else ("", "")
@@ -193,7 +193,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._constant(tensor)
 
     def _made(self, tensor: torch.Tensor, slot: Slot) -> None:
-        """Note a tensor that an operator made without reading a tensor."""
+        """Note a tensor whose memory an operator made."""
 
     def _check_modes(self) -> None:
         """Raise ``CannotCapture`` if a mode of torch changes what operators do."""

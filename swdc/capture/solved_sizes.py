@@ -9,7 +9,7 @@ from typing import Any
 import sympy
 from torch.utils._sympy import functions
 
-from swdc.capture.guards import Claim, Guards, atom_of
+from swdc.capture.guards import Claim, Guards, atom_of, primitive
 from swdc.capture.size_algebra import ONE, Atom, Sum, floor_div, number, rewritten, symbol
 from swdc.ir.conditions import Condition
 from swdc.ir.sizes import Size, simplify
@@ -110,7 +110,9 @@ class SolvedSizes:
 
     @cached_property
     def _claims(self) -> list[tuple[Claim, str]]:
-        found = [(Claim(c.relation, self.final(c.size)), line) for c, line in self.guards.claims.items()]
+        settled = [(Claim(c.relation, self.guards.settled(c.size)), line) for c, line in self.guards.claims.items()]
+        open_still = [(claim, line) for claim, line in settled if claim.proven() is None]
+        found = [(Claim(c.relation, primitive(self.final(c.size))), line) for c, line in open_still]
         return [(claim, line) for claim, line in found if claim.proven() is None]
 
     @cached_property

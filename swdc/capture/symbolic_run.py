@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -47,25 +48,38 @@ def run_on_symbols(
 
 @contextmanager
 def _taken_by_python(model: nn.Module) -> Iterator[None]:
-    """Let Python take symbols where it asks for plain numbers: lengths in the model's code stay symbols.
+    """Let Python take symbols where it asks for plain numbers: lengths, minima and maxima in the model's code.
 
     A size that is a key of a cache is a plain number, which fixes it.
     """
     hashes = torch.SymInt.__hash__
-    places = [names for names in _globals_of(model) if "len" not in names]
+    places = [(names, name) for names in _globals_of(model) for name in _OF_SYMBOLS if name not in names]
     torch.SymInt.__hash__ = lambda size: hash(int(size))  # type: ignore[method-assign, assignment]
-    for names in places:
-        names["len"] = _length
+    for names, name in places:
+        names[name] = _OF_SYMBOLS[name]
     try:
         yield
     finally:
         torch.SymInt.__hash__ = hashes  # type: ignore[method-assign]
-        for names in places:
-            del names["len"]
+        for names, name in places:
+            del names[name]
 
 
 def _length(value: Any) -> Any:
     return value.shape[0] if isinstance(value, torch.Tensor) and value.dim() else len(value)
+
+
+def _extreme(plain: Callable[..., Any], symbolic: Callable[[Any, Any], Any], *given: Any, **options: Any) -> Any:
+    """Return an extreme of sizes as a size; what holds no symbols is left to Python."""
+    sizes = given[0] if len(given) == 1 else given
+    told = isinstance(sizes, list | tuple) and not options and any(isinstance(s, torch.SymInt) for s in sizes)
+    return reduce(symbolic, sizes) if told else plain(*given, **options)
+
+
+_OF_SYMBOLS: dict[str, Callable[..., Any]] = {
+    "len": _length, "max": partial(_extreme, max, torch.sym_max), "min": partial(_extreme, min, torch.sym_min),
+}  # fmt: skip
+"""What stands in the model's code for functions of Python that would ask for plain numbers."""
 
 
 def _globals_of(model: nn.Module) -> list[dict[str, Any]]:

@@ -26,6 +26,9 @@ class Dispatched:
     finds: ClassVar[bool] = False
     """Whether the size of its result depends on values; ``found_nowhere`` returns arguments that give an empty one."""
 
+    creates: ClassVar[bool] = False
+    """Whether it makes memory of its own, whose tensor torch may hand out as another object than the one it made."""
+
     casts: ClassVar[bool] = False
     """Whether it is called in order to change the dtype."""
 

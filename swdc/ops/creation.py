@@ -31,6 +31,7 @@ class Creation(Operator):
     """
 
     names = tuple(f"aten.{name}" for name in _FILLED.split())
+    creates = True
     _VALUES = {"zeros": 0.0, "ones": 1.0, "empty": 0.0}  # noqa: RUF012
 
     def _like(self, call: Call) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 import swdc
 from swdc.capture.by_following import Follow
@@ -82,6 +83,38 @@ def test_a_program_equals_its_model_at_any_batch_or_refuses_it(name: str, exampl
         assert_same(model(x), result)
         taken.append(batch)
     assert example in taken
+
+
+def in_blocks(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """Pad to whole blocks of four, as window attentions do, and cut the padding off if there is any."""
+    length, more = x.shape[1], (4 - x.shape[1] % 4) % 4
+    blocks = m.one(functional.pad(x, (0, 0, 0, more))).view(len(x), -1, 4, 6).cumsum(2).view(len(x), -1, 6)
+    return blocks[:, :length].view(len(x), length, 6) if more else blocks.view(len(x), length, 6)
+
+
+def test_no_padding_makes_a_size_a_multiple() -> None:
+    model = Function(in_blocks, one=nn.Linear(6, 6)).double()
+    program = followed(model, image(2, 8, 6))
+    (condition,) = program.facts.conditions
+    assert condition.text == "length % 4 == 0"
+    x = image(3, 12, 6)
+    assert torch.equal(program(x), model(x))
+
+
+def buckets(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """Relative positions up to three, made like another tensor, as in T5; the smaller of two sizes is read, too."""
+    places = torch.arange(min(x.shape[1], 9))
+    apart = places[None] - places[:, None]
+    return x[:, :9] + m.one.weight[torch.min(apart, torch.full_like(apart, 3)).clamp(min=0)].sum(1)
+
+
+def test_tensors_made_like_others_and_the_smaller_of_sizes() -> None:
+    model = Function(buckets, one=nn.Linear(6, 6)).double()
+    program = followed(model, image(2, 7, 6))
+    assert set(program.facts.symbols) == {"batch", "length"}
+    assert not program.facts.conditions
+    for length in (5, 9, 12):
+        assert torch.equal(program(image(3, length, 6)), model(image(3, length, 6)))
 
 
 def test_a_size_that_code_asks_for_in_vain_is_taken() -> None:
