@@ -53,6 +53,7 @@ def test_there_are_blocks_in_the_readme():
     assert len(blocks(ROOT / "README.md")) >= 7
 
 
+@pytest.mark.filterwarnings("ignore:cache comes back as None")
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_every_block_runs_to_its_end_and_the_loop_keeps_its_accuracy(path, tmp_path, monkeypatch):
     """The blocks of a document run one after the other, with what its first sentences take for granted."""

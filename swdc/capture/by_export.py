@@ -20,6 +20,7 @@ from swdc.capture.agreement import cannot_run
 from swdc.capture.batch import at_least_two, dynamic_dims, shared_batch, with_batch
 from swdc.capture.captured_graph import Captured, fixed_batch, frozen_reads, without_gradients
 from swdc.capture.data_dependent_branches import branches_on_findings
+from swdc.capture.empty_vectors import drop_empty_vectors
 from swdc.capture.guarded_batches import doubtful_batches, holds_for_large_batches
 from swdc.capture.inlining import inlined
 from swdc.capture.recurrent_shapes import shapes_alone
@@ -139,6 +140,7 @@ def _exported(model: nn.Module, inputs: Inputs, dims: Any) -> Captured:
     with shapes_alone():
         exported = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
     flat = inlined(exported.graph_module)
+    drop_empty_vectors(flat.graph)
     if any(getattr(n.target, "__module__", "").startswith("torch._functorch") for n in flat.graph.nodes):
         raise CannotCapture("export keeps the parts of torch.vmap, which do not run outside of it")
     specs = exported.graph_signature.input_specs

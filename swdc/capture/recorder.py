@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from swdc.capture.captured_graph import Value, user_line
+from swdc.capture.empty_vectors import without_empty_vectors
 from swdc.capture.way import CannotCapture
 from swdc.ir.module_tensors import tensors_of
 from swdc.ops.in_place import operator_of
@@ -113,7 +114,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
             raise CannotCapture(f"the model calls more than {self.most} operators")
         self._check_modes()
         found = Found()
-        known, positional = self._told(_without_empty_vectors(func, args), found)
+        known, positional = self._told(without_empty_vectors(func, args), found)
         named, keywords = self._told(kwargs or {}, found)
         if func._schema.is_mutable and isinstance(known[0], Slot) and str(known[0].key).endswith(_COUNTER):
             return args[0]  # the leaf modules of a program count by themselves
@@ -238,16 +239,6 @@ class _Below(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self._recorder.below(func, args, kwargs or {})
-
-
-def _without_empty_vectors(func: Any, args: Any) -> list[Any]:
-    """Return the arguments of a call without the empty vectors that it leaves out, with which a cache begins."""
-    if not args or not isinstance(args[0], list | tuple) or not operator_of(func).joins:
-        return list(args)
-    first = next((t for t in args[0] if t.dim() != 1), None)
-    if first is None:
-        return list(args)
-    return [[t for t in args[0] if t.shape != (0,) or t.dtype != first.dtype], *args[1:]]
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,14 @@ from swdc.ir.argument_types import checked
 from swdc.ir.conditions import broken
 from swdc.ir.distributed import is_spread
 from swdc.ir.gc_pause import collection_paused
+from swdc.ir.handed_state import without_state
 from swdc.ir.module_tensors import is_meta, modes_kept, tensors_of
 from swdc.ir.plain_results import capturable
 from swdc.ir.program import Program
 from swdc.ir.trace_options import FACTORS, HEADS, POLICIES, TIED
+
+_NOTHING = "None, because the model takes it again in its next call; under another name it is returned"
+"""What takes the place of a state that a model hands from call to call."""
 
 Example = torch.Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
 
@@ -219,12 +223,13 @@ def _plain_results(model: nn.Module) -> Iterator[dict[str, str]]:
     """Let a model return plain data while it is captured; yield the replaced classes, and what takes their place."""
     replaced: dict[str, str] = {}
 
-    def hook(module: nn.Module, inputs: Any, result: Any) -> Any:
+    def hook(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Any:
+        result, states = without_state(module, args, kwargs, result)
         found, lost = capturable(result)
-        replaced.update(lost)
+        replaced.update(lost | dict.fromkeys(states, _NOTHING))
         return found
 
-    handle = model.register_forward_hook(hook)
+    handle = model.register_forward_hook(hook, with_kwargs=True)
     try:
         yield replaced
     finally:

@@ -41,6 +41,13 @@ def capturable(result: Any) -> tuple[Any, dict[str, str]]:
     return found, lost
 
 
+def is_opened(value: Any) -> bool:
+    """Whether ``plain`` returns a dict of its tensors, or a list of them, in place of an object."""
+    if isinstance(value, _ATOMS) or not pytree.tree_is_leaf(value) or parts_of(value) is not None:
+        return False
+    return plain(value) is not value
+
+
 def _opened(leaf: Any, above: tuple[int, ...], lost: dict[str, str] | None = None) -> Any:
     """Return the dict or list that stands for an object, or the object itself if it holds no tensor.
 

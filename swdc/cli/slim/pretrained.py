@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -62,28 +61,22 @@ def slim_pretrained(output: Output, source: Source, settings: dict[str, Any], ou
 
 
 def example_of(model: Any, source: Source) -> dict[str, Any]:
-    """Return example inputs by name: those of ``--input``, or tokens or an image as the configuration describes them.
-
-    A cache is not asked for, because its keys and values would be results, and no head could go.
-    """
-    known = inspect.signature(model.forward).parameters
-    without_cache = {"use_cache": False} if "use_cache" in known else {}
+    """Return inputs by name: those of ``--input``, or tokens or an image as the configuration describes them."""
     if source.inputs:
         given = example_inputs(source.inputs, source.seed)
         if not isinstance(given, dict):
             raise CommandError(
                 f"expected inputs by name, as in {model.main_input_name}=2x16:int64, got them by position"
             )
-        return {**given, **without_cache}
+        return given
     config, generator = model.config.get_text_config(), torch.Generator().manual_seed(source.seed)
     if model.main_input_name == "input_ids" and hasattr(config, "vocab_size"):
         names = ["input_ids", *(["decoder_input_ids"] if model.config.is_encoder_decoder else [])]
-        tokens = {n: torch.randint(config.vocab_size, (_BATCH, _LENGTH), generator=generator) for n in names}
-        return {**tokens, **without_cache}
+        return {n: torch.randint(config.vocab_size, (_BATCH, _LENGTH), generator=generator) for n in names}
     size = getattr(model.config, "image_size", None)
     if model.main_input_name == "pixel_values" and isinstance(size, int):
         shape = (_BATCH, getattr(model.config, "num_channels", 3), size, size)
-        return {"pixel_values": torch.randn(shape, generator=generator, dtype=model.dtype), **without_cache}
+        return {"pixel_values": torch.randn(shape, generator=generator, dtype=model.dtype)}
     raise CommandError(
         f"expected inputs for {type(model).__name__}, whose configuration does not describe them; add --input "
         f"{model.main_input_name}=SHAPE"

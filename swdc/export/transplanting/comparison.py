@@ -15,7 +15,7 @@ from swdc.export.transplanting.float64 import Tensors, in_float64, wide_inputs, 
 from swdc.export.transplanting.masked_model import masked_model
 from swdc.export.transplanting.other_sizes import differs_at_other_sizes
 from swdc.ir.differences import relative_error
-from swdc.ir.plain_results import plain
+from swdc.ir.handed_state import results_of
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
 from swdc.rewriting.certificate import TOLERANCE
@@ -73,7 +73,7 @@ class Comparison:
             args, kwargs = self.inputs(BATCHES[-1], dtype)
             with torch.no_grad(), buffers_kept(one):
                 torch.manual_seed(0)  # what drops in every mode draws the same
-                results.append(plain(one(*args, **kwargs)))
+                results.append(results_of(one, args, kwargs))
         where = "in the types of the example" if dtype is None else f"in {dtype}"
         self._check(relative_error(*results), where, TOLERANCE if dtype == torch.float64 else _AS_CALLED)
 
@@ -99,7 +99,7 @@ class Comparison:
         for model in (one, other):
             args, kwargs = self.inputs(batch)
             with in_float64(), buffers_kept(model):
-                results.append(plain(model(*args, **kwargs)))
+                results.append(results_of(model, args, kwargs))
         return relative_error(*results)
 
     def _trains_alike(self) -> bool:

@@ -14,6 +14,7 @@ from swdc.export.transplanting.call_hooks import IN, OUT, Frame, Mismatch, Watch
 from swdc.export.transplanting.float64 import wide_program
 from swdc.export.transplanting.tensor_fingerprints import Known, Mark, mark, marks_of
 from swdc.ir.differences import relative_error
+from swdc.ir.handed_state import without_state
 from swdc.ir.plain_results import plain
 from swdc.ir.program import Program
 from swdc.rewriting.certificate import TOLERANCE
@@ -91,7 +92,7 @@ def observe(model: nn.Module, dense: Program, slim: Program, inputs: Any) -> Ref
     def report(frame: Frame, kind: str, value: Any) -> None:
         calls.setdefault((frame.path, frame.number), {})[kind] = _side(value, known)
         if kind == OUT and not frame.path:
-            results.append(plain(value))
+            results.append(plain(without_state(model, inputs[0], inputs[1], value)[0]))
 
     failure = Watch(model, report).run(model, *inputs)
     if failure is not None or (outputs is not None and relative_error(outputs, results[-1]) > TOLERANCE):

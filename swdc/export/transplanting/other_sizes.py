@@ -15,7 +15,7 @@ from swdc.capture.restore import buffers_kept
 from swdc.export.transplanting.call_hooks import copied
 from swdc.export.transplanting.float64 import in_float64
 from swdc.ir.differences import relative_error
-from swdc.ir.plain_results import plain
+from swdc.ir.handed_state import results_of
 from swdc.rewriting.certificate import TOLERANCE
 
 FAILS = "fails"
@@ -57,7 +57,7 @@ def _result(model: nn.Module, inputs: Any) -> Any:
     args, kwargs = copied(inputs)
     try:
         with in_float64(), buffers_kept(model):
-            return plain(model(*args, **kwargs))
+            return results_of(model, args, kwargs)
     except Exception:  # whatever the user's code raises on sizes that it does not take
         return None
 

@@ -9,8 +9,8 @@ from swdc.capture.restore import buffers_kept
 from swdc.export.transplanting.call_hooks import copied
 from swdc.export.transplanting.float64 import Tensors, in_float64, wide_inputs, widened
 from swdc.ir.differences import flat_outputs
+from swdc.ir.handed_state import results_of
 from swdc.ir.module_tensors import modes_kept
-from swdc.ir.plain_results import plain
 from swdc.ir.program import Program
 
 
@@ -21,6 +21,6 @@ def outputs_of(model: nn.Module, program: Program) -> list[torch.Tensor]:
     wide.widen(model)
     try:
         with modes_kept(model), in_float64(), buffers_kept(model):
-            return [widened(t.detach().clone()) for t in flat_outputs(plain(model.eval()(*args, **kwargs)))]
+            return [widened(t.detach().clone()) for t in flat_outputs(results_of(model.eval(), args, kwargs))]
     finally:
         wide.restore(model)
