@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -14,7 +14,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from swdc.capture.batch import shared_batch, tensors_in, with_batch, with_shapes
-from swdc.capture.captured_graph import unfused
+from swdc.capture.captured_graph import fused_path_asked, unfused
+from swdc.capture.given_inputs import copied, copied_together
 from swdc.capture.restore import Restoring, buffers_kept, has_drawn, seeded
 from swdc.capture.results import difference
 from swdc.capture.training_differences import reads_mode
@@ -35,6 +36,14 @@ GRADIENTS = (
     "without them"
 )
 OVERWRITES = "the model changes its inputs; the program leaves them as they are"
+TOGETHER = (
+    "the model computes something else where inputs share memory, as in the example; the program computes what the "
+    "model computes for inputs of the same values that share none"
+)
+FUSED = (
+    "the model computes something else on the fused path of torch.nn, which it takes in evaluation without gradients; "
+    "the program computes what it computes without (torch.backends.mha.set_fastpath_enabled(False))"
+)
 IN_TRAINING = "in training"
 """What every note says that tells what is different in training."""
 _SEED = 0
@@ -45,7 +54,7 @@ class Case:
     """How program and model run: on the example (``batch`` is None) or on another batch; the mode; the random seed.
 
     ``shapes``, if they are given, are the shapes of all inputs. With several ``calls`` the result is the list of what
-    they return, one after the other.
+    they return, one after the other. With ``fused``, modules of torch may take fused paths.
     """
 
     batch: int | None = None
@@ -53,6 +62,7 @@ class Case:
     training: bool = False
     seed: int = _SEED
     calls: int = 1
+    fused: bool = False
     shapes: tuple[Any, ...] | None = None
 
     def __str__(self) -> str:
@@ -78,18 +88,30 @@ class Agreement:
     def begin(self) -> None:
         """Run the model on the example, which tells whether it can run at all; raise ``TraceError`` if it cannot."""
         given, parameters = self._given(Case()), dict(self.model.named_parameters())
-        first = self._known[Case()] = self._run(self.model, Case(), given)
+        with fused_path_asked() as asked:
+            first = self._known[Case()] = self._run(self.model, Case(), given)
         made = [name for name, _ in self.model.named_parameters() if name not in parameters]
         keeps = self.put_back()
         if isinstance(first, Exception):
             raise cannot_run(self.model, self.inputs, first) from first
         if made:
             raise _incomplete(made)
-        if difference(self.inputs, given) is not None:
-            self._notes = (OVERWRITES,)
+        together = copied_together(self.inputs)
+        found = {
+            OVERWRITES: difference(self.inputs, given) is not None,
+            TOGETHER: together is not None and self._is_other(first, Case(), together),
+            FUSED: bool(asked) and self._is_other(first, Case(fused=True)),
+        }
+        self._notes = tuple(note for note, holds in found.items() if holds)
         if keeps:
             self._twice = self._run(self.model, Case(calls=2))
             self.put_back()
+
+    def _is_other(self, first: Any, case: Case, given: Inputs | None = None) -> bool:
+        """Whether the model computes something else in another run than it did ``first``."""
+        other = self._run(self.model, case, given)
+        self.put_back()
+        return difference(first, other) is not None
 
     def check(self, program: Program, doubtful: tuple[int, ...] = ()) -> Program:
         """Return a program that agrees with the model in evaluation, with notes on what it does not stand for.
@@ -184,7 +206,7 @@ class Agreement:
         """Return the result of a run, or the error that it raises. The run may overwrite what it is ``given``."""
         args, kwargs = given or self._given(case)
         with ExitStack() as stack:
-            stack.enter_context(unfused())
+            stack.enter_context(nullcontext() if case.fused else unfused())
             stack.enter_context(torch.set_grad_enabled(case.gradients))
             stack.enter_context(buffers_kept(self.model))
             stack.enter_context(seeded(case.seed))
@@ -202,8 +224,8 @@ class Agreement:
     def _given(self, case: Case) -> Inputs:
         inputs = self.inputs if case.batch is None else with_batch(self.inputs, case.batch)
         inputs = inputs if case.shapes is None else with_shapes(self.inputs, case.shapes)
-        copied: Inputs = pytree.tree_map(lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, inputs)
-        return copied
+        given: Inputs = copied(inputs, case.gradients)
+        return given
 
     def _both_random(self, program: Program, case: Case) -> bool:
         return self._is_random(self.model, case) and self._is_random(program, case)

@@ -195,6 +195,23 @@ def unfused() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
+@contextmanager
+def fused_path_asked() -> Iterator[list[bool]]:
+    """Yield a list that gets an entry whenever a module of torch asks whether it may take a fused path."""
+    asked: list[bool] = []
+    ask = torch.backends.mha.get_fastpath_enabled
+
+    def noting() -> bool:
+        asked.append(ask())
+        return asked[-1]
+
+    torch.backends.mha.get_fastpath_enabled = noting
+    try:
+        yield asked
+    finally:
+        torch.backends.mha.get_fastpath_enabled = ask
+
+
 def check_autocast(nodes: Iterable[fx.Node], device: str) -> None:
     """Raise ``TraceError`` if autocast changes the dtype of an operator, because the graph would not show the cast."""
     for node in nodes:

@@ -1,13 +1,16 @@
-"""Functions of a model with gradients of their own (``torch.autograd.Function``), which a program does not keep."""
+"""What a model does to gradients and a program does not: ``torch.autograd.Function``, hooks of modules and tensors."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+
+from swdc.capture.reachable import of_the_model
 
 _READ_BY_APPLY = "_backward_cls"
 """An attribute that ``apply`` reads from the class. ``apply`` itself cannot be watched: models bind it to names."""
@@ -29,6 +32,31 @@ def functions_applied() -> Iterator[dict[str, None]]:
         yield applied
     finally:
         del meta.__getattribute__
+
+
+@contextmanager
+def hooks_on_results() -> Iterator[dict[str, None]]:
+    """Yield the lines of code that meanwhile register hooks on tensors that operators compute with gradients."""
+    lines: dict[str, None] = {}
+    register: Any = torch.Tensor.register_hook
+
+    def noting(tensor: torch.Tensor, hook: Any) -> Any:
+        code = sys._getframe(1)
+        if not tensor.is_leaf and of_the_model(code.f_globals.get("__name__")):
+            lines[f"{code.f_code.co_filename}:{code.f_lineno}"] = None
+        return register(tensor, hook)
+
+    torch.Tensor.register_hook = noting  # type: ignore[method-assign]
+    try:
+        yield lines
+    finally:
+        torch.Tensor.register_hook = register  # type: ignore[method-assign]
+
+
+def lost_hooks(lines: Iterable[str]) -> tuple[str, ...]:
+    """Return a note on lines of a model's code that register hooks on results of operators."""
+    named = ", ".join(lines)
+    return (f"the program does not call the hooks on tensors of {named}; train the model itself",) if named else ()
 
 
 def lost_gradients(names: Iterable[str]) -> tuple[str, ...]:

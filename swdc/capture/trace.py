@@ -17,7 +17,7 @@ from swdc.capture.agreement import Agreement
 from swdc.capture.batch import at_least_two, on_meta, shared_batch, tensors_in
 from swdc.capture.by_recording import Record
 from swdc.capture.captured_graph import Captured, stopped_gradients
-from swdc.capture.own_gradients import functions_applied, lost_gradients, unheard_hooks
+from swdc.capture.own_gradients import functions_applied, hooks_on_results, lost_gradients, lost_hooks, unheard_hooks
 from swdc.capture.raising import Raising, differs_in_training
 from swdc.capture.refusals import check_example, told
 from swdc.capture.restore import restored
@@ -136,6 +136,7 @@ def _program(
         with (
             _plain_results(model) as replaced,
             functions_applied() as applied,
+            hooks_on_results() as hooked,
             restored(model, given, checks) as put_back,
         ):
             agreement = Agreement(model, given, put_back) if checks else None
@@ -155,7 +156,8 @@ def _program(
 
             program = capture(Subject(model, given, put_back, dynamic), ways, made)
             if agreement is not None and not agreement.trains_alike(program):
-                program = _with_note(program, differs_in_training([""]))
+                program = _with_notes(program, differs_in_training([""]))
+            program = _with_notes(program, *lost_hooks(hooked))
     return program.with_facts(attention=attention).follow_modes(model)
 
 
@@ -180,8 +182,8 @@ def _opened(names: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(f"{those} comes back as {kind}" for kind, those in named.items())
 
 
-def _with_note(program: Program, note: str) -> Program:
-    return program.with_facts(notes=tuple(dict.fromkeys([*program.facts.notes, note])))
+def _with_notes(program: Program, *notes: str) -> Program:
+    return program.with_facts(notes=tuple(dict.fromkeys([*program.facts.notes, *notes]))) if notes else program
 
 
 def _has_values(model: nn.Module, inputs: Inputs) -> bool:

@@ -43,8 +43,13 @@ def training_differences(model: nn.Module, args: tuple[Any, ...], kwargs: dict[s
 
 
 def reads_mode(model: nn.Module) -> bool:
-    """Whether the code of a model, except for torch's own modules, may depend on the training mode."""
+    """Whether the code of a model, except for torch's own modules, may depend on the training mode.
+
+    Of torch's own, those do whose dropout is a number: attention drops in its code, and not in a module of its own.
+    """
     modules = list(model.modules())
+    if any(is_torchs(m) and isinstance(getattr(m, "dropout", None), float) and m.dropout for m in modules):
+        return True
     hooks = [h for m in modules for h in (*m._forward_hooks.values(), *m._forward_pre_hooks.values())]
     classes = {base for item in (*modules, *hooks) for base in type(item).__mro__ if not _is_known(base)}
     seen: set[CodeType] = set()

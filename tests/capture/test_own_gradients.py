@@ -80,3 +80,16 @@ def test_gradients_that_the_model_stops_are_told() -> None:
         swdc.trace(model, image(2, 4))
     model.function = lambda m, x: m.b(m.a(x) * m.a(x).detach().sigmoid())
     assert not swdc.trace(model, image(2, 4)).facts.notes
+
+
+def test_hooks_on_results_of_operators_are_named() -> None:
+    def forward(m: Any, x: torch.Tensor) -> Any:
+        y = m.a(x)
+        if y.requires_grad:
+            y.register_hook(lambda gradient: gradient * 3)
+        return y
+
+    register = torch.Tensor.register_hook
+    with pytest.warns(UserWarning, match=r"does not call the hooks on tensors of .*test_own_gradients\.py:\d+; train"):
+        swdc.trace(randomise(Function(forward, a=nn.Linear(4, 8))).eval(), image(2, 4))
+    assert torch.Tensor.register_hook is register

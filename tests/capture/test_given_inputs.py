@@ -1,0 +1,60 @@
+"""Inputs that share memory or require gradients, and what torch's own modules compute otherwise elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import swdc
+from swdc.capture.agreement import FUSED, GRADIENTS, TOGETHER
+from swdc.capture.given_inputs import copied_together
+from tests.support import Function, assert_same, image, randomise
+
+
+def test_copies_share_memory_where_the_inputs_do() -> None:
+    x = image(4, 5)
+    assert copied_together((x, image(4, 5))) is None
+    one, (other, half, number) = copied_together((x, [x, x[2:], 3]))
+    assert one is other
+    assert one is not x
+    half.zero_()
+    assert number == 3
+    assert not one[2:].any()
+    assert torch.equal(one[:2], x[:2])
+
+
+def test_code_that_tells_whether_inputs_are_one_tensor() -> None:
+    model = randomise(Function(lambda m, x, y: m.a(x) * (2 if x is y else 1), a=nn.Linear(5, 4))).eval()
+    x = image(3, 5)
+    with pytest.warns(UserWarning, match="where inputs share memory"):
+        program = swdc.trace(model, (x, x))
+    assert_same(model(x, x.clone()), program(x, x))
+
+
+def test_one_tensor_for_two_inputs_needs_no_note() -> None:
+    model, x = randomise(Function(lambda m, x, y: m.a(x) - m.a(y * 2), a=nn.Linear(5, 4))).eval(), image(3, 5)
+    assert TOGETHER not in swdc.trace(model, (x, x)).facts.notes
+
+
+def test_code_that_asks_whether_its_input_requires_gradients() -> None:
+    model = randomise(Function(lambda m, x: m.a(x) * (2 if x.requires_grad else 1), a=nn.Linear(5, 4))).eval()
+    with pytest.warns(UserWarning, match="with gradients switched on"):
+        assert GRADIENTS in swdc.trace(model, image(3, 5)).facts.notes
+
+
+def test_attention_of_torch_says_what_a_program_does_not_do() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0, batch_first=True)
+    model = randomise(nn.TransformerEncoder(layer, 1)).eval()
+    padded = torch.tensor([[False, False, True, True], [False] * 4])
+    with pytest.warns(UserWarning, match="fused path of torch.nn"):
+        program = swdc.trace(model, {"src": image(2, 4, 8), "src_key_padding_mask": padded})
+    assert program.facts.notes == (FUSED,)
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_attention_that_drops_in_training(weights: bool) -> None:
+    attention = nn.MultiheadAttention(8, 2, dropout=0.1, batch_first=True)
+    model = Function(lambda m, x: m.a(x, x, x, need_weights=weights)[0], a=attention)
+    with pytest.warns(UserWarning, match="in training differs from evaluation"):
+        swdc.trace(randomise(model).eval(), image(2, 4, 8))
