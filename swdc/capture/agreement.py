@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from swdc.capture.batch import shared_batch, tensors_in, with_batch, with_shapes
 from swdc.capture.captured_graph import fused_path_asked, unfused
@@ -22,7 +21,7 @@ from swdc.capture.training_differences import reads_mode
 from swdc.capture.true_shapes import shapes_are_true
 from swdc.capture.way import CannotCapture, Inputs
 from swdc.errors import TraceError, brief
-from swdc.ir.conditions import broken
+from swdc.ir.conditions import broken, not_empty
 from swdc.ir.module_tensors import modes_kept
 from swdc.ir.other_shapes import other_shapes, shapes_at
 from swdc.ir.program import Program
@@ -116,9 +115,12 @@ class Agreement:
     def check(self, program: Program, doubtful: tuple[int, ...] = ()) -> Program:
         """Return a program that agrees with the model in evaluation, with notes on what it does not stand for.
 
-        ``doubtful`` are further batches to compare at. Raises ``CannotCapture`` if the program does not agree.
+        ``doubtful`` are further batches to compare at; that of zero may be a condition. Raises ``CannotCapture`` if the
+        program does not agree.
         """
         program, ran = self._with_sizes_of_one(program), dict[Case, Any]()
+        if 0 in doubtful:
+            program = self._without_empty(program)
         judged = [note for case in self._cases(program, doubtful) for note in self._judged(program, case, ran)]
         notes = [*self._notes, *judged]
         if self._twice is not None and difference(self._twice, self._run(program, Case(calls=2))) is not None:
@@ -137,6 +139,15 @@ class Agreement:
             if tried is not None:
                 wider, ones = tried, {**ones, name: 1}
         return program if len(ones) > 1 and self._at_one(wider, ones) is None else wider
+
+    def _without_empty(self, program: Program) -> Program:
+        """Return a program with the condition that a batch is not empty, if the model does something else there."""
+        batch, case = program.facts.batch, Case(0)
+        if batch is None or self.shared is None:
+            return program
+        if difference(self._of_model(case), self._run(program, case)) is None:
+            return program
+        return program.with_facts(conditions=(*program.facts.conditions, not_empty(batch)))
 
     def _at_one(self, program: Program, ones: dict[str, int]) -> Program | None:
         """Return a program without the conditions that exclude sizes of one, if it agrees with the model there."""
@@ -169,7 +180,7 @@ class Agreement:
     def _cases(self, program: Program, doubtful: tuple[int, ...]) -> list[Case]:
         """Return the runs to compare; the last has gradients on, so that code that looks at this is found out."""
         batched = program.facts.batch is not None and self.shared is not None
-        others = [b for b in (*doubtful, *self._another(program)) if b != self.shared] if batched else []
+        others = [b for b in (*doubtful, *self._another(program)) if b not in (0, self.shared)] if batched else []
         last = others[-1] if others else self.shared
         shapes = other_shapes(program, last)
         if shapes is not None:
@@ -214,7 +225,7 @@ class Agreement:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")  # what a model warns of is heard when it is used
             try:
-                results = [_kept(module.train(case.training)(*args, **kwargs)) for _ in range(case.calls)]
+                results = [copied(module.train(case.training)(*args, **kwargs)) for _ in range(case.calls)]
                 return results[0] if case.calls == 1 else results
             except Exception as error:  # whatever the user's model raises
                 return error
@@ -238,12 +249,12 @@ class Agreement:
     def _first_node(self, program: Program, case: Case) -> str:
         """Return where a program differs first: the first leaf module that has other results than the model's."""
         results: dict[str, list[Any]] = {}
-        with _listening(program, program.leaves, lambda path, x: results.setdefault(path, []).append(_kept(x))):
+        with _listening(program, program.leaves, lambda path, x: results.setdefault(path, []).append(copied(x))):
             self._run(program, case)
         found: list[str] = []
 
         def compare(path: str, result: Any) -> None:
-            if results.get(path) and difference(_kept(result), results[path].pop(0)) is not None:
+            if results.get(path) and difference(copied(result), results[path].pop(0)) is not None:
                 found.append(path)
 
         with _listening(self.model, results, compare):
@@ -270,11 +281,6 @@ def _incomplete(made: list[str]) -> TraceError:
         f"expected a model that has all its parameters, got one that makes {len(made)} when it runs first "
         f"({', '.join(made[:3])}); call the model once on the example inputs, then trace it"
     )
-
-
-def _kept(result: Any) -> Any:
-    """Return a copy of a result that later operators cannot overwrite."""
-    return pytree.tree_map(lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, result)
 
 
 @contextmanager

@@ -63,7 +63,7 @@ class Export(Way):
             if captured is not None and dims is None:
                 yield replace(captured, notes=(*captured.notes, FIXED))
             elif captured is not None and _is_dynamic(captured, inputs):
-                doubtful = (*doubtful_batches(captured), _ODD_BATCH)
+                doubtful = (*doubtful_batches(captured), _ODD_BATCH, 0)
                 yield replace(captured, notes=(*captured.notes, *_fixed_batch(captured)), doubtful=doubtful)
                 failures.append(CannotCapture("the program differs from the model"))
             elif failures:

@@ -72,7 +72,7 @@ def follow_batches(subject: Subject, compiling: bool = True) -> Captured:
     turns = sorted(turn for turn in sizes.turns if turn > 0)[:MOST_TURNS]
     for batch in {MORE, example, *turns} - {1, WITNESS, *BATCHES}:
         check_witness(one, other, ran(batch))
-    return replace(captured, differences=found)
+    return replace(captured, differences=found, doubtful=(0,))
 
 
 def trained_run(run_in_training: Callable[[], Run]) -> Run | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import reduce
 from math import gcd
@@ -21,6 +21,8 @@ from swdc.capture.real_numbers import Real
 from swdc.capture.size_algebra import ONE, Atom, Sum, bounds, number, rewritten, symbol, value_of
 
 _OWN = tuple(str(Path(__file__).resolve().parents[1] / room) for room in ("capture", "ops"))
+_COMPARING = ("guards", "symbolic_node", "symbolic_numbers", "symbolic_run")
+"""The files of this room through which a comparison of sizes goes."""
 _LARGEST = 2**40
 """No tensor has a size like that; torch compares sizes with the largest number that stands for the end."""
 
@@ -58,7 +60,8 @@ class Guards:
     """The claims that a run has relied on, each with the line of the user's code that asked.
 
     ``hints`` are the sizes of the run. ``solved`` says what an atom has turned out to be, by its key; ``atoms`` and
-    ``lines`` hold the atom, and the line that asked. ``made`` are the symbols that solving has added.
+    ``lines`` hold the atom, and the line that asked. ``made`` are the symbols that solving has added. ``present`` are
+    the symbols of which the code has asked whether they are zero, each with the line: no size in a run is.
     """
 
     def __init__(self, hints: Mapping[str, int]) -> None:
@@ -68,6 +71,7 @@ class Guards:
         self.claims: dict[Claim, str] = {}
         self.atoms: dict[str, Atom] = {}
         self.made: set[str] = set()
+        self.present: dict[str, str] = {}
         self._inside = 0
 
     @contextmanager
@@ -118,6 +122,16 @@ class Guards:
         named = demanded and len(relied.size.symbols) == 1  # of more symbols, it is that there are elements at all
         if not self._inside or named or relied.relation == "==":
             self.note(relied)
+        return truth
+
+    def proven(self, claim: Claim) -> bool | None:
+        """Return whether a claim is true for all sizes; note the symbols whose size of zero would make it another."""
+        truth = claim.proven()
+        if truth is not None and not self._inside and claim.size.constant is None:
+            for name in claim.size.symbols - self.present.keys():
+                with suppress(ZeroDivisionError):
+                    if claim.holds({**self.hints, name: 0}) != truth and _model_asks():
+                        self.present[name] = asking_line()
         return truth
 
     def note(self, claim: Claim, line: str = "") -> None:
@@ -245,6 +259,17 @@ def atom_of(size: Sum) -> Atom | None:
     """Return the atom that a size is; ``None`` if it is more than that."""
     atom, times = multiple_of(size)
     return atom if times == 1 else None
+
+
+def _model_asks() -> bool:
+    """Whether code of the model compares sizes, and not a rule of an operator."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        path = Path(frame.f_code.co_filename)
+        if "torch" not in path.parts and path.stem not in _COMPARING:
+            return not str(path).startswith(_OWN)
+        frame = frame.f_back
+    return False
 
 
 def asking_line() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch.utils._sympy import functions
 
 from swdc.capture.guards import Claim, Guards, atom_of, primitive
 from swdc.capture.size_algebra import ONE, Atom, Sum, floor_div, number, rewritten, symbol
-from swdc.ir.conditions import Condition
+from swdc.ir.conditions import Condition, not_empty
 from swdc.ir.sizes import Size, simplify
 
 
@@ -99,7 +99,16 @@ class SolvedSizes:
     def conditions(self) -> tuple[Condition, ...]:
         """Return the conditions on the sizes that are left, each once."""
         found = [*self._multiples(), *self._bounds(), *self._others()]
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys([*found, *self._presence({str(c.size) for c in found if c.relation == ">="})]))
+
+    def _presence(self, bounded: Collection[str]) -> Iterator[Condition]:
+        """Yield that a size is not zero, if the code asks and no bound says more."""
+        lines = {
+            final: line for name, line in self.guards.present.items() for final in self.final(symbol(name)).symbols
+        }
+        for name, line in lines.items():
+            if name not in bounded:
+                yield not_empty(name, source(line))
 
     def _multiples(self) -> Iterator[Condition]:
         for root, parts in self.roots.values():

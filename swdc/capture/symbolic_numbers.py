@@ -119,7 +119,9 @@ class _Node(BasicNode):
         if self.guards.is_inside and kind == "max" and other.maybe_as_int() == 1:
             return self  # torch asks for it in strides, which matter only where no size is zero
         if self.is_int() and other.is_int():
-            return self._made(algebra.extreme(kind, *self._sizes(other)))
+            one, another = self._sizes(other)
+            self.guards.proven(Claim(">=", one - another))
+            return self._made(algebra.extreme(kind, one, another))
         first = self.ge(other).bool_() == (kind == "max")
         return self.sym_float() if first else other.sym_float()
 
@@ -171,7 +173,7 @@ class _Node(BasicNode):
         if difference is None:
             return self._made(plain(self.guard_float(), other.guard_float()))
         found = claim(difference)
-        proven = found.proven()
+        proven = self.guards.proven(found)
         return self._made(found if proven is None else proven)
 
     def eq(self, other: _Node) -> _Node:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import sympy
+
 from swdc.ir.sizes import Size, evaluate
 
 AXES = frozenset({"batch", "channels", "depth", "edges", "height", "length", "nodes", "points", "width"})
@@ -48,6 +50,11 @@ class Condition:
 
     def __str__(self) -> str:
         return f"{self.text} ({self.source})" if self.source else self.text
+
+
+def not_empty(name: str, source: str = "") -> Condition:
+    """Return the condition that the size with a name is at least one."""
+    return Condition(sympy.Symbol(name, integer=True, positive=True), ">=", 1, source)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,9 @@
-"""Inputs that share memory or require gradients, and what torch's own modules compute otherwise elsewhere."""
+"""Inputs that are empty, share memory or require gradients, and modules of torch that compute something else then."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +12,7 @@ from torch import nn
 import swdc
 from swdc.capture.agreement import FUSED, GRADIENTS, TOGETHER
 from swdc.capture.given_inputs import copied_together
+from swdc.errors import InputError
 from tests.support import Function, assert_same, image, randomise
 
 
@@ -58,3 +62,26 @@ def test_attention_that_drops_in_training(weights: bool) -> None:
     model = Function(lambda m, x: m.a(x, x, x, need_weights=weights)[0], a=attention)
     with pytest.warns(UserWarning, match="in training differs from evaluation"):
         swdc.trace(randomise(model).eval(), image(2, 4, 8))
+
+
+EMPTY: dict[str, Callable[[torch.Tensor, torch.Tensor], Any]] = {
+    "elements": lambda x, y: y if x.numel() else y.new_ones(1, 4),
+    "length": lambda x, y: y.new_ones(1, 4) if not len(x) else y,
+    "at least one": lambda x, y: y.sum(0) / max(x.shape[0], 1),
+    "by two batches": lambda x, y: y * (0 * len(str(x.shape)) + 1) if len(x) else y.new_ones(1, 4),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_code_that_asks_whether_an_input_is_empty(name: str) -> None:
+    model = randomise(Function(lambda m, x: EMPTY[name](x, m.a(x)), a=nn.Linear(5, 4))).eval()
+    program = swdc.trace(model, image(3, 5))
+    assert_same(model(image(1, 5)), program(image(1, 5)))
+    with pytest.raises(InputError, match=r"inputs with \w+ >= 1.*, got \w+ 0"):
+        program(image(0, 5))
+
+
+def test_an_empty_input_needs_no_condition_where_nobody_asks() -> None:
+    program = swdc.trace(randomise(nn.Linear(5, 4)).eval(), image(3, 5))
+    assert program.facts.conditions == ()
+    assert program(image(0, 5)).shape == (0, 4)
