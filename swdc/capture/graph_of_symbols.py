@@ -12,7 +12,7 @@ from swdc.capture.captured_graph import Value
 from swdc.capture.graph_of_runs import Joining
 from swdc.capture.real_numbers import Real
 from swdc.capture.recorder import Run
-from swdc.capture.size_algebra import Atom, Sum, symbol, value_of
+from swdc.capture.size_sums import Atom, Sum, symbol, value_of
 from swdc.capture.solved_sizes import SolvedSizes
 from swdc.ir.sizes import Size
 from swdc.ops.creation import size_of

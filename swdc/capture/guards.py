@@ -8,52 +8,21 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import reduce
 from math import gcd
 from pathlib import Path
 from types import FrameType
 
 from swdc.capture import recorder
+from swdc.capture.claims import Claim, multiple_of, primitive
 from swdc.capture.real_numbers import Real
-from swdc.capture.size_algebra import ONE, Atom, Sum, bounds, number, rewritten, symbol, value_of
+from swdc.capture.size_algebra import rewritten
+from swdc.capture.size_sums import ONE, Atom, Sum, number, symbol, value_of
 
 _OWN = tuple(str(Path(__file__).resolve().parents[1] / room) for room in ("capture", "ops"))
 _COMPARING = ("guards", "symbolic_node", "symbolic_numbers", "symbolic_run")
 """The files of this room through which a comparison of sizes goes."""
-_LARGEST = 2**40
-"""No tensor has a size like that; torch compares sizes with the largest number that stands for the end."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """That a size is zero (``==``), is not zero (``!=``), or is not negative (``>=``)."""
-
-    relation: str
-    size: Sum
-
-    def negated(self) -> Claim:
-        """Return the opposite claim."""
-        if self.relation == ">=":
-            return Claim(">=", -self.size - ONE)
-        return Claim("!=" if self.relation == "==" else "==", self.size)
-
-    def proven(self) -> bool | None:
-        """Return whether it is true for all sizes of the symbols; ``None`` if that is not known."""
-        low, high = bounds(self.size)
-        if self.relation == ">=":
-            return True if low is not None and low >= 0 else False if high is not None and high < 0 else None
-        apart = (low is not None and low > 0) or (high is not None and high < 0)
-        apart = apart or abs(self.size.terms.get((), 0)) > _LARGEST
-        equal = True if self.size.constant == 0 else False if apart else None
-        return equal if self.relation == "==" or equal is None else not equal
-
-    def holds(self, sizes: Mapping[str, int]) -> bool:
-        """Whether it is true for given sizes."""
-        value = value_of(self.size, sizes)
-        return value >= 0 if self.relation == ">=" else (value == 0) == (self.relation == "==")
 
 
 class Guards:
@@ -61,11 +30,16 @@ class Guards:
 
     ``hints`` are the sizes of the run. ``solved`` says what an atom has turned out to be, by its key; ``atoms`` and
     ``lines`` hold the atom, and the line that asked. ``made`` are the symbols that solving has added. ``present`` are
-    the symbols of which the code has asked whether they are zero, each with the line: no size in a run is.
+    the symbols of which the code has asked whether they are zero, each with the line: no size in a run is. ``special``
+    are the lines that asked whether two sizes are equal which are so in this run, and that went on with the answer; at
+    those in ``supposed`` the answer is no. ``asked`` counts what each line of the user's code has asked.
     """
 
-    def __init__(self, hints: Mapping[str, int]) -> None:
+    def __init__(self, hints: Mapping[str, int], supposed: Collection[str] = ()) -> None:
         self.hints = dict(hints)
+        self.supposed = frozenset(supposed)
+        self.special: dict[str, None] = {}
+        self.asked: Counter[str] = Counter()
         self.solved: dict[str, Sum] = {}
         self.lines: dict[str, str] = {}
         self.claims: dict[Claim, str] = {}
@@ -118,7 +92,14 @@ class Guards:
         if proven is not None:
             return proven
         truth = settled.holds(self.hints)
-        relied = settled if truth else settled.negated()
+        relied = (settled if truth else settled.negated()).as_equality()
+        if not self._inside and not demanded:
+            line = asking_line()
+            self.asked[line] += 1
+            if relied.equates:
+                self.special[line] = None
+                if line in self.supposed:
+                    return not truth
         named = demanded and len(relied.size.symbols) == 1  # of more symbols, it is that there are elements at all
         if not self._inside or named or relied.relation == "==":
             self.note(relied)
@@ -139,7 +120,7 @@ class Guards:
         if claim in self.claims:
             return
         line = line or asking_line()
-        if claim.relation == "==" or (claim.relation == ">=" and bounds(claim.size)[1] == 0):
+        if claim.equates:
             self._solve(claim.size, line)
         else:
             self.claims[claim] = line
@@ -233,32 +214,6 @@ class Guards:
         self.solved[atom.key] = size
         self.lines.setdefault(atom.key, line)
         self.atoms[atom.key] = atom
-
-
-def primitive(size: Sum) -> Sum:
-    """Return a size without a positive factor that all its products share: zero, and what is not negative, stay so."""
-    shared = reduce(gcd, size.terms.values(), 0)
-    first, *others = [Counter(product) for product in size.terms] or [Counter()]
-    common = {atom for atom in first if not atom.of and all(product[atom] for product in others)}
-    if shared <= 1 and not common:
-        return size
-    left = [(list(product), times // shared) for product, times in size.terms.items()]
-    for product, _ in left:
-        for atom in common:
-            product.remove(atom)
-    return Sum({tuple(product): times for product, times in left})
-
-
-def multiple_of(size: Sum) -> tuple[Atom | None, int]:
-    """Return the atom that a size is a multiple of, and how many times it is that; ``None`` if it is more than that."""
-    (product, times), *more = [*size.terms.items()] or [((), 0)]
-    return (product[0], times) if not more and times > 0 and len(product) == 1 else (None, 0)
-
-
-def atom_of(size: Sum) -> Atom | None:
-    """Return the atom that a size is; ``None`` if it is more than that."""
-    atom, times = multiple_of(size)
-    return atom if times == 1 else None
 
 
 def _model_asks() -> bool:

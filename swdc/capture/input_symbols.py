@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from swdc.capture.batch import shared_batch
-from swdc.capture.size_algebra import Sum, number, symbol
+from swdc.capture.size_sums import Sum, number, symbol
 
 BATCH = "batch"
 

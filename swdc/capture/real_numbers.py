@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from swdc.capture.size_algebra import ONE, Sum, number
+from swdc.capture.size_sums import ONE, Sum, number
 from swdc.ops.number_nodes import NUMBERS
 
 _LARGEST = 2**20

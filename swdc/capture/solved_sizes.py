@@ -9,8 +9,11 @@ from typing import Any
 import sympy
 from torch.utils._sympy import functions
 
-from swdc.capture.guards import Claim, Guards, atom_of, primitive
-from swdc.capture.size_algebra import ONE, Atom, Sum, floor_div, number, rewritten, symbol
+from swdc.capture.claims import Claim, atom_of, primitive
+from swdc.capture.factored_sizes import is_large
+from swdc.capture.guards import Guards
+from swdc.capture.size_algebra import floor_div, rewritten
+from swdc.capture.size_sums import ONE, Atom, Sum, number, symbol
 from swdc.ir.conditions import Condition, not_empty
 from swdc.ir.sizes import Size, simplify
 
@@ -120,7 +123,7 @@ class SolvedSizes:
     @cached_property
     def _claims(self) -> list[tuple[Claim, str]]:
         settled = [(Claim(c.relation, self.guards.settled(c.size)), line) for c, line in self.guards.claims.items()]
-        open_still = [(claim, line) for claim, line in settled if claim.proven() is None]
+        open_still = [(claim, line) for claim, line in settled if claim.proven() is None and not is_large(claim)]
         found = [(Claim(c.relation, primitive(self.final(c.size))), line) for c, line in open_still]
         return [(claim, line) for claim, line in found if claim.proven() is None]
 

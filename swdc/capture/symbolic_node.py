@@ -12,9 +12,10 @@ from typing import Any, Self
 
 import sympy
 
-from swdc.capture.guards import Claim, Guards
+from swdc.capture.claims import Claim
+from swdc.capture.guards import Guards
 from swdc.capture.real_numbers import Real
-from swdc.capture.size_algebra import Sum, number
+from swdc.capture.size_sums import Sum, number
 
 Value = Any
 """A size, a floating-point number, or a truth that is not decided yet."""

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from swdc.capture import size_algebra as algebra
-from swdc.capture.guards import Claim, Guards
+from swdc.capture.claims import Claim
+from swdc.capture.guards import Guards
 from swdc.capture.real_numbers import Real, computed, ratio_of
-from swdc.capture.size_algebra import ONE, Sum, number
+from swdc.capture.size_sums import ONE, Sum, number
 from swdc.capture.symbolic_node import BasicNode, Joint, negated
 
 

@@ -6,11 +6,8 @@ torch's own Python code, says how the sizes of the result follow from symbols. B
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -20,10 +17,10 @@ from torch.utils import _pytree as pytree
 from swdc.capture.guards import Guards
 from swdc.capture.meta_cache import Forms
 from swdc.capture.meta_run import OnShapes, as_export_does, empty
+from swdc.capture.python_of_sizes import sizes_taken_by_python
 from swdc.capture.recorder import MOST_CALLS, Run
-from swdc.capture.size_algebra import ONE, Sum
+from swdc.capture.size_sums import ONE, Sum
 from swdc.capture.symbolic_numbers import size_of, sym_int
-from swdc.capture.training_differences import is_torchs
 from swdc.capture.way import CannotCapture
 from swdc.ir.call import bind_arguments
 from swdc.ops.in_place import operator_of
@@ -40,55 +37,10 @@ def run_on_symbols(
     ``shapes`` are those of the inputs, ``None`` for what is no tensor. What the model asks of sizes goes to ``guards``.
     """
     leaves, structure = pytree.tree_flatten(inputs)
-    with as_export_does(compiling), _taken_by_python(model):
+    with as_export_does(compiling), sizes_taken_by_python(model):
         given = [empty(x, s and [sym_int(guards, size) for size in s]) for x, s in zip(leaves, shapes, strict=True)]
         plain = [empty(x, s and [guards.hint(size) for size in s]) for x, s in zip(leaves, shapes, strict=True)]
         return _OnSymbols(model, leaves, given, plain, guards, forms).run(model, structure, batch=0)
-
-
-@contextmanager
-def _taken_by_python(model: nn.Module) -> Iterator[None]:
-    """Let Python take symbols where it asks for plain numbers: lengths, minima and maxima in the model's code.
-
-    A size that is a key of a cache is a plain number, which fixes it.
-    """
-    hashes = torch.SymInt.__hash__
-    places = [(names, name) for names in _globals_of(model) for name in _OF_SYMBOLS if name not in names]
-    torch.SymInt.__hash__ = lambda size: hash(int(size))  # type: ignore[method-assign, assignment]
-    for names, name in places:
-        names[name] = _OF_SYMBOLS[name]
-    try:
-        yield
-    finally:
-        torch.SymInt.__hash__ = hashes  # type: ignore[method-assign]
-        for names, name in places:
-            del names[name]
-
-
-def _length(value: Any) -> Any:
-    return value.shape[0] if isinstance(value, torch.Tensor) and value.dim() else len(value)
-
-
-def _extreme(plain: Callable[..., Any], symbolic: Callable[[Any, Any], Any], *given: Any, **options: Any) -> Any:
-    """Return an extreme of sizes as a size; what holds no symbols is left to Python."""
-    sizes = given[0] if len(given) == 1 else given
-    told = isinstance(sizes, list | tuple) and not options and any(isinstance(s, torch.SymInt) for s in sizes)
-    return reduce(symbolic, sizes) if told else plain(*given, **options)
-
-
-_OF_SYMBOLS: dict[str, Callable[..., Any]] = {
-    "len": _length, "max": partial(_extreme, max, torch.sym_max), "min": partial(_extreme, min, torch.sym_min),
-}  # fmt: skip
-"""What stands in the model's code for functions of Python that would ask for plain numbers."""
-
-
-def _globals_of(model: nn.Module) -> list[dict[str, Any]]:
-    """Return the globals of the code of a model's own modules."""
-    modules = [module for module in model.modules() if not is_torchs(module)]
-    held = [value for module in modules for value in vars(module).values() if hasattr(value, "__globals__")]
-    files = [sys.modules.get(cls.__module__) for cls in dict.fromkeys(map(type, modules))]
-    found = [*(value.__globals__ for value in held), *(vars(file) for file in files if file is not None)]
-    return list({id(names): names for names in found}.values())
 
 
 @dataclass(frozen=True)

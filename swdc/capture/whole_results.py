@@ -7,7 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from swdc.capture.recorder import Run, Slot, Step
+from swdc.ir.call import bind_arguments
 from swdc.ops.in_place import operator_of
+
+
+def _leaves_alone(step: Step) -> bool:
+    operator = operator_of(step.target)
+    return operator.narrows or operator.leaves_alone(bind_arguments(step.target, step.args, step.kwargs))
 
 
 def without_whole_results(run: Run, inputs: Sequence[Any], tensors: Mapping[str, Any]) -> Run:
@@ -26,7 +32,7 @@ def without_whole_results(run: Run, inputs: Sequence[Any], tensors: Mapping[str,
     for number, step in enumerate(run.steps):
         args = told(step.args)
         first = args[0] if args and isinstance(args[0], Slot) else None
-        if first is not None and operator_of(step.target).narrows and step.single and step.results[0] is not None:
+        if first is not None and step.single and step.results[0] is not None and _leaves_alone(step):
             before = shapes.get(first) or tuple(getattr(tensors.get(first.key), "shape", ()))
             if before == step.results[0].shape:
                 moved[Slot("call", (number, None))] = first

@@ -48,6 +48,10 @@ class Dispatched:
     narrows: ClassVar[bool] = False
     """Whether a result of the sizes of its first argument is that argument: torch leaves such calls out."""
 
+    def leaves_alone(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether a call whose result has the sizes of its first argument returns the values of that argument."""
+        return False
+
     joins: ClassVar[bool] = False
     """Whether it joins tensors, and leaves out empty vectors beside tensors of other ranks."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,11 @@ class Padding(Operator):
         "aten.constant_pad_nd.default",
         *(f"aten.{kind}_pad{n}d.default" for kind in ("reflection", "replication") for n in (1, 2, 3)),
     )
+
+    def leaves_alone(self, arguments: Mapping[str, Any]) -> bool:
+        """A padding by nothing does nothing."""
+        amounts = next(arguments[name] for name in ("pad", "padding") if name in arguments)
+        return all(type(n) is int and n == 0 for n in amounts)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Add fresh labels to a dimension that is padded with a constant; freeze the dimension in other modes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from swdc.channels.dead_values import UNKNOWN, Dead
@@ -26,6 +27,10 @@ class Interpolation(OverPositions):
     """Interpolation: its weights sum to one, so a constant feature map stays the same."""
 
     names = tuple(f"aten.{kind}.{overload}" for kind in _KINDS for overload in ("vec", "default"))
+
+    def leaves_alone(self, arguments: Mapping[str, Any]) -> bool:
+        """A resize to the same size does nothing, unless scales of its own say where to read."""
+        return all(value is None for name, value in arguments.items() if name.startswith("scale"))
 
     def spatial(self, call: Call) -> int:
         """All dimensions after the batch and the channels."""

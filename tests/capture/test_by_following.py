@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -92,13 +93,45 @@ def in_blocks(m: Any, x: torch.Tensor) -> torch.Tensor:
     return blocks[:, :length].view(len(x), length, 6) if more else blocks.view(len(x), length, 6)
 
 
-def test_no_padding_makes_a_size_a_multiple() -> None:
-    model = Function(in_blocks, one=nn.Linear(6, 6)).double()
+def padded_or_scaled(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """Do something else where there is no padding."""
+    return in_blocks(m, x) if x.shape[1] % 4 else 2 * in_blocks(m, x)
+
+
+def resized(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """Resize to an even size, unless it is even."""
+    even = (x.shape[1] + 1) // 2 * 2
+    y = m.one(x).transpose(1, 2)
+    y = functional.interpolate(y, size=even, mode="linear") if even != x.shape[1] else y
+    return y.unflatten(2, (even // 2, 2)).cumsum(2).flatten(2)
+
+
+def asked_when_whole(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """Ask more of a size where there is no padding."""
+    return in_blocks(m, x) if x.shape[1] % 4 or x.shape[1] < 20 else 2 * in_blocks(m, x)
+
+
+def one_size_apart(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """Ask for one size where there is no padding."""
+    return in_blocks(m, x) if x.shape[1] % 4 or x.shape[1] == 8 else 2 * in_blocks(m, x)
+
+
+@pytest.mark.parametrize("forward", [in_blocks, resized])
+def test_sizes_at_which_code_leaves_out_what_does_nothing(forward: Any) -> None:
+    model = Function(forward, one=nn.Linear(6, 6)).double()
     program = followed(model, image(2, 8, 6))
-    (condition,) = program.facts.conditions
-    assert condition.text == "length % 4 == 0"
-    x = image(3, 12, 6)
-    assert torch.equal(program(x), model(x))
+    assert not program.facts.conditions
+    for other in (8, 9, 10, 12, 15):
+        assert_same(model(image(3, other, 6)), program(image(3, other, 6)))
+
+
+@pytest.mark.parametrize("forward", [padded_or_scaled, asked_when_whole, one_size_apart])
+def test_sizes_at_which_code_does_something_else(forward: Any) -> None:
+    model = Function(forward, one=nn.Linear(6, 6)).double()
+    program = followed(model, image(2, 8, 6))
+    for other in (9, 12, 20):
+        with suppress(InputError):
+            assert_same(model(image(3, other, 6)), program(image(3, other, 6)))
 
 
 def buckets(m: Any, x: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,93 @@
+"""What stands in the model's code for functions of Python that would ask a symbol for a plain number."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial, reduce
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import nn
+
+from swdc.capture.training_differences import is_torchs
+
+_SYMBOLS = (torch.SymInt, torch.SymFloat)
+_NOT_THE_MODELS = frozenset({*sys.stdlib_module_names, "torch", "swdc", "numpy"})
+
+
+@contextmanager
+def sizes_taken_by_python(model: nn.Module) -> Iterator[None]:
+    """Let Python take symbols where it asks for plain numbers: lengths, whole numbers, minima and maxima in the code.
+
+    A size that is a key of a cache is a plain number, which fixes it.
+    """
+    hashes = torch.SymInt.__hash__
+    places = [(names, name) for names in _globals_of(model) for name in _OF_SYMBOLS if name not in names]
+    torch.SymInt.__hash__ = lambda size: hash(int(size))  # type: ignore[method-assign, assignment]
+    for names, name in places:
+        names[name] = _OF_SYMBOLS[name]
+    try:
+        yield
+    finally:
+        torch.SymInt.__hash__ = hashes  # type: ignore[method-assign]
+        for names, name in places:
+            del names[name]
+
+
+def _length(value: Any) -> Any:
+    return value.shape[0] if isinstance(value, torch.Tensor) and value.dim() else len(value)
+
+
+def _extreme(plain: Callable[..., Any], symbolic: Callable[[Any, Any], Any], *given: Any, **options: Any) -> Any:
+    """Return an extreme of sizes as a size; what holds no symbols is left to Python."""
+    sizes = given[0] if len(given) == 1 else given
+    told = isinstance(sizes, list | tuple) and not options and any(isinstance(s, torch.SymInt) for s in sizes)
+    return reduce(symbolic, sizes) if told else plain(*given, **options)
+
+
+class _Whole(type):
+    """The class of what stands for ``int``: it makes whole numbers of symbols, and is ``int`` to who asks."""
+
+    def __call__(cls, *given: Any, **options: Any) -> Any:
+        return torch.sym_int(given[0]) if given and isinstance(given[0], _SYMBOLS) else int(*given, **options)
+
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, int | torch.SymInt)
+
+    def __subclasscheck__(cls, other: type) -> bool:
+        return issubclass(other, int)
+
+    def __eq__(cls, other: object) -> bool:
+        return other is int or other is cls
+
+    def __hash__(cls) -> int:
+        return hash(int)
+
+
+class _Int(int, metaclass=_Whole):
+    """Stands for ``int``."""
+
+
+_OF_SYMBOLS: dict[str, Any] = {
+    "int": _Int, "len": _length, "max": partial(_extreme, max, torch.sym_max),
+    "min": partial(_extreme, min, torch.sym_min),
+}  # fmt: skip
+
+
+def _globals_of(model: nn.Module) -> list[dict[str, Any]]:
+    """Return the globals of the code of a model's own modules, and of the functions that it names."""
+    modules = [module for module in model.modules() if not is_torchs(module)]
+    held = [value for module in modules for value in vars(module).values() if hasattr(value, "__globals__")]
+    classes = dict.fromkeys(cls for module in modules for cls in type(module).__mro__ if _is_models(cls.__module__))
+    files = [sys.modules.get(name) for name in dict.fromkeys(cls.__module__ for cls in classes)]
+    found = [*(value.__globals__ for value in held), *(vars(file) for file in files if file is not None)]
+    named = [value for names in found for value in names.values() if isinstance(value, FunctionType)]
+    found += [value.__globals__ for value in named if _is_models(value.__module__)]
+    return list({id(names): names for names in found}.values())
+
+
+def _is_models(module: str | None) -> bool:
+    return module is not None and module.partition(".")[0] not in _NOT_THE_MODELS
