@@ -27,6 +27,7 @@ from swdc.capture.recorder import MOST_CALLS, Run
 from swdc.capture.training_differences import differences, reads_mode, trains_alike
 from swdc.capture.watched_sizes import WatchedSizes
 from swdc.capture.way import CannotCapture, Subject
+from swdc.ir.conditions import Condition
 
 BATCHES = (10007, 10009)
 """Primes larger than any width in use, so that a size shows whether the batch is a factor of it."""
@@ -63,7 +64,8 @@ def follow_batches(subject: Subject, compiling: bool = True) -> Captured:
     small = trained or ran(WITNESS)
     most, sizes = 2 * len(small.steps) + SPARE, WatchedSizes(BATCHES[1])
     one, other = ran(BATCHES[0], most=most), ran(BATCHES[1], most=most, mode=sizes)
-    captured = Joining(model, named_leaves(model, inputs), one, other).captured(pytree.tree_structure(inputs))
+    joining = Joining(model, named_leaves(model, inputs), one, other)
+    captured = joining.captured(pytree.tree_structure(inputs))
     found: tuple[str, ...] | None = () if trained or not learns else None
     if trained is None or not trains_alike(one, other, trained):
         witness = ran(WITNESS) if trained else small
@@ -72,7 +74,17 @@ def follow_batches(subject: Subject, compiling: bool = True) -> Captured:
     turns = sorted(turn for turn in sizes.turns if turn > 0)[:MOST_TURNS]
     for batch in {MORE, example, *turns} - {1, WITNESS, *BATCHES}:
         check_witness(one, other, ran(batch))
-    return replace(captured, differences=found, doubtful=(0,))
+    apart = () if _bears_witness(one, other, partial(ran, 1)) else (Condition(joining.symbol, "!=", 1),)
+    return replace(captured, differences=found, doubtful=(0,), conditions=apart)
+
+
+def _bears_witness(one: Run, other: Run, ran: Callable[[], Run]) -> bool:
+    """Whether the model does what two runs predict in another, without an error."""
+    try:
+        check_witness(one, other, ran())
+    except Exception:  # whatever the model raises
+        return False
+    return True
 
 
 def trained_run(run_in_training: Callable[[], Run]) -> Run | None:

@@ -71,7 +71,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
             result = model(*positional, **keywords)
         replaced, dropped = self._replacements(model)
         leaves, structure = pytree.tree_flatten(result)
-        outputs = [self.slot(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        outputs = [self.slot(leaf) if isinstance(leaf, torch.Tensor) else self._literal(leaf)[0] for leaf in leaves]
         return Run(batch, self.steps, outputs, structure, self.constants, replaced, dropped)
 
     def _replacements(self, model: nn.Module) -> tuple[dict[str, Slot], tuple[str, ...]]:

@@ -72,13 +72,14 @@ def check_result(model: nn.Module, leaves: Any) -> None:
 
 
 def check_example(inputs: Any) -> None:
-    """Raise ``TraceError`` if example inputs hold a dataclass that pytrees do not know."""
+    """Raise ``TraceError`` if example inputs hold a dataclass that pytrees do not see into."""
     strange = next((leaf for leaf in pytree.tree_leaves(inputs) if parts_of(leaf) is not None), None)
     if strange is not None:
         name = type(strange).__name__
         raise TraceError(
-            f"expected inputs in tuples, lists, dicts or registered classes, got {_article(name)}, a dataclass that "
-            f"torch does not know; call torch.export.register_dataclass({name}) before swdc.trace"
+            f"expected inputs in tuples, lists, dicts, or dataclasses of which every field is an argument, got "
+            f"{_article(name)}; let the model compute the other fields in its forward, or register {name} with "
+            f"torch.utils._pytree.register_pytree_node"
         )
 
 

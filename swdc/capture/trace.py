@@ -33,6 +33,7 @@ from swdc.ir.handed_state import without_state
 from swdc.ir.module_tensors import is_meta, modes_kept, tensors_of
 from swdc.ir.plain_results import capturable
 from swdc.ir.program import Program
+from swdc.ir.result_classes import register_dataclasses
 from swdc.ir.trace_options import FACTORS, HEADS, POLICIES, TIED
 
 _NOTHING = "None, because the model takes it again in its next call; under another name it is returned"
@@ -201,6 +202,7 @@ def _normalised(model: nn.Module, example: Example) -> Inputs:
         kwargs = {name: example[name] for name in sorted(example, key=_places_in_forward(model))}
     elif isinstance(example, list | tuple):
         args = tuple(example)
+    register_dataclasses(example)
     check_example(example)
     leaves = pytree.tree_leaves((args, kwargs))
     if not any(isinstance(leaf, torch.Tensor) for leaf in leaves):

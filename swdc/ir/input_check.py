@@ -18,7 +18,7 @@ from swdc.ir.conditions import Condition, FixedSize, broken
 from swdc.ir.described_objects import Described
 from swdc.ir.graph import DTYPE, SHAPE, describe
 from swdc.ir.module_tensors import tensors_of
-from swdc.ir.result_classes import by_fields
+from swdc.ir.result_classes import by_fields, register_dataclasses
 from swdc.ir.sizes import Shape, evaluate
 
 _INDICES = (torch.int32, torch.int64)
@@ -120,6 +120,8 @@ class InputCheck:
         found = []
         for name, structure, value in zip(self._names, self._structures, values, strict=True):
             leaves, actual = pytree.tree_flatten(value)
+            if actual != structure and register_dataclasses(value):
+                leaves, actual = pytree.tree_flatten(value)
             if actual != structure and by_fields(actual) != by_fields(structure):
                 raise InputError(
                     f"expected {name} with the structure {structure}, got {actual}; give it as in the example, or "

@@ -46,6 +46,15 @@ def spelled(graph: fx.Graph, is_taken: Callable[[str], bool]) -> Iterator[None]:
             codegen.pytree_info = info
 
 
+def without_self(graph: fx.Graph) -> fx.Graph:
+    """Return a graph after another name was given to the value called ``self``, which its code uses for the program."""
+    names = {node.name for node in graph.nodes}
+    for node in graph.nodes:
+        if node.name == "self":
+            node.name = unused("self_", names)
+    return graph
+
+
 def speakable(names: Iterable[str], is_taken: Callable[[str], bool]) -> dict[str, str]:
     """Return for each name of a module or tensor one that other tools can write into code; most stay as they are."""
     found: dict[str, str] = {}

@@ -69,12 +69,19 @@ def _opened(leaf: Any, above: tuple[int, ...], lost: dict[str, str] | None = Non
         return [opened(item) for item in leaf]
     if isinstance(leaf, list | tuple):
         return [opened(item) for item in leaf]
-    held = leaf if isinstance(leaf, Mapping) else getattr(leaf, "__dict__", {})
+    held = leaf if isinstance(leaf, Mapping) else _attributes(leaf)
     found = {str(name): opened(value) for name, value in held.items()}
     tensors = {name: value for name, value in found.items() if _holds_tensors(value)}
     if tensors and lost is not None:
         lost[type(leaf).__name__] = "a dict of its tensors"
     return tensors or leaf
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """Return what an object holds, in its dict and in slots."""
+    slots = [name for base in type(value).__mro__ for name in base.__dict__.get("__slots__", ())]
+    held = {name: getattr(value, name) for name in reversed(slots) if hasattr(value, name) and name != "__dict__"}
+    return {**held, **getattr(value, "__dict__", {})}
 
 
 def _kept(leaf: Any, inside: tuple[int, ...], lost: dict[str, str]) -> Opened | None:

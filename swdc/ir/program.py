@@ -24,7 +24,7 @@ from swdc.ir.input_check import InputCheck
 from swdc.ir.memo import Derived
 from swdc.ir.module_tensors import tensors_of, transient_of
 from swdc.ir.module_tree import attach_module, check_names, container
-from swdc.ir.name_mangling import accepting, spelled
+from swdc.ir.name_mangling import accepting, spelled, without_self
 from swdc.ir.program_facts import Facts, told_sizes
 from swdc.ir.trace_options import POLICIES
 
@@ -59,7 +59,7 @@ class Program(fx.GraphModule):
         """
         super().__init__(nn.Module(), fx.Graph(), "Program")
         self._facts, self._analyse, self._derived = facts, analyse, Derived()
-        self.graph = graph
+        self.graph = without_self(graph)
         check_names({name.partition(".")[0] for name in (*tensors, *leaves)} & self.__dict__.keys())
         left_out = set(transient)
         for name, tensor in tensors.items():

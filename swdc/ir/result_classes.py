@@ -44,6 +44,22 @@ def parts_of(value: Any) -> dict[str, Any] | None:
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
+def register_dataclasses(value: Any) -> bool:
+    """Let torch's pytrees see into the dataclasses of a nested value; return whether there is one that they did not.
+
+    A class with a field that is no argument stays as it is: torch would leave that field out.
+    """
+    found = False
+    while True:
+        unknown = [type(leaf) for leaf in pytree.tree_leaves(value) if parts_of(leaf) is not None]
+        whole = [cls for cls in dict.fromkeys(unknown) if all(field.init for field in fields(cls))]
+        for cls in whole:
+            torch.export.register_dataclass(cls)
+        if not whole:
+            return found
+        found = True
+
+
 def opened(cls: type, parts: Mapping[str, Any]) -> Opened | None:
     """Return an object of a dataclass with the given parts; ``None`` if a graph cannot return one of them."""
     whole = all(is_returnable(leaf) for leaf in pytree.tree_leaves(list(parts.values())))

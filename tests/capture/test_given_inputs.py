@@ -85,3 +85,21 @@ def test_an_empty_input_needs_no_condition_where_nobody_asks() -> None:
     program = swdc.trace(randomise(nn.Linear(5, 4)).eval(), image(3, 5))
     assert program.facts.conditions == ()
     assert program(image(0, 5)).shape == (0, 4)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("factor", [lambda x: 2 if len(x) == 1 else 1, lambda x: {1: 2.0}.get(x.shape[0], 1.0)])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_without_the_check_a_batch_of_one_is_not_taken_unseen(batch: int, factor: Callable[..., float]) -> None:
+    model = randomise(Function(lambda m, x: m.a(x) * factor(x), a=nn.Linear(5, 4))).eval()
+    program = swdc.trace(model, image(batch, 5), check=False)
+    assert_same(model(image(batch, 5)), program(image(batch, 5)))
+    with pytest.raises(InputError, match="got"):
+        program(image(3 - batch, 5))
+
+
+def test_sizes_are_results() -> None:
+    model = randomise(Function(lambda m, x: (m.a(x), x.shape, x.shape[1] * 2, x.shape[0] / 4), a=nn.Linear(5, 4)))
+    program = swdc.trace(model.eval(), image(2, 3, 5))
+    assert program.facts.captured_by == "follow"
+    assert program(image(3, 7, 5))[1:] == ((3, 7, 5), 14, 0.75)

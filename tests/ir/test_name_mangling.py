@@ -16,7 +16,7 @@ from swdc.errors import TraceError
 from swdc.ir.name_mangling import speakable
 from tests.support import Function, assert_equal, assert_same, certified, image, traced
 
-NAMES = ("graph", "hash", "held", "for", 'a"b', "a\\", "é")
+NAMES = ("graph", "hash", "self", "held", "for", 'a"b', "a\\", "é")
 
 
 class Module(nn.Module):

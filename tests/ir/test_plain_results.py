@@ -37,6 +37,18 @@ def test_objects_become_dicts_of_their_tensors() -> None:
     assert capturable(result)[1] == dict.fromkeys(["Cache", "Fields"], "a dict of its tensors")
 
 
+class Slotted:
+    __slots__ = ("keys", "missing", "name")
+
+    def __init__(self, keys: torch.Tensor) -> None:
+        self.keys, self.name = keys, "x"
+
+
+def test_slots_hold_tensors() -> None:
+    a = image(2)
+    assert plain([Slotted(a)]) == [{"keys": a}]
+
+
 def test_iterators_and_views_become_lists() -> None:
     a, b = image(2), image(3)
     wanted = {"parts": [a, [b]], "views": ([a], ["x"])}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 import swdc
-from swdc.errors import TraceError
+from swdc.errors import InputError, TraceError
 from swdc.ir.plain_results import capturable, plain
 from tests.support import Function, assert_equal, certified, image, traced
 
@@ -93,9 +93,37 @@ def test_opening_names_only_the_classes_that_are_lost() -> None:
     assert pytree.tree_leaves(found)[-2:] == [3, y]
 
 
-def test_unknown_dataclasses_as_inputs_are_refused() -> None:
-    with pytest.raises(TraceError, match=r"got an Inner.*torch.export.register_dataclass\(Inner\) before swdc.trace"):
-        swdc.trace(Function(lambda m, x: x.twice), (Inner(image(2, 4), "x"),))
+@dataclass(slots=True)
+class Given:
+    x: torch.Tensor
+    parts: list[Inner]
+    scale: float = 2.0
+
+
+@dataclass
+class Computed:
+    x: torch.Tensor
+    twice: torch.Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.twice = self.x * 2
+
+
+def test_dataclasses_are_inputs() -> None:
+    user = Function(lambda m, x: m.layer(x.x - x.parts[0].twice) * x.scale, layer=nn.Linear(4, 3))
+
+    def given(batch: int, scale: float = 2.0) -> Given:
+        return Given(image(batch, 4), [Inner(image(batch, 4, seed=3), "x")], scale)
+
+    program = traced(user, (given(2),))
+    assert_equal(program(given(5)), user(given(5)))
+    with pytest.raises(InputError, match=r"as in the example, 2\.0, which is built into the program, got 3\.0"):
+        program(given(5, 3.0))
+
+
+def test_a_dataclass_with_a_field_that_is_no_argument_is_refused() -> None:
+    with pytest.raises(TraceError, match=r"dataclasses of which every field is an argument, got a Computed; let"):
+        swdc.trace(Function(lambda m, x: x.twice), (Computed(image(2, 4)),))
 
 
 def test_named_tuples_are_inputs() -> None:

@@ -34,8 +34,6 @@ class Sample:
 
 
 def test_arguments_of_own_classes_come_back(tmp_path: Path) -> None:
-    torch.export.register_dataclass(Sample)
-
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
