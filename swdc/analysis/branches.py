@@ -1,12 +1,14 @@
 """Residual branches: what a sum adds to a stream that the branch itself has read. A removed one adds zeros.
 
 In ``y = x + f(x)`` the layer that writes ``f(x)`` is the producer of the branch. If its weight and its bias are zero,
-so is what it returns, and so is what the calls between it and the sum make of that, if each reads nothing else and
-maps zeros to zeros. Then ``y`` is ``x``.
+so is what it returns, and so is what the calls between it and the sum make of that, if they read nothing else and
+map zeros to zeros (norms that are written out do). Then ``y`` is ``x``. In ``y = x + (f(x) + g(x))`` the branch has two
+producers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,14 +28,13 @@ from swdc.ops.creation import computes_sizes
 class Branch:
     """A branch of a residual sum. Nodes are given by name.
 
-    ``total`` is the sum, ``stream`` what remains of it without the branch, ``producer`` the layer that writes the
-    branch, and ``tensors`` are the parameters with which it writes zeros when they are zero.
+    ``total`` is the sum, ``stream`` what remains of it without the branch, and ``tensors`` are the parameters of its
+    producers, which write zeros when these are zero.
     """
 
     name: str
     total: str
     stream: str
-    producer: str
     tensors: tuple[str, ...]
 
 
@@ -53,6 +54,7 @@ def _branches(program: Program) -> dict[str, Branch]:
         before[node] = set().union(*({n, *before[n]} for n in node.all_input_nodes))
     producers = _Producers(program)
     found: list[tuple[fx.Node, fx.Node, fx.Node]] = []
+    made: dict[fx.Node, tuple[fx.Node, ...]] = {}
     for total in sums(program):
         _, call = calls(program)[total]
         one, other = call["self"], call["other"]
@@ -60,18 +62,18 @@ def _branches(program: Program) -> dict[str, Branch]:
         if not alike or call.arguments.get("alpha", 1) != 1 or one is other:
             continue
         for stream, added in ((one, other), (other, one)):
-            producer = producers.of(added)
-            if producer is not None and stream in before[producer] and stream.meta.get(DTYPE) == total.meta.get(DTYPE):
-                producers.zeros[producer] = added
-                found.append((total, stream, producer))
-    silent = producers.silent() if found else set()
-    branches = [_branch(producers, *each) for each in found if each[2] in silent]
+            writers = producers.of(added)
+            read = all(stream in before[writer] for writer in writers)
+            if writers and read and stream.meta.get(DTYPE) == total.meta.get(DTYPE):
+                made[added] = writers
+                found.append((total, stream, added))
+    silent = producers.silent(made) if found else set()
+    branches = []
+    for total, stream, added in found:
+        if added in silent:
+            tensors = tuple(name for writer in made[added] for name in producers.tensors(writer))
+            branches.append(Branch(tensors[0].removesuffix(".weight"), total.name, stream.name, tensors))
     return {branch.name: branch for branch in branches}
-
-
-def _branch(producers: _Producers, total: fx.Node, stream: fx.Node, producer: fx.Node) -> Branch:
-    tensors = producers.tensors(producer)
-    return Branch(tensors[0].removesuffix(".weight"), total.name, stream.name, producer.name, tensors)
 
 
 class _Producers:
@@ -79,27 +81,54 @@ class _Producers:
 
     def __init__(self, program: Program) -> None:
         self._program, self._own = program, program.tensors
-        self.zeros: dict[fx.Node, fx.Node] = {}
-        """Each producer with the value that a sum adds."""
+        self._sums = set(sums(program))
+        self._carrying: set[fx.Node] = set()
+        """The nodes that carry something of the inputs, which is no size."""
+        for node in program.graph.nodes:
+            if node.op == "placeholder" or (
+                self._carrying.intersection(node.all_input_nodes) and not computes_sizes(node)
+            ):
+                self._carrying.add(node)
         self._times: dict[int, int] = {}
         for _, call in calls(program).values():
             for one in {id(self._own[value]) for value in call.tensors() if isinstance(value, Ref)}:
                 self._times[one] = self._times.get(one, 0) + 1
 
-    def of(self, value: fx.Node) -> fx.Node | None:
-        """Return the layer before a value, with nothing but calls of one input between; ``None`` if there is none."""
-        while len(value.users) == 1 and value.op in ("call_module", "call_function"):
-            tensors = self.tensors(value)
-            if tensors and all(self._times[id(self._own[name])] == 1 for name in tensors):
-                return value
-            inputs = [node for node in value.all_input_nodes if node.op != "get_attr" and not computes_sizes(node)]
-            if len(inputs) != 1:
+    def of(self, value: fx.Node) -> tuple[fx.Node, ...]:
+        """Return the layer through which all goes that a value carries, or those of both sides of a sum."""
+        one = self._one(value)
+        if one is not None or value not in self._sums or len(value.users) != 1:
+            return () if one is None else (one,)
+        sides = [self.of(side) for side in value.all_input_nodes if side in self._carrying]
+        return tuple(writer for side in sides for writer in side) if all(sides) else ()
+
+    def _one(self, value: fx.Node) -> fx.Node | None:
+        """Return the last layer through which all goes that a value carries, and that only this value reads."""
+        passed: set[fx.Node] = set()
+        waiting = {value}
+        while waiting:
+            node = max(waiting)
+            waiting.remove(node)
+            readers = {user for user in node.users if not computes_sizes(user)}
+            if len(readers) != 1 if node is value else not readers <= passed:
                 return None
-            (value,) = inputs
+            if not waiting and self._is_own(node):
+                return node
+            if node.op not in ("call_module", "call_function"):
+                return None
+            passed.add(node)
+            waiting |= self._carrying.intersection(node.all_input_nodes)
         return None
+
+    def _is_own(self, node: fx.Node) -> bool:
+        """Whether a node is a layer of which no other call reads the tensors."""
+        tensors = self.tensors(node)
+        return bool(tensors) and all(self._times[id(self._own[name])] == 1 for name in tensors)
 
     def tensors(self, node: fx.Node) -> tuple[str, ...]:
         """Return the weight and bias of a layer or norm, which returns zeros when both are zero; empty for others."""
+        if node not in calls(self._program):
+            return ()
         operator, call = calls(self._program)[node]
         weight, bias = call.arguments.get("weight"), call.arguments.get("bias")
         rows = operator.affine_rows(call)
@@ -111,11 +140,11 @@ class _Producers:
             return ()
         return tuple(str(name) for name in (weight, bias) if name is not None)
 
-    def silent(self) -> set[fx.Node]:
-        """Return the producers whose zeros arrive as zeros at their sums, in a run on the example inputs."""
+    def silent(self, made: Mapping[fx.Node, Sequence[fx.Node]]) -> set[fx.Node]:
+        """Return the values that are zero if their producers return zeros, in a run on the example inputs."""
         program = self._program
         buffers = [(buffer, buffer.detach().clone()) for buffer in program.buffers()]
-        run = _Zeroed(program, self.zeros)
+        run = _Zeroed(program, made)
         try:
             with torch.no_grad(), modes_kept(program), torch.random.fork_rng(devices=[]):
                 program.eval()
@@ -132,10 +161,10 @@ class _Producers:
 class _Zeroed(fx.Interpreter):
     """Lets layers return zeros, and notes which of the values that sums add are zero."""
 
-    def __init__(self, program: Program, zeros: dict[fx.Node, fx.Node]) -> None:
+    def __init__(self, program: Program, made: Mapping[fx.Node, Sequence[fx.Node]]) -> None:
         super().__init__(program.held, graph=program.graph)
-        self._zeros = zeros
-        self._added = {added: producer for producer, added in zeros.items()}
+        self._made = made
+        self._zeros = {writer for writers in made.values() for writer in writers}
         self.silent: set[fx.Node] = set()
 
     def run_node(self, n: fx.Node) -> object:
@@ -143,6 +172,6 @@ class _Zeroed(fx.Interpreter):
         result = super().run_node(n)
         if n in self._zeros:
             result = torch.zeros_like(result)
-        if n in self._added and isinstance(result, torch.Tensor) and not bool(result.any()):
-            self.silent.add(self._added[n])
+        if n in self._made and isinstance(result, torch.Tensor) and not bool(result.any()):
+            self.silent.add(n)
         return result

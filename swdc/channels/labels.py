@@ -19,6 +19,7 @@ from swdc.channels.dead_values import Dead, DeadValues, followed, product
 from swdc.channels.sets import Sets
 from swdc.channels.slots import Slots
 from swdc.ir.call import Call, Ref, Value
+from swdc.ir.conditions import steps
 from swdc.ir.graph import DTYPE, SHAPE
 from swdc.ir.groups import READS, Ids, Reason
 from swdc.ir.program import Program
@@ -48,7 +49,9 @@ class Channels(Sets):
         self._tensors = dead.tensors
         self._shapes = {name: tuple(t.shape) for name, t in self._tensors.items()}
         self._stand_ins = stand_ins(
-            sorted(program.facts.symbols), (node.meta.get(SHAPE) for node in program.graph.nodes)
+            sorted(program.facts.symbols),
+            (node.meta.get(SHAPE) for node in program.graph.nodes),
+            steps(program.facts.conditions),
         )
         self._free = free
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import lcm
+from typing import Any
 
 import sympy
 
@@ -73,3 +75,15 @@ class FixedSize:
 def broken(conditions: tuple[Condition, ...], sizes: Mapping[str, int]) -> Condition | None:
     """Return the first condition that does not hold for given sizes."""
     return next((c for c in conditions if c.symbols <= sizes.keys() and not c.holds(sizes)), None)
+
+
+def steps(conditions: Iterable[Condition]) -> dict[str, int]:
+    """Return for each symbol that has to be a multiple of a number the least such multiple."""
+    found: dict[str, int] = {}
+    for condition in conditions:
+        size: Any = condition.size
+        if (condition.relation, condition.number) == ("==", 0) and type(size).__name__ == "Mod":
+            symbol, step = size.args  # of torch's own class
+            if symbol.is_Symbol and step.is_number:
+                found[str(symbol)] = lcm(found.get(str(symbol), 1), int(step))
+    return found

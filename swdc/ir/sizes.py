@@ -117,8 +117,10 @@ def evaluate(shape: Sequence[Size], values: Mapping[str, int]) -> tuple[int, ...
     return tuple(size if isinstance(size, int) else _evaluate(size, known) for size in shape)
 
 
-def stand_ins(symbols: Sequence[str], shapes: Iterable[Any] = ()) -> dict[str, int]:
-    """Return a distinct prime for each symbol, large enough to divide no width in use.
+def stand_ins(
+    symbols: Sequence[str], shapes: Iterable[Any] = (), steps: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """Return a distinct prime for each symbol, large enough to divide no width in use, times its step if it has one.
 
     No tensor of the given ``shapes`` (nested, for calls with several results) gets more elements than torch can count.
     """
@@ -128,7 +130,7 @@ def stand_ins(symbols: Sequence[str], shapes: Iterable[Any] = ()) -> dict[str, i
         primes = [first]
         while len(primes) < len(symbols):
             primes.append(int(sympy.nextprime(primes[-1])))
-        found = dict(zip(symbols, primes, strict=False))
+        found = {s: prime * (steps or {}).get(s, 1) for s, prime in zip(symbols, primes, strict=False)}
         if all(prod(evaluate(shape, found)) <= _MOST_ELEMENTS for shape in flat):
             break
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 
 import torch
@@ -41,8 +42,8 @@ def blocks_of(program: Program) -> dict[str, tuple[str, ...]]:
 def layers_of(program: Program) -> dict[str, tuple[str, ...]]:
     """Return the branches of each layer that can be removed as a whole, by the path of the layer.
 
-    A layer is the innermost numbered module that has no tensors left without its branches, and whose branches follow
-    one another in one stream. Layers are in the order of the graph.
+    A layer is the innermost numbered module beside another one with tensors of the same names, if it has no tensors
+    left without its branches, and these follow one another in one stream. Layers are in the order of the graph.
     """
     return program.derived("layers", lambda: _layers(program), OPERATORS.version)
 
@@ -55,19 +56,27 @@ def _layers(program: Program) -> dict[str, tuple[str, ...]]:
     every = Plan({}, widths, program.hash(), {"branches": list(known)})
     left = without_branches(program, every, program).read_tensors()
     inside: dict[str, list[str]] = {}
+    repeated = _repeated(program)
     for name in known:
         for prefix in _numbered(name):
             inside.setdefault(prefix, []).append(name)
     found: dict[str, tuple[str, ...]] = {}
     for name in known:
-        whole = [
-            prefix
-            for prefix in _numbered(name)
-            if _is_whole(program, [known[one] for one in inside[prefix]], prefix, left)
-        ]
-        if whole:
-            found[whole[0]] = tuple(inside[whole[0]])
+        prefix = next((each for each in _numbered(name) if each in repeated), "")
+        if prefix and _is_whole(program, [known[one] for one in inside[prefix]], prefix, left):
+            found[prefix] = tuple(inside[prefix])
     return found
+
+
+def _repeated(program: Program) -> set[str]:
+    """Return the paths of the numbered modules beside another one with tensors of the same names."""
+    inside: dict[str, list[str]] = {}
+    for name in program.tensors:
+        for prefix in _numbered(name):
+            inside.setdefault(prefix, []).append(name.removeprefix(prefix))
+    forms = {prefix: (prefix.rpartition(".")[0], tuple(sorted(names))) for prefix, names in inside.items()}
+    times = Counter(forms.values())
+    return {prefix for prefix, form in forms.items() if times[form] > 1}
 
 
 def _numbered(name: str) -> list[str]:

@@ -81,7 +81,48 @@ def test_what_is_no_branch() -> None:
         assert not branches_of(program), what
 
 
-@pytest.mark.parametrize("make", [transformer, images])
+def normed(m: Any, x: torch.Tensor) -> torch.Tensor:
+    y = m.two(torch.relu(m.one(x)))
+    return m.head(x + m.gain * y * torch.rsqrt(y.square().mean(-1, keepdim=True) + 1e-5))  # type: ignore[no-any-return]
+
+
+def parallel(m: Any, x: torch.Tensor) -> torch.Tensor:
+    return m.head(x + (m.one(x) + torch.relu(m.two(x))))  # type: ignore[no-any-return]
+
+
+def small(forward: Any) -> Program:
+    torch.manual_seed(0)
+    parts = {"one": nn.Linear(8, 8), "two": nn.Linear(8, 8), "head": nn.Linear(8, 3)}
+    return traced(Function(forward, **parts, gain=nn.Parameter(torch.rand(8))), TOKENS)
+
+
+def test_branches_end_in_norms_that_are_written_out_or_have_two_writers() -> None:
+    assert branches_of(small(normed))["two"].tensors == ("two.weight", "two.bias")
+    assert branches_of(small(parallel))["one"].tensors == ("one.weight", "one.bias", "two.weight", "two.bias")
+
+
+class Flattening(nn.Module):
+    """Its second branch adds to a flattened stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.one(x)
+        rows = x.flatten(0, 1)
+        return (rows + self.two(rows)).view(x.shape)
+
+
+def test_the_influence_of_a_layer_that_flattens_its_stream() -> None:
+    program = traced(nn.Sequential(Flattening(), Flattening(), nn.Linear(8, 4), nn.Linear(4, 3)), TOKENS)
+    after = program.get_submodule("0.one")(TOKENS) + TOKENS
+    after = after + program.get_submodule("0.two")(after)
+    wanted = 1 - torch.cosine_similarity(TOKENS, after, dim=-1).mean()
+    assert swdc.calibrate(program, [TOKENS]).influence["0"] == pytest.approx(wanted.item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("make", [transformer, images, lambda: small(normed), lambda: small(parallel)])
 def test_a_removed_branch_is_zero_in_the_masked_program_and_gone_from_the_slim_one(make: Any, tmp_path: Path) -> None:
     program = make()
     plan = swdc.plan(program, 0.4, "blocks", given(scored(program)), structure="blocks")

@@ -1,8 +1,8 @@
-"""The whole numbers of a transformers configuration, and the sizes of a model's tensors that depend on each."""
+"""The numbers of a transformers configuration, and the sizes of a model's tensors that depend on each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,21 +27,26 @@ class Field:
     """
 
     path: Path
-    value: int
+    value: float
     terms: Mapping[Slot, tuple[float, float]]
 
     def __str__(self) -> str:
         return ".".join(map(str, self.path))
 
-    def size(self, slot: Slot, value: int, now: int) -> float:
+    def size(self, slot: Slot, value: float, now: int) -> float:
         """Return a size when the number has a value; it is ``now`` with the value of the configuration."""
         offset, slope = self.terms.get(slot, (now, 0.0))
         return offset + slope * value
 
-    def wanted(self, sizes: Sizes) -> set[int]:
-        """Return the values that give one of the wanted sizes, if no other number changes."""
+    def wanted(self, sizes: Sizes) -> set[float]:
+        """Return the values that give one of the wanted sizes, if no other number changes.
+
+        Whole numbers stay whole. Other numbers, such as the ratio of two widths, may be any.
+        """
         values = {(sizes[name][dim] - offset) / slope for (name, dim), (offset, slope) in self.terms.items()}
-        return {round(value) for value in values if value >= 1 and value == round(value)}
+        if isinstance(self.value, int):
+            return {round(value) for value in values if value >= 1 and value == round(value)}
+        return {value for value in values if value > 0}
 
 
 def with_numbers(config: Any, numbers: Mapping[Path, float]) -> Any:
@@ -80,12 +85,12 @@ def sizes_of(model: nn.Module) -> Sizes:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def explicit(model: Any, now: Sizes) -> dict[Path, int]:
+def explicit(model: Any, now: Sizes) -> dict[Path, float]:
     """Return values for the numbers that a configuration leaves to its class, with which all sizes are as they are.
 
     With these, sizes depend on fewer numbers: that of a head no longer on the hidden size.
     """
-    found: dict[Path, int] = {}
+    found: dict[Path, float] = {}
     for path, value in number_paths(model.config):
         if value is None:
             terms = _terms(model, found, path, _TRIED)
@@ -96,7 +101,7 @@ def explicit(model: Any, now: Sizes) -> dict[Path, int]:
     return found
 
 
-def fields_of(model: Any, base: Mapping[Path, int]) -> list[Field]:
+def fields_of(model: Any, base: Mapping[Path, float]) -> list[Field]:
     """Return the numbers on which sizes depend, of a configuration in which those of ``base`` are others.
 
     Numbers that decide how many tensors there are do not count.
@@ -106,7 +111,7 @@ def fields_of(model: Any, base: Mapping[Path, int]) -> list[Field]:
     return [field for field in found if field.terms]
 
 
-def _terms(model: Any, base: Mapping[Path, int], path: Path, value: int) -> dict[Slot, tuple[float, float]]:
+def _terms(model: Any, base: Mapping[Path, float], path: Path, value: float) -> dict[Slot, tuple[float, float]]:
     """Return offset and slope of the sizes that change when a number is doubled."""
     one, other = (sizes_with(model, {**base, path: number}) for number in (value, 2 * value))
     if one is None or other is None or one.keys() != other.keys():
@@ -120,17 +125,31 @@ def _terms(model: Any, base: Mapping[Path, int], path: Path, value: int) -> dict
     return terms
 
 
-def number_paths(config: Any) -> Iterator[tuple[Path, int | None]]:
-    """Yield the whole numbers of a nested configuration, and what it leaves open, with where they stand."""
+def underived(config: Any, lengths: Collection[int]) -> dict[str, Any]:
+    """Return a configuration as plain data without what its class finds by itself from the rest.
+
+    So names of stages do not contradict another number of layers. Lists of one of ``lengths`` stay: they are shortened.
+    """
+    whole = config.to_dict()
+    plain = dict(whole)
+    for key, value in whole.items():
+        if isinstance(value, list) and len(value) not in lengths:
+            rest = {name: other for name, other in plain.items() if name != key}
+            plain = rest if type(config).from_dict(rest).to_dict() == whole else plain
+    return plain
+
+
+def number_paths(config: Any) -> Iterator[tuple[Path, float | None]]:
+    """Yield the numbers of a nested configuration, and what it leaves open, with where they stand."""
     plain = config.to_dict()
     yield from _walk(plain, ())
     yield from (((name,), None) for name in _OPTIONAL if name not in plain and name not in config.attribute_map)
 
 
-def _walk(plain: Any, path: Path) -> Iterator[tuple[Path, int | None]]:
+def _walk(plain: Any, path: Path) -> Iterator[tuple[Path, float | None]]:
     for key, value in plain.items() if isinstance(plain, dict) else enumerate(plain):
         here = (*path, key)
-        if (type(value) is int and value > 0) or (value is None and path == ()):
+        if (type(value) in (int, float) and value > 0) or (value is None and path == ()):
             yield here, value
         elif isinstance(value, list) or (isinstance(value, dict) and all(isinstance(k, str) for k in value)):
             yield from _walk(value, here)

@@ -15,7 +15,9 @@ import torch
 from torch import nn
 
 from swdc.errors import ExportError
-from swdc.export.pretrained.config_fields import Path
+from swdc.export.pretrained.config_fields import Path, Sizes
+from swdc.ir.distributed import plain_class
+from swdc.ops.base import OPERATORS
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,30 @@ def rescalings(model: nn.Module, slim: nn.Module) -> list[Rescaling]:
     return [Rescaling(gains, epsilons), Rescaling(gains, epsilons, 1.0)] if gains else [Rescaling({}, {})]
 
 
+def check_means(model: nn.Module, sizes: Sizes) -> None:
+    """Raise ``ExportError`` if a norm over channels, with a bias, has fewer among the ``sizes`` of the slim tensors."""
+    for path, module in model.named_modules():
+        leaf = OPERATORS.leaves.get(plain_class(module))
+        means = leaf is not None and leaf.is_norm and hasattr(module, "normalized_shape")
+        if not means or len(list(module.parameters())) < 2:
+            continue
+        if any(sizes[f"{path}.{name}"] != tuple(own.shape) for name, own in module.named_parameters()):
+            raise _no_form(path, module)
+
+
+def _no_form(path: str, module: nn.Module) -> ExportError:
+    return ExportError(
+        f"expected modules that compute the same over fewer channels, got {type(module).__name__} at {path}, "
+        f"which takes a mean over its channels, or has sizes of its own; keep the channels that it reads with "
+        f"ignore=, such as those of the embedding"
+    )
+
+
 def _ratio(path: str, module: nn.Module, slim: nn.Module) -> float:
     parameters = dict(module.named_parameters(recurse=False))
     fewer = dict(slim.named_parameters())
     if list(parameters) != ["weight"] or parameters["weight"].dim() != 1 or "weight" not in fewer:
-        raise ExportError(
-            f"expected modules that compute the same over fewer channels, got {type(module).__name__} at {path}, "
-            f"which takes a mean over its channels, or has sizes of its own; keep the channels that it reads with "
-            f"ignore=, such as those of the embedding"
-        )
+        raise _no_form(path, module)
     return float(len(parameters["weight"]) / len(fewer["weight"]))
 
 

@@ -6,7 +6,7 @@ import copy
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from swdc.errors import ExportError, TransplantError, told_as
-from swdc.export.pretrained.config_fields import sizes_of, with_numbers
-from swdc.export.pretrained.norms import Rescaling, rescalings
-from swdc.export.pretrained.shortening import shortened
+from swdc.export.pretrained.config_fields import Path as Place
+from swdc.export.pretrained.config_fields import with_numbers
+from swdc.export.pretrained.norms import Rescaling, check_means, rescalings
+from swdc.export.pretrained.shortening import shortened, slim_sizes
 from swdc.export.pretrained.solving import solutions
 from swdc.export.storage.folders import new_folder, resolved
 from swdc.export.storage.plain_json import write_json
@@ -77,8 +78,11 @@ def _lacks_branches(slim: Program) -> bool:
 
 def _narrower(slim: Program, model: Any) -> Any:
     """Return the model of the class with fewer channels."""
+    sizes = slim_sizes(model, slim)
+    check_means(model, sizes)
+    found = list(solutions(model, sizes))
     transplanting = Transplanting(slim, model)
-    return _of_class(transplanting, model, transplanting.result())
+    return _of_class(transplanting, model, transplanting.result(), found)
 
 
 def _shorter(slim: Program, model: Any) -> Any:
@@ -123,10 +127,10 @@ def _check(model: Any) -> None:
             )
 
 
-def _of_class(transplanting: Transplanting, model: Any, mine: nn.Module) -> Any:
+def _of_class(transplanting: Transplanting, model: Any, mine: nn.Module, found: Sequence[Mapping[Place, float]]) -> Any:
     """Return a model that the class makes from a configuration, and that computes what the slim program computes."""
     failure: TransplantError | None = None
-    for config, rescaling in _candidates(model, mine):
+    for config, rescaling in _candidates(model, mine, found):
         with told_as(ExportError, "a configuration that its class takes", "save the slim program with swdc.save"):
             made = _loaded(model, config, mine)
         try:
@@ -143,9 +147,9 @@ def _of_class(transplanting: Transplanting, model: Any, mine: nn.Module) -> Any:
     ) from failure
 
 
-def _candidates(model: Any, mine: nn.Module) -> Iterator[tuple[Any, Rescaling]]:
+def _candidates(model: Any, mine: nn.Module, found: Sequence[Mapping[Place, float]]) -> Iterator[tuple[Any, Rescaling]]:
     norms = rescalings(model, mine)
-    for numbers in solutions(model, sizes_of(mine)):
+    for numbers in found:
         for rescaling in norms:
             yield with_numbers(model.config, {**numbers, **rescaling.epsilons}), rescaling
 

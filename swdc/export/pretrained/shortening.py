@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from swdc.errors import ExportError
-from swdc.export.pretrained.config_fields import Path, number_paths, sizes_of
+from swdc.export.pretrained.config_fields import Path, Sizes, number_paths, sizes_of, underived
 from swdc.ir.program import Program
 
 Removed = dict[str, tuple[int, ...]]
@@ -90,7 +90,8 @@ def _length(model: Any, path: str) -> int:
 
 def _configurations(model: Any, removed: Removed) -> Iterator[Any]:
     """Yield configurations in which a number for each shortened list is smaller, and lists by layer are shorter."""
-    plain, options = model.config.to_dict(), []
+    lengths = {_length(model, path) for path in removed}
+    plain, options = underived(model.config, lengths), []
     for path, gone in removed.items():
         length = _length(model, path)
         paths = [place for place, value in number_paths(model.config) if value == length]
@@ -99,7 +100,10 @@ def _configurations(model: Any, removed: Removed) -> Iterator[Any]:
         changed = plain
         for place, length, gone in chosen:
             changed = _shorter(changed, (), place, length, gone)
-        config = type(model.config).from_dict(changed)
+        try:
+            config = type(model.config).from_dict(changed)
+        except Exception:  # the class is not ours, and says in many ways that numbers do not go together
+            continue
         config._attn_implementation = model.config._attn_implementation
         yield config
 
@@ -110,9 +114,16 @@ def _shorter(value: Any, here: Path, place: Path, length: int, gone: tuple[int, 
         return length - len(gone)
     if isinstance(value, dict):
         return {key: _shorter(item, (*here, key), place, length, gone) for key, item in value.items()}
+    if isinstance(value, list) and here == place[: len(here)]:
+        return [_shorter(item, (*here, number), place, length, gone) for number, item in enumerate(value)]
     if isinstance(value, list) and len(value) == length and here[:-1] == place[:-1]:
         return [item for number, item in enumerate(value) if number not in gone]
     return value
+
+
+def slim_sizes(model: Any, slim: Program) -> Sizes:
+    """Return the sizes that a slim program's tensors have, by the names of the model."""
+    return {name: tuple(_tensor(model, slim, name).shape) for name in model.state_dict()}
 
 
 def _tensor(model: Any, slim: Program, name: str) -> torch.Tensor:

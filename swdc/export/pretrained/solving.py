@@ -14,7 +14,7 @@ _MOST = 100_000
 """The most combinations of numbers to look at."""
 
 
-def solutions(model: Any, wanted: Sizes) -> Iterator[dict[Path, int]]:
+def solutions(model: Any, wanted: Sizes) -> Iterator[dict[Path, float]]:
     """Yield the changes of a model's configuration with which its class makes tensors of the wanted sizes.
 
     Those that change the fewest numbers come first. Raises ``ExportError`` if there is none.
@@ -47,7 +47,7 @@ def solutions(model: Any, wanted: Sizes) -> Iterator[dict[Path, int]]:
         raise _unreachable(model, fields, target, now)
 
 
-def _combinations(fields: list[Field], target: Sizes, now: Sizes) -> Iterator[dict[Path, int]]:
+def _combinations(fields: list[Field], target: Sizes, now: Sizes) -> Iterator[dict[Path, float]]:
     """Yield the changes that should give the wanted sizes, if each size is a product of what depends on each number."""
     offered = [sorted({field.value, *field.wanted(target)}) for field in fields]
     slots = sorted({slot for field in fields for slot in field.terms})
@@ -61,7 +61,7 @@ def _combinations(fields: list[Field], target: Sizes, now: Sizes) -> Iterator[di
     yield from sorted(fitting, key=len)
 
 
-def _predicted(fields: list[Field], chosen: dict[int, int], slot: tuple[str, int], now: Sizes) -> int:
+def _predicted(fields: list[Field], chosen: dict[int, float], slot: tuple[str, int], now: Sizes) -> int:
     size = now[slot[0]][slot[1]]
     return round(size * prod(field.size(slot, chosen[f], size) / size for f, field in enumerate(fields)))
 
@@ -79,7 +79,7 @@ def _check_reached(model: Any, fields: list[Field], target: Sizes, now: Sizes) -
                 )
 
 
-def _refused(model: Any, numbers: dict[Path, int]) -> ExportError:
+def _refused(model: Any, numbers: dict[Path, float]) -> ExportError:
     """Return the error for numbers that the class itself refuses."""
     said = "it refuses them"
     try:
@@ -102,7 +102,8 @@ def _unreachable(model: Any, fields: list[Field], target: Sizes, now: Sizes) -> 
             return ExportError(
                 f"expected widths that {type(model).__name__} can have, got some for which {field} in its "
                 f"configuration would have to be {' and '.join(map(str, values[:3]))} at once (first for "
-                f"{name}[{dim}]); plan with even=True and scope='group'"
+                f"{name}[{dim}]); plan with even=True and scope='group', or keep the channels of such modules with "
+                f"ignore="
             )
     named = ", ".join(map(str, fields))
     return ExportError(

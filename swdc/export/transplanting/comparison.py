@@ -57,6 +57,7 @@ class Comparison:
         """Return at which shapes of inputs a wide model fails or differs from the masked one, else an empty text."""
         if self.recorded:
             return ""
+        mine = copied_model(mine)  # models keep what they have found for a size
         return differs_at_other_sizes(self.masked_model(), mine, self.inputs(BATCHES[0]))
 
     def as_called(self, mine: nn.Module) -> None:

@@ -128,7 +128,8 @@ class Influences:
         for unit, stream in self._begins.get(node, ()):
             self._held[unit] = values[stream].detach()
         for unit in self._ends.get(node, ()):
-            before, after = self._held.pop(unit), result.detach()
+            after = result.detach()
+            before = self._held.pop(unit).reshape(after.shape)  # a stream may be flattened on its way
             found = 1 - torch.cosine_similarity(before.double(), after.double(), dim=self._dims[node])
             self._sums[unit] = self._sums.get(unit, 0.0) + float(found.sum())
             self._rows[unit] = self._rows.get(unit, 0) + found.numel()

@@ -64,7 +64,10 @@ def plan_blocks(
     kept = {name for pattern in ignore for name in matching("ignore", known, pattern)}
     names = [name for name in known if name not in kept]
     if not names:
-        raise PlanError(f"expected residual {structure} that can be removed, got none; plan with structure='channels'")
+        raise PlanError(
+            f"expected residual {structure} that can be removed, got none: what goes is what a sum adds to a stream "
+            f"that nothing else changes, as a norm after the sum does; plan with structure='channels'"
+        )
     order = [names[place] for place in np.argsort(_scores(program, names, criterion, statistics), kind="stable")]
     settings: dict[str, Any] = {
         "structure": structure, "sparsity": sparsity, "budget": budget, "ignore": list(ignore),

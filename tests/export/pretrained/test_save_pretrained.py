@@ -144,6 +144,35 @@ def deep_qwen() -> Any:
     return randomise(transformers.Qwen2ForCausalLM(config)).float().eval()
 
 
+def swin() -> Any:
+    """Return a model whose configuration has a list of depths, names of stages, and a ratio for a width."""
+    config = transformers.SwinConfig(
+        image_size=16,
+        patch_size=4,
+        embed_dim=8,
+        depths=[1, 3],
+        num_heads=[2, 2],
+        window_size=2,
+        num_labels=3,
+        drop_path_rate=0.0,
+    )
+    return randomise(transformers.SwinForImageClassification(config)).double().eval()
+
+
+def test_depths_in_a_list_and_widths_by_a_ratio(tmp_path: Path) -> None:
+    model, x = swin(), torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    program = swdc.trace(model, {"pixel_values": x})
+    layers = swdc.plan(program, 0.3, "layers", criterion=every_second, structure="layers")
+    widths = swdc.plan(program, {"*.mlp.fc1": 0.25}, even=True)
+    for plan, numbers in ((layers, {"depths": [1, 2]}), (widths, {"mlp_ratio": 3.0})):
+        masked, slim = swdc.mask(program, plan), swdc.slim(program, plan)
+        swdc.save_pretrained(slim, model, tmp_path / "slim")
+        found = loaded(model, tmp_path / "slim")
+        assert {key: getattr(found.config, key) for key in numbers} == numbers
+        wanted, got = masked(pixel_values=x).logits, found(pixel_values=x).logits
+        assert (got - wanted).abs().max() <= 1e-9 * wanted.abs().max()
+
+
 @pytest.mark.parametrize("make", [llama, gpt2, deep_qwen])
 def test_fewer_layers(make: Any, tmp_path: Path) -> None:
     model = make()
