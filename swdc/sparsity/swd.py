@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from swdc.costs.latency import LatencyTable
 from swdc.errors import PlanError, told_as
 from swdc.ir.argument_types import checked
 from swdc.ir.distributed import local
@@ -23,7 +24,8 @@ from swdc.sparsity.penalties.norms import L2, NORMS, Norm, find_norm
 from swdc.sparsity.penalties.penalties import GRADIENT, Penalty, penalty_of
 from swdc.sparsity.penalties.schedules import SCHEDULES, Schedule, constant, exponential, find_schedule
 from swdc.sparsity.penalties.strengths import Strengths
-from swdc.sparsity.targets import Target, targets_of
+from swdc.sparsity.planning.width_multiples import RoundTo
+from swdc.sparsity.targets import Limits, Target, targets_of
 from swdc.sparsity.targets.base import rests_of
 from swdc.sparsity.weight_criteria import SALIENCIES, Saliency
 
@@ -83,6 +85,12 @@ class SWD(Method):
     last step the targeted weights are exactly zero, and the removal changes nothing. ``penalty``, ``norm``,
     ``schedule`` and ``mu`` then have no effect on the training.
 
+    ``budget`` says what ``target`` is a share of, as in ``swdc.plan``: ``parameters`` (the default), ``channels``,
+    ``operations``, ``macs`` or ``latency``, with ``table`` for other times than this machine's. ``round_to`` keeps the
+    sizes of tensors at multiples of a number. At each step, what is targeted is what the plan with this budget and
+    these units would remove, so that training kills whole blocks of channels. A budget in time is a search of its own;
+    with ``refresh`` larger than 1, it is made at some steps only.
+
     ``ignore`` names modules or tensors (shell patterns) that are not targeted. The share ``target`` counts them, as in
     ``swdc.plan``, for every structure. Frozen parameters (``swdc.sparsity.frozen``) are neither targeted nor counted:
     those without ``requires_grad``, of norms held in evaluation, and outside the ``optimizer``.
@@ -105,7 +113,8 @@ class SWD(Method):
         mu: float | None = None, penalty: str = GRADIENT, hold: bool = True,
         norm: str | Norm | Callable[[torch.Tensor], torch.Tensor] = "l2", schedule: str | Schedule = "exponential",
         criterion: str | Saliency = "magnitude", refresh: int = 1, optimizer: Optimizer | None = None,
-        ignore: str | Iterable[str] = (), norms: bool = False,
+        ignore: str | Iterable[str] = (), norms: bool = False, budget: str | None = None, round_to: RoundTo = 1,
+        table: LatencyTable | None = None,
     ) -> None:  # fmt: skip
         if mu is not None:
             check_positive("mu", mu)
@@ -113,7 +122,8 @@ class SWD(Method):
         chosen, self._schedule = find_norm(norm), find_schedule(schedule)
         _check_coefficient(a, a_min, a_max, self._schedule, chosen, optimizer)
         ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
-        targets = targets_of(model, target, structure, ignore, criterion, optimizer, norms)
+        limits = Limits(budget, round_to, table)
+        targets = targets_of(model, target, structure, ignore, criterion, optimizer, norms, limits)
         if penalty == GRADIENT and a != AUTO:
             check_minimises(optimizer, "or take penalty='proximal'")
         self._strengths = Strengths(optimizer, mu, hold and penalty == GRADIENT)
@@ -124,7 +134,7 @@ class SWD(Method):
             "norm": chosen.name if chosen in NORMS.values() else of_function(chosen.value, ()),
             "schedule": of_function(self._schedule, SCHEDULES.values()),
             "criterion": of_function(targets.scoring.saliency, SALIENCIES.values()),
-            "ignore": [*ignore], "refresh": refresh,
+            "ignore": [*ignore], "refresh": refresh, **limits.settings(),
         }  # fmt: skip
         self._penalty: Penalty = penalty_of(penalty, chosen, optimizer, self._strengths)
         self._automatic: AutomaticPenalty | None = None

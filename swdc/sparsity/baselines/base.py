@@ -19,7 +19,7 @@ from swdc.sparsity.frozen import frozen_groups, frozen_parameters
 from swdc.sparsity.method import Method
 from swdc.sparsity.planning.plan import ignored_groups
 from swdc.sparsity.same_parameters import Ownership
-from swdc.sparsity.targets import Target, WeightTargets, targets_of
+from swdc.sparsity.targets import Limits, Target, WeightTargets, targets_of
 
 
 class Removing(Method):
@@ -32,7 +32,7 @@ class Removing(Method):
 
     def __init__(
         self, model: nn.Module, target: float, structure: str, *, steps: int, removals: Sequence[tuple[int, float]],
-        optimizer: Optimizer, ignore: str | Iterable[str], settings: Mapping[str, Any],
+        optimizer: Optimizer, ignore: str | Iterable[str], limits: Limits, settings: Mapping[str, Any],
     ) -> None:  # fmt: skip
         """``removals`` lists, in ascending order, after how many steps a removal follows and the share removed by then.
 
@@ -40,11 +40,12 @@ class Removing(Method):
         """
         check_optimizer(optimizer, "after whose steps removed parts are held at zero")
         self._ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
-        targets = targets_of(model, target, structure, self._ignore, optimizer=optimizer)
+        targets = targets_of(model, target, structure, self._ignore, optimizer=optimizer, limits=limits)
+        self._limits = limits
         self.removals = tuple(removals)
         """After how many steps each removal follows, and which share is removed by then."""
         self._model, self._done, self._held = model, 0, ZeroedParts()
-        shared = {"target": target, "structure": structure, "ignore": list(self._ignore)}
+        shared = {"target": target, "structure": structure, "ignore": list(self._ignore), **limits.settings()}
         shared["removals"] = [list(removal) for removal in self.removals]
         super().__init__(targets, steps, optimizer, {**shared, **settings})
         self._still = frozen_groups(model, frozen_parameters(model, optimizer)) if isinstance(model, Program) else set()

@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 from torch.optim import Optimizer
 
+from swdc.costs.latency import LatencyTable
 from swdc.errors import PlanError
 from swdc.ir.argument_types import checked
 from swdc.ir.groups import WRITES, ChannelGroup
@@ -20,9 +21,11 @@ from swdc.sparsity.baselines.zeroed_parts import ZeroedParts
 from swdc.sparsity.method import gradient_of
 from swdc.sparsity.penalties.norms import L2
 from swdc.sparsity.penalties.partial_updates import pull_
+from swdc.sparsity.planning.budgets import PARAMETERS
 from swdc.sparsity.planning.criteria import Scores
 from swdc.sparsity.planning.plan import plan
-from swdc.sparsity.targets import WeightTargets
+from swdc.sparsity.planning.width_multiples import RoundTo
+from swdc.sparsity.targets import Limits, WeightTargets
 from swdc.sparsity.targets.structures import CHANNELS, FILTERS
 
 _BY_FILTER = (CHANNELS, FILTERS)
@@ -57,7 +60,8 @@ class GrowingL2(Removing):
     def __init__(
         self, model: nn.Module, target: float, structure: str = "channels", *, steps: int, start: int = 0,
         optimizer: Optimizer, delta: float = 1e-4, every: int = 10, ceiling: float = 1.0, stabilize: int = 10_000,
-        ignore: str | Iterable[str] = (),
+        ignore: str | Iterable[str] = (), budget: str | None = None, round_to: RoundTo = 1,
+        table: LatencyTable | None = None,
     ) -> None:  # fmt: skip
         check_steps(steps)
         check_start(start, steps)
@@ -80,7 +84,8 @@ class GrowingL2(Removing):
         growth = {"start": start, "delta": delta, "every": every, "ceiling": ceiling, "stabilize": stabilize}
         super().__init__(
             model, target, FILTERS if structure in _BY_FILTER else structure, steps=steps,
-            removals=[(removal, target)], optimizer=optimizer, ignore=ignore, settings=growth,
+            removals=[(removal, target)], optimizer=optimizer, ignore=ignore, limits=Limits(budget, round_to, table),
+            settings=growth,
         )  # fmt: skip
 
     @property
@@ -105,7 +110,11 @@ class GrowingL2(Removing):
         if self._chosen.parts or isinstance(self._targets, WeightTargets):
             return self._chosen if self._chosen.parts else super()._found(share)
         assert isinstance(self._model, Program)
-        chosen = plan(self._model, share, "parameters", self._ranks, ignore=self._ignore)
+        limits = self._limits
+        chosen = plan(
+            self._model, share, limits.budget or PARAMETERS, self._ranks, ignore=self._ignore,
+            round_to=limits.round_to, table=limits.table,
+        )  # fmt: skip
         return ZeroedParts.by_plan(self._model, self._named(chosen))
 
     def _ranks(self, program: Program, groups: Sequence[ChannelGroup]) -> Scores:

@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from torch import nn
 from torch.optim import Optimizer
 
+from swdc.costs.latency import LatencyTable
 from swdc.errors import PlanError
 from swdc.ir.argument_types import checked
 from swdc.sparsity.arguments import check_count, check_start, check_steps
 from swdc.sparsity.baselines.base import Removing
+from swdc.sparsity.planning.width_multiples import RoundTo
+from swdc.sparsity.targets import Limits
 
 
 class MagnitudePruning(Removing):
@@ -40,6 +43,7 @@ class MagnitudePruning(Removing):
     def __init__(
         self, model: nn.Module, target: float, structure: str = "weights", *, steps: int, start: int,
         optimizer: Optimizer, rounds: int = 5, every: int | None = None, ignore: str | Iterable[str] = (),
+        budget: str | None = None, round_to: RoundTo = 1, table: LatencyTable | None = None,
     ) -> None:  # fmt: skip
         check_steps(steps)
         check_start(start, steps)
@@ -55,5 +59,5 @@ class MagnitudePruning(Removing):
         shares = [target * (r + 1) / rounds for r in range(rounds - 1)] + [target]
         super().__init__(
             model, target, structure, steps=steps, removals=list(zip(at, shares, strict=True)), optimizer=optimizer,
-            ignore=ignore, settings={},
+            ignore=ignore, limits=Limits(budget, round_to, table), settings={},
         )  # fmt: skip

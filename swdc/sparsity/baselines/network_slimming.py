@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from torch import nn
 from torch.optim import Optimizer
 
+from swdc.costs.latency import LatencyTable
 from swdc.errors import PlanError
 from swdc.ir.argument_types import checked
 from swdc.sparsity.arguments import check_minimises, check_start, check_steps
 from swdc.sparsity.baselines.base import Removing
 from swdc.sparsity.baselines.gain_penalty import GainPenalty
 from swdc.sparsity.penalties.norms import Norm, find_norm
+from swdc.sparsity.planning.width_multiples import RoundTo
+from swdc.sparsity.targets import Limits
 from swdc.sparsity.targets.structures import CHANNELS
 
 
@@ -39,6 +42,7 @@ class NetworkSlimming(Removing):
     def __init__(
         self, model: nn.Module, target: float, structure: str = "channels", *, steps: int, start: int,
         optimizer: Optimizer, penalty: float = 1e-4, norm: str | Norm = "l1", ignore: str | Iterable[str] = (),
+        budget: str | None = None, round_to: RoundTo = 1, table: LatencyTable | None = None,
     ) -> None:  # fmt: skip
         if structure != CHANNELS:
             raise PlanError(
@@ -50,7 +54,7 @@ class NetworkSlimming(Removing):
         check_minimises(optimizer)
         super().__init__(
             model, target, structure, steps=steps, removals=[(start, target)], optimizer=optimizer, ignore=ignore,
-            settings={"penalty": penalty, "norm": find_norm(norm).name},
+            limits=Limits(budget, round_to, table), settings={"penalty": penalty, "norm": find_norm(norm).name},
         )  # fmt: skip
         self._penalty = GainPenalty(model, penalty, norm, self._ignore, self._still)
 

@@ -40,12 +40,16 @@ def _check_part(name: str, share: float) -> None:
 
 def widths_within(chooser: Chooser, costs: Costs, scope: str, sparsity: float) -> Ids:
     """Return the largest widths of all groups whose cost is within the budget."""
-    target = _target(costs.full, sparsity)
-    if costs.kind == LATENCY and scope == "global":
+    if scope == GROUP and costs.kind == CHANNELS and bool((chooser.units == 1).all()):
+        return chooser.shares(sparsity)
+    return widths_under(chooser, costs, scope, _target(costs.full, sparsity))
+
+
+def widths_under(chooser: Chooser, costs: Costs, scope: str, target: float) -> Ids:
+    """Return the largest widths of all groups whose cost is at most ``target``."""
+    if costs.kind == LATENCY and scope == GLOBAL:
         assert isinstance(costs, TimedCosts)
         return fastest(chooser, costs, target)
-    if scope == "group" and costs.kind == CHANNELS and bool((chooser.units == 1).all()):
-        return chooser.shares(sparsity)
     return chooser.filled(chooser.smallest(scope, costs, target), scope, costs, target)
 
 

@@ -13,6 +13,7 @@ from swdc.ir.program import Program
 from swdc.sparsity.frozen import frozen_parameters, tell_outside
 from swdc.sparsity.targets.base import Target, Targets
 from swdc.sparsity.targets.channels import ChannelTargets
+from swdc.sparsity.targets.limits import Limits
 from swdc.sparsity.targets.structures import CHANNELS, FILTERS, HEADS
 from swdc.sparsity.targets.weights import WeightTargets
 from swdc.sparsity.weight_criteria import Saliency, find_saliency
@@ -20,15 +21,15 @@ from swdc.sparsity.weight_criteria import Saliency, find_saliency
 WEIGHTS = "weights"
 STRUCTURES = (CHANNELS, FILTERS, HEADS, WEIGHTS)
 
-__all__ = ["STRUCTURES", "ChannelTargets", "Target", "Targets", "WeightTargets", "targets_of"]
+__all__ = ["STRUCTURES", "ChannelTargets", "Limits", "Target", "Targets", "WeightTargets", "targets_of"]
 
 
 def targets_of(
     model: nn.Module, target: float, structure: str, ignore: str | Iterable[str] = (),
     criterion: str | Saliency = "magnitude", optimizer: Optimizer | None = None,
-    norms: bool = False,
+    norms: bool = False, limits: Limits | None = None,
 ) -> Targets:  # fmt: skip
-    """Return the object that finds the ``target`` share of a model.
+    """Return the object that finds the ``target`` share of a model, of what ``limits`` say.
 
     If the model does nothing but wrap a program, the share is that of the program. What is frozen
     (``swdc.sparsity.frozen``) is neither targeted nor counted. What ``ignore`` names is counted, but stays. Raises
@@ -38,6 +39,8 @@ def targets_of(
         raise PlanError(f"expected a structure of {list(STRUCTURES)}, got {structure!r}")
     if not 0 < target < 1:
         raise PlanError(f"expected a target (the share that is removed) between 0 and 1, got {target}")
+    limits = limits or Limits()
+    limits.check(structure, of_weights=structure == WEIGHTS)
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     saliency = find_saliency(criterion)
     inner = _unwrapped(model)
@@ -49,7 +52,7 @@ def targets_of(
         return WeightTargets(inner, target, patterns, saliency, frozen, norms)
     if norms:
         raise PlanError(f"expected norms=True with structure='weights' only, got it with {structure!r}")
-    return ChannelTargets(inner, target, patterns, structure, saliency, frozen)
+    return ChannelTargets(inner, target, patterns, structure, saliency, frozen, limits)
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

@@ -16,7 +16,6 @@ from swdc.ir.groups import WRITES, Ids, Member, labelled
 from swdc.ir.program import Program
 from swdc.ir.trace_options import HEADS as WHOLE_HEADS
 from swdc.ops import calls
-from swdc.sparsity.planning.budgets import PARAMETERS, Budget, Costs
 
 CHANNELS, FILTERS, HEADS = "channels", "filters", "heads"
 
@@ -65,11 +64,6 @@ def parts_of(program: Program, structure: str, ignored: Collection[str], frozen:
     if not found:
         raise PlanError(_nothing(program, structure) + ("; some parameters are frozen, and stay" if frozen else ""))
     return found
-
-
-def costs_of(program: Program, structure: str, parts: list[Part]) -> Costs:
-    """Return the cost that a target is a share of: the number of parameters, or for heads the number of heads."""
-    return NumberOfHeads(parts) if structure == HEADS else Budget(program, PARAMETERS)
 
 
 class NumberOfHeads:

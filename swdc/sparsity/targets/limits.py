@@ -1,0 +1,62 @@
+"""What a target is a share of, and in which units channels go: the budget of a plan, for methods that train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from swdc.costs.latency import LatencyTable, MeasuredTable
+from swdc.errors import PlanError
+from swdc.ir.groups import Ids
+from swdc.ir.program import Program
+from swdc.sparsity.planning.budgets import BUDGETS, PARAMETERS, Budget, Costs
+from swdc.sparsity.planning.latency import LATENCY, Latency
+from swdc.sparsity.planning.width_multiples import RoundTo
+from swdc.sparsity.targets.structures import HEADS, NumberOfHeads, Part
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A budget, units of channels, and a table of times, as ``swdc.plan`` takes them.
+
+    Without a ``budget`` the target is a share of the parameters, or for heads of the number of heads.
+    """
+
+    budget: str | None = None
+    round_to: RoundTo = 1
+    table: LatencyTable | None = None
+
+    def costs(self, program: Program, structure: str, parts: list[Part], staying: int) -> Costs:
+        """Return the cost that a target is a share of; ``staying`` channels of every group always stay."""
+        if self.budget is None and structure == HEADS:
+            return NumberOfHeads(parts)
+        if self.budget == LATENCY:
+            return Latency(
+                program, MeasuredTable() if self.table is None else self.table, _least(program, parts, staying)
+            )
+        return Budget(program, PARAMETERS if self.budget is None else self.budget)
+
+    def settings(self) -> dict[str, object]:
+        """Return budget and units as plain data."""
+        units = self.round_to if isinstance(self.round_to, int) else {k: int(v) for k, v in self.round_to.items()}
+        return {"budget": self.budget, "round_to": units}
+
+    def check(self, structure: str, of_weights: bool) -> None:
+        """Raise ``PlanError`` for an unknown budget, and for one of channels where single weights are targeted."""
+        known = (None, *BUDGETS, LATENCY)
+        if self.budget not in known:
+            raise PlanError(f"expected a budget of {list(known)}, got {self.budget!r}")
+        if of_weights and (self.budget not in (None, PARAMETERS) or self.round_to != 1):
+            raise PlanError(
+                f"expected no budget and no round_to with structure={structure!r}, which targets single weights, got "
+                f"{self.settings()}; take structure='channels' or 'filters'"
+            )
+
+
+def _least(program: Program, parts: list[Part], staying: int) -> Ids:
+    """Return the smallest widths that the groups may have."""
+    least = np.array([group.width for group in program.groups], dtype=np.int64)
+    for part in parts:
+        least[part.number] = min(staying, part.width)
+    return least
