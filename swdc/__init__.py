@@ -26,6 +26,7 @@ from swdc.sparsity.calibration.calibrate import calibrate
 from swdc.sparsity.calibration.refit import refit
 from swdc.sparsity.calibration.statistics import Calibration
 from swdc.sparsity.planning.plan import plan
+from swdc.sparsity.recovery.recover import recover
 from swdc.sparsity.slim_optimizer import slim_optimizer
 from swdc.sparsity.swd import SWD
 
@@ -56,6 +57,7 @@ __all__ = [
     "load_into",
     "mask",
     "plan",
+    "recover",
     "refit",
     "register",
     "relax_norms",

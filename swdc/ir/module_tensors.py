@@ -69,3 +69,8 @@ def modes_kept(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def cuda_devices(model: nn.Module) -> list[int]:
+    """Return the numbers of the GPUs on which a model has tensors, whose random states ``fork_rng`` should restore."""
+    return sorted({tensor.device.index or 0 for tensor in tensors_of(model).values() if tensor.is_cuda})

@@ -8,7 +8,7 @@ import torch
 
 from swdc.errors import PlanError
 from swdc.ir.argument_types import checked
-from swdc.ir.module_tensors import need_values
+from swdc.ir.module_tensors import cuda_devices, need_values
 from swdc.ir.program import Program
 from swdc.ir.trace_options import TIED
 from swdc.rewriting.pass_base import find_pass
@@ -50,8 +50,7 @@ def thin(
 @torch.no_grad()
 def _initialise(thin: Program, like: Program, seed: int) -> None:
     tensors = like.tensors
-    devices = sorted({t.device.index or 0 for t in tensors.values() if t.is_cuda})
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(cuda_devices(like)):
         torch.manual_seed(seed)
         done: set[int] = set()
         for module in thin.leaves.values():

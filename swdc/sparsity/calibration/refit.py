@@ -26,11 +26,10 @@ from swdc.ir.call import Ref
 from swdc.ir.differences import relative_error
 from swdc.ir.module_tensors import modes_kept, need_values
 from swdc.ir.program import Program
-from swdc.ir.progress import progress_bar
 from swdc.ir.random_inputs import sample_inputs
 from swdc.ops.affine_rows import AffineRows
 from swdc.rewriting.cutting import kept_by_plan
-from swdc.sparsity.calibration.batches import arguments_of, length_of, read
+from swdc.sparsity.calibration.batch_norms import estimate_norms_
 from swdc.sparsity.calibration.moments import solvable
 from swdc.sparsity.calibration.statistics import Calibration
 
@@ -80,7 +79,7 @@ def refit(
             name for name, moments in statistics.moments.items()
             if name in was and name in now and _solve(was[name], now[name], dense, before, kept, moments)
         ]  # fmt: skip
-    first = None if batches is None else _estimate_norms(result, batches, inputs, progress)
+    first = None if batches is None else estimate_norms_(result, batches, inputs, progress)
     note = f"{len(solved)} layers were solved again, which changes the output by {_effect(slim, result, first):.2e}"
     return result.with_facts(notes=(*result.facts.notes, f"{note}, relative to its largest magnitude"))
 
@@ -151,31 +150,6 @@ def _solution(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 def _is_singular(factor: torch.Tensor, matrix: torch.Tensor) -> bool:
     """Whether rounding decides over a direction of a factorised matrix."""
     return bool(factor.diagonal().min() ** 2 < _SINGULAR * matrix.diagonal().max())
-
-
-def _estimate_norms(program: Program, batches: Any, inputs: Callable[..., Any] | None, progress: bool) -> Any:
-    """Estimate the running statistics of a program anew; return the arguments of the first batch."""
-    norms: list[Any] = [leaf for leaf in program.leaves.values() if getattr(leaf, "running_mean", None) is not None]
-    momenta, first = [norm.momentum for norm in norms], None
-    with modes_kept(program), buffers_kept(program), progress_bar(hidden=not progress) as bar, torch.no_grad():
-        program.eval()
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # the mean over all batches
-            norm.train()
-        for number, batch in enumerate(read(batches)):
-            bar.show("estimating batch norms", number, length_of(batches))
-            args, kwargs = arguments_of(batch, inputs)
-            first = (args, kwargs) if first is None else first
-            program(*args, **kwargs)
-        estimated = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
-    if first is None:
-        raise PlanError("expected at least one batch to estimate batch norms with, got none")
-    for norm, momentum, (mean, variance) in zip(norms, momenta, estimated, strict=True):
-        norm.momentum = momentum
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance)
-    return first
 
 
 def _effect(before: Program, after: Program, arguments: Any) -> float:

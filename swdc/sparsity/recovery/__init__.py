@@ -1,0 +1,1 @@
+"""Training a slim program until it is as good as the dense one."""
