@@ -12,6 +12,7 @@ from swdc.analysis.residual import free_operands
 from swdc.channels.dead_values import DeadValues, Floats, Masked
 from swdc.channels.labels import Channels
 from swdc.ir.call import resolve, values_in
+from swdc.ir.default_device import cpu_by_default
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import STATISTIC, WRITES, ChannelGroup, Coupling, Frozen, Ids, Member, Reason
 from swdc.ir.program import Program
@@ -23,6 +24,7 @@ def coupling_of(program: Program) -> Coupling:
     return program.derived("coupling", lambda: couple(program), OPERATORS.version)
 
 
+@cpu_by_default()
 def couple(program: Program, dead: DeadValues | None = None) -> Coupling:
     """Label every channel, join the labels that must go together, and collect the sets that are not frozen into groups.
 

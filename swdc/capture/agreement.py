@@ -15,6 +15,7 @@ from torch import nn
 from swdc.capture.batch import shared_batch, tensors_in, with_batch, with_shapes
 from swdc.capture.captured_graph import fused_path_asked, unfused
 from swdc.capture.given_inputs import copied, copied_together
+from swdc.capture.notes import COUNTS, FUSED, GRADIENTS, IN_TRAINING, OVERWRITES, STATEFUL, TOGETHER
 from swdc.capture.restore import Restoring, buffers_kept, has_drawn, seeded
 from swdc.capture.results import difference
 from swdc.capture.training_differences import reads_mode
@@ -26,25 +27,6 @@ from swdc.ir.module_tensors import modes_kept
 from swdc.ir.other_shapes import other_shapes, shapes_at
 from swdc.ir.program import Program
 
-STATEFUL = (
-    "the model computes something else when it is called again on the same inputs, because its code keeps something "
-    "between calls; the program computes what the first call computes"
-)
-GRADIENTS = (
-    "the model computes something else with gradients switched on; the program computes what the model computes "
-    "without them"
-)
-OVERWRITES = "the model changes its inputs; the program leaves them as they are"
-TOGETHER = (
-    "the model computes something else where inputs share memory, as in the example; the program computes what the "
-    "model computes for inputs of the same values that share none"
-)
-FUSED = (
-    "the model computes something else on the fused path of torch.nn, which it takes in evaluation without gradients; "
-    "the program computes what it computes without (torch.backends.mha.set_fastpath_enabled(False))"
-)
-IN_TRAINING = "in training"
-"""What every note says that tells what is different in training."""
 _SEED = 0
 
 
@@ -80,6 +62,7 @@ class Agreement:
         self.model, self.inputs, self.put_back = model, inputs, put_back
         self.shared = shared_batch(inputs)
         self._twice: Any = None
+        self._counted: list[str] = []
         self._notes: tuple[str, ...] = ()
         self._draws = False
         self._known: dict[Case, Any] = {}
@@ -90,6 +73,7 @@ class Agreement:
         with fused_path_asked() as asked:
             first = self._known[Case()] = self._run(self.model, Case(), given)
         made = [name for name, _ in self.model.named_parameters() if name not in parameters]
+        once = self.put_back.numbers()
         keeps = self.put_back()
         if isinstance(first, Exception):
             raise cannot_run(self.model, self.inputs, first) from first
@@ -104,7 +88,9 @@ class Agreement:
         self._notes = tuple(note for note, holds in found.items() if holds)
         if keeps:
             self._twice = self._run(self.model, Case(calls=2))
+            twice = self.put_back.numbers()
             self.put_back()
+            self._counted = [name for place, (name, x) in once.items() if place in twice and twice[place][1] != x]
 
     def _is_other(self, first: Any, case: Case, given: Inputs | None = None) -> bool:
         """Whether the model computes something else in another run than it did ``first``."""
@@ -125,6 +111,8 @@ class Agreement:
         notes = [*self._notes, *judged]
         if self._twice is not None and difference(self._twice, self._run(program, Case(calls=2))) is not None:
             notes.append(STATEFUL)
+        elif self._counted:
+            notes.append(COUNTS.format(", ".join(self._counted)))
         return program.with_facts(notes=tuple(dict.fromkeys([*program.facts.notes, *notes])))
 
     def _with_sizes_of_one(self, program: Program) -> Program:

@@ -32,6 +32,10 @@ class Place(ABC):
         """Whether the place holds something else at the end of capture, however that came about."""
         return self.changed()
 
+    def held(self) -> dict[Any, Any]:
+        """Return what the place holds, by name or position; nothing of a place that holds values of tensors."""
+        return {}
+
 
 class Container(Place):
     """A list, dict, set or deque, or the attributes of an object."""
@@ -48,6 +52,11 @@ class Container(Place):
         self.live.clear()
         (self.live.extend if isinstance(self.live, list | deque) else self.live.update)(self.before)
 
+    def held(self) -> dict[Any, Any]:
+        """Return the items, by key or position, and their number."""
+        items = self.live if isinstance(self.live, dict) else dict(enumerate(self.live))
+        return {**items, f"the length of a {type(self.live).__name__}": len(self.live)}
+
 
 class Names(Place):
     """Some globals of a module, or the attributes of a class, except for code."""
@@ -55,23 +64,24 @@ class Names(Place):
     def __init__(self, owner: Any, names: Iterable[str] | None = None) -> None:
         self.owner, self.names = owner, None if names is None else tuple(names)
         self.everything: Mapping[str, Any] = owner if isinstance(owner, dict) else vars(owner)
-        self.seen, self.before = self._values(), self._held()
+        self.seen, self.before = self._values(), self.held()
 
     def changed(self) -> bool:
         """Whether it holds something else now."""
         now = self._values()  # nearly always the same objects, which is found without a look at each name
         if len(now) == len(self.seen) and all(map(is_, now, self.seen)):
             return False
-        return not _same(self._held(), self.before)
+        return not _same(self.held(), self.before)
 
     def put_back(self) -> None:
         """Let it hold what it held."""
-        now = self._held()
+        now = self.held()
         for name in {**self.before, **now}:
             if now.get(name, _ABSENT) is not self.before.get(name, _ABSENT):
                 self._set(name, self.before.get(name, _ABSENT))
 
-    def _held(self) -> dict[str, Any]:
+    def held(self) -> dict[Any, Any]:
+        """Return the values by name."""
         everything = self.everything
         names = [n for n in everything if not n.startswith("__")] if self.names is None else self.names
         return {n: everything[n] for n in names if n in everything and not isinstance(everything[n], _CODE)}
@@ -102,6 +112,10 @@ class Cell(Place):
     def put_back(self) -> None:
         """Let it hold what it held."""
         self.cell.cell_contents = self.before
+
+    def held(self) -> dict[Any, Any]:
+        """Return the content of the variable."""
+        return {"a variable of a closure": content_of(self.cell)}
 
 
 class Values(Place):

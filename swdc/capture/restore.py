@@ -32,6 +32,14 @@ class Restoring:
             place.put_back()
         return bool(changed)
 
+    def numbers(self) -> dict[tuple[int, Any], tuple[str, float]]:
+        """Return the numbers of Python that are held where something has changed, each with its name, by its place."""
+        found = {}
+        for number, place in enumerate(self._places):
+            held = place.held() if place.changed() else {}
+            found.update({(number, key): (str(key), x) for key, x in held.items() if type(x) in (int, float)})
+        return found
+
     def end(self) -> None:
         """Put everything back, even what was written in a way that torch does not count."""
         for place in self._places:

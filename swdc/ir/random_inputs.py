@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from swdc.ir.default_device import cpu_by_default
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.ir.sizes import evaluate
 
 
+@cpu_by_default()
 def sample_inputs(
     program: Program,
     batch: int,
@@ -78,6 +80,7 @@ def _draw(
     return fitted(values, shape).to(example.device, dtype)
 
 
+@cpu_by_default()
 def fitted(tensor: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     """Return a tensor of another shape of the same rank: the last indices of a dimension are left out, or repeated."""
     for dim, (before, after) in enumerate(zip(tensor.shape, shape, strict=True)):

@@ -8,6 +8,7 @@ from typing import Any
 
 from swdc.errors import PassError, VerificationError
 from swdc.ir.argument_types import checked
+from swdc.ir.default_device import cpu_by_default
 from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
 from swdc.rewriting.certificate import TOLERANCE
@@ -22,6 +23,7 @@ DEPLOY_PIPELINE = (
 
 
 @checked(PassError)
+@cpu_by_default()
 def deploy(program: Program, outputs: str | Sequence[int | str] | None = None) -> Program:
     """Return a copy of a program, in evaluation mode, without the parts that only training needs.
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from swdc.errors import PassError, PlanError
 from swdc.ir.argument_types import checked
+from swdc.ir.default_device import cpu_by_default
 from swdc.ir.module_tensors import is_meta, need_whole
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
@@ -19,6 +20,7 @@ SLIM_PIPELINE = ("fold-constant-channels", "eliminate-dead-channels")
 
 
 @checked(PassError)
+@cpu_by_default()
 def insert_batchnorm(program: Program) -> Program:
     """Return a program with a batch norm after every sum of two feature maps, before its activation.
 
@@ -30,6 +32,7 @@ def insert_batchnorm(program: Program) -> Program:
 
 
 @checked(PlanError)
+@cpu_by_default()
 def mask(program: Program, plan: Plan) -> Program:
     """Return a copy of a program with everything that writes a removed channel set to zero.
 
@@ -42,6 +45,7 @@ def mask(program: Program, plan: Plan) -> Program:
 
 
 @checked(PlanError)
+@cpu_by_default()
 def slim(program: Program, plan: Plan) -> Program:
     """Return the program with the removed channels gone. It computes what the masked program computes.
 
@@ -98,6 +102,7 @@ def _as_stored(program: Program) -> Program:
 
 
 @checked(PassError)
+@cpu_by_default()
 def relax_norms(program: Program) -> Program:
     """Return a slim program whose norms and statistics ignore the removed channels: **another function**.
 

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 from swdc.errors import VerificationError, told_as
 from swdc.ir.argument_types import checked
 from swdc.ir.content_hash import content_hash
+from swdc.ir.default_device import cpu_by_default
 from swdc.ir.differences import flat_outputs, relative_error
 from swdc.ir.dtypes_and_devices import float_types
 from swdc.ir.module_tensors import is_meta
@@ -35,6 +36,7 @@ _TRAINED = 3
 
 
 @checked(VerificationError)
+@cpu_by_default()
 def verify(
     masked: Program, slim: Program, batches: Sequence[int] = (1, 3), seed: int = 0, inputs: Any = None
 ) -> Certificate:

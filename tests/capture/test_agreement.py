@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import nn
 
 import swdc
-from swdc.capture.agreement import GRADIENTS, STATEFUL
 from swdc.capture.by_export import FIXED
 from swdc.capture.by_recording import NOTE
 from swdc.capture.captured_graph import fixed_batch
+from swdc.capture.notes import GRADIENTS, STATEFUL
 from swdc.capture.results import difference
 from swdc.errors import InputError, TraceError
 from swdc.ir.conditions import broken

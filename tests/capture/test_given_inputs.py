@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import swdc
-from swdc.capture.agreement import FUSED, GRADIENTS, TOGETHER
 from swdc.capture.given_inputs import copied_together
+from swdc.capture.notes import FUSED, GRADIENTS, TOGETHER
 from swdc.errors import InputError
 from tests.support import Function, assert_same, image, randomise
 
@@ -103,3 +103,17 @@ def test_sizes_are_results() -> None:
     program = swdc.trace(model.eval(), image(2, 3, 5))
     assert program.facts.captured_by == "follow"
     assert program(image(3, 7, 5))[1:] == ((3, 7, 5), 14, 0.75)
+
+
+def test_numbers_that_change_in_every_call_are_told() -> None:
+    calls: list[int] = []
+
+    def forward(m: Any, x: torch.Tensor) -> Any:
+        calls.append(1)
+        m.steps = getattr(m, "steps", 0) + 1
+        m.kept = x.shape[0]
+        return m.a(x) * (2 if m.steps > 5 else 1)
+
+    with pytest.warns(UserWarning, match=r"changes steps, the length of a list in every call"):
+        swdc.trace(randomise(Function(forward, a=nn.Linear(5, 4))).eval(), image(3, 5))
+    assert calls == []

@@ -35,6 +35,7 @@ from swdc.export.transplanting.stored_outputs import outputs_of
 from swdc.export.transplanting.transplantation import transplant
 from swdc.ir.argument_types import checked
 from swdc.ir.data_forms import check_form
+from swdc.ir.default_device import cpu_by_default
 from swdc.ir.module_tensors import need_values
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
@@ -57,6 +58,7 @@ Store = Callable[[Program, Sequence[str], Path], None]
 
 
 @checked(ArtifactError)
+@cpu_by_default()
 def save(
     program: Program,
     path: str | os.PathLike[str],
@@ -103,6 +105,7 @@ def write(
 
 
 @checked(ArtifactError)
+@cpu_by_default()
 def load(path: str | os.PathLike[str]) -> Program:
     """Return the program that ``save`` wrote to a folder, on the CPU.
 

@@ -23,6 +23,7 @@ from swdc.export.onnx.signature import example_sizes
 from swdc.export.onnx.stages import Stage, Writer, Written
 from swdc.ir.argument_types import checked
 from swdc.ir.atomic_files import why, workspace
+from swdc.ir.default_device import cpu_by_default
 from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
 from swdc.ops.in_place import written
@@ -63,6 +64,7 @@ class OnnxReport:
 
 
 @checked(ExportError)
+@cpu_by_default()
 def export_onnx(
     program: Program,
     path: str | os.PathLike[str],

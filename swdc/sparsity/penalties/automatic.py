@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from swdc.ir.default_device import cpu_by_default
 from swdc.ir.distributed import Together
 from swdc.sparsity.penalties.fading import fade_
 from swdc.sparsity.penalties.partial_updates import change_all_, lessen_all_
@@ -51,6 +52,7 @@ class AutomaticPenalty:
     zero and stay zero. Weights next to the threshold lose little, and may still come back.
     """
 
+    @cpu_by_default()
     def __init__(self, parameters: Iterable[nn.Parameter], optimizer: Optimizer, steady: Collection[int] = ()) -> None:
         self._parameters, self._optimizer, self._steady = list(parameters), optimizer, steady
         self._together = Together(self._parameters)
@@ -59,12 +61,14 @@ class AutomaticPenalty:
         self._due: tuple[Sequence[Target], float] = ((), 1.0)
         self._amount, self._moved, self._rate = torch.zeros(()), torch.zeros(()), torch.zeros(())
 
+    @cpu_by_default()
     def act(self, targets: Sequence[Target], strength: float) -> None:
         """Let gradients fade, and note what to shrink; ``strength`` is the value of ``course``."""
         if any(id(target.parameter) not in self._steady for target in targets):
             fade_(self._parameters, targets, self._steady, strength, self._together)
         self._due = targets, strength
 
+    @cpu_by_default()
     def follow(self) -> None:
         """Shrink the noted targets, once."""
         (targets, left), self._due = self._due, ((), 1.0)
@@ -121,6 +125,7 @@ class AutomaticPenalty:
             return {}
         return {"start": float(self._start), "amount": float(self._amount), "moved": float(self._moved)}
 
+    @cpu_by_default()
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         """Continue from a state that ``state_dict`` returned."""
         device = self._parameters[0].device

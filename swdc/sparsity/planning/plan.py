@@ -13,6 +13,7 @@ from torch import nn
 from swdc.costs.latency import LatencyTable, MeasuredTable
 from swdc.errors import PlanError, told_as
 from swdc.ir.argument_types import checked
+from swdc.ir.default_device import cpu_by_default
 from swdc.ir.groups import WRITES, ChannelGroup, Ids
 from swdc.ir.module_tensors import need_whole
 from swdc.ir.plan import Plan
@@ -44,6 +45,7 @@ CUT, KEEP = "cut", "keep"
 
 
 @checked(PlanError)
+@cpu_by_default()
 def plan(
     program: Program,
     sparsity: float | Mapping[str, float] = 0.5,

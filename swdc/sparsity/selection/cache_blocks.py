@@ -89,5 +89,5 @@ class Buffers:
         key = (number, dtype or piece.dtype, piece.numel())
         line = self._held.get(key)
         if line is None:
-            line = self._held[key] = torch.empty(key[2], dtype=key[1])
+            line = self._held[key] = torch.empty(key[2], dtype=key[1], device="cpu")
         return line if piece.dim() == 1 else line.view(piece.shape)

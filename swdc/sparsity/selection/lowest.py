@@ -97,7 +97,7 @@ class Lowest:
         """Yield the numbers of one-dimensional tensors piece by piece, 16-bit numbers in float32."""
         for array in arrays:
             wide = torch.float32 if array.element_size() < 4 else array.dtype
-            buffer: Array = torch.empty(min(PIECE, array.numel()), dtype=wide).numpy()
+            buffer: Array = torch.empty(min(PIECE, array.numel()), dtype=wide, device="cpu").numpy()
             for piece in torch.split(array, PIECE):
                 values: Array = piece.to(wide).numpy()
                 numbers = np.abs(values, out=buffer[: len(values)]) if self._magnitudes else values
@@ -145,7 +145,7 @@ class Lowest:
     def _check_late(self, numbers: torch.Tensor, tensors: Tensors) -> None:
         """Raise if a number is not finite; on an accelerator maybe at a later call, because the host does not wait."""
         if self._finite is None:
-            self._finite = torch.ones((), dtype=torch.bool, pin_memory=numbers.is_cuda)
+            self._finite = torch.ones((), dtype=torch.bool, device="cpu", pin_memory=numbers.is_cuda)
         self._finite.copy_(numbers.max().isfinite(), non_blocking=True)
         if not self._finite:
             raise _not_finite_of(tensors)
