@@ -70,6 +70,7 @@ PUBLIC = {
     "load_into",
     "mask",
     "plan",
+    "recover",
     "refit",
     "register",
     "relax_norms",
