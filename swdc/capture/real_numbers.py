@@ -54,4 +54,6 @@ def _ratio(operation: str, parts: tuple[Any, ...]) -> tuple[Sum, Sum] | None:
         "real": (a, b), "negative": (-a, b), "product": (a * c, b * d), "sum": (a * d + c * b, b * d),
         "difference": (a * d - c * b, b * d), "quotient": (a * d, b * c),
     }.get(operation)  # fmt: skip
-    return found if found and (found[1].constant or 1) > 0 else None
+    if found is None or found[1].constant == 0:
+        return None
+    return (-found[0], -found[1]) if (found[1].constant or 1) < 0 else found

@@ -136,7 +136,7 @@ def test_sizes_at_which_code_does_something_else(forward: Any) -> None:
 
 def buckets(m: Any, x: torch.Tensor) -> torch.Tensor:
     """Relative positions up to three, made like another tensor, as in T5; the smaller of two sizes is read, too."""
-    places = torch.arange(min(x.shape[1], 9))
+    places = torch.arange(min(x.shape[1], 9) - 1, -1, -1.0, dtype=torch.int64).flip(0)
     apart = places[None] - places[:, None]
     return x[:, :9] + m.one.weight[torch.min(apart, torch.full_like(apart, 3)).clamp(min=0)].sum(1)
 
