@@ -24,7 +24,7 @@ from swdc.capture.meta_cache import Forms
 from swdc.capture.meta_run import run
 from swdc.capture.recorder import Run
 from swdc.capture.solved_sizes import source
-from swdc.capture.special_sizes import without_special_sizes
+from swdc.capture.special_sizes import widest
 from swdc.capture.symbolic_follow import Followed, check, followed_on
 from swdc.capture.training_differences import differences, reads_mode, trains_alike
 from swdc.capture.way import Subject
@@ -52,7 +52,7 @@ def follow_symbols(subject: Subject, compiling: bool = True, apart: bool = False
         return run(model, inputs, shapes, forms, compiling=compiling)
 
     again = partial(followed_on, subject, leaves, forms, compiling, apart)
-    followed = without_special_sizes(again(), again, tensors_of(model))
+    followed = widest(again(), again, tensors_of(model))
     graph = OfSymbols(model, named_leaves(model, inputs), followed.run, followed.symbols.shapes, followed.solved)
     captured = graph.captured(structure)
     cases = list(_witnesses(followed, shared_batch(inputs)))

@@ -32,7 +32,8 @@ class Guards:
     ``lines`` hold the atom, and the line that asked. ``made`` are the symbols that solving has added. ``present`` are
     the symbols of which the code has asked whether they are zero, each with the line: no size in a run is. ``special``
     are the lines that asked whether two sizes are equal which are so in this run, and that went on with the answer; at
-    those in ``supposed`` the answer is no. ``asked`` counts what each line of the user's code has asked.
+    those in ``supposed`` the answer is no. ``apart`` are equalities that the code has asked for, and that are not so.
+    ``asked`` counts what each line of the user's code has asked.
     """
 
     def __init__(self, hints: Mapping[str, int], supposed: Collection[str] = ()) -> None:
@@ -40,6 +41,7 @@ class Guards:
         self.supposed = frozenset(supposed)
         self.special: dict[str, None] = {}
         self.asked: Counter[str] = Counter()
+        self.apart: list[Claim] = []
         self.solved: dict[str, Sum] = {}
         self.lines: dict[str, str] = {}
         self.claims: dict[Claim, str] = {}
@@ -92,17 +94,19 @@ class Guards:
         if proven is not None:
             return proven
         truth = settled.holds(self.hints)
-        relied = (settled if truth else settled.negated()).as_equality()
+        found = settled if truth else settled.negated()
         if not self._inside and not demanded:
             line = asking_line()
             self.asked[line] += 1
-            if relied.equates:
+            if not found.equates and found.negated().equates:
+                self.apart.append(found.negated())
+            if found.as_equality().equates:
                 self.special[line] = None
                 if line in self.supposed:
                     return not truth
-        named = demanded and len(relied.size.symbols) == 1  # of more symbols, it is that there are elements at all
-        if not self._inside or named or relied.relation == "==":
-            self.note(relied)
+        named = demanded and len(found.size.symbols) == 1  # of more symbols, it is that there are elements at all
+        if not self._inside or named or found.relation == "==":
+            self.note(found)
         return truth
 
     def proven(self, claim: Claim) -> bool | None:

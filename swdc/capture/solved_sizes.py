@@ -45,10 +45,10 @@ class SolvedSizes:
     def final(self, size: Sum) -> Sum:
         """Return a size in terms of the symbols of the inputs, by their final names."""
         if size not in self._final:
-            self._final[size] = self._renamed(self._whole(self.guards.settled(size)))
+            self._final[size] = self._renamed(self.of_inputs(self.guards.settled(size)))
         return self._final[size]
 
-    def _whole(self, size: Sum) -> Sum:
+    def of_inputs(self, size: Sum) -> Sum:
         """Return a size without the symbols that solving has made: their multiples are sizes of inputs again."""
         for name, (root, parts) in self.roots.items():
             if name not in size.symbols:
@@ -115,7 +115,7 @@ class SolvedSizes:
 
     def _multiples(self) -> Iterator[Condition]:
         for root, parts in self.roots.values():
-            final = self._renamed(self._whole(root)) if self._key(root)[0].of else self._renamed(root)
+            final = self._renamed(self.of_inputs(root)) if self._key(root)[0].of else self._renamed(root)
             if final.constant is None:
                 line = self.guards.lines[self._key(root)[0].key]
                 yield Condition(functions.Mod(_expression(final), sympy.Integer(parts)), "==", 0, source(line))

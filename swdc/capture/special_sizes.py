@@ -8,19 +8,68 @@ do differ: the condition goes.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from functools import partial
 
 import torch
 
+from swdc.capture.claims import Claim
 from swdc.capture.graph_of_symbols import predicted
+from swdc.capture.input_symbols import BATCH
 from swdc.capture.recorder import Run
 from swdc.capture.symbolic_follow import Followed, check
 from swdc.capture.whole_results import without_whole_results
+from swdc.ir.conditions import broken
 
 _MOST = 6
 """Lines of code that are tried; each takes a run."""
 
-Again = Callable[[Collection[str]], Followed]
-"""Follows the model once more; at some lines the answer is that sizes differ. Raises whatever the model does."""
+_MOST_ROUNDS = 2
+_FARTHEST = 512
+"""How far beyond twice a size to look for one at which code finds equal what differs in the example."""
+
+Again = Callable[..., Followed]
+"""Follows the model once more, with the last arguments of ``followed_on``. Raises whatever the model does."""
+
+
+def widest(first: Followed, again: Again, tensors: Mapping[str, torch.Tensor]) -> Followed:
+    """Return the run that is valid for most sizes: of the example, or of larger sizes that code may treat apart.
+
+    ``tensors`` are those of the model by name.
+    """
+    wider, example = without_special_sizes(first, again, tensors), first.symbols.example
+    at: dict[str, int] = {}
+    for _ in range(_MOST_ROUNDS if wider is first else 0):
+        moved = _where_equal(first if not at else wider)
+        if not moved:
+            break
+        at |= moved
+        try:
+            wider = again((), at)
+        except Exception:  # the model refuses these sizes, or cannot be followed there
+            return first
+    if not at:
+        return wider
+    wider = without_special_sizes(wider, partial(again, at=at), tensors)
+    wider = replace(wider, symbols=replace(wider.symbols, example=example))
+    fits = first.example.keys() <= wider.example.keys() and broken(wider.conditions, wider.example) is None
+    return wider if fits and wider.solved.guards.supposed else first
+
+
+def _where_equal(followed: Followed) -> dict[str, int]:
+    """Return larger sizes, by the names of their symbols, at which all is equal that the code has found different."""
+    solved, example = followed.solved, followed.symbols.example
+    asked = [Claim(claim.relation, solved.of_inputs(claim.size)) for claim in solved.guards.apart]
+    found: dict[str, int] = {}
+    for value in {size for name, size in example.items() if name != BATCH}:
+        names = [name for name, size in example.items() if size == value and name != BATCH]
+        claims = [c for c in asked if c.size.symbols & {*names} and c.size.symbols <= {*names, BATCH}]
+        for size in range(value, 2 * value + _FARTHEST) if claims else ():
+            sizes = {**example, **dict.fromkeys(names, size)}
+            if all(c.holds(sizes) for c in claims):
+                found |= dict.fromkeys(names, size)
+                break
+    return found
 
 
 def without_special_sizes(first: Followed, again: Again, tensors: Mapping[str, torch.Tensor]) -> Followed:

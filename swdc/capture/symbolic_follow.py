@@ -57,14 +57,18 @@ def followed_on(
     compiling: bool,
     apart: bool,
     supposed: Collection[str] = (),
+    at: Mapping[str, int] | None = None,
 ) -> Followed:
     """Return a run on symbols whose conditions the example meets.
 
-    Sizes that are compared at the lines of code in ``supposed`` are taken for different where they are equal.
+    Sizes that are compared at the lines of code in ``supposed`` are taken for different where they are equal. The run
+    takes the sizes ``at`` for those of the example.
     """
     fixed: set[str] = set()
     while True:
         symbols = InputSymbols.of(leaves, fixed)
+        example = {name: (at or {}).get(name, size) for name, size in symbols.example.items()}
+        symbols = replace(symbols, example=example)
         hints = {name: _BATCH_OF_ONE if size == 1 else size for name, size in symbols.example.items()}
         guards = Guards(hints, supposed)
         subject.put_back()
