@@ -95,7 +95,7 @@ class Guards:
             return proven
         truth = settled.holds(self.hints)
         found = settled if truth else settled.negated()
-        if not self._inside and not demanded:
+        if not self._inside and not demanded and _model_asks():
             line = asking_line()
             self.asked[line] += 1
             if not found.equates and found.negated().equates:

@@ -17,6 +17,7 @@ from swdc.capture.claims import Claim
 from swdc.capture.graph_of_symbols import predicted
 from swdc.capture.input_symbols import BATCH
 from swdc.capture.recorder import Run
+from swdc.capture.solved_sizes import source
 from swdc.capture.symbolic_follow import Followed, check
 from swdc.capture.whole_results import without_whole_results
 from swdc.ir.conditions import broken
@@ -78,7 +79,9 @@ def without_special_sizes(first: Followed, again: Again, tensors: Mapping[str, t
     ``tensors`` are those of the model by name. Lines may depend on each other (``a or b``): those that are all tried
     together are the ones at which the model alone does the same.
     """
-    lines = [line for line in first.solved.guards.special if line]
+    guards = first.solved.guards
+    felt = {*map(source, guards.lines.values()), *(condition.source for condition in first.conditions)}
+    lines = [line for line in guards.special if source(line) in felt]
     if len(lines) > _MOST:
         return first
     found = {line for line in lines if len(lines) == 1 or _alike(first, again, tensors, {line}) is not None}
