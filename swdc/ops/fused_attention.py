@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 from typing import Any
 
 import numpy as np
+import torch
+from torch.nn import functional
 
 from swdc.channels.dead_values import UNKNOWN, Dead, product
 from swdc.channels.kept import Kept
@@ -51,6 +53,10 @@ class Attention(Operator):
         if call["attn_mask"] is not None:
             self._couple_mask(call, channels, leading)
         channels.set(call, [*leading, None, channels.channels(value, positions)])
+
+    def plainly(self, target: Any) -> Callable[..., Any] | None:
+        """Exporters know it for four dimensions alone."""
+        return attention_of_four
 
     def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
         """Each query gets a row of values."""
@@ -167,3 +173,26 @@ def _repeated(dead: Dead, labels: Any, size: int) -> Dead:
         return dead
     repeated: Dead = np.repeat(dead, len(labels) // size)
     return repeated
+
+
+def attention_of_four(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: torch.Tensor | None = None, **options: Any
+) -> torch.Tensor:
+    """Return the attention of queries of any rank from three on, computed in four dimensions.
+
+    Shapes are ``(..., heads, positions, channels)``; with fewer dimensions there is one head, and with more of them
+    the first ones are joined.
+    """
+    attend = functional.scaled_dot_product_attention
+    if query.dim() == 4:
+        return attend(query, key, value, attn_mask, **options)
+    if query.dim() < 4:
+        one = None if attn_mask is None else attn_mask.unsqueeze(-3)
+        return attend(query.unsqueeze(-3), key.unsqueeze(-3), value.unsqueeze(-3), one, **options).squeeze(-3)
+    leading = query.shape[:-3]
+    query, key, value = (operand.flatten(0, -4) for operand in (query, key, value))
+    if attn_mask is not None and attn_mask.dim() > 2:
+        heads = attn_mask.shape[-3]
+        attn_mask = attn_mask.expand(*leading, heads, *attn_mask.shape[-2:]).flatten(0, -4)
+    result = attend(query, key, value, attn_mask, **options)
+    return result.reshape(*leading, *result.shape[1:])

@@ -489,6 +489,26 @@ def test_reshapes_of_what_an_attention_gives(tmp_path: Path) -> None:
     assert (tmp_path / "attention.onnx").exists()
 
 
+class Attention(nn.Module):
+    """Attention over some number of dimensions, with a mask of fewer."""
+
+    def __init__(self, *leading: int) -> None:
+        super().__init__()
+        self.line, self.leading = nn.Linear(12, 12), leading
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q = self.line(x).view(*x.shape[:2], *self.leading, -1).movedim(1, -2)
+        mask = torch.arange(x.shape[1]) <= torch.arange(x.shape[1])[:, None]
+        return functional.scaled_dot_product_attention(q, q, q, mask).movedim(-2, 1).flatten(2)
+
+
+@pytest.mark.parametrize("leading", [(), (2,), (2, 3)], ids=["three", "four", "five"])
+def test_attention_of_any_rank(leading: tuple[int, ...], tmp_path: Path) -> None:
+    program = traced(randomise(Attention(*leading)), torch.randn(2, 5, 12))
+    assert swdc.export_onnx(program, tmp_path / "attention.onnx", batches=(3,)).fixed == ()
+    assert_computes(program, tmp_path / "attention.onnx", 2)
+
+
 class Tied(nn.Module):
     """Reads a weight as a layer and transposed; a module is called as an attribute of every program."""
 
