@@ -331,7 +331,11 @@ class Prepared:
             "norm": Takes(("no layers",), ("l1", L1, torch.square)), "criterion": Takes(good=("movement",)),
             "refresh": Takes(POSITIVE), "optimizer": Takes(NONE, (self.optimizer,)), "ignore": ignore,
         }  # fmt: skip
-        plain = {"model": mine, "target": target, "steps": Takes(POSITIVE), "optimizer": optimizer, "ignore": ignore}
+        plain = {
+            "model": mine, "target": target, "steps": Takes(POSITIVE), "optimizer": optimizer, "ignore": ignore,
+            "budget": Takes(NONE, ("channels", "parameters", "operations", "macs")), "table": Takes(NONE),
+            "round_to": Takes((*POSITIVE, "{}"), ({"*": np.int64(2)},), (-8, {"*": 0}, {"*": 2.5})),
+        }  # fmt: skip
         bounds: dict[str, Any] = {"model": program, "target": 0.5, "a_min": 1.0, "a_max": 2.0, "steps": 4}
         trained = {"model": program, "target": 0.5, "steps": 4, "optimizer": self.optimizer}
         start = Takes((*COUNT,), (4,), (99,))
@@ -364,6 +368,7 @@ class Prepared:
                     **plain, "structure": Takes(good=("channels", "filters", "weights")), "start": start,
                     "rounds": Takes(POSITIVE), "every": Takes((*NONE, *POSITIVE)),
                     "ignore": Takes(("()", "'1'"), given, ("none",)), "steps": Takes(POSITIVE),
+                    "budget": Takes(NONE, (), ("channels",)), "round_to": Takes(POSITIVE, (), ({"*": 2},)),
                 },
                 {**trained, "start": 1, "rounds": 2},
             ),
