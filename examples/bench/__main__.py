@@ -9,6 +9,7 @@ import typer
 from examples.bench.counts import bench_counts, bench_counts_table
 from examples.bench.latency import bench_latency
 from examples.bench.memory import bench_scale, bench_stream
+from examples.bench.pretrained import bench_pretrained, bench_pretrained_table
 from examples.bench.seconds import bench_compile, bench_scaling
 from examples.bench.sizes import bench_sizes, bench_sizes_table
 from examples.bench.subnormals import bench_subnormals
@@ -21,7 +22,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "zoo": bench_zoo, "zoo-table": bench_zoo_table, "compile": bench_compile, "scaling": bench_scaling,
     "scale": bench_scale, "stream": bench_stream, "latency": bench_latency, "subnormals": bench_subnormals,
     "sums": bench_sums, "swd": bench_swd, "counts": bench_counts, "counts-table": bench_counts_table,
-    "sizes": bench_sizes, "sizes-table": bench_sizes_table,
+    "sizes": bench_sizes, "sizes-table": bench_sizes_table, "pretrained": bench_pretrained,
+    "pretrained-table": bench_pretrained_table,
 }  # fmt: skip
 """The commands in the order of the help. A new one is added here."""
 

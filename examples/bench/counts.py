@@ -12,6 +12,7 @@ from examples.bench.measurements.counts import LIBRARIES, Case, cases, counts
 from examples.bench.networks.entry import known
 from examples.bench.options import FileOption, OnlyOption, names_of
 from examples.bench.running.collect import collect
+from examples.bench.running.markdown import markdown
 from examples.bench.running.row_files import Row, read_rows
 from swdc.cli.terminal.options import TracebackOption
 from swdc.cli.terminal.output import Output, reported
@@ -54,8 +55,7 @@ def bench_counts_table(
     with reported(show_traceback=show_traceback) as output:
         for file in files:
             rows = read_rows(file)
-            lines = [COLUMNS, ["---"] * len(COLUMNS), *map(_cells, rows)]
-            table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            table = markdown(COLUMNS, map(_cells, rows))
             output.line(f"## {file.stem}\n\n{_summary(rows)}\n\n{table}\n")
 
 

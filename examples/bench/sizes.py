@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from examples.bench.coverage.rows import Settings, preload
+from examples.bench.coverage.rows import Settings
 from examples.bench.measurements.other_sizes import EQUAL, RAW, REFUSED, SILENT, measure_sizes, verdicts
 from examples.bench.networks.catalogue import LIBRARIES, names
 from examples.bench.networks.entry import known
 from examples.bench.options import AgainOption, FileOption, OnlyOption, names_of
-from examples.bench.running.apart import Limits, run_apart
+from examples.bench.running.apart import Limits
 from examples.bench.running.collect import collect
+from examples.bench.running.markdown import markdown
 from examples.bench.running.row_files import Row, read_rows
+from examples.bench.running.rows_apart import rows_apart
 from swdc.cli.terminal.options import SeedOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, reported
 
@@ -49,7 +50,9 @@ def bench_sizes(
         wanted = [known(name, every) for name in names_of(only, every)]
         settings = Settings(library.value, seed, Limits(timeout, 16.0))
         found = {row["name"]: row for row in read_rows(json_file) if settings.same(row) and not again}
-        rows = collect(lambda announce: _rows(wanted, found, settings, announce), len(wanted), json_file)
+        rows = collect(
+            lambda announce: rows_apart(measure_sizes, wanted, found, settings, announce), len(wanted), json_file
+        )
         output.table(f"sizes: {library.value}", list(COLUMNS), [_cells(row) for row in rows])
         output.line(_summary(rows))
         if any(row["kind"] or any(not_equal(row)) for row in rows):
@@ -67,30 +70,8 @@ def bench_sizes_table(
     with reported(show_traceback=show_traceback) as output:
         for file in files:
             rows = read_rows(file)
-            lines = [COLUMNS, ["---"] * len(COLUMNS), *(cells for row in rows if (cells := _cells(row))[-1])]
-            table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            table = markdown(COLUMNS, (cells for row in rows if (cells := _cells(row))[-1]))
             output.line(f"## {file.stem}\n\n{_summary(rows)}\n\n{table}\n")
-
-
-def _rows(
-    wanted: Sequence[str], found: Mapping[str, Row], settings: Settings, announce: Callable[[str], None]
-) -> Iterator[Row]:
-    """Yield the row of each network: the one that is known, or a new one, measured in a process of its own."""
-    for name in wanted:
-        announce(name)
-        yield found.get(name) or _row(name, settings)
-
-
-def _row(name: str, settings: Settings) -> Row:
-    start = time.perf_counter()
-    outcome = run_apart(
-        measure_sizes, (settings.library, name, settings.seed), settings.limits, preload(settings.library)
-    )
-    return {
-        "library": settings.library, "name": name, **outcome.found, "seed": settings.seed, "kind": outcome.kind,
-        "reason": outcome.reason, "versions": settings.versions, "time_limit": settings.limits.seconds,
-        "seconds": round(time.perf_counter() - start, 1),
-    }  # fmt: skip
 
 
 def not_equal(row: Row) -> Iterator[str]:

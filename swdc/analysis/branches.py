@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from swdc.analysis.residual import sums
@@ -71,7 +71,7 @@ def _branches(program: Program) -> dict[str, Branch]:
     branches = []
     for total, stream, added in found:
         if added in silent:
-            tensors = tuple(name for writer in made[added] for name in producers.tensors(writer))
+            tensors = tuple(name for writer in made[added] for name in producers.written_by(writer))
             branches.append(Branch(tensors[0].removesuffix(".weight"), total.name, stream.name, tensors))
     return {branch.name: branch for branch in branches}
 
@@ -95,12 +95,22 @@ class _Producers:
                 self._times[one] = self._times.get(one, 0) + 1
 
     def of(self, value: fx.Node) -> tuple[fx.Node, ...]:
-        """Return the layer through which all goes that a value carries, or those of both sides of a sum."""
+        """Return the calls that write a value; whether it is zero when they return zeros remains to be tried.
+
+        It is the layer through which all goes that the value carries. If there is none, it is a call that reads a
+        parameter (those of experts), or what writes the sides of a call, all of them if it is a sum.
+        """
         one = self._one(value)
-        if one is not None or value not in self._sums or len(value.users) != 1:
-            return () if one is None else (one,)
+        if one is not None:
+            return (one,)
+        if value.op != "call_function" or len(value.users) != 1:
+            return ()
+        if self._reads_own(value):
+            return (value,)
         sides = [self.of(side) for side in value.all_input_nodes if side in self._carrying]
-        return tuple(writer for side in sides for writer in side) if all(sides) else ()
+        if value in self._sums and not all(sides):
+            return ()
+        return tuple(dict.fromkeys(writer for side in sides for writer in side))
 
     def _one(self, value: fx.Node) -> fx.Node | None:
         """Return the last layer through which all goes that a value carries, and that only this value reads."""
@@ -120,10 +130,24 @@ class _Producers:
             waiting |= self._carrying.intersection(node.all_input_nodes)
         return None
 
+    def _reads_own(self, node: fx.Node) -> bool:
+        """Whether a call reads parameters that no other call reads, none of them as a layer does."""
+        names = self._parameters(node)
+        return bool(names) and all(self._times[id(self._own[name])] == 1 for name in names)
+
+    def _parameters(self, node: fx.Node) -> tuple[str, ...]:
+        call = calls(self._program).get(node)
+        found = () if call is None else tuple(str(value) for value in call[1].tensors() if isinstance(value, Ref))
+        return tuple(name for name in found if isinstance(self._own[name], nn.Parameter))
+
     def _is_own(self, node: fx.Node) -> bool:
         """Whether a node is a layer of which no other call reads the tensors."""
         tensors = self.tensors(node)
         return bool(tensors) and all(self._times[id(self._own[name])] == 1 for name in tensors)
+
+    def written_by(self, writer: fx.Node) -> tuple[str, ...]:
+        """Return the parameters with which a writer returns zeros when they are zero."""
+        return self.tensors(writer) or self._parameters(writer)
 
     def tensors(self, node: fx.Node) -> tuple[str, ...]:
         """Return the weight and bias of a layer or norm, which returns zeros when both are zero; empty for others."""

@@ -74,7 +74,7 @@ def test_what_is_no_branch() -> None:
         "a constant after the layer": lambda m, x: x + torch.sigmoid(m.one(x)),
         "a layer with another reader": lambda m, x: (lambda y: x + y + y.sum())(m.one(x)),
         "a layer that is called twice": lambda m, x: x + m.one(m.one(x)),
-        "another product": lambda m, x: x + m.one(x) * x,
+        "a product with what is not zero then": lambda m, x: x + torch.cos(m.one(x)) * x,
     }
     for what, forward in cases.items():
         program = traced(Function(forward, one=nn.Linear(8, 8), two=nn.Linear(8, 8)), TOKENS)
@@ -101,6 +101,20 @@ def test_branches_end_in_norms_that_are_written_out_or_have_two_writers() -> Non
     assert branches_of(small(parallel))["one"].tensors == ("one.weight", "one.bias", "two.weight", "two.bias")
 
 
+def gated(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """Adds experts, a parameter of which is picked by the input, and a layer with a gate."""
+    rows = m.norm(x).flatten(0, 1)
+    experts = m.experts[rows.sum(-1).gt(0).long()]
+    y = torch.bmm(rows[:, None], experts)[:, 0] + torch.sigmoid(m.one(rows)) * m.two(rows)
+    return m.head(x + y.view(x.shape))  # type: ignore[no-any-return]
+
+
+def mixture() -> Program:
+    torch.manual_seed(0)
+    parts = {"norm": nn.LayerNorm(8), "one": nn.Linear(8, 1), "two": nn.Linear(8, 8), "head": nn.Linear(8, 3)}
+    return traced(Function(gated, **parts, experts=nn.Parameter(torch.randn(2, 8, 8))), TOKENS)
+
+
 class Flattening(nn.Module):
     """Its second branch adds to a flattened stream."""
 
@@ -122,7 +136,7 @@ def test_the_influence_of_a_layer_that_flattens_its_stream() -> None:
     assert swdc.calibrate(program, [TOKENS]).influence["0"] == pytest.approx(wanted.item(), rel=1e-9)
 
 
-@pytest.mark.parametrize("make", [transformer, images, lambda: small(normed), lambda: small(parallel)])
+@pytest.mark.parametrize("make", [transformer, images, lambda: small(normed), lambda: small(parallel), mixture])
 def test_a_removed_branch_is_zero_in_the_masked_program_and_gone_from_the_slim_one(make: Any, tmp_path: Path) -> None:
     program = make()
     plan = swdc.plan(program, 0.4, "blocks", given(scored(program)), structure="blocks")

@@ -57,8 +57,15 @@ def with_numbers(config: Any, numbers: Mapping[Path, float]) -> Any:
         for part in path[:-1]:
             place = place[part]
         place[path[-1]] = number
+    return remade(config, plain)
+
+
+def remade(config: Any, plain: dict[str, Any]) -> Any:
+    """Return the configuration of plain data, of the same class and with the same choice of kernels as another one."""
     changed = type(config).from_dict(plain)
-    changed._attn_implementation = config._attn_implementation
+    for choice in ("_attn_implementation", "_experts_implementation"):
+        if getattr(config, choice, None) is not None:
+            setattr(changed, choice, getattr(config, choice))
     return changed
 
 

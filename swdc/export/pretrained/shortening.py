@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from swdc.errors import ExportError
-from swdc.export.pretrained.config_fields import Path, Sizes, number_paths, sizes_of, underived
+from swdc.export.pretrained.config_fields import Path, Sizes, number_paths, remade, sizes_of, underived
 from swdc.ir.program import Program
 
 Removed = dict[str, tuple[int, ...]]
@@ -101,10 +101,9 @@ def _configurations(model: Any, removed: Removed) -> Iterator[Any]:
         for place, length, gone in chosen:
             changed = _shorter(changed, (), place, length, gone)
         try:
-            config = type(model.config).from_dict(changed)
+            config = remade(model.config, changed)
         except Exception:  # the class is not ours, and says in many ways that numbers do not go together
             continue
-        config._attn_implementation = model.config._attn_implementation
         yield config
 
 

@@ -337,10 +337,11 @@ def names() -> tuple[str, ...]:
 def entry(name: str) -> Entry:
     """Return an architecture with a small configuration and random weights."""
     chosen = ARCHITECTURES[known(name, ARCHITECTURES)]
-    return Entry(name, partial(_build, chosen), chosen.inputs)
+    return Entry(name, partial(build, chosen), chosen.inputs)
 
 
-def _build(chosen: Architecture) -> nn.Module:
+def build(chosen: Architecture) -> nn.Module:
+    """Return the model of an architecture."""
     library = package("transformers", "bench")
     config = getattr(library, chosen.config or _config_name(chosen.model))(**chosen.options)
     model: nn.Module = getattr(library, chosen.model)(config)
