@@ -115,10 +115,14 @@ class Program(fx.GraphModule):
 
     def read_parameters(self) -> dict[str, nn.Parameter]:
         """Return the parameters that the graph reads, by name, in order; a tied one under its first name only."""
-        read = self.read_tensors()
-        parameters = {name: t for name, t in self.tensors.items() if name in read and isinstance(t, nn.Parameter)}
-        first = {id(t): name for name, t in reversed(parameters.items())}
-        return {name: t for name, t in parameters.items() if first[id(t)] == name}
+        return {name: t for name, t in self.read_state().items() if isinstance(t, nn.Parameter)}
+
+    def read_state(self) -> dict[str, torch.Tensor]:
+        """Return the parameters, and buffers that are saved, that the graph reads; a tied one under its first name."""
+        read = self.read_tensors() - self.transient
+        tensors = {name: t for name, t in self.tensors.items() if name in read}
+        first = {id(t): name for name, t in reversed(tensors.items())}
+        return {name: t for name, t in tensors.items() if first[id(t)] == name}
 
     # -- analysis -----------------------------------------------------------------------------------------------
 

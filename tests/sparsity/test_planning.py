@@ -271,7 +271,7 @@ def test_the_lowest_scores_go(program: Program) -> None:
     assert max(removed) < min(kept)
 
 
-@pytest.mark.parametrize("budget", ["channels", "parameters", "operations", "macs"])
+@pytest.mark.parametrize("budget", ["channels", "parameters", "bytes", "operations", "macs"])
 @pytest.mark.parametrize("sparsity", [0.1, 0.3, 0.55, 0.8])
 def test_a_global_budget_is_met_to_one_channel(program: Program, budget: str, sparsity: float) -> None:
     plan = swdc.plan(program, sparsity, budget=budget)
@@ -284,6 +284,8 @@ def cost(program: Program, plan: Plan, budget: str) -> int:
     """Return the real cost of the slim program of a plan."""
     if budget == "channels":
         return sum(kept_widths(plan))
+    if budget == "bytes":
+        return sum(tensor.nbytes for tensor in swdc.slim(program, plan).state_dict().values())
     return int(getattr(swdc.count(swdc.slim(program, plan)), budget))
 
 
@@ -388,3 +390,19 @@ def test_a_criterion_that_fails_is_named() -> None:
     program = traced(stack(*WIDTHS))
     with pytest.raises(PlanError, match=r"expected a criterion .*, got 'len', which fails with TypeError"):
         swdc.plan(program, 0.5, criterion=len)  # type: ignore[arg-type]
+
+
+def test_bytes_are_those_of_what_is_saved_in_its_own_type() -> None:
+    def both(m: Any, x: torch.Tensor) -> torch.Tensor:
+        halved = m.other(torch.sigmoid(m.one(x)).half()).float()
+        return m.norm(halved) * m.table  # type: ignore[no-any-return]
+
+    one, other = nn.Linear(4, 6), nn.Linear(6, 8, bias=False).half()
+    model = Function(both, one=one, other=other, norm=nn.BatchNorm1d(8), table=nn.Parameter(torch.rand(8)))
+    program = swdc.trace(model.eval(), torch.randn(2, 4), check=False)
+    found = Budget(program, "bytes")
+    assert found.full == sum(tensor.nbytes for tensor in program.state_dict().values())
+    plan = swdc.plan(program, 0.3, "bytes")
+    slim = swdc.slim(program, plan)
+    assert slim.get_submodule("other").bias is not None, "a sigmoid leaves a constant"
+    assert found.cost(np.array(kept_widths(plan))) == sum(tensor.nbytes for tensor in slim.state_dict().values())

@@ -36,6 +36,7 @@ def influence(program: Program, names: Sequence[str], statistics: Calibration | 
 BLOCK_CRITERIA: dict[str, BlockCriterion] = {"influence": influence}
 _COUNTS: dict[str, Callable[[Program], float]] = {
     "parameters": lambda program: count(program).parameters,
+    "bytes": lambda program: sum(tensor.nbytes for tensor in program.read_state().values()),
     "operations": lambda program: count(program).operations,
     "macs": lambda program: count(program, "macs").operations,
 }

@@ -52,14 +52,15 @@ class Budget:
         factors = np.array([slots + [ONE] * (longest - len(slots)) for _, slots in found], dtype=np.int64)
         self._factors = np.ascontiguousarray(factors.T)
         self._coefficients = np.array([coefficient for coefficient, _ in found], dtype=np.float64)
-        self._new_biases = self._folding(program) if kind == PARAMETERS else []
+        self._new_biases = self._folding(program, kind == BYTES) if kind in (PARAMETERS, BYTES) else []
 
     def cost(self, widths: Ids) -> int:
         """Return the cost when group ``k`` keeps ``widths[k]`` channels."""
         if self._factors.size == 0:
             return 0
         sizes = self._dimensions.sizes(widths)
-        biases = sum(float(sizes[slot]) for groups, slot in self._new_biases if (widths < self._widths)[groups].any())
+        fewer = widths < self._widths
+        biases = sum(each * float(sizes[slot]) for groups, slot, each in self._new_biases if fewer[groups].any())
         return round(float(self._coefficients @ np.multiply.reduce(sizes[self._factors])) + biases)
 
     @property
@@ -67,8 +68,10 @@ class Budget:
         """The cost with all channels."""
         return self.cost(self._widths)
 
-    def _folding(self, program: Program) -> list[tuple[Ids, int]]:
-        """Return, for each layer that may get a bias, the groups whose cut requires it, and the slot of its size."""
+    def _folding(self, program: Program, in_bytes: bool) -> list[tuple[Ids, int, int]]:
+        """Return, for each layer that may get a bias, the groups whose cut requires it, the slot of its size, and what
+        each of its elements costs.
+        """  # fmt: skip
         coupling, found = program.coupling, []
         for node, (_, call) in calls(program).items():
             constants = coupling.constants.get(node.name)
@@ -77,7 +80,8 @@ class Budget:
             ids = coupling.tensors[call["weight"]][1]
             assert ids is not None
             groups = np.unique(coupling.group_of[ids[constants != 0]])
-            found.append((groups[groups >= 0], self._dimensions.slot(call["weight"], 0)))
+            each = program.tensors[str(call["weight"])].element_size() if in_bytes else 1
+            found.append((groups[groups >= 0], self._dimensions.slot(call["weight"], 0), each))
         return found
 
 
@@ -90,6 +94,11 @@ def _parameters(program: Program, dimensions: Dimensions) -> list[Term]:
     return [(1, [dimensions.slot(Ref(name), d) for d in range(tensor.dim())]) for name, tensor in parameters]
 
 
+def _bytes(program: Program, dimensions: Dimensions) -> list[Term]:
+    state = program.read_state().items()
+    return [(tensor.element_size(), [dimensions.slot(Ref(n), d) for d in range(tensor.dim())]) for n, tensor in state]
+
+
 def _counted(program: Program, dimensions: Dimensions, convention: str) -> list[Term]:
     terms = []
     for operator, call in calls(program).values():
@@ -99,14 +108,16 @@ def _counted(program: Program, dimensions: Dimensions, convention: str) -> list[
     return terms
 
 
-CHANNELS, PARAMETERS = "channels", "parameters"
+CHANNELS, PARAMETERS, BYTES = "channels", "parameters", "bytes"
 BUDGETS: dict[str, Callable[[Program, Dimensions], list[Term]]] = {
     CHANNELS: _channels,
     PARAMETERS: _parameters,
+    BYTES: _bytes,
     "operations": partial(_counted, convention="paper"),
     "macs": partial(_counted, convention="macs"),
 }
 """The terms of which each budget is the sum.
 
-Operations (section 4.5 of Tessier et al. 2022) and multiply-adds are those of ``swdc.count`` for one sample.
+Bytes are those of the parameters and buffers that a checkpoint holds. Operations (section 4.5 of Tessier et al. 2022)
+and multiply-adds are those of ``swdc.count`` for one sample.
 """

@@ -67,7 +67,8 @@ def plan(
     """Choose the channels to keep.
 
     ``sparsity`` is the share to remove, in [0, 1), of what ``budget`` counts: removable ``channels``, ``parameters``,
-    ``operations`` (the paper's, for one sample), ``macs`` (multiply-adds, for one sample), or ``latency``: the time in
+    ``bytes`` (of parameters and buffers as they are saved), ``operations`` (the paper's, for one sample), ``macs``
+    (multiply-adds, for one sample), or ``latency``: the time in
     onnxruntime on one thread, for a batch as in the example inputs. The plan removes the fewest channels that meet the
     budget. With the budget in channels ``sparsity`` may be a mapping from names of groups (or shell patterns) to
     shares: the groups of one pattern lose its share together, and groups that match none stay whole.
@@ -89,9 +90,9 @@ def plan(
     with other settings are apart.
     ``structure="blocks"`` removes whole residual branches: what a sum adds to a stream that the branch has read.
     ``structure="layers"`` removes numbered modules that hold nothing else. Then ``budget`` is the structure,
-    ``parameters``, ``operations`` or ``macs``, ``ignore`` names what stays (a branch by the layer that writes it), and
-    ``criterion`` is ``influence``, which reads ``statistics``, or a function of the program, the names and the
-    statistics. All channels stay; cut channels of the slim program after it.
+    ``parameters``, ``bytes``, ``operations`` or ``macs``, ``ignore`` names what stays (a branch by the layer that
+    writes it), and ``criterion`` is ``influence``, which reads ``statistics``, or a function of the program, the
+    names and the statistics. All channels stay; cut channels of the slim program after it.
     ``policy`` says whether the sides of residual sums are ``tied`` or ``free`` (see ``swdc.trace``); by default it is
     that of the program.
     ``ignore`` names modules or tensors (shell patterns) whose output channels all stay. Every group keeps at least one
