@@ -11,6 +11,7 @@ from torch.fx.node import map_aggregate
 
 from swdc.errors import PassError
 from swdc.export.transplanting.expected_tensors import IN, OUT, Nodes, Side
+from swdc.export.transplanting.outside_sizes import OutsideSizes
 from swdc.export.transplanting.part_module import GIVEN, Extracted, Signature
 from swdc.ir.call import Call, Ref, unbind
 from swdc.ir.graph import SCOPE, SHAPE
@@ -24,25 +25,26 @@ _CONSTANTS = (type(None), bool, int, float, str)
 
 
 def extract(
-    program: Program, path: str, module: nn.Module, call: dict[str, Side], elsewhere: Collection[str]
+    program: Program, path: str, module: nn.Module, call: dict[str, Side], elsewhere: Collection[str], batch: int
 ) -> Extracted:
     """Return a module that computes what the program does between the inputs and the result of a call.
 
-    ``program`` holds the tensors of the result, and ``elsewhere`` has the names of the user's tensors. Raises
-    ``PassError`` if the part reads anything that is not given to the module.
+    ``program`` holds the tensors of the result, ``elsewhere`` has the names of the user's tensors, and ``batch`` is
+    that of the call. Raises ``PassError`` if the part reads anything that is not given to the module.
     """
-    return _Extraction(program, path, module, call, elsewhere).module()
+    return _Extraction(program, path, module, call, elsewhere, batch).module()
 
 
 class _Extraction:
     def __init__(
-        self, program: Program, path: str, replaced: nn.Module, call: dict[str, Side], elsewhere: Collection[str]
-    ) -> None:
+        self, program: Program, path: str, replaced: nn.Module, call: dict[str, Side], elsewhere: Collection[str],
+        batch: int,
+    ) -> None:  # fmt: skip
         self.program, self.path, self.replaced, self.call, self.elsewhere = program, path, replaced, call, elsewhere
         self.by_name = {node.name: node for node in program.graph.nodes}
         self.order = {node: number for number, node in enumerate(program.graph.nodes)}
         self.graph = fx.Graph()
-        self.made: dict[fx.Node, fx.Node] = {}
+        self.made: dict[fx.Node, Any] = {}
         self.given: dict[str, int] = {}
         self.leaves: dict[str, nn.Module] = {}
         self.foreign: dict[str, torch.Tensor] = {}
@@ -50,6 +52,8 @@ class _Extraction:
             if isinstance(leaf, Nodes):
                 outside = [name for name in leaf.names if not self._inside(name)]
                 self.given.update(dict.fromkeys(outside or leaf.names, number))
+        known = {node for node in program.graph.nodes if self._size_of_input(node) is not None}
+        self.sizes = OutsideSizes(program, batch, self._inside, known, call[IN].leaves)
 
     def module(self) -> Extracted:
         """Return the finished module."""
@@ -58,11 +62,14 @@ class _Extraction:
         needed = self._needed([*outputs, *self._overwriting(outputs)])
         taken: list[int] = []
         for node in needed:
-            if node.name in self.given:
-                number = self.given[node.name]
+            number = self.given.get(node.name, self.sizes.numbers.get(node))
+            if number is not None:
                 taken.append(number)
                 self.made[node] = self.graph.placeholder(f"{node.name}_given")
         for node in needed:
+            if node in self.sizes.constants:
+                self.made[node] = self.sizes.constants[node]
+                continue
             if node not in self.made:
                 self.made[node] = self._copy(node)
             self.made[node].meta = dict(node.meta)
@@ -70,10 +77,13 @@ class _Extraction:
         self.graph.lint()
         places = {id(node): place for place, node in enumerate(outputs)}
         named = tuple((kind, places[id(value)] if kind == "tensor" else value) for kind, value in results)
-        given = [node.meta[SHAPE] for node in self.graph.find_nodes(op="placeholder")]
-        shapes = tuple(tuple(size if isinstance(size, int) else None for size in shape) for shape in given)
+        given = [node.meta.get(SHAPE, ()) for node in self.graph.find_nodes(op="placeholder")]
+        shapes = tuple(tuple(self.sizes.fixed(size) for size in shape) for shape in given)
         signature = Signature(self.call[IN].spec, tuple(taken), self.call[OUT].spec, named, shapes)
-        return self._attached(Extracted(self.replaced, self.graph, signature))
+        made = self._attached(Extracted(self.replaced, self.graph, signature))
+        if self.sizes.constants:
+            made.fix_sizes()
+        return made
 
     # -- what is needed -----------------------------------------------------------------------------------------
 
@@ -118,7 +128,7 @@ class _Extraction:
             if node.name in self.given or node.op == "get_attr":
                 continue
             self._check(node)
-            if self._size_of_input(node) is None:
+            if self._size_of_input(node) is None and node not in self.sizes:
                 waiting += node.all_input_nodes
         given = {node for node in found if self._size_of_input(node) is not None}
         wanted = {self.by_name[self._size_of_input(node)[0]] for node in given}  # type: ignore[index]

@@ -67,16 +67,22 @@ def _tensors(inputs: Any) -> list[torch.Tensor]:
 
 
 def resized(inputs: Any) -> Iterator[Any]:
-    """Yield nested inputs in which one size, wherever it occurs, is halved or doubled; the largest sizes first."""
+    """Yield nested inputs in which one size is halved or doubled, the largest sizes first.
+
+    It is changed wherever it occurs. If tensors have it more than once (square images), it is then changed in their
+    last dimensions of that size alone, so that height and width are told apart.
+    """
     sizes = sorted({size for tensor in _tensors(inputs) for size in tensor.shape if size > 1}, reverse=True)
     for size in sizes[:_MOST_SIZES]:
         for new in (size // 2, 2 * size):
             yield pytree.tree_map_only(torch.Tensor, partial(_with_size, size=size, new=new), inputs)
+        if any(list(tensor.shape).count(size) > 1 for tensor in _tensors(inputs)):
+            yield pytree.tree_map_only(torch.Tensor, partial(_with_size, size=size, new=size // 2, last=True), inputs)
 
 
-def _with_size(tensor: torch.Tensor, size: int, new: int) -> torch.Tensor:
+def _with_size(tensor: torch.Tensor, size: int, new: int, last: bool = False) -> torch.Tensor:
     """Return a tensor whose dimensions of one size have another: its first part, or all of it twice."""
-    for dim in range(tensor.dim()):
-        if tensor.shape[dim] == size:
-            tensor = tensor.narrow(dim, 0, new) if new < size else torch.cat([tensor, tensor], dim)
+    dims = [dim for dim in range(tensor.dim()) if tensor.shape[dim] == size]
+    for dim in dims[-1:] if last else dims:
+        tensor = tensor.narrow(dim, 0, new) if new < size else torch.cat([tensor, tensor], dim)
     return tensor

@@ -18,7 +18,7 @@ class Signature:
 
     ``taken`` gives the position of each placeholder among the leaves of the arguments. ``results`` says of each leaf of
     the result whether it is a tensor of the graph, one of the arguments, or a constant. ``shapes`` are those that the
-    placeholders have in the example, ``None`` for a size that may change.
+    placeholders have in the example, ``None`` for a size that may change, and nothing for a number.
     """
 
     def __init__(
@@ -86,6 +86,8 @@ class Extracted(nn.Module):
 
     def _check_sizes(self, given: list[Any]) -> None:
         for tensor, shape in zip(given, self._signature.shapes, strict=True):
+            if isinstance(tensor, int):
+                continue
             sizes = tuple(tensor.shape)
             if len(sizes) != len(shape) or any(w not in (None, s) for w, s in zip(shape, sizes, strict=True)):
                 raise InputError(

@@ -184,7 +184,7 @@ class Transplanting:
         if not {IN, OUT} <= call.keys():
             return False
         try:
-            part = extract(self.donor, frame.path, module, call, self.names)
+            part = extract(self.donor, frame.path, module, call, self.names, _BATCH)
         except PassError as error:
             self.reasons[frame.path] = str(error)
             return False

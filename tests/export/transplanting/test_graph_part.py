@@ -16,7 +16,7 @@ def test_tensors_of_the_program_alone_have_names_of_their_own() -> None:
     parts = {"a": nn.ParameterDict({"b": torch.ones(3)}), "a_b": nn.Parameter(torch.zeros(3))}
     program = swdc.trace(Function(lambda m, x: x * m.a["b"] + m.a_b, **parts), torch.randn(2, 3))
     empty = Side((), pytree.tree_flatten(())[1])
-    extraction = _Extraction(program, "", nn.Module(), {IN: empty, OUT: empty}, elsewhere=())
+    extraction = _Extraction(program, "", nn.Module(), {IN: empty, OUT: empty}, elsewhere=(), batch=2)
     names = [extraction._own(name) for name in ("a.b", "a_b", "a.b")]
     assert names == ["a_b", "a_b_", "a_b"]
     assert extraction.foreign["a_b"] is program.tensors["a.b"]

@@ -65,3 +65,49 @@ def test_a_replaced_module_without_sizes_takes_any() -> None:
     with pytest.warns(UserWarning, match="replaced by their part of the slim program: 1"):
         masked, mine = slim_and_mine(model, image(2, 5, 6))
     assert_same(masked(image(3, 8, 6)), mine(image(3, 8, 6)))
+
+
+class SpatialReduction(nn.Module):
+    """Attention over a map whose height and width are given as numbers; its scale is that of its one whole head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 16
+        self.query, self.key, self.value, self.out = (nn.Linear(16, 16) for _ in range(4))
+        self.reduce, self.norm = nn.Conv2d(16, 16, 2, stride=2), nn.LayerNorm(16)
+
+    def forward(self, x: torch.Tensor, height: int, width: int) -> Any:
+        batch, length, channels = x.shape
+        query = self.query(x).view(batch, length, 1, self.size).transpose(1, 2)
+        x = self.reduce(x.transpose(1, 2).reshape(batch, channels, height, width)).flatten(2).transpose(1, 2)
+        x = self.norm(x)
+        key, value = (layer(x).view(*x.shape[:2], 1, self.size).transpose(1, 2) for layer in (self.key, self.value))
+        found = (query @ key.transpose(-1, -2) / self.size**0.5).softmax(-1) @ value
+        return self.out(found.transpose(1, 2).reshape(batch, length, channels))
+
+
+class Pyramid(nn.Module):
+    def __init__(self, told: bool) -> None:
+        super().__init__()
+        self.told, self.stem, self.attention, self.head = (
+            told,
+            nn.Conv2d(3, 16, 1),
+            SpatialReduction(),
+            nn.Linear(16, 3),
+        )
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = self.stem(x)
+        height, width = x.shape[-2:] if self.told else (8, 8)
+        x = x.flatten(2).transpose(1, 2)
+        return self.head(x + self.attention(x, height, width))
+
+
+@pytest.mark.parametrize(("sizes", "told"), [((8, 8), True), ((8, 4), True), ((8, 8), False)])
+def test_a_replaced_module_takes_sizes_that_it_is_given_as_numbers(sizes: tuple[int, int], told: bool) -> None:
+    with pytest.warns(UserWarning, match="replaced by their part of the slim program: attention"):
+        masked, mine = slim_and_mine(Pyramid(told), image(2, 3, *sizes))
+    assert isinstance(mine.attention, Extracted)
+    assert not mine.attention.has_fixed_sizes
+    for others in ((8, 8), (4, 12), (10, 6)) if told else ((8, 8),):
+        assert_same(masked(image(3, 3, *others)), mine(image(3, 3, *others)))
