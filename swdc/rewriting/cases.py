@@ -63,8 +63,9 @@ def cases_of(
 ) -> list[Case]:
     """Return the cases for pairs of mode and batch size, and the corners; those in training come last.
 
-    ``wide`` is the masked program in float64, and ``inputs`` are those of the caller. If there are none, only the first
-    case has the sizes of the example, and all others have other sizes: smaller ones if there are any, which cost less.
+    ``wide`` is the masked program in float64, and ``inputs`` are those of the caller. If there are none, the first case
+    and the step of training have the sizes of the example. All others have other sizes: smaller ones if there are any,
+    which cost less. Batch norms over few positions would blow up rounding in a step of training until it shows nothing.
     All have those of the example if the cases are not for sizes ``everywhere``.
     """
     if inputs is not None:
@@ -75,7 +76,8 @@ def cases_of(
     first, *others = settings
     if sizes and all(mode != EVAL for mode, _ in others):
         others = [first, *others]
-    drawn = [drawn_case(masked, *first, seed, {}), *(drawn_case(masked, *other, seed, sizes) for other in others)]
+    drawn = [drawn_case(masked, *first, seed, {})]
+    drawn += [drawn_case(masked, mode, batch, seed, {} if mode == TRAIN else sizes) for mode, batch in others]
     return _ordered([*drawn, *_corner_cases(masked, wide, seed, sizes)])
 
 

@@ -46,10 +46,10 @@ def verify(
     (zeros, ones, tiny and huge numbers, closed masks, the range of indices); and through a step of training on two or
     three samples (dropout scales instead of dropping, batch norms on batch statistics), with the statistics that it
     leaves and, in float64, its gradients. Inputs are random, of the form of the example inputs, or the positional
-    ``inputs`` given. Random inputs have the sizes of the example at the smallest batch, and other sizes for which the
-    program stands in all other cases. A batch size for which it does not stand becomes the next one. Every weight of
-    the slim program is held against what the plan keeps of it, because no run reads all weights. Neither program is
-    changed.
+    ``inputs`` given. Random inputs have the sizes of the example at the smallest batch and in training, and other sizes
+    for which the program stands in all other cases. A batch size for which it does not stand becomes the next one.
+    Every weight of the slim program is held against what the plan keeps of it, because no run reads all weights.
+    Neither program is changed.
 
     Raises ``VerificationError`` if ``masked`` was not made by ``swdc.mask``, the two have different plans, the seed is
     not one that torch takes, or the programs do not run on the inputs.

@@ -43,9 +43,9 @@ class OutsideSizes:
 
     def fixed(self, size: Size) -> int | None:
         """Return the size that a dimension of a given tensor has to have, ``None`` if any."""
-        if isinstance(size, int) or not self.constants or self._facts.batch in map(str, size.free_symbols):
-            return size if isinstance(size, int) else None
-        return evaluate((size,), self._sizes)[0]
+        if isinstance(size, int):
+            return size
+        return evaluate((size,), self._sizes)[0] if self.constants and not self._has_batch(size) else None
 
     def _is_found(self, node: fx.Node) -> bool:
         """Note where a size comes from, and return whether it comes from tensors and numbers that are given."""
@@ -89,5 +89,8 @@ class OutsideSizes:
         asked = asked_size(node)
         if asked is not None:
             size = asked[0].meta[SHAPE][asked[1]]
-            return not isinstance(size, int) and self._facts.batch in map(str, size.free_symbols)
+            return self._has_batch(size)
         return any(self._depends_on_batch(each) for each in node.all_input_nodes)
+
+    def _has_batch(self, size: Size) -> bool:
+        return not isinstance(size, int) and self._facts.batch in {str(symbol) for symbol in size.free_symbols}
