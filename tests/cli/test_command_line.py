@@ -58,7 +58,7 @@ def test_the_version_is_that_of_the_package() -> None:
         (["inspect"], "Missing argument 'MODEL'"),
         (["slim", "tests.cli.small_models:mlp"], "Missing option '--out'"),
         (
-            ["slim", "tests.cli.small_models:mlp", "--out", "o", "--budget", "bytes"],
+            ["slim", "tests.cli.small_models:mlp", "--out", "o", "--budget", "seconds"],
             "Invalid value for '--budget'",
         ),
         (["count", "tests.cli.small_models:mlp", "--seed", "-1"], "Invalid value for '--seed'"),

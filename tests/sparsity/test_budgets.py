@@ -117,5 +117,5 @@ def test_unused_parameters_cost_nothing() -> None:
 
 def test_an_unknown_kind_is_refused() -> None:
     program: Program = traced(nn.Sequential(conv(3, 8), conv(8, 2)))
-    with pytest.raises(PlanError, match=r"expected a budget of .*'parameters'.*, got 'bytes'"):
-        Budget(program, "bytes")
+    with pytest.raises(PlanError, match=r"expected a budget of .*'parameters'.*, got 'seconds'"):
+        Budget(program, "seconds")
