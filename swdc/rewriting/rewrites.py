@@ -113,5 +113,5 @@ def relax_norms(program: Program) -> Program:
     """
     relaxed = apply(program, "relax-norms")
     for note in relaxed.facts.notes[len(program.facts.notes) :]:
-        warnings.warn(note, stacklevel=3)  # the caller of the function that is checked
+        warnings.warn(note, stacklevel=4)  # the caller of the function that is checked
     return relaxed

@@ -139,7 +139,7 @@ class Exporting(Job):
 
     def work(self, number: int) -> None:
         large = patch("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 0)
-        with large, patch("swdc.export.onnx.export.exported", lambda *_, **__: self.made[number % 2]):
+        with large, patch("swdc.export.onnx.stages.exported", lambda *_, **__: self.made[number % 2]):
             swdc.export_onnx(self.programs[number % 2], self.file, batches=(2,))
 
     def lost(self) -> str:

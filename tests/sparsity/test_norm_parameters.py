@@ -87,6 +87,7 @@ CASES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:the model changes the length of a list")
 @pytest.mark.parametrize("traced", [False, True])
 @pytest.mark.parametrize("name", CASES)
 def test_gains_and_shifts_are_those_that_only_scale_and_shift(name: str, traced: bool) -> None:

@@ -137,7 +137,7 @@ def _warn_of_state(program: Program) -> None:
         warnings.warn(
             f"the program changes {', '.join(names)} in every call; the file does not, and every run starts from the "
             f"values stored in it",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
