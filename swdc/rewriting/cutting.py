@@ -18,6 +18,7 @@ from swdc.ir.call import Call, Ref
 from swdc.ir.differences import widened
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import Bools, Coupling, Labelled
+from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.sizes import Shape
 from swdc.ops import Operator, calls
@@ -79,8 +80,12 @@ def kept_by(program: Program, channels: Mapping[str, Sequence[int]]) -> Kept:
 
 def kept_by_plan(masked: Program) -> Kept:
     """Return what stays of a masked program in the slim one of its plan: of a group that is emptied, one channel."""
-    plan = masked.facts.origin.plan  # type: ignore[union-attr]
-    return kept_by(masked, {name: channels or (0,) for name, channels in plan.kept.items()})
+    return kept_under(masked, masked.facts.origin.plan)  # type: ignore[union-attr]
+
+
+def kept_under(program: Program, plan: Plan) -> Kept:
+    """Return what stays of a program in the slim one of a plan: of a group that is emptied, one channel."""
+    return kept_by(program, {name: channels or (0,) for name, channels in plan.kept.items()})
 
 
 def cut(program: Program, kept: Kept) -> Program:

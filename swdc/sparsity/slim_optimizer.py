@@ -16,7 +16,7 @@ from swdc.errors import PlanError
 from swdc.ir.argument_types import checked
 from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
-from swdc.rewriting.cutting import cut_tensor, kept_by
+from swdc.rewriting.cutting import cut_tensor, kept_under
 from swdc.rewriting.rewrites import check_plan
 
 _REPLACED = ("param_groups", "state", "defaults", "step")
@@ -44,7 +44,7 @@ def slim_optimizer(optimizer: Optimizer, program: Program, slim: Program) -> Opt
         raise PlanError("expected a slim program as made by swdc.slim, got another; slim the program with a plan")
     program = program.under(origin.plan.policy)
     check_plan(origin.plan, program)
-    kept = kept_by(program, {name: channels or (0,) for name, channels in origin.plan.kept.items()})
+    kept = kept_under(program, origin.plan)
     names = {id(tensor): name for name, tensor in reversed(program.tensors.items()) if isinstance(tensor, nn.Parameter)}
     _check(optimizer, names)
     new: Optimizer = type(optimizer).__new__(type(optimizer))

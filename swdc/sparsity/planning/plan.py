@@ -28,7 +28,7 @@ from swdc.sparsity.planning.criteria import Criterion, Scores, called_with, find
 from swdc.sparsity.planning.isomorphic import ranks
 from swdc.sparsity.planning.latency import LATENCY, Latency
 from swdc.sparsity.planning.parts import Parts, roles_of
-from swdc.sparsity.planning.width_multiples import RoundTo, units_of
+from swdc.sparsity.planning.width_multiples import RoundTo, plain, units_of
 from swdc.sparsity.planning.widths import (
     GLOBAL,
     ISOMORPHIC,
@@ -135,7 +135,7 @@ def plan(
     settings: dict[str, Any] = {
         "sparsity": dict(sparsity) if isinstance(sparsity, Mapping) else sparsity, "budget": budget, "scope": scope,
         "ignore": list(patterns),
-        "round_to": {name: int(unit) for name, unit in round_to.items()} if isinstance(round_to, Mapping) else round_to,
+        "round_to": plain(round_to),
         "at_most": dict(at_most) if isinstance(at_most, Mapping) else at_most, "even": even,
         "policy": program.facts.policy, "frozen": frozen,
         "criterion": criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "function"),
@@ -145,7 +145,7 @@ def plan(
     if isinstance(sparsity, Mapping):
         widths = widths_of_sets(chooser, sets[some], parts.counts, scope, tuple(sparsity.values()))
     else:
-        costs = parts.costs(_costs(program, budget, parts.spread(chooser.least), table))
+        costs = parts.costs(costs_of(program, budget, parts.spread(chooser.least), table))
         widths = widths_within(chooser, costs, scope, sparsity)
         if budget == LATENCY:
             settings |= {"predicted_ms_before": costs.full, "predicted_ms": costs.cost(widths)}
@@ -161,7 +161,8 @@ def _check(sparsity: float | Mapping[str, float], scope: str, budget: str) -> No
         raise PlanError(f"expected a budget of {list(BUDGET_NAMES)}, got {budget!r}")
 
 
-def _costs(program: Program, budget: str, least: Ids, table: LatencyTable | None) -> Costs:
+def costs_of(program: Program, budget: str, least: Ids, table: LatencyTable | None) -> Costs:
+    """Return what a budget is a share of; ``least`` gives the smallest widths that a plan may have."""
     if budget != LATENCY:
         return Budget(program, budget)
     return Latency(program, MeasuredTable() if table is None else table, least)

@@ -16,6 +16,11 @@ RoundTo: TypeAlias = int | Mapping[str, int]
 """One number for all groups, or numbers by names of groups or shell patterns; 1 for groups that match none."""
 
 
+def plain(round_to: RoundTo) -> RoundTo:
+    """Return the numbers as plain data, for the settings of plans and methods."""
+    return {name: int(unit) for name, unit in round_to.items()} if isinstance(round_to, Mapping) else round_to
+
+
 def units_of(groups: Sequence[ChannelGroup], round_to: RoundTo) -> Ids:
     """Return for each group the number of channels that are kept or removed together.
 

@@ -24,7 +24,7 @@ from swdc.ir.differences import flat_outputs
 from swdc.ir.groups import Bools, Ids
 from swdc.ir.program import Program
 from swdc.ops.base import leaf_like
-from swdc.rewriting.cutting import kept_by
+from swdc.rewriting.cutting import kept_under
 
 Distance = Callable[[Any, Any], Tensor]
 Places = list[tuple[int, Tensor]]
@@ -102,7 +102,7 @@ def places_of(slim: Program, teacher: nn.Module) -> dict[str, Places]:
             "got another; give the program that the plan was made for, or features=0 to learn from outputs alone"
         )
     program = teacher.under(plan.policy)
-    kept = kept_by(program, {name: channels or (0,) for name, channels in plan.kept.items()})
+    kept = kept_under(program, plan)
     leaves, small = program.leaves, slim.leaves
     weighted = [path for path, leaf in leaves.items() if path in small and any(True for _ in leaf.parameters(False))]
     norms = [path for path in weighted if leaf_like(leaves[path]).is_norm]

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swdc.costs.latency import LatencyTable, MeasuredTable
+from swdc.costs.latency import LatencyTable
 from swdc.errors import PlanError
 from swdc.ir.groups import Ids
 from swdc.ir.program import Program
-from swdc.sparsity.planning.budgets import BUDGETS, PARAMETERS, Budget, Costs
-from swdc.sparsity.planning.latency import LATENCY, Latency
-from swdc.sparsity.planning.width_multiples import RoundTo
+from swdc.sparsity.planning.budgets import PARAMETERS, Costs
+from swdc.sparsity.planning.plan import BUDGET_NAMES, costs_of
+from swdc.sparsity.planning.width_multiples import RoundTo, plain
 from swdc.sparsity.targets.structures import HEADS, NumberOfHeads, Part
 
 
@@ -31,20 +31,15 @@ class Limits:
         """Return the cost that a target is a share of; ``staying`` channels of every group always stay."""
         if self.budget is None and structure == HEADS:
             return NumberOfHeads(parts)
-        if self.budget == LATENCY:
-            return Latency(
-                program, MeasuredTable() if self.table is None else self.table, _least(program, parts, staying)
-            )
-        return Budget(program, PARAMETERS if self.budget is None else self.budget)
+        return costs_of(program, self.budget or PARAMETERS, _least(program, parts, staying), self.table)
 
     def settings(self) -> dict[str, object]:
         """Return budget and units as plain data."""
-        units = self.round_to if isinstance(self.round_to, int) else {k: int(v) for k, v in self.round_to.items()}
-        return {"budget": self.budget, "round_to": units}
+        return {"budget": self.budget, "round_to": plain(self.round_to)}
 
     def check(self, structure: str, of_weights: bool) -> None:
         """Raise ``PlanError`` for an unknown budget, and for one of channels where single weights are targeted."""
-        known = (None, *BUDGETS, LATENCY)
+        known = (None, *BUDGET_NAMES)
         if self.budget not in known:
             raise PlanError(f"expected a budget of {list(known)}, got {self.budget!r}")
         if of_weights and (self.budget not in (None, PARAMETERS) or self.round_to != 1):
