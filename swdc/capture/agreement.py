@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from swdc.capture.batch import shared_batch, tensors_in, with_batch, with_shapes
-from swdc.capture.captured_graph import fused_path_asked, unfused
+from swdc.capture.captured_graph import unfused
 from swdc.capture.given_inputs import copied, copied_together
 from swdc.capture.notes import COUNTS, FUSED, GRADIENTS, IN_TRAINING, OVERWRITES, STATEFUL, TOGETHER
 from swdc.capture.restore import Restoring, buffers_kept, has_drawn, seeded
@@ -64,14 +64,13 @@ class Agreement:
         self._twice: Any = None
         self._counted: list[str] = []
         self._notes: tuple[str, ...] = ()
-        self._draws = False
+        self._draws = self._asks_for_fused = False
         self._known: dict[Case, Any] = {}
 
     def begin(self) -> None:
         """Run the model on the example, which tells whether it can run at all; raise ``TraceError`` if it cannot."""
         given, parameters = self._given(Case()), dict(self.model.named_parameters())
-        with fused_path_asked() as asked:
-            first = self._known[Case()] = self._run(self.model, Case(), given)
+        first = self._known[Case()] = self._run(self.model, Case(), given)
         made = [name for name, _ in self.model.named_parameters() if name not in parameters]
         once = self.put_back.numbers()
         keeps = self.put_back()
@@ -83,7 +82,7 @@ class Agreement:
         found = {
             OVERWRITES: difference(self.inputs, given) is not None,
             TOGETHER: together is not None and self._is_other(first, Case(), together),
-            FUSED: bool(asked) and self._is_other(first, Case(fused=True)),
+            FUSED: self._asks_for_fused and self._is_other(first, Case(fused=True)),
         }
         self._notes = tuple(note for note, holds in found.items() if holds)
         if keeps:
@@ -205,7 +204,8 @@ class Agreement:
         """Return the result of a run, or the error that it raises. The run may overwrite what it is ``given``."""
         args, kwargs = given or self._given(case)
         with ExitStack() as stack:
-            stack.enter_context(nullcontext() if case.fused else unfused())
+            fused: AbstractContextManager[list[bool]] = nullcontext([]) if case.fused else unfused()
+            asked = stack.enter_context(fused)
             stack.enter_context(torch.set_grad_enabled(case.gradients))
             stack.enter_context(buffers_kept(self.model))
             stack.enter_context(seeded(case.seed))
@@ -219,6 +219,7 @@ class Agreement:
                 return error
             finally:
                 self._draws |= has_drawn(case.seed)
+                self._asks_for_fused |= bool(asked)
 
     def _given(self, case: Case) -> Inputs:
         inputs = self.inputs if case.batch is None else with_batch(self.inputs, case.batch)

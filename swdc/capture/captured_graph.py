@@ -185,31 +185,25 @@ def without_gradients() -> Iterator[None]:
 
 
 @contextmanager
-def unfused() -> Iterator[None]:
-    """Keep torch.nn from fused paths, which compute something else where inputs are padded."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+def unfused() -> Iterator[list[bool]]:
+    """Keep torch.nn from fused paths, which compute something else where inputs are padded.
 
-
-@contextmanager
-def fused_path_asked() -> Iterator[list[bool]]:
-    """Yield a list that gets an entry whenever a module of torch asks whether it may take a fused path."""
-    asked: list[bool] = []
-    ask = torch.backends.mha.get_fastpath_enabled
+    Yields a list that gets an entry whenever a module of torch asks whether it may take such a path.
+    """
+    ask, asked = torch.backends.mha.get_fastpath_enabled, list[bool]()
+    fused = ask()
 
     def noting() -> bool:
         asked.append(ask())
         return asked[-1]
 
+    torch.backends.mha.set_fastpath_enabled(False)
     torch.backends.mha.get_fastpath_enabled = noting
     try:
         yield asked
     finally:
         torch.backends.mha.get_fastpath_enabled = ask
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def check_autocast(nodes: Iterable[fx.Node], device: str) -> None:

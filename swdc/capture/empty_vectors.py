@@ -30,7 +30,11 @@ def _joined(parts: Sequence[Any], like: Like) -> list[Any]:
     first = next((like(part) for part in parts if like(part).dim() != 1), None)
     if first is None:
         return list(parts)
-    return [part for part in parts if like(part).shape != (0,) or like(part).dtype != first.dtype]
+    return [part for part in parts if not _is_empty_vector(like(part)) or like(part).dtype != first.dtype]
+
+
+def _is_empty_vector(tensor: torch.Tensor) -> bool:
+    return tensor.dim() == 1 and tensor.shape[0] == 0
 
 
 def drop_empty_vectors(graph: fx.Graph) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 from torch.utils import _pytree as pytree
 
-from swdc.capture.batch import shared_batch
 from swdc.capture.captured_graph import Captured, fixed_batch
 from swdc.capture.follow_batches import MORE, WITNESS, trained_run
 from swdc.capture.graph_of_runs import named_leaves
@@ -55,7 +54,7 @@ def follow_symbols(subject: Subject, compiling: bool = True, apart: bool = False
     followed = widest(again(), again, tensors_of(model))
     graph = OfSymbols(model, named_leaves(model, inputs), followed.run, followed.symbols.shapes, followed.solved)
     captured = graph.captured(structure)
-    cases = list(_witnesses(followed, shared_batch(inputs)))
+    cases = list(_witnesses(followed, subject.compared))
     trained = trained_run(partial(ran, followed.values(cases[0]), training=True)) if learns else None
     found: tuple[str, ...] | None = () if trained or not learns else None
     whole = partial(without_whole_results, tensors=tensors_of(model))
@@ -74,10 +73,13 @@ def follow_symbols(subject: Subject, compiling: bool = True, apart: bool = False
     return replace(captured, differences=found, conditions=followed.conditions, fixed=fixed, notes=notes)
 
 
-def _witnesses(followed: Followed, batch: int | None) -> Iterator[dict[str, int]]:
-    """Yield sizes at which the model has to do what the symbols say; the last are those of the example."""
+def _witnesses(followed: Followed, compared: bool) -> Iterator[dict[str, int]]:
+    """Yield sizes at which the model has to do what the symbols say; the last are those of the example.
+
+    If results are ``compared`` afterwards, which is done for the example and for smaller sizes, only larger ones.
+    """
     example, conditions = followed.example, followed.conditions
-    for larger, other in ((False, WITNESS), (True, MORE)):
+    for larger, other in ((True, MORE),) if compared else ((False, WITNESS), (True, MORE)):
         start = {**example, BATCH: other} if BATCH in example else example
         sizes = other_sizes(start if broken(conditions, start) is None else example, conditions, BATCH, larger)
         yield sizes
@@ -85,7 +87,7 @@ def _witnesses(followed: Followed, batch: int | None) -> Iterator[dict[str, int]
         alone = {**example, name: sizes[name]}
         if alone not in (example, sizes) and broken(conditions, alone) is None:
             yield alone
-    if example != sizes and broken(conditions, example) is None:
+    if not compared and example != sizes and broken(conditions, example) is None:
         yield example
 
 

@@ -68,7 +68,7 @@ class Guards:
 
     def settled(self, size: Sum) -> Sum:
         """Return a size in terms of what is known by now."""
-        while size.keys & self.solved.keys():
+        while self.solved and size.keys & self.solved.keys():
             size = rewritten(size, self.solved)
         return size
 

@@ -26,6 +26,8 @@ from swdc.ir.call import bind_arguments
 from swdc.ops.in_place import operator_of
 
 Shape = tuple[Sum, ...]
+_MEMORY = 2**40
+"""More elements than any tensor has."""
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
@@ -211,9 +213,17 @@ class _OnSymbols(OnShapes):  # type: ignore[no-untyped-call]
             return plain
         sizes, strides = ([sym_int(self._guards, size) for size in part] for part in (form.shape, form.stride))
         with self._guards.inside_operator():
-            made = torch.empty_strided(sizes, strides, dtype=plain.dtype, device="meta")
+            made = _laid_out(sizes, strides, plain.dtype)
         self._pair(made, plain, form)
         return made
+
+
+def _laid_out(sizes: list[Any], strides: list[Any], dtype: torch.dtype) -> torch.Tensor:
+    """Return a tensor on the meta device that has memory of its own.
+
+    It is laid on more memory than any tensor has, because torch asks twenty times as long how much a tensor needs.
+    """
+    return torch.empty_strided((_MEMORY,), (1,), dtype=dtype, device="meta").as_strided(sizes, strides).detach()
 
 
 def _unknown(func: Any) -> CannotCapture:

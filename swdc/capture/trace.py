@@ -155,7 +155,7 @@ def _program(
                     raise CannotCapture(f"the example does not meet {missed}")
                 return program
 
-            program = capture(Subject(model, given, put_back, dynamic), ways, made)
+            program = capture(Subject(model, given, put_back, dynamic, checks), ways, made)
             if agreement is not None and not agreement.trains_alike(program):
                 program = _with_notes(program, differs_in_training([""]))
             program = _with_notes(program, *lost_hooks(hooked))

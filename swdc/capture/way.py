@@ -32,6 +32,8 @@ class Subject:
     put_back: PutBack
     dynamic: frozenset[str] | None = None
     """The names of the sizes that may change; ``None`` for all that can."""
+    compared: bool = False
+    """Whether the program's results on the inputs are compared with the model's afterwards."""
 
 
 class Way(ABC):

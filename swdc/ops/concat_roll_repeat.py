@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -82,6 +82,18 @@ class Cat(Concatenation):
     names = ("aten.cat.default", "aten.concat.default")
     timed_as = "Transpose"
     joins = True
+
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """Those of the first tensor, but for the dimension along which the sizes add up."""
+        first, *others = [list(x.shape) for x in arguments["tensors"]]
+        dim = arguments["dim"]
+        if any(len(sizes) != len(first) for sizes in others) or not -len(first) <= dim < len(first):
+            return None
+        for sizes in others:
+            first[dim] = first[dim] + sizes[dim]
+            if any(a != b for d, (a, b) in enumerate(zip(first, sizes, strict=True)) if d != dim % len(first)):
+                return None
+        return [first]
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """An identity if there is only one tensor."""

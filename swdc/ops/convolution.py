@@ -23,6 +23,7 @@ from swdc.ops.base import register, target_of
 from swdc.ops.call_cost import Cost, Options, Quotient, ShapeOf, Use
 from swdc.ops.freezing import freeze_call
 from swdc.ops.leaf_modules import adopt, bare
+from swdc.ops.window_sizes import convolved_sizes
 
 
 @register
@@ -59,6 +60,13 @@ class Convolution(Layer):
         channels.hold(x, (d for d in range(len(labels)) if d != dim and d not in passing), call)
         channels.hold(weight, range(2, len(channels.sizes(weight))), call)
         channels.set(call, [out if d == dim else ids if d in passing else None for d, ids in enumerate(labels)])
+
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """The filters, and the windows that they are laid on."""
+        x, weight, rank = arguments["input"], arguments["weight"], arguments["weight"].dim() - 2
+        options = *(each(arguments[name], rank) for name in self.options[:3]), arguments["groups"]
+        sizes = convolved_sizes(x, weight, options)
+        return None if sizes is None else [sizes]
 
     def folds(self, call: Call) -> bool:
         """Whether a constant adds the same at every position: not if there is padding, because borders differ."""

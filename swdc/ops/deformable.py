@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +26,10 @@ class DeformableConvolution(Convolution):
     modules = ()
     family = "deform_conv2d"
     carries = False  # each group of offsets reads its channels at positions of its own
+
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """Not said: torchvision's code says all."""
+        return None
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Couple as a convolution does; keep every group of offsets."""

@@ -119,6 +119,13 @@ class BatchNorm(_ChannelNorm):
         fits = x.dim() > 1 and all(t is None or len(t) == x.shape[1] for t in tensors)
         return like_input(target, args) if fits else None
 
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """Those of the input, if there is a statistic for each channel."""
+        sizes = list(arguments["input"].shape)
+        tensors = (arguments[name] for name in ("weight", "bias", "running_mean", "running_var"))
+        fits = len(sizes) > 1 and all(t is None or len(t) == sizes[1] for t in tensors)
+        return [sizes] if fits else None
+
     def completed(self, arguments: Mapping[str, Any], module: nn.Module | None) -> Mapping[str, Any]:
         """The momentum is that of the user's module, because evaluation does not show a cumulative average."""
         return {**arguments, "momentum": module.momentum} if isinstance(module, _BatchNorm) else arguments

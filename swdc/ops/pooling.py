@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, ClassVar
 
-import torch
-
 from swdc.channels.dead_values import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
@@ -18,6 +16,7 @@ from swdc.ops.convolution import is_padded, spatial_rank, windows
 from swdc.ops.elementwise import couple_broadcast
 from swdc.ops.identity import Evaluation, Identity, copy_of
 from swdc.ops.special_activations import zero_only
+from swdc.ops.window_sizes import windows_along
 
 
 class OverPositions(Operator):
@@ -80,17 +79,9 @@ class _Windows(OverPositions):
         rank = int(target._schema.name[target._schema.name.index("pool") + 4])
         names = ("kernel_size", "stride", "padding", "dilation")
         kernel, stride, padding, dilation = (each(arguments.get(name) or (name == "dilation"), rank) for name in names)
-        sizes = list(arguments["self"].shape)
-        stride, made = stride if arguments.get("stride") else kernel, sizes[:-rank]
-        for d, size in enumerate(sizes[-rank:]):
-            covered = size + 2 * padding[d] - dilation[d] * (kernel[d] - 1) - 1
-            many = covered // stride[d] + 1
-            if arguments.get("ceil_mode"):
-                rounded = (covered + stride[d] - 1) // stride[d] + 1
-                many = torch.sym_min(rounded, (size + padding[d] - 1) // stride[d] + 1)
-            torch._check(many >= 1)
-            made.append(many)
-        return [made] * self.results
+        sizes, stride = list(arguments["self"].shape), stride if arguments.get("stride") else kernel
+        many = windows_along(sizes[-rank:], kernel, stride, padding, dilation, bool(arguments.get("ceil_mode")))
+        return [[*sizes[:-rank], *many]] * self.results
 
     def lower(self, call: Call, shape_of: ShapeOf) -> tuple[Use, ...]:
         """A pool over two dimensions; in other cases the default of ``Work``."""

@@ -291,3 +291,17 @@ def test_arguments_by_name_keep_the_order_of_the_forward() -> None:
     model.forward = lambda x, y: model.a(x) - 2 * model.a(y)
     x, y = image(3, 5), image(3, 5, seed=1)
     assert_same(model(x, y), swdc.trace(model, {"y": y, "x": x})(x, y))
+
+
+def test_a_model_runs_no_more_often_than_its_results_are_compared() -> None:
+    """Once on the example, once at other sizes; a copy of the weights is all else that the comparison costs."""
+    runs: list[bool] = []
+
+    class Counted(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            runs.append(x.is_meta)
+            result: torch.Tensor = super().forward(x)
+            return result
+
+    swdc.trace(Counted(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).double(), image(2, 3, 8, 8))
+    assert runs.count(False) == 2

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from swdc import Certificate, Program, deploy, load, save, transplant, verify
 from swdc.errors import InputError, TransplantError
+from swdc.ir.conditions import broken
 from swdc.ir.differences import flat_outputs, relative_error
 from swdc.ir.dtypes_and_devices import float_types
 from swdc.ir.graph import SHAPE
@@ -137,8 +138,16 @@ def deployed_alike(made: Made, draw: Draw) -> None:
 
 
 def at_other_sizes(made: Made, draw: Draw) -> None:
-    """At other sizes of everything that may vary, the program is the model, and the slim program the masked one."""
-    args = _inputs(made, draw)
+    """At other sizes of everything that may vary, the program is the model, and the slim program the masked one.
+
+    Sizes for which the program does not stand are refused, whatever the model does there.
+    """
+    drawn = _sizes(made.program, draw)
+    if broken(made.program.facts.conditions, drawn) is not None:
+        excluded = _inputs(made, draw, drawn)
+        if not isinstance(_tried(made.program, excluded), InputError):
+            raise DifferenceError(f"inputs {_forms(excluded)}, which conditions exclude, are not refused")
+    args = _inputs(made, draw, _met_sizes(made.program, draw))
     wanted, got = _tried(made.model, args), _tried(made.program, args)
     if isinstance(wanted, Exception) != isinstance(got, Exception):
         raise DifferenceError(f"for inputs {_forms(args)} the model gives {_brief(wanted)}, the program {_brief(got)}")
@@ -155,7 +164,7 @@ def not_finite_alike(made: Made, draw: Draw) -> None:
 
     Masked and slim may differ where the certificate assumes that no input holds such a number.
     """
-    args = _inputs(made, draw)
+    args = _inputs(made, draw, _met_sizes(made.program, draw))
     places = [number for number, value in enumerate(args) if value.is_floating_point()]
     if not places or isinstance(_tried(made.model, args), Exception):
         return
@@ -171,7 +180,7 @@ def not_finite_alike(made: Made, draw: Draw) -> None:
 
 def refused(made: Made, draw: Draw) -> None:
     """Inputs of another size than the program stands for, of another rank or of another type are refused."""
-    args = list(_inputs(made, draw))
+    args = list(_inputs(made, draw, _met_sizes(made.program, draw)))
     number = draw.randrange(len(args))
     value, shape = args[number], made.program.graph.find_nodes(op="placeholder")[number].meta[SHAPE]
     wrong = [value.unsqueeze(-1), value.to(torch.complex64), value.bool()]
@@ -183,10 +192,21 @@ def refused(made: Made, draw: Draw) -> None:
             raise DifferenceError(f"inputs {_forms(args)} are not refused, but the program was traced with others")
 
 
-def _inputs(made: Made, draw: Draw) -> tuple[Tensor, ...]:
-    """Return inputs at random values of all sizes that may vary, over the whole ranges of indices."""
+def _sizes(program: Program, draw: Draw) -> dict[str, int]:
+    """Return random values of all sizes that may vary."""
+    return {name: draw.randint(1, value + 4) for name, value in sorted(program.facts.symbols.items())}
+
+
+def _met_sizes(program: Program, draw: Draw) -> dict[str, int]:
+    """Return random values of all sizes, for which the program stands; those of the example if ten draws give none."""
+    drawn = (_sizes(program, draw) for _ in range(10))
+    met = (sizes for sizes in drawn if broken(program.facts.conditions, sizes) is None)
+    return next(met, dict(program.facts.symbols))
+
+
+def _inputs(made: Made, draw: Draw, sizes: Mapping[str, int]) -> tuple[Tensor, ...]:
+    """Return random inputs of given sizes, over the whole ranges of indices."""
     program = made.program
-    sizes = {name: draw.randint(1, value + 4) for name, value in sorted(program.facts.symbols.items())}
     nodes = program.graph.find_nodes(op="placeholder")
     torch.manual_seed(draw.torch_seed())
     drawn = random_inputs(made.layouts, [evaluate(node.meta[SHAPE], sizes) for node in nodes])
