@@ -290,6 +290,34 @@ def test_sizes_of_one_are_tried_where_code_asks_for_them(batch: int) -> None:
         assert torch.equal(model(x), program(x))
 
 
+RETURNED: dict[str, Callable[..., torch.Tensor]] = {
+    "itself": lambda m, x: m.b(m.a(x).relu()).squeeze(),
+    "its elements": lambda m, x: torch.sigmoid(m.b(m.a(x).relu()).squeeze() * 2),
+}
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("code", RETURNED.values(), ids=RETURNED)
+def test_a_result_that_is_only_returned_may_lose_the_batch(code: Callable[..., torch.Tensor], batch: int) -> None:
+    model = randomise(Function(code, a=nn.Linear(4, 8), b=nn.Linear(8, 5))).eval()
+    program = swdc.trace(model, image(batch, 4))
+    chosen = swdc.plan(program, 0.5)
+    small, masked = swdc.slim(program, chosen), swdc.mask(program, chosen)
+    assert swdc.verify(masked, small).exact
+    for x in (image(1, 4), image(5, 4)):
+        assert torch.equal(model(x), program(x))
+        for other in (small, swdc.deploy(small)):
+            assert other(x).shape == model(x).shape
+            assert_same(masked(x), other(x))
+
+
+def test_a_result_that_something_reads_keeps_the_batch() -> None:
+    model = randomise(Function(lambda m, x: m.a(x).squeeze() + m.a.bias, a=nn.Linear(4, 8))).eval()
+    program = swdc.trace(model, image(3, 4))
+    with pytest.raises(InputError, match=r"expected inputs with batch != 1"):
+        program(image(1, 4))
+
+
 def test_a_size_of_one_that_is_treated_apart_is_refused() -> None:
     model = randomise(Function(lambda m, x: m.a(x) * (2.0 if len(x) == 1 else 1.0), a=nn.Linear(4, 3))).eval()
     program = swdc.trace(model, image(2, 4))
