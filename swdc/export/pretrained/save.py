@@ -16,6 +16,7 @@ from torch import nn
 from swdc.errors import ExportError, TransplantError, told_as
 from swdc.export.pretrained.config_fields import Path as Place
 from swdc.export.pretrained.config_fields import with_numbers
+from swdc.export.pretrained.making import made_with
 from swdc.export.pretrained.norms import Rescaling, check_means, rescalings
 from swdc.export.pretrained.shortening import shortened, slim_sizes
 from swdc.export.pretrained.solving import solutions
@@ -156,15 +157,7 @@ def _candidates(model: Any, mine: nn.Module, found: Sequence[Mapping[Place, floa
 
 def _loaded(model: Any, config: Any, mine: nn.Module) -> Any:
     """Return a model of the class with the tensors of the transplanted one."""
-    made = type(model)(config).train(model.training)
-    values = mine.state_dict()
-    with torch.no_grad():
-        for name, parameter in made.named_parameters():
-            parameter.data = values[name].detach().clone()
-        for name, tensor in made.state_dict().items():
-            if not isinstance(tensor, nn.Parameter):
-                tensor.copy_(values[name])
-    made.tie_weights()
+    made = made_with(model, config, mine.state_dict())
     _take_generation(made, model)
     return made
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from swdc.errors import ExportError
 from swdc.export.pretrained.config_fields import Path, Sizes, number_paths, remade, sizes_of, underived
+from swdc.export.pretrained.making import made_with
 from swdc.ir.program import Program
 
 Removed = dict[str, tuple[int, ...]]
@@ -37,7 +38,7 @@ def shortened(model: Any, slim: Program) -> Iterator[nn.Module]:
         if sizes != wanted:
             continue
         made_any = True
-        yield _filled(model, slim, config, names)
+        yield made_with(model, config, {new: _tensor(model, slim, old) for new, old in names.items()})
     if not made_any:
         numbers = ", ".join(f"{path} ({len(gone)} of {_length(model, path)})" for path, gone in removed.items())
         raise ExportError(
@@ -133,15 +134,3 @@ def _tensor(model: Any, slim: Program, name: str) -> torch.Tensor:
         twin = next((other for other, t in own.items() if t is own[name] and other in slim.tensors), None)
         found = own[name] if twin is None else slim.tensors[twin]
     return found.detach()
-
-
-def _filled(model: Any, slim: Program, config: Any, names: dict[str, str]) -> nn.Module:
-    made: Any = type(model)(config).train(model.training)
-    with torch.no_grad():
-        for name, parameter in made.named_parameters():
-            parameter.data = _tensor(model, slim, names[name]).clone()
-        for name, tensor in made.state_dict().items():
-            if not isinstance(tensor, nn.Parameter):
-                tensor.copy_(_tensor(model, slim, names[name]))
-    made.tie_weights()
-    return made  # type: ignore[no-any-return]
