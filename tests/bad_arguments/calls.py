@@ -101,7 +101,7 @@ class Prepared:
                     "scope": Takes(good=("global", "group", "isomorphic")),
                     "statistics": Takes(NONE, (self.statistics,)),
                     "seed": Takes(COUNT, (2**40,)),
-                    "structure": Takes(good=("channels",), bad=("blocks", "layers")),
+                    "structure": Takes(good=("channels",), bad=("blocks", "layers", "heads")),
                     "round_to": Takes((*POSITIVE, "{}"), (4, {"*": np.int64(2)}), (-8, {"*": 0}, {"*": 2.5})),
                     "ignore": ignore,
                     "weights": Takes((*NONE, "{}"), (self.weights,), ({"0.weight": torch.ones(3)}, {"no": x})),

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 import swdc
+from swdc.analysis.heads import head_groups
 from swdc.errors import PlanError
 from swdc.ir.groups import WRITES
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.networks import resnet20
 from swdc.sparsity.planning.criteria import gamma
-from swdc.sparsity.targets.structures import head_groups
 from tests.support import Function, assert_same, certified, conv, image, randomise, traced
 
 
@@ -177,6 +177,39 @@ def test_heads_of_every_attention_are_pulled_with_the_weights_that_write_them() 
     assert set(chosen(method)) <= names
     assert_masks(chosen(method), written_by(program, plan))
     assert_removal_is_the_mask(program, method, image(3, 5, 16))
+
+
+@pytest.mark.parametrize(("share", "budget"), [(0.25, "heads"), (0.5, "heads"), (0.15, "parameters"), (0.15, "macs")])
+def test_plans_of_heads_remove_nothing_else(share: float, budget: str) -> None:
+    program = transformer()
+    chosen = swdc.plan(program, share, budget, structure="heads")
+    heads = head_groups(program)
+    assert chosen.settings["structure"] == "heads"
+    assert {name for name, kept in chosen.kept.items() if len(kept) < chosen.widths[name]} <= heads
+    small = swdc.slim(program, chosen)
+    if budget == "heads":
+        assert chosen.removed_channels == math.ceil(8 * share)
+    else:
+        found = [swdc.count(p, "macs" if budget == "macs" else "paper") for p in (program, small)]
+        before, after = (c.operations if budget == "macs" else c.parameters for c in found)
+        assert after <= (1 - share) * before
+    assert swdc.verify(swdc.mask(program, chosen), small).exact
+
+
+def test_plans_of_heads_by_group_and_by_pattern() -> None:
+    program = transformer()
+    halves = swdc.plan(program, 0.5, "heads", scope="group", structure="heads")
+    heads = head_groups(program)
+    assert [len(halves.kept[name]) for name in heads] == [2, 2]
+    some = swdc.plan(program, 0.25, "heads", structure="heads", ignore="qkv")
+    assert [len(kept) for name, kept in some.kept.items() if len(kept) < some.widths[name]] == [2]
+    with pytest.raises(PlanError, match=r"expected one number as the sparsity of budget='heads'"):
+        swdc.plan(program, {"*": 0.5}, "heads", structure="heads")
+    with pytest.raises(PlanError, match=r"expected a budget of .* got 'heads'"):
+        swdc.plan(program, 0.5, "heads")
+    for other in (mixed(), transformer("head_dim")):
+        with pytest.raises(PlanError, match=r"structure='heads', got"):
+            swdc.plan(other, 0.5, "heads", structure="heads")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.74])

@@ -17,9 +17,8 @@ from swdc.sparsity.calibration.statistics import Calibration
 from swdc.sparsity.planning.group_patterns import matching
 from swdc.sparsity.planning.widths import check_share
 
-CHANNELS, BLOCKS, LAYERS = "channels", "blocks", "layers"
+BLOCKS, LAYERS = "blocks", "layers"
 UNITS: dict[str, Callable[[Program], dict[str, tuple[str, ...]]]] = {BLOCKS: blocks_of, LAYERS: layers_of}
-STRUCTURES = (CHANNELS, *UNITS)
 
 BlockCriterion = Callable[..., Any]
 

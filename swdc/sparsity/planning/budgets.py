@@ -7,12 +7,13 @@ model itself is not touched, so that a threshold is found by bisection in micros
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
 import numpy as np
 
+from swdc.analysis.heads import HEADS
 from swdc.errors import PlanError
 from swdc.ir.call import Ref
 from swdc.ir.groups import Ids
@@ -83,6 +84,20 @@ class Budget:
             each = program.tensors[str(call["weight"])].element_size() if in_bytes else 1
             found.append((groups[groups >= 0], self._dimensions.slot(call["weight"], 0), each))
         return found
+
+
+class NumberOfHeads:
+    """The total number of heads that some groups keep; ``numbers`` are those of the groups."""
+
+    kind = HEADS
+
+    def __init__(self, program: Program, numbers: Iterable[int]) -> None:
+        self._numbers = list(numbers)
+        self.full = float(sum(program.groups[number].width for number in self._numbers))
+
+    def cost(self, widths: Ids) -> float:
+        """Return how many heads are left when group ``k`` keeps ``widths[k]`` of them."""
+        return float(widths[self._numbers].sum())
 
 
 def _channels(program: Program, dimensions: Dimensions) -> list[Term]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from swdc.analysis.heads import HEADS, head_groups, no_heads
 from swdc.costs.latency import LatencyTable, MeasuredTable
 from swdc.errors import PlanError, told_as
 from swdc.ir.argument_types import checked
@@ -21,8 +22,8 @@ from swdc.ir.program import Program
 from swdc.sparsity.arguments import check_count
 from swdc.sparsity.calibration.statistics import Calibration
 from swdc.sparsity.frozen import frozen_groups, frozen_parameters
-from swdc.sparsity.planning.blocks import CHANNELS, STRUCTURES, plan_blocks
-from swdc.sparsity.planning.budgets import BUDGETS, Budget, Costs
+from swdc.sparsity.planning.blocks import UNITS, plan_blocks
+from swdc.sparsity.planning.budgets import BUDGETS, CHANNELS, Budget, Costs, NumberOfHeads
 from swdc.sparsity.planning.chooser import Chooser
 from swdc.sparsity.planning.criteria import Criterion, Scores, called_with, find_criterion
 from swdc.sparsity.planning.isomorphic import ranks
@@ -41,6 +42,7 @@ from swdc.sparsity.planning.widths import (
 )
 
 BUDGET_NAMES = (*BUDGETS, LATENCY)
+STRUCTURES = (CHANNELS, HEADS, *UNITS)
 CUT, KEEP = "cut", "keep"
 
 
@@ -88,8 +90,10 @@ def plan(
     (those of transformers) have one number for all blocks. Channels are then compared by their mean score over these
     groups. Such groups are found by their tensors' shapes and by the operators that read these, not by names; groups
     with other settings are apart.
+    ``structure="heads"`` removes whole heads of attentions, and nothing else; ``budget`` may then be ``heads``, their
+    number. Queries that share keys and values go with these.
     ``structure="blocks"`` removes whole residual branches: what a sum adds to a stream that the branch has read.
-    ``structure="layers"`` removes numbered modules that hold nothing else. Then ``budget`` is the structure,
+    ``structure="layers"`` removes numbered modules that hold nothing else. Of both, ``budget`` is the structure,
     ``parameters``, ``bytes``, ``operations`` or ``macs``, ``ignore`` names what stays (a branch by the layer that
     writes it), and ``criterion`` is ``influence``, which reads ``statistics``, or a function of the program, the
     names and the statistics. All channels stay; cut channels of the slim program after it.
@@ -111,11 +115,11 @@ def plan(
         raise PlanError(f"expected a structure of {list(STRUCTURES)}, got {structure!r}")
     if statistics is not None:
         statistics.check(program)
-    if structure != CHANNELS:
+    if structure in UNITS:
         need_whole(program, PlanError, "a plan")
         names = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         return plan_blocks(program.under(policy), sparsity, budget, criterion, statistics, names, structure)
-    _check(sparsity, scope, budget)
+    _check(sparsity, scope, budget, structure)
     check_count("seed", seed, least=0)
     need_whole(program, PlanError, "a plan")
     program = program.under(policy)
@@ -124,7 +128,8 @@ def plan(
     if frozen not in (CUT, KEEP):
         raise PlanError(f"expected frozen as {CUT!r} or {KEEP!r}, got {frozen!r}")
     still = frozen_groups(program, frozen_parameters(program)) if frozen == KEEP else set()
-    scores = scored(program, groups, criterion, ignored_groups(program, patterns) | still, weights, statistics, seed)
+    still |= ignored_groups(program, patterns) | _others(program, structure)
+    scores = scored(program, groups, criterion, still, weights, statistics, seed)
     units, staying = units_of(groups, round_to), staying_of(groups, at_most)
     sets = sets_of(groups, sparsity, budget) if isinstance(sparsity, Mapping) else np.zeros_like(units)
     compared = ranks(scores, roles_of(program)) if scope == ISOMORPHIC else scores
@@ -139,7 +144,7 @@ def plan(
         "at_most": dict(at_most) if isinstance(at_most, Mapping) else at_most, "even": even,
         "policy": program.facts.policy, "frozen": frozen,
         "criterion": criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "function"),
-        "seed": seed,
+        "seed": seed, **({} if structure == CHANNELS else {"structure": structure}),
     }  # fmt: skip
     scope = GLOBAL if scope == ISOMORPHIC else scope
     if isinstance(sparsity, Mapping):
@@ -152,17 +157,31 @@ def plan(
     return Chooser(groups, scores).plan(parts.spread(widths), program, settings)
 
 
-def _check(sparsity: float | Mapping[str, float], scope: str, budget: str) -> None:
+def _check(sparsity: float | Mapping[str, float], scope: str, budget: str, structure: str) -> None:
     if not isinstance(sparsity, Mapping):
         check_share("sparsity", sparsity)
     if scope not in SCOPES:
         raise PlanError(f"expected a scope of {list(SCOPES)}, got {scope!r}")
-    if budget not in BUDGET_NAMES:
-        raise PlanError(f"expected a budget of {list(BUDGET_NAMES)}, got {budget!r}")
+    known = (*BUDGET_NAMES, *([HEADS] if structure == HEADS else []))
+    if budget not in known:
+        raise PlanError(f"expected a budget of {list(known)}, got {budget!r}")
+
+
+def _others(program: Program, structure: str) -> set[str]:
+    """Return the names of the groups that a structure leaves whole; ``PlanError`` if it has no groups."""
+    if structure != HEADS:
+        return set()
+    heads = head_groups(program)
+    if not heads:
+        raise PlanError(no_heads(program))
+    return {group.name for group in program.groups} - heads
 
 
 def costs_of(program: Program, budget: str, least: Ids, table: LatencyTable | None) -> Costs:
     """Return what a budget is a share of; ``least`` gives the smallest widths that a plan may have."""
+    if budget == HEADS:
+        heads = head_groups(program)
+        return NumberOfHeads(program, [number for number, group in enumerate(program.groups) if group.name in heads])
     if budget != LATENCY:
         return Budget(program, budget)
     return Latency(program, MeasuredTable() if table is None else table, least)

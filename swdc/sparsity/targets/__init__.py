@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from torch import nn
 from torch.optim import Optimizer
 
+from swdc.analysis.heads import HEADS
 from swdc.errors import PlanError
 from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program
@@ -14,7 +15,7 @@ from swdc.sparsity.frozen import frozen_parameters, tell_outside
 from swdc.sparsity.targets.base import Target, Targets
 from swdc.sparsity.targets.channels import ChannelTargets
 from swdc.sparsity.targets.limits import Limits
-from swdc.sparsity.targets.structures import CHANNELS, FILTERS, HEADS
+from swdc.sparsity.targets.structures import CHANNELS, FILTERS
 from swdc.sparsity.targets.weights import WeightTargets
 from swdc.sparsity.weight_criteria import Saliency, find_saliency
 

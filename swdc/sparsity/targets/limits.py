@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from swdc.analysis.heads import HEADS
 from swdc.costs.latency import LatencyTable
 from swdc.errors import PlanError
 from swdc.ir.groups import Ids
 from swdc.ir.program import Program
-from swdc.sparsity.planning.budgets import PARAMETERS, Costs
+from swdc.sparsity.planning.budgets import PARAMETERS, Costs, NumberOfHeads
 from swdc.sparsity.planning.plan import BUDGET_NAMES, costs_of
 from swdc.sparsity.planning.width_multiples import RoundTo, plain
-from swdc.sparsity.targets.structures import HEADS, NumberOfHeads, Part
+from swdc.sparsity.targets.structures import Part
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Limits:
     def costs(self, program: Program, structure: str, parts: list[Part], staying: int) -> Costs:
         """Return the cost that a target is a share of; ``staying`` channels of every group always stay."""
         if self.budget is None and structure == HEADS:
-            return NumberOfHeads(parts)
+            return NumberOfHeads(program, [part.number for part in parts])
         return costs_of(program, self.budget or PARAMETERS, _least(program, parts, staying), self.table)
 
     def settings(self) -> dict[str, object]:
