@@ -14,7 +14,6 @@ from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.ir.sizes import evaluate
 from swdc.ops.base import calls
-from swdc.ops.elementwise import Pointwise
 
 
 def shapes_are_true(program: Program, inputs: Any, sizes: Mapping[str, int]) -> bool:
@@ -53,9 +52,10 @@ class _Comparison(fx.Interpreter):
         return all(user.op == "output" or self._is_of_elements(user) for user in node.users)
 
     def _is_of_elements(self, node: fx.Node) -> bool:
-        operator, call = self.calls.get(node, (None, None))
-        one = call is not None and isinstance(operator, Pointwise) and len(call.tensors()) == 1
-        return one and self._is_only_returned(node)
+        if node not in self.calls:
+            return False
+        operator, call = self.calls[node]
+        return operator.by_element and len(call.tensors()) == 1 and self._is_only_returned(node)
 
     def _fits(self, shape: Any, result: Any) -> bool:
         if isinstance(result, torch.Tensor):

@@ -98,7 +98,7 @@ _EVERYDAY = frozenset(
 class Pointwise(Operator):
     """Any function of the elements at one position."""
 
-    any_order = True
+    any_order = by_element = True
     names: ClassVar[tuple[str, ...]] = (
         *(f"aten.{name}.default" for name in (*_UNARY, *_BINARY)),
         *(f"aten.{name}.{kind}" for name in _WITH_SCALAR for kind in ("Tensor", "Scalar")),

@@ -217,7 +217,7 @@ def test_what_plans_of_blocks_refuse() -> None:
     program = transformer()
     asked = {"structure": "blocks", "criterion": given(scored(program)), "budget": "blocks"}
     for change, message in (
-        ({"structure": "rows"}, r"expected a structure of \['channels', 'blocks', 'layers'\]"),
+        ({"structure": "rows"}, r"expected a structure of \['channels', 'heads', 'blocks', 'layers'\]"),
         ({"budget": "channels"}, r"expected a budget of \['blocks', 'parameters', 'bytes', 'operations', 'macs'\]"),
         ({"criterion": "influence"}, "expected statistics for criterion='influence'"),
         ({"criterion": "l2"}, r"expected a criterion of \['influence'\] for blocks and layers"),
