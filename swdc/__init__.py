@@ -11,6 +11,7 @@ from swdc.export.folder.load_into import load_into
 from swdc.export.folder.save import load, save
 from swdc.export.onnx.export import OnnxReport, export_onnx
 from swdc.export.pretrained.save import save_pretrained
+from swdc.export.quantization.quantize import QuantizationReport, quantize_onnx
 from swdc.export.storage.checkpoint_reader import Checkpoint
 from swdc.export.streaming.skeleton import trace_skeleton
 from swdc.export.streaming.slim_checkpoint import slim_checkpoint
@@ -47,6 +48,7 @@ __all__ = [
     "Operator",
     "Plan",
     "Program",
+    "QuantizationReport",
     "SwdcError",
     "calibrate",
     "count",
@@ -57,6 +59,7 @@ __all__ = [
     "load_into",
     "mask",
     "plan",
+    "quantize_onnx",
     "recover",
     "refit",
     "register",

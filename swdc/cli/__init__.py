@@ -1,4 +1,5 @@
-"""The command line: ``swdc demo``, ``inspect``, ``count``, ``slim``, ``export``, ``verify`` and ``sweep``.
+"""The command line: ``swdc demo``, ``inspect``, ``count``, ``slim``, ``export``, ``quantize``,
+``verify`` and ``sweep``.
 
 Exit codes of all commands: 0 fine; 1 the result is not what was asked for (no exact certificate); 2 bad
 usage, or input that swdc cannot use; 3 a defect of swdc itself.
@@ -16,6 +17,7 @@ from swdc.cli.count import count_model as count_command
 from swdc.cli.demo.command import demo as demo_command
 from swdc.cli.export import export as export_command
 from swdc.cli.inspect import inspect as inspect_command
+from swdc.cli.quantize import quantize as quantize_command
 from swdc.cli.slim.command import slim as slim_command
 from swdc.cli.sweep.command import sweep_bounds as sweep_command
 from swdc.cli.terminal.on_model import help_of
@@ -23,7 +25,8 @@ from swdc.cli.verify.command import verify_made as verify_command
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command, "inspect": inspect_command, "count": count_command,
-    "slim": slim_command, "export": export_command, "verify": verify_command, "sweep": sweep_command,
+    "slim": slim_command, "export": export_command, "quantize": quantize_command,
+    "verify": verify_command, "sweep": sweep_command,
 }  # fmt: skip
 """The commands by name, in the order of the help. A new command is added here."""
 

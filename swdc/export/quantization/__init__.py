@@ -1,0 +1,1 @@
+"""Int8: ONNX files that onnxruntime computes in whole numbers of eight bits."""
