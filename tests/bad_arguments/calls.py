@@ -237,6 +237,19 @@ class Prepared:
                 {"paths": [file], "inputs": x, "runs": 1},
             ),
             Target(
+                "quantize_onnx", swdc.quantize_onnx,
+                {
+                    "path": net, "batches": Takes(good=([x], (x.numpy(),)), bad=([], [torch.zeros(2, 9)])),
+                    "out": Takes(TEXT, (self.folder / "int8.onnx",), (self.folder,)),
+                    "metric": Takes(NONE, (lambda run: 1.0,), (lambda run: None,)),
+                    "most_drop": Takes(("0", *AMOUNT)), "keep": Takes(("()",), bad=("none", ["none"])),
+                    "calibration": Takes(good=("minmax", "entropy", "percentile")),
+                    "reduce_range": Takes((*NONE, *FLAG), (False,)),
+                    "state": Takes(NONE, (self.folder / "state",), (file,), unjudged=TEXT),
+                },
+                {"path": file, "batches": [x], "out": self.folder / "int8.onnx", "metric": lambda run: 1.0},
+            ),
+            Target(
                 "slim_checkpoint", swdc.slim_checkpoint,
                 {
                     "program": Takes(good=(self.empty,), bad=(self.program, self.slim)),

@@ -30,6 +30,8 @@ class Progress:
         options: Mapping[str, Any],
     ) -> Iterator[Progress]:  # fmt: skip
         """Yield the progress of one file with some inputs and options: in ``state``, or in a folder that will go."""
+        if state is not None and not os.fspath(state):
+            raise ExportError("expected a folder for the state, got an empty path; give one, or None")
         key = _key(source, feeds, options)
         own = folder / "progress" if state is None else Path(state) / key[:16]
         try:
