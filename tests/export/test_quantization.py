@@ -152,6 +152,7 @@ def test_a_run_that_was_stopped_goes_on(exported: Path, tmp_path: Path, monkeypa
     report = swdc.quantize_onnx(exported, batches(), target, metric, state=state)
     assert ways == [False, True, True]  # eight bits are known
     assert (report.reduced_range, report.score) == (True, 1.0)
+    assert sorted(file.name for file in state.rglob("*.json")) == ["measured.json", "ranges.json"]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +163,7 @@ def test_a_run_that_was_stopped_goes_on(exported: Path, tmp_path: Path, monkeypa
         ({"batches": [(torch.zeros(1), torch.zeros(1))]}, r"expected 1 tensors \(input_1\) for the ONNX file, got 2"),
         ({"path": "none.onnx"}, "expected an ONNX file, got no file at none.onnx"),
         ({"out": "."}, "expected the path of a file to write, got the folder"),
+        ({"out": "float.onnx"}, "expected another file to write than the float file"),
         ({"most_drop": -0.1}, "expected a most_drop that is not negative, got -0.1"),
         ({"calibration": "guess"}, r"expected a calibration of \['minmax', 'entropy', 'percentile'\], got 'guess'"),
         ({"metric": lambda run: None}, "expected a metric that takes a function and returns a number"),
@@ -172,6 +174,7 @@ def test_a_run_that_was_stopped_goes_on(exported: Path, tmp_path: Path, monkeypa
 )
 def test_what_is_refused(exported: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
     given = {"path": exported, "batches": batches(), "out": tmp_path / "int8.onnx", **change}
+    given["out"] = exported if given["out"] == exported.name else given["out"]
     with pytest.raises(ExportError, match=message):
         swdc.quantize_onnx(**given)
     assert not any(tmp_path.iterdir())

@@ -89,14 +89,16 @@ def quantize_onnx(
 
     ``calibration`` is ``minmax``, ``entropy`` or ``percentile``. ``reduce_range`` keeps weights to seven bits,
     because sums of products overflow on some processors (x86 without VNNI); by default it does so if eight bits are not
-    good enough here. ``state`` is a folder for what was measured; a run
-    that was killed goes on there. It belongs to one metric: a metric of the same name gets the scores of the other.
+    good enough here. ``state`` is a folder for what was measured; a run that was killed goes on there. It belongs to
+    one metric: another of the same name would get its scores.
 
     Raises ``ExportError`` for inputs that do not fit the file, or if the score falls too far even with all layers but
     one in float. Then no file is written, and what was at ``out`` stays, as it does if the process is killed.
     """
     source, target = Path(path), Path(out)
     check_place(target)
+    if source.resolve() == target.resolve():
+        raise ExportError(f"expected another file to write than the float file, got {target} for both; name another")
     if not 0 <= most_drop < float("inf"):
         raise ExportError(f"expected a most_drop that is not negative, got {most_drop}; 0.01 is the default")
     if calibration not in METHODS:
@@ -107,7 +109,8 @@ def quantize_onnx(
     options = {"method": calibration, "keep": kept, "metric": _name_of(metric)}
     ranges = (False, True) if reduce_range is None else (reduce_range,)
     try:
-        with workspace(target.parent) as folder, Progress.at(state, folder, source, feeds, options) as progress:
+        with workspace(target.parent) as folder:
+            progress = Progress.at(state, folder, source, feeds, options)
             search = _Search(source, feeds, Scores.beside(source, metric, feeds), options, folder, progress)
             found = search.run(ranges, most_drop)
             _describe(source, found, options)
@@ -188,7 +191,8 @@ class _Search:
             largest = list(self._errors(reduced))[:in_float] if in_float else []
             excluded = [*self._options["keep"], *largest]
             method = METHODS[self._options["method"]]
-            _quantize(self._source, made, self._feeds, method, excluded, reduced, self._progress.ranges)
+            with self._progress.ranges(self._folder) as ranges:
+                _quantize(self._source, made, self._feeds, method, excluded, reduced, ranges)
         return made
 
 
