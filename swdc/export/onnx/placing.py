@@ -16,6 +16,11 @@ def weight_files(target: Path) -> tuple[Path, Path]:
     return target.with_name(f"{target.name}.data"), target.with_name(f"{target.name}.other.data")
 
 
+def parts_of(file: Path) -> list[Path]:
+    """Return a file and, if its weights are not in it, the files that hold them."""
+    return [file, *(file.with_name(name) for name in sorted(_weights_of(file)))]
+
+
 def check_place(target: Path) -> None:
     """Raise ``ExportError`` if a file would take the place of a folder, a link or a device, or cannot be there."""
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from swdc.errors import ExportError
+from swdc.export.onnx.placing import parts_of
 from swdc.export.onnx.runtime import Array
 from swdc.ir.atomic_files import write_whole
 
@@ -63,9 +64,8 @@ class Progress:
 def _key(source: Path, feeds: Sequence[Mapping[str, Array]], options: Mapping[str, Any]) -> str:
     """Return a hash of all that decides what is measured; of a metric it is the name."""
     found = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
-    for file in sorted(source.parent.glob(f"{source.name}*")):
-        if file.is_file() and (file == source or file.name.endswith("data")):
-            found.update(file.read_bytes())
+    for file in parts_of(source):
+        found.update(file.read_bytes())
     for arrays in feeds:
         for name, array in sorted(arrays.items()):
             found.update(f"{name} {array.dtype} {array.shape}".encode())

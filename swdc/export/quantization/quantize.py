@@ -18,7 +18,7 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from swdc.errors import ExportError, brief
-from swdc.export.onnx.placing import check_place, place
+from swdc.export.onnx.placing import check_place, parts_of, place
 from swdc.export.onnx.runtime import Array, feed, latencies_ms, open_session
 from swdc.export.quantization.layer_errors import added_errors, quantized_nodes
 from swdc.export.quantization.progress import Progress
@@ -268,8 +268,7 @@ def _report(
 
 
 def _bytes(file: Path) -> int:
-    weights = [f for f in file.parent.glob(f"{file.name}*data") if f.is_file()]
-    return sum(f.stat().st_size for f in (file, *weights))
+    return sum(part.stat().st_size for part in parts_of(file))
 
 
 def _describe(source: Path, found: _Found, options: Mapping[str, Any]) -> None:

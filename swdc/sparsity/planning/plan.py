@@ -93,7 +93,7 @@ def plan(
     ``structure="heads"`` removes whole heads of attentions, and nothing else; ``budget`` may then be ``heads``, their
     number. Queries that share keys and values go with these.
     ``structure="blocks"`` removes whole residual branches: what a sum adds to a stream that the branch has read.
-    ``structure="layers"`` removes numbered modules that hold nothing else. Of both, ``budget`` is the structure,
+    ``structure="layers"`` removes numbered modules that hold nothing else. For both, ``budget`` is the structure,
     ``parameters``, ``bytes``, ``operations`` or ``macs``, ``ignore`` names what stays (a branch by the layer that
     writes it), and ``criterion`` is ``influence``, which reads ``statistics``, or a function of the program, the
     names and the statistics. All channels stay; cut channels of the slim program after it.
