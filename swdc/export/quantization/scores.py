@@ -28,7 +28,7 @@ class Scores:
 
     @classmethod
     def beside(cls, file: Path, metric: Metric | None, feeds: Sequence[Mapping[str, Array]]) -> Scores:
-        """Return what scores files beside a float file, which is run on all inputs: ``ExportError`` if one does not fit."""
+        """Return what scores files beside a float file; ``ExportError`` if that does not run on all inputs."""
         session = open_session(file)
         return cls(metric, feeds, [run_session(session, dict(arrays)) for arrays in feeds])
 
