@@ -12,6 +12,12 @@ from examples.bench.networks.entry import Entry, call
 STATISTICS = ("running_mean", "running_var")
 """Buffers of norms, batch norms frozen or not, which the affine parameters beside them follow."""
 
+SAMPLES = 64
+"""Images that statistics are taken of.
+
+Statistics of two images fit no third one, so that a hundred layers grow its signal a millionfold.
+"""
+
 USUAL_GAIN, LEAST_GAIN = 1.0, 0.4
 """Deviation of a weight times the root of its number of inputs: what keeps a signal, and the least to leave."""
 
@@ -26,7 +32,15 @@ def random_network(network: Entry, seed: int) -> tuple[nn.Module, Any]:
         return network.model().eval(), network.inputs()
     model = randomise_(network.model(), seed).eval()
     inputs = network.inputs()
-    return calibrate_(model, inputs), inputs
+    return calibrate_(model, _samples(network, inputs)), inputs
+
+
+def _samples(network: Entry, inputs: Any) -> Any:
+    """Return inputs to take statistics of: ``SAMPLES`` rows where the input is one tensor, and else ``inputs``."""
+    if not isinstance(inputs, Tensor):
+        return inputs
+    with torch.random.fork_rng(devices=[]):
+        return torch.cat([inputs, *(network.inputs() for _ in range(SAMPLES // len(inputs) - 1))])
 
 
 def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import torch
@@ -77,6 +78,18 @@ def test_a_trained_network_keeps_its_weights():
         assert not model.training
         kept = all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
         assert kept == trained
+
+
+def _deep():
+    block = (nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.SiLU())
+    return nn.Sequential(nn.Conv2d(3, 16, 1), *[copy.deepcopy(part) for _ in range(40) for part in block])
+
+
+def test_statistics_fit_other_inputs_too():
+    model, inputs = random_network(Entry("deep", _deep, lambda: torch.randn(2, 3, 2, 2)), 0)
+    assert len(inputs) == 2
+    with torch.no_grad():
+        assert model(torch.randn(4, 3, 2, 2)).std() < 5.0  # 450 with the statistics of two images
 
 
 def test_gains_of_weight_norms_are_not_taken_for_weak_weights():
