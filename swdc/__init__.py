@@ -4,18 +4,18 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
+from swdc.artifacts.folder.load_into import load_into
+from swdc.artifacts.folder.save import load, save
+from swdc.artifacts.onnx.export import OnnxReport, export_onnx
+from swdc.artifacts.pretrained.save import save_pretrained
+from swdc.artifacts.quantization.quantize import QuantizationReport, quantize_onnx
+from swdc.artifacts.storage.checkpoint_reader import Checkpoint
+from swdc.artifacts.streaming.skeleton import trace_skeleton
+from swdc.artifacts.streaming.slim_checkpoint import slim_checkpoint
+from swdc.artifacts.transplanting import transplant
 from swdc.capture.trace import trace
 from swdc.costs.count import Count, count
 from swdc.errors import SwdcError
-from swdc.export.folder.load_into import load_into
-from swdc.export.folder.save import load, save
-from swdc.export.onnx.export import OnnxReport, export_onnx
-from swdc.export.pretrained.save import save_pretrained
-from swdc.export.quantization.quantize import QuantizationReport, quantize_onnx
-from swdc.export.storage.checkpoint_reader import Checkpoint
-from swdc.export.streaming.skeleton import trace_skeleton
-from swdc.export.streaming.slim_checkpoint import slim_checkpoint
-from swdc.export.transplanting import transplant
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ops import Operator, register
@@ -33,7 +33,7 @@ from swdc.sparsity.swd import SWD
 
 __version__ = "0.1.0"
 
-_FORMER = {"plan": "ir.plan", "artifact": "export.folder.save", "latency.cache": "costs.latency.cache"}
+_FORMER = {"plan": "ir.plan", "artifact": "artifacts.folder.save", "latency.cache": "costs.latency.cache"}
 """Modules that scripts import by names from before the rooms, such as ``from swdc.plan import Plan``."""
 sys.modules["swdc.latency"] = ModuleType("swdc.latency")  # a parent for its cache; no package, or modules load twice
 sys.modules.update({f"swdc.{name}": import_module(f"swdc.{module}") for name, module in _FORMER.items()})

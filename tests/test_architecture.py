@@ -37,7 +37,7 @@ ROOMS = (
     "capture",
     "rewriting",
     "sparsity",
-    "export",
+    "artifacts",
     "trainers",
     "cli",
 )
@@ -131,7 +131,7 @@ def test_three_former_places_still_work_and_no_module_is_loaded_twice():
     from swdc.plan import Plan
 
     assert (Plan.__module__, Cache.__module__) == ("swdc.ir.plan", "swdc.costs.latency.cache")
-    assert load_certificate.__module__ == "swdc.export.folder.save"
+    assert load_certificate.__module__ == "swdc.artifacts.folder.save"
     assert "swdc.latency" in sys.modules, "a script that has not imported swdc imports the parent first"
     with pytest.raises(ModuleNotFoundError, match=r"swdc\.latency"):
         import_module("swdc.latency.table")  # the alias of a package would load its modules once more

@@ -13,8 +13,8 @@ import torchvision
 import swdc
 from examples.bench.networks.entry import Entry
 from examples.bench.networks.randomise import random_network
+from swdc.artifacts.onnx.runtime import latencies_ms
 from swdc.costs.latency import MeasuredTable
-from swdc.export.onnx.runtime import latencies_ms
 from swdc.sparsity.planning.criteria import l2
 from swdc.sparsity.planning.latency import Latency
 

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from swdc.artifacts.folder.save import load_certificate
+from swdc.artifacts.onnx.export import Stage, export_onnx
 from swdc.cli.terminal.models import Source, is_folder, load_program
 from swdc.cli.terminal.on_model import on_model
 from swdc.cli.terminal.output import Output, check_file
-from swdc.export.folder.save import load_certificate
-from swdc.export.onnx.export import Stage, export_onnx
 
 OnnxFileOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="ONNX file to write.")]
 DeployOption = Annotated[

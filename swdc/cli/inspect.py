@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from swdc.artifacts.folder.save import load_certificate
 from swdc.cli.terminal.models import Source, is_folder, load_program
 from swdc.cli.terminal.on_model import on_model
 from swdc.cli.terminal.output import Output
-from swdc.export.folder.save import load_certificate
 from swdc.ir.explanation import Explanation, Held
 from swdc.ir.groups import READS, WRITES, Frozen, Member
 

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
+from swdc.artifacts.quantization.quantize import METHODS, quantize_onnx
 from swdc.cli.terminal.models import find_callable
 from swdc.cli.terminal.options import JsonOption, TracebackOption
 from swdc.cli.terminal.output import check_file, reported
-from swdc.export.quantization.quantize import METHODS, quantize_onnx
 
 MethodName = StrEnum("MethodName", {name: name for name in METHODS})  # type: ignore[misc]
 """How the ranges of activations are chosen."""

@@ -17,7 +17,7 @@ from swdc.rewriting.rounding import farthest, largest, lost_digits, own_errors, 
 Tensors = list[torch.Tensor]
 Row = tuple[Tensors, Tensors, Tensors]
 Sensitivity = Callable[[Case, float, torch.dtype | None], list[Result]]
-"""Returns the masked program's results in a type (``None``: its own) with all numbers moved by about one unit."""
+"""Returns a program's results in a type (``None``: its own) with all numbers moved by about one unit."""
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Judge:
 
     ``narrow`` are the masked program's results in one type, whose rounding unit is ``unit``. ``own`` names the types of
     the program, the coarsest of the unit ``own_unit``, if they are judged: then ``masked_own`` and ``slim_own`` are the
-    results in these.
+    results in these. ``sensitivity`` is that of the masked program, ``slim_sensitivity`` that of the slim one.
     """
 
     cases: Sequence[Case]
@@ -60,6 +60,7 @@ class Judge:
     narrow: Sequence[Result]
     unit: float
     sensitivity: Sensitivity
+    slim_sensitivity: Sensitivity
     own: str = ""
     own_unit: float = 0.0
     masked_own: Sequence[Result] = ()
@@ -113,13 +114,32 @@ class Judge:
         for i, error, (masked, slim, wide) in _judged(rows, lambda m, s, w: own_errors(w, m, s)):
             case = self.cases[i]
             if case.mode != TRAIN and largest(error) > FACTOR:
-                draws = [result.outputs for result in self.sensitivity(case, self.own_unit, None)]
-                error = own_errors(wide, farthest(wide, masked, draws), slim)
+                error = self._typical(case, wide, masked, slim)
             if case.mode == EVAL:
                 verdict.lost = max(verdict.lost, lost_digits(wide, masked))
             self._note(case, error, FACTOR, verdict)
             plain = relative_error(self.masked_own[i].outputs, self.slim_own[i].outputs)
             verdict.comparisons.append(_compared(self.own, case, plain, largest(error)))
+
+    def _typical(self, case: Case, wide: Tensors, masked: Tensors, slim: Tensors) -> Tensors:
+        """Return the errors of the slim program in its own types, where one run of each program says too little.
+
+        Where the largest of huge numbers is chosen, say, a rounding error may change the choice in either program. Both
+        run with all numbers moved by a unit: the masked one may round as far as it then does. If the slim one still
+        rounds farther, the middle one of its errors is what it typically rounds.
+        """
+        masked_draws, slim_draws = (
+            [result.outputs for result in run(case, self.own_unit, None) if result.error is None]
+            for run in (self.sensitivity, self.slim_sensitivity)
+        )
+        far = farthest(wide, masked, masked_draws)
+        error = own_errors(wide, far, slim)
+        if largest(error) <= FACTOR:
+            return error
+        found = [error, *(own_errors(wide, far, draw) for draw in slim_draws)]
+        if any([each.shape for each in one] != [each.shape for each in error] for one in found):
+            return error
+        return [torch.stack(errors).quantile(0.5, 0, interpolation="higher") for errors in zip(*found, strict=True)]
 
     def _drawn(self, number: int, draws: Sequence[Result]) -> list[Tensors]:
         """Return what is compared in a case of each draw: the outputs, of a step of training also what it leaves."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from swdc.rewriting.assumptions import assumptions_of
 from swdc.rewriting.cases import EVAL, TRAIN, Case, Result, cases_of, result_of, results_of
 from swdc.rewriting.certificate import FACTOR, LEAST_EFFECT, TOLERANCE, Certificate
 from swdc.rewriting.first_difference import first_difference
-from swdc.rewriting.judging import Judge, Verdict
+from swdc.rewriting.judging import Judge, Sensitivity, Verdict
 from swdc.rewriting.mask_effect import effect_of, responds
 from swdc.rewriting.rounding import unit_of
 from swdc.rewriting.runs import WIDE, called, copies_in, floats_in, perturbed
@@ -29,8 +30,8 @@ from swdc.rewriting.same_weights import other_weights
 
 _NARROW = torch.float32
 """The type in which rounding is measured if a program computes in float64 only."""
-_DRAWS = 3
-"""How often a masked program is run with perturbed numbers if it seems not to determine its output."""
+_DRAWS = 4
+"""How often a program is run with perturbed numbers if one run of it seems not to determine its output."""
 _TRAINED = 3
 """The batch of the step of training: two samples, normalised, would be one and minus one whatever they are."""
 
@@ -123,7 +124,7 @@ class _Verification:
         """Run both programs in their own types, and the masked one in float32 if these are float64 or mixed."""
         own, unit = self._own(), max(map(unit_of, self._own()), default=0.0)
         if own <= {WIDE}:
-            return Judge(self.cases, masked, slim, self._in_float32(), unit_of(_NARROW), self._sensitivity)
+            return Judge(self.cases, masked, slim, self._in_float32(), unit_of(_NARROW), *self._sensitivities())
         with copies_in(self.masked, self.slim, dtype=None) as (one, other):
             masked_own = results_of(one, self.cases, self.seed, None, self.masked)
             slim_own = results_of(other, self.cases, self.seed, None, gradients=False)
@@ -135,7 +136,7 @@ class _Verification:
             slim,
             narrow,
             narrow_unit,
-            self._sensitivity,
+            *self._sensitivities(),
             self._own_name(),
             unit,
             masked_own,
@@ -146,11 +147,14 @@ class _Verification:
         with copies_in(self.masked, dtype=_NARROW) as (one,):
             return results_of(one, self.cases, self.seed, _NARROW, self.masked)
 
-    def _sensitivity(self, case: Case, unit: float, dtype: torch.dtype | None) -> list[Result]:
-        """Return the masked program's results in ``dtype`` with all numbers moved by about ``unit``."""
+    def _sensitivities(self) -> tuple[Sensitivity, Sensitivity]:
+        return partial(self._moved, self.masked), partial(self._moved, self.slim)
+
+    def _moved(self, program: Program, case: Case, unit: float, dtype: torch.dtype | None) -> list[Result]:
+        """Return a program's results in ``dtype`` with all numbers moved by about ``unit``."""
         draws = []
         for seed in range(_DRAWS):
-            with copies_in(self.masked, dtype=dtype) as (copy,):
+            with copies_in(program, dtype=dtype) as (copy,):
                 moved = Case(case.mode, case.batch, perturbed(copy, floats_in(case.inputs, dtype), unit, seed))
                 draws.append(result_of(copy, moved, self.seed, dtype, self.masked))
         return draws

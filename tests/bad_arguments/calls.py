@@ -16,8 +16,8 @@ from torch import nn
 
 import swdc
 from swdc import ops
-from swdc.export.folder.save import load_certificate
-from swdc.export.onnx.runtime import latencies_ms, latency_ms, run_onnx
+from swdc.artifacts.folder.save import load_certificate
+from swdc.artifacts.onnx.runtime import latencies_ms, latency_ms, run_onnx
 from swdc.sparsity import baselines
 from swdc.sparsity.penalties.norms import L1
 from swdc.sparsity.planning.criteria import uniform

@@ -12,8 +12,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 import swdc
+from swdc.artifacts.folder.graph_json import decode_program, encode_program
 from swdc.errors import ExportError, VerificationError
-from swdc.export.folder.graph_json import decode_program, encode_program
 from swdc.ir.call import source_of
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import torch
 
-from swdc.export.folder.save import load
+from swdc.artifacts.folder.save import load
 from tests.cli.support_cli import run, run_error, run_json
 
 MLP = ("tests.cli.small_models:mlp", "--input", "1x4")

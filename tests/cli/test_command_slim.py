@@ -16,11 +16,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 import swdc
+from swdc.artifacts.folder.save import load
 from swdc.cli.slim.latency import latency_rows
 from swdc.cli.slim.run import why_not_exact
 from swdc.costs.latency import MeasuredTable
 from swdc.costs.latency.measuring import Probe
-from swdc.export.folder.save import load
 from swdc.ir.groups import ChannelGroup
 from swdc.ir.program import Program
 from tests.cli import small_models

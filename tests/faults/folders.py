@@ -24,11 +24,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import swdc
+from swdc.artifacts.folder.save import _read, load_certificate
+from swdc.artifacts.storage.folders import MANIFEST, _hash_of
+from swdc.artifacts.storage.plain_json import read_json, write_json
 from swdc.capture.meta_model import trace_skeleton
 from swdc.errors import ArtifactError
-from swdc.export.folder.save import _read, load_certificate
-from swdc.export.storage.folders import MANIFEST, _hash_of
-from swdc.export.storage.plain_json import read_json, write_json
 from tests.faults.children import Judged, judged
 from tests.faults.kills import INPUT, network
 

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import swdc
+from swdc.artifacts.onnx.exporter import exported, in_float32
 from swdc.capture.meta_model import trace_skeleton
 from swdc.cli.sweep.cells import Space
 from swdc.cli.sweep.experiments import Experiment, Results
@@ -27,7 +28,6 @@ from swdc.cli.sweep.sweep import sweep
 from swdc.cli.sweep.workers import Here
 from swdc.costs.latency.cache import Cache
 from swdc.errors import SwdcError
-from swdc.export.onnx.exporter import exported, in_float32
 from swdc.ir.program import Program
 from tests.faults.children import duration, killed
 
@@ -139,7 +139,7 @@ class Exporting(Job):
 
     def work(self, number: int) -> None:
         large = patch("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 0)
-        with large, patch("swdc.export.onnx.stages.exported", lambda *_, **__: self.made[number % 2]):
+        with large, patch("swdc.artifacts.onnx.stages.exported", lambda *_, **__: self.made[number % 2]):
             swdc.export_onnx(self.programs[number % 2], self.file, batches=(2,))
 
     def lost(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from swdc.export.folder import save as module
+from swdc.artifacts.folder import save as module
 from tests.faults import kills
 from tests.faults.children import judged
 from tests.faults.folders import FORGED, REFUSED, mutate, read, saved

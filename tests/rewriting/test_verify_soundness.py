@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import swdc
+from swdc.artifacts.folder.save import load_certificate
 from swdc.errors import ArtifactError, VerificationError
-from swdc.export.folder.save import load_certificate
 from swdc.ir.program import Program
 from swdc.rewriting.certificate import FACTOR, Certificate
 from swdc.rewriting.corners import corners

@@ -12,7 +12,7 @@ import torch
 from examples.bench.networks.decoder import Decoder
 from examples.bench.running.process import MEGABYTE, peak_of_torch, run
 from examples.bench.running.row_files import Row
-from swdc.export.storage.checkpoint_writer import Described, write_shards
+from swdc.artifacts.storage.checkpoint_writer import Described, write_shards
 from swdc.ir.weight_sources import part_rows
 
 WIDTH, INNER, HEADS, SHARED, WORDS = 1536, 4096, 16, 4, 32000

@@ -18,8 +18,8 @@ from examples.bench.networks.pretrained import entry
 from examples.bench.networks.randomise import random_network
 from examples.bench.running.apart import Report
 from swdc import Plan, Program, calibrate, mask, plan, save_pretrained, slim, trace
+from swdc.artifacts.transplanting.float64 import in_float64, wide_program
 from swdc.errors import SwdcError, brief
-from swdc.export.transplanting.float64 import in_float64, wide_program
 from swdc.ir.differences import relative_error
 from swdc.ir.handed_state import results_of
 from swdc.rewriting.certificate import LEAST_EFFECT, TOLERANCE

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from swdc.export.onnx.runtime import feed, open_session, run_session
+from swdc.artifacts.onnx.runtime import feed, open_session, run_session
 
 RUNS = 10
 TOP = 6

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from swdc import Program
+from swdc.artifacts.onnx.runtime import feed, open_session, run_session
 from swdc.costs.clock import paired_ms
-from swdc.export.onnx.runtime import feed, open_session, run_session
 
 SECONDS = 120.0
 """After about so many no further round is begun."""

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
+from swdc.artifacts.folder.save import save
+from swdc.artifacts.onnx.export import export_onnx
+from swdc.artifacts.onnx.runtime import latency_ms
 from swdc.cli.demo.picture import draw_widths
 from swdc.cli.demo.tasks import Scene, scene
 from swdc.costs.clock import one_thread
 from swdc.costs.count import count
-from swdc.export.folder.save import save
-from swdc.export.onnx.export import export_onnx
-from swdc.export.onnx.runtime import latency_ms
 from swdc.ir.atomic_files import write_whole
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs

@@ -9,6 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from swdc.artifacts.folder.save import save
+from swdc.artifacts.onnx.export import export_onnx
+from swdc.artifacts.storage.checkpoint_reader import Checkpoint, is_sharded
+from swdc.artifacts.streaming.slim_checkpoint import slim_checkpoint
 from swdc.cli.slim.latency import latency_report, latency_rows
 from swdc.cli.slim.pretrained import is_pretrained, slim_pretrained
 from swdc.cli.slim.run import NOT_RUN, Slimming
@@ -18,10 +22,6 @@ from swdc.cli.terminal.options import BudgetName, PolicyName, ScopeName
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_file, check_folder, operations_title
 from swdc.costs.latency import MeasuredTable
 from swdc.errors import CommandError
-from swdc.export.folder.save import save
-from swdc.export.onnx.export import export_onnx
-from swdc.export.storage.checkpoint_reader import Checkpoint, is_sharded
-from swdc.export.streaming.slim_checkpoint import slim_checkpoint
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.progress import progress_bar

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from swdc.artifacts.onnx.export import export_onnx
+from swdc.artifacts.onnx.runtime import latencies_ms
 from swdc.cli.slim.run import NOT_RUN, Slimming
 from swdc.errors import ExportError
-from swdc.export.onnx.export import export_onnx
-from swdc.export.onnx.runtime import latencies_ms
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
 

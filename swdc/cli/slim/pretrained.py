@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
+from swdc.artifacts.pretrained.opening import Beside, open_pretrained
+from swdc.artifacts.pretrained.save import save_pretrained
 from swdc.capture.trace import trace
 from swdc.cli.slim.run import Slimming
 from swdc.cli.terminal.inputs import example_inputs
 from swdc.cli.terminal.models import Source
 from swdc.cli.terminal.output import Output
 from swdc.errors import CommandError
-from swdc.export.pretrained.opening import Beside, open_pretrained
-from swdc.export.pretrained.save import save_pretrained
 from swdc.rewriting.rewrites import mask, slim
 from swdc.rewriting.verify import verify
 from swdc.sparsity.planning.plan import plan

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from swdc.artifacts.folder.save import load
+from swdc.artifacts.storage.checkpoint_reader import Checkpoint
 from swdc.capture.meta_model import trace_skeleton
 from swdc.capture.trace import trace
 from swdc.cli.terminal.inputs import example_inputs
 from swdc.cli.terminal.weights import check_names, load_weights, open_checkpoint
 from swdc.errors import CommandError
-from swdc.export.folder.save import load
-from swdc.export.storage.checkpoint_reader import Checkpoint
 from swdc.ir.program import Program
 
 EXTRAS = {

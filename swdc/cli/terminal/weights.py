@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from swdc.artifacts.storage.checkpoint_reader import Checkpoint, is_sharded
 from swdc.errors import CommandError
-from swdc.export.storage.checkpoint_reader import Checkpoint, is_sharded
 from swdc.ir.program import Program
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")

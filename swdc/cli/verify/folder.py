@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
+from swdc.artifacts.folder.save import load
 from swdc.cli.terminal.models import Source
 from swdc.cli.verify.finding import Finding, remade
 from swdc.errors import CommandError, PassError, VerificationError
-from swdc.export.folder.save import load
 from swdc.ir.program import Program
 from swdc.rewriting.deploy import deploy
 

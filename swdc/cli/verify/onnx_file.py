@@ -10,11 +10,11 @@ from typing import Any
 import onnx
 import torch
 
+from swdc.artifacts.onnx.runtime import feed, open_session, run_session
 from swdc.cli.terminal.inputs import DTYPES, InputSpec, draw
 from swdc.cli.terminal.models import Source
 from swdc.cli.verify.finding import Finding, remade
 from swdc.errors import CommandError
-from swdc.export.onnx.runtime import feed, open_session, run_session
 from swdc.ir.graph import SHAPE
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program

@@ -11,9 +11,9 @@ from examples.bench.networks.entry import Entry
 from examples.bench.peer.variants import CLOSE, dense_and_ours, peers
 from examples.bench.running.profiling import compared, operators_ms
 from examples.bench.running.runtimes import SETTLE, SETUPS, Setup, timed_ms
+from swdc.artifacts.onnx.export import export_onnx
 from swdc.capture.trace import trace
 from swdc.costs.count import count
-from swdc.export.onnx.export import export_onnx
 from tests.examples.bench.support_bench import run_bench
 
 SHAPE = (3, 8, 8)

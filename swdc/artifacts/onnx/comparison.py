@@ -1,0 +1,82 @@
+"""Comparing files with the program that they should compute, at several batches and at other sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from swdc.artifacts.onnx.runtime import feed, open_session, run_session
+from swdc.errors import ExportError, told_as
+from swdc.ir.differences import flat_outputs, relative_error
+from swdc.ir.program import Program
+from swdc.ir.random_inputs import sample_inputs
+from swdc.rewriting.cases import sizes_besides
+
+SEEDS = (1, 2)
+
+
+class OtherSizesError(ExportError):
+    """A file that is right at the sizes of the example, and not at others."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Random inputs: their batch (1 if there is none), seed, and sizes other than those of the example."""
+
+    batch: int
+    seed: int
+    sizes: Mapping[str, int]
+
+    def told(self, batched: bool) -> str:
+        """Return what an error says of the case."""
+        where = f"at batch {self.batch}" if batched else f"on inputs as the example (seed {self.seed})"
+        return ", ".join([where, *(f"{name} {size}" for name, size in self.sizes.items())])
+
+
+class Comparison:
+    """Compares files with a program in float32, which they should compute."""
+
+    def __init__(self, program: Program, batches: Sequence[int], tolerance: float) -> None:
+        self.program, self.tolerance = program, tolerance
+        self.batched = program.facts.batch is not None
+        near = program.facts.nearest_batch
+        self.batches = tuple(dict.fromkeys(near(int(batch)) for batch in batches)) if self.batched else ()
+
+    def error(self, file: Path, everywhere: bool) -> float:
+        """Return the largest relative error of a file; ``everywhere`` asks for other sizes than the example's, too.
+
+        Raises ``ExportError`` if it is larger than the tolerance, or if onnxruntime fails.
+        """
+        session = open_session(file)
+        return max(self._error_of(case, session) for case in self._cases(everywhere))
+
+    def _cases(self, everywhere: bool) -> Iterator[_Case]:
+        pairs = [(batch, batch) for batch in self.batches] or [(1, seed) for seed in SEEDS]
+        yield from (_Case(batch, seed, {}) for batch, seed in pairs)
+        batch, seed = min(pairs)
+        sizes = sizes_besides(self.program, self.program, [batch], seed, None) if everywhere else {}
+        if sizes:
+            yield _Case(batch, seed, sizes)
+
+    def _error_of(self, case: _Case, session: Any) -> float:
+        where = case.told(self.batched)
+        with torch.no_grad(), told_as(ExportError, f"a program that runs {where}, got one", "give smaller batches"):
+            given = sample_inputs(self.program, case.batch, case.seed, torch.float32, sizes=case.sizes)
+            args, kwargs = given
+            expected = [t.cpu() for t in flat_outputs(self.program.clone()(*args, **kwargs))]
+        kind = OtherSizesError if case.sizes else ExportError
+        try:
+            got = [torch.from_numpy(array) for array in run_session(session, feed(session, given))]
+        except ExportError as error:
+            raise kind(str(error)) from error
+        difference = relative_error(expected, got)
+        if not difference <= self.tolerance:
+            raise kind(
+                f"expected outputs within a relative error of {self.tolerance:.1e} in onnxruntime, got "
+                f"{difference:.1e} {where}; raise the tolerance if that is rounding; no file was written"
+            )
+        return difference

@@ -1,0 +1,117 @@
+"""Comparing a transplanted model with the slim program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from swdc.artifacts.transplanting.call_hooks import copied
+from swdc.artifacts.transplanting.copied_model import copied_model
+from swdc.artifacts.transplanting.float64 import Tensors, in_float64, wide_inputs, wide_program
+from swdc.artifacts.transplanting.masked_model import masked_model
+from swdc.artifacts.transplanting.other_sizes import differs_at_other_sizes
+from swdc.capture.restore import buffers_kept
+from swdc.errors import TransplantError
+from swdc.ir.differences import relative_error
+from swdc.ir.handed_state import results_of
+from swdc.ir.program import Program
+from swdc.ir.random_inputs import sample_inputs
+from swdc.rewriting.certificate import TOLERANCE
+
+BATCHES = (1, 3)
+_AS_CALLED = 1e-3
+"""Largest relative error of the model as the user calls it, if its weights are not in float64."""
+
+
+class Comparison:
+    """Compares a transplanted model with the slim program.
+
+    A recorded slim program stands for its example inputs only, so the masked model takes its place.
+    """
+
+    def __init__(self, slim: Program, dense: Program, model: nn.Module) -> None:
+        self.slim, self.dense, self.model = slim, dense, model
+        self.recorded = slim.facts.example_only
+
+    def inputs(self, batch: int, dtype: torch.dtype | None = torch.float64) -> Any:
+        """Return inputs to compare on: random ones, or the example inputs of a recorded program.
+
+        Without a ``dtype`` they have the types of the example.
+        """
+        if self.recorded:
+            return wide_inputs(copied(self.slim.facts.example))
+        return sample_inputs(self.dense, batch, 0, dtype)
+
+    def in_float64(self, mine: nn.Module) -> None:
+        """Raise ``TransplantError`` unless a model in float64 computes the same, also in training if it can."""
+        expected = self.masked_model() if self.recorded else wide_program(self.slim).eval()
+        for batch in BATCHES[:1] if self.recorded else BATCHES:
+            self._compare(expected, mine, batch, f"at batch size {batch}")
+        if not self.recorded and self._trains_alike():
+            trained = copied_model(mine).train()
+            self._compare(wide_program(self.slim).train(), trained, BATCHES[-1], "in training")
+
+    def at_other_sizes(self, mine: nn.Module) -> str:
+        """Return at which shapes of inputs a wide model fails or differs from the masked one, else an empty text."""
+        if self.recorded:
+            return ""
+        mine = copied_model(mine)  # models keep what they have found for a size
+        return differs_at_other_sizes(self.masked_model(), mine, self.inputs(BATCHES[0]))
+
+    def as_called(self, mine: nn.Module) -> None:
+        """Compare a model as the user calls it, because torch may take fused paths without gradients.
+
+        Raises ``TransplantError`` if the model differs from the slim program.
+        """
+        if self.recorded:
+            return
+        floats = {t.dtype for t in mine.parameters() if t.is_floating_point()}
+        dtype = next(iter(floats)) if len(floats) == 1 else None
+        results = []
+        for one in (self.slim.clone().eval(), copied_model(mine)):
+            args, kwargs = self.inputs(BATCHES[-1], dtype)
+            with torch.no_grad(), buffers_kept(one):
+                torch.manual_seed(0)  # what drops in every mode draws the same
+                results.append(results_of(one, args, kwargs))
+        where = "in the types of the example" if dtype is None else f"in {dtype}"
+        self._check(relative_error(*results), where, TOLERANCE if dtype == torch.float64 else _AS_CALLED)
+
+    def _compare(self, expected: nn.Module, mine: nn.Module, batch: int, where: str) -> None:
+        try:
+            error = self._error(expected, mine, batch)
+        except Exception as failure:  # whatever the user's code raises on sizes that it does not expect
+            raise TransplantError(
+                f"expected {type(self.model).__name__} to compute what the slim program computes, but {where} it fails "
+                f"with {type(failure).__name__}: {str(failure).partition(chr(10))[0]}; use the slim program itself"
+            ) from failure
+        self._check(error, where)
+
+    def _check(self, error: float, where: str, allowed: float = TOLERANCE) -> None:
+        if not error <= allowed:
+            raise TransplantError(
+                f"expected {type(self.model).__name__} to compute what the slim program computes, but they differ by "
+                f"{error:.1e} {where}; use the slim program itself"
+            )
+
+    def _error(self, one: nn.Module, other: nn.Module, batch: int) -> float:
+        results = []
+        for model in (one, other):
+            args, kwargs = self.inputs(batch)
+            with in_float64(), buffers_kept(model):
+                results.append(results_of(model, args, kwargs))
+        return relative_error(*results)
+
+    def _trains_alike(self) -> bool:
+        """Whether the user's model computes the same as its program in training, apart from dropout."""
+        model = copied_model(self.model).train()
+        Tensors().widen(model)
+        try:
+            return self._error(wide_program(self.dense).train(), model, BATCHES[-1]) <= TOLERANCE
+        except (RuntimeError, ValueError, TypeError):  # the model asks for something else in training
+            return False
+
+    def masked_model(self) -> nn.Module:
+        """Return a copy of the user's model in float64 with the removed channels set to zero."""
+        return masked_model(self.model, self.dense, self.slim)

@@ -1,0 +1,286 @@
+"""From a slim program back to the user's own class."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from swdc.analysis.residual import sums
+from swdc.artifacts.transplanting.call_hooks import IN, OUT, Failure, Frame
+from swdc.artifacts.transplanting.comparison import Comparison
+from swdc.artifacts.transplanting.expected_tensors import Reference, observe
+from swdc.artifacts.transplanting.float64 import Tensors
+from swdc.artifacts.transplanting.graph_part import extract
+from swdc.artifacts.transplanting.install import Leftovers, install, install_unused
+from swdc.artifacts.transplanting.integers import changed_numbers
+from swdc.artifacts.transplanting.masked_model import example_of, masked_path
+from swdc.artifacts.transplanting.other_sizes import FAILS
+from swdc.artifacts.transplanting.part_module import Extracted
+from swdc.artifacts.transplanting.same_program import copy_with_program, with_plan_of
+from swdc.artifacts.transplanting.solver import Solver
+from swdc.artifacts.transplanting.unused_parts import Unused, unused_parts
+from swdc.errors import PassError, TransplantError, told_as
+from swdc.ir.argument_types import checked
+from swdc.ir.call import source_of
+from swdc.ir.graph import SCOPE
+from swdc.ir.module_tensors import tensors_of
+from swdc.ir.program import Program
+
+_BATCH = 2
+"""Batch size of the runs with which integers are solved for."""
+_HERE = str(Path(__file__).parent.parent).replace("\\", "/") + "/"
+
+
+@checked(TransplantError)
+def transplant(slim: Program, model: nn.Module) -> nn.Module:
+    """Return a copy of the user's model, of its own class, with the tensors of its slim program.
+
+    The integers that its forward needs (``out_channels``, ``num_heads``, the sizes in a view) are solved from the
+    literals that changed in the graph. A standard norm that the slim program computes over fewer channels with the
+    old divisor is replaced by the program's module. A submodule that cannot be fixed by integers is replaced by its
+    part of the slim program, and a warning says so. Names in ``state_dict``, modes and ``requires_grad`` stay; the
+    given model is not changed.
+
+    The result is compared with the slim program in float64, at batch sizes 1 and 3, and in training if the model
+    itself trains as its program does. If capture recorded the model, it is recorded again, because other weights may
+    choose other boxes or nodes, and the result is compared with the masked model on the example inputs. A warning says
+    if it differs from the masked model at half or twice the sizes of the example.
+    Raises ``TransplantError`` if the program was not made from the model, or if a module cannot be
+    fixed; then the message names the module and the line.
+    """
+    name = type(model).__name__
+    expected = f"a model that runs in float64, in which it is compared with the slim program, got {name}"
+    with told_as(TransplantError, expected, "use the slim program itself"):
+        return Transplanting(slim, model).result()
+
+
+def _check_sums(slim: Program, dense: Program) -> None:
+    """Raise ``TransplantError`` if the sides of a residual sum do not keep the same channels."""
+    read = {node.name: [n.name for n in node.all_input_nodes] for node in slim.graph.nodes}
+    routed = [node.name for node in sums(dense) if read.get(node.name) != [n.name for n in node.all_input_nodes]]
+    if routed:
+        raise TransplantError(
+            f"expected residual sums whose sides keep the same channels, because the class adds them as they are, got "
+            f"{len(routed)} whose sides differ ({routed[0]} first); plan with policy='tied', or use the slim program"
+        )
+
+
+class Transplanting:
+    """The transplanting of one slim program into a copy of one model; ``comparison`` judges any model as the result."""
+
+    def __init__(self, slim: Program, model: nn.Module) -> None:
+        if slim.facts.origin is None or slim.facts.origin.dense is not None:
+            raise TransplantError("expected a slim program as made by swdc.slim, got another; slim it with a plan")
+        branches = slim.facts.origin.plan.branches
+        if branches:
+            raise TransplantError(
+                f"expected a slim program with all of its residual branches, because the class adds each, got one "
+                f"without {branches[0]}; use the slim program itself"
+            )
+        self.name, self.model = type(model).__name__, model
+        self.mine, self.dense = copy_with_program(model, slim)
+        slim = with_plan_of(slim, self.dense)
+        self.slim, self.donor = slim, slim.clone()
+        self.leftovers = Leftovers(self.mine)
+        self.names = set(tensors_of(model))
+        self.notes: list[str] = []
+        self.reasons: dict[str, str] = {}
+        self.replaced: set[type[nn.Module]] = set()
+        self.wide = Tensors()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _check_sums(slim, self.dense)
+            self.comparison = Comparison(slim, self.dense, model)
+            if slim.facts.example_only:
+                self.dense, self.slim = masked_path(model, self.dense, slim)
+                self.donor = self.slim.clone()
+
+    def result(self) -> nn.Module:
+        """Return the copy with the slim tensors, as ``transplant`` does."""
+        modes = {module: module.training for module in self.mine.modules()}
+        self.mine.eval()
+        inputs = self.comparison.inputs(_BATCH)
+        reference = self._reference(inputs)
+        unused = self._unused()
+        kept = install(self.mine, self.dense, self.donor)
+        numbers = changed_numbers(self.dense, self.slim)
+        if unused is not None:
+            install_unused(self.mine, unused)
+            numbers = {**changed_numbers(unused.whole, unused.slim), **numbers}
+            kept = [name for name in kept if name not in unused.tensors]
+        self.wide.widen(self.mine)
+        solver = Solver(self.mine, reference, numbers)
+        self._solve(solver, reference, inputs)
+        self.comparison.in_float64(self.mine)
+        elsewhere = self._elsewhere()
+        self.wide.restore(self.mine)
+        self.leftovers.remove()
+        self.comparison.as_called(self.mine)
+        for module, mode in modes.items():
+            module.training = mode
+        self._report(kept, elsewhere)
+        return self.mine
+
+    def _reference(self, inputs: Any) -> Reference:
+        """Return the reference for the calls of the model's modules, from a run of the dense or the masked model."""
+        if self.slim.facts.example_only:
+            return observe(self.comparison.masked_model(), self.dense, self.slim, inputs)
+        self.wide.widen(self.mine)
+        reference = observe(self.mine, self.dense, self.slim, inputs)
+        self.wide.restore(self.mine)
+        self.leftovers.remove()
+        return reference
+
+    def _elsewhere(self) -> str:
+        """Return what is wrong at other sizes than the example's; parts of the program refuse them if they are why."""
+        found = self.comparison.at_other_sizes(self.mine)
+        parts = [module for module in self.mine.modules() if isinstance(module, Extracted)]
+        if not found or not parts:
+            return found
+        for part in parts:
+            part.fix_sizes()
+        again = self.comparison.at_other_sizes(self.mine)
+        return "" if again.startswith(FAILS) else again
+
+    def _unused(self) -> Unused | None:
+        """Return what the model runs although nothing uses the result; ``None`` if the program reads all tensors."""
+        assert self.slim.facts.origin is not None
+        read, own = self.dense.read_tensors(), tensors_of(self.mine)
+        held = {id(own[name]) for name in own.keys() & read}
+        if all(id(tensor) in held for tensor in own.values()):
+            return None
+        return unused_parts(self.mine, self.dense, self.slim.facts.origin.plan, example_of(self.slim))
+
+    def _solve(self, solver: Solver, reference: Reference, inputs: Any) -> None:
+        solver.guess()
+        reached = -1
+        while True:
+            passed, failure = solver.run(inputs, known=max(reached, 0))
+            if failure is None:
+                return
+            if passed <= reached or not self._repair(solver, reference, failure):
+                raise self._error(failure)
+            reached = passed
+
+    def _repair(self, solver: Solver, reference: Reference, failure: Failure) -> bool:
+        """Fix the module in which a run failed, by integers or by its part of the program; innermost first."""
+        frames = failure.frames[::-1]
+        known = (f for f in frames if f.path and type(self.mine.get_submodule(f.path)) in self.replaced)
+        if any(self._extract(solver, reference, frame) for frame in known):
+            return True
+        if any(solver.repair(frame) for frame in frames) or any(solver.repair(f, far=True) for f in frames[:2]):
+            return True
+        return any(self._extract(solver, reference, frame) for frame in frames if frame.path)
+
+    def _extract(self, solver: Solver, reference: Reference, frame: Frame) -> bool:
+        """Replace the module of a frame by its part of the slim program, if that makes the call right."""
+        module = self.mine.get_submodule(frame.path)
+        call = reference.calls.get((frame.path, 0), {})
+        if not {IN, OUT} <= call.keys():
+            return False
+        try:
+            part = extract(self.donor, frame.path, module, call, self.names, _BATCH)
+        except PassError as error:
+            self.reasons[frame.path] = str(error)
+            return False
+        self.wide.widen(part)
+        _replace(self.mine, module, part)
+        _, failure = solver.again(frame)
+        if failure is None:
+            self.notes.append(f"{frame.path} ({type(module).__name__})")
+            self.replaced.add(type(module))
+            return True
+        self.reasons[frame.path] = str(failure.error)
+        _replace(self.mine, part, module)
+        return False
+
+    def _error(self, failure: Failure) -> TransplantError:
+        modules = [(frame.path, self.mine.get_submodule(frame.path)) for frame in failure.frames]
+        own = [(path, m) for path, m in modules if not type(m).__module__.startswith("torch.nn.modules.")]
+        path, module = (own or modules or [("", self.mine)])[-1]
+        line = _line_of(failure.error, self.mine) or self._line_in(path)
+        why = str(failure.error).splitlines()[0] if str(failure.error) else type(failure.error).__name__
+        return TransplantError(
+            f"expected integers with which {type(module).__name__} at {path or 'the top'!r} computes the slim sizes, "
+            f"found none: {line} gives {why}; read the size there from a tensor or from an attribute of the module"
+            f"{self._unequal(path)}"
+        )
+
+    def _unequal(self, path: str) -> str:
+        """Return what else to do if a module reads one size for two groups that were as wide and are not any more."""
+        assert self.slim.facts.origin is not None
+        plan, inside = self.slim.facts.origin.plan, f"{path}." if path else ""
+        wide: dict[int, dict[int, str]] = {}
+        for group in self.dense.groups:
+            if any(member.tensor.startswith(inside) for member in group.members):
+                wide.setdefault(group.width, {}).setdefault(
+                    len(plan.kept.get(group.name, range(group.width))), group.name
+                )
+        apart = next((list(names.values()) for names in wide.values() if len(names) > 1), None)
+        return f", or let {apart[0]} and {apart[1]} keep as many channels each, if it stands for both" if apart else ""
+
+    def _line_in(self, path: str) -> str:
+        """Return the line of the first operator traced in a module."""
+        for node in self.dense.graph.nodes:
+            if node.op != "placeholder" and node.meta.get(SCOPE) == path and source_of(node):
+                return source_of(node)
+        return "its forward"
+
+    def _report(self, kept: list[str], elsewhere: str) -> None:
+        if elsewhere:
+            warnings.warn(
+                f"{self.name} with fewer channels {elsewhere}, where the masked model does not: its code mixes "
+                f"channels with positions, or reads sizes of the example; use it at the sizes of the example, or trace "
+                f"the model at the sizes that you need",
+                stacklevel=5,
+            )
+        sized = any(module.has_fixed_sizes for module in self.mine.modules() if isinstance(module, Extracted))
+        sizes = ", with the sizes of the example" if sized else ""
+        if self.notes:
+            warnings.warn(
+                f"replaced by their part of the slim program{sizes}: {_some(self.notes)}",
+                stacklevel=5,
+            )
+        if kept:
+            warnings.warn(
+                f"not read in evaluation and kept as they are, so they may not fit any more: {_some(kept)}",
+                stacklevel=5,
+            )
+
+
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Replace a module by another one everywhere in a model."""
+    for module in list(model.modules()):
+        if module is old or module is new:
+            continue
+        for name, child in module._modules.items():
+            if child is old:
+                module._modules[name] = new
+
+
+def _line_of(error: Exception, model: nn.Module) -> str:
+    """Return ``file:line`` of the innermost frame of the user's code in the traceback of an error.
+
+    A frame in a file that defines a class of the model's modules goes before one of a library that it calls.
+    """
+    files = {getattr(sys.modules.get(type(module).__module__), "__file__", None) for module in model.modules()}
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    own = [(file, line) for file, line in frames if not _is_ours(file)]
+    found = [place for place in own if place[0] in files] or own
+    return f"{found[-1][0]}:{found[-1][1]}" if found else ""
+
+
+def _is_ours(file: str) -> bool:
+    """Whether a file is one of torch or of swdc."""
+    path = file.replace("\\", "/")
+    return "/torch/" in path or path.startswith(_HERE)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more

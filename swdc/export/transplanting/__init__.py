@@ -1,5 +1,0 @@
-"""Transplanting: putting the tensors of a slim program into a copy of the user's own model."""
-
-from swdc.export.transplanting.transplantation import transplant
-
-__all__ = ["transplant"]
