@@ -12,6 +12,7 @@ from swdc.artifacts.quantization.quantize import QuantizationReport, quantize_on
 from swdc.artifacts.storage.checkpoint_reader import Checkpoint
 from swdc.artifacts.streaming.skeleton import trace_skeleton
 from swdc.artifacts.streaming.slim_checkpoint import slim_checkpoint
+from swdc.artifacts.torch_export.export import ExportReport, export
 from swdc.artifacts.transplanting import transplant
 from swdc.capture.trace import trace
 from swdc.costs.count import Count, count
@@ -44,6 +45,7 @@ __all__ = [
     "Certificate",
     "Checkpoint",
     "Count",
+    "ExportReport",
     "OnnxReport",
     "Operator",
     "Plan",
@@ -53,6 +55,7 @@ __all__ = [
     "calibrate",
     "count",
     "deploy",
+    "export",
     "export_onnx",
     "insert_batchnorm",
     "load",

@@ -27,10 +27,18 @@ class Condition:
     def holds(self, sizes: Mapping[str, int]) -> bool:
         """Whether it is true for given sizes of the symbols."""
         (value,) = evaluate((self.size,), sizes)
-        return {
-            "==": value == self.number, "!=": value != self.number, ">=": value >= self.number,
-            "<=": value <= self.number,
-        }[self.relation]  # fmt: skip
+        return bool(self.met_by(value))
+
+    def met_by(self, value: Any) -> Any:
+        """Return whether a value of ``size`` meets it; the value may be a symbol that is compared later."""
+        match self.relation:
+            case "==":
+                return value == self.number
+            case "!=":
+                return value != self.number
+            case ">=":
+                return value >= self.number
+        return value <= self.number
 
     @property
     def symbols(self) -> frozenset[str]:

@@ -91,18 +91,24 @@ def _ordered(cases: list[Case]) -> list[Case]:
 
 
 def sizes_besides(
-    program: Program, running: Program, batches: Sequence[int], seed: int, dtype: torch.dtype | None
+    program: Program,
+    running: Program,
+    batches: Sequence[int],
+    seed: int,
+    dtype: torch.dtype | None,
+    larger: bool = False,
 ) -> Mapping[str, int]:
     """Return sizes other than the example's at which a program runs, none if there are none near.
 
     ``running`` is the program that is run, in ``dtype``. Integers may be indices of another input: if there is no
     batch, the sizes that no input of integers has do not become smaller. Kernels of other packages may not notice an
-    index that is too large, so that all sizes stay.
+    index that is too large, so that all sizes stay. With ``larger``, all become larger.
     """
     facts = program.facts
     if facts.example_only or has_foreign_kernels(program):
         return {}
     growing = facts.symbols.keys() - _of_integers(program) if facts.batch is None else ()
+    growing = facts.symbols.keys() if larger else growing
     sizes = cheaper_sizes(facts.symbols, facts.conditions, facts.batch, growing)
     at = [{**facts.sizes(batch), **sizes} for batch in batches]
     if not sizes or any(broken(facts.conditions, each) is not None for each in at):

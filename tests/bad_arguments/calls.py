@@ -179,6 +179,18 @@ class Prepared:
                 {"program": program, "sparsity": 0.5},
             ),
             Target(
+                "export", swdc.export,
+                {
+                    "program": whole,
+                    "path": Takes(TEXT, (self.folder / "again.pt2",), (self.folder, self.folder / "again.onnx")),
+                    "batches": batches,
+                    "tolerance": Takes((*AMOUNT, *NONE), (), (-1.0, 0.0)),
+                    "deploy": Takes(FLAG),
+                    "certificate": Takes(NONE, (), (self.certificate,)),
+                },
+                {"program": program, "path": self.folder / "again.pt2", "batches": (1,)},
+            ),
+            Target(
                 "export_onnx", swdc.export_onnx,
                 {
                     "program": whole,

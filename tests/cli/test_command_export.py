@@ -1,5 +1,6 @@
 """``swdc export``."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,17 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 def test_a_folder_that_nothing_was_saved_in_is_told(tmp_path: Path) -> None:
     assert "expected" in run_error("export", tmp_path, "--out", tmp_path / "slim.onnx")
+
+
+def test_a_saved_folder_is_exported_for_torch(tmp_path: Path) -> None:
+    run_json("slim", *MLP, "--out", tmp_path / "slim")
+    document = run_json("export", tmp_path / "slim", "--out", tmp_path / "slim.pt2")
+    assert document["batches"] == [1, 3]
+    facts = {"swdc.json": ""}
+    loaded = torch.export.load(tmp_path / "slim.pt2", extra_files=facts).module()
+    assert json.loads(facts["swdc.json"])["swdc.certificate.exact"] == "true"
+    x = torch.randn(5, 4)
+    torch.testing.assert_close(loaded(x), load(tmp_path / "slim")(x))
+    result = run("export", tmp_path / "slim", "--out", tmp_path / "again.pt2")
+    assert "loaded again it differs by" in result.stdout
+    assert "expected --opset for an ONNX file" in run_error("export", *MLP, "--out", "net.pt2", "--opset", 19)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from swdc.artifacts.onnx.comparison import Comparison
+from swdc.artifacts.comparison import Comparison
+from swdc.artifacts.metadata import metadata_of
 from swdc.artifacts.onnx.count import MacsCheck, check_macs
 from swdc.artifacts.onnx.exporter import in_float32
 from swdc.artifacts.onnx.placing import check_place, place
 from swdc.artifacts.onnx.runtime import latency_ms, run_onnx
-from swdc.artifacts.onnx.signature import example_sizes
 from swdc.artifacts.onnx.stages import Stage, Writer, Written
-from swdc.costs.count import totals
 from swdc.errors import ExportError
 from swdc.ir.argument_types import checked
 from swdc.ir.atomic_files import why, workspace
@@ -116,7 +113,7 @@ def export_onnx(
     if not 0 < tolerance < math.inf:
         raise ExportError(f"expected a tolerance that is positive and finite, got {tolerance}; 1e-4 is the default")
     comparison = Comparison(reference, batches, tolerance)
-    writer = Writer(source, comparison, _metadata(program, source, certificate), opset, deploy)
+    writer = Writer(source, comparison, metadata_of(program, source, certificate), opset, deploy)
     try:
         with workspace(target.parent) as folder:
             made = writer.write(folder, target.name)
@@ -150,19 +147,3 @@ def _report(target: Path, made: Written, batches: tuple[int, ...], checked: Macs
         target, made.opset, last.file_bytes, last.max_relative_error, batches, made.fixed, made.stages,
         checked.macs, checked.difference, explanation,
     )  # fmt: skip
-
-
-def _metadata(program: Program, source: Program, certificate: Certificate | None) -> dict[str, str]:
-    """Return the metadata of the file; ``source`` is the program as exported, ``program`` as given."""
-    found: dict[str, Any] = {"swdc.version": version("swdc")}
-    found |= {f"swdc.{name}": number for name, number in totals(source).items()}
-    origin = program.facts.origin
-    if origin is not None:
-        found |= {f"swdc.{name}.before": number for name, number in origin.before.items()}
-        found |= {"swdc.plan": json.dumps(origin.plan.to_dict()), "swdc.plan.sha256": origin.plan.sha256()}
-        found["swdc.attention"] = program.facts.attention
-        found["swdc.sizes"] = json.dumps(example_sizes(source))
-    if certificate is not None:
-        told = ("exact", "max_relative_error", "seed", "dense_hash", "masked_hash", "slim_hash")
-        found |= {f"swdc.certificate.{name}": getattr(certificate, name) for name in told}
-    return {name: str(fact).lower() if isinstance(fact, bool) else str(fact) for name, fact in found.items()}

@@ -10,9 +10,9 @@ from pathlib import Path
 import onnx
 import torch
 
-from swdc.artifacts.onnx.comparison import SEEDS, Comparison, OtherSizesError
+from swdc.artifacts.comparison import SEEDS, Comparison, OtherSizesError, Run
 from swdc.artifacts.onnx.exporter import UnexportableError, exported, innermost, optimize, save
-from swdc.artifacts.onnx.runtime import latencies_ms
+from swdc.artifacts.onnx.runtime import feed, latencies_ms, open_session, run_session
 from swdc.errors import ExportError, portable
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
@@ -103,6 +103,12 @@ class Writer:
 
     def _stage(self, name: str, file: Path, fixed: tuple[str, ...]) -> Stage:
         """Return the stage of a file. Raises ``ExportError`` if the file computes something else."""
-        error = self.comparison.error(file, everywhere=not fixed)
+        error = self.comparison.error(running(file), everywhere=not fixed)
         nodes = len(onnx.load(file, load_external_data=False).graph.node)
         return Stage(name, sum(each.stat().st_size for each in file.parent.iterdir()), nodes, error)
+
+
+def running(file: Path) -> Run:
+    """Return what runs a file in onnxruntime, which is opened once."""
+    session = open_session(file)
+    return lambda given: [torch.from_numpy(array) for array in run_session(session, feed(session, given))]

@@ -79,9 +79,9 @@ def quantize_onnx(
     """Write an int8 file that onnxruntime computes about as well as the float file at ``path``.
 
     Weights get one scale for each channel, activations one for each tensor, found by running the float file on
-    ``batches``: inputs as in ``run_onnx`` of ``swdc.artifacts.onnx.export``. If the file loses too much, the layers that
-    add the largest error stay in float, as few as are needed; ``keep`` names nodes (shell patterns) that stay in any
-    case.
+    ``batches``: inputs as ``run_onnx`` takes them (``swdc.artifacts.onnx.export``). If the file loses too much, the
+    layers that add the largest error stay in float, as few as are needed; ``keep`` names nodes (shell patterns) that
+    stay in any case.
 
     ``metric`` takes a function that runs a file on inputs and returns a list of arrays; it returns a number, of which
     larger is better, and which may fall by ``most_drop``. Without it the agreement with the float file on the batches

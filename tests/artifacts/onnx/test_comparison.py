@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from swdc import export_onnx
+from swdc.artifacts.comparison import Comparison, OtherSizesError
 from swdc.artifacts.onnx import stages
-from swdc.artifacts.onnx.comparison import Comparison, OtherSizesError
 from swdc.artifacts.onnx.exporter import UnexportableError, exported, in_float32
 from swdc.artifacts.onnx.runtime import run_onnx
 from swdc.errors import ExportError
@@ -29,9 +29,9 @@ def test_a_file_that_is_wrong_at_other_sizes_is_found(tmp_path: Path) -> None:
     mean = traced(_network(lambda m, x: m.one(x).mean(1) * 8), image(2, 8, 4))
     assert export_onnx(total, file).fixed == ()
     comparison = Comparison(in_float32(mean), (1, 3), 1e-4)
-    assert comparison.error(file, everywhere=False) < 1e-5
+    assert comparison.error(stages.running(file), everywhere=False) < 1e-5
     with pytest.raises(OtherSizesError, match=r"relative error .* at batch 1, length \d"):
-        comparison.error(file, everywhere=True)
+        comparison.error(stages.running(file), everywhere=True)
 
 
 def test_a_program_that_cannot_be_exported_with_free_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

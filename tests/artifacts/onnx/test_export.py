@@ -359,7 +359,7 @@ def test_a_difference_is_an_error_and_leaves_the_earlier_file(
 ) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(b"earlier")
-    monkeypatch.setattr("swdc.artifacts.onnx.comparison.feed", _other_inputs)
+    monkeypatch.setattr("swdc.artifacts.onnx.stages.feed", _other_inputs)
     with pytest.raises(ExportError, match=r"within a relative error of 1\.0e-04 in onnxruntime, got .* at batch 2"):
         swdc.export_onnx(program, path, batches=(2,))
     assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
-from swdc.artifacts.onnx.runtime import feed, open_session, run_session
 from swdc.errors import ExportError, told_as
 from swdc.ir.differences import flat_outputs, relative_error
 from swdc.ir.program import Program
@@ -17,6 +15,8 @@ from swdc.ir.random_inputs import sample_inputs
 from swdc.rewriting.cases import sizes_besides
 
 SEEDS = (1, 2)
+Run: TypeAlias = Callable[[Any], list[torch.Tensor]]
+"""Runs a file on the pair of positional and keyword arguments of the program; returns its tensors in order."""
 
 
 class OtherSizesError(ExportError):
@@ -38,45 +38,55 @@ class _Case:
 
 
 class Comparison:
-    """Compares files with a program in float32, which they should compute."""
+    """Compares files with the program that they should compute.
 
-    def __init__(self, program: Program, batches: Sequence[int], tolerance: float) -> None:
-        self.program, self.tolerance = program, tolerance
+    ``runtime`` is what runs them, and ``dtype`` the type of fractional numbers in it (``None``: the program's own).
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        batches: Sequence[int],
+        tolerance: float,
+        runtime: str = "onnxruntime",
+        dtype: torch.dtype | None = torch.float32,
+    ) -> None:
+        self.program, self.tolerance, self.runtime, self.dtype = program, tolerance, runtime, dtype
         self.batched = program.facts.batch is not None
         near = program.facts.nearest_batch
         self.batches = tuple(dict.fromkeys(near(int(batch)) for batch in batches)) if self.batched else ()
 
-    def error(self, file: Path, everywhere: bool) -> float:
+    def error(self, run: Run, everywhere: bool, larger: bool = False) -> float:
         """Return the largest relative error of a file; ``everywhere`` asks for other sizes than the example's, too.
 
-        Raises ``ExportError`` if it is larger than the tolerance, or if onnxruntime fails.
+        These are smaller, or ``larger``. Raises ``ExportError`` if the error is larger than the tolerance, or if the
+        runtime fails.
         """
-        session = open_session(file)
-        return max(self._error_of(case, session) for case in self._cases(everywhere))
+        return max(self._error_of(case, run) for case in self._cases(everywhere, larger))
 
-    def _cases(self, everywhere: bool) -> Iterator[_Case]:
+    def _cases(self, everywhere: bool, larger: bool) -> Iterator[_Case]:
         pairs = [(batch, batch) for batch in self.batches] or [(1, seed) for seed in SEEDS]
         yield from (_Case(batch, seed, {}) for batch, seed in pairs)
         batch, seed = min(pairs)
-        sizes = sizes_besides(self.program, self.program, [batch], seed, None) if everywhere else {}
+        sizes = sizes_besides(self.program, self.program, [batch], seed, None, larger) if everywhere else {}
         if sizes:
             yield _Case(batch, seed, sizes)
 
-    def _error_of(self, case: _Case, session: Any) -> float:
+    def _error_of(self, case: _Case, run: Run) -> float:
         where = case.told(self.batched)
         with torch.no_grad(), told_as(ExportError, f"a program that runs {where}, got one", "give smaller batches"):
-            given = sample_inputs(self.program, case.batch, case.seed, torch.float32, sizes=case.sizes)
+            given = sample_inputs(self.program, case.batch, case.seed, self.dtype, sizes=case.sizes)
             args, kwargs = given
             expected = [t.cpu() for t in flat_outputs(self.program.clone()(*args, **kwargs))]
         kind = OtherSizesError if case.sizes else ExportError
         try:
-            got = [torch.from_numpy(array) for array in run_session(session, feed(session, given))]
+            got = run(given)
         except ExportError as error:
             raise kind(str(error)) from error
         difference = relative_error(expected, got)
         if not difference <= self.tolerance:
             raise kind(
-                f"expected outputs within a relative error of {self.tolerance:.1e} in onnxruntime, got "
+                f"expected outputs within a relative error of {self.tolerance:.1e} in {self.runtime}, got "
                 f"{difference:.1e} {where}; raise the tolerance if that is rounding; no file was written"
             )
         return difference
