@@ -14,8 +14,8 @@ from torch import nn
 
 from swdc.capture.batch import shared_batch, tensors_in, with_batch, with_shapes
 from swdc.capture.captured_graph import unfused
-from swdc.capture.given_inputs import copied, copied_together
-from swdc.capture.notes import COUNTS, FUSED, GRADIENTS, IN_TRAINING, OVERWRITES, STATEFUL, TOGETHER
+from swdc.capture.given_inputs import copied, copied_together, given_twice, turned
+from swdc.capture.notes import COUNTS, FUSED, GRADIENTS, IN_TRAINING, OVERWRITES, STATEFUL, TOGETHER, TWICE
 from swdc.capture.restore import Restoring, buffers_kept, has_drawn, seeded
 from swdc.capture.results import difference
 from swdc.capture.training_differences import reads_mode
@@ -35,7 +35,8 @@ class Case:
     """How program and model run: on the example (``batch`` is None) or on another batch; the mode; the random seed.
 
     ``shapes``, if they are given, are the shapes of all inputs. With several ``calls`` the result is the list of what
-    they return, one after the other. With ``fused``, modules of torch may take fused paths.
+    they return, one after the other; the last has other values of its inputs. With ``fused``, modules of torch may take
+    fused paths.
     """
 
     batch: int | None = None
@@ -50,6 +51,10 @@ class Case:
         if self.shapes is not None:
             return f"inputs of shapes {', '.join(map(str, self.shapes))}"
         return "the example" if self.batch is None else f"a batch of {self.batch}"
+
+
+_AGAIN = Case(calls=3)
+"""The example twice, then other values: what code keeps from a call may serve all later ones."""
 
 
 class Agreement:
@@ -78,15 +83,16 @@ class Agreement:
             raise cannot_run(self.model, self.inputs, first) from first
         if made:
             raise _incomplete(made)
-        together = copied_together(self.inputs)
+        together, both = copied_together(self.inputs), given_twice(self.inputs)
         found = {
             OVERWRITES: difference(self.inputs, given) is not None,
             TOGETHER: together is not None and self._is_other(first, Case(), together),
+            TWICE: both is not None and self._is_other(self._run(self.model, Case(), both[1]), Case(), both[0]),
             FUSED: self._asks_for_fused and self._is_other(first, Case(fused=True)),
         }
         self._notes = tuple(note for note, holds in found.items() if holds)
         if keeps:
-            self._twice = self._run(self.model, Case(calls=2))
+            self._twice = self._run(self.model, _AGAIN)
             twice = self.put_back.numbers()
             self.put_back()
             self._counted = [name for place, (name, x) in once.items() if place in twice and twice[place][1] != x]
@@ -108,7 +114,7 @@ class Agreement:
             program = self._without_empty(program)
         judged = [note for case in self._cases(program, doubtful) for note in self._judged(program, case, ran)]
         notes = [*self._notes, *judged]
-        if self._twice is not None and difference(self._twice, self._run(program, Case(calls=2))) is not None:
+        if self._twice is not None and difference(self._twice, self._run(program, _AGAIN)) is not None:
             notes.append(STATEFUL)
         elif self._counted:
             notes.append(COUNTS.format(", ".join(self._counted)))
@@ -183,9 +189,9 @@ class Agreement:
     def _judged(self, program: Program, case: Case, ran: dict[Case, Any]) -> tuple[str, ...]:
         """Return notes on a program that agrees with the model in one run; raise ``CannotCapture`` if it does not."""
         without = replace(case, gradients=False)
-        if without not in ran:
-            ran[without] = self._run(program, without)
-        wanted, got = self._of_model(case), ran[without]
+        if case not in ran:
+            ran[case] = self._run(program, case)
+        wanted, got = self._of_model(case), ran[case]
         found = difference(wanted, got)
         if found is None or self._both_random(program, case):
             return ()
@@ -213,7 +219,11 @@ class Agreement:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")  # what a model warns of is heard when it is used
             try:
-                results = [copied(module.train(case.training)(*args, **kwargs)) for _ in range(case.calls)]
+                results = []
+                for call in range(case.calls):
+                    if 0 < call == case.calls - 1:
+                        args, kwargs = turned((args, kwargs))
+                    results.append(copied(module.train(case.training)(*args, **kwargs)))
                 return results[0] if case.calls == 1 else results
             except Exception as error:  # whatever the user's model raises
                 return error

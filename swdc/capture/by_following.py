@@ -13,6 +13,7 @@ from swdc.capture.batch import shared_batch
 from swdc.capture.captured_graph import Captured
 from swdc.capture.follow_batches import follow_batches
 from swdc.capture.follow_symbols import follow_symbols
+from swdc.capture.input_symbols import BATCH
 from swdc.capture.way import CannotCapture, Subject, Way
 from swdc.errors import TraceError
 
@@ -49,6 +50,7 @@ class Follow(Way):
 def _with_free_batch(subject: Subject, compiling: bool) -> Captured:
     """Follow a model on symbols; raise ``CannotCapture`` if that fixes the batch, which another way may not."""
     captured = follow_symbols(subject, compiling)
-    if captured.fixes_batch and shared_batch(subject.inputs) is not None:
+    wanted = subject.dynamic is None or BATCH in subject.dynamic
+    if captured.fixes_batch and wanted and shared_batch(subject.inputs) is not None:
         raise CannotCapture("the model's code needs the batch as a plain number")
     return captured

@@ -119,13 +119,16 @@ def frozen_reads(model: nn.Module, read: list[str]) -> tuple[str, ...]:
 
 
 def stopped_gradients(model: nn.Module, captured: Captured) -> tuple[str, ...]:
-    """Return a note on the modules that go on without gradients from a tensor that has some."""
+    """Return a note on the modules that go on without gradients from a tensor that has some, or overwrite it so."""
     learnt = {name for name, parameter in model.named_parameters(remove_duplicate=False) if parameter.requires_grad}
+    owned = {node for node in captured.graph.nodes if node.name in captured.tensors}
     carrying: set[fx.Node] = set()
     stopped: set[fx.Node] = set()
     paths: dict[str, None] = {}
     for node in captured.graph.nodes:
         still, read = bool(node.meta.get(STILL)), node.all_input_nodes
+        if still and overwrites(node) and read and (read[0] in stopped or read[0] in carrying - owned):
+            paths[_path(node)] = None
         if not still:
             paths.update(dict.fromkeys(_path(n) for n in read if n in stopped))
         if captured.tensors.get(node.name) in learnt:

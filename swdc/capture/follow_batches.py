@@ -64,6 +64,8 @@ def follow_batches(subject: Subject, compiling: bool = True) -> Captured:
     small = trained or ran(WITNESS)
     most, sizes = 2 * len(small.steps) + SPARE, WatchedSizes(BATCHES[1])
     one, other = ran(BATCHES[0], most=most), ran(BATCHES[1], most=most, mode=sizes)
+    if one.failed or other.failed:
+        raise CannotCapture("an operator fails, which it may not do at other batches")
     joining = Joining(model, named_leaves(model, inputs), one, other)
     captured = joining.captured(pytree.tree_structure(inputs))
     found: tuple[str, ...] | None = () if trained or not learns else None

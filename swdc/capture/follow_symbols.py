@@ -69,7 +69,8 @@ def follow_symbols(subject: Subject, compiling: bool = True, apart: bool = False
         told = whole(predicted(followed.run, followed.solved, sizes), shapes)
         check(told, whole(ran(shapes), shapes), sizes)
     fixed = tuple(_fixed(followed, [node.name for node in graph.inputs]))
-    notes = (*captured.notes, *_fixed_batch(followed))
+    asked = subject.dynamic is not None and BATCH not in subject.dynamic
+    notes = (*captured.notes, *(() if asked else _fixed_batch(followed)))
     return replace(captured, differences=found, conditions=followed.conditions, fixed=fixed, notes=notes)
 
 

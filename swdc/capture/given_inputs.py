@@ -26,6 +26,32 @@ def copied(inputs: Any, gradients: bool = False) -> Any:
     return pytree.tree_map(copy, inputs)
 
 
+def given_twice(inputs: Any) -> tuple[Any, Any] | None:
+    """Return nested inputs with one tensor in two places, and with a copy in one; ``None`` if no two are alike."""
+    leaves, structure = pytree.tree_flatten(inputs)
+    tensors = [(place, leaf) for place, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+    for number, (first, one) in enumerate(tensors):
+        for second, other in tensors[number + 1 :]:
+            if one is not other and (one.shape, one.dtype) == (other.shape, other.dtype):
+                both = list(copied(leaves))
+                apart = [both[first].clone() if place == second else leaf for place, leaf in enumerate(both)]
+                both[second] = both[first]
+                return pytree.tree_unflatten(both, structure), pytree.tree_unflatten(copied(apart), structure)
+    return None
+
+
+def turned(inputs: Any) -> Any:
+    """Return nested inputs with other values of the same range: every tensor backwards, numbers a little smaller."""
+
+    def turn(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+            return value
+        backwards = value.detach().flip(tuple(range(value.dim())))
+        return backwards * 0.75 if value.is_floating_point() or value.is_complex() else backwards
+
+    return pytree.tree_map(turn, inputs)
+
+
 def copied_together(inputs: Any) -> Any | None:
     """Return nested inputs with copies that share memory where the tensors do; ``None`` if no two of them do."""
     leaves, structure = pytree.tree_flatten(inputs)

@@ -16,8 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from swdc.capture.captured_graph import Value, user_line
 from swdc.capture.empty_vectors import without_empty_vectors
+from swdc.capture.out_arguments import elements, without_out
 from swdc.capture.way import CannotCapture
 from swdc.ir.module_tensors import tensors_of
+from swdc.ops.copies import COPY_INTO
 from swdc.ops.in_place import operator_of
 
 _COUNTER = "num_batches_tracked"
@@ -53,7 +55,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         self._slots: dict[int, Slot] = {}
         self._owned = list(tensors.values())
         self.inputs, self.most = inputs, most
-        self._below = False
+        self._below = self.failed = False
         for number, leaf in enumerate(inputs):
             if isinstance(leaf, torch.Tensor):
                 self._know(leaf, Slot("input", number))
@@ -72,7 +74,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         replaced, dropped = self._replacements(model)
         leaves, structure = pytree.tree_flatten(result)
         outputs = [self.slot(leaf) if isinstance(leaf, torch.Tensor) else self._literal(leaf)[0] for leaf in leaves]
-        return Run(batch, self.steps, outputs, structure, self.constants, replaced, dropped)
+        return Run(batch, self.steps, outputs, structure, self.constants, replaced, dropped, self.failed)
 
     def _replacements(self, model: nn.Module) -> tuple[dict[str, Slot], tuple[str, ...]]:
         """Return the buffers for which the model has put other tensors of their form, each with where that comes from.
@@ -113,16 +115,34 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         if len(self.steps) > self.most:
             raise CannotCapture(f"the model calls more than {self.most} operators")
         self._check_modes()
+        plain = without_out(func)
+        if plain is not None:
+            return self._written_out(plain, args, dict(kwargs or {}))
         found = Found()
         known, positional = self._told(without_empty_vectors(func, args), found)
         named, keywords = self._told(kwargs or {}, found)
         if func._schema.is_mutable and isinstance(known[0], Slot) and str(known[0].key).endswith(_COUNTER):
             return args[0]  # the leaf modules of a program count by themselves
         self._check_memory(func, known)
-        result = self._computed(func, positional, keywords) if found.empty else func(*args, **(kwargs or {}))
+        before = elements(args[0]) if func._schema.is_mutable and args else None
+        try:
+            result = self._computed(func, positional, keywords) if found.empty else func(*args, **(kwargs or {}))
+        except Exception:
+            self.failed = True  # the model's code may catch it
+            raise
+        if before is not None and elements(result) != before:
+            raise CannotCapture("the model gives a tensor another shape in place")
         if not self._is_passed_over(func, known, result):
             self._note(func, known, named, result, found.tensors)
         return result
+
+    def _written_out(self, plain: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Note a call that writes its result into a given tensor as a call that returns it, and a copy."""
+        target = kwargs.pop("out")
+        result = self.__torch_dispatch__(plain, (), args, kwargs)
+        if result.shape != target.shape:
+            raise CannotCapture(f"{plain} gives the tensor for its result another shape")
+        return self.__torch_dispatch__(COPY_INTO, (), (target, result))
 
     def _without_transform(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Let ``torch.vmap`` turn a call into calls on whole batches, and note these."""
@@ -276,3 +296,5 @@ class Run:
     """The buffers that the model replaces by tensors of the same form, each with where its tensor comes from."""
     dropped: tuple[str, ...]
     """The buffers that the model replaces by tensors of another form, or in their ``data``."""
+    failed: bool
+    """Whether an operator failed, and the model's code went on: it may not fail at other sizes."""

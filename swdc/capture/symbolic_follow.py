@@ -77,7 +77,7 @@ def followed_on(
         solved = SolvedSizes(guards, list(hints), symbols.named(leaves, plain.is_free))
         followed = Followed(symbols, ran, solved, solved.conditions())
         followed = _without_needless(followed, subject, forms, compiling)
-        unwanted = _unwanted(followed, leaves, subject.dynamic)
+        unwanted = _unwanted(followed, leaves, subject.dynamic) | _all_free(followed, ran.failed)
         if unwanted:
             fixed |= unwanted
             continue
@@ -128,6 +128,11 @@ def _unwanted(followed: Followed, leaves: list[Any], dynamic: frozenset[str] | N
                 f"expected {missing} as a size that may change, but {line} fixes it; leave it out of dynamic"
             )
     return told
+
+
+def _all_free(followed: Followed, failed: bool) -> set[str]:
+    """Return all free symbols if an operator ``failed``, because nothing says at which sizes it does not."""
+    return {name for name in followed.symbols.example if failed and followed.solved.is_free(name)}
 
 
 def check(told: Run, witness: Run, sizes: Mapping[str, int]) -> None:

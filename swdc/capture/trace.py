@@ -17,6 +17,7 @@ from swdc.capture.agreement import Agreement
 from swdc.capture.batch import at_least_two, on_meta, shared_batch, tensors_in
 from swdc.capture.by_recording import Record
 from swdc.capture.captured_graph import Captured, stopped_gradients
+from swdc.capture.left_behind import asked_of_torch, left_behind, unasked
 from swdc.capture.own_gradients import functions_applied, hooks_on_results, lost_gradients, lost_hooks, unheard_hooks
 from swdc.capture.raising import Raising, differs_in_training
 from swdc.capture.refusals import check_example, told
@@ -131,6 +132,7 @@ def _program(
     everything: bool = False,
 ) -> Program:
     given = on_meta(inputs) if is_meta(model) else inputs
+    _check_values(model, given)
     checks = check and _has_values(model, given)
     with collection_paused(), modes_kept(model):
         model.eval()
@@ -138,6 +140,7 @@ def _program(
             _plain_results(model) as replaced,
             functions_applied() as applied,
             hooks_on_results() as hooked,
+            asked_of_torch() as asked,
             restored(model, given, checks) as put_back,
         ):
             agreement = Agreement(model, given, put_back) if checks else None
@@ -158,7 +161,7 @@ def _program(
             program = capture(Subject(model, given, put_back, dynamic, checks), ways, made)
             if agreement is not None and not agreement.trains_alike(program):
                 program = _with_notes(program, differs_in_training([""]))
-            program = _with_notes(program, *lost_hooks(hooked))
+            program = _with_notes(program, *lost_hooks(hooked), *unasked(asked))
     return program.with_facts(attention=attention).follow_modes(model)
 
 
@@ -171,9 +174,9 @@ def _raised(model: nn.Module, captured: Captured, given: Inputs, inputs: Inputs,
 
 
 def _untrained(model: nn.Module, captured: Captured, applied: Iterable[str]) -> tuple[str, ...]:
-    """Return notes on gradients of the model that those of its program are not."""
+    """Return notes on gradients of the model that those of its program are not, and on what the program lacks."""
     stopped = () if captured.example_only else stopped_gradients(model, captured)  # records run without gradients
-    return (*stopped, *lost_gradients(applied), *unheard_hooks(model))
+    return (*stopped, *lost_gradients(applied), *unheard_hooks(model), *left_behind(model))
 
 
 def _opened(names: Mapping[str, str]) -> tuple[str, ...]:
@@ -185,6 +188,15 @@ def _opened(names: Mapping[str, str]) -> tuple[str, ...]:
 
 def _with_notes(program: Program, *notes: str) -> Program:
     return program.with_facts(notes=tuple(dict.fromkeys([*program.facts.notes, *notes]))) if notes else program
+
+
+def _check_values(model: nn.Module, inputs: Inputs) -> None:
+    tensors = tensors_of(model).values()
+    if tensors and not any(t.is_meta for t in tensors) and any(t.is_meta for t in tensors_in(inputs)):
+        raise TraceError(
+            "expected example inputs with values, as the model has them, got a tensor on the meta device; give inputs "
+            "with values, or a model on the meta device"
+        )
 
 
 def _has_values(model: nn.Module, inputs: Inputs) -> bool:

@@ -74,6 +74,8 @@ def _plain(value: Any, hint: Any) -> tuple[Any, str]:
     try:
         if isinstance(value, int | float):
             return value, ""
+        if isinstance(value, os.PathLike) and not isinstance(os.fspath(value), str):
+            return value, f", which stands for {shown(os.fspath(value))} and not for text"
         if isinstance(value, np.bool_):
             return bool(value), ""
         if isinstance(value, Real):

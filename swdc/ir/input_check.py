@@ -21,7 +21,6 @@ from swdc.ir.module_tensors import tensors_of
 from swdc.ir.result_classes import by_fields, register_dataclasses
 from swdc.ir.sizes import Shape, evaluate
 
-_INDICES = (torch.int32, torch.int64)
 """Types of indices. Models take both; programs do, too, because casts that do nothing to the example are recorded."""
 _RECORDED = (
     "the program was recorded on its example and stands for nothing else; run and train the model itself, whose "
@@ -135,14 +134,12 @@ class InputCheck:
         given, wanted = value.dtype, form.dtype
         assert wanted is not None
         allowed = [wanted]
-        if wanted in _INDICES:
-            allowed = [*_INDICES]
-        elif now is not None and wanted.is_floating_point:
+        if now is not None and wanted.is_floating_point:
             allowed = [now] if wanted is self._reference[2] else [wanted, now]
         elif now is not None and wanted.is_complex:
             allowed = [wanted, now.to_complex()]
         elif self._reference[2] is None and wanted.is_floating_point:
-            allowed = [wanted, *_float_types(program, given)]
+            allowed = [wanted, *_float_types(program)]
         mixes = given.is_floating_point and torch.is_autocast_enabled(value.device.type)
         if given in allowed or (mixes and wanted.is_floating_point):
             return
@@ -231,10 +228,9 @@ def _reference(graph: fx.Graph) -> tuple[tuple[str, ...], str, torch.dtype | Non
     return (), "", None
 
 
-def _float_types(program: torch.nn.Module, given: torch.dtype) -> list[torch.dtype]:
-    """Return the types of a program's tensors; without any, ``given`` is as good as the type of the example."""
-    types = list(dict.fromkeys(t.dtype for t in tensors_of(program).values() if t.is_floating_point()))
-    return types or [given] * given.is_floating_point
+def _float_types(program: torch.nn.Module) -> list[torch.dtype]:
+    """Return the types of a program's tensors."""
+    return list(dict.fromkeys(t.dtype for t in tensors_of(program).values() if t.is_floating_point()))
 
 
 def _check_value(form: _Form, value: Any) -> None:

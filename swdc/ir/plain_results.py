@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -68,6 +69,8 @@ def _opened(leaf: Any, above: tuple[int, ...], lost: dict[str, str] | None = Non
             lost[type(leaf).__name__] = "a list"
         return [opened(item) for item in leaf]
     if isinstance(leaf, list | tuple):
+        if lost is not None:
+            lost[type(leaf).__name__] = "a list"
         return [opened(item) for item in leaf]
     held = leaf if isinstance(leaf, Mapping) else _attributes(leaf)
     found = {str(name): opened(value) for name, value in held.items()}
@@ -90,6 +93,9 @@ def _kept(leaf: Any, inside: tuple[int, ...], lost: dict[str, str]) -> Opened | 
     if parts is None:
         return None
     dropped: dict[str, str] = {}
+    more = [name for name in _attributes(leaf) if name not in (field.name for field in fields(leaf))]
+    if more:
+        dropped[type(leaf).__name__] = f"its fields alone, without {', '.join(more)}"
     found = pytree.tree_map(lambda part: _opened(part, inside, dropped), parts)
     again = anew(type(leaf), found)
     lost.update(dropped if again is not None else {})

@@ -17,6 +17,8 @@ from swdc.ops.elementwise import Pointwise
 from swdc.ops.freezing import freeze_call
 from swdc.ops.identity import FORMATS, Evaluation, Identity, alias_of, copy_of
 
+COPY_INTO = torch.ops.aten.copy_.default
+"""Puts a value into a tensor."""
 _KEEPS = "stays in a buffer until the next call, and a dead channel does not write zeros there"
 
 
@@ -163,7 +165,7 @@ class Writing(Operator):
 
 def write_call(graph: fx.Graph, name: str, value: fx.Node) -> fx.Node:
     """Return a new node that puts a value into the buffer called ``name``."""
-    return graph.call_function(torch.ops.aten.copy_.default, (graph.get_attr(name), value))
+    return graph.call_function(COPY_INTO, (graph.get_attr(name), value))
 
 
 def _is_whole(call: Call, channels: Channels) -> bool:
@@ -197,7 +199,7 @@ def copies_over(target: Any) -> bool:
 
 def is_write(node: fx.Node) -> bool:
     """Whether a node puts a value into another tensor, and nothing reads the result."""
-    return node.target is torch.ops.aten.copy_.default and not node.users
+    return node.target is COPY_INTO and not node.users
 
 
 def contiguous_copy(value: fx.Node, name: str | None = None) -> fx.Node:

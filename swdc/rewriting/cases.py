@@ -107,8 +107,8 @@ def sizes_besides(
     facts = program.facts
     if facts.example_only or has_foreign_kernels(program):
         return {}
-    growing = facts.symbols.keys() - _of_integers(program) if facts.batch is None else ()
-    growing = facts.symbols.keys() if larger else growing
+    stay = set() if larger else _of_integers(program)
+    growing = facts.symbols.keys() - stay if larger or facts.batch is None else ()
     sizes = cheaper_sizes(facts.symbols, facts.conditions, facts.batch, growing)
     at = [{**facts.sizes(batch), **sizes} for batch in batches]
     if not sizes or any(broken(facts.conditions, each) is not None for each in at):

@@ -18,6 +18,7 @@ from swdc.ir.dtypes_and_devices import float_types
 from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
+from swdc.ir.same_calls import different_calls
 from swdc.rewriting.assumptions import assumptions_of
 from swdc.rewriting.cases import EVAL, TRAIN, Case, Result, cases_of, result_of, results_of
 from swdc.rewriting.certificate import FACTOR, LEAST_EFFECT, TOLERANCE, Certificate
@@ -72,6 +73,7 @@ class _Verification:
         self.settings = _settings(batches, masked, given=inputs is not None)
         self.cases: list[Case] = []
         self.others = other_weights(masked, slim)
+        self.called = different_calls(masked, slim)
         self.assumptions: tuple[str, ...] = ()
         self.answers = True
 
@@ -81,10 +83,11 @@ class _Verification:
         verdict = judge.verdict()
         effect, refilled = effect_of(self.dense, self.masked, judge.measure(self.largest), self.largest, self.seed)
         agree, unit = verdict.worst("float64") <= TOLERANCE, max(map(unit_of, self._own()), default=0.0)
+        same = self.answers and not self.others and self.called is None
         faithful = verdict.ran and verdict.rounding <= FACTOR and verdict.lost <= unit**0.5
         plan = self.masked.facts.origin.plan  # type: ignore[union-attr]
         return Certificate(
-            exact=agree and faithful and effect >= LEAST_EFFECT and self.answers and not self.others,
+            exact=agree and faithful and effect >= LEAST_EFFECT and same,
             max_relative_error=verdict.worst("float64"),
             max_relative_error_own=verdict.worst(self._own_name()),
             rounding=verdict.rounding,
@@ -174,6 +177,8 @@ class _Verification:
         notes, own = [], self._own_name()
         if self.others:
             notes.append(f"of other values than in the masked program: {', '.join(self.others[:3])}")
+        if self.called is not None:
+            notes.append(f"the slim program has {self.called} than the masked one")
         if effect < LEAST_EFFECT:
             notes.append("the mask does not change the output, so that the comparison shows nothing")
         if not self.answers:

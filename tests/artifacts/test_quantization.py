@@ -159,6 +159,8 @@ def test_a_run_that_was_stopped_goes_on(exported: Path, tmp_path: Path, monkeypa
     ("change", "message"),
     [
         ({"batches": []}, "expected at least one batch of inputs, got none"),
+        ({"batches": [torch.zeros(0, 3, 8, 8)]}, "expected batches with samples in them, got none"),
+        ({"path": "net\0.onnx"}, "expected the path of an ONNX file"),
         ({"batches": [torch.zeros(2, 3, 9)]}, "expected inputs that onnxruntime can run the file on"),
         ({"batches": [(torch.zeros(1), torch.zeros(1))]}, r"expected 1 tensors \(input_1\) for the ONNX file, got 2"),
         ({"path": "none.onnx"}, "expected an ONNX file, got no file at none.onnx"),

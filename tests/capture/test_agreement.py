@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def test_code_that_looks_at_where_it_runs(name: str) -> None:
         assert_same(model(image(batch, 5)), program(image(batch, 5)))
 
 
-def _quietly(model: nn.Module, x: torch.Tensor) -> swdc.Program:
+def _quietly(model: nn.Module, x: Any) -> swdc.Program:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("warnings.warn", lambda *_, **__: None)
         return swdc.trace(model, x)
@@ -116,6 +117,81 @@ def test_code_that_counts_its_calls() -> None:
         program = swdc.trace(layer(count), image(2, 5))
     assert STATEFUL in program.facts.notes
     assert calls == [0]
+
+
+class Remembers(nn.Module):
+    """Encodes what it is given first, and keeps that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.memory = nn.Linear(4, 3), None
+
+    def forward(self, x: torch.Tensor) -> Any:
+        if self.memory is None:
+            self.memory = self.one(x).mean(0)
+        return self.one(x) + self.memory
+
+
+def test_code_that_keeps_something_of_its_first_call() -> None:
+    model = Remembers().eval()
+    with pytest.warns(UserWarning, match="when it is called again"):
+        swdc.trace(model, torch.randn(3, 4))
+    assert model.memory is None
+
+
+def test_code_that_overwrites_without_gradients_is_told() -> None:
+    def doubled(m: Any, x: torch.Tensor, part: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        y = m.one(x)
+        with torch.no_grad():
+            part(y).mul_(2)
+        return m.two(y)
+
+    for part in (lambda y: y, lambda y: y[:, :2]):
+        model = Function(partial(doubled, part=part), one=nn.Linear(4, 4), two=nn.Linear(4, 3)).eval()
+        with pytest.warns(UserWarning, match="the model computes without gradients what the program computes with"):
+            swdc.trace(model, torch.randn(3, 4))
+
+
+def test_the_program_runs_with_gradients_where_the_model_does() -> None:
+    def out(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = m.one(x)
+        with torch.no_grad():
+            z = torch.mul(y, 2, out=torch.empty_like(y))
+        return m.two(y + z)
+
+    model = Function(out, one=nn.Linear(4, 4), two=nn.Linear(4, 3)).eval()
+    with pytest.warns(UserWarning, match="without gradients"):
+        program = swdc.trace(model, torch.randn(3, 4))
+    x = torch.randn(5, 4)
+    assert torch.allclose(program(x), model(x))
+    assert program.groups
+
+
+def test_a_tensor_that_gets_another_shape_in_place_is_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.CrossMapLRN2d(3), nn.Conv2d(8, 3, 1)).eval()
+    with pytest.raises(TraceError, match="gives a tensor another shape in place"):
+        swdc.trace(model, torch.randn(2, 3, 6, 6))
+
+
+CAUGHT: dict[str, tuple[Any, Any]] = {
+    "sum": (lambda m, x, y: m.one(x) + m.one(y), lambda m, x, y: m.one(x) + m.one(y).mean(0)),
+    "where": (lambda m, x, y: m.one(torch.where(x > 0, x, y)), lambda m, x, y: m.one(x)),
+}
+
+
+@pytest.mark.parametrize("name", CAUGHT)
+def test_a_failure_that_the_model_catches_is_that_of_these_sizes(name: str) -> None:
+    def tried(m: Any, x: torch.Tensor, y: torch.Tensor) -> Any:
+        try:
+            return CAUGHT[name][0](m, x, y)
+        except RuntimeError:
+            return CAUGHT[name][1](m, x, y)
+
+    model = Function(tried, one=nn.Linear(4, 3)).eval()
+    program = _quietly(model, (torch.randn(5, 4), torch.randn(3, 4)))
+    assert torch.equal(program(*(given := (torch.randn(5, 4), torch.randn(3, 4)))), model(*given))
+    with pytest.raises(InputError, match=r"of shape \(5, 4\), got \(3, 4\)"):
+        program(torch.randn(3, 4), torch.randn(3, 4))
 
 
 def test_the_reason_names_the_first_node_that_differs() -> None:

@@ -342,3 +342,10 @@ def test_certificates_of_programs_that_take_even_batches() -> None:
     certificate = swdc.verify(swdc.mask(program, plan), swdc.slim(program, plan))
     assert certificate.exact
     assert {c.batch for c in certificate.comparisons if c.mode == "eval"} == {2, 4}
+
+
+def test_sizes_that_nobody_wants_free_are_those_of_the_example() -> None:
+    program = swdc.trace(nn.Linear(4, 3), torch.randn(2, 5, 4), dynamic=[])
+    assert (program.facts.symbols, program.facts.notes) == ({}, ())
+    with pytest.raises(InputError, match=r"of shape \(2, 5, 4\), got \(3, 5, 4\)"):
+        program(torch.randn(3, 5, 4))

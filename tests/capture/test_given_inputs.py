@@ -117,3 +117,14 @@ def test_numbers_that_change_in_every_call_are_told() -> None:
     with pytest.warns(UserWarning, match=r"changes steps, the length of a list in every call"):
         swdc.trace(randomise(Function(forward, a=nn.Linear(5, 4))).eval(), image(3, 5))
     assert calls == []
+
+
+def test_one_tensor_given_twice() -> None:
+    def same(m: Any, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return m.one(x) * 3 if x is y else m.one(x) + m.one(y)
+
+    inputs = torch.randn(3, 4), torch.randn(3, 4)
+    with pytest.warns(UserWarning, match="if it is given one tensor twice"):
+        swdc.trace(Function(same, one=nn.Linear(4, 4)).eval(), inputs)
+    plain = swdc.trace(Function(lambda m, x, y: m.one(x) + m.one(y), one=nn.Linear(4, 4)).eval(), inputs)
+    assert plain.facts.notes == ()

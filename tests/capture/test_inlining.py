@@ -28,7 +28,7 @@ def nested(m: Any, x: torch.Tensor) -> torch.Tensor:
     return m.e(w + z)
 
 
-@pytest.mark.filterwarnings("ignore:.*without gradients")
+@pytest.mark.filterwarnings("ignore:.*without gradients", "ignore:.*autocast")
 def test_nested_wrappers_are_spliced_in() -> None:
     model = Function(nested, a=conv(3, 4), b=conv(4, 6), c=conv(6, 4), d=conv(4, 4), e=conv(4, 2))
     program = assert_slims(model)
@@ -64,6 +64,7 @@ def test_checkpointed_modules_are_part_of_the_graph(reentrant: bool) -> None:
     assert_equal(model(BATCH), program(BATCH))
 
 
+@pytest.mark.filterwarnings("ignore:.*autocast")
 def test_autocast_that_changes_nothing_is_part_of_the_graph() -> None:
     def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu"):  # leaves float64 alone

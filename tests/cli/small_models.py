@@ -102,6 +102,25 @@ class Tied(nn.Module):
         return self.second(torch.relu(self.first(x)))
 
 
+class TwoResults(nn.Module):
+    """Two named results of two arguments, with a dropout, and a branch on the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.drop = nn.Linear(4, 8), nn.Linear(4, 8), nn.Dropout(0.5)
+        self.cat, self.dog = nn.Linear(8, 3), nn.Linear(8, 3)
+
+    def forward(self, q: torch.Tensor, k: torch.Tensor) -> dict[str, torch.Tensor]:
+        hidden = self.drop(torch.relu(self.one(q) - self.two(k)))
+        hidden = hidden * 2 if len(q) > 5 else hidden
+        return {"cat": self.cat(hidden), "dog": self.dog(hidden)}
+
+
+def two_results() -> nn.Module:
+    torch.manual_seed(0)
+    return TwoResults().eval()
+
+
 def narrow() -> nn.Module:
     """One layer between input and output: nothing can go."""
     return nn.Linear(4, 3)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import swdc
+from tests.cli import small_models
 from tests.cli.support_cli import run, run_error, run_json
+from tests.faults.folders import seal
 
 RESIDUAL = "tests.cli.small_models:Residual"
 INPUT = ("--input", "1x3x8x8")
@@ -84,3 +89,38 @@ def test_another_model_is_unusable(made: Path, tmp_path: Path) -> None:
     assert "expected a plan of this program" in message
     (tmp_path / "text.onnx").write_text("no file of ONNX")
     assert "whose metadata name its plan" in run_error("verify", tmp_path / "text.onnx", "--model", RESIDUAL)
+
+
+def _renamed(graph: dict[str, Any]) -> None:
+    outputs = graph["signature"]["outputs"]
+    graph["signature"]["outputs"] = outputs.replace("cat", "@").replace("dog", "cat").replace("@", "dog")
+
+
+FORGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "results": (_renamed, "another structure of results"),
+    "arguments": (lambda g: g["signature"].update(arguments=["k", "q"]), "other names of arguments"),
+    "conditions": (lambda g: g["facts"].update(conditions=[]), "other conditions on sizes"),
+    "modes": (lambda g: g.update(modes=dict.fromkeys(g["modes"], True)), "another training mode of a module"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_folder_that_is_called_otherwise_is_not_exact(name: str, tmp_path: Path) -> None:
+    forge, text = FORGED[name]
+    model, inputs = small_models.two_results(), (torch.randn(3, 4), torch.randn(3, 4))
+    program = swdc.trace(model, inputs)
+    plan = swdc.plan(program, 0.5)
+    folder = swdc.save(swdc.slim(program, plan), tmp_path / "slim")
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    given = (folder, "--model", "tests.cli.small_models:two_results", "--weights", tmp_path / "weights.pt")
+    assert run("verify", *given).exit_code == 0
+    graph = json.loads((folder / "graph.json").read_text())
+    forge(graph)
+    (folder / "graph.json").write_text(json.dumps(graph))
+    seal(folder)
+    result = run("verify", *given)
+    assert result.exit_code != 0
+    assert text in " ".join(result.output.split())
+    forged = swdc.load(folder)
+    if name != "modes":
+        assert any(text in note for note in swdc.verify(swdc.mask(program, plan), forged).notes)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import swdc
-from swdc.errors import PlanError, SwdcError
+from swdc.errors import ArtifactError, PlanError, SwdcError
 from swdc.ir.argument_types import checked, fits
 
 NUMBER = 3.5
@@ -88,3 +88,19 @@ def test_what_cannot_be_printed_is_named_by_its_type() -> None:
 def test_the_message_says_what_to_do() -> None:
     with pytest.raises(SwdcError, match=r"expected program as a Program, got a ReLU; make one with swdc\.trace"):
         swdc.count(nn.ReLU())  # type: ignore[arg-type]
+
+
+class _Path:
+    """A path that stands for something else than text."""
+
+    def __init__(self, stands_for: object) -> None:
+        self.stands_for = stands_for
+
+    def __fspath__(self) -> object:
+        return self.stands_for
+
+
+@pytest.mark.parametrize("stands_for", [b"folder", 3])
+def test_a_path_stands_for_text(stands_for: object) -> None:
+    with pytest.raises(ArtifactError, match="expected path as text or a path, got a _Path, which "):
+        swdc.load(_Path(stands_for))  # type: ignore[arg-type]

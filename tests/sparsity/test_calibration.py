@@ -325,3 +325,5 @@ def test_statistics_are_those_of_one_program_and_of_what_was_asked() -> None:
         empty = swdc.trace(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).eval(), torch.randn(2, 3))
     with pytest.raises(PlanError, match="expected tensors with values for calibration"):
         swdc.calibrate(empty, BATCHES)
+    with pytest.raises(PlanError, match="expected at least one batch to calibrate with, got none"):
+        swdc.calibrate(program, [image(0, *BATCHES[0].shape[1:])])

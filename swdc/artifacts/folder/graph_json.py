@@ -37,6 +37,8 @@ from swdc.ir.sizes import parse
 from swdc.ops import Leaf, leaf_of, lookup
 
 GRAPH = "graph.json"
+_MOST_NODES = 60_000
+"""More nodes than programs have; so many are read in a few seconds."""
 _OPS = ("placeholder", "get_attr", "call_function", "call_module", "output")
 _TAKEN = {"self", *_custom_builtins}
 """Names that the code which torch.fx generates uses itself."""
@@ -84,6 +86,7 @@ def encode_program(program: Program) -> dict[str, Any]:
 
 def encode_graph(graph: fx.Graph) -> list[dict[str, Any]]:
     """Return the nodes of a graph as JSON data, without its signature."""
+    _check_number(len(graph.nodes))
     return [_encode_node(node) for node in graph.nodes]
 
 
@@ -170,8 +173,14 @@ def decode_program(
     return program
 
 
+def _check_number(nodes: int) -> None:
+    if nodes > _MOST_NODES:
+        raise ArtifactError(f"expected a graph of at most {_MOST_NODES} nodes, got {nodes}; a larger one is not stored")
+
+
 def decode_graph(rows: list[dict[str, Any]]) -> fx.Graph:
     """Return the graph whose nodes ``encode_graph`` wrote."""
+    _check_number(len(rows))
     graph = fx.Graph()
     nodes: dict[str, fx.Node] = {}
     for row in rows:

@@ -22,7 +22,7 @@ from swdc.artifacts.onnx.runtime import Array, feed, latencies_ms, open_session
 from swdc.artifacts.quantization.layer_errors import added_errors, quantized_nodes
 from swdc.artifacts.quantization.progress import Progress
 from swdc.artifacts.quantization.scores import Metric, Scores
-from swdc.errors import ExportError, brief
+from swdc.errors import ExportError, brief, told_as
 from swdc.ir.argument_types import checked
 from swdc.ir.atomic_files import why, workspace
 
@@ -98,7 +98,9 @@ def quantize_onnx(
     """
     source, target = Path(path), Path(out)
     check_place(target)
-    if source.resolve() == target.resolve():
+    with told_as(ExportError, f"the path of an ONNX file, got {path!r}", "give another path"):
+        same = source.resolve() == target.resolve()
+    if same:
         raise ExportError(f"expected another file to write than the float file, got {target} for both; name another")
     if not 0 <= most_drop < float("inf"):
         raise ExportError(f"expected a most_drop that is not negative, got {most_drop}; 0.01 is the default")
@@ -106,6 +108,8 @@ def quantize_onnx(
         raise ExportError(f"expected a calibration of {list(METHODS)}, got {calibration!r}")
     session = open_session(source)
     feeds = [feed(session, batch) for batch in _listed(batches)]
+    if not any(array.size for each in feeds for array in each.values()):
+        raise ExportError("expected batches with samples in them, got none; give inputs as the model takes them")
     kept = _named(source, (keep,) if isinstance(keep, str) else tuple(keep))
     options = {"method": calibration, "keep": kept, "metric": _name_of(metric)}
     ranges = (False, True) if reduce_range is None else (reduce_range,)

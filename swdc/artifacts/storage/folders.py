@@ -8,7 +8,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
@@ -55,6 +55,7 @@ def new_folder(target: Path, is_known: Callable[[str], Any], mark: str = "") -> 
     ``target`` leads through no link. Raises ``ArtifactError`` if it is no folder, or one with files of names that are
     not known, and if the folder cannot be written, for example because the disk is full.
     """
+    _check_apart(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with locked(target.parent):
@@ -78,6 +79,15 @@ def resolved(path: str | os.PathLike[str]) -> Path:
         return Path(path).resolve()
     except (OSError, ValueError, RuntimeError) as error:
         raise ArtifactError(f"expected the path of a folder, got {path!r}: {error}; give another path") from error
+
+
+def _check_apart(target: Path) -> None:
+    """Raise ``ArtifactError`` for the folder that the process works in, or one around it: it would be moved away."""
+    with suppress(OSError):  # the process works in a folder that is gone
+        if Path.cwd().is_relative_to(target):
+            raise ArtifactError(
+                f"expected the path of a folder to write, got {target}, in which this process works; name one inside it"
+            )
 
 
 def seal(folder: Path, **head: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from swdc.errors import ArtifactError
 
-_LARGEST, _MOST_CONTAINERS, _DEEPEST = 2**28, 2**22, 100
+_LARGEST, _MOST_CONTAINERS, _DEEPEST = 2**28, 2**20, 100
 """Bounds of a file: bytes, lists and objects in it, and how deep they are nested."""
 _TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+\\?(?:"|\Z)', re.DOTALL)
 """A string; one that does not end goes to the end of the file, so that it is looked at only once."""

@@ -11,6 +11,7 @@ from swdc.cli.terminal.models import Source
 from swdc.cli.verify.finding import Finding, remade
 from swdc.errors import CommandError, PassError, VerificationError
 from swdc.ir.program import Program
+from swdc.ir.same_calls import different_calls
 from swdc.rewriting.deploy import deploy
 
 _ROUNDING = 4
@@ -45,6 +46,8 @@ def _difference(saved: Program, mine: Program) -> str | None:
     """Return in words where a saved program differs from that made here; ``None`` if it is the same."""
     if saved.hash() != mine.hash():
         return "its graph is not the one that swdc makes of the model with this plan"
+    if (called := different_calls(saved, mine, modes=True)) is not None:
+        return f"it has {called} than what swdc makes of the model"
     own = mine.tensors
     for name, tensor in saved.tensors.items():
         if not _equal(tensor, own[name]):

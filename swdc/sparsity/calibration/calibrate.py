@@ -117,7 +117,7 @@ class _Collecting:
 
     def result(self) -> Calibration:
         """Return the means; ``PlanError`` if there was no batch."""
-        if not self.batches:
+        if not self._samples:
             raise PlanError(
                 "expected at least one batch to calibrate with, got none; an iterator can be read once only"
             )

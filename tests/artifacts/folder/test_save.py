@@ -1020,3 +1020,24 @@ def test_structures_that_import_are_refused() -> None:
 def test_structures_survive_as_text() -> None:
     spec = pytree.tree_structure(({"a": [1, (2, None)], 3: 4}, 5))
     assert decode_structure(encode_structure(spec)) == spec
+
+
+def test_the_folder_that_the_process_works_in_is_not_replaced(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for path in ("", ".", tmp_path / "here"):
+        with pytest.raises(ArtifactError, match="in which this process works; name one inside it"):
+            swdc.save(program, path)
+    assert Path.cwd() == tmp_path / "here"
+    assert swdc.save(program, "inside").is_dir()
+
+
+def test_a_graph_of_too_many_nodes_is_not_stored(
+    program: Program, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swdc.artifacts.folder.graph_json._MOST_NODES", 3)
+    for call in (lambda: swdc.save(program, tmp_path / "new"), lambda: swdc.load(folder)):
+        with pytest.raises(ArtifactError, match="expected a graph of at most 3 nodes, got"):
+            call()

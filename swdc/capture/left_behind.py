@@ -1,0 +1,81 @@
+"""What a program does not keep of its model, in words: state of its own, shared memory, how code asks of its calls."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import nn
+
+from swdc.capture.reachable import of_the_model
+
+_LAYOUT, _AUTOCAST = "how a tensor lies in memory", "autocast"
+_ASKED: tuple[tuple[Any, str, str], ...] = (
+    (torch.Tensor, "is_contiguous", _LAYOUT),
+    (torch.Tensor, "stride", _LAYOUT),
+    (torch, "is_autocast_enabled", _AUTOCAST),
+    (torch.autocast, "__enter__", _AUTOCAST),
+)
+_TOLD = {
+    _LAYOUT: "the model's code asks how a tensor lies in memory ({}); the program does what that code does for tensors "
+    "that lie as in the example",
+    _AUTOCAST: "the model's code asks for autocast, or switches it ({}); the program does what that code does outside "
+    "of autocast: inside of it, run the model itself",
+}
+
+
+@contextmanager
+def asked_of_torch() -> Iterator[dict[str, dict[str, None]]]:
+    """Yield the lines of models' code that meanwhile ask what a graph does not show, by what they ask."""
+    lines: dict[str, dict[str, None]] = {}
+
+    def noting(function: Any, about: str) -> Any:
+        def asked(*args: Any, **kwargs: Any) -> Any:
+            code = sys._getframe(1)
+            if of_the_model(code.f_globals.get("__name__")):
+                lines.setdefault(about, {})[f"{code.f_code.co_filename}:{code.f_lineno}"] = None
+            return function(*args, **kwargs)
+
+        return asked
+
+    with ExitStack() as stack:
+        for owner, name, about in _ASKED:
+            stack.enter_context(patch.object(owner, name, noting(getattr(owner, name), about)))
+        yield lines
+
+
+def unasked(lines: dict[str, dict[str, None]]) -> tuple[str, ...]:
+    """Return notes on the lines that ``asked_of_torch`` found."""
+    return tuple(_TOLD[about].format(", ".join(list(found)[:3])) for about, found in lines.items())
+
+
+def left_behind(model: nn.Module) -> tuple[str, ...]:
+    """Return notes on extra state, and on parameters that share their memory without being one parameter."""
+    own = [
+        path or "the model"
+        for path, module in model.named_modules()
+        if type(module).get_extra_state is not nn.Module.get_extra_state
+    ]
+    notes = [f"the program does not keep the extra state of {', '.join(own[:3])} (get_extra_state)"] if own else []
+    shared = [f"{one} and {other}" for one, other in _sharing(model.named_parameters())]
+    if shared:
+        notes.append(
+            f"{', '.join(shared[:3])} share memory, but are not one parameter: a slim program trains them apart; "
+            f"assign the parameter itself, not its data"
+        )
+    return tuple(notes)
+
+
+def _sharing(parameters: Iterable[tuple[str, nn.Parameter]]) -> Iterator[tuple[str, str]]:
+    seen: dict[Any, str] = {}
+    for name, parameter in parameters:
+        if parameter.layout != torch.strided or parameter.is_meta or not parameter.numel():
+            continue
+        place = parameter.untyped_storage()._cdata, parameter.storage_offset()
+        if place in seen:
+            yield seen[place], name
+        seen.setdefault(place, name)
