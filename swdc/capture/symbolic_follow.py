@@ -77,7 +77,7 @@ def followed_on(
         solved = SolvedSizes(guards, list(hints), symbols.named(leaves, plain.is_free))
         followed = Followed(symbols, ran, solved, solved.conditions())
         followed = _without_needless(followed, subject, forms, compiling)
-        unwanted = _unwanted(followed, leaves, subject.dynamic) | _all_free(followed, ran.failed)
+        unwanted = _unwanted(followed, leaves, subject.dynamic) | _all_free(followed, ran.failed) | _narrow(followed)
         if unwanted:
             fixed |= unwanted
             continue
@@ -133,6 +133,19 @@ def _unwanted(followed: Followed, leaves: list[Any], dynamic: frozenset[str] | N
 def _all_free(followed: Followed, failed: bool) -> set[str]:
     """Return all free symbols if an operator ``failed``, because nothing says at which sizes it does not."""
     return {name for name in followed.symbols.example if failed and followed.solved.is_free(name)}
+
+
+def _narrow(followed: Followed) -> set[str]:
+    """Return the free symbols that cannot even double: a branch counts windows, and hardly any other size is left."""
+    bounds: dict[str, dict[str, list[int]]] = {}
+    for condition in followed.conditions:
+        bounds.setdefault(str(condition.size), {}).setdefault(condition.relation, []).append(condition.number)
+    names = {followed.solved.names[name]: name for name in followed.symbols.example if followed.solved.is_free(name)}
+    return {
+        names[size]
+        for size, asked in bounds.items()
+        if size in names and ">=" in asked and "<=" in asked and min(asked["<="]) < 2 * max(asked[">="])
+    }
 
 
 def check(told: Run, witness: Run, sizes: Mapping[str, int]) -> None:

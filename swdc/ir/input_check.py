@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from swdc.errors import InputError
 from swdc.ir.argument_types import shown
+from swdc.ir.call import source_of
 from swdc.ir.conditions import Condition, FixedSize, broken
 from swdc.ir.described_objects import Described
 from swdc.ir.graph import DTYPE, SHAPE, describe
@@ -21,7 +23,6 @@ from swdc.ir.module_tensors import tensors_of
 from swdc.ir.result_classes import by_fields, register_dataclasses
 from swdc.ir.sizes import Shape, evaluate
 
-"""Types of indices. Models take both; programs do, too, because casts that do nothing to the example are recorded."""
 _RECORDED = (
     "the program was recorded on its example and stands for nothing else; run and train the model itself, whose "
     "parameters these are"
@@ -66,11 +67,14 @@ class InputCheck:
         self._names, self._structures = _arguments(graph, nodes)
         self._is_flat = all(structure.is_leaf() for structure in self._structures)
         self._reference = _reference(graph)
+        self._nodes, self._takes = graph.nodes, dict[torch.dtype, str]()
 
     def __call__(self, program: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise ``InputError`` if the program does not stand for these arguments."""
         values = self.leaves(args, kwargs)
         now = _type_now(program, self._reference)
+        if now is not None:
+            self._check_cast(now)
         sizes: dict[str, int] = {}
         for form, value in zip(self._forms, values, strict=True):
             if form.dtype is None:
@@ -83,6 +87,16 @@ class InputCheck:
                 self._check_shape(form, value.shape, sizes)
         if self._conditions and sizes != self._met:
             self._check_conditions(sizes)
+
+    def _check_cast(self, now: torch.dtype) -> None:
+        """Raise ``InputError`` if the program was cast to ``now``, and its graph computes with its old type."""
+        if now not in self._takes:
+            self._takes[now] = next((_line(n) for n in self._nodes if _is_typed(n, self._reference[2], now)), "")
+        if self._takes[now]:
+            raise InputError(
+                f"expected a program in {self._reference[2]}, as it was traced, got one that was cast to {now}, but at "
+                f"{self._takes[now]} it computes with the type of the example; cast the model, and trace it again"
+            )
 
     def leaves(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Any]:
         """Return the values of the placeholders, in order; ``InputError`` for another number or structure."""
@@ -226,6 +240,18 @@ def _reference(graph: fx.Graph) -> tuple[tuple[str, ...], str, torch.dtype | Non
         if name is not None and dtype is not None and dtype.is_floating_point:
             return tuple(str(node.target).split(".")), name, dtype
     return (), "", None
+
+
+def _is_typed(node: fx.Node, before: torch.dtype | None, now: torch.dtype) -> bool:
+    """Whether a call names the type ``before``, or a number that ``now`` cannot hold."""
+    found: list[Any] = []
+    fx.node.map_aggregate((node.args, node.kwargs), found.append)
+    most = torch.finfo(now).max
+    return any(leaf is before or (isinstance(leaf, float) and most < abs(leaf) < math.inf) for leaf in found)
+
+
+def _line(node: fx.Node) -> str:
+    return source_of(node) or node.name
 
 
 def _float_types(program: torch.nn.Module) -> list[torch.dtype]:

@@ -32,9 +32,12 @@ _STRICT = ("aten.view.default", "aten._unsafe_view.default")
 
 
 def factors(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
-    """Match two shapes of equal size: return minimal runs of dimensions with equal products, ignoring sizes of one."""
-    if 0 in before:
-        return []  # there are no elements to follow
+    """Match two shapes: return minimal runs of dimensions with equal products, ignoring sizes of one.
+
+    There are none if a shape has no elements, or if the two have not equally many.
+    """
+    if 0 in before or prod(before) != prod(after):
+        return []
     left, right = ([d for d, size in enumerate(shape) if size != 1] for shape in (before, after))
     runs: list[tuple[list[int], list[int]]] = []
     while left and right:
@@ -112,6 +115,9 @@ class View(Operator):
         result: list[Any] = [None] * len(call.shape)
         if 0 in channels.sizes(call["self"]):
             freeze_call(call, channels, "has no elements, which could tell the dimensions apart")
+            return
+        if prod(channels.sizes(call["self"])) != prod(channels.sizes(call.node)):
+            freeze_call(call, channels, "has the shape of its result at some sizes of the inputs only")
             return
         for left, right in factors(channels.sizes(call["self"]), channels.sizes(call.node)):
             if all(labels[d] is None for d in left):

@@ -349,3 +349,15 @@ def test_sizes_that_nobody_wants_free_are_those_of_the_example() -> None:
     assert (program.facts.symbols, program.facts.notes) == ({}, ())
     with pytest.raises(InputError, match=r"of shape \(2, 5, 4\), got \(3, 5, 4\)"):
         program(torch.randn(3, 5, 4))
+
+
+def test_a_size_that_only_windows_of_one_number_take_is_fixed() -> None:
+    def windows(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = m.one(x)
+        return m.two(y) if -(-x.shape[2] // 8) == 4 else m.two(y * 2)
+
+    model = Function(windows, one=nn.Conv2d(3, 4, 1), two=nn.Conv2d(4, 2, 1))
+    program = swdc.trace(model.eval(), torch.randn(2, 3, 32, 20))
+    assert list(program.facts.symbols) == ["batch", "length"]
+    with pytest.raises(InputError, match="got .*31"):  # the model takes 25 to 32
+        program(torch.randn(2, 3, 31, 20))

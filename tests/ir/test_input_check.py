@@ -113,6 +113,23 @@ def test_a_program_that_is_cast_takes_its_new_type() -> None:
     assert program.clone(torch.float32)(x).dtype == torch.float32
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        lambda m, x: m.two(m.one(x) + torch.arange(1, 5, dtype=x.dtype)),
+        lambda m, x: m.two(m.one(x).masked_fill(x[:, :1] > 9, torch.finfo(x.dtype).min)),
+    ],
+    ids=["type", "number"],
+)
+def test_a_program_that_is_cast_says_where_it_computes_with_its_old_type(code: Any) -> None:
+    model, x = Function(code, one=nn.Linear(4, 4), two=nn.Linear(4, 3)), torch.rand(3, 4)
+    program = swdc.trace(model, torch.rand(2, 4))
+    program(x)
+    with pytest.raises(InputError, match=f"cast to torch.float16, but at {__file__}.* cast the model"):
+        program.half()(x.half())
+    program.float()(x)
+
+
 def test_without_weights_the_type_is_that_of_the_example() -> None:
     model = Function(lambda m, x: x * 2 if x.dtype == torch.float64 else x + 1)
     program = swdc.trace(model, torch.rand(2, 5))

@@ -37,6 +37,7 @@ from tests.support import (
         ((1, 5, 1), (5,), [([1], [0])]),
         ((2, 3, 5), (2, 3, 5), [([0], [0]), ([1], [1]), ([2], [2])]),
         ((4, 0), (0, 7), []),
+        ((4, 3), (6, 3), []),  # sizes that agree at some sizes of the inputs only
     ],
 )
 def test_which_dimensions_are_regrouped(before: Any, after: Any, runs: Any) -> None:
