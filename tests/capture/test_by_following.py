@@ -359,5 +359,5 @@ def test_a_size_that_only_windows_of_one_number_take_is_fixed() -> None:
     model = Function(windows, one=nn.Conv2d(3, 4, 1), two=nn.Conv2d(4, 2, 1))
     program = swdc.trace(model.eval(), torch.randn(2, 3, 32, 20))
     assert list(program.facts.symbols) == ["batch", "length"]
-    with pytest.raises(InputError, match="got .*31"):  # the model takes 25 to 32
+    with pytest.raises(InputError, match=r"got .*31"):  # the model takes 25 to 32
         program(torch.randn(2, 3, 31, 20))
