@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 from swdc.capture.graph_of_runs import bears_witness
@@ -12,15 +13,17 @@ from swdc.capture.guards import Guards
 from swdc.capture.input_symbols import InputSymbols, sizes_of
 from swdc.capture.meta_cache import Forms
 from swdc.capture.meta_run import run
-from swdc.capture.recorder import Run
+from swdc.capture.recorder import Run, Slot
 from swdc.capture.size_sums import value_of
 from swdc.capture.solved_sizes import SolvedSizes, source
 from swdc.capture.symbolic_run import run_on_symbols
 from swdc.capture.way import CannotCapture, Subject
 from swdc.capture.whole_results import without_whole_results
 from swdc.errors import TraceError
-from swdc.ir.conditions import Condition, broken
+from swdc.ir.conditions import Condition, broken, steps
 from swdc.ir.module_tensors import tensors_of
+from swdc.ir.sizes import stand_ins
+from swdc.ops.in_place import operator_of
 
 _BATCH_OF_ONE = 3
 """The batch to run symbols at if that of the example is one, which code may treat apart."""
@@ -136,16 +139,38 @@ def _all_free(followed: Followed, failed: bool) -> set[str]:
 
 
 def _narrow(followed: Followed) -> set[str]:
-    """Return the free symbols that cannot even double: a branch counts windows, and hardly any other size is left."""
+    """Return the free symbols that cannot even double, if shapes fit within their bounds alone.
+
+    A branch counts windows, say; the analysis reasons at any size, and hardly any other is left.
+    """
     bounds: dict[str, dict[str, list[int]]] = {}
     for condition in followed.conditions:
         bounds.setdefault(str(condition.size), {}).setdefault(condition.relation, []).append(condition.number)
     names = {followed.solved.names[name]: name for name in followed.symbols.example if followed.solved.is_free(name)}
-    return {
+    found = {
         names[size]
         for size, asked in bounds.items()
         if size in names and ">=" in asked and "<=" in asked and min(asked["<="]) < 2 * max(asked[">="])
     }
+    return found if found and not _fits_everywhere(followed) else set()
+
+
+def _fits_everywhere(followed: Followed) -> bool:
+    """Whether shapes make sense beyond the conditions, too: none is negative, and none loses elements."""
+    sizes = stand_ins(list(followed.example), (), steps(followed.conditions))
+    told = predicted(followed.run, followed.solved, sizes)
+    shapes: dict[Slot, Any] = {Slot("input", place): shape for place, shape in enumerate(followed.values(sizes))}
+    for number, step in enumerate(told.steps):
+        result = step.results[0] if step.single else None
+        if result is None:
+            continue
+        shapes[Slot("call", (number, None))] = result.shape
+        if min(result.shape, default=0) < 0:
+            return False
+        given = shapes.get(step.args[0]) if step.args and isinstance(step.args[0], Slot) else None
+        if given is not None and operator_of(step.target).regroups and prod(given) != prod(result.shape):
+            return False
+    return True
 
 
 def check(told: Run, witness: Run, sizes: Mapping[str, int]) -> None:

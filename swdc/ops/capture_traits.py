@@ -52,6 +52,8 @@ class Dispatched:
         """Whether a call whose result has the sizes of its first argument returns the values of that argument."""
         return False
 
+    regroups: ClassVar[bool] = False
+    """Whether the result has the elements of the first argument, in their order."""
     by_element: ClassVar[bool] = False
     """Whether an element of the result depends only on the elements of the operands at its position."""
     joins: ClassVar[bool] = False

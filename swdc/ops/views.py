@@ -34,9 +34,10 @@ _STRICT = ("aten.view.default", "aten._unsafe_view.default")
 def factors(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
     """Match two shapes: return minimal runs of dimensions with equal products, ignoring sizes of one.
 
-    There are none if a shape has no elements, or if the two have not equally many.
+    There are none if a shape has no elements, or if the two have not equally many. A size is negative if it is one at
+    some sizes of the inputs only.
     """
-    if 0 in before or prod(before) != prod(after):
+    if min(*before, *after, 1) < 1 or prod(before) != prod(after):
         return []
     left, right = ([d for d, size in enumerate(shape) if size != 1] for shape in (before, after))
     runs: list[tuple[list[int], list[int]]] = []
@@ -93,6 +94,7 @@ class View(Operator):
         "aten.view_as.default", "aten.reshape_as.default",
     )  # fmt: skip
     repeats = True
+    regroups = True
     timed_as = ""
 
     def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
@@ -116,10 +118,11 @@ class View(Operator):
         if 0 in channels.sizes(call["self"]):
             freeze_call(call, channels, "has no elements, which could tell the dimensions apart")
             return
-        if prod(channels.sizes(call["self"])) != prod(channels.sizes(call.node)):
+        before, after = channels.sizes(call["self"]), channels.sizes(call.node)
+        if min(*before, *after, 1) < 1 or prod(before) != prod(after):
             freeze_call(call, channels, "has the shape of its result at some sizes of the inputs only")
             return
-        for left, right in factors(channels.sizes(call["self"]), channels.sizes(call.node)):
+        for left, right in factors(before, after):
             if all(labels[d] is None for d in left):
                 continue
             if len(left) == len(right) == 1:
