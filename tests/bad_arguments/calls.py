@@ -71,7 +71,7 @@ class Prepared:
                 "trace", swdc.trace,
                 {
                     "model": Takes(("no layers",), (self.model, program, nn.Identity()), (nn.LazyLinear(3),)),
-                    "example_inputs": Takes(good=(x, (x,), [x], {"input": x}, x.to("meta")), bad=({"y": x}, (x, x))),
+                    "example_inputs": Takes(good=(x, (x,), [x], {"input": x}), bad=({"y": x}, (x, x), x.to("meta"))),
                     "attention": Takes(good=("heads", "head_dim", Word.HEADS)),
                     "policy": Takes(good=("tied", "free")),
                     "check": Takes(FLAG),
@@ -182,7 +182,7 @@ class Prepared:
                 "export", swdc.export,
                 {
                     "program": whole,
-                    "path": Takes(TEXT, (self.folder / "again.pt2",), (self.folder, self.folder / "again.onnx")),
+                    "path": Takes((), (self.folder / "again.pt2",), (self.folder, self.folder / "again.onnx")),
                     "batches": batches,
                     "tolerance": Takes((*AMOUNT, *NONE), (), (-1.0, 0.0)),
                     "deploy": Takes(FLAG),
