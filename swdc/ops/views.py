@@ -37,7 +37,7 @@ def factors(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[
     There are none if a shape has no elements, or if the two have not equally many. A size is negative if it is one at
     some sizes of the inputs only.
     """
-    if min(*before, *after, 1) < 1 or prod(before) != prod(after):
+    if min((*before, *after), default=1) < 1 or prod(before) != prod(after):
         return []
     left, right = ([d for d, size in enumerate(shape) if size != 1] for shape in (before, after))
     runs: list[tuple[list[int], list[int]]] = []
@@ -119,7 +119,7 @@ class View(Operator):
             freeze_call(call, channels, "has no elements, which could tell the dimensions apart")
             return
         before, after = channels.sizes(call["self"]), channels.sizes(call.node)
-        if min(*before, *after, 1) < 1 or prod(before) != prod(after):
+        if min((*before, *after), default=1) < 1 or prod(before) != prod(after):
             freeze_call(call, channels, "has the shape of its result at some sizes of the inputs only")
             return
         for left, right in factors(before, after):

@@ -39,8 +39,9 @@ class Settings:
         return fits and enough and row.get("versions") == self.versions
 
     def complete(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row of these settings is complete."""
-        return not self.peer or "peer" in row
+        """Whether a row of these settings is complete; the peer's part may name the ``versions`` of an earlier run."""
+        peer = row.get("peer")
+        return not self.peer or (peer is not None and peer.get("versions", self.versions) == self.versions)
 
 
 def zoo(

@@ -52,6 +52,8 @@ def test_what_is_gone_on_with():
     assert not Settings(limits=Limits(200.0)).same({**row, "kind": "time-out"})
     assert settings.complete(row)
     assert not Settings(peer=True).complete(row)
+    assert Settings(peer=True).complete({**row, "peer": {}})
+    assert not Settings(peer=True).complete({**row, "peer": {"versions": {"torch": "1.0"}}})  # of an earlier run
 
 
 def test_rows_are_kept_in_a_file(tmp_path):
