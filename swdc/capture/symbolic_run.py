@@ -45,6 +45,15 @@ def run_on_symbols(
         return _OnSymbols(model, leaves, given, plain, guards, forms).run(model, structure, batch=0)
 
 
+def _fits_into(target: torch.Tensor, others: Sequence[torch.Tensor]) -> None:
+    """Ask that others are spread over a tensor that is overwritten, and not that one over them."""
+    for other in others:
+        pairs: Any = zip(reversed(other.shape), reversed(target.shape), strict=False)
+        for size, own in pairs:
+            if isinstance(size, torch.SymInt) or (isinstance(own, torch.SymInt) and size != 1):
+                torch._check(size == own)
+
+
 @dataclass(frozen=True)
 class _Form:
     """The sizes and strides of a tensor."""
@@ -141,6 +150,8 @@ class _OnSymbols(OnShapes):  # type: ignore[no-untyped-call]
         form = self._of.get(id(args[0])) if args else None
         self._last = None if form is None else tuple(map(self._guards.settled, form.shape))
         symbolic = [x for x in given if id(x) in self._plain]
+        if func._schema.is_mutable and operator_of(func).by_element:
+            _fits_into(args[0], [x for x in given if isinstance(x, torch.Tensor)])
         result = super()._computed(func, *pytree.tree_map(self._in_this_run, (args, kwargs)))
         if not symbolic and not any(isinstance(x, _SYMBOLIC) for x in given):
             return result

@@ -369,3 +369,21 @@ def test_a_size_that_flattening_bounds_stays_free() -> None:
     program = swdc.trace(model.eval(), torch.randn(2, 3, 8, 8))
     assert list(program.facts.symbols) == ["batch", "height", "width"]
     assert program(torch.randn(3, 3, 9, 8)).shape == (3, 5)
+
+
+@pytest.mark.parametrize("write", [lambda u, v: u.add_(v), lambda u, v: u.mul_(v)], ids=["add", "mul"])
+def test_what_is_overwritten_is_not_spread(write: Any) -> None:
+    model = Function(lambda m, x, y: m.two(write(m.one(x), m.one(y))), one=nn.Linear(4, 5), two=nn.Linear(5, 3))
+    program = traced(model, (image(3, 6, 4), image(3, 6, 4)))
+    assert list(program.facts.symbols) == ["batch", "length"]
+    given = image(2, 7, 4), image(2, 7, 4)
+    assert_same(model(*given), program(*given))
+    with pytest.raises(InputError):  # the model refuses it, too
+        program(image(3, 1, 4), image(3, 6, 4))
+
+
+def test_what_is_spread_over_something_overwritten() -> None:
+    model = Function(lambda m, x, y: m.two(m.one(x).add_(m.one(y))), one=nn.Linear(4, 5), two=nn.Linear(5, 3))
+    program = traced(model, (image(3, 6, 4), image(3, 1, 4)))
+    given = image(2, 7, 4), image(2, 1, 4)
+    assert_same(model(*given), program(*given))
