@@ -23,6 +23,10 @@ class OtherSizesError(ExportError):
     """A file that is right at the sizes of the example, and not at others."""
 
 
+class RefusedSizesError(OtherSizesError):
+    """A file that is right at the sizes of the example, and does not run at others."""
+
+
 @dataclass(frozen=True)
 class _Case:
     """Random inputs: their batch (1 if there is none), seed, and sizes other than those of the example."""
@@ -59,8 +63,8 @@ class Comparison:
     def error(self, run: Run, everywhere: bool, larger: bool = False) -> float:
         """Return the largest relative error of a file; ``everywhere`` asks for other sizes than the example's, too.
 
-        These are smaller, or ``larger``. Raises ``ExportError`` if the error is larger than the tolerance, or if the
-        runtime fails.
+        These are smaller, or ``larger``, of which there have to be some. Raises ``ExportError`` if the error is larger
+        than the tolerance, or if the runtime fails.
         """
         return max(self._error_of(case, run) for case in self._cases(everywhere, larger))
 
@@ -71,6 +75,8 @@ class Comparison:
         sizes = sizes_besides(self.program, self.program, [batch], seed, None, larger) if everywhere else {}
         if sizes:
             yield _Case(batch, seed, sizes)
+        elif larger:
+            raise OtherSizesError("expected other sizes to run the file at, but there are none near the example's")
 
     def _error_of(self, case: _Case, run: Run) -> float:
         where = case.told(self.batched)
@@ -78,14 +84,13 @@ class Comparison:
             given = sample_inputs(self.program, case.batch, case.seed, self.dtype, sizes=case.sizes)
             args, kwargs = given
             expected = [t.cpu() for t in flat_outputs(self.program.clone()(*args, **kwargs))]
-        kind = OtherSizesError if case.sizes else ExportError
         try:
             got = run(given)
         except ExportError as error:
-            raise kind(str(error)) from error
+            raise (RefusedSizesError if case.sizes else ExportError)(str(error)) from error
         difference = relative_error(expected, got)
         if not difference <= self.tolerance:
-            raise kind(
+            raise (OtherSizesError if case.sizes else ExportError)(
                 f"expected outputs within a relative error of {self.tolerance:.1e} in {self.runtime}, got "
                 f"{difference:.1e} {where}; raise the tolerance if that is rounding; no file was written"
             )

@@ -87,7 +87,7 @@ class Agreement:
         found = {
             OVERWRITES: difference(self.inputs, given) is not None,
             TOGETHER: together is not None and self._is_other(first, Case(), together),
-            TWICE: both is not None and self._is_other(self._run(self.model, Case(), both[1]), Case(), both[0]),
+            TWICE: both is not None and self._is_other(self._alone(Case(), both[1]), Case(), both[0]),
             FUSED: self._asks_for_fused and self._is_other(first, Case(fused=True)),
         }
         self._notes = tuple(note for note, holds in found.items() if holds)
@@ -99,9 +99,13 @@ class Agreement:
 
     def _is_other(self, first: Any, case: Case, given: Inputs | None = None) -> bool:
         """Whether the model computes something else in another run than it did ``first``."""
-        other = self._run(self.model, case, given)
+        return difference(first, self._alone(case, given)) is not None
+
+    def _alone(self, case: Case, given: Inputs | None = None) -> Any:
+        """Return the result of a run of the model that leaves nothing behind for the next."""
+        result = self._run(self.model, case, given)
         self.put_back()
-        return difference(first, other) is not None
+        return result
 
     def check(self, program: Program, doubtful: tuple[int, ...] = ()) -> Program:
         """Return a program that agrees with the model in evaluation, with notes on what it does not stand for.
@@ -202,8 +206,7 @@ class Agreement:
 
     def _of_model(self, case: Case) -> Any:
         if case not in self._known:
-            self._known[case] = self._run(self.model, case)
-            self.put_back()
+            self._known[case] = self._alone(case)
         return self._known[case]
 
     def _run(self, module: nn.Module, case: Case, given: Inputs | None = None) -> Any:

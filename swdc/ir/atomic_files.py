@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
+from swdc.errors import SwdcError
+
 if sys.platform != "win32":  # Windows has no locks on folders
     import fcntl
 
@@ -73,6 +75,18 @@ def write_whole(path: Path, text: str) -> None:
         made = folder / path.name
         made.write_text(text, encoding="utf-8")
         os.replace(made, path)
+
+
+@contextmanager
+def writing(target: Path, kind: type[SwdcError]) -> Iterator[None]:
+    """Turn an ``OSError`` of writing ``target`` whole or not at all into an error of ``kind``."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(
+            f"expected to write {target}, but {why(error)}; give another path, or make room; what was there before "
+            f"is as it was"
+        ) from error
 
 
 def need_plain_file(path: Path) -> None:

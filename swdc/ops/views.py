@@ -37,7 +37,7 @@ def factors(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[
     There are none if a shape has no elements, or if the two have not equally many. A size is negative if it is one at
     some sizes of the inputs only.
     """
-    if min((*before, *after), default=1) < 1 or prod(before) != prod(after):
+    if not _as_many(before, after):
         return []
     left, right = ([d for d, size in enumerate(shape) if size != 1] for shape in (before, after))
     runs: list[tuple[list[int], list[int]]] = []
@@ -47,6 +47,11 @@ def factors(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[
             run[a > b].append((right if a > b else left).pop(0))
         runs.append(run)
     return runs
+
+
+def _as_many(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Whether two shapes have equally many elements, and any."""
+    return min((*before, *after), default=1) > 0 and prod(before) == prod(after)
 
 
 def _constant(dead: Dead) -> float:
@@ -119,7 +124,7 @@ class View(Operator):
             freeze_call(call, channels, "has no elements, which could tell the dimensions apart")
             return
         before, after = channels.sizes(call["self"]), channels.sizes(call.node)
-        if min((*before, *after), default=1) < 1 or prod(before) != prod(after):
+        if not _as_many(before, after):
             freeze_call(call, channels, "has the shape of its result at some sizes of the inputs only")
             return
         for left, right in factors(before, after):

@@ -126,7 +126,7 @@ class Judge:
 
         Where the largest of huge numbers is chosen, say, a rounding error may change the choice in either program. Both
         run with all numbers moved by a unit: the masked one may round as far as it then does. If the slim one still
-        rounds farther, the middle one of its errors is what it typically rounds.
+        rounds farther, the middle one of its runs is what it typically rounds.
         """
         masked_draws, slim_draws = (
             [result.outputs for result in run(case, self.own_unit, None) if result.error is None]
@@ -136,10 +136,8 @@ class Judge:
         error = own_errors(wide, far, slim)
         if largest(error) <= FACTOR:
             return error
-        found = [error, *(own_errors(wide, far, draw) for draw in slim_draws)]
-        if any([each.shape for each in one] != [each.shape for each in error] for one in found):
-            return error
-        return [torch.stack(errors).quantile(0.5, 0, interpolation="higher") for errors in zip(*found, strict=True)]
+        runs = sorted([error, *(own_errors(wide, far, draw) for draw in slim_draws)], key=largest)
+        return runs[len(runs) // 2]
 
     def _drawn(self, number: int, draws: Sequence[Result]) -> list[Tensors]:
         """Return what is compared in a case of each draw: the outputs, of a step of training also what it leaves."""

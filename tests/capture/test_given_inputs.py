@@ -126,5 +126,14 @@ def test_one_tensor_given_twice() -> None:
     inputs = torch.randn(3, 4), torch.randn(3, 4)
     with pytest.warns(UserWarning, match="if it is given one tensor twice"):
         swdc.trace(Function(same, one=nn.Linear(4, 4)).eval(), inputs)
+    calls = [0]
+
+    def counting(m: Any, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        calls[0] += 1
+        return m.one(x) + m.one(y) * calls[0]
+
+    with pytest.warns(UserWarning, match="called again") as heard:
+        swdc.trace(Function(counting, one=nn.Linear(4, 4)).eval(), inputs)
+    assert not any("twice" in str(warning.message) for warning in heard)
     plain = swdc.trace(Function(lambda m, x, y: m.one(x) + m.one(y), one=nn.Linear(4, 4)).eval(), inputs)
     assert plain.facts.notes == ()

@@ -19,7 +19,7 @@ from swdc.artifacts.onnx.runtime import latency_ms, run_onnx
 from swdc.artifacts.onnx.stages import Stage, Writer, Written
 from swdc.errors import ExportError
 from swdc.ir.argument_types import checked
-from swdc.ir.atomic_files import why, workspace
+from swdc.ir.atomic_files import workspace, writing
 from swdc.ir.default_device import cpu_by_default
 from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
@@ -114,16 +114,10 @@ def export_onnx(
         raise ExportError(f"expected a tolerance that is positive and finite, got {tolerance}; 1e-4 is the default")
     comparison = Comparison(reference, batches, tolerance)
     writer = Writer(source, comparison, metadata_of(program, source, certificate), opset, deploy)
-    try:
-        with workspace(target.parent) as folder:
-            made = writer.write(folder, target.name)
-            checked = check_macs(source, made.file)
-            place(made.file, target)
-    except OSError as error:
-        raise ExportError(
-            f"expected to write {target}, but {why(error)}; give another path, or make room; what was there before "
-            f"is as it was"
-        ) from error
+    with writing(target, ExportError), workspace(target.parent) as folder:
+        made = writer.write(folder, target.name)
+        checked = check_macs(source, made.file)
+        place(made.file, target)
     return _report(target, made, comparison.batches, checked)
 
 

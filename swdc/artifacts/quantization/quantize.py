@@ -24,7 +24,7 @@ from swdc.artifacts.quantization.progress import Progress
 from swdc.artifacts.quantization.scores import Metric, Scores
 from swdc.errors import ExportError, brief, told_as
 from swdc.ir.argument_types import checked
-from swdc.ir.atomic_files import why, workspace
+from swdc.ir.atomic_files import workspace, writing
 
 METHODS = {
     "minmax": CalibrationMethod.MinMax,
@@ -113,19 +113,13 @@ def quantize_onnx(
     kept = _named(source, (keep,) if isinstance(keep, str) else tuple(keep))
     options = {"method": calibration, "keep": kept, "metric": _name_of(metric)}
     ranges = (False, True) if reduce_range is None else (reduce_range,)
-    try:
-        with workspace(target.parent) as folder:
-            progress = Progress.at(state, folder, source, feeds, options)
-            search = _Search(source, feeds, Scores.beside(source, metric, feeds), options, folder, progress)
-            found = search.run(ranges, most_drop)
-            _describe(source, found, options)
-            report = _report(source, found, target, feeds[0], search.float_score, kept)
-            place(found.file, target)
-    except OSError as error:
-        raise ExportError(
-            f"expected to write {target}, but {why(error)}; give another path, or make room; what was there before "
-            f"is as it was"
-        ) from error
+    with writing(target, ExportError), workspace(target.parent) as folder:
+        progress = Progress.at(state, folder, source, feeds, options)
+        search = _Search(source, feeds, Scores.beside(source, metric, feeds), options, folder, progress)
+        found = search.run(ranges, most_drop)
+        _describe(source, found, options)
+        report = _report(source, found, target, feeds[0], search.float_score, kept)
+        place(found.file, target)
     return report
 
 

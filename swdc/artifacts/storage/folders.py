@@ -14,7 +14,7 @@ from typing import Any, TypedDict, TypeVar
 
 from swdc.artifacts.storage.plain_json import read_json, write_json
 from swdc.errors import ArtifactError, SwdcError
-from swdc.ir.atomic_files import locked, present, put_folder, recover, why, workspace
+from swdc.ir.atomic_files import locked, present, put_folder, recover, workspace, writing
 from swdc.ir.data_forms import check_form
 
 FORMAT = "swdc-program"
@@ -56,7 +56,7 @@ def new_folder(target: Path, is_known: Callable[[str], Any], mark: str = "") -> 
     not known, and if the folder cannot be written, for example because the disk is full.
     """
     _check_apart(target)
-    try:
+    with writing(target, ArtifactError):
         target.parent.mkdir(parents=True, exist_ok=True)
         with locked(target.parent):
             recover(target)
@@ -66,11 +66,6 @@ def new_folder(target: Path, is_known: Callable[[str], Any], mark: str = "") -> 
             with locked(target.parent):
                 _check_replaceable(target, is_known, mark)
                 put_folder(made, target)
-    except OSError as error:
-        raise ArtifactError(
-            f"expected to write {target}, but {why(error)}; give another path, or make room; what was there before "
-            f"is as it was"
-        ) from error
 
 
 def resolved(path: str | os.PathLike[str]) -> Path:

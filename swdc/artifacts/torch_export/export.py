@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from swdc.artifacts.comparison import Comparison, OtherSizesError, Run
+from swdc.artifacts.comparison import Comparison, RefusedSizesError, Run
 from swdc.artifacts.metadata import metadata_of
 from swdc.artifacts.torch_export.conditions import asking
 from swdc.errors import ExportError, brief, told_as
 from swdc.ir.argument_types import checked
-from swdc.ir.atomic_files import locked, need_plain_file, why, workspace
+from swdc.ir.atomic_files import locked, need_plain_file, why, workspace, writing
 from swdc.ir.default_device import cpu_by_default
 from swdc.ir.differences import flat_outputs
 from swdc.ir.dtypes_and_devices import float_types
@@ -99,18 +99,12 @@ def export(
     source = deployed_program(program) if deploy else program
     comparison = Comparison(program.clone().eval(), batches, allowed, "torch.export", None)
     facts = json.dumps(metadata_of(program, source, certificate))
-    try:
-        with workspace(target.parent) as folder:
-            made, difference, fixed = _written(source, comparison, folder, target.name, facts)
-            file_bytes = made.stat().st_size
-            with locked(target.parent):
-                _check_target(target)
-                os.replace(made, target)
-    except OSError as error:
-        raise ExportError(
-            f"expected to write {target}, but {why(error)}; give another path, or make room; what was there before "
-            f"is as it was"
-        ) from error
+    with writing(target, ExportError), workspace(target.parent) as folder:
+        made, difference, fixed = _written(source, comparison, folder, target.name, facts)
+        file_bytes = made.stat().st_size
+        with locked(target.parent):
+            _check_target(target)
+            os.replace(made, target)
     return ExportReport(target, file_bytes, difference, comparison.batches, fixed)
 
 
@@ -158,7 +152,7 @@ def _file(
     run = _running(file)
     try:
         return file, comparison.error(run, everywhere=not fixed), fixed
-    except OtherSizesError:  # torch refuses sizes so small that a size on the way becomes one
+    except RefusedSizesError:  # torch refuses sizes so small that a size on the way becomes one
         return file, comparison.error(run, everywhere=True, larger=True), fixed
 
 

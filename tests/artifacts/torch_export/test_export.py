@@ -165,6 +165,29 @@ def test_a_wrong_file_is_not_handed_out(tmp_path: Path, monkeypatch: pytest.Monk
     assert [file.name for file in tmp_path.iterdir()] == ["net.pt2"]
 
 
+@pytest.mark.parametrize("larger", [False, True])
+def test_a_file_that_is_wrong_at_other_sizes_takes_the_example_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, larger: bool
+) -> None:
+    made = module._running
+
+    def running(file: Path) -> Any:
+        run = made(file)
+
+        def changed(given: Any) -> list[torch.Tensor]:
+            length = given[0][0].shape[1]
+            if larger and length < 8:
+                raise ExportError("refused, as torch does where a size on the way becomes one")
+            return [t * (2 if length != 8 else 1) for t in run(given)]
+
+        return changed
+
+    monkeypatch.setattr(module, "_running", running)
+    program = traced(Function(lambda m, x: m.one(x).sum(1), one=nn.Linear(4, 2)), image(2, 8, 4))
+    with pytest.warns(UserWarning, match="takes length as in the example alone; .*relative error"):
+        assert swdc.export(program, tmp_path / "net.pt2").fixed == ("length",)
+
+
 def test_what_is_refused(tmp_path: Path) -> None:
     program = traced(_small(), image(2, 3, 8, 8))
     with pytest.raises(ExportError, match=re.escape("ends in .pt2, got net.onnx; swdc.export_onnx writes ONNX")):
