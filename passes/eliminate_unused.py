@@ -11,7 +11,7 @@ from torch.fx.graph import _PyTreeCodeGen
 from swdc.errors import PassError
 from swdc.ir.plain_results import is_tensor, narrowed, output_names
 from swdc.ir.program import Program
-from swdc.ops.in_place import overwrites
+from swdc.ops.in_place import acts
 from swdc.rewriting.pass_base import Pass, PassResult
 from swdc.rewriting.rebuild import revise, still_standing
 
@@ -33,8 +33,8 @@ class EliminateUnused(Pass):
     item left is still a dict or a tuple, not a bare tensor. The later items of a tuple move up. A named tuple or an
     object that loses a part becomes a dict of the parts that are left.
 
-    Inputs stay even if nothing reads them, and so do operators that overwrite something. The result holds the given
-    program's own tensors.
+    Inputs stay even if nothing reads them, and so do operators that overwrite something or check values. The result
+    holds the given program's own tensors.
     """
 
     outputs: tuple[int | str, ...] | None = None
@@ -48,7 +48,7 @@ class EliminateUnused(Pass):
         copy = revise(program)
         modified = _return_only(copy.graph, self._wanted(program))
         for node in reversed(list(copy.graph.nodes)):
-            if not node.users and node.op not in ("placeholder", "output") and not overwrites(node):
+            if not node.users and node.op not in ("placeholder", "output") and not acts(node):
                 copy.graph.erase_node(node)
         own = program.tensors
         read = {id(own[name]) for name in copy.read_tensors()}  # a tied tensor keeps all its names

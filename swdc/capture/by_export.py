@@ -23,6 +23,7 @@ from swdc.capture.data_dependent_branches import branches_on_findings
 from swdc.capture.empty_vectors import drop_empty_vectors
 from swdc.capture.guarded_batches import doubtful_batches, holds_for_large_batches
 from swdc.capture.inlining import inlined
+from swdc.capture.left_behind import unchecked
 from swdc.capture.recurrent_shapes import shapes_alone
 from swdc.capture.restore import buffers_kept
 from swdc.capture.way import CannotCapture, Inputs, Subject, Way
@@ -32,6 +33,8 @@ from swdc.ops.in_place import overwrites
 
 FIXED = "the sizes of all inputs are fixed to those of the example inputs, because the model's code depends on them"
 _OF_THE_MODEL = (InputKind.PARAMETER, InputKind.BUFFER)
+_UNSEEN = "a fake tensor in the exported program constant's list"
+"""What torch says where values reach a tensor on a way that it does not see."""
 _ODD_BATCH = 7
 """A batch that is unlikely to equal any size of a model."""
 
@@ -71,7 +74,8 @@ class Export(Way):
             if failures and _depends_on_values(failures[-1]):
                 break
         if failures:
-            raise CannotCapture(brief(failures[0])) from failures[0]
+            unseen = "the model's code reads or writes a tensor in a way that torch does not see, such as tensor.data"
+            raise CannotCapture(unseen if _UNSEEN in str(failures[0]) else brief(failures[0])) from failures[0]
 
 
 def _examples(inputs: Inputs) -> Iterator[tuple[Inputs, Any]]:
@@ -154,7 +158,10 @@ def _exported(model: nn.Module, inputs: Inputs, dims: Any) -> Captured:
         tensors=names,
         constants=_constants(exported, [str(s.target) for s in lifted.values() if s.kind not in _OF_THE_MODEL]),
         signature=_signature(exported),
-        notes=frozen_reads(model, [names[name] for name in flat.without_gradients if name in names]),
+        notes=(
+            *frozen_reads(model, [names[name] for name in flat.without_gradients if name in names]),
+            *unchecked(flat.graph),
+        ),
         replaced=replaced,
     )
 

@@ -9,9 +9,11 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from swdc.capture.reachable import of_the_model
+from swdc.ir.call import source_of
+from swdc.ops.in_place import operator_of
 
 _LAYOUT, _AUTOCAST = "how a tensor lies in memory", "autocast"
 _ASKED: tuple[tuple[Any, str, str], ...] = (
@@ -51,6 +53,30 @@ def asked_of_torch() -> Iterator[dict[str, dict[str, None]]]:
 def unasked(lines: dict[str, dict[str, None]]) -> tuple[str, ...]:
     """Return notes on the lines that ``asked_of_torch`` found."""
     return tuple(_TOLD[about].format(", ".join(list(found)[:3])) for about, found in lines.items())
+
+
+def unchecked(graph: fx.Graph) -> tuple[str, ...]:
+    """Return a note on the checks of numbers read from tensors (``torch._check(x.max().item() < 9)``) in a graph."""
+    lines: dict[str, None] = {}
+    for check in graph.nodes:
+        if check.op != "call_function" or not operator_of(check.target).checks:
+            continue
+        asked = list(check.all_input_nodes)
+        while asked:
+            node = asked.pop()
+            if node.op == "call_function" and _reads_number(node):
+                lines[source_of(check) or check.name] = None
+            elif not isinstance(node.meta.get("val"), torch.Tensor):
+                asked.extend(node.all_input_nodes)
+    if not lines:
+        return ()
+    found = ", ".join(list(lines)[:3])
+    return (f"the model's code checks numbers that it reads from tensors ({found}); the program does not",)
+
+
+def _reads_number(node: fx.Node) -> bool:
+    operator = operator_of(node.target) if node.op == "call_function" else None
+    return operator is not None and operator.steers and not operator.finds
 
 
 def left_behind(model: nn.Module) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from swdc.ir.program_facts import Facts
 from swdc.ops import Leaf, lookup
 from swdc.ops.base import name_of
 from swdc.ops.copies import cloned, copies_over, spread
-from swdc.ops.in_place import Memory, operator_of, overwrites, without_side_effects
+from swdc.ops.in_place import Memory, acts, operator_of, without_side_effects
 from swdc.ops.leaf_modules import path_of
 
 _TENSOR_ARGUMENTS = ("weight", "bias", "running_mean", "running_var")
@@ -247,7 +247,7 @@ class Raising:
         for node in reversed(list(self.graph.nodes)):
             if node.op in ("placeholder", "output") or node.users:
                 continue
-            if not overwrites(node) and not self._steers(node):
+            if not acts(node) and not self._steers(node):
                 self.graph.erase_node(node)
         called = {n.target for n in self.graph.nodes if n.op == "call_module"}
         self.leaves = {path: module for path, module in self.leaves.items() if path in called}

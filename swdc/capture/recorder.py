@@ -167,16 +167,15 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
             pairs = [self._told(item, found) for item in argument]
             return [known for known, _ in pairs], [given for _, given in pairs]
         if isinstance(argument, dict):
-            told = {name: self._told(value, found) for name, value in argument.items()}
-            return {name: known for name, (known, _) in told.items()}, {
-                name: given for name, (_, given) in told.items()
-            }
+            known, given = self._told(list(argument.values()), found)
+            return dict(zip(argument, known, strict=True)), dict(zip(argument, given, strict=True))
         return self._literal(argument)
 
     def _note(self, func: Any, args: Any, kwargs: Any, result: Any, reads: bool) -> None:
         single = not isinstance(result, list | tuple)
         results = [result] if single else list(result)
-        if not any(isinstance(r, torch.Tensor) for r in results) and not self._keeps_numbers(reads):
+        returns = any(isinstance(r, torch.Tensor) for r in results) or operator_of(func).asserts
+        if not returns and not self._keeps_numbers(reads):
             return
         for number, tensor in enumerate(results):
             if isinstance(tensor, torch.Tensor):

@@ -20,6 +20,7 @@ from swdc.ir.result_classes import is_returnable, parts_of
 def told(model: nn.Module) -> Iterator[None]:
     """Turn any error into a ``TraceError`` with that error as its cause, which names modules that TorchScript made."""
     _check_lazy(model)
+    _check_dense(model)
     compiled = [path for path, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
     if compiled and not compiled[0]:
         raise TraceError(_compiled(model, compiled))
@@ -46,6 +47,15 @@ def _compiled(model: nn.Module, paths: list[str]) -> str:
 def _told(model: nn.Module) -> AbstractContextManager[None]:
     got = f"a model that can be captured, got {type(model).__name__}"
     return told_as(TraceError, got, "the full report is the cause of this error")
+
+
+def _check_dense(model: nn.Module) -> None:
+    for name, tensor in tensors_of(model).items():
+        if tensor.layout != torch.strided:
+            raise TraceError(
+                f"expected dense parameters and buffers, got {name}, which is {tensor.layout}; keep it dense, or give "
+                f"it to forward as its indices and its values"
+            )
 
 
 def _check_lazy(model: nn.Module) -> None:

@@ -162,7 +162,7 @@ def _program(
             if agreement is not None and not agreement.trains_alike(program):
                 program = _with_notes(program, differs_in_training([""]))
             program = _with_notes(program, *lost_hooks(hooked), *unasked(asked))
-    return program.with_facts(attention=attention).follow_modes(model)
+    return program.with_facts(attention=attention, by_name=_by_name(model, inputs)).follow_modes(model)
 
 
 def _raised(model: nn.Module, captured: Captured, given: Inputs, inputs: Inputs, everything: bool) -> Program:
@@ -232,6 +232,18 @@ def _places_in_forward(model: nn.Module) -> Callable[[str], int]:
     """Return the place of an argument by its name; names that the signature does not tell come last."""
     places = {name: place for place, name in enumerate(inspect.signature(model.forward).parameters)}
     return lambda name: places.get(name, len(places))
+
+
+def _by_name(model: nn.Module, inputs: Inputs) -> tuple[str, ...]:
+    """Return the arguments that forward takes by name only, or at another place than behind those before them."""
+    args, kwargs = inputs
+    given = list(kwargs)
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    places = [name for name, one in inspect.signature(model.forward).parameters.items() if one.kind in kinds]
+    for number, name in enumerate(given):
+        if places[len(args) + number : len(args) + number + 1] != [name]:
+            return tuple(given[number:])
+    return ()
 
 
 @contextmanager

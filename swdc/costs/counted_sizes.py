@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 import torch
 from torch import fx
+from torch.utils import _pytree as pytree
 
 from swdc.errors import SwdcError
 from swdc.ir.conditions import broken
 from swdc.ir.graph import DTYPE, SHAPE
 from swdc.ir.program import Program
-from swdc.ir.sizes import Size
+from swdc.ir.sizes import Size, evaluate
 
 BATCH = "batch"
 
@@ -25,7 +26,7 @@ def counted_sizes(program: Program, batch: int | None, sizes: Mapping[str, int] 
     Raises ``SwdcError`` for names that are no dynamic sizes, for two different batches, for sizes under one, and for
     those that break a condition of the program.
     """
-    values = program.facts.sizes()
+    values = sizes_at(program)
     named = dict(sizes or {})
     if batch is not None and named.get(BATCH, batch) != batch:
         raise SwdcError(f"expected one batch, got batch={batch} and sizes={named}; give one of them")
@@ -40,13 +41,37 @@ def counted_sizes(program: Program, batch: int | None, sizes: Mapping[str, int] 
     if unknown:
         raise SwdcError(f"expected sizes by the names of those that are dynamic, {_names(values)}, got {unknown}")
     values |= named
-    asked = tuple(condition for condition in program.facts.conditions if condition.symbols & named.keys() - {BATCH})
-    refused = broken(asked, values)
+    conditions = program.facts.conditions
+    if _exist(program, values):
+        conditions = tuple(condition for condition in conditions if condition.symbols & named.keys() - {BATCH})
+    refused = broken(conditions, values)
     if refused is not None:
         raise SwdcError(
             f"expected sizes for which the program stands, {refused}, got {named}; trace the model at these"
         )
     return values
+
+
+def sizes_at(program: Program, batch: int = 1) -> dict[str, int]:
+    """Return a size for each symbol of a program at a batch, or at the next one at which all of its sizes exist.
+
+    Counts grow with the batch, so that they are per sample even where the program does not stand for a single one. But
+    where its code divides by ``batch // 2``, say, there is nothing to count at a batch of one.
+    """
+    facts = program.facts
+    values = facts.sizes(batch)
+    return values if _exist(program, values) else facts.sizes(facts.nearest_batch(batch))
+
+
+def _exist(program: Program, values: Mapping[str, int]) -> bool:
+    """Whether the sizes of all values of a program can be computed; they can where the program stands."""
+    if broken(program.facts.conditions, values) is None:
+        return True
+    try:
+        evaluate(pytree.tree_leaves([node.meta.get(SHAPE, ()) for node in program.graph.nodes]), values)
+    except ZeroDivisionError:
+        return False
+    return True
 
 
 def _names(values: Mapping[str, int]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,7 @@ class InputCheck:
         conditions: tuple[Condition, ...] = (),
         fixed: tuple[FixedSize, ...] = (),
         recorded: bool = False,
+        by_name: Collection[str] = (),
     ) -> None:
         self.example = example
         self._way_out = _RECORDED if recorded else "give inputs of that shape, or trace the model again with these"
@@ -65,6 +66,7 @@ class InputCheck:
         nodes = graph.find_nodes(op="placeholder")
         self._forms = [_form(*pair) for pair in zip(nodes, pytree.tree_leaves(example), strict=True)]
         self._names, self._structures = _arguments(graph, nodes)
+        self._most = len(self._names) - len(by_name)
         self._is_flat = all(structure.is_leaf() for structure in self._structures)
         self._reference = _reference(graph)
         self._nodes, self._takes = graph.nodes, dict[torch.dtype, str]()
@@ -101,7 +103,7 @@ class InputCheck:
     def leaves(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Any]:
         """Return the values of the placeholders, in order; ``InputError`` for another number or structure."""
         values: Sequence[Any] = args
-        if kwargs or len(args) != len(self._names):
+        if kwargs or len(args) != len(self._names) or len(args) > self._most:
             values = self._bound(args, kwargs)
         return values if self._is_flat else self._flattened(values)
 
@@ -119,6 +121,12 @@ class InputCheck:
     def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         """Return the arguments in order."""
         left = self._names[len(args) :]
+        if len(args) > self._most and len(args) <= len(self._names):
+            named = ", ".join(self._names[self._most :])
+            raise InputError(
+                f"expected {named} by name, as in the example, got {len(args)} arguments by place; the model's forward "
+                f"has others at these places"
+            )
         if len(args) + len(kwargs) == len(self._names) and kwargs.keys() == set(left):
             return [*args, *(kwargs[name] for name in left)]
         wanted = ", ".join(f"{form.name}: {_described(form)}" for form in self._forms)

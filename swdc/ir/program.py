@@ -288,8 +288,9 @@ class Program(fx.GraphModule):
 
     def _check_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         facts = self._facts
-        source = (type(self).forward, id(facts.example), facts.conditions)
-        make = partial(InputCheck, self.graph, facts.example, facts.conditions, facts.fixed, facts.example_only)
+        source = (type(self).forward, id(facts.example), facts.conditions, facts.by_name)
+        told = (facts.conditions, facts.fixed, facts.example_only, facts.by_name)
+        make = partial(InputCheck, self.graph, facts.example, *told)
         check = self._derived.get("inputs", source, make)
         try:
             check(self, args, kwargs)

@@ -43,7 +43,8 @@ class Facts:
     sides of a residual sum are ``tied`` or ``free``. ``captured_by`` names the way of capture; ``example_only`` says
     that the program holds for the example inputs only, because it was recorded on them. ``attempts`` names the ways of
     capture that failed before, each with its reason; a saved program does not keep them. ``conditions`` say for which
-    sizes the program stands, and ``fixed`` which sizes of inputs the model's code has fixed.
+    sizes the program stands, and ``fixed`` which sizes of inputs the model's code has fixed. ``by_name`` are the
+    arguments that a call has to name, because their place in the model's forward is another than in the program.
     """
 
     symbols: Mapping[str, int]
@@ -58,6 +59,7 @@ class Facts:
     attempts: tuple[tuple[str, str], ...] = ()
     conditions: tuple[Condition, ...] = ()
     fixed: tuple[FixedSize, ...] = ()
+    by_name: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ``SwdcError`` for an unknown ``attention`` or ``policy``."""

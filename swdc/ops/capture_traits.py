@@ -20,6 +20,9 @@ class Dispatched:
     checks: ClassVar[bool] = False
     """Whether it only checks sizes or types, so that a program can omit it."""
 
+    asserts: ClassVar[bool] = False
+    """Whether it has no result, and fails where the values of its input are false, so that a program keeps it."""
+
     steers: ClassVar[bool] = False
     """Whether Python code may branch on its result: on a number, or on the number of rows."""
 

@@ -48,6 +48,11 @@ def overwrites(node: fx.Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
+def acts(node: fx.Node) -> bool:
+    """Whether a node does something beside giving a result: it overwrites an input, or fails where values are false."""
+    return node.op == "call_function" and (overwrites(node) or operator_of(node.target).asserts)
+
+
 def depends_on_memory(node: fx.Node) -> bool:
     """Whether a node overwrites an input, depends on the memory layout of its input, or is not an operator of aten.
 

@@ -56,8 +56,7 @@ class Counting(Operator):
             "bincount.default histc.default unique_dim.default unique_consecutive.default _unique.default "
             "_unique2.default unique_dim_consecutive.default searchsorted.Tensor searchsorted.Scalar bucketize.Tensor "
             "bucketize.Scalar multinomial.default one_hot.default isin.Tensor_Tensor isin.Tensor_Scalar "
-            "isin.Scalar_Tensor repeat_interleave.Tensor _assert_async.default _assert_async.msg "
-            "_functional_assert_async.msg"
+            "isin.Scalar_Tensor repeat_interleave.Tensor"
         ).split()
     )
 
@@ -112,6 +111,16 @@ class PythonValue(Counting):
 
 @register
 class Assertion(Counting):
+    """Checks of values: the model's code fails where they do not hold, and so does a program."""
+
+    names = tuple(
+        f"aten._{name}" for name in "assert_async.default assert_async.msg functional_assert_async.msg".split()
+    )
+    asserts = True
+
+
+@register
+class SizeAssertion(Counting):
     """Checks of sizes and types that export assumed."""
 
     names = ("aten._assert_tensor_metadata.default", "aten._assert_scalar.default")

@@ -136,11 +136,12 @@ def has_foreign_kernels(program: Program) -> bool:
 def _corner_cases(masked: Program, wide: Program, seed: int, sizes: Mapping[str, int]) -> list[Case]:
     """Return the corners on which the masked program runs; what it refuses is not an input."""
     found = corners(masked, seed, sizes=sizes)
-    together = [Case(CORNERS, len(names), inputs, names, sizes) for names, inputs in found]
+    near = masked.facts.nearest_batch
+    together = [Case(CORNERS, near(len(names)), inputs, names, sizes) for names, inputs in found]
     if all(result_of(wide, case, seed, WIDE).error is None for case in together):
         return together
     apart = corners(masked, seed, together=False, sizes=sizes)
-    alone = [Case(CORNERS, 1, inputs, names, sizes) for names, inputs in apart]
+    alone = [Case(CORNERS, near(1), inputs, names, sizes) for names, inputs in apart]
     return [case for case in alone if result_of(wide, case, seed, WIDE).error is None]
 
 

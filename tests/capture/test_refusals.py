@@ -72,3 +72,23 @@ def test_what_torchscript_has_compiled_is_named() -> None:
         swdc.trace(compiled, torch.randn(2, 8))
     with pytest.raises(TraceError, match=r"got Sequential, which TorchScript has compiled at 1\b"):
         swdc.trace(nn.Sequential(nn.Linear(8, 8), compiled), torch.randn(2, 8))
+
+
+def test_sparse_buffers_are_refused() -> None:
+    model = Function(
+        lambda m, x: m.layer(torch.sparse.mm(m.edges, x)), layer=nn.Linear(4, 3), edges=torch.eye(5).to_sparse()
+    )
+    with pytest.raises(
+        TraceError, match=r"expected dense parameters and buffers, got edges, which is torch.sparse_coo"
+    ):
+        swdc.trace(model, torch.randn(5, 4))
+
+
+def test_writes_that_torch_does_not_see_are_named() -> None:
+    def code(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        m.calls.data.add_(1)
+        return m.layer(x) * m.calls
+
+    model = Function(code, layer=nn.Linear(4, 3), calls=torch.zeros(()))
+    with pytest.raises(TraceError, match=r"in a way that torch does not see, such as tensor\.data"):
+        swdc.trace(model, torch.randn(5, 4))

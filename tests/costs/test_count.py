@@ -239,3 +239,16 @@ def test_a_recorded_program_counts_its_example() -> None:
     assert swdc.count(program, "macs").macs == swdc.count(program, "macs", batch=1).macs == 3 * 5 * 7
     with pytest.raises(SwdcError, match="of which this program has none"):
         swdc.count(program, sizes={"length": 2})
+
+
+def test_where_one_sample_has_no_sizes_the_first_batch_counts() -> None:
+    def code(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[0] < 2:
+            raise ValueError("give two samples")
+        return m.b(m.a(x)[:: x.shape[0] // 2].relu())
+
+    program = traced(Function(code, a=nn.Linear(4, 8), b=nn.Linear(8, 3)), torch.randn(5, 4, dtype=torch.float64))
+    assert swdc.count(program).macs == 2 * (4 * 8 + 8 * 3)
+    assert swdc.plan(program, sparsity=0.5, budget="operations").kept
+    with pytest.raises(SwdcError, match="expected sizes for which the program stands, batch >= 2"):
+        swdc.count(program, batch=1)

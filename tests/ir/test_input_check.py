@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -184,3 +185,25 @@ def test_a_program_of_other_weights_and_graph_is_checked_anew() -> None:
     assert slim(image(3, 5)).shape == (3, 2)
     with pytest.raises(InputError, match=r"got \(3, 4\)"):
         slim(image(3, 4))
+
+
+def test_arguments_are_given_by_place_only_where_forward_has_them(tmp_path: Path) -> None:
+    class Model(nn.Linear):
+        def forward(self, x: Any, a: Any = None, b: Any = None, *, c: Any = None) -> Any:  # type: ignore[override]
+            given = [part for part in (a, b, c) if part is not None]
+            return super().forward(x) + sum((number + 1) * part for number, part in enumerate(given))
+
+    model = Model(4, 3).eval()
+    x, one, two = torch.randn(2, 4), torch.randn(2, 3), torch.randn(2, 3)
+    program = swdc.trace(model, {"x": x, "b": one})
+    swdc.save(program, tmp_path / "program")
+    for each in (program, swdc.load(tmp_path / "program")):
+        assert torch.equal(each(x, b=two), model(x, b=two))
+        with pytest.raises(InputError, match="expected b by name, as in the example, got 2 arguments by place"):
+            each(x, two)
+    by_place = swdc.trace(model, {"b": two, "a": one, "x": x})
+    assert torch.equal(by_place(x, one, two), model(x, one, two))
+    named = swdc.trace(model, {"x": x, "a": one, "c": two})
+    assert torch.equal(named(x, one, c=two), model(x, one, c=two))
+    with pytest.raises(InputError, match="expected c by name"):
+        named(x, one, two)

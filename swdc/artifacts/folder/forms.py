@@ -65,11 +65,12 @@ class _Facts(TypedDict):
 
 
 class Facts(_Facts, total=False):
-    """What tracing found. Folders of early versions say neither ``example_only`` nor anything on sizes."""
+    """What tracing found. Folders of early versions say neither ``example_only`` nor anything on sizes or names."""
 
     example_only: bool
     conditions: list[Condition]
     fixed: list[FixedSize]
+    by_name: list[str]
 
 
 class Example(TypedDict):

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from swdc.analysis.coupling import coupling_of
 from swdc.artifacts.folder.consistency import check_example, check_modes
+from swdc.artifacts.folder.facts_json import decode_facts, encode_facts
 from swdc.artifacts.folder.json_values import (
     decode,
     decode_object,
@@ -23,10 +24,8 @@ from swdc.artifacts.folder.json_values import (
     encode_object,
     encode_target,
 )
-from swdc.artifacts.folder.sizes_json import decode_sizes, encode_sizes
 from swdc.artifacts.folder.structures import decode_structure, encode_structure
 from swdc.artifacts.storage.folders import readable
-from swdc.capture.by_recording import Record
 from swdc.errors import ArtifactError, SwdcError
 from swdc.ir.call import Call, source_of
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
@@ -55,8 +54,8 @@ def encode_program(program: Program) -> dict[str, Any]:
     """
     codegen = program.graph._codegen
     assert isinstance(codegen, _PyTreeCodeGen)
-    info, facts = codegen.pytree_info, program.facts
-    example, structure = pytree.tree_flatten(facts.example)
+    info = codegen.pytree_info
+    example, structure = pytree.tree_flatten(program.facts.example)
     tensors = {str(number): leaf for number, leaf in enumerate(example) if isinstance(leaf, torch.Tensor)}
     return {
         "nodes": encode_graph(program.graph),
@@ -66,16 +65,7 @@ def encode_program(program: Program) -> dict[str, Any]:
             "inputs": encode_structure(info.in_spec),
             "outputs": encode_structure(info.out_spec),
         },
-        "facts": {
-            "symbols": dict(facts.symbols),
-            "batch": facts.batch,
-            "notes": list(facts.notes),
-            "attention": facts.attention,
-            "captured_by": facts.captured_by,
-            "example_only": facts.example_only,
-            "policy": facts.policy,
-            **encode_sizes(facts),
-        },
+        "facts": encode_facts(program.facts),
         "example": {
             "structure": encode_structure(structure),
             "constants": {str(i): encode_object(leaf) for i, leaf in enumerate(example) if str(i) not in tensors},
@@ -158,12 +148,7 @@ def decode_program(
         _decode_symbols(facts["symbols"], facts["batch"], graph),
         facts["batch"],
         inputs,
-        notes=tuple(facts["notes"]),
-        attention=facts["attention"],
-        captured_by=facts["captured_by"],
-        example_only=facts.get("example_only", facts["captured_by"] == Record.name),  # absent from older folders
-        policy=facts["policy"],
-        **decode_sizes(facts),
+        **decode_facts(facts, data["signature"]["arguments"]),
     )
     program = Program(graph, tensors, leaves, known, transient, analyse=_analysed)
     check_modes(program, data["modes"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from swdc.artifacts.onnx.node_macs import NodeCount, count_nodes
 from swdc.costs.count import count
+from swdc.costs.counted_sizes import sizes_at
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.ir.sizes import evaluate
@@ -41,7 +42,7 @@ class MacsCheck:
 def check_macs(program: Program, path: str | os.PathLike[str]) -> MacsCheck:
     """Count the multiply-adds of a program's ONNX file for one sample, and compare them with ``swdc.count``."""
     placeholders = program.graph.find_nodes(op="placeholder")
-    sizes = program.facts.sizes(1)
+    sizes = sizes_at(program)
     inputs = {node.name: evaluate(node.meta[SHAPE], sizes) for node in placeholders if node.meta.get(SHAPE) is not None}
     nodes = count_nodes(path, inputs)
     counted = count(program, "macs")

@@ -89,7 +89,7 @@ class _Collecting:
         tensors = program.tensors
         self._shapes = {point.weight: tensors[point.weight].shape for point in self._points}
         facts = program.facts
-        given = facts.example, facts.conditions, facts.fixed, facts.example_only
+        given = facts.example, facts.conditions, facts.fixed, facts.example_only, facts.by_name
         self._check = InputCheck(program.graph, *given)
         self._squares: dict[tuple[str, int], Floats] = {}
         self._rows: dict[tuple[str, int], int] = {}

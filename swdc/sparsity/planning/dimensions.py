@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from swdc.costs.counted_sizes import sizes_at
 from swdc.ir.call import Ref, Value
 from swdc.ir.groups import Ids
 from swdc.ir.program import Program
@@ -27,7 +28,7 @@ class Dimensions:
     def __init__(self, program: Program, batch: int = 1) -> None:
         self.coupling = program.coupling
         self.widths = np.array([g.width for g in program.groups], dtype=np.int64)
-        self.shape_of = shapes_of(program, program.facts.sizes(batch))
+        self.shape_of = shapes_of(program, sizes_at(program, batch))
         self._slots: dict[Any, int] = {}
         self._constant: list[float] = [1.0]
         self._linear: list[tuple[int, Ids, Floats]] = []
