@@ -77,8 +77,8 @@ def export_onnx(
     or the file is wrong at other sizes, only the batch stays dynamic; a warning and the report say so. Inputs have the
     names of the placeholders of the graph. Outputs are named after their place in the program's result: ``output`` if
     it is one tensor, ``logits`` for that key of a dict, ``output_0`` in a tuple. Arguments and results that are not
-    tensors are left out, and so are checks of values (``torch._assert``). Weights beyond 2 GB go to a second file, ``<name>.data`` (``<name>.other.data`` if the file
-    that is replaced uses that name).
+    tensors are left out, and so are checks of values (``torch._assert``). Weights beyond 2 GB go to a second file,
+    ``<name>.data`` (``<name>.other.data`` if the file that is replaced uses that name).
 
     The metadata of the file holds parameters, operations (the paper's count) and multiply-adds, before and after.
     For a slim or masked program it holds the plan (``swdc.plan``) and its hash (``swdc.plan.sha256``). If a
