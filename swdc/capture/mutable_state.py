@@ -211,12 +211,13 @@ def content_of(cell: CellType) -> Any:
 def _same(live: Any, before: Any) -> bool:
     if len(live) != len(before):
         return False
-    if isinstance(live, set):
+    if isinstance(live, dict):
+        if all(map(is_, live.values(), before.values())) and all(map(is_, live, before)):
+            return True
+    elif isinstance(live, set):
         return bool(live == before)
-    if not isinstance(live, dict):
+    else:
         return all(map(is_, live, before))
-    if all(map(is_, live, before)) and all(map(is_, live.values(), before.values())):
-        return True
     return all(live.get(key, _ABSENT) is value for key, value in before.items())
 
 

@@ -50,10 +50,13 @@ class _Walk:
 
     def visit(self, item: Any) -> None:
         """Note the places in one object, and what they hold as the next objects to visit."""
-        if isinstance(item, _ATOMS):
-            return
         self.seen[id(item)] = item  # held, so that no other object takes its id
+        if type(item) in _PLAIN or isinstance(item, nn.Module):  # nearly all are
+            self._object(item)
+            return
         match item:
+            case str() | bytes() | int() | float() | complex():  # of a class of their own, such as an enumeration
+                pass
             case torch.Tensor():
                 self._tensor(item)
             case np.ndarray():
@@ -141,6 +144,7 @@ def _held_by_partial(item: Any) -> tuple[Any, ...]:
     return (item.func, item.args, item.keywords) if isinstance(item, functools.partial) else ()
 
 
+@functools.cache
 def _behaves_plainly(cls: type) -> bool:
     """Whether a list, dict or set can be copied and refilled: its class may compute items when they are asked for."""
     own = [base for base in cls.__mro__ if base.__module__ not in ("builtins", "collections")]

@@ -34,11 +34,12 @@ class Restoring:
 
     def numbers(self) -> dict[tuple[int, Any], tuple[str, float]]:
         """Return the numbers of Python that are held where something has changed, each with its name, by its place."""
-        found = {}
-        for number, place in enumerate(self._places):
-            held = place.held() if place.changed() else {}
-            found.update({(number, key): (str(key), x) for key, x in held.items() if type(x) in (int, float)})
-        return found
+        return {
+            (id(place), key): (str(key), x)
+            for place in self._changed()
+            for key, x in place.held().items()
+            if type(x) in (int, float)
+        }
 
     def end(self) -> None:
         """Put everything back, even what was written in a way that torch does not count."""
