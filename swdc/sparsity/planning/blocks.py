@@ -14,6 +14,7 @@ from swdc.ir.program import Program
 from swdc.rewriting.branches import blocks_of, layers_of, without_branches
 from swdc.sparsity.arguments import by_name
 from swdc.sparsity.calibration.statistics import Calibration
+from swdc.sparsity.planning.earlier import Earlier
 from swdc.sparsity.planning.group_patterns import matching
 from swdc.sparsity.planning.widths import check_share
 
@@ -48,11 +49,13 @@ def plan_blocks(
     criterion: str | BlockCriterion,
     statistics: Calibration | None,
     ignore: Sequence[str],
-    structure: str = BLOCKS,
+    structure: str,
+    earlier: Earlier,
 ) -> Plan:
     """Return the plan that removes the branches, or layers, with the lowest scores, as few as meet the budget.
 
-    Raises ``PlanError`` if there are none, or if the budget cannot be met.
+    It removes what the ``earlier`` plan removes, too. Raises ``PlanError`` if there are none, or if the budget cannot
+    be met.
     """
     if isinstance(sparsity, Mapping):
         raise PlanError(f"expected one number as the sparsity of structure={structure!r}, got shares by group")
@@ -60,7 +63,8 @@ def plan_blocks(
     if budget not in (structure, *_COUNTS):
         raise PlanError(f"expected a budget of {[structure, *_COUNTS]} for structure={structure!r}, got {budget!r}")
     units = UNITS[structure](program)
-    known = list(units)
+    gone = set(earlier.branches)
+    known = [name for name in units if not gone.issuperset(units[name])]
     kept = {name for pattern in ignore for name in matching("ignore", known, pattern)}
     names = [name for name in known if name not in kept]
     if not names:
@@ -73,23 +77,22 @@ def plan_blocks(
         "structure": structure, "sparsity": sparsity, "budget": budget, "ignore": list(ignore),
         "policy": program.facts.policy,
         "criterion": criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "function"),
+        **earlier.settings,
     }  # fmt: skip
-    whole = {group.name: tuple(range(group.width)) for group in program.groups}
     widths = {group.name: group.width for group in program.groups}
+    narrow, channels = earlier.narrow(), earlier.kept
 
     def removing(number: int) -> Plan:
-        return Plan(
-            whole,
-            widths,
-            program.hash(),
-            {**settings, "branches": [branch for unit in order[:number] for branch in units[unit]]},
-        )
+        branches = [branch for unit in order[:number] for branch in units[unit]]
+        chosen = [*earlier.branches, *(branch for branch in branches if branch not in gone)]
+        return Plan(channels, widths, program.hash(), {**settings, "branches": chosen})
 
     def cost(number: int) -> float:
-        plan = removing(number)
-        return len(known) - number if budget == structure else _COUNTS[budget](without_branches(program, plan, program))
+        if budget == structure:
+            return len(known) - number
+        return _COUNTS[budget](without_branches(narrow, removing(number), program))
 
-    full = cost(0)
+    full = len(units) if budget == structure else _COUNTS[budget](program)
     target = full - sparsity * full + 1e-9 * full
     low, high = 0, len(order)
     if cost(high) > target:
