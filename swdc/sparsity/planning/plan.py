@@ -102,7 +102,8 @@ def plan(
     names and the statistics.
     ``after`` is an earlier plan of the same program. The new plan removes what it removes, and more, so that one plan
     can take whole branches, then heads, then channels, each by a criterion of its own. ``sparsity`` is then the share
-    that both remove together, and a criterion that reads weights sees none of the branches that are gone.
+    that both remove together; shares by groups are of the groups that are left. A criterion that reads weights sees
+    none of the branches that are gone.
     ``policy`` says whether the sides of residual sums are ``tied`` or ``free`` (see ``swdc.trace``); by default it is
     that of the program.
     ``ignore`` names modules or tensors (shell patterns) whose output channels all stay. Every group keeps at least one
@@ -160,7 +161,8 @@ def plan(
     }  # fmt: skip
     scope = GLOBAL if scope == ISOMORPHIC else scope
     if isinstance(sparsity, Mapping):
-        widths = widths_of_sets(chooser, sets[some], parts.counts, scope, tuple(sparsity.values()))
+        counts = parts.counts * [groups[i].name not in earlier.lost for i in some]
+        widths = widths_of_sets(chooser, sets[some], counts, scope, tuple(sparsity.values()))
     else:
         costs = parts.costs(earlier.costs(partial(costs_of, program, budget, parts.spread(chooser.least), table)))
         widths = widths_within(chooser, costs, scope, sparsity)
