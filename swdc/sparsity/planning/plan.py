@@ -23,7 +23,7 @@ from swdc.ir.program import Program
 from swdc.sparsity.arguments import check_count
 from swdc.sparsity.calibration.statistics import Calibration
 from swdc.sparsity.frozen import frozen_groups, frozen_parameters
-from swdc.sparsity.planning.blocks import UNITS, plan_blocks
+from swdc.sparsity.planning.blocks import UNITS, BlockCriterion, plan_blocks
 from swdc.sparsity.planning.budgets import BUDGETS, CHANNELS, Budget, Costs, NumberOfHeads
 from swdc.sparsity.planning.chooser import Chooser, sunk
 from swdc.sparsity.planning.criteria import Criterion, Scores, called_with, find_criterion
@@ -54,7 +54,7 @@ def plan(
     program: Program,
     sparsity: float | Mapping[str, float] = 0.5,
     budget: str = "channels",
-    criterion: str | Criterion = "l2",
+    criterion: str | Criterion | BlockCriterion = "l2",
     scope: str = "global",
     round_to: RoundTo = 1,
     at_most: float | Mapping[str, float] = 1.0,
