@@ -107,6 +107,7 @@ class Prepared:
                     "weights": Takes((*NONE, "{}"), (self.weights,), ({"0.weight": torch.ones(3)}, {"no": x})),
                     "policy": Takes(NONE, ("tied", "free")),
                     "table": Takes(NONE),
+                    "after": Takes(NONE, (self.plan,), (self.made["other plan"],)),
                 },
                 {"program": program},
             ),
