@@ -17,8 +17,8 @@ from torch import nn
 
 import swdc
 from swdc.artifacts.folder.save import load
+from swdc.artifacts.report.slimming import why_not_exact
 from swdc.cli.slim.latency import latency_rows
-from swdc.cli.slim.run import why_not_exact
 from swdc.costs.latency import MeasuredTable
 from swdc.costs.latency.measuring import Probe
 from swdc.ir.groups import ChannelGroup
