@@ -13,7 +13,7 @@ _LEFT, _RIGHT, _ROOM = 56, 16, 1040
 """Space beside the bars, and what the bars share; a picture of many layers is wider, and scrolls."""
 _HEIGHT, _NARROWEST, _WIDEST = 200, 4, 48
 _MOST_NAMES, _MOST_STAGES = 60, 40
-_LETTER = 6.4
+_LETTER = 7.0
 """About how wide a letter of a label is."""
 _MOST_SKIPS = 4000
 

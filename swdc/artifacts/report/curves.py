@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from swdc.artifacts.report.numbers import number
+from swdc.artifacts.report.numbers import number, share
 from swdc.artifacts.report.scales import Scale
 from swdc.artifacts.report.sweep_document import PLACE
 
-COSTS = ("parameters", "operations", "macs", "milliseconds")
-"""Results of a cell that say what is left; each has a curve of its own."""
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 520, 300, 62, 18, 14, 46
+SHARE = "target"
+COSTS = {
+    "parameters": "parameters left", "operations": "operations left", "macs": "multiply-adds left",
+    "milliseconds": "milliseconds",
+}  # fmt: skip
+"""Results of a cell that say what it costs, and what they are called at an axis; each has a curve of its own."""
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 380, 280, 56, 22, 14, 46
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def draw_curves(sweep: Mapping[str, Any]) -> list[Curve]:
     """Return the pictures of a sweep: over the share removed, and over each cost that its cells have."""
     cells = [cell for cell in sweep["cells"] if cell.get(sweep["metric"]) is not None]
     costs = [name for name in COSTS if name != sweep["metric"] and cells and all(_has(cell, name) for cell in cells)]
-    return [_curve(sweep, cells, across) for across in ("target", *costs)] if cells else []
+    return [_curve(sweep, cells, across) for across in (SHARE, *costs)] if cells else []
 
 
 def _has(cell: Mapping[str, Any], name: str) -> bool:
@@ -67,11 +71,10 @@ def _curve(sweep: Mapping[str, Any], cells: Sequence[Mapping[str, Any]], across:
     vertical = Scale.over([*(cell[metric] for cell in cells), *(m[1] for m in means)], _HEIGHT - _BOTTOM, _TOP)
     points = [Point(horizontal.at(c[across]), vertical.at(c[metric]), _told(c, metric, across)) for c in cells]
     best = [Point(horizontal.at(x), vertical.at(y), _told_best(found, metric)) for x, y, found in means]
-    share = across == "target"
     return Curve(
-        metric, "share removed" if share else f"{across} left", _WIDTH, _HEIGHT, _LEFT, _WIDTH - _RIGHT,
-        _HEIGHT - _BOTTOM, _TOP, tuple(points), tuple(best),
-        tuple((f"{100 * x:.4g} %" if share else _short(x), horizontal.at(x)) for x in horizontal.ticks()),
+        metric, COSTS.get(across, "share removed"), _WIDTH, _HEIGHT, _LEFT, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM, _TOP,
+        tuple(points), tuple(best),
+        tuple((share(x) if across == SHARE else _short(x), horizontal.at(x)) for x in horizontal.ticks()),
         tuple((number(y), vertical.at(y)) for y in vertical.ticks()),
     )  # fmt: skip
 
@@ -83,14 +86,14 @@ def _means(cells: Iterable[Mapping[str, Any]], best: Mapping[str, Any], across: 
 
 
 def _told(cell: Mapping[str, Any], metric: str, across: str) -> str:
-    cost = "" if across == "target" else f", {number(cell[across])} {across} left"
-    where = f"share {100 * cell['target']:.4g} %, a from {cell['a_min']:g} to {cell['a_max']:g}, seed {cell['seed']:g}"
+    cost = "" if across == SHARE else f", {number(cell[across])} {COSTS[across]}"
+    where = f"share {share(cell['target'])}, a from {cell['a_min']:g} to {cell['a_max']:g}, seed {cell['seed']:g}"
     return f"{metric} {number(cell[metric])}{cost}: {where}"
 
 
 def _told_best(best: Mapping[str, Any], metric: str) -> str:
     seeds = f", mean of {best['seeds']} seeds" if best["seeds"] > 1 else ""
-    where = f"share {100 * best['target']:.4g} %: a from {best['a_min']:g} to {best['a_max']:g}"
+    where = f"share {share(best['target'])}: a from {best['a_min']:g} to {best['a_max']:g}"
     return f"best {metric} {number(best['value'])}{seeds} at {where}"
 
 

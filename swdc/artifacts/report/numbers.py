@@ -35,6 +35,11 @@ def percent(share: float) -> str:
     return f"{shown} %"
 
 
+def share(target: float) -> str:
+    """Return a share that was asked for in percent, with the digits that it has."""
+    return f"{100 * target:.6g} %"
+
+
 def removed(pair: dict[str, float]) -> float:
     """Return the share of a pair of numbers, before and after, that is gone; 0 if there was nothing."""
     return 1 - pair["after"] / pair["before"] if pair["before"] else 0.0

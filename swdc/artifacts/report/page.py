@@ -35,8 +35,8 @@ def page_of(data: Mapping[str, Any]) -> str:
             curves=draw_curves(data["sweep"]) if "sweep" in data else [],
             style=style,
             script=script,
-            style_hash=_hash(style),
-            script_hash=_hash(script),
+            style_hash=hash_of(style),
+            script_hash=hash_of(script),
             version=version("swdc"),
         )
     )
@@ -49,7 +49,9 @@ def _environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    made.filters |= {name: getattr(numbers, name) for name in ("number", "error", "percent", "removed", "sentence")}
+    made.filters |= {
+        name: getattr(numbers, name) for name in ("number", "error", "percent", "share", "removed", "sentence")
+    }
     return made
 
 
@@ -58,6 +60,6 @@ def _own(name: str) -> str:
     return files(_PACKAGE).joinpath(_FOLDER, name).read_text(encoding="utf-8")
 
 
-def _hash(text: str) -> str:
-    """Return the hash of an element's text as a content security policy names it."""
+def hash_of(text: str) -> str:
+    """Return the hash of an element's text, as a content security policy names it."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

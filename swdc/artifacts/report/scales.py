@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
-_MOST_TICKS = 5
+_MOST_TICKS = 7
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Scale:
         return round(self.start + share * (self.end - self.start), 1)
 
     def ticks(self) -> list[float]:
-        """Return round numbers on the scale, five or six at most."""
+        """Return round numbers on the scale, about seven at most."""
         rough = (self.high - self.low) / _MOST_TICKS
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(power * factor for factor in _STEPS if power * factor >= rough * (1 - 1e-9))
