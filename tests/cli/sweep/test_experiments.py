@@ -9,7 +9,6 @@ import swdc
 from swdc.cli.sweep.cells import Cell
 from swdc.cli.sweep.experiments import EXPERIMENTS, Experiment
 from swdc.errors import CommandError
-from swdc.ir.program import Program
 
 CELL = Cell(target=0.9, a_max=1e4, a_min=0.1, seed=3)
 
@@ -76,13 +75,13 @@ def test_functions_that_cannot_be_run_are_refused_before_the_sweep(tmp_path: Pat
 def test_ours_return_accuracies_around_the_removal(
     gcn: object, monkeypatch: pytest.MonkeyPatch
 ):  # the fixture imports PyG without its warnings
-    made: list[Noted] = []
+    made: list[Any] = []
 
     class Noted(swdc.SWD):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
             made.append(self)
-            self.given: Program = args[0]
+            self.given = args[0]
 
     monkeypatch.setattr("swdc.cli.demo.run.SWD", Noted)
     experiment = Experiment("gcn", arguments={"epochs": 3})
