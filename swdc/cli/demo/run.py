@@ -76,8 +76,8 @@ def run_demo(
     if page is not None:
         progress("writing the report", 0, 1)
         measured = {
-            "accuracy": (report["accuracy_dense"], report["accuracy_slim"]),
-            f"milliseconds, batch {LATENCY_BATCH}": (report["latency_ms"]["dense"], report["latency_ms"]["slim"]),
+            "Accuracy": (report["accuracy_dense"], report["accuracy_slim"]),
+            f"Milliseconds, batch {LATENCY_BATCH}": (report["latency_ms"]["dense"], report["latency_ms"]["slim"]),
         }
         write_page(page, dense, small, certificate, deploy(small), exported, measured, title=act.title)
     write_whole(out / "report.json", json.dumps(report, indent=2) + "\n")

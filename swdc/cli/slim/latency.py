@@ -72,4 +72,4 @@ def latency_rows(report: dict[str, Any]) -> tuple[str, list[list[str]]]:
 def measured_pairs(report: dict[str, Any]) -> dict[str, tuple[float, float]]:
     """Return the milliseconds of a report before and after, by what they are."""
     times = {"predicted": report["predicted_ms"], "in onnxruntime": report["measured_ms"]}
-    return {f"milliseconds, {how}": (pair["before"], pair["after"]) for how, pair in times.items() if pair is not None}
+    return {f"Milliseconds, {how}": (pair["before"], pair["after"]) for how, pair in times.items() if pair is not None}

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 import swdc
+from swdc.artifacts.report.page import page_of
 from tests.artifacts.report.browser import CHROMIUM, used
 from tests.artifacts.report.networks import made
+from tests.artifacts.report.reading import Page
 from tests.artifacts.report.test_report import HOSTILE, SWEEP
 
 pytestmark = pytest.mark.skipif(
@@ -79,6 +81,25 @@ def test_a_page_is_used(tmp_path: Path) -> None:
     light, dark_offered, dark, light_offered, again = found["themes"]
     assert light == again != dark
     assert (dark_offered, light_offered) == ("Dark", "Light")
+
+
+def test_a_page_of_two_thousand_layers_opens(tmp_path: Path) -> None:
+    data = Page(swdc.report(tmp_path / "small.html", **made().given())).data
+    for layers in (data["slim"]["layers"], data["widths"]["layers"]):
+        copies = [{**layer, "name": f"net.{n}.{layer['name']}"} for n in range(500) for layer in layers]
+        layers[:] = copies[:2000]
+    data["widths"]["skips"] = [[n, n + 3] for n in range(1997)]
+    path = tmp_path / "page.html"
+    path.write_text(page_of(data), encoding="utf-8")
+    assert path.stat().st_size < 4_000_000
+    script = """
+    const rows = document.querySelectorAll("#layers tbody tr"), bars = document.querySelectorAll(".tip");
+    document.querySelectorAll("#layers .sort")[2].click();
+    return [rows.length, bars.length, document.querySelectorAll("#layers tbody tr")[0].cells[1].textContent];
+    """
+    outcome = used(path, script)
+    assert (outcome.troubles, outcome.console) == ([], [])
+    assert outcome.found == [2000, 2000, "12"]
 
 
 def test_a_page_of_hostile_names_on_a_narrow_screen_runs_no_script_of_theirs(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_demo_leaves_a_certified_slim_network(tmp_path, network, epochs):
     assert report["onnx_max_relative_error"] <= 1e-4
     data = Page(page).data
     assert data["slim"]["macs"] == report["macs"]
-    assert data["measured"]["accuracy"] == {"before": report["accuracy_dense"], "after": report["accuracy_slim"]}
+    assert data["measured"]["Accuracy"] == {"before": report["accuracy_dense"], "after": report["accuracy_slim"]}
     assert [stage["name"] for stage in data["deployment"]["stages"]] == ["before", "slim", "deployed"]
     for name in ("slim.onnx", "dense.onnx", "widths.png"):
         assert (out / name).stat().st_size > 0
