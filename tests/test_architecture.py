@@ -78,6 +78,7 @@ PUBLIC = {
     "refit",
     "register",
     "relax_norms",
+    "report",
     "save",
     "save_pretrained",
     "slim",

@@ -226,6 +226,21 @@ class Prepared:
                 {"program": self.slim, "path": self.folder / "again"},
             ),
             Target(
+                "report", swdc.report,
+                {
+                    "path": Takes((), (self.folder / "page.html",), (self.folder, self.folder / "page.txt")),
+                    "program": Takes(good=(self.program,), bad=(self.slim,)),
+                    "slim": Takes(good=(self.slim,), bad=(self.program, self.masked)),
+                    "certificate": Takes(NONE, (self.certificate,)),
+                    "deployed": Takes(NONE, (swdc.deploy(self.slim),), (self.program,)),
+                    "onnx": Takes(NONE),
+                    "measured": Takes((*NONE, "{}"), ({"ms": (1, 2.5)},), ({"ms": (1,)}, {"ms": "ab"}, {3: (1, 2)})),
+                    "sweep": Takes(NONE, (), ({"cells": []},)),
+                    "title": Takes((*TEXT, "''", "a long name", *NONE)),
+                },
+                {"path": self.folder / "page.html", "program": self.program, "slim": self.slim},
+            ),
+            Target(
                 "load_into", _loaded_into, {"model": Takes(good=(_model(),), bad=(self.empty,)), "path": folder},
                 {"model": _model(), "path": saved},
             ),
