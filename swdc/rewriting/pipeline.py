@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from swdc.errors import PassError, SwdcError
+from swdc.ir.argument_types import checked
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.rewriting.pass_base import Pass, PassResult, find_pass
@@ -72,8 +73,13 @@ def _check_order(passes: Sequence[Pass]) -> None:
             raise PassError(f"expected {', '.join(late)} before {step.name()}, got the order {names}; swap them")
 
 
+@checked(PassError)
 def apply(program: Program, name: str, **options: object) -> Program:
-    """Apply one installed pass by name, and return the program."""
+    """Apply one installed pass by its kebab-case name, and return the program; the given one stays as it is.
+
+    ``options`` are the fields of the pass. Raises ``PassError`` if no pass has the name (``swdc.pass_names`` lists
+    them), or if the pass fails: ``swdc.apply_pass(program, "eliminate-identities")``.
+    """
     return run(program, [find_pass(name)(**options)]).program
 
 
