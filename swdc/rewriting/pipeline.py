@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from swdc.errors import PassError, SwdcError
+from swdc.errors import PassError, SwdcError, told_as
 from swdc.ir.argument_types import checked
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
@@ -74,13 +74,21 @@ def _check_order(passes: Sequence[Pass]) -> None:
 
 
 @checked(PassError)
-def apply(program: Program, name: str, **options: object) -> Program:
-    """Apply one installed pass by its kebab-case name, and return the program; the given one stays as it is.
+def apply(program: Program, step: str | Pass, **options: object) -> Program:
+    """Apply one pass, and return the program; the given one stays as it is.
 
-    ``options`` are the fields of the pass. Raises ``PassError`` if no pass has the name (``swdc.pass_names`` lists
-    them), or if the pass fails: ``swdc.apply_pass(program, "eliminate-identities")``.
+    ``step`` is the kebab-case name of an installed pass (``swdc.pass_names`` lists them), whose fields ``options`` are,
+    or a pass itself. Raises ``PassError`` if no pass has the name, if it does not take the options, or if it fails::
+
+        program = swdc.apply_pass(program, "eliminate-identities")
     """
-    return run(program, [find_pass(name)(**options)]).program
+    if isinstance(step, Pass):
+        if options:
+            raise PassError(f"expected no options beside a pass, got {sorted(options)}; give them to the pass itself")
+        return run(program, [step]).program
+    with told_as(PassError, f"options of the pass {step!r}, got {sorted(options)}", "its fields are its options"):
+        made = find_pass(step)(**options)
+    return run(program, [made]).program
 
 
 def check(program: Program) -> None:
