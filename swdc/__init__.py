@@ -23,7 +23,7 @@ from swdc.channels.labels import Channels
 from swdc.costs.count import Count, count
 from swdc.costs.latency import LatencyTable, Layer, MeasuredTable
 from swdc.errors import SwdcError
-from swdc.ir.call import Call
+from swdc.ir.call import Call, Ref
 from swdc.ir.groups import ChannelGroup
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
@@ -82,6 +82,7 @@ __all__ = [
     "Plan",
     "Program",
     "QuantizationReport",
+    "Ref",
     "Subject",
     "SwdcError",
     "Target",

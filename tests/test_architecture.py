@@ -78,6 +78,7 @@ PUBLIC = {
     "Plan",
     "Program",
     "QuantizationReport",
+    "Ref",
     "Subject",
     "SwdcError",
     "Target",
