@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import swdc
 from swdc.ops.base import Operator, lookup
 from tests.docs import command_line_page, operators_page, passes_page
 from tests.docs.reasons import POSITIONS, reasons
@@ -49,3 +51,8 @@ def test_rules_of_users_are_not_on_the_page(monkeypatch):
 
     monkeypatch.setitem(OPERATORS.operators, Theirs.names[0], Theirs())
     assert operators_page.page() == (REFERENCE / "operators.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_the_api_has_every_public_name_once():
+    named = re.findall(r"^::: swdc\.(\w+)$", (REFERENCE / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(named) == sorted(swdc.__all__)

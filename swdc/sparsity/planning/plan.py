@@ -111,6 +111,10 @@ def plan(
     ``predicted_ms_before`` and ``predicted_ms``, in milliseconds.
 
     Raises ``PlanError`` for arguments out of range, a pattern that matches nothing, or a budget that cannot be met.
+
+    Example::
+
+        plan = swdc.plan(program, sparsity=0.5, budget="parameters", round_to=2)
     """
     if structure not in STRUCTURES:
         raise PlanError(f"expected a structure of {list(STRUCTURES)}, got {structure!r}")

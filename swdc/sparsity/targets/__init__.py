@@ -39,6 +39,10 @@ def targets_of(
     If the model does nothing but wrap a program, the share is that of the program. What is frozen
     (``swdc.sparsity.frozen``) is neither targeted nor counted. What ``ignore`` names is counted, but stays. Raises
     ``PlanError`` for bad arguments, and if nothing can be removed.
+
+    Example::
+
+        targets = swdc.targets_of(program, 0.5, "filters")
     """
     if structure not in STRUCTURES:
         raise PlanError(f"expected a structure of {list(STRUCTURES)}, got {structure!r}")
