@@ -8,8 +8,6 @@ import torch
 from torch import nn
 
 import swdc
-from swdc.channels.labels import Channels
-from swdc.ir.call import Call
 
 
 @torch.library.custom_op("examples::scaled_softsign", mutates_args=())
@@ -40,13 +38,13 @@ class ScaledSoftsign(swdc.Operator):
 
     names = ("examples.scaled_softsign.default",)
 
-    def couple(self, call: Call, channels: Channels) -> None:
+    def couple(self, call: swdc.Call, channels: swdc.Channels) -> None:
         """The gain goes with the second dimension of the input."""
         labels = channels.labels(call["x"])
         channels.bind(call["gain"], 0, labels[1], "writes", call)
         channels.set(call, labels)
 
-    def fold(self, call: Call, channels: Channels) -> None:
+    def fold(self, call: swdc.Call, channels: swdc.Channels) -> None:
         """A mask sets the gain of a dead channel to zero."""
         channels.set_dead(call, [0.0] * len(call.shape))
 

@@ -35,6 +35,10 @@ class PlanError(SwdcError):
     """A plan cannot be made, or does not belong to the program it is used with."""
 
 
+class RuleError(SwdcError):
+    """The rule of an operator, which ``swdc.register`` has added, does not describe what the operator does."""
+
+
 class VerificationError(SwdcError):
     """Two programs that should compute the same function could not be compared."""
 

@@ -17,6 +17,7 @@ from swdc.ir.graph import SHAPE
 from swdc.ir.groups import STATISTIC, WRITES, ChannelGroup, Coupling, Frozen, Ids, Member, Reason
 from swdc.ir.program import Program
 from swdc.ops.base import OPERATORS, calls
+from swdc.ops.rule_check import couple_and_fold
 
 
 def coupling_of(program: Program) -> Coupling:
@@ -65,8 +66,7 @@ def _labelled(program: Program, dead: DeadValues) -> Channels:
             operator, call = calls(program)[node]
             if not operator.repeats:
                 channels.hold_repeated(call)
-            operator.couple(call, channels)
-            operator.fold(call, channels)
+            couple_and_fold(operator, call, channels)
             channels.slots.finish(call)
     channels.settle(program.facts.attention)
     return channels

@@ -89,6 +89,10 @@ def trace(
     Raises ``TraceError`` if the model cannot be run on the inputs, or cannot be captured, or if a size in ``dynamic``
     cannot change; the ``attempts`` of the error
     say why each way failed.
+
+    Example::
+
+        program = swdc.trace(model, torch.randn(2, 3, 8, 8))
     """
     if attention not in FACTORS:
         raise TraceError(f"expected attention as one of {list(FACTORS)}, got {attention!r}")

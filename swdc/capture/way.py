@@ -37,7 +37,7 @@ class Subject:
 
 
 class Way(ABC):
-    """Base of all ways of capture. A subclass has a name and stands in the list ``swdc.capture.ways.WAYS``."""
+    """Base of all ways of capture. A subclass has a name; ``swdc.register_way`` adds it to the list of ways."""
 
     name: ClassVar[str]
     """The value of ``program.facts.captured_by`` for programs captured this way."""

@@ -18,17 +18,18 @@ from swdc.capture.by_following import Follow
 from swdc.capture.by_recording import Record
 from swdc.capture.captured_graph import Captured
 from swdc.capture.way import CannotCapture, Subject, Way
-from swdc.errors import TraceError, brief
+from swdc.errors import TraceError, brief, told_as
+from swdc.ir.argument_types import check_type, checked
 from swdc.ir.program import Program
 
-WAYS: tuple[Way, ...] = (
+WAYS: list[Way] = [
     Follow(),
     Export(),
     Record(),
-)
+]
 """Sorted from the fastest way, which demands most of a model, to the one that demands least.
 
-A new way is a file and a line here.
+A new way is a file and a line here. Those that ``register_way`` adds stand before these.
 """
 
 _log = logging.getLogger("swdc")
@@ -36,6 +37,27 @@ _log = logging.getLogger("swdc")
 
 Made = Callable[[Captured], Program]
 """Makes the program of a graph; raises ``CannotCapture`` if the program does not compute what the model computes."""
+
+
+@checked(TraceError)
+def register_way(cls: type[Way]) -> type[Way]:
+    """Add a way of capture, which ``swdc.trace`` tries before all others (usable as a decorator).
+
+    A way raises ``CannotCapture`` for a model that it is not meant for, so that the next is tried. A later class of the
+    same name replaces an earlier one. Returns the class; raises ``TraceError`` unless it has a name and can be made
+    without arguments::
+
+        @swdc.register_way
+        class Mine(swdc.Way):
+            name = "mine"
+
+            def capture(self, subject: swdc.Subject) -> swdc.Captured: ...
+    """
+    check_type(TraceError, f"{cls.__name__}.name", getattr(cls, "name", None), str)
+    with told_as(TraceError, f"a way that is made without arguments, got {cls.__name__}", "give them defaults"):
+        way = cls()
+    WAYS[:] = [way, *(other for other in WAYS if other.name != way.name)]
+    return cls
 
 
 def capture(subject: Subject, ways: Iterable[Way], made: Made) -> Program:

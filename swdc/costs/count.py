@@ -105,6 +105,11 @@ def count(
     share no leading size, ``batch`` is that of the first input and of all inputs with as many rows, and by default that
     of the example. A graph has no batch, and a program that was recorded stands for its example only: both are counted
     as a whole. Raises ``SwdcError`` for names that are no dynamic sizes.
+
+    Example::
+
+        counted = swdc.count(program, "macs", batch=1)
+        counted.parameters, counted.operations
     """
     if convention not in CONVENTIONS:
         raise SwdcError(f"expected a convention of {list(CONVENTIONS)}, got {convention!r}")

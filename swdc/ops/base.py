@@ -200,6 +200,10 @@ def register(cls: type[Operator]) -> type[Operator]:
     """Add an operator class to the table (usable as a decorator); a later class replaces an earlier one.
 
     Raises ``SwdcError`` if the names, functions or modules of the class are not tuples of these.
+
+    Example::
+
+        swdc.register(MyOperator)            # a subclass of swdc.Operator
     """
     for name, hint in (("names", tuple[str, ...]), ("functions", tuple[Callable[..., Any], ...])):
         check_type(SwdcError, f"{cls.__name__}.{name}", getattr(cls, name), hint)
@@ -260,7 +264,10 @@ def leaf_like(module: nn.Module) -> Leaf:
 
 @checked(SwdcError)
 def calls(program: Program) -> dict[fx.Node, tuple[Operator, Call]]:
-    """Return operator and call of each ``call_function`` and ``call_module`` node, in the order of the graph."""
+    """Return operator and call of each ``call_function`` and ``call_module`` node, in the order of the graph.
+
+    ``[call.operator for _, call in swdc.calls(program).values()]`` are the names of a program's operators.
+    """
     return program.derived("calls", lambda: _calls(program), OPERATORS.version)
 
 

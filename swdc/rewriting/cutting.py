@@ -22,6 +22,7 @@ from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.sizes import Shape
 from swdc.ops import Operator, calls
+from swdc.ops.rule_check import check_slim_calls, resized
 from swdc.rewriting.rebuild import name_of_new, rebuild
 
 
@@ -91,11 +92,12 @@ def kept_under(program: Program, plan: Plan) -> Kept:
 def cut(program: Program, kept: Kept) -> Program:
     """Return a program with only the kept channels; it shares no tensor with the given one.
 
-    Tensors that the graph does not read stay whole. Raises ``PassError`` if nothing of a tensor would be left.
+    Tensors that the graph does not read stay whole. Raises ``PassError`` if nothing of a tensor would be left, and
+    ``RuleError`` if a call under a rule of the user's does not fit its new sizes.
     """
 
     def change(call: Call, operator: Operator) -> Mapping[str, Any]:
-        return operator.resize(call, kept)
+        return resized(operator, call, kept)
 
     def reshape(node: fx.Node) -> Shape:
         shape: Any = node.meta.get(SHAPE)
@@ -105,7 +107,9 @@ def cut(program: Program, kept: Kept) -> Program:
             return kept.outputs(node, shape)
         return kept.resized(node, shape)
 
-    return rebuild(program, _cut_tensors(program, kept), change, reshape)
+    result = rebuild(program, _cut_tensors(program, kept), change, reshape)
+    check_slim_calls(program, result)
+    return result
 
 
 def _cut_tensors(program: Program, kept: Kept) -> dict[str, torch.Tensor]:

@@ -43,6 +43,10 @@ def deploy(program: Program, outputs: str | Sequence[int | str] | None = None) -
     Raises ``VerificationError``, which names the pass, if a pass changes the output by more than 1e-9, relative to its
     largest magnitude. Raises ``PassError`` for outputs that do not exist, for a program without values, and for a
     program that was recorded on its example inputs.
+
+    Example::
+
+        deployed = swdc.deploy(slim)
     """
     if program.facts.example_only:
         raise PassError(

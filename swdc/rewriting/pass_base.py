@@ -63,7 +63,12 @@ def _registered() -> dict[str, Any]:
 
 
 def pass_names() -> list[str]:
-    """Return the names of all installed passes."""
+    """Return the names of all installed passes.
+
+    Example::
+
+        assert "mask-channels" in swdc.pass_names()
+    """
     return sorted(_registered())
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from swdc.errors import PassError, SwdcError
+from swdc.errors import PassError, SwdcError, told_as
+from swdc.ir.argument_types import checked
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.rewriting.pass_base import Pass, PassResult, find_pass
@@ -72,9 +73,22 @@ def _check_order(passes: Sequence[Pass]) -> None:
             raise PassError(f"expected {', '.join(late)} before {step.name()}, got the order {names}; swap them")
 
 
-def apply(program: Program, name: str, **options: object) -> Program:
-    """Apply one installed pass by name, and return the program."""
-    return run(program, [find_pass(name)(**options)]).program
+@checked(PassError)
+def apply(program: Program, step: str | Pass, **options: object) -> Program:
+    """Apply one pass, and return the program; the given one stays as it is.
+
+    ``step`` is the kebab-case name of an installed pass (``swdc.pass_names`` lists them), whose fields ``options`` are,
+    or a pass itself. Raises ``PassError`` if no pass has the name, if it does not take the options, or if it fails::
+
+        program = swdc.apply_pass(program, "eliminate-identities")
+    """
+    if isinstance(step, Pass):
+        if options:
+            raise PassError(f"expected no options beside a pass, got {sorted(options)}; give them to the pass itself")
+        return run(program, [step]).program
+    with told_as(PassError, f"options of the pass {step!r}, got {sorted(options)}", "its fields are its options"):
+        made = find_pass(step)(**options)
+    return run(program, [made]).program
 
 
 def check(program: Program) -> None:

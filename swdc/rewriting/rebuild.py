@@ -54,7 +54,13 @@ def revise(
 
     ``arguments`` holds the changed arguments of calls, by the name of the node. A call in ``instead`` is removed, and
     its readers read the earlier node that ``instead`` maps it to. Modes and facts are taken over, and so are the exact
-    values that earlier rewrites computed, if their tensors are unchanged.
+    values that earlier rewrites computed, if their tensors are unchanged. Raises ``PassError`` if a layer cannot be
+    built from the changed arguments.
+
+    Example::
+
+        halved = {name: tensor.detach() / 2 for name, tensor in program.tensors.items()}
+        revised = swdc.revise(program, halved)
     """
 
     def change(call: Call, operator: Operator) -> Mapping[str, Any]:

@@ -26,7 +26,11 @@ def insert_batchnorm(program: Program) -> Program:
 
     Each starts as the identity in evaluation (section 3.3 of Tessier et al. 2022: the norm decides which channels of
     the sum live). The result holds the given program's own parameters, and new ones for the new norms; so train the
-    result from here on.
+    result from here on. Raises ``PassError`` for what is no program.
+
+    Example::
+
+        program = swdc.insert_batchnorm(swdc.trace(model, x))      # before training
     """
     return apply(program, "insert-batchnorm")
 
@@ -37,6 +41,10 @@ def mask(program: Program, plan: Plan) -> Program:
     """Return a copy of a program with everything that writes a removed channel set to zero.
 
     Raises ``PlanError`` if the plan was not made for this program, or the program is on the meta device.
+
+    Example::
+
+        masked = swdc.mask(program, plan)
     """
     program = _fitting(program, plan)
     if is_meta(program):
@@ -51,6 +59,10 @@ def slim(program: Program, plan: Plan) -> Program:
 
     Takes the program itself or a masked copy, and shares no tensor with it. Raises ``PlanError`` if the plan was
     not made for this program.
+
+    Example::
+
+        slim = swdc.slim(program, plan)
     """
     program = _as_stored(_fitting(program, plan))
     carried = plan
@@ -110,6 +122,11 @@ def relax_norms(program: Program) -> Program:
     which makes it exact. This goes back to the fused operators of torch over the channels that are left, as other
     pruning libraries do; train the result. By how much the output changes is said in a warning and in
     ``program.facts.notes``. The result shares no tensor with the given program, and has no plan to be verified against.
+    A program with nothing to relax is returned as it is. Raises ``PassError`` for what is no program.
+
+    Example::
+
+        relaxed = swdc.relax_norms(slim)
     """
     relaxed = apply(program, "relax-norms")
     for note in relaxed.facts.notes[len(program.facts.notes) :]:

@@ -55,6 +55,11 @@ def verify(
 
     Raises ``VerificationError`` if ``masked`` was not made by ``swdc.mask``, the two have different plans, the seed is
     not one that torch takes, or the programs do not run on the inputs.
+
+    Example::
+
+        certificate = swdc.verify(masked, slim)
+        assert certificate.exact, certificate
     """
     if not 0 <= seed < 2**63:
         raise VerificationError(f"expected a seed between 0 and 2**63 - 1, got {seed}")

@@ -36,6 +36,10 @@ def slim_optimizer(optimizer: Optimizer, program: Program, slim: Program) -> Opt
 
     Raises ``PlanError`` if ``slim`` was not made from the program, if the optimizer holds other parameters, or if its
     state is of a kind that belongs to no single number of a parameter (factored moments, L-BFGS).
+
+    Example::
+
+        optimizer = swdc.slim_optimizer(optimizer, program, slim)
     """
     need_values(program, PlanError, "slimming an optimizer")
     need_values(slim, PlanError, "slimming an optimizer")

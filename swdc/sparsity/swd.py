@@ -24,6 +24,8 @@ from swdc.sparsity.penalties.norms import L2, NORMS, Norm, find_norm
 from swdc.sparsity.penalties.penalties import GRADIENT, Penalty, penalty_of
 from swdc.sparsity.penalties.schedules import SCHEDULES, Schedule, constant, exponential, find_schedule
 from swdc.sparsity.penalties.strengths import Strengths
+from swdc.sparsity.planning.budgets import Terms
+from swdc.sparsity.planning.criteria import CRITERIA, Criterion
 from swdc.sparsity.planning.width_multiples import RoundTo
 from swdc.sparsity.targets import Limits, Target, targets_of
 from swdc.sparsity.targets.base import rests_of
@@ -91,17 +93,19 @@ class SWD(Method):
     ``schedule`` and ``mu`` then have no effect on the training.
 
     ``budget`` says what ``target`` is a share of, as in ``swdc.plan``: ``parameters`` (the default), ``channels``,
-    ``operations``, ``macs`` or ``latency``, with ``table`` for other times than this machine's. ``round_to`` keeps the
-    sizes of tensors at multiples of a number. At each step, what is targeted is what the plan with this budget and
-    these units would remove, so that training kills whole blocks of channels. A budget in time is a search of its own;
-    with ``refresh`` larger than 1, it is made at some steps only.
+    ``operations``, ``macs``, ``latency`` (with ``table`` for other times than this machine's) or a function.
+    ``round_to`` keeps the sizes of tensors at multiples of a number. At each step, what is targeted is what the plan
+    with this budget and these units would remove, so that training kills whole blocks of channels. A budget in time is
+    a search of its own; with ``refresh`` larger than 1, it is made at some steps only.
 
     ``ignore`` names modules or tensors (shell patterns) that are not targeted. The share ``target`` counts them, as in
     ``swdc.plan``, for every structure. Frozen parameters (``swdc.sparsity.frozen``) are neither targeted nor counted:
     those without ``requires_grad``, of norms held in evaluation, and outside the ``optimizer``.
 
-    ``criterion`` scores single weights (``swdc.sparsity.weight_criteria``). ``norm`` is the norm of the penalty
-    (``swdc.sparsity.penalties.norms``). ``schedule`` says how ``a`` grows (``swdc.sparsity.penalties.schedules``).
+    ``criterion`` scores single weights (``swdc.sparsity.weight_criteria``), or channels as in ``swdc.plan``: by a name
+    (``l2``, ``l1``, ``gamma``, ``uniform``, ``random``), or by a function whose first parameter is called ``program``.
+    ``norm`` is the norm of the penalty (``swdc.sparsity.penalties.norms``). ``schedule`` says how ``a`` grows
+    (``swdc.sparsity.penalties.schedules``).
 
     Call ``step`` once for each step of the optimizer, after gradients are accumulated, unscaled and clipped, so that
     the pull is neither scaled nor clipped. Save the state after the optimizer's step.
@@ -117,8 +121,8 @@ class SWD(Method):
         a_max: float | None = None, a: str | None = None, steps: int | None = None,
         mu: float | None = None, penalty: str = GRADIENT, hold: bool = True,
         norm: str | Norm | Callable[[torch.Tensor], torch.Tensor] = "l2", schedule: str | Schedule = "exponential",
-        criterion: str | Saliency = "magnitude", refresh: int = 1, optimizer: Optimizer | None = None,
-        ignore: str | Iterable[str] = (), norms: bool = False, budget: str | None = None, round_to: RoundTo = 1,
+        criterion: str | Saliency | Criterion = "magnitude", refresh: int = 1, optimizer: Optimizer | None = None,
+        ignore: str | Iterable[str] = (), norms: bool = False, budget: str | Terms | None = None, round_to: RoundTo = 1,
         table: LatencyTable | None = None,
     ) -> None:  # fmt: skip
         if mu is not None:
@@ -138,7 +142,7 @@ class SWD(Method):
             "held_for": self._strengths.way,
             "norm": chosen.name if chosen in NORMS.values() else of_function(chosen.value, ()),
             "schedule": of_function(self._schedule, SCHEDULES.values()),
-            "criterion": of_function(targets.scoring.saliency, SALIENCIES.values()),
+            "criterion": of_function(targets.scoring.saliency, (*SALIENCIES.values(), *CRITERIA.values())),
             "ignore": [*ignore], "refresh": refresh, **limits.settings(),
         }  # fmt: skip
         self._penalty: Penalty = penalty_of(penalty, chosen, optimizer, self._strengths)

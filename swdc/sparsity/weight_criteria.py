@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -49,8 +50,8 @@ def find_saliency(criterion: str | Saliency) -> Saliency:
     return found
 
 
-def name_of(saliency: Saliency) -> str:
-    """Return the name of a saliency, as settings hold it."""
+def name_of(saliency: Callable[..., Any]) -> str:
+    """Return the name of a saliency or of another criterion, as settings hold it."""
     return str(getattr(saliency, "__name__", type(saliency).__name__))
 
 

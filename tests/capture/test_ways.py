@@ -193,3 +193,30 @@ def test_recording_at_once_tries_nothing_else(monkeypatch: pytest.MonkeyPatch) -
     assert facts.attempts == ()
     with pytest.raises(TraceError, match="which record cannot capture: RuntimeError: watched"):
         trace_recorded(model(shy), image(2, 5))
+
+
+def test_a_way_of_the_users_is_tried_first_and_a_later_one_of_its_name_replaces_it(monkeypatch: Any) -> None:
+    ways = list(WAYS)
+    monkeypatch.setattr("swdc.capture.ways.WAYS", ways)
+    monkeypatch.setattr(LIST, ways)
+    model = nn.Linear(3, 2)
+    assert swdc.register_way(Fourth) is Fourth
+    assert swdc.register_way(Refusing) is Refusing
+    with pytest.warns(UserWarning, match="fourth way"):
+        program = swdc.trace(model, torch.randn(2, 3))
+    assert program.facts.captured_by == "fourth"
+    assert program.facts.attempts == (("refuse", "it does not like the model"),)
+    again = type("Again", (Refusing,), {"name": "fourth"})
+    swdc.register_way(again)
+    assert [way.name for way in ways] == ["fourth", "refuse", "follow", "export", "record"]
+    assert swdc.trace(model, torch.randn(2, 3)).facts.captured_by == "follow"
+
+
+def test_a_way_without_a_name_or_with_arguments_is_refused() -> None:
+    with pytest.raises(TraceError, match=r"expected Nameless\.name as text"):
+        swdc.register_way(type("Nameless", (Fourth,), {"name": 3}))
+    asking = type("Asking", (Fourth,), {"__init__": lambda self, size: None})
+    with pytest.raises(TraceError, match="expected a way that is made without arguments, got Asking"):
+        swdc.register_way(asking)
+    with pytest.raises(TraceError, match="expected cls as a subclass of Way"):
+        swdc.register_way(nn.Linear)  # type: ignore[type-var]

@@ -6,6 +6,8 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from swdc.cli import app
+from swdc.cli.documents import PRINTED, ErrorDocument
+from swdc.ir.data_forms import check_form
 
 
 def run(*arguments: object) -> Result:
@@ -19,6 +21,9 @@ def run_json(*arguments: object, exit_code: int = 0) -> dict[str, Any]:
     assert result.exit_code == exit_code, result.stderr
     document = json.loads(result.stdout)
     assert isinstance(document, dict)
+    forms = PRINTED[str(arguments[0])] if exit_code < 2 else (ErrorDocument,)
+    form = next((form for form in forms if form.__annotations__.keys() == document.keys()), forms[0])
+    check_form(document, form)
     return document
 
 

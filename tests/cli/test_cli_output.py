@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import typer
 
+from swdc.cli.documents import ErrorDocument
 from swdc.cli.terminal.output import Output, check_file, reported
 from swdc.errors import CommandError, PlanError
+from swdc.ir.data_forms import check_form
 
 
 class Terminal(io.StringIO):
@@ -119,3 +121,26 @@ def test_a_file_may_take_the_place_of_a_file_and_of_nothing_else(tmp_path: Path)
             check_file(path, "--onnx")
     with pytest.raises(CommandError, match="expected --onnx to name a file, got the folder"):
         check_file(tmp_path, "--onnx")
+
+
+@pytest.mark.parametrize(("error", "code"), [(PlanError("expected a, got b"), 2), (ZeroDivisionError("x"), 3)])
+def test_with_json_an_error_is_the_document(error: Exception, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended, reported(json_only=True):
+        raise error
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    check_form(document, ErrorDocument)
+    assert ended.value.exit_code == document["error"]["exit_code"] == code
+    assert document["error"]["kind"] == type(error).__name__
+    assert document["error"]["message"] in captured.err
+
+
+def test_an_error_after_the_document_does_not_add_a_second_one(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        with reported(json_only=True) as output:
+            output.document({"a": 1})
+            raise PlanError("expected a, got b")
+
+    with pytest.raises(typer.Exit):
+        command()
+    assert json.loads(capsys.readouterr().out) == {"a": 1}

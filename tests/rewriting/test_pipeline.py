@@ -10,7 +10,7 @@ from torch import nn
 from swdc.errors import PassError
 from swdc.ir.program import Program
 from swdc.rewriting.pass_base import Pass, PassResult
-from swdc.rewriting.pipeline import run, run_to_fixpoint
+from swdc.rewriting.pipeline import apply, run, run_to_fixpoint
 from swdc.rewriting.rebuild import revise
 from tests.support import image, operators, traced
 
@@ -65,3 +65,22 @@ def test_one_round_only() -> None:
 def test_passes_that_come_to_no_end() -> None:
     with pytest.raises(PassError, match=r"expected passes that come to an end, got \['drop-one', 'restless'\]"):
         run_to_fixpoint(relus(1), [DropOne(), Restless()])
+
+
+def test_a_pass_is_applied_by_its_name_or_as_it_is():
+    program = traced(nn.Sequential(nn.ReLU(), nn.ReLU(), nn.Linear(8, 2)))
+    named, given = apply(program, "eliminate-identities"), apply(program, DropOne())
+    assert operators(named) == operators(given)
+    assert len(operators(named)) < len(operators(program))
+
+
+def test_unknown_passes_and_unfit_options_are_refused():
+    program = traced(nn.Sequential(nn.ReLU(), nn.Linear(8, 2)))
+    with pytest.raises(PassError, match="expected one of the installed passes"):
+        apply(program, "no-such-pass")
+    with pytest.raises(PassError, match="expected options of the pass 'flush-subnormals', got \\['speed'\\]"):
+        apply(program, "flush-subnormals", speed=3)
+    with pytest.raises(PassError, match="expected no options beside a pass"):
+        apply(program, DropOne(), speed=3)
+    with pytest.raises(PassError, match="expected step as text or a Pass"):
+        apply(program, 3)

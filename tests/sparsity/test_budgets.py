@@ -119,3 +119,31 @@ def test_an_unknown_kind_is_refused() -> None:
     program: Program = traced(nn.Sequential(conv(3, 8), conv(8, 2)))
     with pytest.raises(PlanError, match=r"expected a budget of .*'parameters'.*, got 'seconds'"):
         Budget(program, "seconds")
+
+
+def weighed(program: Program, dimensions: Any) -> list[tuple[float, list[int]]]:
+    """Return half a unit for each parameter."""
+    parameters = program.read_parameters().items()
+    return [(0.5, [dimensions.slot(swdc.Ref(name), d) for d in range(t.dim())]) for name, t in parameters]
+
+
+def test_a_function_is_a_budget_for_plans_and_for_swd() -> None:
+    program = swdc.trace(nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)), torch.randn(2, 6))
+    plan, same = swdc.plan(program, 0.4, weighed), swdc.plan(program, 0.4, "parameters")
+    assert plan.kept == same.kept
+    assert plan.settings["budget"] == "weighed"
+    assert Budget(program, weighed).full == sum(p.numel() for p in program.parameters()) / 2
+    swd = swdc.SWD(program, 0.4, a_min=1.0, a_max=2.0, steps=3, budget=weighed)
+    assert swd.plan().settings["budget"] == "weighed"
+    assert "weighed" in swd.state_dict()["budget"]
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [(lambda program, dimensions: 3, "TypeError"), (lambda program, dimensions: [(1, [99])], "not one that slot"),
+     (lambda program, dimensions: [(-1.0, [0])], "negative"), (lambda program: [], "TypeError")],
+)  # fmt: skip
+def test_a_function_that_returns_no_terms_is_refused(terms: Any, message: str) -> None:
+    program = swdc.trace(nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)), torch.randn(2, 6))
+    with pytest.raises(PlanError, match=f"expected a budget that returns terms .*{message}"):
+        swdc.plan(program, 0.4, terms)

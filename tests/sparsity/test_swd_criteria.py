@@ -131,3 +131,69 @@ def test_a_function_as_criterion_of_channels() -> None:
     sums = (weight**4).sum(1) + bias**4
     assert sorted(np.argsort(-sums)[: len(plan.kept["0"])].tolist()) == list(plan.kept["0"])
     assert plan.settings["criterion"] == "fourth_power"
+
+
+def deep() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 3)).double()
+
+
+def writing(program: Program, groups: Any) -> list[Any]:
+    """Return the sum of the magnitudes of what writes each channel."""
+    found = []
+    for group in groups:
+        total = np.zeros(group.width)
+        for member in group.with_role("writes"):
+            weight = program.tensors[member.tensor].detach().abs().double().movedim(member.dim, 0)
+            total += weight.flatten(1).sum(1).numpy()[member.indices].sum(1) if weight.dim() > 1 else weight.numpy()
+        found.append(total)
+    return found
+
+
+@pytest.mark.parametrize("criterion", ["l2", "l1", "random", "uniform", writing])
+def test_a_criterion_of_a_plan_targets_what_the_plan_would_remove_at_every_step(criterion: Any) -> None:
+    program = swdc.trace(deep(), torch.randn(2, 6).double())
+    optimizer = torch.optim.SGD(program.parameters(), lr=0.05)
+    swd = swdc.SWD(program, 0.5, **SETTINGS, mu=1e-3, optimizer=optimizer, criterion=criterion)
+    for step in range(4):
+        assert swd.plan().kept == swdc.plan(program, 0.5, "parameters", criterion).kept
+        backward(program, step, 4, 6)
+        swd.step()
+        optimizer.step()
+    swd.remove_()
+    plan = swd.plan()
+    assert plan.settings["criterion"] == getattr(criterion, "__name__", criterion)
+    assert swdc.verify(swdc.mask(program, plan), swdc.slim(program, plan), seed=3).max_relative_error <= 1e-9
+
+
+def test_groups_that_a_criterion_cannot_judge_stay_whole_and_states_are_told_apart() -> None:
+    program = swdc.trace(deep(), torch.randn(2, 6).double())
+
+    def first(program: Program, groups: Any) -> list[Any]:
+        return [np.arange(group.width) if group.name == "0" else None for group in groups]
+
+    swd = swdc.SWD(program, 0.3, **SETTINGS, criterion=first)
+    kept = swd.plan().kept
+    assert len(kept["2"]) == 12
+    assert kept["0"] == tuple(range(16 - len(kept["0"]), 16))
+    with pytest.raises(PlanError, match="expected a state with the settings of this run"):
+        swdc.SWD(program, 0.3, **SETTINGS, criterion=writing).load_state_dict(swd.state_dict())
+
+
+def test_criteria_for_channels_need_channels_scores_and_no_statistics() -> None:
+    program = swdc.trace(perceptron(), torch.randn(2, 6).double())
+    with pytest.raises(PlanError, match=r"expected a criterion for weights with structure='weights'.*'l2'"):
+        swdc.SWD(program, 0.5, "weights", **SETTINGS, criterion="l2")
+    with pytest.raises(PlanError, match="expected groups that the criterion 'nothing' can score"):
+        swdc.SWD(program, 0.5, **SETTINGS, criterion=nothing)
+    with pytest.raises(PlanError, match="expected statistics for criterion='reading'"):
+        swdc.SWD(program, 0.5, **SETTINGS, criterion=reading)
+    with pytest.raises(PlanError, match="expected a criterion of"):
+        swdc.SWD(program, 0.5, **SETTINGS, criterion="wanda")
+
+
+def nothing(program: Program, groups: Any) -> list[Any]:
+    return [None for _ in groups]
+
+
+def reading(program: Program, groups: Any, *, statistics: Any) -> list[Any]:
+    return [np.ones(group.width) for group in groups]

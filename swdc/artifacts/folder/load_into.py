@@ -38,6 +38,10 @@ def load_into(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     ``swdc.save(..., model=)`` has stored, if there are any. Nothing in the folder is executed. Raises
     ``ArtifactError`` for a folder that ``swdc.load`` refuses or whose outputs differ, and ``TransplantError`` if the
     model is not of the class, or was not made with the arguments, of the one that was traced; then it is as it was.
+
+    Example::
+
+        small = swdc.load_into(make_model(), "folder")
     """
     need_values(model, TransplantError, "loading a slim program into it")
     slim = load(path)

@@ -79,6 +79,10 @@ def save(
     folder that is not empty, if the certificate belongs to another plan or to other weights, and if the program holds
     something that plain data cannot describe, and ``TransplantError`` as ``swdc.transplant``; then the path stays as it
     was.
+
+    Example::
+
+        swdc.save(slim, "folder", certificate)
     """
     check_certificate(program, certificate, ArtifactError)
     need_values(program, ArtifactError, "saving")
@@ -112,6 +116,10 @@ def load(path: str | os.PathLike[str]) -> Program:
     It computes the same, and has the same parameters and buffers, modes, groups, origin and hash. Nothing in
     the folder is executed. Raises ``ArtifactError``, which names the file, if a file is missing, truncated or
     altered, if the format is newer than this version of swdc, or if something needed is not installed.
+
+    Example::
+
+        slim = swdc.load("folder")
     """
     return read_folder(Path(path), _load)
 

@@ -95,6 +95,10 @@ def export_onnx(
     largest magnitude), or if the certificate belongs to another plan or to other weights; then no file is written, and
     an existing file stays as it was. So it does if the process is killed. Links, devices and folders are not replaced
     (``ExportError``). The program is not changed.
+
+    Example::
+
+        report = swdc.export_onnx(slim, "slim.onnx", deploy=True)
     """
     target = Path(path)
     check_place(target)

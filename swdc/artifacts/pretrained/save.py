@@ -60,6 +60,10 @@ def save_pretrained(
     the configuration, or the module. ``swdc.plan(even=True)`` gives equal layers equal widths. Raises
     ``TransplantError`` if the program was not made from the model, and ``ArtifactError`` if the folder cannot be
     written; a folder that this function wrote before is replaced, and stays as it is if anything fails.
+
+    Example::
+
+        swdc.save_pretrained(slim, model, "checkpoint", tokenizer=tokenizer)
     """
     _check(model)
     with warnings.catch_warnings():

@@ -95,6 +95,10 @@ def quantize_onnx(
 
     Raises ``ExportError`` for inputs that do not fit the file, or if the score falls too far even with all layers but
     one in float. Then no file is written, and what was at ``out`` stays, as it does if the process is killed.
+
+    Example::
+
+        report = swdc.quantize_onnx("slim.onnx", batches, "int8.onnx", most_drop=0.5)
     """
     source, target = Path(path), Path(out)
     check_place(target)

@@ -38,13 +38,16 @@ class _Manifest(TypedDict):
     files: dict[str, str]
 
 
-class _Sealed(_Manifest):
-    """``sha256`` is that of the other entries without ``files``."""
+class Manifest(_Manifest):
+    """The file ``manifest.json``: the ``version`` of the format, and what wrote it.
+
+    ``files`` gives the sha256 of every other file, and ``sha256`` is that of the other entries.
+    """
 
     sha256: str
 
 
-_FORMS = {1: _Manifest, 2: _Sealed}
+_FORMS = {1: _Manifest, 2: Manifest}
 
 
 @contextmanager

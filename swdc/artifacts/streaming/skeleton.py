@@ -29,6 +29,11 @@ def trace_skeleton(
     program is for ``swdc.plan(weights=)`` and ``swdc.slim_checkpoint``.
 
     Raises ``TraceError`` if ``make`` fails or returns no module, and as ``swdc.trace`` does.
+
+    Example::
+
+        weights = swdc.Checkpoint("model.safetensors")
+        skeleton = swdc.trace_skeleton(make_model, x, weights)
     """
     stored = weights if isinstance(weights, Checkpoint) else None
     types = {name: weights[name].dtype if stored is None else stored.entry(name).dtype for name in weights}

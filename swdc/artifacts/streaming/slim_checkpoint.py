@@ -43,6 +43,11 @@ def slim_checkpoint(
 
     The program is not run, so there is no certificate. Raises ``PlanError`` if the plan was not made for this program
     or the weights do not fit it, and ``ArtifactError`` as ``swdc.save`` does; then nothing is written.
+
+    Example::
+
+        plan = swdc.plan(skeleton, 0.5, weights=weights)
+        swdc.slim_checkpoint(skeleton, plan, weights, "streamed")
     """
     if shard_bytes < 1:
         raise ArtifactError(f"expected shard_bytes as a positive number of bytes, got {shard_bytes}")

@@ -81,6 +81,11 @@ def export(
     Raises ``ExportError`` if torch cannot export the program, if an output differs, if the path does not end in
     ``.pt2``, or if the certificate is for other weights; then no file is written, and an existing one stays as it was.
     So it does if the process is killed. Links, devices and folders are not replaced. The program is not changed.
+
+    Example::
+
+        report = swdc.export(slim, "slim.pt2")
+        module = torch.export.load("slim.pt2").module()
     """
     target = Path(path)
     _check_target(target)

@@ -53,6 +53,10 @@ def transplant(slim: Program, model: nn.Module) -> nn.Module:
     if it differs from the masked model at half or twice the sizes of the example.
     Raises ``TransplantError`` if the program was not made from the model, or if a module cannot be
     fixed; then the message names the module and the line.
+
+    Example::
+
+        small = swdc.transplant(slim, model)       # an instance of the class of model
     """
     name = type(model).__name__
     expected = f"a model that runs in float64, in which it is compared with the slim program, got {name}"

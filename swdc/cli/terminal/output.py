@@ -36,6 +36,7 @@ class Output:
     def __init__(self, json_only: bool = False) -> None:
         self.json_only = json_only
         self._out, self._err = _console(sys.stdout), _console(sys.stderr)
+        self._is_written = False
 
     def line(self, text: str = "", style: str = "") -> None:
         """Print a line of text (nothing with ``json_only``)."""
@@ -61,6 +62,7 @@ class Output:
         if self.json_only:
             text = json.dumps(plain(data), indent=2, allow_nan=False)
             self._out.file.write(f"{text}\n")
+            self._is_written = True
 
     def notes(self, notes: Iterable[str]) -> None:
         """Print notes on stderr."""
@@ -70,6 +72,13 @@ class Output:
     def error(self, text: str) -> None:
         """Print an error on stderr."""
         self._err.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
+
+    def failed(self, error: Exception, text: str, code: int) -> typer.Exit:
+        """Print an error on stderr, with ``json_only`` also as the document; return what ends the command."""
+        self.error(text)
+        if not self._is_written:
+            self.document({"error": {"kind": type(error).__name__, "message": text, "exit_code": code}})
+        return typer.Exit(code)
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
@@ -93,7 +102,8 @@ def reported(json_only: bool = False, show_traceback: bool = False) -> Iterator[
     """Give a command its output, and turn errors into a message on stderr and an exit code.
 
     Warnings and prints of other packages are kept away from the result. Raises ``typer.Exit`` with code 2 for
-    ``SwdcError`` and ``OSError``, and with code 3, after a traceback, for anything else.
+    ``SwdcError`` and ``OSError``, and with code 3, after a traceback, for anything else. With ``json_only`` the
+    message is also the one document on stdout, unless the command has printed its own.
     """
     output = Output(json_only)
     try:
@@ -102,14 +112,13 @@ def reported(json_only: bool = False, show_traceback: bool = False) -> Iterator[
     except (SwdcError, OSError) as error:
         if show_traceback:
             traceback.print_exception(error, file=sys.stderr)
-        output.error(str(error))
-        raise typer.Exit(UNUSABLE) from error
+        raise output.failed(error, str(error), UNUSABLE) from error
     except typer.Exit:
         raise
     except Exception as error:
         traceback.print_exception(error, file=sys.stderr)
-        output.error("expected this command to work or to say why not; this is a defect of swdc, please report it")
-        raise typer.Exit(DEFECT) from error
+        told = "expected this command to work or to say why not; this is a defect of swdc, please report it"
+        raise output.failed(error, told, DEFECT) from error
 
 
 @contextmanager

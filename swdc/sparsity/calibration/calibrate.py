@@ -57,6 +57,11 @@ def calibrate(
 
     Raises ``PlanError`` if there is no batch, if a pattern matches nothing, or if the loss is no single number, and
     ``InputError`` for batches that the program does not stand for.
+
+    Example::
+
+        statistics = swdc.calibrate(program, batches)
+        plan = swdc.plan(program, 0.5, criterion="activation", statistics=statistics)
     """
     need_values(program, PlanError, "calibration")
     if not program.groups:

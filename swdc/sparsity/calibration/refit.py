@@ -64,6 +64,11 @@ def refit(
 
     Raises ``PlanError`` if the programs are not those of one plan, if the statistics are of another program or hold no
     moments, or if there are no batches in ``batches``.
+
+    Example::
+
+        with_products = swdc.calibrate(program, batches, moments=True)
+        solved = swdc.refit(slim, masked, with_products)
     """
     need_values(slim, PlanError, "solving layers again")
     need_values(masked, PlanError, "solving layers again")

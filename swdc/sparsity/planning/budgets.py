@@ -7,22 +7,26 @@ model itself is not touched, so that a threshold is found by bisection in micros
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from swdc.analysis.heads import HEADS
-from swdc.errors import PlanError
+from swdc.errors import PlanError, told_as
 from swdc.ir.call import Ref
 from swdc.ir.groups import Coupling, Ids
 from swdc.ir.program import Program
 from swdc.ops import calls
 from swdc.sparsity.planning.dimensions import ONE, Dimensions
 
-Term = tuple[int, list[int]]
+Term = tuple[float, list[int]]
 """A coefficient, and the numbers of the dimensions that it is multiplied by."""
+
+
+Terms = Callable[[Program, Dimensions], Sequence[Term]]
+"""A budget: a function that returns the terms of a sum. It numbers sizes with ``dimensions.slot(value, dim)``."""
 
 
 class Costs(Protocol):
@@ -41,31 +45,47 @@ class Costs(Protocol):
 class Budget:
     """The cost of a program as a function of the widths of its groups."""
 
-    def __init__(self, program: Program, kind: str, coupling: Coupling | None = None) -> None:
-        """``kind`` is one of ``BUDGETS``; ``PlanError`` if it is not. ``coupling`` is as for ``Dimensions``."""
-        if kind not in BUDGETS:
+    def __init__(self, program: Program, kind: str | Terms, coupling: Coupling | None = None) -> None:
+        """``kind`` is one of ``BUDGETS``, or a function; ``PlanError`` if it is neither, or if the function fails.
+
+        ``coupling`` is as for ``Dimensions``.
+        """
+        if isinstance(kind, str) and kind not in BUDGETS:
             raise PlanError(f"expected a budget of {list(BUDGETS)}, got {kind!r}")
-        self.kind = kind
+        self.kind, self._is_count = name_of_budget(kind), isinstance(kind, str)
         self._dimensions = Dimensions(program, coupling=coupling)
         self._widths = self._dimensions.widths
-        found = BUDGETS[kind](program, self._dimensions)
+        found = BUDGETS[kind](program, self._dimensions) if isinstance(kind, str) else self._asked(kind, program)
         longest = max((len(slots) for _, slots in found), default=1)
         factors = np.array([slots + [ONE] * (longest - len(slots)) for _, slots in found], dtype=np.int64)
         self._factors = np.ascontiguousarray(factors.T)
         self._coefficients = np.array([coefficient for coefficient, _ in found], dtype=np.float64)
         self._new_biases = self._folding(program, kind == BYTES) if kind in (PARAMETERS, BYTES) else []
 
-    def cost(self, widths: Ids) -> int:
+    def _asked(self, function: Terms, program: Program) -> list[Term]:
+        """Return the terms of a function of the user's; ``PlanError`` if they are no terms, or are negative."""
+        expected = f"a budget that returns terms (coefficient, numbers of sizes), got {self.kind!r}"
+        with told_as(PlanError, expected, "see BUDGETS in swdc.sparsity.planning.budgets for examples"):
+            found = [
+                (float(coefficient), [*map(int, slots)]) for coefficient, slots in function(program, self._dimensions)
+            ]
+            known = range(self._dimensions.count)
+            if not all(0 <= coefficient < np.inf and all(s in known for s in slots) for coefficient, slots in found):
+                raise ValueError("a coefficient is negative or not finite, or a number is not one that slot returned")
+        return found
+
+    def cost(self, widths: Ids) -> float:
         """Return the cost when group ``k`` keeps ``widths[k]`` channels."""
         if self._factors.size == 0:
             return 0
         sizes = self._dimensions.sizes(widths)
         fewer = widths < self._widths
         biases = sum(each * float(sizes[slot]) for groups, slot, each in self._new_biases if fewer[groups].any())
-        return round(float(self._coefficients @ np.multiply.reduce(sizes[self._factors])) + biases)
+        cost = float(self._coefficients @ np.multiply.reduce(sizes[self._factors])) + biases
+        return round(cost) if self._is_count else cost
 
     @property
-    def full(self) -> int:
+    def full(self) -> float:
         """The cost with all channels."""
         return self.cost(self._widths)
 
@@ -84,6 +104,11 @@ class Budget:
             each = program.tensors[str(call["weight"])].element_size() if in_bytes else 1
             found.append((groups[groups >= 0], self._dimensions.slot(call["weight"], 0), each))
         return found
+
+
+def name_of_budget(budget: str | Terms) -> str:
+    """Return the name of a budget, as the settings of a plan hold it."""
+    return budget if isinstance(budget, str) else str(getattr(budget, "__name__", type(budget).__name__))
 
 
 class NumberOfHeads:
@@ -116,7 +141,7 @@ def _bytes(program: Program, dimensions: Dimensions) -> list[Term]:
 
 
 def _counted(program: Program, dimensions: Dimensions, convention: str) -> list[Term]:
-    terms = []
+    terms: list[Term] = []
     for operator, call in calls(program).values():
         for cost in operator.cost(call, dimensions.shape_of):
             slots = [dimensions.slot(value, dim) for value, dim in cost.dims]

@@ -105,6 +105,14 @@ def find_criterion(criterion: str | Criterion) -> Criterion:
     return by_name("criterion", CRITERIA, criterion, " or a function of program and groups")
 
 
+def scores_channels(function: Callable[..., Any]) -> bool:
+    """Whether a function scores the channels of a program: its first parameter is called ``program``."""
+    try:
+        return next(iter(inspect.signature(function).parameters), "") == "program"
+    except (TypeError, ValueError):  # a callable of C
+        return False
+
+
 def called_with(criterion: Criterion, name: str, statistics: Calibration | None, seed: int) -> dict[str, Any]:
     """Return the keyword arguments that a criterion asks for; ``PlanError`` if it asks for statistics without any."""
     given: dict[str, Any] = {"statistics": statistics, "seed": seed}

@@ -62,6 +62,11 @@ class Dimensions:
         self._assembled = None
         return len(self._constant) - 1
 
+    @property
+    def count(self) -> int:
+        """How many sizes have numbers, the constant one among them."""
+        return len(self._constant)
+
     def groups(self, slot: int) -> Ids:
         """Return the groups whose widths enter a size."""
         return _NONE if slot == ONE else self._linear[slot - 1][1]

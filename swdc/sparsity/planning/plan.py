@@ -24,7 +24,7 @@ from swdc.sparsity.arguments import check_count
 from swdc.sparsity.calibration.statistics import Calibration
 from swdc.sparsity.frozen import frozen_groups, frozen_parameters
 from swdc.sparsity.planning.blocks import UNITS, BlockCriterion, plan_blocks
-from swdc.sparsity.planning.budgets import BUDGETS, CHANNELS, Budget, Costs, NumberOfHeads
+from swdc.sparsity.planning.budgets import BUDGETS, CHANNELS, Budget, Costs, NumberOfHeads, Terms, name_of_budget
 from swdc.sparsity.planning.chooser import Chooser, sunk
 from swdc.sparsity.planning.criteria import Criterion, Scores, called_with, find_criterion
 from swdc.sparsity.planning.earlier import Earlier
@@ -53,7 +53,7 @@ CUT, KEEP = "cut", "keep"
 def plan(
     program: Program,
     sparsity: float | Mapping[str, float] = 0.5,
-    budget: str = "channels",
+    budget: str | Terms = "channels",
     criterion: str | Criterion | BlockCriterion = "l2",
     scope: str = "global",
     round_to: RoundTo = 1,
@@ -74,7 +74,8 @@ def plan(
     ``sparsity`` is the share to remove, in [0, 1), of what ``budget`` counts: removable ``channels``, ``parameters``,
     ``bytes`` (of parameters and buffers as they are saved), ``operations`` (the paper's, for one sample), ``macs``
     (multiply-adds, for one sample), or ``latency``: the time in
-    onnxruntime on one thread, for a batch as in the example inputs. The plan removes the fewest channels that meet the
+    onnxruntime on one thread, for a batch as in the example inputs. A function in its place returns the terms of a sum
+    of products of sizes (``swdc.sparsity.planning.budgets``). The plan removes the fewest channels that meet the
     budget. With the budget in channels ``sparsity`` may be a mapping from names of groups (or shell patterns) to
     shares: the groups of one pattern lose its share together, and groups that match none stay whole.
     ``criterion`` scores channels (``l2``, ``l1``, ``gamma``, ``gradient_weight``, ``uniform``, ``random`` or a
@@ -117,17 +118,22 @@ def plan(
     ``predicted_ms_before`` and ``predicted_ms``, in milliseconds.
 
     Raises ``PlanError`` for arguments out of range, a pattern that matches nothing, or a budget that cannot be met.
+
+    Example::
+
+        plan = swdc.plan(program, sparsity=0.5, budget="parameters", round_to=2)
     """
     if structure not in STRUCTURES:
         raise PlanError(f"expected a structure of {list(STRUCTURES)}, got {structure!r}")
     if statistics is not None:
         statistics.check(program)
+    name = name_of_budget(budget)
     if structure in UNITS:
         need_whole(program, PlanError, "a plan")
         names = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         program = _under(program, policy, after)
         earlier = Earlier(program, after)
-        return plan_blocks(program, sparsity, budget, criterion, statistics, names, structure, earlier)
+        return plan_blocks(program, sparsity, name, criterion, statistics, names, structure, earlier)
     _check(sparsity, scope, budget, structure)
     check_count("seed", seed, least=0)
     need_whole(program, PlanError, "a plan")
@@ -141,7 +147,7 @@ def plan(
     still |= ignored_groups(program, patterns) | _others(program, structure) | earlier.lost
     scores = scored(program, earlier.groups, criterion, still, weights, statistics, seed)
     units, staying = units_of(groups, round_to), staying_of(groups, at_most)
-    sets = sets_of(groups, sparsity, budget) if isinstance(sparsity, Mapping) else np.zeros_like(units)
+    sets = sets_of(groups, sparsity, name) if isinstance(sparsity, Mapping) else np.zeros_like(units)
     compared = ranks(scores, roles_of(program)) if scope == ISOMORPHIC else scores
     alike, gone = _alike(program, even, scope), earlier.gone()
     lost = np.array([out.sum() for out in gone])
@@ -151,7 +157,8 @@ def plan(
     sunken = [np.arange(groups[i].width) >= groups[i].width - lost[i] for i in some]
     chooser = Chooser([groups[i] for i in some], ranked, units[some], staying[some], sunken)
     settings: dict[str, Any] = {
-        "sparsity": dict(sparsity) if isinstance(sparsity, Mapping) else sparsity, "budget": budget, "scope": scope,
+        "sparsity": dict(sparsity) if isinstance(sparsity, Mapping) else sparsity, "budget": name,
+        "scope": scope,
         "ignore": list(patterns),
         "round_to": plain(round_to),
         "at_most": dict(at_most) if isinstance(at_most, Mapping) else at_most, "even": even,
@@ -171,13 +178,13 @@ def plan(
     return Chooser(groups, scores, gone=earlier.removed()).plan(parts.spread(widths), program, settings)
 
 
-def _check(sparsity: float | Mapping[str, float], scope: str, budget: str, structure: str) -> None:
+def _check(sparsity: float | Mapping[str, float], scope: str, budget: str | Terms, structure: str) -> None:
     if not isinstance(sparsity, Mapping):
         check_share("sparsity", sparsity)
     if scope not in SCOPES:
         raise PlanError(f"expected a scope of {list(SCOPES)}, got {scope!r}")
     known = (*BUDGET_NAMES, *([HEADS] if structure == HEADS else []))
-    if budget not in known:
+    if isinstance(budget, str) and budget not in known:
         raise PlanError(f"expected a budget of {list(known)}, got {budget!r}")
 
 
@@ -197,7 +204,7 @@ def _under(program: Program, policy: str | None, after: Plan | None) -> Program:
 
 
 def costs_of(
-    program: Program, budget: str, least: Ids, table: LatencyTable | None, left: Program | None = None
+    program: Program, budget: str | Terms, least: Ids, table: LatencyTable | None, left: Program | None = None
 ) -> Costs:
     """Return what a budget is a share of; ``least`` gives the smallest widths that a plan may have.
 

@@ -86,6 +86,10 @@ def recover(
 
     Raises ``PlanError`` for arguments out of range, for a teacher whose features are not those of the plan, if there is
     no batch, if a loss is no finite number, and for a folder that holds the state of another recovery.
+
+    Example::
+
+        recovered = swdc.recover(slim, program, batches, epochs=2)
     """
     need_values(slim, PlanError, "recovery")
     check_count("epochs", epochs)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
 from swdc.analysis.heads import HEADS
 from swdc.errors import PlanError
+from swdc.ir.argument_types import checked
 from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program
 from swdc.sparsity.frozen import frozen_parameters, tell_outside
 from swdc.sparsity.planning.blocks import UNITS
+from swdc.sparsity.planning.criteria import WITHOUT_DATA, Criterion, find_criterion, scores_channels
 from swdc.sparsity.targets.base import Target, Targets
 from swdc.sparsity.targets.blocks import BlockTargets
 from swdc.sparsity.targets.channels import ChannelTargets
 from swdc.sparsity.targets.limits import Limits
 from swdc.sparsity.targets.structures import CHANNELS, FILTERS
 from swdc.sparsity.targets.weights import WeightTargets
-from swdc.sparsity.weight_criteria import Saliency, find_saliency
+from swdc.sparsity.weight_criteria import SALIENCIES, Saliency, find_saliency, magnitude, name_of
 
 WEIGHTS = "weights"
 STRUCTURES = (CHANNELS, FILTERS, HEADS, *UNITS, WEIGHTS)
@@ -27,9 +30,10 @@ STRUCTURES = (CHANNELS, FILTERS, HEADS, *UNITS, WEIGHTS)
 __all__ = ["STRUCTURES", "BlockTargets", "ChannelTargets", "Limits", "Target", "Targets", "WeightTargets", "targets_of"]
 
 
+@checked(PlanError)
 def targets_of(
     model: nn.Module, target: float, structure: str, ignore: str | Iterable[str] = (),
-    criterion: str | Saliency = "magnitude", optimizer: Optimizer | None = None,
+    criterion: str | Saliency | Criterion = "magnitude", optimizer: Optimizer | None = None,
     norms: bool = False, limits: Limits | None = None,
 ) -> Targets:  # fmt: skip
     """Return the object that finds the ``target`` share of a model, of what ``limits`` say.
@@ -37,6 +41,10 @@ def targets_of(
     If the model does nothing but wrap a program, the share is that of the program. What is frozen
     (``swdc.sparsity.frozen``) is neither targeted nor counted. What ``ignore`` names is counted, but stays. Raises
     ``PlanError`` for bad arguments, and if nothing can be removed.
+
+    Example::
+
+        targets = swdc.targets_of(program, 0.5, "filters")
     """
     if structure not in STRUCTURES:
         raise PlanError(f"expected a structure of {list(STRUCTURES)}, got {structure!r}")
@@ -46,19 +54,36 @@ def targets_of(
     if structure not in UNITS:
         limits.check(structure, of_weights=structure == WEIGHTS)
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
-    saliency = find_saliency(criterion)
+    saliency, of_channels = _scorers(criterion)
     inner = _unwrapped(model)
     if is_meta(inner):
         raise PlanError("expected a model with values to train, got one on the meta device; give it values first")
     frozen = frozen_parameters(inner, optimizer)
     tell_outside(frozen)
     if structure == WEIGHTS:
+        if of_channels is not None:
+            raise PlanError(
+                f"expected a criterion for weights with structure={structure!r}, got one for channels, "
+                f"{name_of(of_channels)!r}; take structure='channels' or 'filters'"
+            )
         return WeightTargets(inner, target, patterns, saliency, frozen, norms)
     if norms:
         raise PlanError(f"expected norms=True with structure='weights' only, got it with {structure!r}")
     if structure in UNITS:
+        if of_channels is not None:
+            raise PlanError(f"expected a criterion of weights for {structure!r}, got one of channels, {criterion!r}")
         return BlockTargets(inner, target, patterns, structure, saliency, frozen, limits)
-    return ChannelTargets(inner, target, patterns, structure, saliency, frozen, limits)
+    return ChannelTargets(inner, target, patterns, structure, saliency, frozen, limits, of_channels)
+
+
+def _scorers(criterion: str | Saliency | Criterion) -> tuple[Saliency, Criterion | None]:
+    """Return what scores weights, and what scores channels in its place: a criterion of ``swdc.plan``."""
+    if isinstance(criterion, str):
+        of_channels = criterion in WITHOUT_DATA and criterion not in SALIENCIES
+    else:
+        of_channels = callable(criterion) and scores_channels(criterion)
+    given: Any = criterion
+    return (magnitude, find_criterion(given)) if of_channels else (find_saliency(given), None)
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

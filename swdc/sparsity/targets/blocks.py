@@ -15,6 +15,7 @@ from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.rewriting.branches import without_branches
 from swdc.sparsity.planning.blocks import Units, no_units, target_of
+from swdc.sparsity.planning.budgets import name_of_budget
 from swdc.sparsity.planning.earlier import Earlier
 from swdc.sparsity.selection.lowest import not_finite
 from swdc.sparsity.targets.base import Target
@@ -45,7 +46,7 @@ class BlockTargets:
             raise PlanError(f"expected no round_to and no table with structure={structure!r}, which keeps all channels")
         self.model: nn.Module = program
         self._program, self._share, self._structure = program, target, structure
-        self._units = Units(program, structure, limits.budget or structure, Earlier(program, None))
+        self._units = Units(program, structure, name_of_budget(limits.budget or structure), Earlier(program, None))
         known, parameters = branches_of(program), dict(program.named_parameters(remove_duplicate=False))
         still = set() if not frozen else {name for name in self._units.branches if self._holds(name, frozen)}
         allowed = [name for name in self._units.allowed(ignore) if name not in still]

@@ -15,6 +15,7 @@ from swdc.ir.trace_options import FREE
 from swdc.sparsity.frozen import frozen_groups
 from swdc.sparsity.planning.budgets import PARAMETERS
 from swdc.sparsity.planning.chooser import Chooser
+from swdc.sparsity.planning.criteria import Criterion
 from swdc.sparsity.planning.latency import LATENCY
 from swdc.sparsity.planning.plan import ignored_groups
 from swdc.sparsity.planning.width_multiples import units_of
@@ -22,6 +23,7 @@ from swdc.sparsity.planning.widths import GLOBAL, widths_under
 from swdc.sparsity.targets.base import Target, rests_of
 from swdc.sparsity.targets.channel_parts import Pulled
 from swdc.sparsity.targets.channel_scores import Segments
+from swdc.sparsity.targets.criterion_scores import CriterionScores
 from swdc.sparsity.targets.limits import Limits
 from swdc.sparsity.targets.structures import CHANNELS, parts_of
 from swdc.sparsity.targets.threshold import Threshold
@@ -32,7 +34,8 @@ class ChannelTargets:
     """The channels of a program that a plan with a budget would remove now.
 
     ``structure`` says which groups lose channels, what decides and what is pulled (``parts_of``). ``limits`` say what
-    the budget is a share of, and in which units channels go. One threshold over all groups decides; with a budget in
+    the budget is a share of, and in which units channels go. A ``criterion`` scores the channels in place of the
+    ``saliency`` of weights. One threshold over all groups decides; with a budget in
     time, the score lost for each millisecond. If the sides of residual sums are free, a group may lose all of its
     channels, as in the experiments of Tessier et al. (2022). If they are tied, a group keeps its best channel.
     """
@@ -40,6 +43,7 @@ class ChannelTargets:
     def __init__(
         self, program: nn.Module, target: float, ignore: tuple[str, ...], structure: str = CHANNELS,
         saliency: Saliency = magnitude, frozen: Collection[str] = (), limits: Limits | None = None,
+        criterion: Criterion | None = None,
     ) -> None:  # fmt: skip
         if not isinstance(program, Program):
             raise PlanError(
@@ -52,6 +56,8 @@ class ChannelTargets:
         self._staying = 0 if self._emptying else 1
         still = frozen_groups(program, frozen)
         self._parts = parts_of(program, structure, ignored_groups(program, ignore) | still, bool(still))
+        judged = None if criterion is None else CriterionScores(program, self._parts, criterion)
+        self._parts = self._parts if judged is None else judged.parts
         self._limits = limits or Limits()
         self._units = units_of(program.groups, self._limits.round_to)
         self._costs = self._limits.costs(program, structure, self._parts, self._staying)
@@ -60,7 +66,7 @@ class ChannelTargets:
         still_ones = {id(parameters[name]): parameters[name].numel() for name in frozen}
         self._fixed = sum(still_ones.values()) if self._costs.kind == PARAMETERS else 0
         rests = rests_of(program)
-        self._segments = Segments(parameters, self._parts, saliency, rests)
+        self._segments = judged or Segments(parameters, self._parts, saliency, rests)
         self._channels, self.scoring = self._segments.channels, self._segments.scoring
         places = self._channels.places(part.pulled for part in self._parts)
         deciding = {m.tensor for part in self._parts for m in part.deciding}

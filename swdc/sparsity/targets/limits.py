@@ -11,7 +11,8 @@ from swdc.costs.latency import LatencyTable
 from swdc.errors import PlanError
 from swdc.ir.groups import Ids
 from swdc.ir.program import Program
-from swdc.sparsity.planning.budgets import PARAMETERS, Costs, NumberOfHeads
+from swdc.sparsity.fingerprints import of_function
+from swdc.sparsity.planning.budgets import PARAMETERS, Costs, NumberOfHeads, Terms
 from swdc.sparsity.planning.plan import BUDGET_NAMES, costs_of
 from swdc.sparsity.planning.width_multiples import RoundTo, plain
 from swdc.sparsity.targets.structures import Part
@@ -24,7 +25,7 @@ class Limits:
     Without a ``budget`` the target is a share of the parameters, or for heads of the number of heads.
     """
 
-    budget: str | None = None
+    budget: str | Terms | None = None
     round_to: RoundTo = 1
     table: LatencyTable | None = None
 
@@ -36,12 +37,13 @@ class Limits:
 
     def settings(self) -> dict[str, object]:
         """Return budget and units as plain data."""
-        return {"budget": self.budget, "round_to": plain(self.round_to)}
+        budget = self.budget if self.budget is None or isinstance(self.budget, str) else of_function(self.budget, ())
+        return {"budget": budget, "round_to": plain(self.round_to)}
 
     def check(self, structure: str, of_weights: bool) -> None:
         """Raise ``PlanError`` for an unknown budget, and for one of channels where single weights are targeted."""
         known = (None, *BUDGET_NAMES)
-        if self.budget not in known:
+        if not callable(self.budget) and self.budget not in known:
             raise PlanError(f"expected a budget of {list(known)}, got {self.budget!r}")
         if of_weights and (self.budget not in (None, PARAMETERS) or self.round_to != 1):
             raise PlanError(

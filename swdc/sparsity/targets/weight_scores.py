@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from swdc.errors import PlanError
-from swdc.sparsity.weight_criteria import Saliency, name_of, reads_gradients
+from swdc.sparsity.weight_criteria import name_of, reads_gradients
 
 
 class Scoring:
@@ -18,7 +19,7 @@ class Scoring:
     by ``observe``, once a step. Its scores hold until the next step; nothing else is remembered.
     """
 
-    def __init__(self, saliency: Saliency, parameters: Mapping[str, nn.Parameter]) -> None:
+    def __init__(self, saliency: Callable[..., Any], parameters: Mapping[str, nn.Parameter]) -> None:
         self.saliency, self.name = saliency, name_of(saliency)
         self._parameters = dict(parameters)
         self._observes = reads_gradients(saliency)
