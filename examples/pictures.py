@@ -1,4 +1,4 @@
-"""Draw the pictures of the documentation from traced networks: labels, groups, dead values, and the network before and after.
+"""Draw the pictures of the documentation from traced networks: labels, groups, dead values, before and after.
 
 python examples/pictures.py            # writes docs/pictures/*.svg
 """
@@ -14,7 +14,7 @@ from torch import fx, nn
 import swdc
 
 matplotlib.use("svg")
-matplotlib.rcParams.update({"svg.hashsalt": "swdc", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9})
+matplotlib.rcParams |= {"svg.hashsalt": "swdc", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}
 from matplotlib import pyplot  # noqa: E402
 
 COLOURS, FROZEN, EDGE = ("#4c72b0", "#dd8452", "#55a868", "#8172b3"), "#9a9a9a", "#333333"
