@@ -57,6 +57,12 @@ class BufferWrites:
         """
         left = {**self._last, **self._captured.replaced}
         for name, value in left.items():
-            made = write_call(graph, name, value_of(value))
-            tensor = self._tensors[name]
-            made.meta.update({SHAPE: tuple(tensor.shape), DTYPE: tensor.dtype, SCOPE: name.rpartition(".")[0]})
+            self._described(write_call(graph, name, value_of(value)), name)
+        for name, number in self._captured.counted.items():
+            counted = graph.call_function(torch.ops.aten.add.Tensor, (graph.get_attr(name), number))
+            self._described(write_call(graph, name, self._described(counted, name)), name)
+
+    def _described(self, made: fx.Node, name: str) -> fx.Node:
+        tensor = self._tensors[name]
+        made.meta.update({SHAPE: tuple(tensor.shape), DTYPE: tensor.dtype, SCOPE: name.rpartition(".")[0]})
+        return made

@@ -16,6 +16,7 @@ from tests.support import (
     assert_exact,
     certified,
     conv,
+    frozen_at,
     group_with,
     image,
     members,
@@ -265,6 +266,6 @@ def test_layers_over_tokens_leave_the_channels_free_without_a_bias(bias: bool) -
     model = Function(forward, stem=nn.Linear(5, 8), **over_tokens, **norms, head=nn.Linear(8, 3))
     program = assert_exact(model, image(2, 6, 5))
     assert sorted(group.width for group in program.groups) == ([7] if bias else [7, 8])
-    held = [str(f.reason) for f in program.frozen if (f.tensor, f.dim) == ("stem.weight", 0)]
-    assert all("bias=False in layers along another dimension" in reason for reason in held)
+    held = [f.reason.edit for f in frozen_at(program, "stem.weight", 0)]
+    assert all("bias=False in layers along another dimension" in edit for edit in held)
     assert bool(held) == bias
