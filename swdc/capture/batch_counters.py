@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from swdc.errors import TraceError
 
 _COUNTER = "num_batches_tracked"
 """The buffer in which a batch norm, in a model or a program, counts the batches of training."""
-_READS = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)
+_NUMBER = "number"
+"""The type, in schemas of operators, of a result that is a plain number."""
 
 
 class BatchCounters(Counter[str]):
@@ -27,7 +26,7 @@ class BatchCounters(Counter[str]):
         if not name.endswith(_COUNTER):
             return False
         path = scopes[-1][0] if scopes else ""
-        if func in _READS and name == f"{path}.{_COUNTER}":
+        if name == f"{path}.{_COUNTER}" and _NUMBER in {str(result.type) for result in func._schema.returns}:
             raise TraceError(
                 f"expected batch norms with a momentum where the model's code trains them in evaluation, too, got "
                 f"{path} with momentum=None, whose average depends on how many batches it has seen; give it a momentum"

@@ -10,6 +10,7 @@ from torch import fx, nn
 
 from swdc.capture.captured_graph import Captured
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE
+from swdc.ops.arithmetic import sum_call
 from swdc.ops.copies import cloned, detached, write_call
 
 
@@ -59,8 +60,8 @@ class BufferWrites:
         for name, value in left.items():
             self._described(write_call(graph, name, value_of(value)), name)
         for name, number in self._captured.counted.items():
-            counted = graph.call_function(torch.ops.aten.add.Tensor, (graph.get_attr(name), number))
-            self._described(write_call(graph, name, self._described(counted, name)), name)
+            counted = self._described(sum_call(graph.get_attr(name), number), name)
+            self._described(write_call(graph, name, counted), name)
 
     def _described(self, made: fx.Node, name: str) -> fx.Node:
         tensor = self._tensors[name]
