@@ -45,6 +45,15 @@ def conv(inputs: int, outputs: int, kernel: int = 3, **options: Any) -> nn.Conv2
     return nn.Conv2d(inputs, outputs, kernel, **{"padding": kernel // 2, **options})
 
 
+def vector_net(function: Any, width: int = 8, **parts: Any) -> Function:
+    """A dense layer to 8 channels, a function of it, and a dense layer that reads what comes of it."""
+
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.b(function(torch.relu(m.a(x))))
+
+    return Function(forward, a=nn.Linear(5, 8), b=nn.Linear(width, 2), **parts)
+
+
 def randomise(model: Module, seed: int = 0) -> Module:
     """Give every parameter and statistic that starts constant random values, and return the model in float64.
 

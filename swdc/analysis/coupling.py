@@ -62,11 +62,13 @@ def _labelled(program: Program, dead: DeadValues) -> Channels:
         elif node.op == "output":
             for value in values_in(resolve(list(node.args))):
                 channels.freeze_value(value, Reason("is the model's output"))
+                channels.singles.stay(channels.singles.of(value))
         elif node.op in ("call_function", "call_module"):
             operator, call = calls(program)[node]
             if not operator.repeats:
                 channels.hold_repeated(call)
             couple_and_fold(operator, call, channels)
+            operator.follow_singles(call, channels)
             channels.slots.finish(call)
     channels.settle(program.facts.attention)
     return channels
@@ -120,6 +122,7 @@ def _collect(channels: Channels) -> Coupling:
             name: _through(table[first], ids) for name, first in channels.slots.first_names.items() if first in table
         },
         constants=_constants(channels, masked, ids, group_of),
+        singles={name: _through(labels, ids) for name, labels in channels.singles.labels().items()},
         group_of=group_of,
         channel_of=channel_of,
     )

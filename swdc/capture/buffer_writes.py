@@ -10,6 +10,7 @@ from torch import fx, nn
 
 from swdc.capture.captured_graph import Captured
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE
+from swdc.ops.arithmetic import sum_call
 from swdc.ops.copies import cloned, detached, write_call
 
 
@@ -57,6 +58,12 @@ class BufferWrites:
         """
         left = {**self._last, **self._captured.replaced}
         for name, value in left.items():
-            made = write_call(graph, name, value_of(value))
-            tensor = self._tensors[name]
-            made.meta.update({SHAPE: tuple(tensor.shape), DTYPE: tensor.dtype, SCOPE: name.rpartition(".")[0]})
+            self._described(write_call(graph, name, value_of(value)), name)
+        for name, number in self._captured.counted.items():
+            counted = self._described(sum_call(graph.get_attr(name), number), name)
+            self._described(write_call(graph, name, counted), name)
+
+    def _described(self, made: fx.Node, name: str) -> fx.Node:
+        tensor = self._tensors[name]
+        made.meta.update({SHAPE: tuple(tensor.shape), DTYPE: tensor.dtype, SCOPE: name.rpartition(".")[0]})
+        return made

@@ -42,6 +42,7 @@ class Captured:
     the name of the tensor. Tensors that the model does not own are in ``constants``. The remaining placeholders are
     the inputs, one for each leaf of the arguments, and the output node holds the leaves of the result.
     ``replaced`` maps each buffer in whose place the model puts another tensor to the node of that tensor.
+    ``counted`` says how far counters of batch norms count that the model's code trains in evaluation, too.
     ``differences`` are the paths of the modules that compute something else in training than in evaluation; ``None``
     if nobody has looked for them.
 
@@ -59,6 +60,7 @@ class Captured:
     signature: _PyTreeInfo
     notes: tuple[str, ...] = ()
     replaced: Mapping[str, fx.Node] = field(default_factory=dict)
+    counted: Mapping[str, int] = field(default_factory=dict)
     differences: tuple[str, ...] | None = None
     doubtful: tuple[int, ...] = ()
     conditions: tuple[Condition, ...] = ()

@@ -63,7 +63,7 @@ class Joining:
         replaced = {name: self._both(slot, other.replaced.get(name)) for name, slot in one.replaced.items()}
         self.graph.output(tuple(self._both(a, b) for a, b in zip(one.outputs, other.outputs, strict=True)))
         called = signature(self.model, inputs, one.structure)
-        return Captured(self.graph, self.tensors, one.constants, called, self._notes(), replaced)
+        return Captured(self.graph, self.tensors, one.constants, called, self._notes(), replaced, one.counted)
 
     def _placeholder(self, leaf: Any, name: str) -> fx.Node:
         node = self.graph.placeholder(name)

@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from swdc.capture.batch_counters import BatchCounters
 from swdc.capture.captured_graph import Value, user_line
 from swdc.capture.empty_vectors import without_empty_vectors
 from swdc.capture.out_arguments import elements, without_out
@@ -22,8 +23,6 @@ from swdc.ir.module_tensors import tensors_of
 from swdc.ops.copies import COPY_INTO
 from swdc.ops.in_place import operator_of
 
-_COUNTER = "num_batches_tracked"
-"""The buffer in which a batch norm, in a model or a program, counts the batches of training."""
 MOST_CALLS = 50_000
 """More calls than any network makes, unless it loops where one operator would do."""
 
@@ -54,7 +53,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         self._names = {id(t): name for name, t in reversed(tensors.items())}
         self._slots: dict[int, Slot] = {}
         self._owned = list(tensors.values())
-        self.inputs, self.most = inputs, most
+        self.inputs, self.most, self.counted = inputs, most, BatchCounters()
         self._below = self.failed = False
         for number, leaf in enumerate(inputs):
             if isinstance(leaf, torch.Tensor):
@@ -74,7 +73,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         replaced, dropped = self._replacements(model)
         leaves, structure = pytree.tree_flatten(result)
         outputs = [self.slot(leaf) if isinstance(leaf, torch.Tensor) else self._literal(leaf)[0] for leaf in leaves]
-        return Run(batch, self.steps, outputs, structure, self.constants, replaced, dropped, self.failed)
+        return Run(batch, self.steps, outputs, structure, self.constants, replaced, dropped, self.failed, self.counted)
 
     def _replacements(self, model: nn.Module) -> tuple[dict[str, Slot], tuple[str, ...]]:
         """Return the buffers for which the model has put other tensors of their form, each with where that comes from.
@@ -121,8 +120,8 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         found = Found()
         known, positional = self._told(without_empty_vectors(func, args), found)
         named, keywords = self._told(kwargs or {}, found)
-        if func._schema.is_mutable and isinstance(known[0], Slot) and str(known[0].key).endswith(_COUNTER):
-            return args[0]  # the leaf modules of a program count by themselves
+        if self.counted.note(func, known, args, self.scopes):
+            return args[0]
         self._check_memory(func, known)
         before = elements(args[0]) if func._schema.is_mutable and args else None
         try:
@@ -297,3 +296,5 @@ class Run:
     """The buffers that the model replaces by tensors of another form, or in their ``data``."""
     failed: bool
     """Whether an operator failed, and the model's code went on: it may not fail at other sizes."""
+    counted: Mapping[str, int]
+    """The counters of batch norms that train in this run, each with how far it has counted."""

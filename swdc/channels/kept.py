@@ -44,6 +44,11 @@ class Kept:
         stay = np.flatnonzero(self._stays[ids])
         return stay if self._rank is None else stay[np.argsort(self._rank[ids[stay]], kind="stable")]
 
+    def vanishes(self, value: Value, result: int = 0) -> bool:
+        """Whether a value, or one of its results, was taken from a channel that is removed."""
+        several = self._coupling.singles.get(str(value), ()) if isinstance(value, fx.Node) else ()
+        return result < len(several) and not bool(self._stays[several[result]].all())
+
     def masks(self, value: Value) -> list[Bools | None]:
         """Return which indices are kept along each dimension of a value that an operator's rule has labelled."""
         table = self._coupling.tensors if isinstance(value, Ref) else self._coupling.nodes
@@ -75,13 +80,14 @@ class Kept:
         return tuple(_scaled(size, self.mask(value, dim)) for dim, size in enumerate(shape))
 
     def outputs(self, value: Value, shapes: tuple[Any, ...]) -> tuple[tuple[Any, ...], ...]:
-        """Return the shapes of an operator with several results, resized."""
+        """Return the shapes of an operator with several results, resized, without those that vanish."""
         labels: Any = self._coupling.nodes.get(str(value), (None,) * len(shapes))
         return tuple(
             shape
             if ids is None
             else tuple(_scaled(s, None if i is None else self._stays[i]) for s, i in zip(shape, ids, strict=True))
-            for shape, ids in zip(shapes, labels, strict=True)
+            for number, (shape, ids) in enumerate(zip(shapes, labels, strict=True))
+            if not self.vanishes(value, number)
         )
 
 

@@ -17,6 +17,7 @@ from torch import fx
 
 from swdc.channels.dead_values import Dead, DeadValues, followed, product
 from swdc.channels.sets import Sets
+from swdc.channels.singles import SingleChannels
 from swdc.channels.slots import Slots
 from swdc.ir.call import Call, Ref, Value
 from swdc.ir.conditions import steps
@@ -44,6 +45,8 @@ class Channels(Sets):
         """The labels of parameters and buffers, and the roles in which calls use them."""
         self.nodes: dict[fx.Node, Sequence[Any]] = {}
         """The labels along each dimension of a node's result; if it has several results, a list of these for each."""
+        self.singles = SingleChannels(self)
+        """The channels that values were taken from by their numbers."""
         self.undefined: set[str] = set()
         """The tensors with which something is not defined if they are zero: what is divided by, or taken a root of."""
         self._tensors = dead.tensors

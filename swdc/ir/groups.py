@@ -92,8 +92,9 @@ class Coupling(ByContent):
     Coupled channels share one id. ``nodes`` and ``tensors`` give, for each value, the ids along each dimension, or
     ``None`` for a dimension that holds no channels (batch, positions). A removed channel may leave a constant that is
     not zero: ``constants`` gives, for each node that contracts over such channels, the constant of each channel that
-    the node reads. ``group_of`` and ``channel_of`` give, for each id, the number of its group and its channel in the
-    group.
+    the node reads. ``singles`` gives, for each result of a node, the ids with which it vanishes (those of channels that
+    it was taken from by number). ``group_of`` and ``channel_of`` give, for each id, the number of its group and its
+    channel in the group.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -101,6 +102,7 @@ class Coupling(ByContent):
     nodes: Mapping[str, Labelled] = field(repr=False)
     tensors: Mapping[str, Labelled] = field(repr=False)
     constants: Mapping[str, npt.NDArray[np.float64]] = field(repr=False)
+    singles: Mapping[str, tuple[Ids, ...]] = field(repr=False)
     group_of: Ids = field(repr=False)
     channel_of: Ids = field(repr=False)
 

@@ -72,7 +72,7 @@ def _opened(leaf: Any, above: tuple[int, ...], lost: dict[str, str] | None = Non
         if lost is not None:
             lost[type(leaf).__name__] = "a list"
         return [opened(item) for item in leaf]
-    held = leaf if isinstance(leaf, Mapping) else _attributes(leaf)
+    held = {**(parts_of(leaf) or {}), **leaf} if isinstance(leaf, Mapping) else _attributes(leaf)
     found = {str(name): opened(value) for name, value in held.items()}
     tensors = {name: value for name, value in found.items() if _holds_tensors(value)}
     if tensors and lost is not None:
@@ -97,7 +97,7 @@ def _kept(leaf: Any, inside: tuple[int, ...], lost: dict[str, str]) -> Opened | 
     if more:
         dropped[type(leaf).__name__] = f"its fields alone, without {', '.join(more)}"
     found = pytree.tree_map(lambda part: _opened(part, inside, dropped), parts)
-    again = anew(type(leaf), found)
+    again = anew(leaf, found)
     lost.update(dropped if again is not None else {})
     return again
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
+from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, make_dataclass
 from enum import Enum
@@ -19,10 +19,14 @@ _OF_TORCH = (torch.Tensor, torch.SymInt, torch.dtype, torch.device, torch.memory
 
 @dataclass(frozen=True)
 class _Class:
-    """The class of an opened object, and the names of its parts. ``_fields`` is what a named tuple calls them."""
+    """The class of an opened object, and the names of its parts. ``_fields`` is what a named tuple calls them.
+
+    ``items`` are the keys of a dataclass that is also a dict, each with the field of the same value.
+    """
 
     cls: type
     _fields: tuple[str, ...]
+    items: tuple[tuple[Any, str], ...] = ()
 
 
 class Opened:
@@ -60,16 +64,37 @@ def register_dataclasses(value: Any) -> bool:
         found = True
 
 
-def opened(cls: type, parts: Mapping[str, Any]) -> Opened | None:
-    """Return an object of a dataclass with the given parts; ``None`` if a graph cannot return one of them."""
+def opened(value: Any, parts: Mapping[str, Any]) -> Opened | None:
+    """Return an object of the dataclass of ``value`` with the given parts.
+
+    ``None`` if a graph cannot return one of them, or if the dataclass is also a container that holds something else.
+    """
     whole = all(is_returnable(leaf) for leaf in pytree.tree_leaves(list(parts.values())))
-    return Opened([*parts.values()], _Class(cls, tuple(parts))) if whole else None
+    items = _items(value)
+    return Opened([*parts.values()], _Class(type(value), tuple(parts), items)) if whole and items is not None else None
+
+
+def _items(value: Any) -> tuple[tuple[Any, str], ...] | None:
+    """Return the keys of a dataclass that is also a dict, each with the field of the same value.
+
+    ``None`` if an item is in no field, or for a list, a tuple or a set.
+    """
+    if not isinstance(value, dict):
+        return None if isinstance(value, list | tuple | set | frozenset) else ()
+    parts = parts_of(value) or {}
+    names = {key: next((name for name, part in parts.items() if part is item), None) for key, item in value.items()}
+    items = tuple((key, name) for key, name in names.items() if name is not None)
+    return items if len(items) == len(value) else None
 
 
 def _made(parts: Any, kind: _Class) -> Any:
-    made: Any = object.__new__(kind.cls)
-    for name, part in zip(kind._fields, parts, strict=True):
+    base: Any = next(base for base in (OrderedDict, dict, object) if issubclass(kind.cls, base))
+    made = base.__new__(kind.cls)
+    held = dict(zip(kind._fields, parts, strict=True))
+    for name, part in held.items():
         object.__setattr__(made, name, part)  # a frozen dataclass refuses setattr
+    for key, name in kind.items:
+        base.__setitem__(made, key, held[name])
     return made
 
 

@@ -139,3 +139,8 @@ class ScaledProduct(Pointwise):
         if call.operator == "aten.addcdiv.default":
             return plain(np.where(equal(other, 0.0), np.inf, np.where(equal(one, 0.0), own, value)))
         return plain(np.where(equal(one, 0.0) | equal(other, 0.0), own, value))
+
+
+def sum_call(value: fx.Node, number: int) -> fx.Node:
+    """Return a new node of the same graph that adds a number to a value."""
+    return value.graph.call_function(torch.ops.aten.add.Tensor, (value, number))

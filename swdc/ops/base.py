@@ -24,13 +24,14 @@ from swdc.ops.capture_traits import Dispatched
 from swdc.ops.freezing import freeze_call
 from swdc.ops.identity import Evaluation, Identity
 from swdc.ops.leaf_modules import refs
+from swdc.ops.single_channels import OfSingles
 
 Tensors = Mapping[str, torch.Tensor]
 Affine = tuple[torch.Tensor, torch.Tensor]
 """An affine map y = scale x + shift of channels: scale and shift in float64, one of each for each channel."""
 
 
-class Operator(Dispatched, Work):
+class Operator(Dispatched, Work, OfSingles):
     """Everything that the compiler knows about an operator. Subclass it, set ``names``, and call ``register``.
 
     The base class represents an unknown operator: the channels of all its inputs and results are frozen.

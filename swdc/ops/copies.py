@@ -34,6 +34,7 @@ class Copy(Operator):
         ).split()
     )
     repeats = True
+    moves_singles = True
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Labels pass; a second tensor only gives the type."""

@@ -16,6 +16,7 @@ from torch import fx
 
 from swdc.channels.dead_values import UNKNOWN, Dead, in_type, number, plain
 from swdc.channels.labels import Channels
+from swdc.channels.singles import Single
 from swdc.ir.call import Call, Value, tensors_behind
 from swdc.ir.groups import Bools, Ids
 from swdc.ops.base import Operator, lookup, name_of, register
@@ -124,6 +125,18 @@ class Pointwise(Operator):
                 channels.undefined.update(tensors_behind(self._at_fault(call, operands, dead, dtypes)))
             values.append(freeze_infinite(call, channels, ids, held))
         channels.set_dead(call, values)
+
+    def follow_singles(self, call: Call, channels: Channels) -> None:
+        """Compute the operator on the dead values of single channels."""
+        operands, dtypes = call.tensors(), [channels.dtype(operand) for operand in call.tensors()]
+        singles: dict[int, Single] = {}
+        for label, single in channels.singles.of_inputs(call).items():
+            known = [channels.singles.of(operand).get(label) for operand in operands]
+            dead: list[Dead] = [UNKNOWN if one is None else one.dead for one in known]
+            value = in_type(self.combine(call, operands, dead, dtypes), channels.dtype(call.node))
+            held = freeze_infinite(call, channels, np.array([label]), value)
+            singles[label] = Single(float(np.ravel(held)[0]), single.reason)
+        channels.singles.set(call, singles)
 
     def _at_fault(
         self, call: Call, operands: list[Value], dead: list[Dead], dtypes: list[torch.dtype]

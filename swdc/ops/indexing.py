@@ -5,34 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx
 
 from swdc.channels.dead_values import UNKNOWN, Dead
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
+from swdc.channels.singles import Single
 from swdc.ir.call import Call, Value
 from swdc.ops.base import Operator, register
 from swdc.ops.label_joining import agreeing, couple_pair
 
+READ_BY_NUMBER = "reads a channel by its number"
+
 
 @register
 class Select(Operator):
-    """One index of a dimension: the dimension disappears, and the channel at that index has to stay."""
+    """One index of a dimension, which disappears: the result vanishes with its channel."""
 
     names = ("aten.select.int", "aten.select_copy.int")
     timed_as = ""
+    moves_singles = True
 
     def couple(self, call: Call, channels: Channels) -> None:
-        """Freeze the one channel that is read by its number."""
+        """The other dimensions pass; an index that is not known holds all channels."""
         labels = channels.labels(call["self"])
-        dim = call["dim"] % len(labels)
-        ids = labels.pop(dim)
-        if ids is not None:
-            index = call["index"]
-            chosen = ids[[index]] if isinstance(index, int) else ids
-            channels.freeze(chosen, call.reason("reads a channel by its number"))
+        ids = labels.pop(call["dim"] % len(labels))
+        if not isinstance(call["index"], int):
+            channels.freeze(ids, call.reason(READ_BY_NUMBER))
         channels.set(call, labels)
+
+    def follow_singles(self, call: Call, channels: Channels) -> None:
+        """The channel at that index becomes a single one."""
+        dim = call["dim"] % len(channels.labels(call["self"]))
+        super().follow_singles(call, channels)
+        if isinstance(call["index"], int):
+            add_single(call, channels, dim, call["index"])
 
     def fold(self, call: Call, channels: Channels) -> None:
         """The other dimensions keep their dead values."""
@@ -43,6 +52,37 @@ class Select(Operator):
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
         """The new index is the number of kept channels before the channel."""
         return _renumbered(call, kept)
+
+
+@register
+class Unbind(Operator):
+    """Every index of a dimension on its own: each vanishes with its channel."""
+
+    names = ("aten.unbind.int", "aten.unbind_copy.int")
+    timed_as = "Transpose"
+
+    def couple(self, call: Call, channels: Channels) -> None:
+        """The other dimensions pass."""
+        labels = channels.labels(call["self"])
+        labels.pop(call["dim"] % len(labels))
+        channels.set(call, [list(labels) for _ in call.shape])
+
+    def follow_singles(self, call: Call, channels: Channels) -> None:
+        """Each index becomes a single channel."""
+        own, dim = channels.singles.of(call["self"]), call["dim"] % len(channels.sizes(call["self"]))
+        ids, dead = channels.labels(call["self"])[dim], channels.dead(call["self"])[dim]
+        if ids is None:
+            channels.singles.set(call, *(own for _ in call.shape))
+            return
+        values, reason = np.broadcast_to(dead, ids.shape), call.reason("takes the dimension apart index by index")
+        pairs = zip(ids.tolist(), values.tolist(), strict=True)
+        channels.singles.set(call, *({**own, label: Single(value, reason)} for label, value in pairs))
+
+    def fold(self, call: Call, channels: Channels) -> None:
+        """The other dimensions keep their dead values."""
+        dead = channels.dead(call["self"])
+        dead.pop(call["dim"] % len(dead))
+        channels.set_dead(call, [list(dead) for _ in call.shape])
 
 
 @register
@@ -213,6 +253,16 @@ class Gather(Operator):
             over = call["dim"] % max(len(dead), 1)
             own: list[Dead] = [UNKNOWN if size == 1 or n == over else dead[n] for n, size in enumerate(sizes)]
             channels.set_dead(call, own)
+
+
+def add_single(call: Call, channels: Channels, dim: int, index: int) -> None:
+    """Add to the single channels of a result that at an index of a dimension of ``self``, if there is one."""
+    ids = channels.labels(call["self"])[dim]
+    if ids is None:
+        return
+    dead = np.broadcast_to(channels.dead(call["self"])[dim], ids.shape)
+    single = Single(float(dead[index]), call.reason(READ_BY_NUMBER))
+    channels.singles.set(call, {**channels.singles.of(call.node), int(ids[index]): single})
 
 
 def _renumbered(call: Call, kept: Kept) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import fx
 
 from swdc.channels.dead_values import UNKNOWN
+from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops.base import Operator, lookup, register
@@ -32,6 +33,15 @@ class Item(Operator):
         item = items[call["1"]] if call["1"] < len(items) else UNKNOWN
         if isinstance(item, list | tuple):
             channels.set_dead(call, item)
+
+    def follow_singles(self, call: Call, channels: Channels) -> None:
+        """The result belongs to the single channels of that item."""
+        channels.singles.set(call, channels.singles.of(call["0"], call["1"]))
+
+    def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
+        """The number of the item counts those before it that stay."""
+        left = sum(not kept.vanishes(call["0"], number) for number in range(call["1"]))
+        return {} if left == call["1"] else {"1": left}
 
     def identity(self, call: Call, evaluation: Evaluation) -> Identity | None:
         """The identity of that item, as the operator with several results gives it."""

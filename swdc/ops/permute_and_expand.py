@@ -26,6 +26,7 @@ class Permutation(Operator):
         "aten.t.default", "aten.mT.default", "aten.mH.default", "aten.numpy_T.default", "aten.adjoint.default",
     )  # fmt: skip
     repeats = True
+    moves_singles = True
     timed_as = "Transpose"
 
     def _move(self, call: Call, values: list[Any], sizes: tuple[int, ...], fill: Any) -> list[Any]:
@@ -132,6 +133,7 @@ class Expansion(Operator):
 
     names = ("aten.expand.default", "aten.broadcast_to.default", "aten.expand_as.default")
     repeats = True
+    moves_singles = True
     timed_as = ""
 
     def couple(self, call: Call, channels: Channels) -> None:

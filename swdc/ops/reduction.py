@@ -36,7 +36,10 @@ def remaining(call: Call, values: list[Any], over: set[int]) -> list[Any]:
     return [v for d, v in enumerate(values) if d not in over]
 
 
-KEEP_ZERO = "let what comes before keep zero: ReLU or SiLU, not a sigmoid; batch norms with affine=True"
+KEEP_ZERO = (
+    "let what comes before keep zero: ReLU or SiLU, not a sigmoid; batch norms with affine=True; bias=False in layers "
+    "along another dimension, such as tokens"
+)
 
 
 def needs_zero(call: Call, channels: Channels, labels: Ids | None, dead: Dead) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from swdc.channels.dead_values import at
+from swdc.channels.dead_values import UNKNOWN, at
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
@@ -18,6 +18,7 @@ from swdc.ops.along_positions import each_result
 from swdc.ops.base import Operator, register
 from swdc.ops.freezing import freeze_call
 from swdc.ops.identity import Evaluation, Identity, alias_of, copy_of, has_size
+from swdc.ops.indexing import add_single
 from swdc.ops.label_joining import agreeing, couple_pair
 from swdc.ops.sizes_of_parts import NO_END, indices_in, sizes_of_parts
 
@@ -100,27 +101,6 @@ class Parts(Split):
         return alias_of(call["self"]) if has_size(call["self"], dim) else None
 
 
-@register
-class Unbind(Operator):
-    """Every index of a dimension on its own: each of its channels is read by its number."""
-
-    names = ("aten.unbind.int", "aten.unbind_copy.int")
-    timed_as = "Transpose"
-
-    def couple(self, call: Call, channels: Channels) -> None:
-        """Freeze the dimension that is taken apart; the others pass."""
-        labels = channels.labels(call["self"])
-        dim = call["dim"] % len(labels)
-        channels.freeze(labels.pop(dim), call.reason("takes the dimension apart index by index"))
-        channels.set(call, [list(labels) for _ in call.shape])
-
-    def fold(self, call: Call, channels: Channels) -> None:
-        """The other dimensions keep their dead values."""
-        dead = channels.dead(call["self"])
-        dead.pop(call["dim"] % len(dead))
-        channels.set_dead(call, [list(dead) for _ in call.shape])
-
-
 class _Range(Operator):
     """An operator on a range of the indices along a dimension.
 
@@ -162,6 +142,8 @@ class _Range(Operator):
 class _Cutout(_Range):
     """A range of indices along a dimension."""
 
+    moves_singles = True
+
     def couple(self, call: Call, channels: Channels) -> None:
         """Cut the labels where the tensor is cut."""
         labels = channels.labels(call["self"])
@@ -172,8 +154,20 @@ class _Cutout(_Range):
             channels.freeze(ids, call.reason(text, edit="take a fixed number of them"))
             labels[dim] = None
         elif ids is not None:
-            labels[dim] = self._taken(call, channels, ids)
+            labels[dim] = None if self._is_single(call, len(ids)) else self._taken(call, channels, ids)
         channels.set(call, labels)
+
+    def _is_single(self, call: Call, size: int) -> bool:
+        """Whether a range takes one index of several."""
+        return size > 1 and len(range(size)[self._range(call, size)]) == 1
+
+    def follow_singles(self, call: Call, channels: Channels) -> None:
+        """The only channel of a range is a single one."""
+        super().follow_singles(call, channels)
+        dim = call["dim"] % len(channels.sizes(call["self"]))
+        ids = channels.labels(call["self"])[dim]
+        if ids is not None and self._is_known(call) and self._is_single(call, len(ids)):
+            add_single(call, channels, dim, range(len(ids))[self._range(call, len(ids))][0])
 
     def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
         """The number of indices in the range, of which those beyond the dimension are none."""
@@ -191,7 +185,8 @@ class _Cutout(_Range):
         dim = call["dim"] % len(dead)
         ids = channels.channels(call["self"], dim)
         if ids is not None and self._is_known(call):
-            dead[dim] = at(dead[dim], self._range(call, len(ids)))
+            known = channels.dead.follows(channels.labels(call.node)[dim])
+            dead[dim] = at(dead[dim], self._range(call, len(ids))) if known else UNKNOWN
         channels.set_dead(call, dead)
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:

@@ -99,6 +99,7 @@ class View(Operator):
         "aten.view_as.default", "aten.reshape_as.default",
     )  # fmt: skip
     repeats = True
+    moves_singles = True
     regroups = True
     timed_as = ""
 

@@ -23,7 +23,7 @@ from swdc.ir.program import Program
 from swdc.ir.sizes import Shape
 from swdc.ops import Operator, calls
 from swdc.ops.rule_check import check_slim_calls, resized
-from swdc.rewriting.rebuild import name_of_new, rebuild
+from swdc.rewriting.rebuild import VANISHES, name_of_new, rebuild
 
 
 def fold(program: Program, coupling: Coupling, stays: Bools) -> tuple[Program, Coupling, dict[str, torch.Tensor]]:
@@ -97,7 +97,7 @@ def cut(program: Program, kept: Kept) -> Program:
     """
 
     def change(call: Call, operator: Operator) -> Mapping[str, Any]:
-        return resized(operator, call, kept)
+        return VANISHES if _vanishes(call.node, kept) else resized(operator, call, kept)
 
     def reshape(node: fx.Node) -> Shape:
         shape: Any = node.meta.get(SHAPE)
@@ -110,6 +110,13 @@ def cut(program: Program, kept: Kept) -> Program:
     result = rebuild(program, _cut_tensors(program, kept), change, reshape)
     check_slim_calls(program, result)
     return result
+
+
+def _vanishes(node: fx.Node, kept: Kept) -> bool:
+    """Whether nothing of a call's result is left; of several results each may vanish by itself."""
+    shape: Any = node.meta.get(SHAPE)
+    several = len(shape) if shape and isinstance(shape[0], tuple) else 1
+    return all(kept.vanishes(node, number) for number in range(several))
 
 
 def _cut_tensors(program: Program, kept: Kept) -> dict[str, torch.Tensor]:

@@ -30,7 +30,9 @@ Change = Callable[[Call, Operator], Mapping[str, Any]]
 
 A ``Routed`` among them is a value whose channels are picked from another value, and a ``LaidOut`` one is copied into
 the usual memory layout. ``forward``, which must be the only change, is the value that replaces the result of the call.
+``VANISHES`` removes the call; then nothing that stays may read its result.
 """
+VANISHES: Mapping[str, Any] = {"vanishes": True}
 
 
 def rebuild(
@@ -106,6 +108,8 @@ class _Rebuilding:
             else:
                 operator, call = calls(self.old)[node]
                 changes = dict(self.change(call, operator))
+                if changes == VANISHES:
+                    continue
                 if "forward" in changes:
                     self.made[node] = self._new(changes["forward"])
                     continue
@@ -113,13 +117,23 @@ class _Rebuilding:
             self.made[node].meta = {**node.meta, SHAPE: self.reshape(node)}
             if node.op == "get_attr":
                 self.fetched[str(node.target)] = self.made[node]
+        vanished = len(self.made) < len(self.old.graph.nodes)
         forwarded = any(node.name != made.name for node, made in self.made.items())
-        for node in self.old.graph.find_nodes(op="get_attr") if forwarded else ():
+        for node in self.old.graph.find_nodes(op="get_attr") if forwarded or vanished else ():
             if node.users and not self.made[node].users:
                 self.graph.erase_node(self.made[node])
+        if vanished:
+            self._forget_unread()
         self.graph.set_codegen(copy.copy(self.old.graph._codegen))
         facts = replace(self.old.facts, origin=None)
         return self.old.rebuilt(graph=self.graph, tensors=self.tensors, leaves=self.leaves, facts=facts)
+
+    def _forget_unread(self) -> None:
+        """Leave out the tensors that only vanished calls have read."""
+        before, after = ({str(n.target) for n in g.find_nodes(op="get_attr")} for g in (self.old.graph, self.graph))
+        for name in before - after:
+            if name.rpartition(".")[0] not in self.leaves:
+                del self.tensors[name]
 
     def _call(self, node: fx.Node, operator: Operator, call: Call, changes: dict[str, Any]) -> fx.Node:
         name = changes.pop("operator", call.operator)
@@ -136,6 +150,9 @@ class _Rebuilding:
             return self.graph.node_copy(node, lambda n: self.made[n])
         if isinstance(new, Leaf) and not is_overload(name):
             return self._replaced(node, new, Call(node, name, arguments))
+        if not is_overload(name):
+            args = self._new((*arguments.values(),))
+            return self.graph.create_node("call_function", node.target, args, name=node.name)
         target = target_of(name)
         names = {a.name for a in target._schema.arguments}
         bound = bind_arguments(target, (), {name: value for name, value in arguments.items() if name in names})

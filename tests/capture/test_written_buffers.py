@@ -229,3 +229,36 @@ def test_a_fixed_batch_is_named() -> None:
     with pytest.warns(UserWarning, match="the leading size of the inputs is fixed to 2"):
         program = swdc.trace(randomise(Cached()).eval(), example)
     certified(program)
+
+
+def trained(momentum: float | None, factor: Callable[[torch.Tensor], Any]) -> nn.Module:
+    """Return a model whose code trains one of its batch norms in evaluation, too."""
+
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        m.norm.train()
+        return m.last(m.plain(m.norm(m.first(x)).relu())) * factor(x)
+
+    norms = {"norm": nn.BatchNorm1d(8, momentum=momentum), "plain": nn.BatchNorm1d(8)}
+    return randomise(Function(forward, first=nn.Linear(4, 8), **norms, last=nn.Linear(8, 3))).eval()
+
+
+@pytest.mark.filterwarnings("ignore:recorded on the example inputs")
+@pytest.mark.parametrize("way", ["follow", "record"])
+def test_a_batch_norm_that_the_code_trains_counts_its_batches(way: str) -> None:
+    user = trained(0.1, WAYS[way])
+    program = swdc.trace(user, image(2, 4))
+    assert program.facts.captured_by == way
+    example = image(2, 4, seed=3)
+    for mode in (False, True):
+        model = copy.deepcopy(user).train(mode)
+        copied = program.clone().train(mode)
+        for _ in range(2):
+            assert_same(model(example), copied(example))
+        assert int(model.norm.num_batches_tracked) == 2  # type: ignore[union-attr, arg-type]
+        assert_same(dict(model.state_dict()), dict(copied.state_dict()))
+
+
+@pytest.mark.parametrize("way", ["follow", "record"])
+def test_a_batch_norm_without_a_momentum_that_the_code_trains_is_named(way: str) -> None:
+    with pytest.raises(TraceError, match=r"got norm with momentum=None, .*; give it a momentum"):
+        swdc.trace(trained(None, WAYS[way]), image(2, 4))

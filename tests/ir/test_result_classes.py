@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
+from collections import OrderedDict, namedtuple
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 import swdc
 from swdc.errors import InputError, TraceError
 from swdc.ir.plain_results import capturable, plain
-from tests.support import Function, assert_equal, certified, image, traced
+from tests.support import Function, assert_equal, assert_same, certified, image, traced
 
 Pair = namedtuple("Pair", "left right")
 
@@ -40,6 +40,22 @@ class WithObject:
     config: object
 
 
+@dataclass
+class Mapped(OrderedDict[str, Any]):
+    """A dataclass that is also a dict of its fields, as the outputs of many libraries are."""
+
+    logits: torch.Tensor
+    more: Any = None
+
+    def __post_init__(self) -> None:
+        self.update({f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None})
+
+
+@dataclass
+class Dict(dict[str, Any]):
+    logits: torch.Tensor
+
+
 def model(result: Any) -> nn.Module:
     layers = {"first": nn.Linear(4, 8), "last": nn.Linear(8, 3)}
     return Function(lambda m, x: result(m.last(m.first(x).relu())), **layers)
@@ -58,6 +74,41 @@ def test_a_program_returns_the_classes_of_the_model() -> None:
         assert (type(result), type(result.inner), type(result.more[1])) == (Outer, Inner, Pair)
         assert (result.inner.name, result.more[1].right, result.count) == ("inner", 2, 3)
     assert_equal(plain(program(x)), plain(user(x)))
+
+
+@pytest.mark.parametrize("more", [None, "text"])
+def test_a_dataclass_that_is_also_a_dict_keeps_its_items(more: Any) -> None:
+    user = model(lambda y: Mapped(y, more))
+    program, x = traced(user, image(2, 4)), image(5, 4)
+    _, slim = certified(program)
+    for one in (program, slim, swdc.deploy(slim), swdc.transplant(slim, user)):
+        result = one(x)
+        assert type(result) is Mapped
+        assert list(result) == ["logits"] + ["more"] * (more is not None)
+        assert result["logits"] is result.logits
+        assert result.more == more
+    assert_equal(user(x).logits, program(x).logits)
+
+
+def test_a_dict_with_items_of_its_own_becomes_a_plain_one() -> None:
+    def result(y: torch.Tensor) -> Dict:
+        made = Dict(y)
+        made["twice"] = y * 2
+        return made
+
+    with pytest.warns(UserWarning, match="Dict comes back as a dict of its tensors"):
+        program = traced(model(result), image(2, 4))
+    assert list(program(image(3, 4))) == ["logits", "twice"]
+
+
+def test_a_dataclass_that_is_an_empty_dict_comes_back() -> None:
+    user = model(Dict)
+    _, slim = certified(traced(user, image(2, 4)))
+    result = swdc.transplant(slim, user)(image(3, 4))
+    assert_same(result.logits, slim(image(3, 4)).logits)
+    assert type(result) is type(slim(image(3, 4))) is Dict
+    assert result.logits.shape == (3, 3)
+    assert len(result) == 0
 
 
 def test_a_class_that_loses_a_part_is_a_dict() -> None:

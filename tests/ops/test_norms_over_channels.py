@@ -16,6 +16,7 @@ from tests.support import (
     assert_exact,
     certified,
     conv,
+    frozen_at,
     group_with,
     image,
     members,
@@ -249,3 +250,22 @@ def test_what_a_group_norm_takes_for_positions_is_frozen() -> None:
 def test_without_eps_a_sample_of_zeros_is_not_defined(norm: Any) -> None:
     model = Function(lambda m, x: m.b(norm(m.a(x)).mean(2)), a=nn.Conv1d(3, 8, 3), b=nn.Linear(8, 2))
     assert "its dead value" in reason_at(traced(model, image(2, 3, 6)), "a.weight", 0)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_layers_over_tokens_leave_the_channels_free_without_a_bias(bias: bool) -> None:
+    """An MLP-Mixer: a bias over tokens adds to every channel, so that a dead one is not zero in the statistics."""
+
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = m.stem(x)
+        y = y + m.down(F.gelu(m.up(m.norm(y).transpose(1, 2)))).transpose(1, 2)
+        return m.head(m.last(y).mean(1))
+
+    over_tokens = {"up": nn.Linear(6, 7, bias=bias), "down": nn.Linear(7, 6, bias=bias)}
+    norms = {"norm": nn.LayerNorm(8), "last": nn.LayerNorm(8)}
+    model = Function(forward, stem=nn.Linear(5, 8), **over_tokens, **norms, head=nn.Linear(8, 3))
+    program = assert_exact(model, image(2, 6, 5))
+    assert sorted(group.width for group in program.groups) == ([7] if bias else [7, 8])
+    held = [f.reason.edit for f in frozen_at(program, "stem.weight", 0)]
+    assert all("bias=False in layers along another dimension" in edit for edit in held)
+    assert bool(held) == bias

@@ -115,13 +115,18 @@ def test_pairs_of_a_rotation_go_together() -> None:
     assert program.groups[0].members[0].indices.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
-def test_taking_a_dimension_apart_is_frozen() -> None:
+@pytest.mark.parametrize("swapped", [True, False])
+def test_a_dimension_taken_apart_is_frozen_unless_its_channels_come_back(swapped: bool) -> None:
     def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        first, second = torch.relu(m.c(x)).unbind(1)
-        return m.d(torch.stack([second, first], 1))
+        first, second = m.c(x).unbind(1)
+        return m.d(torch.stack([second, first] if swapped else [first, second.cumsum(1)], 1))
 
     program = traced(Function(forward, c=conv(3, 2), d=conv(2, 2)))
-    assert "takes the dimension apart" in reason_at(program, "c.weight", 0)
+    if swapped:
+        _, slim = certified(program, plan_of(program, {"c": [1]}))
+        assert slim.get_parameter("d.weight").shape[1] == 1
+    else:
+        assert "takes the dimension apart" in reason_at(program, "c.weight", 0)
 
 
 def test_positions_taken_apart_leave_the_channels() -> None:
