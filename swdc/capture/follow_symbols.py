@@ -51,13 +51,14 @@ def follow_symbols(subject: Subject, compiling: bool = True, apart: bool = False
         return run(model, inputs, shapes, forms, compiling=compiling)
 
     again = partial(followed_on, subject, leaves, forms, compiling, apart)
-    followed = widest(again(), again, tensors_of(model))
+    tensors = tensors_of(model)
+    followed = widest(again(), again, tensors)
     graph = OfSymbols(model, named_leaves(model, inputs), followed.run, followed.symbols.shapes, followed.solved)
     captured = graph.captured(structure)
     cases = list(_witnesses(followed, subject.compared))
     trained = trained_run(partial(ran, followed.values(cases[0]), training=True)) if learns else None
     found: tuple[str, ...] | None = () if trained or not learns else None
-    whole = partial(without_whole_results, tensors=tensors_of(model))
+    whole = partial(without_whole_results, tensors=tensors)
     shapes = followed.values(cases[0])
     told = whole(predicted(followed.run, followed.solved, cases[0]), shapes)
     if trained is None or not trains_alike(told, told, whole(trained, shapes)):

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import is_autocast_enabled, nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch._export.utils import _compiling_state_context
 from torch.utils import _pytree as pytree
@@ -79,7 +79,7 @@ class OnShapes(Recorder):  # type: ignore[no-untyped-call]
         self._laid_out: set[Slot] = set()
 
     def _check_modes(self) -> None:
-        if any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")):
+        if is_autocast_enabled("cpu") or is_autocast_enabled("cuda"):
             raise CannotCapture("autocast changes types")
 
     def _know(self, tensor: torch.Tensor, slot: Slot) -> None:

@@ -122,7 +122,8 @@ class Values(Place):
     """The values of a tensor, and the memory that they lie in."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
-        self.tensor, self.memory, self.before = tensor, tensor.detach(), tensor.detach().clone()
+        self.tensor, self.memory = tensor, tensor.detach()
+        self.place, self.before = self.memory.untyped_storage()._cdata, self.memory.clone()
 
     def changed(self) -> bool:
         """Whether it holds something else now."""
@@ -143,8 +144,8 @@ class Values(Place):
         torch.utils.swap_tensors(self.tensor, held)  # type: ignore[no-untyped-call]
 
     def _moved(self) -> bool:
-        now, then = self.tensor, self.memory
-        return now.untyped_storage()._cdata != then.untyped_storage()._cdata or now.shape != then.shape
+        now = self.tensor
+        return now.untyped_storage()._cdata != self.place or now.shape != self.memory.shape
 
 
 class SeldomWritten(Values):

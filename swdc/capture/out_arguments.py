@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from math import prod
 from typing import Any
 
 import torch
 
 
+@cache
 def without_out(func: Any) -> Any:
     """Return the overload that returns the result, for one that writes it into its argument ``out``; else ``None``."""
     arguments = func._schema.arguments

@@ -251,7 +251,8 @@ class Raising:
                 self.graph.erase_node(node)
         called = {n.target for n in self.graph.nodes if n.op == "call_module"}
         self.leaves = {path: module for path, module in self.leaves.items() if path in called}
-        held = {id(tensor) for module in self.leaves.values() for tensor in tensors_of(module).values()}
+        leaves = self.leaves.values()
+        held = {id(tensor) for leaf in leaves for tensor in (*leaf._parameters.values(), *leaf._buffers.values())}
         read = {str(node.target) for node in self.graph.find_nodes(op="get_attr")}
         for name, constant in self.captured.constants.items():
             if name not in read and id(constant) not in held and self.tensors.get(name) is constant:

@@ -120,16 +120,21 @@ class _Walk:
                 self.attributes.setdefault(name, []).append(value)
 
     def _object(self, item: Any) -> None:
+        if type(item) in _PLAIN:
+            self._contents(item)
+            return
         if type(item).__module__.partition(".")[0] == "logging":
             return
-        attributes = None if type(item) in _PLAIN else _attributes_of(item)
-        for contents in (item, attributes):
-            if isinstance(contents, list | dict | set | deque) and _behaves_plainly(type(contents)):
-                self.found.append(Container(contents))
-                self.pending += contents.values() if isinstance(contents, dict) else contents
+        self._contents(item)
+        self._contents(_attributes_of(item))
+        self.pending += [type(item), *_held_by_partial(item)]
+
+    def _contents(self, item: Any) -> None:
         if isinstance(item, tuple):
             self.pending += item
-        self.pending += [type(item), *_held_by_partial(item)]
+        elif isinstance(item, list | dict | set | deque) and _behaves_plainly(type(item)):
+            self.found.append(Container(item))
+            self.pending += item.values() if isinstance(item, dict) else item
 
 
 def _attributes_of(item: Any) -> Any:
@@ -151,6 +156,7 @@ def _behaves_plainly(cls: type) -> bool:
     return not any(_ACCESS & vars(base).keys() for base in own)
 
 
+@functools.cache
 def of_the_model(module: str | None) -> bool:
     """Whether a class or function of this module may belong to a model: it is neither of the library nor of torch."""
     return bool(module) and str(module).partition(".")[0] not in _NOT_OF_THE_MODEL

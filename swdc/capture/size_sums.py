@@ -52,7 +52,7 @@ class Sum:
 
     @cached_property
     def _hash(self) -> int:
-        return hash(self.key)
+        return hash(frozenset(self.terms.items()))
 
     def __hash__(self) -> int:
         return self._hash

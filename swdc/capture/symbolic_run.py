@@ -6,7 +6,7 @@ torch's own Python code, says how the sizes of the result follow from symbols. B
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,13 +146,13 @@ class _OnSymbols(OnShapes):  # type: ignore[no-untyped-call]
         return True
 
     def _computed(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        given = pytree.tree_leaves((args, kwargs))
+        given = list(_leaves((args, kwargs)))
         form = self._of.get(id(args[0])) if args else None
         self._last = None if form is None else tuple(map(self._guards.settled, form.shape))
         symbolic = [x for x in given if id(x) in self._plain]
         if func._schema.is_mutable and operator_of(func).by_element:
-            _fits_into(args[0], [x for x in given if isinstance(x, torch.Tensor)])
-        result = super()._computed(func, *pytree.tree_map(self._in_this_run, (args, kwargs)))
+            _fits_into(args[0], [x for x in given if isinstance(x, torch.Tensor) and x is not args[0]])
+        result = super()._computed(func, self._in_this_run(args), self._in_this_run(kwargs))
         if not symbolic and not any(isinstance(x, _SYMBOLIC) for x in given):
             return result
         several = isinstance(result, list | tuple)
@@ -170,6 +170,10 @@ class _OnSymbols(OnShapes):  # type: ignore[no-untyped-call]
     def _in_this_run(self, argument: Any) -> Any:
         if isinstance(argument, torch.Tensor):
             return self._plain.get(id(argument), argument)
+        if isinstance(argument, list):
+            return [self._in_this_run(item) for item in argument]
+        if isinstance(argument, dict):
+            return {name: self._in_this_run(item) for name, item in argument.items()}
         return argument.node.hint if isinstance(argument, _SYMBOLIC) else argument
 
     def _forms_of(self, func: Any, args: list[Any], kwargs: dict[str, Any], results: list[Any]) -> list[_Form | None]:
@@ -227,6 +231,17 @@ class _OnSymbols(OnShapes):  # type: ignore[no-untyped-call]
             made = _laid_out(sizes, strides, plain.dtype)
         self._pair(made, plain, form)
         return made
+
+
+def _leaves(arguments: Any) -> Iterator[Any]:
+    """Yield what is in nested arguments of an operator, which are lists but for the outermost."""
+    if isinstance(arguments, dict):
+        arguments = arguments.values()
+    elif not isinstance(arguments, list | tuple):
+        yield arguments
+        return
+    for argument in arguments:
+        yield from _leaves(argument)
 
 
 def _laid_out(sizes: list[Any], strides: list[Any], dtype: torch.dtype) -> torch.Tensor:

@@ -54,7 +54,7 @@ def reads_mode(model: nn.Module) -> bool:
     classes = {base for item in (*modules, *hooks) for base in type(item).__mro__ if not _is_known(base)}
     seen: set[CodeType] = set()
     found = [*hooks, *(v for m in modules for v in vars(m).values()), *(v for c in classes for v in vars(c).values())]
-    return any(_concerns_mode(value, seen) for value in found)
+    return any(_concerns_mode(value, seen) for value in found if hasattr(value, "__code__"))
 
 
 def is_torchs(module: nn.Module) -> bool:

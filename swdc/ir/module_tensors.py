@@ -68,7 +68,8 @@ def modes_kept(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, mode in modes:
-            module.training = mode
+            if module.training is not mode:  # a module takes a microsecond to set an attribute
+                module.training = mode
 
 
 def cuda_devices(model: nn.Module) -> list[int]:

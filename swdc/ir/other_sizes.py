@@ -17,7 +17,7 @@ def other_sizes(
 ) -> dict[str, int]:
     """Return a size for each symbol that meets the conditions: another one than in the example, if there is one near.
 
-    Smaller ones come first, or larger ones. The ``batch`` stays as it is.
+    Smaller ones come first, from half on, or larger ones. The ``batch`` stays as it is.
     """
     found = dict(symbols)
     for name, value in symbols.items():
@@ -31,7 +31,8 @@ def other_sizes(
 
 
 def _near(value: int, larger: bool) -> Iterator[int]:
-    below = [*range(max(2, 3 * value // 4), value), *range(max(2, 3 * value // 4) - 1, 1, -1)]
+    half = max(2, value // 2)
+    below = [*range(half, value), *range(half - 1, 1, -1)]
     above = list(range(value + 1, 2 * value + _FARTHEST))
     yield from [*above, *below] if larger else [*below, *above]
 

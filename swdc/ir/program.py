@@ -232,7 +232,8 @@ class Program(fx.GraphModule):
             above = path
             while above not in modes:
                 above = above.rpartition(".")[0]
-            module.training = modes[above]
+            if module.training is not modes[above]:
+                module.training = modes[above]
         return self
 
     @checked(PlanError)
