@@ -4,6 +4,8 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
+from swdc.artifacts.compression.compress import compress
+from swdc.artifacts.compression.result import Compression
 from swdc.artifacts.folder.load_into import load_into
 from swdc.artifacts.folder.save import load, save
 from swdc.artifacts.onnx.export import OnnxReport, export_onnx
@@ -28,6 +30,7 @@ from swdc.sparsity.calibration.calibrate import calibrate
 from swdc.sparsity.calibration.refit import refit
 from swdc.sparsity.calibration.statistics import Calibration
 from swdc.sparsity.planning.plan import plan
+from swdc.sparsity.planning.sensitivity import Sensitivity, sensitivity
 from swdc.sparsity.recovery.recover import recover
 from swdc.sparsity.slim_optimizer import slim_optimizer
 from swdc.sparsity.swd import SWD
@@ -44,6 +47,7 @@ __all__ = [
     "Calibration",
     "Certificate",
     "Checkpoint",
+    "Compression",
     "Count",
     "ExportReport",
     "OnnxReport",
@@ -51,8 +55,10 @@ __all__ = [
     "Plan",
     "Program",
     "QuantizationReport",
+    "Sensitivity",
     "SwdcError",
     "calibrate",
+    "compress",
     "count",
     "deploy",
     "export",
@@ -69,6 +75,7 @@ __all__ = [
     "relax_norms",
     "save",
     "save_pretrained",
+    "sensitivity",
     "slim",
     "slim_checkpoint",
     "slim_optimizer",

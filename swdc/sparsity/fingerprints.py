@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from swdc.errors import PlanError
+
 
 def of_function(function: Any, known: Iterable[Any]) -> str:
     """Return the name of a function, and for one that is not among ``known`` also a hash of what it does.
@@ -49,3 +51,13 @@ def _plain(value: Any) -> str:
 
 def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def check_settings(what: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise ``PlanError`` if what is saved in a folder was made with other settings than those wanted."""
+    differing = [key for key in wanted if found.get(key) != wanted[key]]
+    if differing:
+        raise PlanError(
+            f"expected a folder of this {what}, got one whose {', '.join(differing)} differ; give another folder, or "
+            f"the same settings"
+        )
