@@ -7,11 +7,14 @@
 does the same from the shell, and ``python examples/compress_digits.py`` compares it with a uniform cut.
 """
 
+import argparse
+
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
+import swdc
 from swdc.networks import resnet20
 
 digits = load_digits()
@@ -45,4 +48,39 @@ def task(epochs: int = 20) -> dict[str, object]:
             loss(model(batch[0]), batch).backward()
             optimizer.step()
             schedule.step()
-    return {"model": model.eval(), "example": images[:2], "data": data, "metric": accuracy, "loss": loss}
+    made = {"model": model.eval(), "example": images[:2], "data": data, "metric": accuracy}
+    return {**made, "loss": loss, "epochs": 5, "rate": 5e-3}
+
+
+def uniform(given: dict, plan: swdc.Plan, epochs: int) -> swdc.Program:
+    """Return a network from which one cut took the same share of every layer, recovered for as long."""
+    dense = swdc.trace(given["model"], given["example"])
+    return swdc.recover(
+        swdc.slim(dense, plan), dense, given["data"], epochs, inputs=lambda batch: batch[0], loss=loss, features=0.0,
+        rate=given["rate"], metric=accuracy,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def told(name: str, program: swdc.Program) -> None:
+    """Print the size of a network, and its accuracy on the digits that chose it and on those that nothing has seen."""
+    size = swdc.count(program).parameters
+    print(f"{name:42} {size:>8,} {accuracy(program):>11.1%} {accuracy(program, test):>7.1%}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=4, help="cuts that are tried")
+    trials = parser.parse_args().trials
+    given = task()
+    result = swdc.compress(**given, trials=trials)
+    print(result)
+
+    print(f"\n{'':42} {'params':>8} {'validation':>11} {'test':>7}")
+    dense = swdc.trace(given["model"], given["example"])
+    told("dense", dense)
+    told(f"swdc.compress, {len(result.cuts)} cuts", result.program)
+    gone = 1 - swdc.count(result.program).parameters / swdc.count(dense).parameters
+    plan = swdc.plan(dense, gone, budget="parameters", scope="group")
+    for epochs in (given["epochs"], given["epochs"] * max(len(result.cuts), 1)):
+        told(f"uniform cut of the same size, {epochs} epochs", uniform(given, plan, epochs).eval())
