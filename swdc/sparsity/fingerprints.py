@@ -30,6 +30,13 @@ def of_function(function: Any, known: Iterable[Any]) -> str:
     return f"{name} {_short(_text(code) + repr(held))}"
 
 
+def of_code(function: Any) -> str:
+    """Return the name of a function with a hash of its code alone: what it closes over may change when it is called."""
+    inner = function if hasattr(function, "__code__") else getattr(type(function), "__call__", None)  # noqa: B004
+    name, code = str(getattr(function, "__name__", type(function).__name__)), getattr(inner, "__code__", None)
+    return name if code is None else f"{name} {_short(_text(code))}"
+
+
 def of_parameters(parameters: Mapping[str, torch.Tensor]) -> str:
     """Return a hash of the names and the shapes of parameters, in order."""
     return _short(repr([(name, tuple(tensor.shape)) for name, tensor in parameters.items()]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -227,8 +228,54 @@ class _Told(Here):
         study.finish = told  # type: ignore[method-assign]
 
 
+class Compressing(Job):
+    """A compression; every run goes on with the one before, and has to end with the bits of one that was not killed."""
+
+    leaves: ClassVar[set[str]] = {
+        "settings.json", "sensitivity.json", "trials.db", "trials", "slim", "slim.onnx", "report.json"
+    }  # fmt: skip
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+        self.inputs = torch.randn(32, 4)
+        self.wanted = self.model(self.inputs).detach()
+        self.expected = self._compressed(folder.parent / "unkilled")
+
+    def work(self, number: int) -> None:
+        self._compressed(self.folder)
+
+    def lost(self) -> str:
+        for network in (*self.folder.glob("trials/*/network"), *self.folder.glob("slim")):
+            try:
+                swdc.load(network)
+            except SwdcError as error:
+                return f"{network.parent.name}/{network.name} cannot be loaded: {error}"
+        return ""
+
+    def done(self) -> str:
+        same = self._compressed(self.folder) == self.expected
+        problem = super().done() or ("" if same else "another result")
+        for each in list(self.folder.iterdir()):  # the next run begins anew
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
+        return problem
+
+    def _compressed(self, folder: Path) -> tuple[object, ...]:
+        result = swdc.compress(
+            self.model, INPUT, self.inputs.split(8), self._closeness, most_drop=0.5, epochs=2, rate=1e-2, trials=3,
+            folder=folder, progress=False,
+        )  # fmt: skip
+        weights = {name: tensor.tolist() for name, tensor in result.program.tensors.items()}
+        return result.trials, result.plans, weights, sorted(result.files)
+
+    def _closeness(self, program: nn.Module) -> float:
+        return -float((program(self.inputs) - self.wanted).square().mean() / self.wanted.square().mean())
+
+
 JOBS: dict[str, type[Job]] = {
     "save": Saving, "export": Exporting, "streaming": Streaming, "cache": Caching, "sweep": Sweeping,
+    "compress": Compressing,
 }  # fmt: skip
 
 

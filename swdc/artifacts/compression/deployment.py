@@ -21,7 +21,7 @@ from swdc.errors import SwdcError
 from swdc.ir.program import Program
 from swdc.rewriting.deploy import deploy
 from swdc.sparsity.calibration.batches import arguments_of, read
-from swdc.sparsity.fingerprints import of_function
+from swdc.sparsity.fingerprints import of_code
 from swdc.sparsity.metrics import measured
 
 SLIM, ONNX, INT8, MEASURED = "slim", "slim.onnx", "slim.int8.onnx", "int8"
@@ -92,7 +92,7 @@ def _quantised(settings: Settings, least: float, folder: Path) -> QuantizationRe
     def score(run: Callable[[Any], Any]) -> float:
         return measured(settings.metric, OnnxModel(run), settings.seed)
 
-    score.__qualname__ = of_function(settings.metric, ())
+    score.__qualname__ = of_code(settings.metric)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         batches = [arguments_of(batch, settings.inputs) for batch in islice(read(settings.data), _BATCHES)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from swdc.ir.content_hash import content_hash
 from swdc.ir.program import Program
-from swdc.sparsity.fingerprints import of_function
+from swdc.sparsity.fingerprints import of_code, of_function
 from swdc.sparsity.metrics import Metric
 from swdc.sparsity.planning.criteria import CRITERIA, Criterion
 from swdc.sparsity.planning.width_multiples import RoundTo, plain
@@ -35,9 +35,9 @@ class Settings:
         """Return the settings as plain data, with hashes of the program and of functions."""
         named = self.criterion if isinstance(self.criterion, str) else of_function(self.criterion, CRITERIA.values())
         return {
-            "program": content_hash(dense), "metric": of_function(self.metric, ()), "budget": self.budget,
-            "most_drop": self.most_drop, "loss": None if self.loss is None else of_function(self.loss, ()),
-            "inputs": of_function(self.inputs, ()), "epochs": self.epochs, "rate": self.rate, "criterion": named,
+            "program": content_hash(dense), "metric": of_code(self.metric), "budget": self.budget,
+            "most_drop": self.most_drop, "loss": None if self.loss is None else of_code(self.loss),
+            "inputs": of_code(self.inputs), "epochs": self.epochs, "rate": self.rate, "criterion": named,
             "round_to": plain(self.round_to),
             "ignore": list(self.ignore), "seed": self.seed,
         }  # fmt: skip

@@ -23,7 +23,7 @@ from swdc.ir.progress import progress_bar
 from swdc.rewriting.rewrites import mask
 from swdc.sparsity.arguments import check_count
 from swdc.sparsity.calibration.statistics import Calibration
-from swdc.sparsity.fingerprints import check_settings, of_function
+from swdc.sparsity.fingerprints import check_settings, of_code, of_function
 from swdc.sparsity.metrics import Metric, measured
 from swdc.sparsity.planning.budgets import Costs
 from swdc.sparsity.planning.criteria import CRITERIA, Criterion, Scores, find_criterion
@@ -192,7 +192,7 @@ def _settings(
     program: Program, metric: Metric, budget: str, criterion: str | Criterion, shares: Sequence[float], seed: int
 ) -> dict[str, Any]:
     return {
-        "program": content_hash(program), "metric": of_function(metric, ()), "budget": budget, "shares": list(shares),
+        "program": content_hash(program), "metric": of_code(metric), "budget": budget, "shares": list(shares),
         "criterion": criterion if isinstance(criterion, str) else of_function(criterion, CRITERIA.values()),
         "seed": seed,
     }  # fmt: skip
