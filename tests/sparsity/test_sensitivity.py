@@ -68,6 +68,15 @@ def test_a_plan_spares_the_group_that_is_sensitive():
     assert spared.settings["criterion"] == "l2 x sensitivity^1"
 
 
+def test_a_channel_of_a_narrow_group_stays_and_a_single_channel_is_not_measured():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 3), nn.ReLU(), nn.Linear(3, 1), nn.ReLU(), nn.Linear(1, 2))
+    dense = swdc.trace(model.eval(), X[:2])
+    found = swdc.sensitivity(dense, closeness(dense), shares=(0.5, 0.9), progress=False)
+    assert list(found.groups) == ["0"]
+    assert found.groups["0"].falls[0] == found.groups["0"].falls[1], "two of three channels go for either share"
+
+
 def test_criteria_that_read_statistics_get_them():
     dense = program()
     statistics = swdc.calibrate(dense, [X], progress=False)

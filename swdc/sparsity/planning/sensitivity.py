@@ -131,7 +131,7 @@ def sensitivity(
     """Mask some channels of one group at a time, and measure by how much a metric falls.
 
     ``metric`` takes a program in evaluation and returns a number, higher if better; it is called once for the whole
-    program, and once for each group and each of ``shares``, always under the same ``seed`` of torch. The channels that
+    program, and once for each group of more than one channel and each of ``shares``, always under the same ``seed`` of torch. The channels that
     go are those that score least by ``criterion``, which may need ``statistics``, as in ``swdc.plan``. ``budget`` says
     what is saved by a removal, and ``table`` gives times if it is ``latency``. ``ignore`` names modules or tensors
     whose channels all stay; their groups are not measured.
@@ -165,12 +165,14 @@ def sensitivity(
         bar.show("measuring the whole program")
         whole = found["metric"] if "metric" in found else measured(metric, program, seed)
         groups = {name: _group(each) for name, each in found.get("groups", {}).items()}
-        names = [name for name, each in by_name.items() if each is not None]
+        widths = {group.name: group.width for group in program.groups}
+        names = [name for name, each in by_name.items() if each is not None and widths[name] > 1]
         for number, name in enumerate(names):
             bar.show(f"measuring the sensitivity of {name}", number, len(names))
             if name in groups:
                 continue
-            plans = [plan(program, {name: share}, criterion=known, seed=seed) for share in chosen]
+            most = 1 - 1 / widths[name]  # a channel stays
+            plans = [plan(program, {name: min(share, most)}, criterion=known, seed=seed) for share in chosen]
             falls = tuple(whole - measured(metric, mask(program, each), seed) for each in plans)
             groups[name] = GroupSensitivity(falls, tuple(_saving(costs, program, each.kept) for each in plans))
             if saved is not None:
