@@ -24,6 +24,7 @@ from swdc.capture.empty_vectors import drop_empty_vectors
 from swdc.capture.guarded_batches import doubtful_batches, holds_for_large_batches
 from swdc.capture.inlining import inlined
 from swdc.capture.left_behind import unchecked
+from swdc.capture.python_of_sizes import sizes_taken_by_python
 from swdc.capture.recurrent_shapes import shapes_alone
 from swdc.capture.restore import buffers_kept
 from swdc.capture.way import CannotCapture, Inputs, Subject, Way
@@ -141,7 +142,7 @@ def _exported(model: nn.Module, inputs: Inputs, dims: Any) -> Captured:
     """
     args, kwargs = inputs
     shapes = None if dims is None else dict(inspect.signature(model.forward).bind(*dims[0], **dims[1]).arguments)
-    with shapes_alone():
+    with shapes_alone(), sizes_taken_by_python(model):
         exported = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
     flat = inlined(exported.graph_module)
     drop_empty_vectors(flat.graph)

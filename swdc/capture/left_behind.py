@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import sympy
 import torch
 from torch import fx, nn
 
@@ -59,7 +60,7 @@ def unchecked(graph: fx.Graph) -> tuple[str, ...]:
     """Return a note on the checks of numbers read from tensors (``torch._check(x.max().item() < 9)``) in a graph."""
     lines: dict[str, None] = {}
     for check in graph.nodes:
-        if check.op != "call_function" or not operator_of(check.target).checks:
+        if check.op != "call_function" or not operator_of(check.target).checks or _is_of_a_size(check.args[0]):
             continue
         asked = list(check.all_input_nodes)
         while asked:
@@ -74,9 +75,16 @@ def unchecked(graph: fx.Graph) -> tuple[str, ...]:
     return (f"the model's code checks numbers that it reads from tensors ({found}); the program does not",)
 
 
+def _is_of_a_size(condition: Any) -> bool:
+    """Whether a condition says that a number is not negative, which torch asks of all that become sizes."""
+    value = condition.meta.get("val") if isinstance(condition, fx.Node) else None
+    asked = getattr(getattr(value, "node", None), "expr", None)
+    return isinstance(asked, sympy.GreaterThan) and asked.rhs.is_number and bool(asked.rhs <= 0)
+
+
 def _reads_number(node: fx.Node) -> bool:
-    operator = operator_of(node.target) if node.op == "call_function" else None
-    return operator is not None and operator.steers and not operator.finds
+    known = operator_of(node.target) if node.op == "call_function" else None
+    return known is not None and known.steers and not known.finds
 
 
 def left_behind(model: nn.Module) -> tuple[str, ...]:

@@ -52,7 +52,10 @@ class _Whole(type):
     """The class of what stands for ``int``: it makes whole numbers of symbols, and is ``int`` to who asks."""
 
     def __call__(cls, *given: Any, **options: Any) -> Any:
-        return torch.sym_int(given[0]) if given and isinstance(given[0], _SYMBOLS) else int(*given, **options)
+        value = given[0] if given else 0
+        if isinstance(value, torch.Tensor) and value.numel() == 1:
+            value = value.item()  # torch.export gives a symbol for it
+        return torch.sym_int(value) if isinstance(value, _SYMBOLS) else int(*given, **options)
 
     def __instancecheck__(cls, value: Any) -> bool:
         return isinstance(value, int | torch.SymInt)
