@@ -263,7 +263,7 @@ class Compressing(Job):
 
     def _compressed(self, folder: Path) -> tuple[object, ...]:
         result = swdc.compress(
-            self.model, INPUT, self.inputs.split(8), self._closeness, most_drop=0.5, epochs=2, rate=1e-2, trials=3,
+            self.model, INPUT, torch.split(self.inputs, 8), self._closeness, most_drop=0.5, epochs=2, rate=1e-2, trials=3,
             folder=folder, progress=False,
         )  # fmt: skip
         weights = {name: tensor.tolist() for name, tensor in result.program.tensors.items()}

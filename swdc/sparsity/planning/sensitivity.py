@@ -130,11 +130,11 @@ def sensitivity(
 ) -> Sensitivity:
     """Mask some channels of one group at a time, and measure by how much a metric falls.
 
-    ``metric`` takes a program in evaluation and returns a number, higher if better; it is called once for the whole
-    program, and once for each group of more than one channel and each of ``shares``, always under the same ``seed`` of torch. The channels that
-    go are those that score least by ``criterion``, which may need ``statistics``, as in ``swdc.plan``. ``budget`` says
-    what is saved by a removal, and ``table`` gives times if it is ``latency``. ``ignore`` names modules or tensors
-    whose channels all stay; their groups are not measured.
+    ``metric`` takes a program in evaluation and returns a number, higher if better. It is called once for the whole
+    program, and once for each of ``shares`` of each group of more than one channel, always under the same ``seed`` of
+    torch. The channels that go are those that score least by ``criterion``, which may need ``statistics``, as in
+    ``swdc.plan``. ``budget`` says what is saved by a removal, and ``table`` gives times if it is ``latency``.
+    ``ignore`` names modules or tensors whose channels all stay; their groups are not measured.
     In ``folder`` what was measured is kept after each group, so that a run that was killed goes on.
 
     Nothing is trained, and the program is not changed. Raises ``PlanError`` for arguments out of range, for a metric
