@@ -19,8 +19,9 @@ from torch.fx.graph import _PyTreeInfo
 from swdc.capture.agreement import cannot_run
 from swdc.capture.batch import at_least_two, dynamic_dims, shared_batch, with_batch
 from swdc.capture.captured_graph import Captured, fixed_batch, frozen_reads, without_gradients
-from swdc.capture.data_dependent_branches import branches_on_findings
+from swdc.capture.data_dependent_branches import searches_branched_on
 from swdc.capture.empty_vectors import drop_empty_vectors
+from swdc.capture.found_something import check_searches, finding_something
 from swdc.capture.guarded_batches import doubtful_batches, holds_for_large_batches
 from swdc.capture.inlining import inlined
 from swdc.capture.left_behind import unchecked
@@ -59,11 +60,12 @@ class Export(Way):
         Raises ``CannotCapture`` if export fails. Raises ``TraceError`` if the model cannot be run on the inputs, and
         for control flow that depends on values.
         """
-        if branches_on_findings(subject):
+        searches = searches_branched_on(subject)
+        if not all(operator.by_condition for operator in searches):
             raise CannotCapture("the model calls other operators if a search in it (such as nonzero) finds nothing")
         failures: list[Exception] = []
         for inputs, dims in _examples(subject.inputs):
-            captured = _attempt(failures, subject, inputs, dims)
+            captured = _attempt(failures, subject, inputs, dims, bool(searches))
             if captured is not None and dims is None:
                 yield replace(captured, notes=(*captured.notes, FIXED))
             elif captured is not None and _is_dynamic(captured, inputs):
@@ -87,11 +89,11 @@ def _examples(inputs: Inputs) -> Iterator[tuple[Inputs, Any]]:
     yield inputs, None
 
 
-def _attempt(failures: list[Exception], subject: Subject, inputs: Inputs, dims: Any) -> Captured | None:
+def _attempt(failures: list[Exception], subject: Subject, inputs: Inputs, dims: Any, finding: bool) -> Captured | None:
     """Return the graph of a model; if export fails, add the error to ``failures`` and return ``None``."""
     try:
         with without_gradients() if failures else nullcontext():
-            return _exported(subject.model, inputs, dims)
+            return _exported(subject.model, inputs, dims, finding)
     except TraceError:
         raise
     except Exception as error:  # torch.export raises errors of many kinds, which all mean that export failed
@@ -135,17 +137,21 @@ def _check_runs(subject: Subject) -> None:
         raise cannot_run(model, subject.inputs, failure) from failure
 
 
-def _exported(model: nn.Module, inputs: Inputs, dims: Any) -> Captured:
+def _exported(model: nn.Module, inputs: Inputs, dims: Any, finding: bool) -> Captured:
     """Return the graph of a model. ``dims`` gives the dynamic dimensions of each argument; ``None`` fixes all.
+
+    With ``finding``, the graph is that of searches which find something, and it fails where one does not.
 
     Raises ``TraceError`` for control flow that depends on values, and whatever ``torch.export`` raises.
     """
     args, kwargs = inputs
     shapes = None if dims is None else dict(inspect.signature(model.forward).bind(*dims[0], **dims[1]).arguments)
-    with shapes_alone(), sizes_taken_by_python(model):
+    with shapes_alone(), sizes_taken_by_python(model), finding_something() if finding else nullcontext():
         exported = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
     flat = inlined(exported.graph_module)
     drop_empty_vectors(flat.graph)
+    if finding:
+        check_searches(flat.graph)
     if any(getattr(n.target, "__module__", "").startswith("torch._functorch") for n in flat.graph.nodes):
         raise CannotCapture("export keeps the parts of torch.vmap, which do not run outside of it")
     specs = exported.graph_signature.input_specs

@@ -12,14 +12,15 @@ from swdc.capture.captured_graph import without_gradients
 from swdc.capture.meta_run import as_export_does
 from swdc.capture.restore import buffers_kept
 from swdc.capture.way import Subject
+from swdc.ops.base import Operator
 from swdc.ops.in_place import operator_of
 
 
-def branches_on_findings(subject: Subject) -> bool:
-    """Whether a model calls other operators if the operators that search (such as ``nonzero``) find nothing.
+def searches_branched_on(subject: Subject) -> tuple[Operator, ...]:
+    """Return the operators that search (such as ``nonzero``) if a model calls others where they find nothing.
 
     The model runs twice on the inputs, under the settings of export; in the second run every search finds nothing. The
-    result is False if a run fails, because a failure shows nothing. The model is left as it was.
+    result is empty if a run fails, because a failure shows nothing. The model is left as it was.
     """
     model = subject.model
     leaves, structure = pytree.tree_flatten(subject.inputs)
@@ -32,10 +33,10 @@ def branches_on_findings(subject: Subject) -> bool:
 
     try:
         found = calls(OnValues)
-        looks = any(operator_of(target).finds for target in found)
-        return looks and found != calls(_FindingNothing)
+        searches = tuple(operator for operator in map(operator_of, found) if operator.finds)
+        return searches if searches and found != calls(_FindingNothing) else ()
     except Exception:  # whatever the model raises when it finds nothing
-        return False
+        return ()
     finally:
         subject.put_back()
 

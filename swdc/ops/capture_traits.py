@@ -29,6 +29,9 @@ class Dispatched:
     finds: ClassVar[bool] = False
     """Whether the size of its result depends on values; ``found_nowhere`` returns arguments that give an empty one."""
 
+    by_condition: ClassVar[bool] = False
+    """Whether it finds the places where ``conditions`` hold."""
+
     creates: ClassVar[bool] = False
     """Whether it makes memory of its own, whose tensor torch may hand out as another object than the one it made."""
 
@@ -72,6 +75,10 @@ class Dispatched:
     def found_nowhere(self, args: Sequence[Any]) -> list[Any]:
         """Return the positional arguments of a call, changed so that an operator which ``finds`` finds nothing."""
         return list(args)
+
+    def conditions(self, args: Sequence[Any]) -> list[Any]:
+        """Return the arguments of a call in a graph that say where an operator finds something."""
+        return []
 
     def anywhere(self, target: Any) -> Any:
         """Return the overload that computes the same for any memory layout of its input; by default ``target``."""

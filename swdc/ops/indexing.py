@@ -109,7 +109,7 @@ class Index(Operator):
     """Advanced indexing by any number of index tensors and masks."""
 
     names = ("aten.index.Tensor", "aten._unsafe_index.Tensor")
-    finds = True
+    finds = by_condition = True
     timed_as = "Transpose"
 
     def found_nowhere(self, args: Sequence[Any]) -> list[Any]:
@@ -117,6 +117,10 @@ class Index(Operator):
         x, indices, *rest = args
         none = [i if i is None or i.dtype != torch.bool else torch.zeros_like(i) for i in indices]
         return [x, none, *rest]
+
+    def conditions(self, args: Sequence[Any]) -> list[Any]:
+        """The masks."""
+        return [i for i in args[1] if i is not None and i.meta["val"].dtype == torch.bool]
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Channels along the dimensions that are not indexed pass."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
+from torch import fx
 
 from swdc.channels.dead_values import UNKNOWN
 from swdc.channels.labels import Channels
@@ -73,11 +74,15 @@ class Condition(Counting):
     """The places where a condition is true; their number depends on the data."""
 
     names: ClassVar[tuple[str, ...]] = ("aten.nonzero_numpy.default", "aten.argwhere.default", "aten.where.default")
-    finds = True
+    finds = by_condition = True
 
     def found_nowhere(self, args: Sequence[Any]) -> list[Any]:
         """Make the condition false everywhere."""
         return [torch.zeros_like(args[0]), *args[1:]]
+
+    def conditions(self, args: Sequence[Any]) -> list[Any]:
+        """The first argument."""
+        return [args[0]]
 
 
 @register
@@ -93,12 +98,16 @@ class MaskedSelection(Counting):
     """The values where a mask is true; Python code may branch on their number."""
 
     names = ("aten.masked_select.default",)
-    finds = steers = True
+    finds = by_condition = steers = True
 
     def found_nowhere(self, args: Sequence[Any]) -> list[Any]:
         """Make the mask false everywhere."""
         x, mask, *rest = args
         return [x, torch.zeros_like(mask), *rest]
+
+    def conditions(self, args: Sequence[Any]) -> list[Any]:
+        """The mask."""
+        return [args[1]]
 
 
 @register
@@ -117,6 +126,17 @@ class Assertion(Counting):
         f"aten._{name}" for name in "assert_async.default assert_async.msg functional_assert_async.msg".split()
     )
     asserts = True
+
+
+def expect_any(condition: fx.Node, before: fx.Node, text: str) -> None:
+    """Let a graph of capture fail with a text where a condition holds nowhere, before one of its nodes."""
+    graph = before.graph
+    with graph.inserting_before(before):
+        found = graph.call_function(torch.ops.aten.any.default, (condition,))
+        check = graph.call_function(torch.ops.aten._assert_async.msg, (found, text))
+    for node in (found, check):
+        node.meta = {name: x for name, x in before.meta.items() if name in ("stack_trace", "nn_module_stack")}
+    found.meta["val"] = torch.empty((), dtype=torch.bool, device="meta")
 
 
 @register

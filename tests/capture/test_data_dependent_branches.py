@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
 
 import swdc
-from swdc.capture.data_dependent_branches import branches_on_findings
+from swdc.capture.data_dependent_branches import searches_branched_on
 from swdc.capture.restore import restored
 from swdc.capture.way import Subject
 from tests.capture.test_by_recording import Detector, pictures
-from tests.support import certified, image, randomise
+from tests.support import Function, assert_equal, assert_same, certified, image, randomise
 
 
 class Mixture(nn.Module):
@@ -41,7 +43,7 @@ class Fails(nn.Module):
 
 def probed(model: nn.Module, *args: object) -> bool:
     with restored(model) as put_back:
-        return branches_on_findings(Subject(model.eval(), (args, {}), put_back))
+        return searches_branched_on(Subject(model.eval(), (args, {}), put_back))
 
 
 def test_what_branches_is_told_from_what_does_not() -> None:
@@ -67,3 +69,50 @@ def test_experts_that_see_some_rows_are_exported_and_slim() -> None:
     assert program.facts.captured_by == "export"
     assert {group.width for group in program.groups} == {8}
     certified(program)
+
+
+def test_a_program_of_what_is_found_fails_where_nothing_is() -> None:
+    def code(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        found = x[x[:, 0] > 0]
+        if found.shape[0] == 0:
+            return m.b(m.a(x)).sum(0)
+        return m.b(m.a(found).tanh()).sum(0)
+
+    program = swdc.trace(randomise(Function(code, a=nn.Linear(4, 8), b=nn.Linear(8, 3))).eval(), image(5, 4))
+    assert program.facts.captured_by == "export"
+    masked, slim = certified(program)
+    x = image(9, 4, seed=3)
+    assert_same(masked(x), slim(x))
+    for each in (program, slim):
+        with pytest.raises(RuntimeError, match=r"stands for inputs in which .*\.py:\d+ finds something"):
+            each(-x.abs())
+
+
+def test_a_classifier_that_keeps_the_best_nodes_takes_any_graph() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch_geometric uses of torch is deprecated
+        import torch_geometric.nn as geometric
+
+    def code(m: nn.Module, x: torch.Tensor, edges: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+        x, edges, _, batch, _, _ = m.pool(m.a(x, edges).relu(), edges, None, batch)
+        logits: torch.Tensor = m.head(geometric.global_mean_pool(m.b(x, edges).relu(), batch))
+        return logits
+
+    def graphs(nodes: int, number: int) -> tuple[torch.Tensor, ...]:
+        edges = torch.randint(nodes, (2, 3 * nodes), generator=torch.Generator().manual_seed(nodes))
+        return image(nodes, 8, seed=nodes), edges, torch.arange(nodes) * number // nodes
+
+    a, b, pool = geometric.SAGEConv(8, 16), geometric.SAGEConv(16, 12), geometric.TopKPooling(16, 0.5)
+    model = randomise(Function(code, a=a, b=b, pool=pool, head=nn.Linear(12, 3))).eval()
+    program = swdc.trace(model, graphs(40, 4))
+    assert program.facts.captured_by == "export"
+    plan = swdc.plan(program, sparsity=0.5)
+    masked, slim, mine = (
+        swdc.mask(program, plan),
+        swdc.slim(program, plan),
+        swdc.transplant(swdc.slim(program, plan), model),
+    )
+    for given in (graphs(50, 5), graphs(33, 2), graphs(12, 1)):
+        assert_equal(model(*given), program(*given))
+        assert_same(masked(*given), slim(*given))
+        assert_same(masked(*given), mine(*given))

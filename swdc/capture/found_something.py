@@ -1,0 +1,63 @@
+"""Searches that find something: what ``torch.export`` then knows of their results, and what a program has to check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import fx
+from torch.fx.experimental.symbolic_shapes import ShapeEnv, free_unbacked_symbols
+from torch.utils import _pytree as pytree
+
+from swdc.capture.way import CannotCapture
+from swdc.ir.call import source_of
+from swdc.ops.in_place import operator_of
+from swdc.ops.sorting import expect_any
+
+_STANDS = "the program stands for inputs in which"
+
+
+@contextmanager
+def finding_something() -> Iterator[None]:
+    """Let sizes that depend on values be at least one in what torch exports meanwhile."""
+    constrain = ShapeEnv._constrain_range_for_size
+
+    def at_least_one(env: Any, size: Any, min: int | None = None, max: int | None = None) -> None:  # noqa: A002
+        constrain(env, size, min or 1, max)
+
+    with patch.object(ShapeEnv, "_constrain_range_for_size", at_least_one):
+        yield
+
+
+def check_searches(graph: fx.Graph) -> None:
+    """Let a graph fail where a search in it finds nothing.
+
+    Raises ``CannotCapture`` if another size that depends on values was taken to be at least one.
+    """
+    seen = set[Any]()
+    for node in list(graph.nodes):
+        sizes = _sizes(node.meta.get("val"))
+        new = {symbol for size in sizes for symbol in free_unbacked_symbols(size)} - seen
+        seen |= new
+        env: Any = sizes[0].node.shape_env if new else None
+        if not any(env.var_to_range[symbol].lower >= 1 for symbol in new):
+            continue
+        operator = operator_of(node.target)
+        if not operator.by_condition:
+            raise CannotCapture(f"a size depends on values at {source_of(node) or node.name}")
+        for condition in operator.conditions(node.args):
+            expect_any(condition, node, f"{_STANDS} {source_of(node)} finds something")
+
+
+def finds_nothing(result: Any) -> bool:
+    """Whether the result of a run is the error of a program in which a search finds nothing."""
+    return isinstance(result, RuntimeError) and str(result).startswith(_STANDS)
+
+
+def _sizes(value: Any) -> list[torch.SymInt]:
+    leaves = pytree.tree_leaves(value)
+    sizes = [size for leaf in leaves for size in (leaf.shape if isinstance(leaf, torch.Tensor) else (leaf,))]
+    return [size for size in sizes if isinstance(size, torch.SymInt)]
