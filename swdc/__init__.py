@@ -11,6 +11,7 @@ from swdc.artifacts.folder.save import load, save
 from swdc.artifacts.onnx.export import OnnxReport, export_onnx
 from swdc.artifacts.pretrained.save import save_pretrained
 from swdc.artifacts.quantization.quantize import QuantizationReport, quantize_onnx
+from swdc.artifacts.report.report import report
 from swdc.artifacts.storage.checkpoint_reader import Checkpoint
 from swdc.artifacts.streaming.skeleton import trace_skeleton
 from swdc.artifacts.streaming.slim_checkpoint import slim_checkpoint
@@ -73,6 +74,7 @@ __all__ = [
     "refit",
     "register",
     "relax_norms",
+    "report",
     "save",
     "save_pretrained",
     "sensitivity",

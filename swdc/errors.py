@@ -44,7 +44,7 @@ class TransplantError(SwdcError):
 
 
 class ExportError(SwdcError):
-    """An ONNX file could not be made, or does not compute what the program computes."""
+    """A file (ONNX, torch.export, a page) could not be made, or does not compute what the program computes."""
 
 
 class ArtifactError(SwdcError):

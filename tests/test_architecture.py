@@ -81,6 +81,7 @@ PUBLIC = {
     "refit",
     "register",
     "relax_norms",
+    "report",
     "save",
     "save_pretrained",
     "sensitivity",

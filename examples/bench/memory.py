@@ -22,7 +22,7 @@ FolderOption = Annotated[
 ]
 
 SCALE = (
-    "build", "capture", "analysis", "plan", "count", "slim", "seconds", "cpu_seconds", "torch_mb", "peak_mb",
+    "build", "capture", "analysis", "plan", "depth", "count", "slim", "seconds", "cpu_seconds", "torch_mb", "peak_mb",
 )  # fmt: skip
 """What the table of ``scale`` shows of a row beside its parameters."""
 STREAM = {

@@ -16,6 +16,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from swdc.analysis.residual import sums
+from swdc.analysis.zeros import zeros_after
 from swdc.ir.call import Ref
 from swdc.ir.graph import DTYPE, SHAPE
 from swdc.ir.module_tensors import is_meta, modes_kept
@@ -39,19 +40,17 @@ class Branch:
 
 
 def branches_of(program: Program) -> dict[str, Branch]:
-    """Return the branches that can be removed, by the name of the layer that writes each, in the order of the graph.
-
-    A program on the meta device has none, because calls cannot be tried on zeros there.
-    """
+    """Return the branches that can be removed, by the name of the layer that writes each, in the order of the graph."""
     return program.derived("branches", lambda: _branches(program), OPERATORS.version)
 
 
 def _branches(program: Program) -> dict[str, Branch]:
-    if is_meta(program):
-        return {}
-    before: dict[fx.Node, set[fx.Node]] = {}
+    bits = {node: 1 << number for number, node in enumerate(program.graph.nodes)}
+    before: dict[fx.Node, int] = {}
     for node in program.graph.nodes:
-        before[node] = set().union(*({n, *before[n]} for n in node.all_input_nodes))
+        before[node] = 0
+        for source in node.all_input_nodes:
+            before[node] |= bits[source] | before[source]
     producers = _Producers(program)
     found: list[tuple[fx.Node, fx.Node, fx.Node]] = []
     made: dict[fx.Node, tuple[fx.Node, ...]] = {}
@@ -63,7 +62,7 @@ def _branches(program: Program) -> dict[str, Branch]:
             continue
         for stream, added in ((one, other), (other, one)):
             writers = producers.of(added)
-            read = all(stream in before[writer] for writer in writers)
+            read = all(bits[stream] & before[writer] for writer in writers)
             if writers and read and stream.meta.get(DTYPE) == total.meta.get(DTYPE):
                 made[added] = writers
                 found.append((total, stream, added))
@@ -165,8 +164,13 @@ class _Producers:
         return tuple(str(name) for name in (weight, bias) if name is not None)
 
     def silent(self, made: Mapping[fx.Node, Sequence[fx.Node]]) -> set[fx.Node]:
-        """Return the values that are zero if their producers return zeros, in a run on the example inputs."""
+        """Return the values that are zero if their producers return zeros, in a run on the example inputs.
+
+        Without values of weights, only what reads these zeros is run.
+        """
         program = self._program
+        if is_meta(program):
+            return made.keys() & zeros_after(program, {writer for writers in made.values() for writer in writers})
         buffers = [(buffer, buffer.detach().clone()) for buffer in program.buffers()]
         run = _Zeroed(program, made)
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -25,6 +25,10 @@ class Sorting(AlongPositions):
         "aten.msort.default", "aten.kthvalue.default",
     )  # fmt: skip
 
+    def plainly(self, target: Any) -> Callable[..., Any] | None:
+        """Exporters do not know the sort that keeps the order of what is equal, which ONNX always keeps."""
+        return _in_order if target is torch.ops.aten.sort.stable else None
+
     def along(self, call: Call, rank: int) -> Iterable[int]:
         """The named dimension, by default the first."""
         return [call.arguments.get("dim", 0)]
@@ -45,6 +49,10 @@ class Sorting(AlongPositions):
             channels.set_dead(call, [values, unknown])
         else:
             channels.set_dead(call, values if call.operator == "aten.msort.default" else unknown)
+
+
+def _in_order(self: Any, *, stable: bool | None, dim: int = -1, descending: bool = False) -> Any:
+    return torch.sort(self, dim, descending)
 
 
 @register

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from swdc.analysis.branches import branches_of
 from swdc.ir.differences import relative_error
 from swdc.ir.groups import READS, WRITES
 from swdc.ir.program import Program
@@ -54,7 +55,10 @@ def responds(masked: Program, first: list[torch.Tensor], case: Case, seed: int) 
 
 
 def _refilled(masked: Program, seed: int) -> Program:
-    """Return a copy in float64 whose removed channels have random weights, about as large as the kept ones."""
+    """Return a copy in float64 whose removed channels have random weights, about as large as the kept ones.
+
+    So have the layers that write removed branches; of these nothing is kept, and the weights are about one.
+    """
     program = copy_in(masked, WIDE)
     plan = masked.facts.origin.plan  # type: ignore[union-attr]
     generator = torch.Generator().manual_seed(seed)
@@ -70,4 +74,7 @@ def _refilled(masked: Program, seed: int) -> Program:
                 part = tensor.index_select(member.dim, indices)
                 spread = float(tensor.square().mean().sqrt()) or 1.0
                 tensor.index_copy_(member.dim, indices, torch.randn(part.shape, generator=generator).to(part) * spread)
+        branches = branches_of(masked) if plan.branches else {}
+        for name in (tensor for branch in plan.branches for tensor in branches[branch].tensors):
+            tensors[name].copy_(torch.randn(tensors[name].shape, generator=generator))
     return program

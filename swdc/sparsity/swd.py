@@ -51,6 +51,11 @@ class SWD(Method):
     beta), and channels without a batch norm are targeted too, by the norm of their filters.
     ``structure="heads"`` targets a share of the heads of all attentions, by the norm of the weights that write them.
     These weights are pulled.
+    ``structure="blocks"`` targets a share of the residual branches (what a sum adds to a stream that the branch has
+    read), ``"layers"`` numbered modules that hold nothing else, by the root mean square of the weights that write them.
+    These weights and biases are pulled: when they are zero, the branch adds nothing. ``budget`` may then be the
+    structure (the default), ``parameters``, ``bytes``, ``operations`` or ``macs``, and ``ignore`` names branches, as in
+    ``swdc.plan``.
     ``structure="weights"`` targets the ``target`` share of all weights outside norms, those with the least magnitude
     (eq. 4), on any module: exactly as many, ties broken by position. Gains of other norms than torch's are found by
     what code does with them (``swdc.sparsity.norm_parameters``). The paper writes the share of all parameters, and its

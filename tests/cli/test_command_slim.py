@@ -17,12 +17,13 @@ from torch import nn
 
 import swdc
 from swdc.artifacts.folder.save import load
+from swdc.artifacts.report.slimming import why_not_exact
 from swdc.cli.slim.latency import latency_rows
-from swdc.cli.slim.run import why_not_exact
 from swdc.costs.latency import MeasuredTable
 from swdc.costs.latency.measuring import Probe
 from swdc.ir.groups import ChannelGroup
 from swdc.ir.program import Program
+from tests.artifacts.report.reading import Page
 from tests.cli import small_models
 from tests.cli.support_cli import run, run_error, run_json
 
@@ -132,6 +133,35 @@ def test_an_onnx_file_is_written_on_demand(tmp_path: Path) -> None:
     assert document["onnx"]["path"] == str(file)
     assert document["onnx"]["max_relative_error"] <= 1e-4
     onnx.checker.check_model(str(file))
+
+
+def test_a_page_shows_the_numbers_of_the_document(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    document = run_json(*RESIDUAL, "--out", tmp_path / "slim", "--onnx", tmp_path / "slim.onnx", "--report", page)
+    data = Page(page).data
+    assert document["report"] == str(page)
+    assert data["title"] == document["model"] == RESIDUAL[1]
+    assert data["slim"] == {name: document[name] for name in data["slim"]}
+    assert data["onnx"] == document["onnx"]
+    assert data["inspect"] == {
+        name: value for name, value in run_json("inspect", *RESIDUAL[1:]).items() if name in data["inspect"]
+    }
+
+
+def test_without_a_proof_only_the_page_is_written_which_says_why(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    arguments = ("slim", "tests.cli.small_models:Deaf", "--input", "1x4", "--out", tmp_path / "slim")
+    result = run(*arguments, "--report", page)
+    assert result.exit_code == 1
+    assert "nothing but the report was written" in result.stderr
+    assert list(tmp_path.iterdir()) == [page]
+    assert "removing these channels changes the output by 0.0e+00" in Page(page).by_id("main").text
+
+
+def test_a_page_goes_to_a_file_of_that_name_only(tmp_path: Path) -> None:
+    for name, told in (("page.txt", "expected a path that ends in .html"), (".", "got the folder")):
+        assert told in run_error(*RESIDUAL, "--out", tmp_path / "slim", "--report", tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_graph_network_is_slimmed(tmp_path: Path) -> None:

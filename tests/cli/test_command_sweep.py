@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.artifacts.report.reading import Page
 from tests.cli.support_cli import run, run_error, run_json
 
 
@@ -32,7 +33,9 @@ def test_a_sweep_leaves_a_table_a_csv_file_and_a_picture(experiment: str):
         "target": "0.5", "a_max": "1000.0", "a_min": "0.1", "seed": "0", "accuracy": "89.9", "change": "-1.0"
     }  # fmt: skip
     assert Path("out/cells.png").read_bytes().startswith(b"\x89PNG")
-    again = run_json("sweep", experiment, *values)
+    again = run_json("sweep", experiment, *values, "--report", "sweep.html")
+    assert Page(Path("sweep.html")).data["sweep"] == again
+    assert again["metric"] == "accuracy"
     assert len(again["cells"]) == 8
     assert [best["a_min"] for best in again["best"]] == [0.1, 0.1]
 
@@ -52,6 +55,7 @@ def test_bad_input_is_code_2_with_a_message(experiment: str):
     assert "to take a_min=" in run_error("sweep", experiment, "--arg", "depth=2")
     assert "expected an experiment of resnet20, gcn" in run_error("sweep", "vgg")
     assert "got the folder" in run_error("sweep", experiment, "--csv", ".")
+    assert "ends in .html, got cells.nope" in run_error("sweep", experiment, "--report", "cells.nope")
     assert "ends in .png, got cells.nope" in run_error("sweep", experiment, "--picture", "cells.nope")
     assert "'--seeds'" in run_error("sweep", experiment, "--seeds", "99999999999999999999")
     assert "one seed for tpe" in run_error("sweep", experiment, "--sampler", "tpe", "--seeds", "2")

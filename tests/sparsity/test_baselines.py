@@ -267,7 +267,7 @@ def test_bad_arguments(name, changed, message):
         ({"target": 1}, "expected a target .* got 1"),
         ({"steps": 0}, "expected steps as the whole number of training steps"),
         ({"ignore": "nothing*"}, "'nothing\\*' matches none"),
-        ({"structure": "layers"}, r"expected (a )?structure.* got 'layers'"),
+        ({"structure": "rows"}, r"expected (a )?structure.* got 'rows'"),
         ({"target": 0.9999}, "expected a budget that can be met"),
     ],
 )

@@ -12,9 +12,9 @@ from torch import nn
 
 import swdc
 from swdc.analysis.branches import branches_of
-from swdc.errors import PlanError, TransplantError
+from swdc.errors import PlanError
 from swdc.ir.program import Program
-from tests.support import Function, assert_same, conv, image, randomise, traced
+from tests.support import Function, assert_same, conv, image, traced
 
 TOKENS = image(2, 5, 8)
 
@@ -255,14 +255,6 @@ def test_whole_layers_go_with_all_that_they_hold() -> None:
     assert_same(nn.Sequential(*(m for n, m in enumerate(model) if str(n) != least))(TOKENS), slim(TOKENS))
     with pytest.raises(PlanError, match="expected residual layers that can be removed, got none"):
         swdc.plan(images(), 0.5, "layers", given({}), structure="layers")
-
-
-def test_a_class_that_adds_each_branch_gets_no_program_without_one() -> None:
-    model = randomise(nn.Sequential(Block(), nn.Linear(8, 3))).eval()
-    program = swdc.trace(model, TOKENS)
-    plan = swdc.plan(program, 0.5, "blocks", given(scored(program)), structure="blocks")
-    with pytest.raises(TransplantError, match="expected a slim program with all of its residual branches"):
-        swdc.transplant(swdc.slim(program, plan), model)
 
 
 def test_an_optimizer_goes_on_without_the_branch() -> None:

@@ -181,7 +181,7 @@ def test_a_loaded_state_continues_where_it_stopped():
     [
         ({"target": 0}, "expected a target .* got 0"),
         ({"target": 1}, "expected a target .* got 1"),
-        ({"structure": "layers"}, "expected a structure of"),
+        ({"structure": "rows"}, "expected a structure of"),
         ({"a_min": 0}, "expected a_min as a positive number"),
         ({"a_max": math.inf}, "expected a_max as a positive number"),
         ({"mu": -1}, "expected mu as a positive number"),

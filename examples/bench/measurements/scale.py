@@ -42,7 +42,8 @@ MODELS: dict[str, Callable[[], nn.Module]] = {"decoder": _decoder, "llama": _lla
 def scale(names: list[str], announce: Callable[[str], None] = lambda name: None) -> Iterator[Row]:
     """Yield for each model, in a process of its own on one thread, seconds, megabytes, and parameters.
 
-    Half of the parameters are planned to go, without looking at weights, because there are none.
+    Half of the parameters are planned to go, without looking at weights, because there are none: once by channels
+    alone, and once a quarter by whole layers and the rest by channels.
     """
     unknown = [name for name in names if name not in MODELS]
     if unknown:
@@ -67,10 +68,16 @@ def measure(name: str) -> Row:
     watch.note("analysis")
     chosen = plan(program, 0.5, budget="parameters", criterion="uniform")
     watch.note("plan")
+    layers = plan(program, 0.25, "parameters", lambda _, names, __: range(len(names)), structure="layers")
+    both = plan(program, 0.5, "parameters", "uniform", after=layers)
+    watch.note("depth")
     before = count(program)
     watch.note("count")
     after = count(slim(program, chosen))
     watch.note("slim")
-    numbers = {"parameters": before.parameters, "parameters_after": after.parameters, "prunable": explanation.share}
+    numbers = {
+        "parameters": before.parameters, "parameters_after": after.parameters, "prunable": explanation.share,
+        "branches_removed": len(both.branches),
+    }  # fmt: skip
     spent = {"seconds": sum(watch.seconds.values()), "cpu_seconds": watch.cpu()}
     return {**watch.seconds, **spent, **numbers, "groups": len(program.groups)}

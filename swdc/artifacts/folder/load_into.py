@@ -15,6 +15,7 @@ from swdc.artifacts.transplanting.copied_model import copied_model
 from swdc.artifacts.transplanting.install import put_tensors
 from swdc.artifacts.transplanting.same_program import copy_with_program
 from swdc.artifacts.transplanting.scattered import scattered
+from swdc.artifacts.transplanting.shorter import with_zero_branches
 from swdc.artifacts.transplanting.stored_outputs import outputs_of
 from swdc.artifacts.transplanting.transplantation import Transplanting
 from swdc.errors import ArtifactError, TraceError, TransplantError, brief, told_as
@@ -48,7 +49,7 @@ def load_into(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     expected = f"an instance of {name} like the one that was traced"
     with told_as(TransplantError, expected, "make it with the same arguments"):
         whole = _whole(copied_model(model), slim, expected)
-        made = Transplanting(slim, whole).result()
+        made = Transplanting(with_zero_branches(slim, whole), whole, short=slim).result()
     stored = read_folder(Path(path), _stored)
     if stored is not None:
         error = relative_error(stored, outputs_of(made, slim))
@@ -74,7 +75,7 @@ def _whole(model: nn.Module, slim: Program, expected: str) -> nn.Module:
             f"expected {expected}, got one that does not run on its example inputs ({brief(error)}); make it with the "
             f"same arguments"
         ) from error
-    put_tensors(model, scattered(dense, slim), dense.tensors)
+    put_tensors(model, scattered(dense, with_zero_branches(slim, model)), dense.tensors)
     return model
 
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from swdc.artifacts.pretrained.config_fields import Path as Place
 from swdc.artifacts.pretrained.config_fields import with_numbers
+from swdc.artifacts.pretrained.depth_and_width import in_depth_alone, in_width_alone
 from swdc.artifacts.pretrained.making import made_with
 from swdc.artifacts.pretrained.norms import Rescaling, check_means, rescalings
 from swdc.artifacts.pretrained.shortening import shortened, slim_sizes
@@ -22,7 +23,7 @@ from swdc.artifacts.pretrained.solving import solutions
 from swdc.artifacts.storage.folders import new_folder, resolved
 from swdc.artifacts.storage.plain_json import write_json
 from swdc.artifacts.transplanting.comparison import Comparison
-from swdc.artifacts.transplanting.float64 import Tensors
+from swdc.artifacts.transplanting.float64 import Tensors, wide_program
 from swdc.artifacts.transplanting.same_program import copy_with_program
 from swdc.artifacts.transplanting.transplantation import Transplanting
 from swdc.errors import ExportError, TransplantError, told_as
@@ -53,7 +54,7 @@ def save_pretrained(
     ``save_pretrained``, is saved beside it. The given model is not changed.
 
     Layers that a plan with ``structure="layers"`` removed are gone from the class, too, with a smaller number of layers
-    in its configuration.
+    in its configuration. A plan ``after`` it may have removed channels of the layers that are left.
 
     Raises ``ExportError`` if the class cannot have the widths of the slim program; then the message names the number of
     the configuration, or the module. ``swdc.plan(even=True)`` gives equal layers equal widths. Raises
@@ -63,7 +64,7 @@ def save_pretrained(
     _check(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is replaced by a part of the program is not saved
-        made = _shorter(slim, model) if _lacks_branches(slim) else _narrower(slim, model)
+        made = _of_plan(slim, model)
     with new_folder(resolved(folder), _is_known, _PLAN) as path:
         made.save_pretrained(path, max_shard_size=shard_size)
         if tokenizer is not None:
@@ -73,8 +74,18 @@ def save_pretrained(
     return Path(folder)
 
 
-def _lacks_branches(slim: Program) -> bool:
-    return slim.facts.origin is not None and bool(slim.facts.origin.plan.branches)
+def _of_plan(slim: Program, model: Any) -> Any:
+    """Return the model of the class that a plan leaves: with fewer channels, fewer layers, or both."""
+    plan = None if slim.facts.origin is None else slim.facts.origin.plan
+    if plan is None or not plan.branches:
+        return _narrower(slim, model)
+    if not plan.removed_channels:
+        return _shorter(slim, model)
+    _, dense = copy_with_program(model, slim)
+    short = _shorter(in_depth_alone(slim, dense), model)
+    narrow = in_width_alone(slim, dense, model, short)
+    Comparison(slim, dense, model).in_float64(wide_program(narrow).eval())
+    return _narrower(narrow, short)
 
 
 def _narrower(slim: Program, model: Any) -> Any:
@@ -88,12 +99,6 @@ def _narrower(slim: Program, model: Any) -> Any:
 
 def _shorter(slim: Program, model: Any) -> Any:
     """Return the model of the class with fewer layers, which computes what the slim program computes."""
-    plan = slim.facts.origin.plan  # type: ignore[union-attr]
-    if plan.removed_channels:
-        raise ExportError(
-            "expected a plan of layers alone, got one that also removes channels; save the model with fewer layers, "
-            "load it, and cut its channels then"
-        )
     _, dense = copy_with_program(model, slim)
     comparison, failure = Comparison(slim, dense, model), None
     for made in shortened(model, slim):

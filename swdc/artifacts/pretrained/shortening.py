@@ -28,9 +28,9 @@ def shortened(model: Any, slim: Program) -> Iterator[nn.Module]:
     They are made from configurations that give the tensors these names and sizes. Raises ``ExportError`` if something
     is missing that is no whole layer, or if no number of the configuration gives so many layers.
     """
-    removed = _removed(model, slim)
-    names = {_renamed(name, removed): name for name in sizes_of(model) if not _is_in(name, removed)}
-    wanted = {new: tuple(_tensor(model, slim, old).shape) for new, old in names.items()}
+    removed = removed_layers(model, slim)
+    names = {renamed(name, removed): name for name in sizes_of(model) if not _is_in(name, removed)}
+    wanted = {new: tuple(tensor_of(model, slim, old).shape) for new, old in names.items()}
     made_any = False
     for config in _configurations(model, removed):
         with torch.device("meta"):
@@ -38,7 +38,7 @@ def shortened(model: Any, slim: Program) -> Iterator[nn.Module]:
         if sizes != wanted:
             continue
         made_any = True
-        yield made_with(model, config, {new: _tensor(model, slim, old) for new, old in names.items()})
+        yield made_with(model, config, {new: tensor_of(model, slim, old) for new, old in names.items()})
     if not made_any:
         numbers = ", ".join(f"{path} ({len(gone)} of {_length(model, path)})" for path, gone in removed.items())
         raise ExportError(
@@ -47,7 +47,8 @@ def shortened(model: Any, slim: Program) -> Iterator[nn.Module]:
         )
 
 
-def _removed(model: Any, slim: Program) -> Removed:
+def removed_layers(model: Any, slim: Program) -> Removed:
+    """Return the layers that a slim program lacks; ``ExportError`` if it lacks parts of layers."""
     left = {name for name in slim.tensors if name in sizes_of(model)}
     gone = {name for name in sizes_of(model) if name not in slim.tensors and _is_read(model, slim, name)}
     found: Removed = {}
@@ -76,7 +77,7 @@ def _is_in(name: str, removed: Removed) -> bool:
     return any(name.startswith(f"{path}.{number}.") for path, gone in removed.items() for number in gone)
 
 
-def _renamed(name: str, removed: Removed) -> str:
+def renamed(name: str, removed: Removed) -> str:
     """Return the name that a tensor has when the layers before it have moved up."""
     for path, gone in removed.items():
         if name.startswith(f"{path}."):
@@ -123,10 +124,10 @@ def _shorter(value: Any, here: Path, place: Path, length: int, gone: tuple[int, 
 
 def slim_sizes(model: Any, slim: Program) -> Sizes:
     """Return the sizes that a slim program's tensors have, by the names of the model."""
-    return {name: tuple(_tensor(model, slim, name).shape) for name in model.state_dict()}
+    return {name: tuple(tensor_of(model, slim, name).shape) for name in model.state_dict()}
 
 
-def _tensor(model: Any, slim: Program, name: str) -> torch.Tensor:
+def tensor_of(model: Any, slim: Program, name: str) -> torch.Tensor:
     """Return a tensor of the slim program, or one of the model that its program does not have."""
     found = slim.tensors.get(name)
     if found is None:

@@ -41,7 +41,7 @@ def copy_with_program(model: nn.Module, slim: Program) -> tuple[nn.Module, Progr
                 continue  # it keeps nothing that was not tried
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                traced = _traced(mine, slim)
+                traced = traced_as(mine, slim)
         except TraceError:
             if number == 0:
                 raise
@@ -61,7 +61,7 @@ def with_plan_of(slim: Program, dense: Program) -> Program:
     return slim.with_facts(origin=replace(origin, plan=replace(origin.plan, program_hash=dense.hash())))
 
 
-def _traced(model: nn.Module, slim: Program) -> Program:
+def traced_as(model: nn.Module, slim: Program) -> Program:
     """Return the program of a model, traced as the slim program was: its sizes may have been chosen by the caller."""
     facts, example = slim.facts, example_of(slim)
     if facts.example_only:

@@ -22,6 +22,7 @@ from swdc.artifacts.transplanting.masked_model import example_of, masked_path
 from swdc.artifacts.transplanting.other_sizes import FAILS
 from swdc.artifacts.transplanting.part_module import Extracted
 from swdc.artifacts.transplanting.same_program import copy_with_program, with_plan_of
+from swdc.artifacts.transplanting.shorter import drop_removed, shorten, with_zero_branches
 from swdc.artifacts.transplanting.solver import Solver
 from swdc.artifacts.transplanting.unused_parts import Unused, unused_parts
 from swdc.errors import PassError, TransplantError, told_as
@@ -43,8 +44,8 @@ def transplant(slim: Program, model: nn.Module) -> nn.Module:
     The integers that its forward needs (``out_channels``, ``num_heads``, the sizes in a view) are solved from the
     literals that changed in the graph. A standard norm that the slim program computes over fewer channels with the
     old divisor is replaced by the program's module. A submodule that cannot be fixed by integers is replaced by its
-    part of the slim program, and a warning says so. Names in ``state_dict``, modes and ``requires_grad`` stay; the
-    given model is not changed.
+    part of the slim program, and a warning says so. So is a module that adds a residual branch which the slim program
+    lacks. Names in ``state_dict``, modes and ``requires_grad`` stay; the given model is not changed.
 
     The result is compared with the slim program in float64, at batch sizes 1 and 3, and in training if the model
     itself trains as its program does. If capture recorded the model, it is recorded again, because other weights may
@@ -56,7 +57,7 @@ def transplant(slim: Program, model: nn.Module) -> nn.Module:
     name = type(model).__name__
     expected = f"a model that runs in float64, in which it is compared with the slim program, got {name}"
     with told_as(TransplantError, expected, "use the slim program itself"):
-        return Transplanting(slim, model).result()
+        return Transplanting(with_zero_branches(slim, model), model, short=slim).result()
 
 
 def _check_sums(slim: Program, dense: Program) -> None:
@@ -71,17 +72,15 @@ def _check_sums(slim: Program, dense: Program) -> None:
 
 
 class Transplanting:
-    """The transplanting of one slim program into a copy of one model; ``comparison`` judges any model as the result."""
+    """The transplanting of one slim program into a copy of one model; ``comparison`` judges any model as the result.
 
-    def __init__(self, slim: Program, model: nn.Module) -> None:
+    ``short`` computes the same without branches that are zero in ``slim``: the modules that add them are replaced.
+    """
+
+    def __init__(self, slim: Program, model: nn.Module, short: Program | None = None) -> None:
         if slim.facts.origin is None or slim.facts.origin.dense is not None:
             raise TransplantError("expected a slim program as made by swdc.slim, got another; slim it with a plan")
-        branches = slim.facts.origin.plan.branches
-        if branches:
-            raise TransplantError(
-                f"expected a slim program with all of its residual branches, because the class adds each, got one "
-                f"without {branches[0]}; use the slim program itself"
-            )
+        self.short = slim if short is None else short
         self.name, self.model = type(model).__name__, model
         self.mine, self.dense = copy_with_program(model, slim)
         slim = with_plan_of(slim, self.dense)
@@ -116,14 +115,16 @@ class Transplanting:
         self.wide.widen(self.mine)
         solver = Solver(self.mine, reference, numbers)
         self._solve(solver, reference, inputs)
+        shorter = shorten(self.mine, self.dense, self.short, inputs, _BATCH, self.names, self._put)
         self.comparison.in_float64(self.mine)
         elsewhere = self._elsewhere()
         self.wide.restore(self.mine)
         self.leftovers.remove()
+        gone = drop_removed(self.mine, shorter, self.dense, self.short)
         self.comparison.as_called(self.mine)
         for module, mode in modes.items():
             module.training = mode
-        self._report(kept, elsewhere)
+        self._report([name for name in kept if name not in gone], elsewhere)
         return self.mine
 
     def _reference(self, inputs: Any) -> Reference:
@@ -198,6 +199,14 @@ class Transplanting:
         self.reasons[frame.path] = str(failure.error)
         _replace(self.mine, part, module)
         return False
+
+    def _put(self, path: str, part: Extracted) -> None:
+        """Put the part of a shorter program, which does not add some branches, in the place of a module."""
+        self.wide.widen(part)
+        replaced = self.mine.get_submodule(path)
+        _replace(self.mine, replaced, part)
+        kept = [note for note in self.notes if not note.startswith(f"{path}.")]
+        self.notes = [*kept, f"{path} ({type(replaced).__name__})"]
 
     def _error(self, failure: Failure) -> TransplantError:
         modules = [(frame.path, self.mine.get_submodule(frame.path)) for frame in failure.frames]

@@ -12,6 +12,7 @@ from swdc.cli.demo.run import run_demo
 from swdc.cli.demo.tasks import SCENES
 from swdc.cli.terminal.options import JsonOption, SeedOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, reported
+from swdc.cli.terminal.page import ReportOption, check_page
 from swdc.ir.progress import progress_bar
 from swdc.rewriting.certificate import Certificate
 
@@ -38,6 +39,7 @@ def demo(
     network: NetworkOption = NetworkName["resnet20"],
     epochs: EpochsOption = None,
     seed: SeedOption = 0,
+    page: ReportOption = None,
     as_json: JsonOption = False,
     show_traceback: TracebackOption = False,
 ) -> None:
@@ -47,13 +49,16 @@ def demo(
     Selective Weight Decay; then it is slimmed, certified, exported, and timed in onnxruntime.
 
     $ swdc demo --out demo
-    $ swdc demo --network gcn --out demo-gcn
+    $ swdc demo --network gcn --out demo-gcn --report gcn.html
     """
     with reported(as_json, show_traceback) as output:
+        check_page(page)
         with progress_bar(hidden=as_json) as bar:
-            report, certificate = run_demo(out, network.value, seed, epochs, bar.show)
+            report, certificate = run_demo(out, network.value, seed, epochs, bar.show, page)
         output.document({**report, "certificate": certificate.to_dict()})
         _print(output, report, certificate, out)
+        if page is not None:
+            output.line(f"wrote {page}; a browser shows it")
         if not certificate.exact:
             raise typer.Exit(NOT_AS_ASKED)
 

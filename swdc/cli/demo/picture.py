@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from swdc.cli.slim.run import width_of
+from swdc.artifacts.report.slimming import widths
 from swdc.errors import CommandError
 from swdc.ir.program import Program
 from swdc.ops import leaf_of
 from swdc.ops.affine_layers import Layer
 
 
-def widths(program: Program) -> dict[str, int]:
+def layer_widths(program: Program) -> dict[str, int]:
     """Return the number of channels that each convolution and dense layer writes, by its path."""
-    layers = [path for path, module in program.leaves.items() if isinstance(leaf_of(module), Layer)]
-    return {path: width for path in layers if (width := width_of(program, path))}
+    layers = {path for path, module in program.leaves.items() if isinstance(leaf_of(module), Layer)}
+    return {path: width for path, width in widths(program).items() if path in layers}
 
 
 def draw_widths(dense: Program, small: Program, path: Path, title: str) -> None:
@@ -23,7 +23,7 @@ def draw_widths(dense: Program, small: Program, path: Path, title: str) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise CommandError("expected matplotlib for the picture; install it with pip install 'swdc[demo]'") from error
-    before, after = widths(dense), widths(small)
+    before, after = layer_widths(dense), layer_widths(small)
     figure = Figure(figsize=(max(6.0, 0.42 * len(before)), 4.5), layout="constrained")
     axes = figure.subplots()
     positions = range(len(before))

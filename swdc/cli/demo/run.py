@@ -13,6 +13,7 @@ import torch
 from swdc.artifacts.folder.save import save
 from swdc.artifacts.onnx.export import export_onnx
 from swdc.artifacts.onnx.runtime import latency_ms
+from swdc.artifacts.report.report import report as write_page
 from swdc.cli.demo.picture import draw_widths
 from swdc.cli.demo.tasks import Scene, scene
 from swdc.costs.clock import one_thread
@@ -21,6 +22,7 @@ from swdc.ir.atomic_files import write_whole
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
 from swdc.rewriting.certificate import Certificate
+from swdc.rewriting.deploy import deploy
 from swdc.rewriting.rewrites import mask, slim
 from swdc.rewriting.verify import verify
 from swdc.sparsity.swd import SWD
@@ -34,12 +36,12 @@ LATENCY_RUNS = 200
 
 @one_thread()
 def run_demo(
-    out: Path, network: str, seed: int, epochs: int | None, progress: Progress
+    out: Path, network: str, seed: int, epochs: int | None, progress: Progress, page: Path | None = None
 ) -> tuple[dict[str, Any], Certificate]:
     """Train, slim, certify, export; write everything to ``out`` and return the report and the certificate.
 
     ``out`` receives ``dense.onnx``, ``slim.onnx``, the folder ``slim`` (``swdc.load`` reads it), ``widths.png`` and,
-    last, ``report.json``.
+    last, ``report.json``. ``page`` receives a page that shows the result.
     """
     start = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
@@ -58,7 +60,7 @@ def run_demo(
     exported = export_onnx(small, out / "slim.onnx")
     draw_widths(dense, small, out / "widths.png", act.title)
     progress("measuring latency", 0, 1)
-    report = {
+    report: dict[str, Any] = {
         "network": act.title,
         "seed": seed,
         "accuracy_dense": act.accuracy(dense),
@@ -71,6 +73,13 @@ def run_demo(
         "latency_ms": {name: _latency(out / f"{name}.onnx", dense, seed) for name in ("dense", "slim")},
         "seconds": round(time.perf_counter() - start, 1),
     }
+    if page is not None:
+        progress("writing the report", 0, 1)
+        measured = {
+            "Accuracy": (report["accuracy_dense"], report["accuracy_slim"]),
+            f"Milliseconds, batch {LATENCY_BATCH}": (report["latency_ms"]["dense"], report["latency_ms"]["slim"]),
+        }
+        write_page(page, dense, small, certificate, deploy(small), exported, measured, title=act.title)
     write_whole(out / "report.json", json.dumps(report, indent=2) + "\n")
     return report, certificate
 

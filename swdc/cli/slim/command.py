@@ -10,16 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from swdc.artifacts.folder.save import save
-from swdc.artifacts.onnx.export import export_onnx
+from swdc.artifacts.onnx.export import OnnxReport, export_onnx
+from swdc.artifacts.report.report import report as write_page
+from swdc.artifacts.report.slimming import NOT_RUN, Slimming
 from swdc.artifacts.storage.checkpoint_reader import Checkpoint, is_sharded
 from swdc.artifacts.streaming.slim_checkpoint import slim_checkpoint
-from swdc.cli.slim.latency import latency_report, latency_rows
+from swdc.cli.slim.latency import latency_report, latency_rows, measured_pairs
 from swdc.cli.slim.pretrained import is_pretrained, slim_pretrained
-from swdc.cli.slim.run import NOT_RUN, Slimming
 from swdc.cli.terminal.models import Source, find_callable, load_program, load_skeleton
 from swdc.cli.terminal.on_model import on_model
 from swdc.cli.terminal.options import BudgetName, PolicyName, ScopeName
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_file, check_folder, operations_title
+from swdc.cli.terminal.page import ReportOption, check_page
 from swdc.costs.latency import MeasuredTable
 from swdc.errors import CommandError
 from swdc.ir.plan import Plan
@@ -107,6 +109,7 @@ def slim(
     insert: InsertOption = False,
     onnx: OnnxOption = None,
     stream: StreamOption = False,
+    page: ReportOption = None,
 ) -> None:
     """Remove channels from a model, prove the result equal to the masked model, and save it.
 
@@ -119,7 +122,8 @@ def slim(
     With --budget latency the layers are first measured in onnxruntime, once per machine, which takes one or two
     minutes for a large network.
 
-    $ swdc slim torchvision.models:resnet18 --input 1x3x224x224 --out slim
+    $ swdc slim torchvision.models:resnet18 --input 1x3x224x224 --out slim \\
+        --report slim.html
     $ swdc slim my_file:make_model --weights best.pt --input 1x16 --out slim
     $ swdc slim swdc.networks:resnet20 --input 1x3x32x32 --out slim \\
         --sparsity 0.9 --budget parameters --onnx slim.onnx
@@ -134,6 +138,7 @@ def slim(
     """
     check_folder(out, "--out")
     check_file(onnx, "--onnx")
+    check_page(page)
     settings = {
         "sparsity": sparsity, "budget": budget.value, "criterion": _criterion(criterion), "scope": scope.value,
         "round_to": round_to, "at_most": at_most, "even": even, "ignore": tuple(ignore or ()), "policy": policy.value,
@@ -141,7 +146,7 @@ def slim(
     }  # fmt: skip
     if is_pretrained(source.model):
         _check_pretrained(insert, onnx, stream)
-        _finish(output, source, slim_pretrained(output, source, settings, out), {"out": str(out)}, budget)
+        _finish(output, source, slim_pretrained(output, source, settings, out), {"out": str(out)}, budget, page)
         return
     streaming = stream or (source.weights is not None and is_sharded(source.weights))
     if streaming:
@@ -152,22 +157,36 @@ def slim(
     written: dict[str, Any] = {"out": str(out) if streaming else None}
     if done.exact:
         written = _written(output, done, out, onnx)
-    _finish(output, source, done, written, budget)
+    _finish(output, source, done, written, budget, page)
 
 
-def _finish(output: Output, source: Source, done: Slimming, written: dict[str, Any], budget: str) -> None:
+def _finish(
+    output: Output, source: Source, done: Slimming, written: dict[str, Any], budget: str, page: Path | None
+) -> None:
     """Report what was done; exit code 1 if it was not proven."""
-    out = written["out"] if done.exact is not False else None
-    report = {"model": source.model, **done.to_dict(), "onnx": None, "latency": None, **written, "out": out}
+    out, onnx = written["out"] if done.exact is not False else None, written.get("onnx")
+    told = {"out": out, "onnx": None if onnx is None else onnx.to_dict(), "report": None if page is None else str(page)}
+    report = {"model": source.model, **done.to_dict(), "latency": None, **told}
     if budget == LATENCY:
         with output.step("exporting both programs and timing them in onnxruntime"):
             report["latency"] = latency_report(done)
+    if page is not None:
+        with output.step(f"writing {page}"):
+            _write_page(page, source, done, onnx, report["latency"])
     output.document(report)
     output.notes(done.dense.facts.notes)
     _print(output, done, report)
     if done.exact is False:
-        output.error(f"expected an exact certificate, but {report['reason']}; nothing was written")
+        kept = "nothing" if page is None else "nothing but the report"
+        output.error(f"expected an exact certificate, but {report['reason']}; {kept} was written")
         raise typer.Exit(NOT_AS_ASKED)
+
+
+def _write_page(
+    page: Path, source: Source, done: Slimming, onnx: OnnxReport | None, latency: dict[str, Any] | None
+) -> None:
+    measured = None if latency is None else measured_pairs(latency)
+    write_page(page, done.dense, done.slim, done.certificate, onnx=onnx, measured=measured, title=source.model)
 
 
 def _criterion(name: str) -> str | Criterion:
@@ -221,14 +240,14 @@ def _streamed(output: Output, source: Source, settings: dict[str, Any], out: Pat
 
 
 def _written(output: Output, done: Slimming, out: Path, onnx: Path | None) -> dict[str, Any]:
-    """Write the folder and the ONNX file, and return what the report says of them."""
+    """Write the folder and the ONNX file, and return their path and the report of the export."""
     with output.step(f"saving {out}"):
         save(done.slim, out, certificate=done.certificate)
     if onnx is None:
         return {"out": str(out)}
     with output.step(f"exporting {onnx} and running it in onnxruntime"):
         exported = export_onnx(done.slim, onnx)
-    return {"out": str(out), "onnx": exported.to_dict()}
+    return {"out": str(out), "onnx": exported}
 
 
 def _print(output: Output, done: Slimming, report: dict[str, Any]) -> None:
@@ -241,6 +260,8 @@ def _print(output: Output, done: Slimming, report: dict[str, Any]) -> None:
     if report["out"] is not None:
         how = "from_pretrained" if is_pretrained(report["model"]) else "swdc.load"
         output.line(f"saved in {report['out']}; {how}({report['out']!r}) gives it back")
+    if report["report"] is not None:
+        output.line(f"wrote {report['report']}; a browser shows it")
     if report["onnx"] is not None:
         error = report["onnx"]["max_relative_error"]
         output.line(f"wrote {report['onnx']['path']}; onnxruntime runs it, relative error {error:.1e}")

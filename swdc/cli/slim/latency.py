@@ -11,7 +11,7 @@ import torch
 
 from swdc.artifacts.onnx.export import export_onnx
 from swdc.artifacts.onnx.runtime import latencies_ms
-from swdc.cli.slim.run import NOT_RUN, Slimming
+from swdc.artifacts.report.slimming import NOT_RUN, Slimming
 from swdc.errors import ExportError
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
@@ -67,3 +67,9 @@ def latency_rows(report: dict[str, Any]) -> tuple[str, list[list[str]]]:
             saved = 1 - pair["after"] / pair["before"]
             rows.append([what, f"{pair['before']:.2f}", f"{pair['after']:.2f}", f"{saved:.1%}"])
     return title, rows
+
+
+def measured_pairs(report: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return the milliseconds of a report before and after, by what they are."""
+    times = {"predicted": report["predicted_ms"], "in onnxruntime": report["measured_ms"]}
+    return {f"Milliseconds, {how}": (pair["before"], pair["after"]) for how, pair in times.items() if pair is not None}

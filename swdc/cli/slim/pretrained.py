@@ -13,8 +13,8 @@ import torch
 
 from swdc.artifacts.pretrained.opening import Beside, open_pretrained
 from swdc.artifacts.pretrained.save import save_pretrained
+from swdc.artifacts.report.slimming import Slimming
 from swdc.capture.trace import trace
-from swdc.cli.slim.run import Slimming
 from swdc.cli.terminal.inputs import example_inputs
 from swdc.cli.terminal.models import Source
 from swdc.cli.terminal.output import Output

@@ -11,15 +11,18 @@ from typing import Annotated, Any
 
 import typer
 
+from swdc.artifacts.report.report import report as write_page
+from swdc.artifacts.report.sweep_document import Best
 from swdc.cli.sweep.cells import Space, parse_values
-from swdc.cli.sweep.experiments import EXPERIMENTS, Experiment
-from swdc.cli.sweep.optuna_study import SAMPLERS, Best, Row, Study, open_study
+from swdc.cli.sweep.experiments import ACCURACY, EXPERIMENTS, Experiment
+from swdc.cli.sweep.optuna_study import SAMPLERS, Row, Study, open_study
 from swdc.cli.sweep.picture import draw_heat_maps
 from swdc.cli.sweep.sweep import sweep
 from swdc.cli.sweep.workers import workers
 from swdc.cli.terminal.models import parse_arguments
 from swdc.cli.terminal.options import JsonOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_file, reported
+from swdc.cli.terminal.page import ReportOption, check_page
 from swdc.errors import CommandError
 from swdc.ir.atomic_files import write_whole
 from swdc.ir.packages import package
@@ -91,6 +94,7 @@ def sweep_bounds(
     processes: WorkersOption = 1,
     csv_file: CsvOption = None,
     picture: PictureOption = None,
+    page: ReportOption = None,
     as_json: JsonOption = False,
     show_traceback: TracebackOption = False,
 ) -> None:
@@ -100,7 +104,7 @@ def sweep_bounds(
     interrupted and failed ones are. On several machines, give the URL of one database to all of them.
 
     $ swdc sweep resnet20 --arg epochs=4 --a-min 0.1,1 --a-max 1e3:1e5 --picture sweep.png
-    $ swdc sweep train.py:run --target 0.9,0.99 --workers 2 --csv sweep.csv
+    $ swdc sweep train.py:run --target 0.9,0.99 --workers 2 --csv sweep.csv --report sweep.html
     $ swdc sweep train.py:run --sampler tpe --trials 40 --storage postgresql://host/sweeps
 
     Exit codes: 0 every cell is finished; 1 some failed; 2 bad usage or input; 130 interrupted.
@@ -108,6 +112,7 @@ def sweep_bounds(
     with reported(as_json, show_traceback) as output:
         check_file(csv_file, "--csv")
         check_file(picture, "--picture")
+        check_page(page)
         if picture is not None:
             _check_png(picture)
             package("matplotlib.figure", "sweep")
@@ -126,15 +131,15 @@ def sweep_bounds(
         if picture is not None and rows:
             _picture(picture, chosen, rows)
         best = opened.best()
-        output.document(
-            {
-                "study": study or experiment,
-                "storage": storage,
-                "best": [vars(each) for each in best],
-                "cells": [_flat(row) for row in rows],
-                "failed": [_flat(row) for row in failed],
-            }
-        )
+        document = {
+            "study": study or experiment, "storage": storage,
+            "metric": chosen.metric_of(rows[0].results) if rows else metric or ACCURACY,
+            "best": [vars(each) for each in best], "cells": [_flat(row) for row in rows],
+            "failed": [_flat(row) for row in failed],
+        }  # fmt: skip
+        if page is not None:
+            write_page(page, sweep=document, title=f"Sweep of {experiment}")
+        output.document(document)
         _print(output, chosen, rows, failed, best)
         if failed:
             raise typer.Exit(NOT_AS_ASKED)

@@ -20,12 +20,12 @@ Results = dict[str, float]
 
 
 def resnet20(a_min: float, a_max: float, target: float, seed: int, epochs: int | None = None) -> Results:
-    """Train ResNet-20 of width 16 on scikit-learn's digits; return accuracies around the removal, in percent."""
+    """Train ResNet-20 of width 16 on scikit-learn's digits; return accuracies (in percent) and costs."""
     return _scene("resnet20", a_min, a_max, target, seed, epochs)
 
 
 def gcn(a_min: float, a_max: float, target: float, seed: int, epochs: int | None = None) -> Results:
-    """Train a graph network on the karate club; return accuracies around the removal, in percent."""
+    """Train a graph network on the karate club; return accuracies (in percent) and costs."""
     return _scene("gcn", a_min, a_max, target, seed, epochs)
 
 
@@ -37,15 +37,19 @@ def _scene(name: str, a_min: float, a_max: float, target: float, seed: int, epoc
     from swdc.cli.demo.run import train
     from swdc.cli.demo.tasks import scene
     from swdc.costs.clock import one_thread
-    from swdc.rewriting.rewrites import mask
+    from swdc.costs.count import totals
+    from swdc.rewriting.rewrites import mask, slim
 
     with one_thread():
         act = scene(name, seed)
         act.target = target
         swd = train(act, epochs or act.epochs, seed, lambda text, done, total: None, bounds=(a_min, a_max))
         program = act.program.eval()
-        before, after = 100 * act.accuracy(program), 100 * act.accuracy(mask(program, swd.plan()))
-    return {ACCURACY: after, "accuracy_before": before, "change": after - before}
+        plan = swd.plan()
+        before, after = 100 * act.accuracy(program), 100 * act.accuracy(mask(program, plan))
+        left = totals(slim(program, plan))
+    costs = {name: float(left[name]) for name in ("parameters", "macs")}
+    return {ACCURACY: after, "accuracy_before": before, "change": after - before, **costs}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from swdc.artifacts.report.sweep_document import Best
 from swdc.cli.sweep.cells import Cell, Space
 from swdc.cli.sweep.experiments import Experiment, Results
 from swdc.errors import CommandError, brief
@@ -31,17 +32,6 @@ class Row:
     cell: Cell
     results: Mapping[str, float]
     reason: str = ""
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best bounds for a target, with the mean of the metric over ``seeds`` seeds."""
-
-    target: float
-    a_max: float
-    a_min: float
-    value: float
-    seeds: int
 
 
 class Study:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import sys
 import traceback
@@ -22,6 +21,7 @@ from rich.text import Text
 
 from swdc.errors import CommandError, SwdcError
 from swdc.ir.atomic_files import need_plain_file
+from swdc.ir.plain_data import plain
 
 NOT_AS_ASKED = 1
 UNUSABLE = 2
@@ -59,7 +59,7 @@ class Output:
     def document(self, data: Mapping[str, Any]) -> None:
         """Print a JSON document (nothing without ``json_only``); numbers that are not finite become null."""
         if self.json_only:
-            text = json.dumps(_finite(data), indent=2, allow_nan=False)
+            text = json.dumps(plain(data), indent=2, allow_nan=False)
             self._out.file.write(f"{text}\n")
 
     def notes(self, notes: Iterable[str]) -> None:
@@ -86,16 +86,6 @@ def _console(stream: Any) -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH
     return console
-
-
-def _finite(data: Any) -> Any:
-    if isinstance(data, float):
-        return data if math.isfinite(data) else None
-    if isinstance(data, Mapping):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_finite(value) for value in data]
-    return data
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from swdc.sparsity.frozen import frozen_groups, frozen_parameters
 from swdc.sparsity.method import Method
 from swdc.sparsity.planning.plan import ignored_groups
 from swdc.sparsity.same_parameters import Ownership
-from swdc.sparsity.targets import Limits, Target, WeightTargets, targets_of
+from swdc.sparsity.targets import BlockTargets, Limits, Target, WeightTargets, targets_of
 
 
 class Removing(Method):
@@ -54,7 +54,7 @@ class Removing(Method):
 
     def _removable(self) -> dict[str, nn.Parameter]:
         """Return by name all parameters that train and of which a part may be removed."""
-        if not isinstance(self._model, Program) or isinstance(self._targets, WeightTargets):
+        if not isinstance(self._model, Program) or isinstance(self._targets, WeightTargets | BlockTargets):
             found = {target.name: target.parameter for target in self._targets.candidates()}
         else:
             ignored, tensors = ignored_groups(self._model, self._ignore) | self._still, self._model.tensors

@@ -31,7 +31,7 @@ class MagnitudePruning(Removing):
     ``structure="channels"`` removes the channels with the least |gamma| in the batch norms that decide, by one
     threshold over all layers, so that the share of the parameters is removed. In a network without batch norms, it
     removes the channels with the least norm of their filters.
-    ``"filters"`` and ``"heads"`` are those of ``SWD``.
+    ``"filters"``, ``"heads"``, ``"blocks"`` and ``"layers"`` are those of ``SWD``.
 
     Raises ``PlanError`` for arguments out of range, if nothing can be removed, and for an optimizer that lacks a
     parameter of which a part may be removed.

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from swdc.analysis.branches import branches_of
 from swdc.errors import PlanError
 from swdc.ir.distributed import is_spread, local, spread_like
 from swdc.ir.groups import WRITES
@@ -29,7 +30,7 @@ class ZeroedParts:
 
     @classmethod
     def by_plan(cls, program: Program, plan: Plan) -> ZeroedParts:
-        """Return everything that writes a channel that ``plan`` removes: what ``swdc.mask`` sets to zero."""
+        """Return everything that writes what ``plan`` removes: what ``swdc.mask`` sets to zero."""
         tensors, names = program.tensors, {id(p): name for name, p in program.named_parameters()}
         masks: dict[str, torch.Tensor] = {}
         for group in program.groups:
@@ -39,6 +40,9 @@ class ZeroedParts:
                 name = names.get(id(tensor), member.tensor)  # a tied parameter has one mask
                 mask = masks.setdefault(name, torch.zeros(tensor.shape, dtype=torch.bool, device=tensor.device))
                 mask.index_fill_(member.dim, torch.from_numpy(member.indices[removed].ravel()).to(mask.device), True)
+        branches = branches_of(program) if plan.branches else {}
+        for name in (tensor for branch in plan.branches for tensor in branches[branch].tensors):
+            masks[name] = torch.ones(tensors[name].shape, dtype=torch.bool, device=tensors[name].device)
         return cls(_parts(masks, tensors, rests_of(program)), plan)
 
     @torch.no_grad()
@@ -91,4 +95,5 @@ def without_gone(plan: Plan, gone: Plan | None) -> Plan:
     if gone is None:
         return plan
     kept = {name: tuple(sorted({*channels} & {*gone.kept[name]})) for name, channels in plan.kept.items()}
-    return replace(plan, kept=kept)
+    branches = dict.fromkeys((*gone.branches, *plan.branches))
+    return replace(plan, kept=kept, settings={**plan.settings, **({"branches": [*branches]} if branches else {})})

@@ -16,7 +16,7 @@ import numpy as np
 from swdc.analysis.heads import HEADS
 from swdc.errors import PlanError
 from swdc.ir.call import Ref
-from swdc.ir.groups import Ids
+from swdc.ir.groups import Coupling, Ids
 from swdc.ir.program import Program
 from swdc.ops import calls
 from swdc.sparsity.planning.dimensions import ONE, Dimensions
@@ -41,12 +41,12 @@ class Costs(Protocol):
 class Budget:
     """The cost of a program as a function of the widths of its groups."""
 
-    def __init__(self, program: Program, kind: str) -> None:
-        """``kind`` is one of ``BUDGETS``; ``PlanError`` if it is not."""
+    def __init__(self, program: Program, kind: str, coupling: Coupling | None = None) -> None:
+        """``kind`` is one of ``BUDGETS``; ``PlanError`` if it is not. ``coupling`` is as for ``Dimensions``."""
         if kind not in BUDGETS:
             raise PlanError(f"expected a budget of {list(BUDGETS)}, got {kind!r}")
         self.kind = kind
-        self._dimensions = Dimensions(program)
+        self._dimensions = Dimensions(program, coupling=coupling)
         self._widths = self._dimensions.widths
         found = BUDGETS[kind](program, self._dimensions)
         longest = max((len(slots) for _, slots in found), default=1)
@@ -73,7 +73,7 @@ class Budget:
         """Return, for each layer that may get a bias, the groups whose cut requires it, the slot of its size, and what
         each of its elements costs.
         """  # fmt: skip
-        coupling, found = program.coupling, []
+        coupling, found = self._dimensions.coupling, []
         for node, (_, call) in calls(program).items():
             constants = coupling.constants.get(node.name)
             if constants is None or call["bias"] is not None:
@@ -101,7 +101,8 @@ class NumberOfHeads:
 
 
 def _channels(program: Program, dimensions: Dimensions) -> list[Term]:
-    return [(1, [dimensions.add(0, np.array([group]), np.ones(1))]) for group in range(len(program.groups))]
+    groups = range(len(dimensions.coupling.groups))
+    return [(1, [dimensions.add(0, np.array([group]), np.ones(1))]) for group in groups]
 
 
 def _parameters(program: Program, dimensions: Dimensions) -> list[Term]:

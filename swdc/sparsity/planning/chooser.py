@@ -21,31 +21,36 @@ class Chooser:
     """Turns scores into kept channels: by one order over all groups, or by a share of each.
 
     ``units`` is one number for all groups, or one for each; a group keeps a multiple of it. ``staying`` is how many
-    channels of every group stay, or of each; with 0 groups may be emptied.
+    channels of every group stay, or of each; with 0 groups may be emptied. ``gone`` says for each group which channels
+    an earlier plan has removed.
     """
 
     def __init__(
-        self, groups: Sequence[ChannelGroup], scores: Scores, units: int | Ids = 1, staying: int | Ids = 1
-    ) -> None:
-        self._groups, self._scores = groups, scores
+        self, groups: Sequence[ChannelGroup], scores: Scores, units: int | Ids = 1, staying: int | Ids = 1,
+        gone: Sequence[Bools] | None = None,
+    ) -> None:  # fmt: skip
+        self._groups, self._gone = groups, gone
+        self._scores = scores = scores if gone is None else sunk(scores, gone)
         self.widths = np.array([g.width for g in groups], dtype=np.int64)
+        self.most: Ids = self.widths - np.array([each.sum() for each in gone], dtype=np.int64) if gone else self.widths
+        """The widths that the earlier plan has left."""
         self.units = np.broadcast_to(np.asarray(units, dtype=np.int64), self.widths.shape)
-        self._staying = np.minimum(np.broadcast_to(np.asarray(staying, dtype=np.int64), self.widths.shape), self.widths)
+        self._staying = np.minimum(np.broadcast_to(np.asarray(staying, dtype=np.int64), self.widths.shape), self.most)
         self.free = np.array([s is not None for s in scores], dtype=bool)
         self._orders = [None if s is None else np.argsort(-s, kind="stable") for s in scores]
         self._descending = [None if s is None else s[o] for s, o in zip(scores, self._orders, strict=True)]
         free = [(group, s) for group, s in enumerate(self._descending) if s is not None]
-        firsts = [int(self._staying[group]) for group, _ in free]
-        owners = [np.full(len(s) - first, group) for first, (group, s) in zip(firsts, free, strict=True)]
-        values = [s[first:] for first, (_, s) in zip(firsts, free, strict=True)]
-        ranks = [np.arange(first, len(s)) / len(s) for first, (_, s) in zip(firsts, free, strict=True)]
+        spans = [(int(self._staying[group]), int(self.most[group])) for group, _ in free]
+        owners = [np.full(end - first, group) for (first, end), (group, _) in zip(spans, free, strict=True)]
+        values = [s[first:end] for (first, end), (_, s) in zip(spans, free, strict=True)]
+        ranks = [np.arange(first, end) / len(s) for (first, end), (_, s) in zip(spans, free, strict=True)]
         order = np.lexsort((-_joined(ranks), _joined(values)))  # ties are spread evenly over the groups
         self._removal = _joined(owners).astype(np.int64)[order]  # groups in the order in which they lose channels
 
     def only(self, chosen: Bools) -> Chooser:
         """Return a chooser of the same groups that cuts those only which are ``chosen``."""
         scores = [s if cut else None for s, cut in zip(self._scores, chosen.tolist(), strict=True)]
-        return Chooser(self._groups, scores, self.units, self._staying)
+        return Chooser(self._groups, scores, self.units, self._staying, self._gone)
 
     @property
     def steps(self) -> int:
@@ -58,31 +63,31 @@ class Chooser:
         return self.prefix(self.steps)
 
     def order(self, group: int) -> Ids:
-        """Return the channels of a group that has scores, the best first."""
+        """Return the channels of a group that has scores, the best first, those that are gone last."""
         found = self._orders[group]
         assert found is not None
         return found
 
     def scores(self, group: int) -> Floats:
-        """Return the scores of a group that has some, the best first."""
+        """Return the scores of what is left of a group that has some, the best first."""
         found = self._descending[group]
         assert found is not None
-        return found
+        return found[: int(self.most[group])]
 
     def prefix(self, removed: float) -> Ids:
         """Return the widths after the ``removed`` lowest channels are removed, rounded up to units."""
         gone = np.bincount(self._removal[: int(removed)], minlength=len(self.widths))
-        return self._rounded(self.widths - gone)
+        return self._rounded(self.most - gone)
 
     def shares(self, share: float) -> Ids:
         """Return the widths after a share of each group is removed, rounded up to units."""
         gone = np.floor(self.widths * min(share, 1.0) + 1e-9).astype(np.int64)
         kept = np.maximum(self.widths - gone, np.maximum(self._staying, 1))
-        return self._rounded(np.where(self.free, kept, self.widths))
+        return self._rounded(np.where(self.free, kept, self.most))
 
     def _rounded(self, widths: Ids) -> Ids:
         up = -(-widths // self.units) * self.units
-        rounded: Ids = np.minimum(up, self.widths)
+        rounded: Ids = np.minimum(up, self.most)
         return rounded
 
     def smallest(self, scope: str, costs: Costs, target: float) -> Ids:
@@ -131,16 +136,16 @@ class Chooser:
         filled = widths.copy()
         queue = [
             (self._priority(g, int(filled[g]), scope), g)
-            for g in np.flatnonzero(self.free & (self.units > 1) & (filled < self.widths)).tolist()
+            for g in np.flatnonzero(self.free & (self.units > 1) & (filled < self.most)).tolist()
         ]
         heapq.heapify(queue)
         while queue:
             _, group = heapq.heappop(queue)
             before = int(filled[group])
-            filled[group] = min(before + self.units[group], self.widths[group])
+            filled[group] = min(before + self.units[group], self.most[group])
             if costs.cost(filled) > target:
                 filled[group] = before  # it will not fit later either, because others only get wider
-            elif filled[group] < self.widths[group]:
+            elif filled[group] < self.most[group]:
                 heapq.heappush(queue, (self._priority(group, int(filled[group]), scope), group))
         return filled
 
@@ -152,10 +157,16 @@ class Chooser:
     def plan(self, widths: Ids, program: Program, settings: dict[str, object]) -> Plan:
         """Return the plan that keeps the best channels of each group."""
         kept = {}
-        for group, order, width in zip(self._groups, self._orders, widths, strict=True):
-            chosen = np.arange(group.width) if order is None else np.sort(order[: int(width)])
+        for number, (group, order, width) in enumerate(zip(self._groups, self._orders, widths, strict=True)):
+            left = np.arange(group.width) if self._gone is None else np.flatnonzero(~self._gone[number])
+            chosen = left if order is None else np.sort(order[: int(width)])
             kept[group.name] = tuple(chosen.tolist())
         return Plan(kept, {g.name: g.width for g in self._groups}, program.hash(), settings)
+
+
+def sunk(scores: Scores, gone: Sequence[Bools]) -> Scores:
+    """Return scores that are lower for channels that are gone than for any other."""
+    return [None if s is None else np.where(out, -np.inf, s) for s, out in zip(scores, gone, strict=True)]
 
 
 def _joined(arrays: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 
 from swdc.costs.counted_sizes import sizes_at
 from swdc.ir.call import Ref, Value
-from swdc.ir.groups import Ids
+from swdc.ir.groups import Coupling, Ids
 from swdc.ir.program import Program
 from swdc.ops import shapes_of
 
@@ -23,11 +23,14 @@ _NONE, _NOTHING = np.zeros(0, dtype=np.int64), np.zeros(0)
 
 
 class Dimensions:
-    """Numbers the dimensions that are asked for, and gives the size of each for any widths of the groups."""
+    """Numbers the dimensions that are asked for, and gives the size of each for any widths of the groups.
 
-    def __init__(self, program: Program, batch: int = 1) -> None:
-        self.coupling = program.coupling
-        self.widths = np.array([g.width for g in program.groups], dtype=np.int64)
+    ``coupling`` is that of another program, of which this one is a part with the same names.
+    """
+
+    def __init__(self, program: Program, batch: int = 1, coupling: Coupling | None = None) -> None:
+        self.coupling = program.coupling if coupling is None else coupling
+        self.widths = np.array([g.width for g in self.coupling.groups], dtype=np.int64)
         self.shape_of = shapes_of(program, sizes_at(program, batch))
         self._slots: dict[Any, int] = {}
         self._constant: list[float] = [1.0]

@@ -12,7 +12,7 @@ import numpy as np
 from swdc.costs.latency.lowering import uses
 from swdc.costs.latency.operator_kinds import Layer, Sizes
 from swdc.costs.latency.table import LatencyTable
-from swdc.ir.groups import Ids
+from swdc.ir.groups import Coupling, Ids
 from swdc.ir.program import Program
 from swdc.ops.call_cost import Quotient, Use
 from swdc.sparsity.planning.budgets import Costs
@@ -36,16 +36,16 @@ class TimedCosts(Costs, Protocol):
 class Latency:
     """The predicted time of a program in milliseconds, for a batch as in the example inputs.
 
-    ``least`` gives the smallest widths that a plan may have.
+    ``least`` gives the smallest widths that a plan may have. ``coupling`` is as for ``Dimensions``.
     """
 
     kind = LATENCY
 
-    def __init__(self, program: Program, table: LatencyTable, least: Ids) -> None:
+    def __init__(self, program: Program, table: LatencyTable, least: Ids, coupling: Coupling | None = None) -> None:
         facts = program.facts
         batch = 1 if facts.batch is None else facts.symbols[facts.batch]
         self._table = table
-        self._dimensions = Dimensions(program, batch)
+        self._dimensions = Dimensions(program, batch, coupling)
         self._widths = self._dimensions.widths
         made = [_Term(use, self._dimensions) for use in uses(program, self._dimensions.shape_of)]
         largest, smallest = self._dimensions.sizes(self._widths), self._dimensions.sizes(least)
@@ -115,8 +115,8 @@ def fastest(chooser: Chooser, latency: TimedCosts, target: float) -> Ids:
     stays that saves no time. Raises ``PlanError`` if the target cannot be met.
     """
     chooser.check(latency, chooser.least, target)
-    widths = chooser.widths.copy()
-    least, now = chooser.least, latency.full
+    widths = chooser.most.copy()
+    least, now = chooser.least, latency.cost(widths)
     cutter = _Cutter(chooser, latency)
     queue = [(*cutter.best_cut(g, widths, least), g) for g in np.flatnonzero(widths > least).tolist()]
     heapq.heapify(queue)
@@ -173,7 +173,7 @@ class _Cutter:
         filled, now = widths.copy(), self._latency.cost(widths)
         while True:
             room = target - now
-            offers = [self._best_offer(g, filled, room) for g in np.flatnonzero(filled < self._chooser.widths).tolist()]
+            offers = [self._best_offer(g, filled, room) for g in np.flatnonzero(filled < self._chooser.most).tolist()]
             best = max((offer for offer in offers if offer is not None), default=None)
             if best is None:
                 return filled
@@ -184,7 +184,7 @@ class _Cutter:
     def _best_offer(self, group: int, widths: Ids, room: float) -> tuple[float, int, int] | None:
         """Return score per millisecond, group and width of the best units to give back in ``room``, if any fit."""
         tried, before = widths.copy(), self._latency.of_group(group, widths)
-        unit, start, whole = int(self._chooser.units[group]), int(widths[group]), int(self._chooser.widths[group])
+        unit, start, whole = int(self._chooser.units[group]), int(widths[group]), int(self._chooser.most[group])
         best = None
         for width in range(start + unit, min(start + max(_LOOK_AHEAD, unit), whole + unit) + 1, unit):
             tried[group] = min(width, whole)

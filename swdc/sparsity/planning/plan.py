@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,11 @@ from swdc.ir.program import Program
 from swdc.sparsity.arguments import check_count
 from swdc.sparsity.calibration.statistics import Calibration
 from swdc.sparsity.frozen import frozen_groups, frozen_parameters
-from swdc.sparsity.planning.blocks import UNITS, plan_blocks
+from swdc.sparsity.planning.blocks import UNITS, BlockCriterion, plan_blocks
 from swdc.sparsity.planning.budgets import BUDGETS, CHANNELS, Budget, Costs, NumberOfHeads
-from swdc.sparsity.planning.chooser import Chooser
+from swdc.sparsity.planning.chooser import Chooser, sunk
 from swdc.sparsity.planning.criteria import Criterion, Scores, called_with, find_criterion
+from swdc.sparsity.planning.earlier import Earlier
 from swdc.sparsity.planning.isomorphic import ranks
 from swdc.sparsity.planning.latency import LATENCY, Latency
 from swdc.sparsity.planning.parts import Parts, roles_of
@@ -52,7 +54,7 @@ def plan(
     program: Program,
     sparsity: float | Mapping[str, float] = 0.5,
     budget: str = "channels",
-    criterion: str | Criterion = "l2",
+    criterion: str | Criterion | BlockCriterion = "l2",
     scope: str = "global",
     round_to: RoundTo = 1,
     at_most: float | Mapping[str, float] = 1.0,
@@ -65,6 +67,7 @@ def plan(
     statistics: Calibration | None = None,
     seed: int = 0,
     structure: str = CHANNELS,
+    after: Plan | None = None,
 ) -> Plan:
     """Choose the channels to keep.
 
@@ -96,7 +99,11 @@ def plan(
     ``structure="layers"`` removes numbered modules that hold nothing else. For both, ``budget`` is the structure,
     ``parameters``, ``bytes``, ``operations`` or ``macs``, ``ignore`` names what stays (a branch by the layer that
     writes it), and ``criterion`` is ``influence``, which reads ``statistics``, or a function of the program, the
-    names and the statistics. All channels stay; cut channels of the slim program after it.
+    names and the statistics.
+    ``after`` is an earlier plan of the same program. The new plan removes what it removes, and more, so that one plan
+    can take whole branches, then heads, then channels, each by a criterion of its own. ``sparsity`` is then the share
+    that both remove together; shares by groups are of the groups that are left. A criterion that reads weights sees
+    none of the branches that are gone.
     ``policy`` says whether the sides of residual sums are ``tied`` or ``free`` (see ``swdc.trace``); by default it is
     that of the program.
     ``ignore`` names modules or tensors (shell patterns) whose output channels all stay. Every group keeps at least one
@@ -118,25 +125,31 @@ def plan(
     if structure in UNITS:
         need_whole(program, PlanError, "a plan")
         names = (ignore,) if isinstance(ignore, str) else tuple(ignore)
-        return plan_blocks(program.under(policy), sparsity, budget, criterion, statistics, names, structure)
+        program = _under(program, policy, after)
+        earlier = Earlier(program, after)
+        return plan_blocks(program, sparsity, budget, criterion, statistics, names, structure, earlier)
     _check(sparsity, scope, budget, structure)
     check_count("seed", seed, least=0)
     need_whole(program, PlanError, "a plan")
-    program = program.under(policy)
+    program = _under(program, policy, after)
+    earlier = Earlier(program, after)
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     groups = program.groups
     if frozen not in (CUT, KEEP):
         raise PlanError(f"expected frozen as {CUT!r} or {KEEP!r}, got {frozen!r}")
     still = frozen_groups(program, frozen_parameters(program)) if frozen == KEEP else set()
-    still |= ignored_groups(program, patterns) | _others(program, structure)
-    scores = scored(program, groups, criterion, still, weights, statistics, seed)
+    still |= ignored_groups(program, patterns) | _others(program, structure) | earlier.lost
+    scores = scored(program, earlier.groups, criterion, still, weights, statistics, seed)
     units, staying = units_of(groups, round_to), staying_of(groups, at_most)
     sets = sets_of(groups, sparsity, budget) if isinstance(sparsity, Mapping) else np.zeros_like(units)
     compared = ranks(scores, roles_of(program)) if scope == ISOMORPHIC else scores
-    alike = _alike(program, even, scope)
-    parts = Parts.from_keys(zip(alike, units, staying, sets, [s is None for s in scores], strict=True))
+    alike, gone = _alike(program, even, scope), earlier.gone()
+    lost = np.array([out.sum() for out in gone])
+    parts = Parts.from_keys(zip(alike, units, staying, sets, lost.tolist(), [s is None for s in scores], strict=True))
     some = parts.firsts
-    chooser = Chooser([groups[i] for i in some], parts.scores(compared), units[some], staying[some])
+    ranked = parts.scores(sunk(compared, gone))  # the best first, and last what is gone
+    sunken = [np.arange(groups[i].width) >= groups[i].width - lost[i] for i in some]
+    chooser = Chooser([groups[i] for i in some], ranked, units[some], staying[some], sunken)
     settings: dict[str, Any] = {
         "sparsity": dict(sparsity) if isinstance(sparsity, Mapping) else sparsity, "budget": budget, "scope": scope,
         "ignore": list(patterns),
@@ -144,17 +157,18 @@ def plan(
         "at_most": dict(at_most) if isinstance(at_most, Mapping) else at_most, "even": even,
         "policy": program.facts.policy, "frozen": frozen,
         "criterion": criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "function"),
-        "seed": seed, **({} if structure == CHANNELS else {"structure": structure}),
+        "seed": seed, **({} if structure == CHANNELS else {"structure": structure}), **earlier.settings,
     }  # fmt: skip
     scope = GLOBAL if scope == ISOMORPHIC else scope
     if isinstance(sparsity, Mapping):
-        widths = widths_of_sets(chooser, sets[some], parts.counts, scope, tuple(sparsity.values()))
+        counts = parts.counts * [groups[i].name not in earlier.lost for i in some]
+        widths = widths_of_sets(chooser, sets[some], counts, scope, tuple(sparsity.values()))
     else:
-        costs = parts.costs(costs_of(program, budget, parts.spread(chooser.least), table))
+        costs = parts.costs(earlier.costs(partial(costs_of, program, budget, parts.spread(chooser.least), table)))
         widths = widths_within(chooser, costs, scope, sparsity)
         if budget == LATENCY:
             settings |= {"predicted_ms_before": costs.full, "predicted_ms": costs.cost(widths)}
-    return Chooser(groups, scores).plan(parts.spread(widths), program, settings)
+    return Chooser(groups, scores, gone=earlier.removed()).plan(parts.spread(widths), program, settings)
 
 
 def _check(sparsity: float | Mapping[str, float], scope: str, budget: str, structure: str) -> None:
@@ -177,14 +191,25 @@ def _others(program: Program, structure: str) -> set[str]:
     return {group.name for group in program.groups} - heads
 
 
-def costs_of(program: Program, budget: str, least: Ids, table: LatencyTable | None) -> Costs:
-    """Return what a budget is a share of; ``least`` gives the smallest widths that a plan may have."""
+def _under(program: Program, policy: str | None, after: Plan | None) -> Program:
+    """Return a program under a policy, if none is given under that of an earlier plan."""
+    return program.under(after.policy if policy is None and after is not None else policy)
+
+
+def costs_of(
+    program: Program, budget: str, least: Ids, table: LatencyTable | None, left: Program | None = None
+) -> Costs:
+    """Return what a budget is a share of; ``least`` gives the smallest widths that a plan may have.
+
+    ``left`` is the program without some of its branches, to which the cost is then confined.
+    """
+    part = program if left is None else left
     if budget == HEADS:
         heads = head_groups(program)
         return NumberOfHeads(program, [number for number, group in enumerate(program.groups) if group.name in heads])
     if budget != LATENCY:
-        return Budget(program, budget)
-    return Latency(program, MeasuredTable() if table is None else table, least)
+        return Budget(part, budget, program.coupling)
+    return Latency(part, MeasuredTable() if table is None else table, least, program.coupling)
 
 
 def _alike(program: Program, even: bool, scope: str) -> Sequence[Hashable]:

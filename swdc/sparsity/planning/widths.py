@@ -70,7 +70,7 @@ def widths_of_sets(chooser: Chooser, sets: Ids, counts: Ids, scope: str, shares:
 
     Each group of the chooser stands for some (``counts``).
     """
-    widths = chooser.widths.copy()
+    widths = chooser.most.copy()
     for number, share in enumerate(shares):
         chosen = sets == number
         costs = _ChannelsOf(counts * chosen, chooser.widths)

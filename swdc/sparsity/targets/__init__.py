@@ -1,4 +1,4 @@
-"""Targets: the single weights or whole channels of a model that would be removed now."""
+"""Targets: the single weights, channels or branches of a model that would be removed now."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from swdc.errors import PlanError
 from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program
 from swdc.sparsity.frozen import frozen_parameters, tell_outside
+from swdc.sparsity.planning.blocks import UNITS
 from swdc.sparsity.targets.base import Target, Targets
+from swdc.sparsity.targets.blocks import BlockTargets
 from swdc.sparsity.targets.channels import ChannelTargets
 from swdc.sparsity.targets.limits import Limits
 from swdc.sparsity.targets.structures import CHANNELS, FILTERS
@@ -20,9 +22,9 @@ from swdc.sparsity.targets.weights import WeightTargets
 from swdc.sparsity.weight_criteria import Saliency, find_saliency
 
 WEIGHTS = "weights"
-STRUCTURES = (CHANNELS, FILTERS, HEADS, WEIGHTS)
+STRUCTURES = (CHANNELS, FILTERS, HEADS, *UNITS, WEIGHTS)
 
-__all__ = ["STRUCTURES", "ChannelTargets", "Limits", "Target", "Targets", "WeightTargets", "targets_of"]
+__all__ = ["STRUCTURES", "BlockTargets", "ChannelTargets", "Limits", "Target", "Targets", "WeightTargets", "targets_of"]
 
 
 def targets_of(
@@ -41,7 +43,8 @@ def targets_of(
     if not 0 < target < 1:
         raise PlanError(f"expected a target (the share that is removed) between 0 and 1, got {target}")
     limits = limits or Limits()
-    limits.check(structure, of_weights=structure == WEIGHTS)
+    if structure not in UNITS:
+        limits.check(structure, of_weights=structure == WEIGHTS)
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     saliency = find_saliency(criterion)
     inner = _unwrapped(model)
@@ -53,6 +56,8 @@ def targets_of(
         return WeightTargets(inner, target, patterns, saliency, frozen, norms)
     if norms:
         raise PlanError(f"expected norms=True with structure='weights' only, got it with {structure!r}")
+    if structure in UNITS:
+        return BlockTargets(inner, target, patterns, structure, saliency, frozen, limits)
     return ChannelTargets(inner, target, patterns, structure, saliency, frozen, limits)
 
 

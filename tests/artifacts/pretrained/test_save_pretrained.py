@@ -191,6 +191,33 @@ def test_fewer_layers(make: Any, tmp_path: Path) -> None:
     assert torch.equal(found.generate(IDS, **words), dense.generate(IDS, **words))
 
 
+DEPTH_AND_WIDTH: dict[Any, tuple[dict[str, float], dict[str, float]]] = {
+    llama: (
+        {"*.q_proj": 0.5, "*.gate_proj": 0.25, "*embed_tokens*": 0.25},
+        {"num_hidden_layers": 1, "intermediate_size": 36, "num_attention_heads": 2, "hidden_size": 24},
+    ),
+    gpt2: ({"*.c_fc*": 0.25}, {"n_layer": 1, "n_inner": 96}),
+}
+
+
+@pytest.mark.parametrize("make", DEPTH_AND_WIDTH)
+def test_fewer_layers_and_channels(make: Any, tmp_path: Path) -> None:
+    model = make()
+    sparsity, numbers = DEPTH_AND_WIDTH[make]
+    program = swdc.trace(model, {"input_ids": IDS, "use_cache": False})
+    layers = swdc.plan(program, 0.5, "layers", every_second, structure="layers")
+    plan = swdc.plan(program, sparsity, even=True, after=layers)
+    masked, slim = swdc.mask(program, plan), swdc.slim(program, plan)
+    assert swdc.verify(masked, slim).exact
+    with torch.no_grad():  # as if it had been trained
+        for one in (masked.tensors, slim.tensors):
+            one["model.layers.1.mlp.up_proj.weight" if make is llama else next(iter(one))].mul_(1.5)
+    swdc.save_pretrained(slim, model, tmp_path / "slim")
+    found = loaded(model, tmp_path / "slim")
+    assert {key: getattr(found.config, key) for key in numbers} == numbers
+    assert error_of(found, masked, use_cache=False) <= (1e-6 if make is llama else 1e-9)  # gains are rounded
+
+
 def test_parts_of_layers_cannot_be_said(tmp_path: Path) -> None:
     model = llama()
     program = swdc.trace(model, {"input_ids": IDS})

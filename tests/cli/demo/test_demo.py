@@ -8,6 +8,7 @@ import swdc
 from swdc.cli import app
 from swdc.cli.demo.tasks import SCENES, scene
 from swdc.errors import CommandError
+from tests.artifacts.report.reading import Page
 
 KEYS = {
     "accuracy_dense",
@@ -27,7 +28,9 @@ KEYS = {
 @pytest.mark.parametrize(("network", "epochs"), [("resnet20", 1), ("gcn", 60)])
 def test_demo_leaves_a_certified_slim_network(tmp_path, network, epochs):
     out = tmp_path / "demo"
-    result = CliRunner().invoke(app, ["demo", "--network", network, "--epochs", str(epochs), "--out", str(out)])
+    page = tmp_path / "page.html"
+    options = {"--network": network, "--epochs": epochs, "--out": out, "--report": page}
+    result = CliRunner().invoke(app, ["demo", *(str(text) for option in options.items() for text in option)])
     assert result.exit_code == 0, result.output
     report = json.loads((out / "report.json").read_text())
     assert set(report) >= KEYS
@@ -35,6 +38,10 @@ def test_demo_leaves_a_certified_slim_network(tmp_path, network, epochs):
     assert report["accuracy_masked"] == report["accuracy_slim"]
     assert 0 < report["parameters"]["after"] <= 0.1 * report["parameters"]["before"]
     assert report["onnx_max_relative_error"] <= 1e-4
+    data = Page(page).data
+    assert data["slim"]["macs"] == report["macs"]
+    assert data["measured"]["Accuracy"] == {"before": report["accuracy_dense"], "after": report["accuracy_slim"]}
+    assert [stage["name"] for stage in data["deployment"]["stages"]] == ["before", "slim", "deployed"]
     for name in ("slim.onnx", "dense.onnx", "widths.png"):
         assert (out / name).stat().st_size > 0
     slim = swdc.load(out / "slim")

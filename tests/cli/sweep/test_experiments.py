@@ -75,12 +75,13 @@ def test_functions_that_cannot_be_run_are_refused_before_the_sweep(tmp_path: Pat
 def test_ours_return_accuracies_around_the_removal(
     gcn: object, monkeypatch: pytest.MonkeyPatch
 ):  # the fixture imports PyG without its warnings
-    made: list[swdc.SWD] = []
+    made: list[Any] = []
 
     class Noted(swdc.SWD):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
             made.append(self)
+            self.given = args[0]
 
     monkeypatch.setattr("swdc.cli.demo.run.SWD", Noted)
     experiment = Experiment("gcn", arguments={"epochs": 3})
@@ -90,3 +91,5 @@ def test_ours_return_accuracies_around_the_removal(
     assert swd.state_dict()["target"] == 0.5
     assert results["change"] == results["accuracy"] - results["accuracy_before"]
     assert 0 <= results["accuracy"] <= 100
+    left = swdc.count(swdc.slim(swd.given, swd.plan()))
+    assert (results["parameters"], results["macs"]) == (left.parameters, left.macs)

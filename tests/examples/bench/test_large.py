@@ -48,8 +48,9 @@ def test_a_model_is_planned_and_counted_without_weights(name: str, monkeypatch: 
     assert row["parameters"] == sum(p.numel() for p in Decoder(blocks=3).parameters())
     assert 0.4 < row["parameters_after"] / row["parameters"] <= 0.5
     assert row["groups"] == 7
+    assert row["branches_removed"] == 2
     assert row["seconds"] == pytest.approx(
-        sum(row[step] for step in ("build", "capture", "analysis", "plan", "count", "slim"))
+        sum(row[step] for step in ("build", "capture", "analysis", "plan", "depth", "count", "slim"))
     )
 
 

@@ -1,0 +1,1 @@
+"""A page that shows what slimming did: what went, what stayed and why, and the proof."""
