@@ -4,6 +4,8 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
+from swdc.artifacts.compression.compress import compress
+from swdc.artifacts.compression.result import Compression
 from swdc.artifacts.folder.load_into import load_into
 from swdc.artifacts.folder.save import load, save
 from swdc.artifacts.onnx.export import OnnxReport, export_onnx
@@ -43,6 +45,7 @@ from swdc.sparsity.method import Method
 from swdc.sparsity.penalties.norms import Norm
 from swdc.sparsity.planning.dimensions import Dimensions
 from swdc.sparsity.planning.plan import plan
+from swdc.sparsity.planning.sensitivity import Sensitivity, sensitivity
 from swdc.sparsity.recovery.recover import recover
 from swdc.sparsity.slim_optimizer import slim_optimizer
 from swdc.sparsity.swd import SWD
@@ -65,6 +68,7 @@ __all__ = [
     "ChannelGroup",
     "Channels",
     "Checkpoint",
+    "Compression",
     "Cost",
     "Count",
     "Dimensions",
@@ -84,6 +88,7 @@ __all__ = [
     "Program",
     "QuantizationReport",
     "Ref",
+    "Sensitivity",
     "Subject",
     "SwdcError",
     "Target",
@@ -91,6 +96,7 @@ __all__ = [
     "apply_pass",
     "calibrate",
     "calls",
+    "compress",
     "count",
     "deploy",
     "export",
@@ -111,6 +117,7 @@ __all__ = [
     "revise",
     "save",
     "save_pretrained",
+    "sensitivity",
     "slim",
     "slim_checkpoint",
     "slim_optimizer",

@@ -1,5 +1,5 @@
-"""The command line: ``swdc demo``, ``inspect``, ``count``, ``slim``, ``export``, ``quantize``,
-``verify`` and ``sweep``.
+"""The command line: ``swdc demo``, ``inspect``, ``count``, ``slim``, ``compress``, ``export``,
+``quantize``, ``verify`` and ``sweep``.
 
 Exit codes of all commands: 0 fine; 1 the result is not what was asked for (no exact certificate); 2 bad
 usage, or input that swdc cannot use; 3 a defect of swdc itself.
@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 import swdc
+from swdc.cli.compress import compress_task as compress_command
 from swdc.cli.count import count_model as count_command
 from swdc.cli.demo.command import demo as demo_command
 from swdc.cli.export import export as export_command
@@ -25,8 +26,8 @@ from swdc.cli.verify.command import verify_made as verify_command
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command, "inspect": inspect_command, "count": count_command,
-    "slim": slim_command, "export": export_command, "quantize": quantize_command,
-    "verify": verify_command, "sweep": sweep_command,
+    "slim": slim_command, "compress": compress_command, "export": export_command,
+    "quantize": quantize_command, "verify": verify_command, "sweep": sweep_command,
 }  # fmt: skip
 """The commands by name, in the order of the help. A new command is added here."""
 

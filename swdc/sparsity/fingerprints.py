@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from swdc.errors import PlanError
+
 
 def of_function(function: Any, known: Iterable[Any]) -> str:
     """Return the name of a function, and for one that is not among ``known`` also a hash of what it does.
@@ -26,6 +28,13 @@ def of_function(function: Any, known: Iterable[Any]) -> str:
     inside = vars(function) if not hasattr(function, "__code__") and hasattr(function, "__dict__") else {}
     held = [*cells, _plain(getattr(function, "__defaults__", None)), *(f"{k}={_plain(v)}" for k, v in inside.items())]
     return f"{name} {_short(_text(code) + repr(held))}"
+
+
+def of_code(function: Any) -> str:
+    """Return the name of a function with a hash of its code alone: what it closes over may change when it is called."""
+    inner = function if hasattr(function, "__code__") else getattr(type(function), "__call__", None)  # noqa: B004
+    name, code = str(getattr(function, "__name__", type(function).__name__)), getattr(inner, "__code__", None)
+    return name if code is None else f"{name} {_short(_text(code))}"
 
 
 def of_parameters(parameters: Mapping[str, torch.Tensor]) -> str:
@@ -49,3 +58,13 @@ def _plain(value: Any) -> str:
 
 def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def check_settings(what: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise ``PlanError`` if what is saved in a folder was made with other settings than those wanted."""
+    differing = [key for key in wanted if found.get(key) != wanted[key]]
+    if differing:
+        raise PlanError(
+            f"expected a folder of this {what}, got one whose {', '.join(differing)} differ; give another folder, or "
+            f"the same settings"
+        )

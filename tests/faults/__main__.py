@@ -30,7 +30,7 @@ app = typer.Typer(
 def kills(
     number: KillsOption = 300, job: JobOption = None, seed: SeedOption = 0, show_traceback: TracebackOption = False
 ) -> None:
-    """Kill save, export, streaming, cache and sweep at random times: is anything lost, or left behind?
+    """Kill save, export, streaming, cache, sweep and compress at random times: is anything lost, or left behind?
 
     After each kill, what is there must be whole, the old or the new. After the next run, no litter may remain. The exit
     code is 1 if anything fell.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -227,8 +229,57 @@ class _Told(Here):
         study.finish = told  # type: ignore[method-assign]
 
 
+class Compressing(Job):
+    """A compression; every run goes on with the one before, and has to end with the bits of one that was not killed."""
+
+    leaves: ClassVar[set[str]] = {
+        "settings.json", "sensitivity.json", "trials.db", "trials", "slim", "report.json"
+    }  # fmt: skip
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+        self.inputs = torch.randn(32, 4)
+        self.wanted = self.model(self.inputs).detach()
+        self._compress(folder.parent / "unkilled")
+        self.expected = self._found(folder.parent / "unkilled")
+
+    def work(self, number: int) -> None:
+        self._compress(self.folder)
+
+    def lost(self) -> str:
+        for network in (*self.folder.glob("trials/*/network"), *self.folder.glob("slim")):
+            try:
+                swdc.load(network)
+            except SwdcError as error:
+                return f"{network.parent.name}/{network.name} cannot be loaded: {error}"
+        return ""
+
+    def done(self) -> str:
+        problem = super().done() or ("" if self._found(self.folder) == self.expected else "another result")
+        for each in list(self.folder.iterdir()):  # the next run begins anew
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
+        return problem
+
+    def _compress(self, folder: Path) -> None:
+        swdc.compress(
+            self.model, INPUT, torch.split(self.inputs, 8), self._closeness, most_drop=0.5, epochs=2, rate=1e-2,
+            trials=3, folder=folder, onnx=False, progress=False,
+        )  # fmt: skip
+
+    def _found(self, folder: Path) -> tuple[object, ...]:
+        report = json.loads((folder / "report.json").read_text())
+        weights = {name: tensor.tolist() for name, tensor in swdc.load(folder / "slim").tensors.items()}
+        return report["trials"], report["cuts"], report["metric"], weights
+
+    def _closeness(self, program: nn.Module) -> float:
+        return -float((program(self.inputs) - self.wanted).square().mean() / self.wanted.square().mean())
+
+
 JOBS: dict[str, type[Job]] = {
     "save": Saving, "export": Exporting, "streaming": Streaming, "cache": Caching, "sweep": Sweeping,
+    "compress": Compressing,
 }  # fmt: skip
 
 

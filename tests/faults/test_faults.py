@@ -17,7 +17,9 @@ from tests.faults.folders import FORGED, REFUSED, mutate, read, saved
 from tests.faults.kills import kill_job
 
 
-@pytest.mark.parametrize(("job", "runs"), [("save", 12), ("export", 6), ("streaming", 8), ("cache", 12), ("sweep", 3)])
+@pytest.mark.parametrize(
+    ("job", "runs"), [("save", 12), ("export", 6), ("streaming", 8), ("cache", 12), ("sweep", 3), ("compress", 2)]
+)
 def test_kills_lose_nothing_and_the_next_run_leaves_no_litter(job: str, runs: int) -> None:
     found = kill_job(job, runs, seed=7)
     assert found.fallen == []

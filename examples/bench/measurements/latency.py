@@ -21,9 +21,9 @@ from examples.bench.running.profiling import compared
 from examples.bench.running.row_files import Row
 from examples.bench.running.runtimes import SETUPS, Call, Setup, prepared, private_cache, timed_ms
 from swdc import export_onnx
-from swdc.cli.terminal.packages import package
 from swdc.costs.clock import one_thread
 from swdc.errors import brief
+from swdc.ir.packages import package
 from swdc.networks import resnet20
 
 BATCHES = (1, 16)

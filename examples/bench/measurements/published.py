@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from examples.bench.networks.entry import Entry
-from swdc.cli.terminal.packages import package
+from swdc.ir.packages import package
 
 TORCHVISION = "torchvision"
 SIDE, FRAMES = 512, 16

@@ -15,8 +15,8 @@ from examples.bench.peer.pace import REPEATS, paired, total
 from examples.bench.running.row_files import Row
 from swdc import Program, trace
 from swdc.analysis.coupling import couple
-from swdc.cli.terminal.packages import package
 from swdc.costs.clock import no_collection, one_thread
+from swdc.ir.packages import package
 
 NETWORKS = ("resnet50", "densenet121", "mobilenet_v2", "efficientnet_b0")
 SIDE = 224

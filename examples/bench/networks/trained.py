@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from swdc.cli.terminal.packages import package
+from swdc.ir.packages import package
 from swdc.networks import ResNet, resnet20
 from swdc.networks.resnet import Bottleneck
 

@@ -21,9 +21,9 @@ from examples.bench.networks.randomise import random_network
 from examples.bench.peer.mirror import Mirror
 from examples.bench.peer.pace import paired
 from examples.bench.running.apart import Report
-from swdc.cli.terminal.packages import package
 from swdc.errors import brief
 from swdc.ir.differences import flat_outputs, relative_error
+from swdc.ir.packages import package
 from swdc.rewriting.certificate import TOLERANCE
 
 SECONDS = 90.0

@@ -22,10 +22,10 @@ from swdc.cli.sweep.workers import workers
 from swdc.cli.terminal.models import parse_arguments
 from swdc.cli.terminal.options import JsonOption, TracebackOption
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_file, reported
-from swdc.cli.terminal.packages import package
 from swdc.cli.terminal.page import ReportOption, check_page
 from swdc.errors import CommandError
 from swdc.ir.atomic_files import write_whole
+from swdc.ir.packages import package
 from swdc.ir.progress import progress_bar
 
 INTERRUPTED = 130

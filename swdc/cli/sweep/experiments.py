@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from swdc.cli.sweep.cells import Cell
-from swdc.errors import CommandError, SwdcError
+from swdc.cli.terminal.files import function_in_file
+from swdc.errors import CommandError
 
 ACCURACY = "accuracy"
 VALUE = "value"
@@ -68,7 +67,8 @@ class Experiment:
 
     def function(self) -> Callable[..., Any]:
         """Return the function; ``CommandError`` if there is none, or it does not take the arguments."""
-        found = EXPERIMENTS.get(self.name) or _function_in_file(self.name)
+        expected = f"an experiment of {', '.join(EXPERIMENTS)} or file.py:function"
+        found = EXPERIMENTS.get(self.name) or function_in_file(self.name, expected)
         try:
             inspect.signature(found).bind(a_min=1.0, a_max=1.0, target=0.5, seed=0, **self.arguments)
         except TypeError as error:
@@ -112,38 +112,3 @@ class Experiment:
     def metric_of(self, results: Mapping[str, float]) -> str:
         """Return the name of the number that counts."""
         return self.metric or (next(iter(results)) if len(results) == 1 else ACCURACY)
-
-
-def _function_in_file(name: str) -> Callable[..., Any]:
-    path, colon, attribute = name.rpartition(":")
-    if not colon or not path.endswith(".py") or not attribute:
-        raise CommandError(f"expected an experiment of {', '.join(EXPERIMENTS)} or file.py:function, got {name!r}")
-    file = Path(path)
-    if not file.is_file():
-        raise CommandError(f"expected a file {path} with the function {attribute!r}, there is none; check the path")
-    found = getattr(_module(file), attribute, None)
-    if not callable(found):
-        raise CommandError(
-            f"expected a function {attribute!r} in {path}, there is none; check the name after the colon"
-        )
-    return found  # type: ignore[no-any-return]
-
-
-def _module(file: Path) -> Any:
-    folder = str(file.resolve().parent)
-    if folder not in sys.path:  # what lies beside the file can be imported, as when python runs it
-        sys.path.insert(0, folder)
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except SwdcError:
-        raise
-    except (Exception, SystemExit) as error:  # whatever the user's file raises while it is imported
-        raise CommandError(
-            f"expected {file} to be importable, but that raises {type(error).__name__}: {error}; make "
-            f"python {file.name} work first"
-        ) from error
-    return module

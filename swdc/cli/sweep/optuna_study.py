@@ -14,10 +14,11 @@ from typing import Any
 from swdc.artifacts.report.sweep_document import Best
 from swdc.cli.sweep.cells import Cell, Space
 from swdc.cli.sweep.experiments import Experiment, Results
-from swdc.cli.sweep.owners import ALIVE, OWNER, is_gone, owner
-from swdc.cli.terminal.packages import package
 from swdc.errors import CommandError, brief
 from swdc.ir.atomic_files import locked
+from swdc.ir.packages import package
+from swdc.ir.trial_owners import ALIVE, OWNER, is_gone, owner
+from swdc.ir.trial_storage import storage_of
 
 RESULTS, REASON, DESCRIPTION = "results", "reason", "swdc"
 """Names of the attributes of trials, and of the study."""
@@ -217,7 +218,7 @@ def open_study(
     with _alone(folder):
         try:
             study = optuna.create_study(
-                storage=_storage(optuna, storage), sampler=drawn_by, study_name=name, direction=direction,
+                storage=storage_of(storage, "sweep"), sampler=drawn_by, study_name=name, direction=direction,
                 load_if_exists=True,
             )  # fmt: skip
         except Exception as error:  # of optuna, of SQLAlchemy, or of a database's driver
@@ -248,16 +249,6 @@ def _folder_of(storage: str) -> Path | None:
 
 def _alone(folder: Path | None) -> AbstractContextManager[None]:
     return nullcontext() if folder is None else locked(folder)
-
-
-def _storage(optuna: Any, storage: str) -> Any:
-    if storage.startswith("redis"):
-        journal = package("optuna.storages.journal", "sweep")
-        return optuna.storages.JournalStorage(journal.JournalRedisBackend(storage))
-    if "://" in storage:
-        return storage
-    # two processes may write at the same time: wait rather than fail
-    return optuna.storages.RDBStorage(f"sqlite:///{Path(storage)}", engine_kwargs={"connect_args": {"timeout": 60}})
 
 
 def _distributions(space: Space) -> dict[str, Any]:

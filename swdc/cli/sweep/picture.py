@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from swdc.cli.sweep.cells import Cell
-from swdc.cli.terminal.packages import package
 from swdc.ir.atomic_files import workspace
+from swdc.ir.packages import package
 
 MOST_VALUES = 16
 """A sweep over more values of a bound than this is drawn as points."""

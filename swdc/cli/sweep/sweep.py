@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Event, Thread
+from collections.abc import Callable
 
 from swdc.cli.sweep.optuna_study import Study
-from swdc.cli.sweep.owners import SILENCE
 from swdc.cli.sweep.workers import Workers
+from swdc.ir.trial_owners import signs_of_life
 
 Progress = Callable[[str, int, int], None]
 """Called with what was found last, how many cells are finished, and how many there are."""
@@ -22,7 +20,7 @@ def sweep(study: Study, workers: Workers, progress: Progress = lambda text, done
     """
     study.free_interrupted()
     try:
-        with _signs_of_life(study):
+        with signs_of_life(study.beat):
             progress("", study.done(), study.total)
             _run(study, workers, progress)
     finally:
@@ -44,21 +42,3 @@ def _run(study: Study, workers: Workers, progress: Progress) -> None:
                 study.finish(outcome.number, outcome.results)
             found = outcome.reason or ", ".join(f"{name} {value:.4g}" for name, value in outcome.results.items())
             progress(found, study.done(), study.total)
-
-
-@contextmanager
-def _signs_of_life(study: Study) -> Iterator[None]:
-    """Tell other machines, while cells are run, that they are."""
-    over = Event()
-
-    def beat() -> None:
-        while not over.wait(SILENCE / 4):
-            study.beat()
-
-    thread = Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()

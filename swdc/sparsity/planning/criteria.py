@@ -116,15 +116,24 @@ def scores_channels(function: Callable[..., Any]) -> bool:
 def called_with(criterion: Criterion, name: str, statistics: Calibration | None, seed: int) -> dict[str, Any]:
     """Return the keyword arguments that a criterion asks for; ``PlanError`` if it asks for statistics without any."""
     given: dict[str, Any] = {"statistics": statistics, "seed": seed}
-    try:
-        asked = [key for key in inspect.signature(criterion).parameters if key in given]
-    except (TypeError, ValueError):  # a callable of C
-        asked = []
+    asked = [key for key in given if _asks_for(criterion, key)]
     if "statistics" in asked and statistics is None:
         raise PlanError(
             f"expected statistics for criterion={name!r}, got None; give those of swdc.calibrate(program, batches)"
         )
     return {key: given[key] for key in asked}
+
+
+def reads_statistics(criterion: str | Criterion) -> bool:
+    """Whether a criterion asks for what ``swdc.calibrate`` collects."""
+    return _asks_for(find_criterion(criterion), "statistics")
+
+
+def _asks_for(criterion: Criterion, name: str) -> bool:
+    try:
+        return name in inspect.signature(criterion).parameters
+    except (TypeError, ValueError):  # a callable of C
+        return False
 
 
 def _magnitude(program: Program, groups: Sequence[ChannelGroup], weights: Weights | None, order: int) -> Scores:

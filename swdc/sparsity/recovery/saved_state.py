@@ -12,6 +12,7 @@ import torch
 
 from swdc.errors import PlanError, brief
 from swdc.ir.atomic_files import why, workspace
+from swdc.sparsity.fingerprints import check_settings
 
 NAME = "recovery.pt"
 
@@ -50,10 +51,5 @@ class SavedState:
                 f"expected the state of a recovery in {self._path}, got another file ({brief(error)}); give an empty "
                 f"folder, or remove the file"
             ) from error
-        differing = [key for key in self._settings if settings.get(key) != self._settings[key]]
-        if differing:
-            raise PlanError(
-                f"expected a folder of this recovery, got one whose {', '.join(differing)} differ; give another "
-                f"folder, or the same settings"
-            )
+        check_settings("recovery", settings, self._settings)
         return dict(state)

@@ -16,6 +16,7 @@ from swdc.ir.program import Program
 from swdc.ir.progress import Bar
 from swdc.sparsity.calibration.batch_norms import estimate_norms_, is_held
 from swdc.sparsity.calibration.batches import arguments_of, length_of, read
+from swdc.sparsity.metrics import measured
 from swdc.sparsity.recovery.distillation import Distillation
 from swdc.sparsity.recovery.saved_state import SavedState
 
@@ -129,10 +130,7 @@ class Training:
         """Measure, remember the best state, tell, and save."""
         settings, found = self._settings, None
         if settings.metric is not None:
-            with told_as(PlanError, "metric as a function of a program", "return one number, higher if better"):
-                found = float(settings.metric(self._program.eval()))
-            if math.isnan(found):
-                raise PlanError("expected a metric that is a number, got NaN; look at the data that it is measured on")
+            found = measured(settings.metric, self._program, settings.seed)
             if self._best is None or found > self._best[0]:
                 state = {name: tensor.clone() for name, tensor in self._program.state_dict().items()}
                 self._best = found, self._epoch, state

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from examples.bench.networks.entry import Entry
-from swdc.cli.terminal.packages import package
 from swdc.errors import CommandError
+from swdc.ir.packages import package
 from swdc.networks import LeNet5, resnet20, resnet50
 
 FAMILIES = (

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from examples.bench.networks.entry import Entry, known
-from swdc.cli.terminal.packages import package
+from swdc.ir.packages import package
 
 FEATURES, HIDDEN, CLASSES = 12, 32, 4
 NODES, EDGES, ATTRIBUTES, RELATIONS, GRAPHS = 34, 156, 8, 3, 4

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from examples.bench.networks.entry import Entry, known
-from swdc.cli.terminal.packages import package
+from swdc.ir.packages import package
 
 MODULES = {
     "beit": {"beit_base_patch16_224": 224},

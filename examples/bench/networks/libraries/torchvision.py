@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from examples.bench.networks.entry import Entry, known
-from swdc.cli.terminal.packages import package
+from swdc.ir.packages import package
 
 UNINITIALISED = ("googlenet", "inception_v3", "vgg")
 """Families whose builders spend seconds on initial weights unless told not to."""

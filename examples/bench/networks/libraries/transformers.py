@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from examples.bench.networks.entry import Entry, known
-from swdc.cli.terminal.packages import package
+from swdc.ir.packages import package
 
 WORDS = 99
 TEXT = {

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
 
@@ -31,6 +34,24 @@ def is_gone(trial: Any) -> bool:
         return start is None or start != known.get("started", start)
     alive = trial.user_attrs.get(ALIVE, trial.datetime_start.timestamp())
     return time.time() - float(alive) > SILENCE
+
+
+@contextmanager
+def signs_of_life(beat: Callable[[], None]) -> Iterator[None]:
+    """Call a function now and then, which tells other machines that the trials of this process are under way."""
+    over = Event()
+
+    def go_on() -> None:
+        while not over.wait(SILENCE / 4):
+            beat()
+
+    thread = Thread(target=go_on, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _start_of(process: int) -> str | None:

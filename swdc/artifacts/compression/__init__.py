@@ -1,0 +1,1 @@
+"""From a trained network to the smallest one that is good enough: plans, trials, and what comes out."""
