@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypedDict
 
 from swdc.cli.inspect_document import InspectDocument, Share
 from swdc.rewriting.certificate import Certificate
+from swdc.sparsity.planning.sensitivity import Sensitivity
 
 
 class Pair(TypedDict):
@@ -63,6 +64,7 @@ class SlimLayer(TypedDict):
     width: Annotated[Pair, "channels that it writes; null if it is no module"]
     parameters: Pair
     operations: Annotated[Pair, "by the paper's convention"]
+    macs: Annotated[Pair, "multiply-adds"]
 
 
 class Stage(TypedDict):
@@ -121,6 +123,7 @@ class SlimDocument(TypedDict):
     onnx: OnnxFile | None
     latency: Annotated[Latency | None, "with --budget latency"]
     out: Annotated[str | None, "the folder; null if nothing was written"]
+    report: Annotated[str | None, "the page of --report"]
 
 
 class OnnxDocument(OnnxFile):
@@ -184,9 +187,51 @@ class SweepDocument(TypedDict):
 
     study: str
     storage: str
+    metric: Annotated[str, "what the best bounds are best in"]
     best: list[Best]
     cells: Annotated[list[dict[str, Any]], "target, a_max, a_min, seed, and the results of the training by name"]
     failed: Annotated[list[dict[str, Any]], "the same of those that failed, with a reason"]
+
+
+class CompressTrial(TypedDict):
+    """One cut with its recovery."""
+
+    share: Annotated[Share, "of the budget that was to go"]
+    base: Annotated[Share, "the share of the trial whose network was cut; 0 is the dense program"]
+    exponent: Annotated[float | None, "how much sensitivities counted"]
+    removed: Annotated[float | None, "the share that is gone"]
+    cut_metric: Annotated[float | None, "before recovery"]
+    metric: Annotated[float | None, "after recovery"]
+    good: bool
+    reason: Annotated[str, "why there is no network, or empty"]
+
+
+class CompressCut(TypedDict):
+    """One cut on the way to the result."""
+
+    trial: CompressTrial
+    plan: Annotated[dict[str, Any], "a plan of the network before"]
+    certificate: Certificate
+
+
+class CompressDocument(TypedDict):
+    """What ``swdc compress`` prints, and the file ``report.json`` in its folder."""
+
+    found: Annotated[bool, "whether a smaller network was good enough"]
+    budget: str
+    most_drop: float
+    metric_before: float
+    metric: float
+    metric_deployed: Annotated[float | None, "of the deployed network"]
+    costs_before: Annotated[dict[str, float], "parameters, operations, macs, and what the budget counts"]
+    costs: dict[str, float]
+    cuts: list[CompressCut]
+    trials: list[CompressTrial]
+    sensitivity: Sensitivity
+    onnx: OnnxFile | None
+    int8: Annotated[dict[str, Any] | None, "as swdc quantize prints it, without the float file"]
+    notes: list[str]
+    files: Annotated[dict[str, str], "what was written, by name"]
 
 
 class Milliseconds(TypedDict):
@@ -249,6 +294,6 @@ class LatencyFile(TypedDict):
 PRINTED: dict[str, tuple[Any, ...]] = {
     "inspect": (InspectDocument,), "count": (CountDocument,), "slim": (SlimDocument,),
     "export": (OnnxDocument, TorchDocument), "quantize": (QuantizeDocument,), "verify": (VerifyDocument,),
-    "sweep": (SweepDocument,), "demo": (DemoDocument,),
+    "sweep": (SweepDocument,), "demo": (DemoDocument,), "compress": (CompressDocument,),
 }  # fmt: skip
 """What each command prints with ``--json``, unless it fails."""

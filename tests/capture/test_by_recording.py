@@ -41,9 +41,8 @@ class Detector(nn.Module):
             side = max(picture.shape[-2:])
             x = F.pad(picture, (0, side - picture.shape[-1], 0, side - picture.shape[-2]))[None]
             x = torch.relu(self.body(F.relu(self.norm(self.stem(x)), inplace=True)))
-            keep = torch.where(self.score(x).flatten() > 0)[0]
-            if len(keep) == 0:
-                keep = torch.arange(1)
+            good = self.score(x).flatten() > 0
+            keep = torch.where(good)[0] if bool(good.any()) else torch.arange(1)  # by values, which export refuses
             described = self.second(torch.relu(self.first(x.flatten(2)[0].t()[keep])))
             count = int(keep.numel())
             found.append(

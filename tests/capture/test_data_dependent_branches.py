@@ -6,13 +6,13 @@ import warnings
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 import swdc
 from swdc.capture.data_dependent_branches import searches_branched_on
 from swdc.capture.restore import restored
 from swdc.capture.way import Subject
-from tests.capture.test_by_recording import Detector, pictures
 from tests.support import Function, assert_equal, assert_same, certified, image, randomise
 
 
@@ -41,27 +41,41 @@ class Fails(nn.Module):
         return x * x[x > 0].max()
 
 
+def _kept_boxes(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Describe the rows whose boxes stay when overlapping ones are suppressed; code that branches on their number."""
+    corners = m.boxes(x).abs()
+    keep = torchvision.ops.nms(torch.cat([corners, corners + 1], dim=1), x[:, 0], 0.5)
+    if len(keep) == 0:
+        return m.head(x)
+    return m.head(m.body(x[keep]).relu())
+
+
+def _boxes() -> nn.Module:
+    return Function(_kept_boxes, boxes=nn.Linear(6, 2), body=nn.Linear(6, 6), head=nn.Linear(6, 3))
+
+
 def probed(model: nn.Module, *args: object) -> bool:
     with restored(model) as put_back:
         return searches_branched_on(Subject(model.eval(), (args, {}), put_back))
 
 
 def test_what_branches_is_told_from_what_does_not() -> None:
-    detector = randomise(Detector())
-    assert probed(detector, pictures())
-    assert detector.get_buffer("calls") == 0
+    assert probed(randomise(_boxes()), image(5, 6))
     assert not probed(Mixture(), torch.randn(5, 6))
     assert not probed(nn.Linear(6, 3), torch.randn(5, 6))
     assert not probed(Fails(), torch.ones(5, 6))  # it is unknown, then
 
 
-@pytest.mark.filterwarnings("ignore:recorded on the example inputs", "ignore:the model overwrites calls")
-def test_a_detector_is_not_exported(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object, **__: object) -> None:
-        raise AssertionError("exported")
-
-    monkeypatch.setattr(torch.export, "export", fails)
-    assert swdc.trace(randomise(Detector()), (pictures(),)).facts.captured_by == "record"
+@pytest.mark.filterwarnings("ignore:recorded on the example inputs")
+def test_what_finds_boxes_is_not_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    exported = []
+    monkeypatch.setattr(torch.export, "export", lambda *_, **__: exported.append(True))
+    facts = swdc.trace(randomise(_boxes()).eval(), image(5, 6)).facts
+    assert not exported
+    assert facts.captured_by == "record"
+    assert dict(facts.attempts)["export"] == (
+        "the model calls other operators if a search in it (such as nonzero) finds nothing"
+    )
 
 
 def test_experts_that_see_some_rows_are_exported_and_slim() -> None:

@@ -21,7 +21,6 @@ from swdc.capture.trace import trace_recorded
 from swdc.capture.way import CannotCapture, Subject, Way
 from swdc.capture.ways import WAYS
 from swdc.errors import ExportError, TraceError
-from tests.capture.test_by_recording import recorded
 from tests.support import Function, assert_same, image
 
 LIST = "swdc.capture.trace.WAYS"
@@ -99,14 +98,6 @@ def test_reasons_of_torch_are_kept_with_their_type_and_on_one_line() -> None:
     assert why.startswith("RuntimeError: Tensor.item() cannot be called on meta tensors")
     assert because.startswith("GuardOnDataDependentSymNode: Could not guard on data-dependent expression")
     assert "\n" not in why + because
-
-
-@pytest.mark.filterwarnings("ignore:recorded on the example inputs", "ignore:the model overwrites calls")
-def test_the_probe_says_that_export_is_in_vain() -> None:
-    _, program = recorded()
-    assert dict(program.facts.attempts)["export"] == (
-        "the model calls other operators if a search in it (such as nonzero) finds nothing"
-    )
 
 
 def test_a_saved_program_does_not_keep_the_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,11 @@ EXAMPLE = re.compile(r"^(?:.*)::\n\n((?:    .*\n?|\n)+)", re.MULTILINE)
 FUNCTIONS = [name for name in swdc.__all__ if inspect.isfunction(getattr(swdc, name))]
 INLINE = {"calls"}
 """Functions whose example stands in a sentence."""
-APART = {"save_pretrained", "register_way"}
-"""Functions whose examples need a model of transformers, or an addition for good."""
+APART = {"save_pretrained", "register_way", "compress"}
+"""Functions whose examples need a model of transformers, an addition for good, or training (docs/compress.md runs)."""
 ORDER = (
-    "trace", "insert_batchnorm", "count", "calibrate", "plan", "mask", "slim", "verify", "refit", "recover",
+    "trace", "insert_batchnorm", "count", "calibrate", "sensitivity", "plan", "mask", "slim", "verify", "report",
+    "refit", "recover",
     "relax_norms", "transplant", "deploy", "save", "load", "load_into", "export_onnx", "export", "quantize_onnx",
     "trace_skeleton", "slim_checkpoint", "register", "revise", "targets_of", "pass_names", "apply_pass",
     "slim_optimizer",

@@ -90,6 +90,10 @@ def compress(
     ``most_drop`` allows either), and ``report.json``. Several machines that see the folder share the trials if all run
     the same call with the URL of one database as ``storage``; trials of processes that are gone are run again.
 
+    For a model and a loader::
+
+        result = swdc.compress(model, images, loader, accuracy, most_drop=0.01, folder="small")
+
     The model is not changed, nor torch's random state. If no trial was good, the result says so (``found``), and its
     program is the dense one. Raises ``PlanError`` for arguments out of range, data or a metric that do not work, and a
     folder of another compression, ``TraceError`` if the model cannot be traced, and ``PackageError`` without optuna

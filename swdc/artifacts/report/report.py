@@ -52,6 +52,10 @@ def report(
     The numbers are those of ``swdc slim --json`` and ``swdc inspect --json``. They stand in the page as JSON, in the
     script element ``swdc-data``. Texts of yours (names of layers, lines of code) are escaped.
 
+    For a slim program and its certificate::
+
+        swdc.report("report.html", program, slim, certificate)
+
     Raises ``ExportError`` if the path does not end in ``.html`` or ``.htm``, if ``slim`` was not cut from ``program``,
     if the certificate is for other weights, or if there is nothing to show. Then nothing is written, and a file that
     was there stays as it was. So it does if the process is killed. Links, devices and folders are not replaced. The

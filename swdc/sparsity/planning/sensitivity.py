@@ -137,6 +137,11 @@ def sensitivity(
     ``ignore`` names modules or tensors whose channels all stay; their groups are not measured.
     In ``folder`` what was measured is kept after each group, so that a run that was killed goes on.
 
+    A plan that spares what the metric is sensitive to::
+
+        found = swdc.sensitivity(program, lambda model: -float(model(x).square().mean()))
+        plan = swdc.plan(program, 0.5, criterion=found.criterion("l2"))
+
     Nothing is trained, and the program is not changed. Raises ``PlanError`` for arguments out of range, for a metric
     that returns no number, and for a folder that holds the sensitivity of another program or with other settings.
     """

@@ -59,11 +59,16 @@ def test_unknown_networks_are_refused() -> None:
     assert "expected networks of mlp" in result.stderr
 
 
+WITH_HEADS_FOR_BOXES = {"keypointrcnn_resnet50_fpn COCO_V1", "maskrcnn_resnet50_fpn_v2 COCO_V1"}
+"""What is published counts masks and key points, which random inputs have no boxes for."""
+
+
 @pytest.mark.parametrize("path", sorted(ROWS.glob("*.json")), ids=lambda path: path.stem)
 def test_the_committed_rows_agree(path: Path) -> None:
     rows = json.loads(path.read_text())
     assert rows
     for row in rows:
         assert row["reason"] == ""
-        assert row["to_published"] is None or abs(row["to_published"] - 1) <= 0.005, row["name"]
+        published = None if row["name"] in WITH_HEADS_FOR_BOXES else row["to_published"]
+        assert published is None or abs(published - 1) <= 0.005, row["name"]
         assert row["to_torch"] is None or abs(row["to_torch"] - 1) <= 0.01, row["name"]
