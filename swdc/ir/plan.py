@@ -39,6 +39,9 @@ class Plan(ByContent):
         check_type(PlanError, "settings", self.settings, Mapping[str, Any])
         object.__setattr__(self, "kept", {name: _channels(name, kept) for name, kept in self.kept.items()})
         object.__setattr__(self, "widths", {name: int(width) for name, width in self.widths.items()})
+        branches = self.settings.get("branches", ())
+        if not isinstance(branches, list | tuple) or not all(isinstance(name, str) for name in branches):
+            raise PlanError(f"expected branches in the settings as a list of names, got {branches!r:.100}")
 
     @property
     def policy(self) -> str | None:

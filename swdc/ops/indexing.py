@@ -106,9 +106,12 @@ class SelectScatter(Operator):
         channels.set(call, result)
 
     def fold(self, call: Call, channels: Channels) -> None:
-        """Keep the dead values on which both tensors agree; along ``dim`` those of ``self``."""
+        """Keep the dead values on which both tensors agree; along ``dim`` those of ``self`` where it is not written."""
         own, written = channels.dead(call["self"]), channels.dead(call["src"])
-        written.insert(call["dim"] % len(own), own[call["dim"]])
+        dim, index = call["dim"] % len(own), call["index"]
+        size, known = channels.sizes(call["self"])[dim], channels.static(call["self"])[dim] and isinstance(index, int)
+        own[dim] = np.where(np.arange(size) == index % size, UNKNOWN, own[dim]) if known else UNKNOWN
+        written.insert(dim, own[dim])
         channels.set_dead(call, agreeing([own, written]))
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:

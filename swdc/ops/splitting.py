@@ -190,8 +190,13 @@ class _Cutout(_Range):
         channels.set_dead(call, dead)
 
     def resize(self, call: Call, kept: Kept) -> dict[str, Any]:
-        """The bounds become those among the kept indices."""
-        return self._resized(call, kept.mask(call["self"], call["dim"]))
+        """The bounds become those among the kept indices; a range of one index is followed by that index alone."""
+        mask = kept.mask(call["self"], call["dim"])
+        if mask is None or mask.all() or not self._is_single(call, len(mask)):
+            return self._resized(call, mask)
+        start = int(mask[: self._range(call, len(mask)).start].sum())
+        bounds = {"start": start, "end": start + 1, "length": 1, "step": 1}
+        return {name: bound for name, bound in bounds.items() if name in call.arguments}
 
 
 @register

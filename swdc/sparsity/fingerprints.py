@@ -62,6 +62,8 @@ def _short(text: str) -> str:
 
 def check_settings(what: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raise ``PlanError`` if what is saved in a folder was made with other settings than those wanted."""
+    if not isinstance(found, Mapping):
+        raise PlanError(f"expected a folder of a {what}, got one whose settings are {found!r:.60}; give another folder")
     differing = [key for key in wanted if found.get(key) != wanted[key]]
     if differing:
         raise PlanError(

@@ -135,3 +135,9 @@ def test_a_plan_of_other_widths_is_refused() -> None:
     plan = plan_of(program, {"0": (0, 3, 5), "2": (1,)})
     with pytest.raises(PlanError, match=r"expected 8 as the width of group '0', got 7"):
         swdc.slim(program, replace(plan, widths={**plan.widths, "0": 7}))
+
+
+@pytest.mark.parametrize("branches", [3, "layer1", [["layer1"]]])
+def test_branches_are_names(branches: object) -> None:
+    with pytest.raises(PlanError, match="expected branches in the settings as a list of names, got"):
+        Plan({"a": (0,)}, {"a": 2}, "hash", {"branches": branches})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -138,3 +139,21 @@ def test_a_class_whose_loop_asks_for_the_size_takes_the_slim_tensors() -> None:
     mine = swdc.transplant(slim, model)
     assert mine.a.out_features == 3
     assert_same(slim(image(6, 5)), mine(image(6, 5)))
+
+
+STEPS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "one index by a step": lambda y: torch.cat([y[:, 3::5], y[:, :3], y[:, 4:]], 1),
+    "each index by a step": lambda y: torch.cat([y[:, i::8] for i in range(8)], 1),
+    "the last by a step": lambda y: y[:, 7::3] * y,
+    "two indices each, one each once cut": lambda y: torch.cat([y[:, i::4] for i in range(4)], 1),
+}
+
+
+@pytest.mark.parametrize("code", STEPS.values(), ids=STEPS)
+def test_ranges_with_a_step_that_take_one_index(code: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    model = Function(lambda m, x: m.b(code(m.a(x))), a=nn.Linear(5, 8), b=nn.Linear(8, 2))
+    program = traced(model, image(4, 5))
+    for seed in range(3):
+        _, slim = certified(program, seed=seed)
+        if slim.groups:
+            certified(slim, seed=seed)

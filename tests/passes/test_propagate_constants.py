@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -235,3 +236,16 @@ def test_a_network_without_constants_comes_back_as_it_is() -> None:
     result = run(program, [PropagateConstants()])
     assert not result.modified
     assert result.program is program
+
+
+def test_what_is_written_over_one_index_of_zeros_is_no_constant() -> None:
+    def code(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = m.a(x)
+        written = torch.select_scatter(torch.zeros_like(y), y[:, 0].sin(), 1, 0)
+        logits: torch.Tensor = m.c(m.b(written))
+        return logits
+
+    model = Function(code, a=nn.Linear(3, 4), b=nn.Linear(4, 4), c=nn.Linear(4, 2))
+    program = traced(model, image(3, 3))
+    x = image(5, 3, seed=7)
+    assert_same(program(x), swdc.deploy(program)(x))

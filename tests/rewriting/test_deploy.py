@@ -216,3 +216,11 @@ def test_a_local_response_norm() -> None:
         program.get_parameter("0.weight")[2] = 0.0
         program.get_parameter("0.bias")[2] = 1.5
     assert_same(program(image(5, 3, 8, 8)), swdc.deploy(program)(image(5, 3, 8, 8)))
+
+
+def test_a_program_in_which_a_search_may_find_nothing() -> None:
+    model = Function(lambda m, x: m.b(m.a(x)[x[:, 0] > 0]).amax(0), a=nn.Linear(5, 8), b=nn.Linear(8, 2))
+    x = image(6, 5)
+    x[0, 0] = 1.0
+    program = traced(model, x)
+    assert_same(program(x), swdc.deploy(program)(x))

@@ -278,3 +278,10 @@ def test_gradient_times_weight_by_hand() -> None:
 def test_gradient_times_weight_asks_for_gradients() -> None:
     with pytest.raises(PlanError, match=r"expected gradients for criterion='gradient_weight', .* call backward"):
         swdc.plan(chain(), 0.5, criterion="gradient_weight")
+
+
+@pytest.mark.parametrize("odd", ["text", 1j, object()])
+def test_scores_that_are_no_numbers_are_refused(odd: object) -> None:
+    program = traced(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), image(2, 4))
+    with pytest.raises(PlanError, match=r"the scores are of type .* and no real numbers"):
+        swdc.plan(program, 0.5, criterion=lambda _, groups: [[odd] * group.width for group in groups])

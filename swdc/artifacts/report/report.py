@@ -95,8 +95,9 @@ def check_report_place(target: Path) -> None:
         raise ExportError(f"expected a path that ends in .html, got {target}; a browser opens pages by that name")
     try:
         need_plain_file(target)
-    except OSError as error:
-        raise ExportError(f"expected the path of a file to write, but {why(error)}; give another path") from error
+    except (OSError, ValueError) as error:
+        reason = why(error) if isinstance(error, OSError) else str(error)
+        raise ExportError(f"expected the path of a file to write, but {reason}; give another path") from error
 
 
 def _slimmed(program: Program, slim: Program, certificate: Certificate | None) -> dict[str, Any]:

@@ -171,3 +171,11 @@ def _sums(values: Values, name: str, dims: set[int], order: int, rest: float) ->
             found[d][there] += sums  # in place, because small arrays that stay fragment the memory of large ones
         first += len(part)
     return found
+
+
+def numbers(scores: Any) -> np.ndarray[Any, Any]:
+    """Return scores as an array; ``TypeError`` if they are no real numbers."""
+    found = np.asarray(scores)
+    if found.dtype.kind not in "biuf":
+        raise TypeError(f"the scores are of type {found.dtype}, and no real numbers")
+    return found

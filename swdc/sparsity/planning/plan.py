@@ -26,7 +26,7 @@ from swdc.sparsity.frozen import frozen_groups, frozen_parameters
 from swdc.sparsity.planning.blocks import UNITS, BlockCriterion, plan_blocks
 from swdc.sparsity.planning.budgets import BUDGETS, CHANNELS, Budget, Costs, NumberOfHeads, Terms, name_of_budget
 from swdc.sparsity.planning.chooser import Chooser, sunk
-from swdc.sparsity.planning.criteria import Criterion, Scores, called_with, find_criterion
+from swdc.sparsity.planning.criteria import Criterion, Scores, called_with, find_criterion, numbers
 from swdc.sparsity.planning.earlier import Earlier
 from swdc.sparsity.planning.isomorphic import ranks
 from swdc.sparsity.planning.latency import LATENCY, Latency
@@ -275,7 +275,7 @@ def scored(
     function = find_criterion(criterion)
     asked = called_with(function, name, statistics, seed)
     with told_as(PlanError, expected, "see swdc.sparsity.planning.criteria for examples"):
-        given = [None if s is None else np.asarray(s) for s in function(program, candidates, *extra, **asked)]
+        given = [None if s is None else numbers(s) for s in function(program, candidates, *extra, **asked)]
     if len(given) != len(candidates):
         raise PlanError(f"expected scores for each of {len(candidates)} groups, got {len(given)}; None keeps a group")
     found = dict(zip((g.name for g in candidates), given, strict=True))
