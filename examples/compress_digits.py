@@ -70,7 +70,7 @@ def told(name: str, program: swdc.Program) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=4, help="cuts that are tried")
+    parser.add_argument("--trials", type=int, default=2, help="cuts that are tried")
     trials = parser.parse_args().trials
     given = task()
     result = swdc.compress(**given, trials=trials)
