@@ -45,10 +45,10 @@ def check_searches(graph: fx.Graph) -> None:
         env: Any = sizes[0].node.shape_env if new else None
         if not any(env.var_to_range[symbol].lower >= 1 for symbol in new):
             continue
-        operator = operator_of(node.target)
-        if not operator.by_condition:
+        conditions = operator_of(node.target).conditions(node.args)
+        if not conditions:
             raise CannotCapture(f"a size depends on values at {source_of(node) or node.name}")
-        for condition in operator.conditions(node.args):
+        for condition in conditions:
             expect_any(condition, node, f"{_STANDS} {source_of(node)} finds something")
 
 

@@ -53,9 +53,9 @@ class _Whole(type):
 
     def __call__(cls, *given: Any, **options: Any) -> Any:
         value = given[0] if given else 0
-        if isinstance(value, torch.Tensor) and value.numel() == 1:
+        if isinstance(value, torch.Tensor):
             value = value.item()  # torch.export gives a symbol for it
-        return torch.sym_int(value) if isinstance(value, _SYMBOLS) else int(*given, **options)
+        return torch.sym_int(value) if isinstance(value, _SYMBOLS) else int(value, *given[1:], **options)
 
     def __instancecheck__(cls, value: Any) -> bool:
         return isinstance(value, int | torch.SymInt)

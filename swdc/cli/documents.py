@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypedDict
 
+from swdc.artifacts.compression.trials import Trial
 from swdc.cli.inspect_document import InspectDocument, Share
 from swdc.rewriting.certificate import Certificate
 from swdc.sparsity.planning.sensitivity import Sensitivity
@@ -193,23 +194,10 @@ class SweepDocument(TypedDict):
     failed: Annotated[list[dict[str, Any]], "the same of those that failed, with a reason"]
 
 
-class CompressTrial(TypedDict):
-    """One cut with its recovery."""
-
-    share: Annotated[Share, "of the budget that was to go"]
-    base: Annotated[Share, "the share of the trial whose network was cut; 0 is the dense program"]
-    exponent: Annotated[float | None, "how much sensitivities counted"]
-    removed: Annotated[float | None, "the share that is gone"]
-    cut_metric: Annotated[float | None, "before recovery"]
-    metric: Annotated[float | None, "after recovery"]
-    good: bool
-    reason: Annotated[str, "why there is no network, or empty"]
-
-
 class CompressCut(TypedDict):
     """One cut on the way to the result."""
 
-    trial: CompressTrial
+    trial: Trial
     plan: Annotated[dict[str, Any], "a plan of the network before"]
     certificate: Certificate
 
@@ -226,7 +214,7 @@ class CompressDocument(TypedDict):
     costs_before: Annotated[dict[str, float], "parameters, operations, macs, and what the budget counts"]
     costs: dict[str, float]
     cuts: list[CompressCut]
-    trials: list[CompressTrial]
+    trials: list[Trial]
     sensitivity: Sensitivity
     onnx: OnnxFile | None
     int8: Annotated[dict[str, Any] | None, "as swdc quantize prints it, without the float file"]

@@ -8,7 +8,6 @@ from math import prod
 from typing import Any, TypeAlias
 
 import sympy
-import sympy.tensor.tensor  # sympy imports it in its first sum otherwise, which takes longer than some captures
 from torch.utils._sympy import functions
 
 Size: TypeAlias = int | sympy.Expr

@@ -163,7 +163,7 @@ class Index(Operator):
 
     def conditions(self, args: Sequence[Any]) -> list[Any]:
         """The masks."""
-        return [i for i in args[1] if i is not None and i.meta["val"].dtype == torch.bool]
+        return [i for i in args[1] if i is not None and i.meta["val"].dtype in (torch.bool, torch.uint8)]
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Channels along the dimensions that are not indexed pass."""
