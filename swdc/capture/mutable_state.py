@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from swdc.capture.copies import copy_of, end_of_copy, never_written
+
 _CODE = (FunctionType, MethodType, ModuleType, type)
 _ABSENT = object()
 
@@ -31,6 +33,9 @@ class Place(ABC):
     def ends_changed(self) -> bool:
         """Whether the place holds something else at the end of capture, however that came about."""
         return self.changed()
+
+    def forget(self) -> None:  # noqa: B027 - most places have nothing to give back
+        """Let go of what the place held; nothing can be put back after that."""
 
     def held(self) -> dict[Any, Any]:
         """Return what the place holds, by name or position; nothing of a place that holds values of tensors."""
@@ -123,11 +128,14 @@ class Values(Place):
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.tensor, self.memory = tensor, tensor.detach()
-        self.place, self.before = self.memory.untyped_storage()._cdata, self.memory.clone()
+        self.place, self.before = self.memory.untyped_storage()._cdata, self._copy()
 
     def changed(self) -> bool:
         """Whether it holds something else now."""
         return self._moved() or not torch.equal(self.memory, self.before)  # a batch norm counts no writes to a buffer
+
+    def _copy(self) -> torch.Tensor:
+        return self.memory.clone()
 
     def put_back(self) -> None:
         """Let it hold what it held."""
@@ -155,6 +163,9 @@ class SeldomWritten(Values):
         super().__init__(tensor)
         self.version = tensor._version
 
+    def _copy(self) -> torch.Tensor:
+        return copy_of(self.memory)
+
     def changed(self) -> bool:
         """Whether it holds something else now."""
         return self.tensor._version != self.version or self._moved()
@@ -166,7 +177,13 @@ class SeldomWritten(Values):
 
     def ends_changed(self) -> bool:
         """Whether the values are others at the end."""
-        return super().changed()
+        return (self._moved() or not never_written(self.memory)) and super().changed()
+
+    def forget(self) -> None:
+        """Keep no copy any longer."""
+        del self.before
+        if not self.memory.is_meta:
+            end_of_copy(self.memory)
 
 
 class Array(Place):

@@ -42,10 +42,12 @@ class Restoring:
         }
 
     def end(self) -> None:
-        """Put everything back, even what was written in a way that torch does not count."""
+        """Put everything back, even what was written in a way that torch does not count, and keep nothing."""
         for place in self._places:
             if place.ends_changed():
                 place.put_back()
+        for place in self._places:
+            place.forget()
 
     def _changed(self) -> Iterator[Place]:
         """Yield the places that hold something else now; most were empty, and are looked at together."""

@@ -8,6 +8,7 @@ from math import prod
 from typing import Any, TypeAlias
 
 import sympy
+import sympy.tensor.tensor  # each trace needs it: sympy imports it in its first sum
 from torch.utils._sympy import functions
 
 Size: TypeAlias = int | sympy.Expr
