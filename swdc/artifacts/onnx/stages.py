@@ -72,7 +72,7 @@ class Writer:
             found = self._written(folder / "fixed", name, inner)
             warnings.warn(
                 f"the file takes {', '.join(inner)} as in the example alone; with free sizes: {portable(str(error))}",
-                stacklevel=5,
+                stacklevel=4,
             )
             return found
 
