@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import swdc
 from swdc.rewriting.deploy import deploy
+from swdc.sparsity.planning.budgets import Budget
 from tests.support import (
     Function,
     assert_same,
@@ -157,3 +159,59 @@ def test_ranges_with_a_step_that_take_one_index(code: Callable[[torch.Tensor], t
         _, slim = certified(program, seed=seed)
         if slim.groups:
             certified(slim, seed=seed)
+
+
+def weighted(weights: list[nn.Parameter], function: Any) -> Function:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.b(torch.stack(function(m, m.a(x)), 1))
+
+    return Function(forward, a=nn.Linear(5, 4), b=nn.Linear(4, 2), weights=nn.ParameterList(weights))
+
+
+@pytest.mark.parametrize("kind", ["parameters", "bytes"])
+@pytest.mark.parametrize("kept", [[1], [0, 3], [0, 1, 2]])
+def test_a_budget_counts_the_parameters_that_vanish_with_each_channel(kind: str, kept: list[int]) -> None:
+    model = weighted(
+        [nn.Parameter(torch.randn(3)) for _ in range(4)],
+        lambda m, y: [torch.tanh(y[:, i] * w.exp().sum()) for i, w in enumerate(m.weights)],
+    )
+    program = traced(model, image(3, 5))
+    plan = plan_of(program, {"a": kept})
+    _, slim = certified(program, plan)
+    held = {"parameters": 1, "bytes": 8}[kind]
+    said = Budget(program, kind).cost(np.array([len(kept)]))
+    assert said == held * swdc.count(slim).parameters == held * sum(t.numel() for t in slim.tensors.values())
+    assert Budget(program, kind).full == held * swdc.count(program).parameters
+
+
+def test_parameters_that_vanish_with_some_channels_count_as_if_they_stayed() -> None:
+    model = weighted(
+        [nn.Parameter(torch.randn(size)) for size in (7, 1)],
+        lambda m, y: [y[:, i] * m.weights[i].sum() if i < 2 else y[:, i] + 1 for i in range(4)],
+    )
+    program = traced(model, image(3, 5))
+    for kept, least in (([0, 1], 0), ([0, 2], 1), ([1, 3], 7), ([2, 3], 8)):
+        _, slim = certified(program, plan_of(program, {"a": kept}))
+        assert Budget(program, "parameters").cost(np.array([2])) == swdc.count(slim).parameters + least
+
+
+def test_a_budget_counts_the_parameters_of_pairs_of_channels() -> None:
+    """A weight for each of 4 outputs and 6 inputs: it vanishes with either."""
+
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = m.a(x)
+        inner = [
+            torch.stack([m.weights[4 * i + j] * m.mask[j, i] * y[:, i].sin() for j in range(4)], 1) for i in range(6)
+        ]
+        return m.b(torch.stack(inner, 2).sum(2))
+
+    weights = nn.ParameterList([nn.Parameter(torch.randn(())) for _ in range(24)])
+    parts = {"weights": weights, "mask": nn.Parameter(torch.randn(4, 6))}
+    program = traced(Function(forward, a=nn.Linear(5, 6), b=nn.Linear(4, 2), **parts), image(3, 5))
+    widths = {group.name: group.width for group in program.groups}
+    assert sorted(widths.values()) == [4, 6]
+    plan = plan_of(program, {name: [0, 2] if width == 4 else [1, 2, 5] for name, width in widths.items()})
+    _, slim = certified(program, plan)
+    assert len([name for name in slim.tensors if name.startswith("weights")]) == 6
+    said = Budget(program, "parameters").cost(np.array([2 if width == 4 else 3 for width in widths.values()]))
+    assert said == swdc.count(slim).parameters
