@@ -225,7 +225,7 @@ def difference(
                 tensors[name].copy_(value)
         try:
             wanted = flat_outputs(called(one.eval(), inputs, seed, torch.float64))
-        except Exception:  # whatever an operator of the program raises
+        except Exception:  # whatever an operator raises on random values; on the example it is not caught
             inputs = example
             wanted = flat_outputs(called(one.eval(), inputs, seed, torch.float64))
         got = flat_outputs(called(other.eval(), inputs, seed, torch.float64))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Iterator, Mapping
 from math import prod
+from typing import Any
 
 import torch
 from torch import fx
@@ -14,6 +15,8 @@ from swdc.ir.program import Program
 from swdc.sparsity.planning.dimensions import Dimensions
 
 Numbers = frozenset[int]
+Kind = tuple[tuple[int, ...], tuple[tuple[Any, ...], ...], torch.dtype]
+"""The groups of the channels that a tensor vanishes with, its sizes, and its type."""
 
 
 def vanishing(program: Program, dimensions: Dimensions, tensors: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
@@ -22,14 +25,14 @@ def vanishing(program: Program, dimensions: Dimensions, tensors: Mapping[str, to
     The widths tell how many tensors are left only if each channel of a group (each combination, for several groups)
     takes tensors of the same sizes along. Others are left out here: a budget counts them as if they stayed.
     """
-    alike: dict[Hashable, dict[tuple[int, ...], list[str]]] = {}
+    alike: dict[Kind, dict[tuple[int, ...], list[str]]] = {}
     for name, place in _places(program, dimensions.coupling, tensors).items():
         tensor = tensors[name]
         sizes = tuple(dimensions.form(dimensions.slot(Ref(name), dim)) for dim in range(tensor.dim()))
         key = (tuple(place), sizes, tensor.dtype)
         alike.setdefault(key, {}).setdefault(tuple(place.values()), []).append(name)
     found: dict[str, list[int]] = {}
-    for (groups, *_), at in alike.items():  # type: ignore[misc]
+    for (groups, _, _), at in alike.items():
         counts = {len(names) for names in at.values()}
         if len(counts) == 1 and len(at) == prod(int(dimensions.widths[group]) for group in groups):
             slots = [dimensions.share(group) for group in groups]
@@ -41,11 +44,10 @@ def _places(program: Program, coupling: Coupling, tensors: Mapping[str, torch.Te
     """Return the channels with which each tensor vanishes, one of each group, by the numbers of the groups."""
     if not coupling.singles:
         return {}
-    gone = _gone_with(program.graph, coupling)
     found: dict[str, dict[int, int]] = {}
     for name, tensor in tensors.items():
         same = {other for other, one in program.tensors.items() if one is tensor}
-        ids = _common([gone[node] for node in program.graph.nodes if _reads(node, same)])
+        ids = _common([_needed(node, coupling) for node in _readers(program.graph, same)])
         free = [number for number in sorted(ids) if coupling.group_of[number] >= 0]
         place = {int(coupling.group_of[number]): int(coupling.channel_of[number]) for number in free}
         if place and len(place) == len(free):
@@ -53,24 +55,19 @@ def _places(program: Program, coupling: Coupling, tensors: Mapping[str, torch.Te
     return found
 
 
-def _reads(node: fx.Node, names: set[str]) -> bool:
-    """Whether a node is one of some tensors, or a leaf module that holds one."""
-    path = str(node.target)
-    return (
-        path in names
-        if node.op == "get_attr"
-        else node.op == "call_module" and any(name.rpartition(".")[0] == path for name in names)
-    )
+def _readers(graph: fx.Graph, names: set[str]) -> Iterator[fx.Node]:
+    """Yield the calls that read a tensor, which has some names; the output is one of them."""
+    owners = {name.rpartition(".")[0] for name in names}
+    for node in graph.nodes:
+        if node.op == "get_attr" and str(node.target) in names:
+            yield from node.users
+        elif node.op == "call_module" and str(node.target) in owners:
+            yield node
 
 
-def _gone_with(graph: fx.Graph, coupling: Coupling) -> dict[fx.Node, Numbers]:
-    """Return the ids of channels without which a node is not computed, or what it computes is not used."""
-    found: dict[fx.Node, Numbers] = {}
-    for node in reversed(graph.nodes):
-        several = coupling.singles.get(node.name, ())
-        own = _common([frozenset(ids.tolist()) for ids in several])
-        found[node] = own | _common([found[user] for user in node.users])
-    return found
+def _needed(node: fx.Node, coupling: Coupling) -> Numbers:
+    """Return the ids of channels without which nothing that a node returns is computed."""
+    return _common([frozenset(ids.tolist()) for ids in coupling.singles.get(node.name, ())])
 
 
 def _common(sets: list[Numbers]) -> Numbers:
