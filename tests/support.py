@@ -49,7 +49,8 @@ def vector_net(function: Any, width: int = 8, **parts: Any) -> Function:
     """A dense layer to 8 channels, a function of it, and a dense layer that reads what comes of it."""
 
     def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        return m.b(function(torch.relu(m.a(x))))
+        result: torch.Tensor = m.b(function(torch.relu(m.a(x))))
+        return result
 
     return Function(forward, a=nn.Linear(5, 8), b=nn.Linear(width, 2), **parts)
 
