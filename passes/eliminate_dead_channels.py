@@ -9,6 +9,7 @@ from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.program_facts import Origin
 from swdc.rewriting.cutting import cut, cut_tensor, kept_by
+from swdc.rewriting.fitting import check_kept
 from swdc.rewriting.pass_base import Pass, PassResult
 
 
@@ -24,6 +25,10 @@ class EliminateDeadChannels(Pass):
 
     plan: Plan
     after = ("fold-constant-channels",)
+
+    def requires(self, program: Program) -> None:
+        """Raise ``PlanError`` if the plan is for other groups."""
+        check_kept(self.plan, program)
 
     def apply(self, program: Program) -> PassResult:
         """Return the slim program; it shares no tensor with the given one."""

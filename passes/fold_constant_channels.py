@@ -9,6 +9,7 @@ from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.program_facts import Origin
 from swdc.rewriting.cutting import fold
+from swdc.rewriting.fitting import check_kept
 from swdc.rewriting.pass_base import Pass, PassResult
 
 
@@ -25,6 +26,10 @@ class FoldConstantChannels(Pass):
     """
 
     plan: Plan
+
+    def requires(self, program: Program) -> None:
+        """Raise ``PlanError`` if the plan is for other groups."""
+        check_kept(self.plan, program)
 
     def apply(self, program: Program) -> PassResult:
         """Return a program with corrected biases, or the given one if there is nothing to correct."""

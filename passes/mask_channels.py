@@ -13,6 +13,7 @@ from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.ir.program_facts import Origin
 from swdc.rewriting.branches import silence
+from swdc.rewriting.fitting import check_plan
 from swdc.rewriting.pass_base import Pass, PassResult
 
 
@@ -31,6 +32,10 @@ class MaskChannels(Pass):
     """
 
     plan: Plan
+
+    def requires(self, program: Program) -> None:
+        """Raise ``PlanError`` if the plan is for another program."""
+        check_plan(self.plan, program)
 
     def apply(self, program: Program) -> PassResult:
         """Return a masked copy."""

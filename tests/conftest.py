@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from swdc.ir.seeding import seed_all
+
 GOLDEN = Path(__file__).parent / "passes" / "golden"
 
 
@@ -22,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    torch.manual_seed(0)
+    seed_all(0)
 
 
 @pytest.fixture(scope="session")

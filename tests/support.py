@@ -49,7 +49,8 @@ def vector_net(function: Any, width: int = 8, **parts: Any) -> Function:
     """A dense layer to 8 channels, a function of it, and a dense layer that reads what comes of it."""
 
     def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
-        return m.b(function(torch.relu(m.a(x))))
+        result: torch.Tensor = m.b(function(torch.relu(m.a(x))))
+        return result
 
     return Function(forward, a=nn.Linear(5, 8), b=nn.Linear(width, 2), **parts)
 
@@ -114,7 +115,7 @@ def certified(program: Program, plan: Plan | None = None, seed: int = 0) -> tupl
 
 
 def assert_slims(
-    model: nn.Module, example: Any = None, seeds: Sequence[int] = (0, 1, 2), dynamic: Sequence[str] | None = None
+    model: nn.Module, example: Any = None, seeds: Sequence[int] = (0, 1), dynamic: Sequence[str] | None = None
 ) -> Program:
     """Assert that a model has groups, and that random plans give exact certificates; return its program."""
     program = traced(model, example, dynamic=dynamic)
@@ -124,13 +125,14 @@ def assert_slims(
     return program
 
 
-def assert_exact(model: nn.Module, example: Any = None, seeds: Sequence[int] = (0, 1, 2)) -> Program:
+def assert_exact(model: nn.Module, example: Any = None, seeds: Sequence[int] = (0, 1)) -> Program:
     """Assert that random plans change nothing but rounding in float64, 1e-12 at most; return the program."""
     program = traced(model, example)
     assert program.groups, program.explain()
     for seed in seeds:
-        certificate = swdc.verify(*certified(program, seed=seed), batches=(1, 2, 5))
-        assert certificate.exact
+        plan = random_plan(program, seed)
+        certificate = swdc.verify(swdc.mask(program, plan), swdc.slim(program, plan), batches=(1, 2, 3, 5))
+        assert certificate.exact, f"{certificate}\n{program.explain()}"
         ordinary = [c.relative_error for c in certificate.comparisons if c.mode != "corners"]  # huge numbers round more
         assert max(ordinary) <= 1e-12, certificate
     return program

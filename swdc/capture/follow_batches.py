@@ -84,7 +84,7 @@ def _bears_witness(one: Run, other: Run, ran: Callable[[], Run]) -> bool:
     """Whether the model does what two runs predict in another, without an error."""
     try:
         check_witness(one, other, ran())
-    except Exception:  # whatever the model raises
+    except Exception:  # whatever the model raises; a batch of one is then excluded
         return False
     return True
 

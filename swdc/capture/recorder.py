@@ -126,8 +126,8 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         before = elements(args[0]) if func._schema.is_mutable and args else None
         try:
             result = self._computed(func, positional, keywords) if found.empty else func(*args, **(kwargs or {}))
-        except Exception:
-            self.failed = True  # the model's code may catch it
+        except Exception:  # of an operator; it goes on to the model's code, which may catch it
+            self.failed = True
             raise
         if before is not None and elements(result) != before:
             raise CannotCapture("the model gives a tensor another shape in place")

@@ -13,6 +13,7 @@ from torch import nn
 
 from swdc.capture.mutable_state import Container, Place
 from swdc.capture.reachable import places_of
+from swdc.ir.seeding import seed_all
 
 PutBack = Callable[[], object]
 
@@ -86,7 +87,7 @@ def random_state_kept() -> Iterator[None]:
 def seeded(seed: int) -> Iterator[None]:
     """Seed the random generators of torch, numpy and Python; restore their states at the end."""
     with random_state_kept():
-        torch.manual_seed(seed)
+        seed_all(seed)
         random.seed(seed)
         np.random.seed(seed)
         yield

@@ -101,7 +101,7 @@ def _alike(
         if not _asks_no_more(first, wider, supposed):
             return None
         check(_at_example(wider, tensors), _at_example(first, tensors), first.example)
-    except Exception:  # whatever a model raises where sizes are not what they are
+    except Exception:  # the model's code runs where sizes are not what they are; without this run less is dynamic
         return None
     return wider
 

@@ -111,7 +111,7 @@ def _without_needless(followed: Followed, subject: Subject, forms: Forms, compil
             ran = run(subject.model, subject.inputs, shapes, forms, compiling=compiling)
             told = without_whole_results(predicted(followed.run, followed.solved, sizes), shapes, tensors)
             check(told, without_whole_results(ran, shapes, tensors), sizes)
-        except Exception:  # the model fails there, or does something else
+        except Exception:  # the model fails there, or does something else; the condition stays
             left.append(condition)
     return replace(followed, conditions=tuple(left))
 

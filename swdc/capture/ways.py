@@ -53,7 +53,10 @@ def register_way(cls: type[Way]) -> type[Way]:
 
             def capture(self, subject: swdc.Subject) -> swdc.Captured: ...
     """
-    check_type(TraceError, f"{cls.__name__}.name", getattr(cls, "name", None), str)
+    for part, kind in (("name", str), ("example_only", bool), ("capture", Callable)):
+        check_type(TraceError, f"{cls.__name__}.{part}", getattr(cls, part, None), kind)
+    if not cls.name:
+        raise TraceError(f"expected a name of {cls.__name__}, got an empty one; programs are told by it how they came")
     with told_as(TraceError, f"a way that is made without arguments, got {cls.__name__}", "give them defaults"):
         way = cls()
     WAYS[:] = [way, *(other for other in WAYS if other.name != way.name)]

@@ -13,7 +13,14 @@ import typer
 from swdc.artifacts.compression.compress import compress
 from swdc.cli.terminal.files import function_in_file
 from swdc.cli.terminal.models import find_callable, parse_arguments
-from swdc.cli.terminal.options import BudgetName, JsonOption, TracebackOption
+from swdc.cli.terminal.options import (
+    BudgetName,
+    FunctionArgumentOption,
+    JsonOption,
+    TracebackOption,
+    optional,
+    trials_option,
+)
 from swdc.cli.terminal.output import NOT_AS_ASKED, check_folder, reported
 from swdc.errors import CommandError, brief
 from swdc.sparsity.planning.criteria import CRITERIA
@@ -42,54 +49,28 @@ OutOption = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Folder for all that comes out. The same call goes on there.")
 ]
 DropOption = Annotated[
-    float | None,
-    typer.Option("--most-drop", min=0.0, show_default=False, help=_help("most_drop", "How much the metric may fall.")),
+    float | None, optional("--most-drop", min=0.0, help=_help("most_drop", "How much the metric may fall."))
 ]
-BudgetOption = Annotated[
-    BudgetName | None, typer.Option("--budget", show_default=False, help=_help("budget", "What is to be small."))
-]
+BudgetOption = Annotated[BudgetName | None, optional("--budget", help=_help("budget", "What is to be small."))]
 TrialsOption = Annotated[
-    int | None, typer.Option("--trials", min=1, show_default=False, help=_help("trials", "How many cuts are tried."))
+    int | None, trials_option(show_default=False, help=_help("trials", "How many cuts are tried."))
 ]
 EpochsOption = Annotated[
-    int | None,
-    typer.Option("--epochs", min=0, show_default=False, help=_help("epochs", "Epochs of recovery after a cut.")),
+    int | None, optional("--epochs", min=0, help=_help("epochs", "Epochs of recovery after a cut."))
 ]
-RateOption = Annotated[
-    float | None, typer.Option("--rate", show_default=False, help=_help("rate", "Learning rate of recovery."))
-]
+RateOption = Annotated[float | None, optional("--rate", help=_help("rate", "Learning rate of recovery."))]
 CriterionOption = Annotated[
-    CriterionName | None,
-    typer.Option("--criterion", show_default=False, help=_help("criterion", "How channels are scored.")),
+    CriterionName | None, optional("--criterion", help=_help("criterion", "How channels are scored."))
 ]
-RoundOption = Annotated[
-    int | None,
-    typer.Option("--round-to", min=1, metavar="N", show_default=False, help="Keep multiples of N channels."),
-]
+RoundOption = Annotated[int | None, optional("--round-to", min=1, metavar="N", help="Keep multiples of N channels.")]
 IgnoreOption = Annotated[
-    list[str] | None,
-    typer.Option("--ignore", metavar="PATTERN", show_default=False, help="Module that keeps its channels; repeatable."),
+    list[str] | None, optional("--ignore", metavar="PATTERN", help="Module that keeps its channels; repeatable.")
 ]
-StorageOption = Annotated[
-    str | None,
-    typer.Option(
-        "--storage", metavar="URL", show_default=False,
-        help="A database that optuna takes, for several machines that see the folder; a file in it by default.",
-    ),
-]  # fmt: skip
-OnnxOption = Annotated[
-    bool | None, typer.Option("--onnx/--no-onnx", show_default=False, help="Write slim.onnx; it is written by default.")
-]
-Int8Option = Annotated[
-    bool | None, typer.Option("--int8/--no-int8", show_default=False, help="Write slim.int8.onnx, too.")
-]
-SeedOption = Annotated[
-    int | None, typer.Option("--seed", min=0, max=2**63 - 1, show_default=False, help=_help("seed", "Seed of it all."))
-]
-ArgumentOption = Annotated[
-    list[str] | None,
-    typer.Option("--arg", metavar="KEY=VALUE", show_default=False, help="Argument of the function; repeatable."),
-]
+_STORAGE = "A database that optuna takes, for several machines that see the folder; a file in it by default."
+StorageOption = Annotated[str | None, optional("--storage", metavar="URL", help=_STORAGE)]
+OnnxOption = Annotated[bool | None, optional("--onnx/--no-onnx", help="Write slim.onnx; it is written by default.")]
+Int8Option = Annotated[bool | None, optional("--int8/--no-int8", help="Write slim.int8.onnx, too.")]
+SeedOption = Annotated[int | None, optional("--seed", min=0, max=2**63 - 1, help=_help("seed", "Seed of it all."))]
 
 
 def compress_task(
@@ -107,7 +88,7 @@ def compress_task(
     onnx: OnnxOption = None,
     int8: Int8Option = None,
     seed: SeedOption = None,
-    argument: ArgumentOption = None,
+    argument: FunctionArgumentOption = None,
     as_json: JsonOption = False,
     show_traceback: TracebackOption = False,
 ) -> None:

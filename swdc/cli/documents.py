@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, TypedDict
 
 from swdc.artifacts.compression.trials import Trial
+from swdc.artifacts.report.sweep_document import SweepDocument
 from swdc.cli.inspect_document import InspectDocument, Share
 from swdc.rewriting.certificate import Certificate
 from swdc.sparsity.planning.sensitivity import Sensitivity
@@ -171,27 +172,6 @@ class VerifyDocument(TypedDict):
     exact: bool
     finding: Annotated[str, "in words"]
     certificate: Annotated[Certificate, "of the programs that were made anew from the model"]
-
-
-class Best(TypedDict):
-    """The best bounds for one target."""
-
-    target: Share
-    a_max: float
-    a_min: float
-    value: Annotated[float, "mean of the metric"]
-    seeds: Annotated[int, "over how many"]
-
-
-class SweepDocument(TypedDict):
-    """What ``swdc sweep`` prints; the study itself is a database of optuna."""
-
-    study: str
-    storage: str
-    metric: Annotated[str, "what the best bounds are best in"]
-    best: list[Best]
-    cells: Annotated[list[dict[str, Any]], "target, a_max, a_min, seed, and the results of the training by name"]
-    failed: Annotated[list[dict[str, Any]], "the same of those that failed, with a reason"]
 
 
 class CompressCut(TypedDict):

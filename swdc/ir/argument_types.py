@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import nullcontext
 from functools import cache, wraps
 from numbers import Integral, Real
 from types import NoneType, UnionType
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 
 from swdc.errors import SwdcError, brief
+from swdc.ir.default_device import cpu_by_default
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,8 +37,10 @@ _ADVICE = {
 }
 
 
-def checked(error: type[SwdcError]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def checked(error: type[SwdcError], on_cpu: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function raise ``error``, before it does anything, if an argument is not of its annotated type.
+
+    With ``on_cpu`` it runs under ``cpu_by_default``, for functions that run no code of a user's model.
 
     ``True`` and ``False`` are not numbers, and NaN is not one either. Whole numbers have up to 64 bits. Numbers of
     NumPy, fractions and iterators reach the function as numbers of Python and as tuples. Text is no collection.
@@ -53,7 +57,8 @@ def checked(error: type[SwdcError]) -> Callable[[Callable[P, R]], Callable[P, R]
                 hint = hints().get(name, Any)
                 if hint is not Any and signature.parameters[name].kind not in _VARIADIC:
                     bound.arguments[name] = check_type(error, name, given, hint)
-            return function(*bound.args, **bound.kwargs)
+            with cpu_by_default() if on_cpu else nullcontext():
+                return function(*bound.args, **bound.kwargs)
 
         return checking
 

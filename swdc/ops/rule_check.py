@@ -73,7 +73,7 @@ def check_slim_calls(dense: Program, slim: Program) -> None:
         expected = _shapes(node, slim)
         try:
             _ran(before, dense)
-        except Exception:  # an operator may refuse made-up values
+        except Exception:  # the operator is the user's, and may refuse made-up values
             continue
         with _named(operator, call, "couple or resize"):
             found = _ran(node, slim)

@@ -8,7 +8,6 @@ from typing import Any
 
 from swdc.errors import PassError, VerificationError
 from swdc.ir.argument_types import checked
-from swdc.ir.default_device import cpu_by_default
 from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
 from swdc.rewriting.certificate import TOLERANCE
@@ -22,8 +21,7 @@ DEPLOY_PIPELINE = (
 """The passes of a deployment, which run in this order until none of them changes anything."""
 
 
-@checked(PassError)
-@cpu_by_default()
+@checked(PassError, on_cpu=True)
 def deploy(program: Program, outputs: str | Sequence[int | str] | None = None) -> Program:
     """Return a copy of a program, in evaluation mode, without the parts that only training needs.
 

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 from swdc.ir.call import source_of
 from swdc.ir.dtypes_and_devices import default_dtype
 from swdc.ir.program import Program
+from swdc.ir.seeding import seed_all
 from swdc.rewriting.cases import TRAIN, Case
 from swdc.rewriting.certificate import TOLERANCE
 from swdc.rewriting.cutting import kept_by_plan
@@ -38,7 +39,7 @@ def first_difference(masked: Program, slim: Program, case: Case, seed: int) -> s
         copy = copy_in(program, WIDE).train(case.mode == TRAIN)
         values = _Values(copy)
         with torch.no_grad(), torch.random.fork_rng(devices=[]), default_dtype(WIDE):
-            torch.manual_seed(seed)
+            seed_all(seed)
             values.run(*pytree.tree_leaves(floats_in(case.inputs, WIDE)), enable_io_processing=False)
         runs.append(values.values)
     for node in masked.graph.nodes:

@@ -34,7 +34,7 @@ def run(program: Program, passes: Sequence[Pass], watch: Watch | None = None) ->
             result = step.apply(program)
             check(result.program)
             step.ensures(result.program)
-        except Exception as error:
+        except Exception as error:  # passes may be the user's
             if isinstance(error, SwdcError) and not isinstance(error, PassError):
                 raise
             before = f" after {', '.join(done)}" if done else ""

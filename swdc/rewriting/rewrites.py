@@ -7,20 +7,18 @@ from dataclasses import replace
 
 from swdc.errors import PassError, PlanError
 from swdc.ir.argument_types import checked
-from swdc.ir.default_device import cpu_by_default
 from swdc.ir.module_tensors import is_meta, need_whole
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.ir.trace_options import FREE
-from swdc.rewriting.branches import check_branches, without_branches
+from swdc.rewriting.branches import without_branches
+from swdc.rewriting.fitting import check_plan
 from swdc.rewriting.pass_base import find_pass
 from swdc.rewriting.pipeline import apply, run
 
 SLIM_PIPELINE = ("fold-constant-channels", "eliminate-dead-channels")
 
 
-@checked(PassError)
-@cpu_by_default()
+@checked(PassError, on_cpu=True)
 def insert_batchnorm(program: Program) -> Program:
     """Return a program with a batch norm after every sum of two feature maps, before its activation.
 
@@ -35,8 +33,7 @@ def insert_batchnorm(program: Program) -> Program:
     return apply(program, "insert-batchnorm")
 
 
-@checked(PlanError)
-@cpu_by_default()
+@checked(PlanError, on_cpu=True)
 def mask(program: Program, plan: Plan) -> Program:
     """Return a copy of a program with everything that writes a removed channel set to zero.
 
@@ -52,8 +49,7 @@ def mask(program: Program, plan: Plan) -> Program:
     return apply(program, "mask-channels", plan=plan)
 
 
-@checked(PlanError)
-@cpu_by_default()
+@checked(PlanError, on_cpu=True)
 def slim(program: Program, plan: Plan) -> Program:
     """Return the program with the removed channels gone. It computes what the masked program computes.
 
@@ -76,29 +72,6 @@ def slim(program: Program, plan: Plan) -> Program:
     return result.with_facts(origin=replace(origin, plan=plan))
 
 
-def check_plan(plan: Plan, program: Program) -> None:
-    """Raise ``PlanError`` if the plan was made for another program or does not fit its groups."""
-    if program.hash() != plan.program_hash:
-        raise PlanError(
-            f"expected a plan of this program (graph hash {program.hash()[:12]}), got one of another "
-            f"({plan.program_hash[:12]}); make the plan from the program that it is applied to"
-        )
-    check_branches(plan, program)
-    widths = {group.name: group.width for group in program.groups}
-    least = 0 if program.facts.policy == FREE else 1
-    for name, kept in plan.kept.items():
-        if name not in widths:
-            raise PlanError(f"expected groups of this program, got {name!r}; program.groups lists them")
-        if plan.widths.get(name) != widths[name]:
-            raise PlanError(f"expected {widths[name]} as the width of group {name!r}, got {plan.widths.get(name)}")
-        unfit = len(kept) < least or len(set(kept)) != len(kept) or not set(kept) <= set(range(widths[name]))
-        if unfit:
-            raise PlanError(
-                f"expected between {least} and {widths[name]} distinct channels of group {name!r} to be kept, "
-                f"got {len(kept)} in {min(kept, default=None)}..{max(kept, default=None)}"
-            )
-
-
 def _fitting(program: Program, plan: Plan) -> Program:
     """Return the program under the policy of a plan; ``PlanError`` if it is not the one that the plan is for."""
     program = program.under(plan.policy)
@@ -113,8 +86,7 @@ def _as_stored(program: Program) -> Program:
     return program if origin is None else program.with_facts(origin=replace(origin, folded={}))
 
 
-@checked(PassError)
-@cpu_by_default()
+@checked(PassError, on_cpu=True)
 def relax_norms(program: Program) -> Program:
     """Return a slim program whose norms and statistics ignore the removed channels: **another function**.
 
@@ -130,5 +102,5 @@ def relax_norms(program: Program) -> Program:
     """
     relaxed = apply(program, "relax-norms")
     for note in relaxed.facts.notes[len(program.facts.notes) :]:
-        warnings.warn(note, stacklevel=4)  # the caller of the function that is checked
+        warnings.warn(note, stacklevel=3)  # the caller of the function that is checked
     return relaxed

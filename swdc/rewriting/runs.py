@@ -17,6 +17,7 @@ from swdc.ir.dtypes_and_devices import OWN, compute_in, default_dtype
 from swdc.ir.input_check import cast_types
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
+from swdc.ir.seeding import seed_all
 from swdc.ops import calls, leaf_of
 from swdc.ops.in_place import written
 from swdc.ops.special_activations import keep_all
@@ -84,7 +85,7 @@ def called(program: Program, inputs: Any, seed: int, dtype: torch.dtype | None, 
     creating = nullcontext() if dtype is None else default_dtype(dtype)
     restoring = torch.random.fork_rng(devices=[]) if grad else buffers_kept(program)
     with torch.set_grad_enabled(grad), restoring, creating:
-        torch.manual_seed(seed)
+        seed_all(seed)
         try:
             result = _run(program, args, kwargs, seed, dtype)
             if grad:
@@ -114,7 +115,7 @@ def _run(program: Program, args: Any, kwargs: Any, seed: int, dtype: torch.dtype
     except (RuntimeError, ValueError) as error:
         if dtype is None:
             raise
-        torch.manual_seed(seed)
+        seed_all(seed)
         try:
             leaves = pytree.tree_leaves((args, kwargs))
             results = OwnTypesIfRefused(program, dtype).run(*leaves, enable_io_processing=False)

@@ -12,7 +12,6 @@ from torch.utils import _pytree as pytree
 from swdc.errors import VerificationError, told_as
 from swdc.ir.argument_types import checked
 from swdc.ir.content_hash import content_hash
-from swdc.ir.default_device import cpu_by_default
 from swdc.ir.differences import flat_outputs, relative_error
 from swdc.ir.dtypes_and_devices import float_types
 from swdc.ir.module_tensors import is_meta
@@ -37,8 +36,7 @@ _TRAINED = 3
 """The batch of the step of training: two samples, normalised, would be one and minus one whatever they are."""
 
 
-@checked(VerificationError)
-@cpu_by_default()
+@checked(VerificationError, on_cpu=True)
 def verify(
     masked: Program, slim: Program, batches: Sequence[int] = (1, 3), seed: int = 0, inputs: Any = None
 ) -> Certificate:
@@ -227,7 +225,7 @@ def difference(
                 tensors[name].copy_(value)
         try:
             wanted = flat_outputs(called(one.eval(), inputs, seed, torch.float64))
-        except Exception:  # whatever an operator of the program raises
+        except Exception:  # whatever an operator raises on random values; on the example it is not caught
             inputs = example
             wanted = flat_outputs(called(one.eval(), inputs, seed, torch.float64))
         got = flat_outputs(called(other.eval(), inputs, seed, torch.float64))

@@ -11,7 +11,9 @@ from torch import nn
 
 from swdc.capture.restore import buffers_kept
 from swdc.errors import PlanError, told_as
+from swdc.ir.argument_types import shown
 from swdc.ir.module_tensors import cuda_devices, modes_kept
+from swdc.ir.seeding import seed_all
 
 Metric = Callable[..., Any]
 
@@ -22,9 +24,12 @@ def measured(metric: Metric, program: nn.Module, seed: int) -> float:
     Raises ``PlanError`` if the metric fails, or returns anything but a number.
     """
     with torch.random.fork_rng(cuda_devices(program)), modes_kept(program), buffers_kept(program), torch.no_grad():
-        torch.manual_seed(seed)
+        seed_all(seed)
         with told_as(PlanError, "metric as a function of a program", "return one number, higher if better"):
-            found = float(metric(program.eval()))
+            number = metric(program.eval())
+            if isinstance(number, str | bytes | bytearray):
+                raise TypeError(f"text is returned, {shown(number)}")
+            found = float(number)
     if math.isnan(found):
         raise PlanError("expected a metric that is a number, got NaN; look at the data that it is measured on")
     return found

@@ -17,7 +17,7 @@ from swdc.ir.argument_types import checked
 from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
 from swdc.rewriting.cutting import cut_tensor, kept_under
-from swdc.rewriting.rewrites import check_plan
+from swdc.rewriting.fitting import check_plan
 
 _REPLACED = ("param_groups", "state", "defaults", "step")
 """What a slim optimizer does not share; ``step`` among the attributes is a scheduler's, bound to the old optimizer."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,17 +19,9 @@ from swdc.artifacts.onnx.runtime import latencies_ms, latency_ms, run_onnx
 from swdc.sparsity import baselines
 from swdc.sparsity.penalties.norms import L1
 from swdc.sparsity.planning.criteria import uniform
+from tests.bad_arguments.searches import searches
+from tests.bad_arguments.targets import Target
 from tests.bad_arguments.values import AMOUNT, COUNT, FLAG, FUNCTIONS, NONE, POSITIVE, SHARE, TEXT, Takes, Word
-
-
-@dataclass(frozen=True)
-class Target:
-    """A public function, arguments by name that work, and what each parameter takes."""
-
-    name: str
-    function: Callable[..., Any]
-    takes: Mapping[str, Takes]
-    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Prepared:
@@ -58,7 +48,8 @@ class Prepared:
 
     def targets(self) -> list[Target]:
         """Return all functions."""
-        return [*self._rewriting(), *self._files(), *self._programs(), *self._methods(), *self._data(), *_trainers()]
+        rewriting, files, programs = self._rewriting(), self._files(), self._programs()
+        return [*rewriting, *files, *programs, *self._methods(), *self._data(), *searches(self), *_trainers()]
 
     def _rewriting(self) -> list[Target]:
         program, plan, x = self.program, self.plan, self.x

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swdc.errors import PackageError, SwdcError
-from tests.bad_arguments.calls import Target
+from tests.bad_arguments.targets import Target
 from tests.bad_arguments.values import Takes, common
 
 REFUSED, RAN, SILENT, RAW, DENIED = "refused", "ran", "silent", "raw", "denied"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from examples.bench.networks.randomise import randomise_
+from swdc.ir.seeding import seed_all
 from tests.fuzzing import attention, graphs, integers, maps, movement, pointwise, sequences, tokens
 from tests.fuzzing.blocks import ANY, CHANNEL_DIM, TABLE, Block, Draw, Slot, is_like
 from tests.fuzzing.precision import WIDE, converted, draw_types, runs
@@ -133,7 +134,7 @@ class _Builder:
     def add(self, step: Step) -> bool:
         """Add a step if it suits; return whether it did."""
         draw = Draw(step.seed)
-        torch.manual_seed(draw.torch_seed())
+        seed_all(draw.torch_seed())
         if step.block == AGAIN:
             return self._again(step, draw)
         block = TABLE[step.block]
@@ -205,7 +206,7 @@ class _Builder:
         network, draw = self.network, self.draw
         read = {i for _, sources in network.steps for i in sources}
         network.ends = [i for i in range(len(self.values)) if i not in read and self.layouts[i] in CHANNEL_DIM]
-        torch.manual_seed(draw.torch_seed())
+        seed_all(draw.torch_seed())
         for end in network.ends:
             network.heads.append(randomise_(Head(draw, self.slot(end)), draw.torch_seed()).double())
         raw = any(head.kind == "raw" for head in network.heads)
@@ -270,7 +271,7 @@ def _next_block(builder: _Builder, names: Sequence[str], draw: Draw) -> str:
 
 def _inputs(layouts: Sequence[str], draw: Draw) -> tuple[list[str], list[Tensor]]:
     """Return the layouts and the example inputs of a network."""
-    torch.manual_seed(draw.torch_seed())
+    seed_all(draw.torch_seed())
     nodes = draw.randint(4, 7)
     shapes = [_shape(layout, nodes, draw) for layout in layouts]
     return [layout.rstrip("123") for layout in layouts], list(random_inputs(layouts, shapes))

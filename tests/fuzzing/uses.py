@@ -18,6 +18,7 @@ from swdc.ir.differences import flat_outputs, relative_error
 from swdc.ir.dtypes_and_devices import float_types
 from swdc.ir.graph import SHAPE
 from swdc.ir.random_inputs import sample_inputs
+from swdc.ir.seeding import seed_all
 from swdc.ir.sizes import evaluate
 from swdc.rewriting.certificate import FACTOR, TOLERANCE
 from tests.fuzzing.blocks import Draw
@@ -208,7 +209,7 @@ def _inputs(made: Made, draw: Draw, sizes: Mapping[str, int]) -> tuple[Tensor, .
     """Return random inputs of given sizes, over the whole ranges of indices."""
     program = made.program
     nodes = program.graph.find_nodes(op="placeholder")
-    torch.manual_seed(draw.torch_seed())
+    seed_all(draw.torch_seed())
     drawn = random_inputs(made.layouts, [evaluate(node.meta[SHAPE], sizes) for node in nodes])
     types = [value.dtype for value in program.facts.example[0]]
     return tuple(in_type(value, dtype) for value, dtype in zip(drawn, types, strict=True))

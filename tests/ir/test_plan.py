@@ -15,7 +15,7 @@ import swdc
 from swdc.errors import PlanError
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
-from swdc.rewriting.rewrites import check_plan
+from swdc.rewriting.fitting import check_plan
 from tests.support import conv, plan_of, traced
 
 USES: dict[str, Callable[[Program, Plan], Any]] = {

@@ -19,6 +19,7 @@ import swdc
 from swdc.errors import SwdcError
 from swdc.ir.differences import flat_outputs, relative_error
 from swdc.ir.random_inputs import sample_inputs
+from swdc.ir.seeding import seed_all
 from tests.support import random_plan
 
 TOLERANCE = 1e-9
@@ -119,7 +120,7 @@ def operators() -> Mapping[str, Any]:
 
 def samples_of(operator: str, most: int) -> list[Any]:
     """Return the positional and keyword arguments of samples that have channels, always the same ones."""
-    torch.manual_seed(0)
+    seed_all(0)
     random.seed(0)
     samples = operators()[operator].sample_inputs("cpu", torch.float64)
     given = (((sample.input, *sample.args), sample.kwargs) for sample in samples)
@@ -150,7 +151,7 @@ def checked(case: Case, arguments: Any) -> Outcome:
     """Trace a case, cut half of its channels, and compare the masked and the slim program at two batch sizes."""
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
-        torch.manual_seed(case.dim)
+        seed_all(case.dim)
         try:
             model = Sandwich(case, arguments).double().eval()
             x = torch.randn(2, _READ, dtype=torch.float64)
@@ -194,7 +195,7 @@ def _difference(masked: swdc.Program, slim: swdc.Program, batch: int) -> float:
     args, _ = sample_inputs(masked, batch, batch, torch.float64)
     outputs = []
     for program in (masked, slim):
-        torch.manual_seed(batch)
+        seed_all(batch)
         with torch.no_grad():
             outputs.append(flat_outputs(program(*args)))
     return relative_error(*outputs)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import swdc
 from swdc.rewriting.deploy import deploy
+from swdc.sparsity.planning.budgets import Budget
 from tests.support import (
     Function,
     assert_same,
@@ -20,6 +22,7 @@ from tests.support import (
     image,
     operators,
     plan_of,
+    random_plan,
     randomise,
     reason_at,
     traced,
@@ -157,3 +160,67 @@ def test_ranges_with_a_step_that_take_one_index(code: Callable[[torch.Tensor], t
         _, slim = certified(program, seed=seed)
         if slim.groups:
             certified(slim, seed=seed)
+
+
+def weighted(weights: list[nn.Parameter], function: Any) -> Function:
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.b(torch.stack(function(m, m.a(x)), 1))
+
+    return Function(forward, a=nn.Linear(5, 4), b=nn.Linear(4, 2), weights=nn.ParameterList(weights))
+
+
+@pytest.mark.parametrize("kind", ["parameters", "bytes"])
+@pytest.mark.parametrize("kept", [[1], [0, 3], [0, 1, 2]])
+def test_a_budget_counts_the_parameters_that_vanish_with_each_channel(kind: str, kept: list[int]) -> None:
+    model = weighted(
+        [nn.Parameter(torch.randn(())) for _ in range(4)],
+        lambda m, y: [torch.tanh(y[:, i] * w) for i, w in enumerate(m.weights)],
+    )
+    program = traced(model, image(3, 5))
+    plan = plan_of(program, {"a": kept})
+    _, slim = certified(program, plan)
+    held = {"parameters": 1, "bytes": 8}[kind]
+    said = Budget(program, kind).cost(np.array([len(kept)]))
+    assert said == held * swdc.count(slim).parameters == held * sum(t.numel() for t in slim.tensors.values())
+    assert Budget(program, kind).full == held * swdc.count(program).parameters
+
+
+def test_parameters_that_vanish_with_some_channels_count_as_if_they_stayed() -> None:
+    """Two vanish with the first channel, one with the second."""
+    model = weighted(
+        [nn.Parameter(torch.randn(())) for _ in range(3)],
+        lambda m, y: [
+            y[:, 0] * m.weights[0] * m.weights[1], y[:, 1] * m.weights[2], y[:, 2] * 2, y[:, 3] * 3
+        ],
+    )  # fmt: skip
+    program, gone = traced(model, image(3, 5)), set()
+    for seed in range(4):
+        plan = random_plan(program, seed)
+        _, slim = certified(program, plan)
+        missing = 3 - sum(name.startswith("weights") for name in slim.tensors)
+        said = Budget(program, "parameters").cost(np.array([len(plan.kept[g.name]) for g in program.groups]))
+        assert said == swdc.count(slim).parameters + missing
+        gone.add(missing)
+    assert len(gone) > 1
+
+
+def test_a_budget_counts_the_parameters_of_pairs_of_channels() -> None:
+    """A weight for each of 4 outputs and 6 inputs: it vanishes with either."""
+
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        y = m.a(x)
+        inner = [
+            torch.stack([m.weights[4 * i + j] * m.mask[j, i] * y[:, i].sin() for j in range(4)], 1) for i in range(6)
+        ]
+        return m.b(torch.stack(inner, 2).sum(2))
+
+    weights = nn.ParameterList([nn.Parameter(torch.randn(())) for _ in range(24)])
+    parts = {"weights": weights, "mask": nn.Parameter(torch.randn(4, 6))}
+    program = traced(Function(forward, a=nn.Linear(5, 6), b=nn.Linear(4, 2), **parts), image(3, 5))
+    widths = {group.name: group.width for group in program.groups}
+    assert sorted(widths.values()) == [4, 6]
+    plan = plan_of(program, {name: [0, 2] if width == 4 else [1, 2, 5] for name, width in widths.items()})
+    _, slim = certified(program, plan)
+    assert len([name for name in slim.tensors if name.startswith("weights")]) == 6
+    said = Budget(program, "parameters").cost(np.array([2 if width == 4 else 3 for width in widths.values()]))
+    assert said == swdc.count(slim).parameters

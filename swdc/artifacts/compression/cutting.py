@@ -19,6 +19,7 @@ from swdc.errors import PlanError
 from swdc.ir.atomic_files import write_whole
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
+from swdc.ir.seeding import seed_all
 from swdc.rewriting.certificate import Certificate
 from swdc.rewriting.rewrites import mask, slim
 from swdc.rewriting.verify import verify
@@ -139,7 +140,7 @@ class Cutter:
             return None
         self._show("calibrating")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
+            seed_all(settings.seed)
             return calibrate(program, settings.data, settings.inputs, settings.loss, progress=False)
 
     def _sensitivity(self, program: Program, place: Path, statistics: Calibration | None) -> Sensitivity:
@@ -187,6 +188,6 @@ class Cutter:
         settings = self._settings
         self._show("solving layers again")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
+            seed_all(settings.seed)
             moments = calibrate(before, settings.data, settings.inputs, moments=True, progress=False)
             return refit(cut, masked, moments, settings.data, settings.inputs, progress=False).eval()

@@ -19,6 +19,7 @@ from swdc.artifacts.onnx.runtime import run_onnx
 from swdc.artifacts.quantization.quantize import QuantizationReport, quantize_onnx
 from swdc.errors import SwdcError
 from swdc.ir.program import Program
+from swdc.ir.seeding import seed_all
 from swdc.rewriting.deploy import deploy
 from swdc.sparsity.calibration.batches import arguments_of, read
 from swdc.sparsity.fingerprints import of_code
@@ -94,7 +95,7 @@ def _quantised(settings: Settings, least: float, folder: Path) -> QuantizationRe
 
     score.__qualname__ = of_code(settings.metric)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+        seed_all(settings.seed)
         batches = [arguments_of(batch, settings.inputs) for batch in islice(read(settings.data), _BATCHES)]
     left = max(score(partial(run_onnx, folder / ONNX)) - least, 0.0)
     return quantize_onnx(folder / ONNX, batches, folder / INT8, score, left, state=folder / MEASURED)

@@ -35,7 +35,6 @@ from swdc.artifacts.transplanting.transplantation import transplant
 from swdc.errors import ArtifactError
 from swdc.ir.argument_types import checked
 from swdc.ir.data_forms import check_form
-from swdc.ir.default_device import cpu_by_default
 from swdc.ir.module_tensors import need_values
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
@@ -57,8 +56,7 @@ Store = Callable[[Program, Sequence[str], Path], None]
 """Writes the tensors with the given names to files in a folder."""
 
 
-@checked(ArtifactError)
-@cpu_by_default()
+@checked(ArtifactError, on_cpu=True)
 def save(
     program: Program,
     path: str | os.PathLike[str],
@@ -108,8 +106,7 @@ def write(
     return Path(path)
 
 
-@checked(ArtifactError)
-@cpu_by_default()
+@checked(ArtifactError, on_cpu=True)
 def load(path: str | os.PathLike[str]) -> Program:
     """Return the program that ``save`` wrote to a folder, on the CPU.
 

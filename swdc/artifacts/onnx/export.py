@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from swdc.artifacts.comparison import Comparison
+from swdc.artifacts.exportable import check_exportable
 from swdc.artifacts.metadata import metadata_of
 from swdc.artifacts.onnx.count import MacsCheck, check_macs
 from swdc.artifacts.onnx.exporter import in_float32
@@ -20,11 +20,9 @@ from swdc.artifacts.onnx.stages import Stage, Writer, Written
 from swdc.errors import ExportError
 from swdc.ir.argument_types import checked
 from swdc.ir.atomic_files import workspace, writing
-from swdc.ir.default_device import cpu_by_default
-from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
 from swdc.ops.in_place import written
-from swdc.rewriting.certificate import Certificate, check_certificate
+from swdc.rewriting.certificate import Certificate
 from swdc.rewriting.deploy import deploy as deployed_program
 
 __all__ = ["OnnxReport", "Stage", "export_onnx", "latency_ms", "run_onnx"]
@@ -60,8 +58,7 @@ class OnnxReport:
         }  # fmt: skip
 
 
-@checked(ExportError)
-@cpu_by_default()
+@checked(ExportError, on_cpu=True)
 def export_onnx(
     program: Program,
     path: str | os.PathLike[str],
@@ -102,20 +99,10 @@ def export_onnx(
     """
     target = Path(path)
     check_place(target)
-    if program.facts.example_only:
-        raise ExportError(
-            "expected a program for inputs of any value, got one recorded on its example inputs; export the model "
-            "that swdc.transplant returns, with the tools of its library"
-        )
-    need_values(program, ExportError, "an export")
-    check_certificate(program, certificate, ExportError)
-    if not batches or min(batches) < 1:
-        raise ExportError(f"expected positive batch sizes to run the file at, got {list(batches)}; give at least one")
+    check_exportable(program, batches, tolerance, certificate, "the tools of its library")
     reference = in_float32(program)
     source = in_float32(deployed_program(program)) if deploy else reference
     _warn_of_state(source)
-    if not 0 < tolerance < math.inf:
-        raise ExportError(f"expected a tolerance that is positive and finite, got {tolerance}; 1e-4 is the default")
     comparison = Comparison(reference, batches, tolerance)
     writer = Writer(source, comparison, metadata_of(program, source, certificate), opset, deploy)
     with writing(target, ExportError), workspace(target.parent) as folder:
@@ -132,7 +119,7 @@ def _warn_of_state(program: Program) -> None:
         warnings.warn(
             f"the program changes {', '.join(names)} in every call; the file does not, and every run starts from the "
             f"values stored in it",
-            stacklevel=5,
+            stacklevel=4,
         )
 
 

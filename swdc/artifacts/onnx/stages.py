@@ -72,7 +72,7 @@ class Writer:
             found = self._written(folder / "fixed", name, inner)
             warnings.warn(
                 f"the file takes {', '.join(inner)} as in the example alone; with free sizes: {portable(str(error))}",
-                stacklevel=5,
+                stacklevel=4,
             )
             return found
 
@@ -89,17 +89,26 @@ class Writer:
         if not self.deploy:
             return Written(first, opset, (before,), fixed)
         files = [first, second]
-        try:
-            optimize(made, self.source)
-            save(made, second)
-            after = self._stage("optimized", second, fixed)
-        except Exception as error:  # the optimizer raises errors of many kinds
-            reason = str(error) if isinstance(error, ExportError) else innermost(error)
-            after = Stage("optimized", kept=False, reason=reason)
+        after = self._optimized(made, second, fixed)
+        if not after.kept:
             files = [first]
         times = latencies_ms(files, sample_inputs(self.source, 1, SEEDS[0], torch.float32))
         timed = [replace(stage, latency_ms=time) for stage, time in zip((before, after), times, strict=False)]
         return Written(files[-1], opset, (*timed, *(before, after)[len(timed) :]), fixed)
+
+    def _optimized(self, made: torch.onnx.ONNXProgram, file: Path, fixed: tuple[str, ...]) -> Stage:
+        """Optimize what was exported into a file, and return its stage: not kept if that fails or differs."""
+        try:
+            optimize(made, self.source)
+            save(made, file)
+        except Exception as error:  # the optimizer raises errors of many kinds
+            return Stage(
+                "optimized", kept=False, reason=str(error) if isinstance(error, ExportError) else innermost(error)
+            )
+        try:
+            return self._stage("optimized", file, fixed)
+        except ExportError as error:
+            return Stage("optimized", kept=False, reason=str(error))
 
     def _stage(self, name: str, file: Path, fixed: tuple[str, ...]) -> Stage:
         """Return the stage of a file. Raises ``ExportError`` if the file computes something else."""

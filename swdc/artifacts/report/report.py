@@ -16,7 +16,6 @@ from swdc.costs.count import totals
 from swdc.errors import ExportError
 from swdc.ir.argument_types import check_type, checked
 from swdc.ir.atomic_files import need_plain_file, why, write_whole, writing
-from swdc.ir.default_device import cpu_by_default
 from swdc.ir.plain_data import plain
 from swdc.ir.program import Program
 from swdc.rewriting.certificate import Certificate, check_certificate
@@ -24,8 +23,7 @@ from swdc.rewriting.certificate import Certificate, check_certificate
 SUFFIXES = (".html", ".htm")
 
 
-@checked(ExportError)
-@cpu_by_default()
+@checked(ExportError, on_cpu=True)
 def report(
     path: str | os.PathLike[str],
     program: Program | None = None,

@@ -1,10 +1,10 @@
-"""The document of a sweep, as ``swdc sweep --json`` prints it."""
+"""The one form of the document of a sweep: ``swdc sweep`` makes it, and a page is drawn from it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 from swdc.errors import ExportError
 from swdc.ir.data_forms import check_form
@@ -15,31 +15,37 @@ PLACE = ("target", "a_max", "a_min")
 
 @dataclass(frozen=True)
 class Best:
-    """The best bounds of SWD's coefficient for one share, with the mean of the metric over ``seeds`` seeds."""
+    """The best bounds for one target."""
 
-    target: float
+    target: Annotated[float, "between 0 and 1"]
     a_max: float
     a_min: float
-    value: float
-    seeds: int
+    value: Annotated[float, "mean of the metric"]
+    seeds: Annotated[int, "over how many"]
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """What ``swdc sweep --json`` prints. Cells hold the share (``target``), the bounds, the seed, and the results."""
+class SweepDocument:
+    """What ``swdc sweep`` prints; the study itself is a database of optuna."""
 
     study: str
     storage: str
-    metric: str
+    metric: Annotated[str, "what the best bounds are best in"]
     best: Sequence[Best]
-    cells: Sequence[Mapping[str, float | None]]
-    failed: Sequence[Mapping[str, Any]]
+    cells: Annotated[
+        Sequence[Mapping[str, float | None]], "target, a_max, a_min, seed, and the results of the training by name"
+    ]
+    failed: Annotated[Sequence[Mapping[str, Any]], "the same of those that failed, with a reason"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the document as plain data, ready for JSON."""
+        return asdict(self)
 
 
 def check_sweep(data: Mapping[str, Any]) -> None:
     """Raise ``ExportError`` unless data are what ``swdc sweep --json`` prints."""
     try:
-        check_form(dict(data), Sweep)
+        check_form(dict(data), SweepDocument)
         missing = [name for cell in data["cells"] for name in (*PLACE, "seed") if cell.get(name) is None]
         if missing:
             raise ValueError(f"a cell has no {missing[0]}")

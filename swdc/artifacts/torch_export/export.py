@@ -15,19 +15,18 @@ import torch
 from torch.utils import _pytree as pytree
 
 from swdc.artifacts.comparison import Comparison, RefusedSizesError, Run
+from swdc.artifacts.exportable import check_exportable
 from swdc.artifacts.metadata import metadata_of
 from swdc.artifacts.torch_export.conditions import asking
 from swdc.errors import ExportError, brief, told_as
 from swdc.ir.argument_types import checked
 from swdc.ir.atomic_files import locked, need_plain_file, why, workspace, writing
-from swdc.ir.default_device import cpu_by_default
 from swdc.ir.differences import flat_outputs
 from swdc.ir.dtypes_and_devices import float_types
 from swdc.ir.graph import SHAPE
-from swdc.ir.module_tensors import need_values
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
-from swdc.rewriting.certificate import Certificate, check_certificate
+from swdc.rewriting.certificate import Certificate
 from swdc.rewriting.deploy import deploy as deployed_program
 
 SUFFIX, FACTS = ".pt2", "swdc.json"
@@ -53,8 +52,7 @@ class ExportReport:
         return {**asdict(self), "path": str(self.path), "batches": list(self.batches), "fixed": list(self.fixed)}
 
 
-@checked(ExportError)
-@cpu_by_default()
+@checked(ExportError, on_cpu=True)
 def export(
     program: Program,
     path: str | os.PathLike[str],
@@ -89,18 +87,8 @@ def export(
     """
     target = Path(path)
     _check_target(target)
-    if program.facts.example_only:
-        raise ExportError(
-            "expected a program for inputs of any value, got one recorded on its example inputs; export the model "
-            "that swdc.transplant returns, with torch.export"
-        )
-    need_values(program, ExportError, "an export")
-    check_certificate(program, certificate, ExportError)
-    if not batches or min(batches) < 1:
-        raise ExportError(f"expected positive batch sizes to run the file at, got {list(batches)}; give at least one")
+    check_exportable(program, batches, tolerance, certificate, "torch.export")
     allowed = _usual_tolerance(program) if tolerance is None else tolerance
-    if not 0 < allowed < float("inf"):
-        raise ExportError(f"expected a tolerance that is positive and finite, got {tolerance}; leave it out")
     source = deployed_program(program) if deploy else program
     comparison = Comparison(program.clone().eval(), batches, allowed, "torch.export", None)
     facts = json.dumps(metadata_of(program, source, certificate))
@@ -138,7 +126,7 @@ def _written(
             raise
         found, reason = _file(source, comparison, folder / "fixed" / name, facts, inner), f"; with free sizes: {error}"
     if found[2]:
-        warnings.warn(f"the file takes {', '.join(found[2])} as in the example alone{reason}", stacklevel=5)
+        warnings.warn(f"the file takes {', '.join(found[2])} as in the example alone{reason}", stacklevel=4)
     return found
 
 

@@ -18,6 +18,7 @@ from swdc.ir.differences import relative_error
 from swdc.ir.handed_state import results_of
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
+from swdc.ir.seeding import seed_all
 from swdc.rewriting.certificate import TOLERANCE
 
 BATCHES = (1, 3)
@@ -73,7 +74,7 @@ class Comparison:
         for one in (self.slim.clone().eval(), copied_model(mine)):
             args, kwargs = self.inputs(BATCHES[-1], dtype)
             with torch.no_grad(), buffers_kept(one):
-                torch.manual_seed(0)  # what drops in every mode draws the same
+                seed_all(0)  # what drops in every mode draws the same
                 results.append(results_of(one, args, kwargs))
         where = "in the types of the example" if dtype is None else f"in {dtype}"
         self._check(relative_error(*results), where, TOLERANCE if dtype == torch.float64 else _AS_CALLED)

@@ -25,7 +25,7 @@ def copied_model(model: Model) -> Model:
     memo = {id(tensor): tensor.detach().clone() for tensor in computed}
     try:
         return copy.deepcopy(model, dict(memo))
-    except Exception:  # objects raise errors of many kinds
+    except Exception:  # attributes of the user's raise errors of many kinds; the second copy is not caught
         return copy.deepcopy(model, {**memo, **_shared(model, memo)})
 
 

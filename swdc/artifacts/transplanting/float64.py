@@ -15,6 +15,7 @@ from swdc.artifacts.transplanting.places import Place, places
 from swdc.ir.call import schema_names
 from swdc.ir.dtypes_and_devices import compute_in, default_dtype
 from swdc.ir.program import Program
+from swdc.ir.seeding import seed_all
 from swdc.ops.base import Operator, called_by, target_of
 from swdc.ops.special_activations import keep_all
 from swdc.rewriting.runs import keep_narrow
@@ -97,7 +98,7 @@ class _Wide(TorchFunctionMode):
 def in_float64() -> Iterator[None]:
     """Compute in float64 even if the code asks for another type, without dropout and without gradients."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]), default_dtype(torch.float64), _Wide():
-        torch.manual_seed(0)
+        seed_all(0)
         yield
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from swdc.capture.trace import Example, trace_everything
 from swdc.channels.kept import Kept
+from swdc.errors import SwdcError
 from swdc.ir.groups import Bools, Coupling
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
@@ -35,10 +36,13 @@ def unused_parts(model: nn.Module, dense: Program, plan: Plan, example: Example)
         return None
     try:
         whole = trace_everything(model, example, dense.facts.attention, dense.facts.captured_by)
-        read = frozenset(whole.read_tensors()) - set(dense.read_tensors())
-        if not read:
-            return None
-        stays = _carried_over(dense.coupling, dense.coupling.keep(plan.kept), whole.coupling)
+    except SwdcError:  # of a capture that leaves nothing out: parts that nothing uses may be beyond it
+        return None
+    read = frozenset(whole.read_tensors()) - set(dense.read_tensors())
+    if not read:
+        return None
+    stays = _carried_over(dense.coupling, dense.coupling.keep(plan.kept), whole.coupling)
+    try:
         return Unused(whole, cut(whole, Kept(whole.coupling, stays)), read)
     except Exception:  # operators of these parts may have no rule for such a cut; the model is tried as it is
         return None

@@ -21,6 +21,7 @@ from swdc.costs.count import count
 from swdc.ir.atomic_files import write_whole
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
+from swdc.ir.seeding import seed_all
 from swdc.rewriting.certificate import Certificate
 from swdc.rewriting.deploy import deploy
 from swdc.rewriting.rewrites import mask, slim
@@ -89,7 +90,7 @@ def train(act: Scene, epochs: int, seed: int, progress: Progress, bounds: tuple[
 
     ``bounds`` are a_min and a_max; without them, ``a="auto"``.
     """
-    torch.manual_seed(seed)
+    seed_all(seed)
     optimizer, schedule = act.optimizer(epochs)
     steps = epochs * act.steps_per_epoch()
     if bounds is None:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from swdc.capture.trace import trace
 from swdc.errors import CommandError
 from swdc.ir.program import Program
+from swdc.ir.seeding import seed_all
 from swdc.networks import resnet20
 from swdc.rewriting.rewrites import insert_batchnorm
 
@@ -49,7 +50,7 @@ class Digits:
 
     def __post_init__(self) -> None:
         self._images, self._labels, self._train, self._test = _digits(self.seed)
-        torch.manual_seed(self.seed)
+        seed_all(self.seed)
         model = resnet20(width=16, channels=1, inserted_batchnorm=False)
         self.program = insert_batchnorm(trace(model, self._images[:2]))
 
@@ -91,7 +92,7 @@ class KarateClub:
         except ImportError as error:
             raise CommandError("expected PyG for this scene; install it with pip install 'swdc[demo]'") from error
         self._data: Any = Data()[0]
-        torch.manual_seed(self.seed)
+        seed_all(self.seed)
         model = GCN(self._data.num_features, 64, num_layers=2, out_channels=4, dropout=0.5)
         self.program = trace(model, (self._data.x, self._data.edge_index))
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from swdc.artifacts.report.report import report as write_page
-from swdc.artifacts.report.sweep_document import Best
+from swdc.artifacts.report.sweep_document import SweepDocument
 from swdc.cli.sweep.cells import Space, parse_values
 from swdc.cli.sweep.experiments import ACCURACY, EXPERIMENTS, Experiment
 from swdc.cli.sweep.optuna_study import SAMPLERS, Row, Study, open_study
@@ -20,7 +20,7 @@ from swdc.cli.sweep.picture import draw_heat_maps
 from swdc.cli.sweep.sweep import sweep
 from swdc.cli.sweep.workers import workers
 from swdc.cli.terminal.models import parse_arguments
-from swdc.cli.terminal.options import JsonOption, TracebackOption
+from swdc.cli.terminal.options import FunctionArgumentOption, JsonOption, TracebackOption, optional, trials_option
 from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_file, reported
 from swdc.cli.terminal.page import ReportOption, check_page
 from swdc.errors import CommandError
@@ -51,30 +51,21 @@ SeedsOption = Annotated[
 SamplerOption = Annotated[
     SamplerName, typer.Option("--sampler", help="grid: every combination once. tpe: --trials cells within the bounds.")
 ]
-TrialsOption = Annotated[int, typer.Option("--trials", min=1, help="How many cells tpe runs, in all.")]
-ArgumentOption = Annotated[
-    list[str] | None,
-    typer.Option("--arg", metavar="KEY=VALUE", show_default=False, help="Another argument of the function."),
-]
+TrialsOption = Annotated[int, trials_option(help="How many cells tpe runs, in all.")]
 MetricOption = Annotated[
-    str | None,
-    typer.Option("--metric", metavar="NAME", show_default=False, help="The result that counts; accuracy, or the only."),
+    str | None, optional("--metric", metavar="NAME", help="The result that counts; accuracy, or the only.")
 ]
 MinimizeOption = Annotated[bool, typer.Option("--minimize", help="The least result is best, as for a loss.")]
 StorageOption = Annotated[
     str, typer.Option("--storage", metavar="FILE|URL", help="A file for SQLite, or any URL that optuna takes.")
 ]
 StudyOption = Annotated[
-    str | None,
-    typer.Option("--study", metavar="NAME", show_default=False, help="Name of the study; the experiment's name."),
+    str | None, optional("--study", metavar="NAME", help="Name of the study; the experiment's name.")
 ]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Processes that run cells.")]
-CsvOption = Annotated[
-    Path | None, typer.Option("--csv", metavar="FILE", show_default=False, help="Write the cells to this file.")
-]
+CsvOption = Annotated[Path | None, optional("--csv", metavar="FILE", help="Write the cells to this file.")]
 PictureOption = Annotated[
-    Path | None,
-    typer.Option("--picture", metavar="FILE", show_default=False, help="Draw heat maps (PNG) over a_min and a_max."),
+    Path | None, optional("--picture", metavar="FILE", help="Draw heat maps (PNG) over a_min and a_max.")
 ]
 
 
@@ -86,7 +77,7 @@ def sweep_bounds(
     seeds: SeedsOption = 1,
     sampler: SamplerOption = SamplerName["grid"],
     trials: TrialsOption = 30,
-    argument: ArgumentOption = None,
+    argument: FunctionArgumentOption = None,
     metric: MetricOption = None,
     minimize: MinimizeOption = False,
     storage: StorageOption = "sweep.db",
@@ -130,17 +121,14 @@ def sweep_bounds(
             _write(csv_file, rows, failed)
         if picture is not None and rows:
             _picture(picture, chosen, rows)
-        best = opened.best()
-        document = {
-            "study": study or experiment, "storage": storage,
-            "metric": chosen.metric_of(rows[0].results) if rows else metric or ACCURACY,
-            "best": [vars(each) for each in best], "cells": [_flat(row) for row in rows],
-            "failed": [_flat(row) for row in failed],
-        }  # fmt: skip
+        document = SweepDocument(
+            study or experiment, storage, chosen.metric_of(rows[0].results) if rows else metric or ACCURACY,
+            opened.best(), [_flat(row) for row in rows], [_flat(row) for row in failed],
+        )  # fmt: skip
         if page is not None:
-            write_page(page, sweep=document, title=f"Sweep of {experiment}")
-        output.document(document)
-        _print(output, chosen, rows, failed, best)
+            write_page(page, sweep=document.to_dict(), title=f"Sweep of {experiment}")
+        output.document(document.to_dict())
+        _print(output, chosen.name, document, rows, failed)
         if failed:
             raise typer.Exit(NOT_AS_ASKED)
 
@@ -182,20 +170,17 @@ def _picture(path: Path, experiment: Experiment, rows: Sequence[Row]) -> None:
     draw_heat_maps(path, experiment.name, columns)
 
 
-def _print(
-    output: Output, experiment: Experiment, rows: Sequence[Row], failed: Sequence[Row], best: Sequence[Best]
-) -> None:
+def _print(output: Output, title: str, document: SweepDocument, rows: Sequence[Row], failed: Sequence[Row]) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row.results))
     cells = [
         [*(f"{row.cell.params()[name]:g}" for name in ("target", "a_max", "a_min", "seed")), *_numbers(row, names)]
         for row in rows
     ]
-    output.table(experiment.name, ["target", "a_max", "a_min", "seed", *names], cells)
-    metric = experiment.metric_of(rows[0].results) if rows else ""
-    for each in best:
+    output.table(title, ["target", "a_max", "a_min", "seed", *names], cells)
+    for each in document.best:
         seeds = f", mean of {each.seeds} seeds" if each.seeds > 1 else ""
         where = f"a_min {each.a_min:g}, a_max {each.a_max:g}"
-        output.line(f"target {each.target:g}: best {metric} {each.value:.5g} at {where}{seeds}")
+        output.line(f"target {each.target:g}: best {document.metric} {each.value:.5g} at {where}{seeds}")
     output.notes(f"{row.cell} failed: {row.reason}" for row in failed)
 
 

@@ -25,6 +25,7 @@ from swdc.cli.terminal.inputs import example_inputs
 from swdc.cli.terminal.weights import check_names, load_weights, open_checkpoint
 from swdc.errors import CommandError
 from swdc.ir.program import Program
+from swdc.ir.seeding import seed_all
 
 EXTRAS = {
     "torchvision": "vision", "torch_geometric": "graph", "sklearn": "demo", "matplotlib": "demo", "optuna": "sweep",
@@ -195,7 +196,7 @@ def make_model(name: str, factory: Callable[..., Any], arguments: Mapping[str, A
     given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            seed_all(seed)
             model = factory(**arguments)
     except ModuleNotFoundError as error:
         raise missing_module(name, error) from error

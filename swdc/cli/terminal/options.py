@@ -59,6 +59,14 @@ SeedOption = Annotated[
         "--seed", min=0, max=2**63 - 1, help="Seed of random weights, of example inputs and of the verification."
     ),
 ]
+optional = partial(typer.Option, show_default=False)
+"""The frame of an option that says nothing unless it is given."""
+FunctionArgumentOption = Annotated[
+    list[str] | None, optional("--arg", metavar="KEY=VALUE", help="Argument of the function; repeatable.")
+]
+"""An argument of the function in a file of the user's that a command calls."""
+trials_option = partial(typer.Option, "--trials", min=1)
+"""The frame of the option that says how many trials a search makes."""
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print a JSON document to stdout and nothing else; messages go to stderr.")
 ]

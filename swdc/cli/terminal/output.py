@@ -115,7 +115,7 @@ def reported(json_only: bool = False, show_traceback: bool = False) -> Iterator[
         raise output.failed(error, str(error), UNUSABLE) from error
     except typer.Exit:
         raise
-    except Exception as error:
+    except Exception as error:  # none of those that a command tells its user: it is ours, and shown whole
         traceback.print_exception(error, file=sys.stderr)
         told = "expected this command to work or to say why not; this is a defect of swdc, please report it"
         raise output.failed(error, told, DEFECT) from error

@@ -10,6 +10,7 @@ from swdc.errors import PlanError
 from swdc.ir.argument_types import checked
 from swdc.ir.module_tensors import cuda_devices, need_values
 from swdc.ir.program import Program
+from swdc.ir.seeding import seed_all
 from swdc.ir.trace_options import TIED
 from swdc.rewriting.pass_base import find_pass
 from swdc.rewriting.pipeline import apply, run
@@ -51,7 +52,7 @@ def thin(
 def _initialise(thin: Program, like: Program, seed: int) -> None:
     tensors = like.tensors
     with torch.random.fork_rng(cuda_devices(like)):
-        torch.manual_seed(seed)
+        seed_all(seed)
         done: set[int] = set()
         for module in thin.leaves.values():
             reset = getattr(module, "reset_parameters", None)

@@ -23,7 +23,6 @@ from swdc.channels.kept import Kept
 from swdc.errors import PlanError
 from swdc.ir.argument_types import checked
 from swdc.ir.call import Ref
-from swdc.ir.default_device import cpu_by_default
 from swdc.ir.differences import relative_error
 from swdc.ir.module_tensors import modes_kept, need_values
 from swdc.ir.program import Program
@@ -41,8 +40,7 @@ _REFINEMENTS = 2
 _BATCH, _SEED = 4, 0
 
 
-@checked(PlanError)
-@cpu_by_default()
+@checked(PlanError, on_cpu=True)
 def refit(
     slim: Program,
     masked: Program,

@@ -1,17 +1,21 @@
 """The cost of a plan, as a closed formula over the numbers of channels that the groups keep.
 
 The size of every dimension is linear in these numbers; parameters and operations are sums of products of sizes. There
-is one more term: a layer without a bias is given one as soon as a removed channel leaves a constant to be folded. The
-model itself is not touched, so that a threshold is found by bisection in microseconds.
+is one more term: a layer without a bias is given one as soon as a removed channel leaves a constant to be folded.
+Parameters that vanish whole with single channels count by how many are left, if each channel takes as much along. If
+it depends on which channels go, no formula over their number says how much: such parameters count as if they stayed,
+so that a plan removes what was asked, or more. The model itself is not touched, so that a threshold is found by
+bisection in microseconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from swdc.analysis.heads import HEADS
 from swdc.errors import PlanError, told_as
@@ -20,6 +24,7 @@ from swdc.ir.groups import Coupling, Ids
 from swdc.ir.program import Program
 from swdc.ops import calls
 from swdc.sparsity.planning.dimensions import ONE, Dimensions
+from swdc.sparsity.planning.vanishing import vanishing
 
 Term = tuple[float, list[int]]
 """A coefficient, and the numbers of the dimensions that it is multiplied by."""
@@ -131,13 +136,22 @@ def _channels(program: Program, dimensions: Dimensions) -> list[Term]:
 
 
 def _parameters(program: Program, dimensions: Dimensions) -> list[Term]:
-    parameters = program.read_parameters().items()
-    return [(1, [dimensions.slot(Ref(name), d) for d in range(tensor.dim())]) for name, tensor in parameters]
+    return _stored(program, dimensions, program.read_parameters(), lambda tensor: 1)
 
 
 def _bytes(program: Program, dimensions: Dimensions) -> list[Term]:
-    state = program.read_state().items()
-    return [(tensor.element_size(), [dimensions.slot(Ref(n), d) for d in range(tensor.dim())]) for n, tensor in state]
+    return _stored(program, dimensions, program.read_state(), torch.Tensor.element_size)
+
+
+def _stored(
+    program: Program, dimensions: Dimensions, tensors: Mapping[str, torch.Tensor], each: Callable[[torch.Tensor], int]
+) -> list[Term]:
+    """Return a term for each tensor: its sizes, and the share of such tensors that is left if they vanish whole."""
+    left = vanishing(program, dimensions, tensors)
+    return [
+        (each(tensor), [*(dimensions.slot(Ref(name), dim) for dim in range(tensor.dim())), *left.get(name, ())])
+        for name, tensor in tensors.items()
+    ]
 
 
 def _counted(program: Program, dimensions: Dimensions, convention: str) -> list[Term]:

@@ -62,6 +62,17 @@ class Dimensions:
         self._assembled = None
         return len(self._constant) - 1
 
+    def share(self, group: int) -> int:
+        """Return the number of a size that is the share of its channels which a group keeps."""
+        return self.add(0, np.array([group]), 1 / self.widths[[group]])
+
+    def form(self, slot: int) -> tuple[Any, ...]:
+        """Return a size as plain data, alike for dimensions that are always of the same size."""
+        if slot == ONE:
+            return (1.0,)
+        _, groups, multiples = self._linear[slot - 1]
+        return self._constant[slot], tuple(groups.tolist()), tuple(multiples.tolist())
+
     @property
     def count(self) -> int:
         """How many sizes have numbers, the constant one among them."""

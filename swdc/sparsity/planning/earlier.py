@@ -13,7 +13,8 @@ from swdc.ir.groups import Bools, ChannelGroup, labelled
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
 from swdc.rewriting.branches import without_branches
-from swdc.rewriting.rewrites import check_plan, slim
+from swdc.rewriting.fitting import check_plan
+from swdc.rewriting.rewrites import slim
 from swdc.sparsity.planning.budgets import Costs
 
 

@@ -15,7 +15,6 @@ from swdc.analysis.heads import HEADS, head_groups, no_heads
 from swdc.costs.latency import LatencyTable, MeasuredTable
 from swdc.errors import PlanError, told_as
 from swdc.ir.argument_types import checked
-from swdc.ir.default_device import cpu_by_default
 from swdc.ir.groups import WRITES, ChannelGroup, Ids
 from swdc.ir.module_tensors import need_whole
 from swdc.ir.plan import Plan
@@ -48,8 +47,7 @@ STRUCTURES = (CHANNELS, HEADS, *UNITS)
 CUT, KEEP = "cut", "keep"
 
 
-@checked(PlanError)
-@cpu_by_default()
+@checked(PlanError, on_cpu=True)
 def plan(
     program: Program,
     sparsity: float | Mapping[str, float] = 0.5,

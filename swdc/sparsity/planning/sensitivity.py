@@ -152,6 +152,8 @@ def sensitivity(
         raise PlanError(f"expected shares between 0 and 1, got {list(chosen)}; 0.5 removes half of the channels")
     if budget not in BUDGET_NAMES:
         raise PlanError(f"expected a budget of {list(BUDGET_NAMES)}, got {budget!r}")
+    if folder is not None and Path(folder) == Path():
+        raise PlanError("expected a folder to keep what is measured in, got an empty path; give one, or None")
     if statistics is not None:
         statistics.check(program)
     still = ignored_groups(program, (ignore,) if isinstance(ignore, str) else tuple(ignore))

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from swdc.errors import PlanError, told_as
 from swdc.ir.program import Program
 from swdc.ir.progress import Bar
+from swdc.ir.seeding import seed_all
 from swdc.sparsity.calibration.batch_norms import estimate_norms_, is_held
 from swdc.sparsity.calibration.batches import arguments_of, length_of, read
 from swdc.sparsity.metrics import measured
@@ -69,7 +70,7 @@ class Training:
         """Train to the end, from the saved state if there is one, and leave the best state in the program."""
         state = None if self._saved is None else self._saved.load()
         if state is None:
-            torch.manual_seed(self._settings.seed)
+            seed_all(self._settings.seed)
             estimate_norms_(self._program, self._data, self._settings.inputs, progress=False)
             self._end_epoch(math.nan)
         else:
@@ -88,7 +89,7 @@ class Training:
         for leaf in self._program.leaves.values():
             if is_held(leaf):
                 leaf.eval()
-        torch.manual_seed(self._settings.seed + 1 + self._epoch)  # data come in the same order after a resumption
+        seed_all(self._settings.seed + 1 + self._epoch)  # data come in the same order after a resumption
         for number, batch in enumerate(read(self._data)):
             if number < done:
                 continue

@@ -311,3 +311,22 @@ def test_a_kill_while_a_folder_is_written_leaves_the_old_one_whole(
     swdc.save_pretrained(second, model, tmp_path / "slim")
     assert [path.name for path in tmp_path.iterdir()] == ["slim"]
     assert loaded(model, tmp_path / "slim").config.n_inner == 96
+
+
+def test_heads_that_the_class_counts_by_the_residual_stream_are_refused_by_name(tmp_path: Path) -> None:
+    """GPT-2 has one number for the residual stream and for heads times their size: no even plan mends that."""
+    model = gpt2()
+    program = swdc.trace(model, {"input_ids": IDS})
+    slim = swdc.slim(program, swdc.plan(program, {"*attn.c_attn*": 0.5}, even=True))
+    with pytest.raises(ExportError, match=r"n_embd .* would have to be 16 and 32 at once .* one number for") as refused:
+        swdc.save_pretrained(slim, model, tmp_path / "slim")
+    assert "ignore=['transformer.h.*.attn.c_attn']" in str(refused.value)
+    assert "even=True" not in str(refused.value)
+
+
+def test_numbers_that_the_class_refuses_are_told_with_those_of_before(tmp_path: Path) -> None:
+    model = llama()
+    program = swdc.trace(model, {"input_ids": IDS})
+    slim = swdc.slim(program, swdc.plan(program, {"*embed_tokens*": 2 / 32}, even=True))
+    with pytest.raises(ExportError, match=r"got hidden_size=30 \(now 32\), with which it fails"):
+        swdc.save_pretrained(slim, model, tmp_path / "slim")
