@@ -36,11 +36,9 @@ class Result:
     quantized: nn.Module
 
 
-def fit(
-    model: Callable[[torch.Tensor], torch.Tensor], parameters: list[nn.Parameter], epochs: int, rate: float
-) -> None:
-    """Train parameters with Adam on the digits, in batches of 64."""
-    optimizer = torch.optim.Adam(parameters, rate)
+def fit(model: nn.Module, epochs: int, rate: float) -> None:
+    """Train a model with Adam on the digits, in batches of 64."""
+    optimizer = torch.optim.Adam(model.parameters(), rate)
     for _ in range(epochs):
         for rows in train_rows[torch.randperm(len(train_rows))].split(64):
             optimizer.zero_grad()
