@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from swdc.artifacts.compression.compress import compress
+from swdc.artifacts.report.report import report as write_page
 from swdc.cli.terminal.files import function_in_file
 from swdc.cli.terminal.models import find_callable, parse_arguments
 from swdc.cli.terminal.options import (
@@ -22,6 +23,7 @@ from swdc.cli.terminal.options import (
     trials_option,
 )
 from swdc.cli.terminal.output import NOT_AS_ASKED, check_folder, reported
+from swdc.cli.terminal.page import ReportOption, check_page
 from swdc.errors import CommandError, brief
 from swdc.sparsity.planning.criteria import CRITERIA
 
@@ -89,6 +91,7 @@ def compress_task(
     int8: Int8Option = None,
     seed: SeedOption = None,
     argument: FunctionArgumentOption = None,
+    page: ReportOption = None,
     as_json: JsonOption = False,
     show_traceback: TracebackOption = False,
 ) -> None:
@@ -99,13 +102,14 @@ def compress_task(
     share the work if all run the same command with the same --storage.
 
     $ swdc compress train.py:task --out small
-    $ swdc compress train.py:task --budget macs --most-drop 0.02 --int8 --out small
+    $ swdc compress train.py:task --budget macs --most-drop 0.02 --int8 --out small --report small.html
     $ swdc compress train.py:task --budget latency --round-to 8 --out small
 
     Exit codes: 0 a smaller network was found; 1 none was good enough; 2 bad usage or input.
     """
     with reported(as_json, show_traceback) as output:
         check_folder(out, "--out")
+        check_page(page)
         options = {
             "most_drop": most_drop, "budget": None if budget is None else budget.value, "trials": trials,
             "epochs": epochs, "rate": rate, "criterion": None if criterion is None else criterion.value,
@@ -115,10 +119,15 @@ def compress_task(
         with output.step(f"calling {task}"):
             made = _made(task, parse_arguments(argument or ()))
         result = compress(**{**made, **given, "folder": out, "progress": not as_json})
-        output.document(result.to_dict())
+        document = result.to_dict()
+        if page is not None:
+            write_page(page, compression=document, title=f"Compression of {task}")
+        output.document(document)
         output.table(task, ["", "before", "after", ""], result.rows())
         for line in result.summary():
             output.line(line)
+        if page is not None:
+            output.line(f"wrote {page}; a browser shows it")
         if not result.found:
             raise typer.Exit(NOT_AS_ASKED)
 

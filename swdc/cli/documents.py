@@ -203,7 +203,7 @@ class CompressDocument(TypedDict):
 
 
 class Milliseconds(TypedDict):
-    """Medians of a run in onnxruntime, at a batch of 16 or on the whole graph, one thread."""
+    """Medians of a run in onnxruntime, one thread; ``dense`` is the network trained without SWD."""
 
     dense: float
     slim: float
@@ -214,7 +214,9 @@ class DemoReport(TypedDict):
 
     network: str
     seed: int
-    accuracy_dense: Share
+    epochs: Annotated[int, "of each of the two trainings"]
+    accuracy_dense: Annotated[float, "of the network trained without SWD, from 0 to 1"]
+    accuracy_swd: Annotated[float, "of the network trained with SWD, before anything is removed, from 0 to 1"]
     accuracy_masked: Share
     accuracy_slim: Share
     parameters: Pair
@@ -224,6 +226,7 @@ class DemoReport(TypedDict):
     max_relative_error: float
     onnx_max_relative_error: float
     latency_ms: Milliseconds
+    latency_batch: Annotated[int | None, "samples in a run; null for the whole graph of gcn"]
     seconds: Annotated[float, "for all of it"]
 
 

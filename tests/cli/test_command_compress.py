@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 import swdc
+from tests.artifacts.report.reading import Page
 from tests.cli.support_cli import run, run_error, run_json
 
 TASK = """
@@ -39,8 +40,10 @@ def test_a_task_is_compressed_and_told(task: str):
     assert found["budget"] == "macs"
     assert found["costs"]["macs"] < 0.6 * found["costs_before"]["macs"]
     assert swdc.count(swdc.load(found["files"]["slim"])).macs == found["costs"]["macs"]
-    again = run("compress", task, *options, "--no-onnx", "--most-drop", "0.3")
+    again = run("compress", task, *options, "--no-onnx", "--most-drop", "0.3", "--report", "page.html")
     assert again.exit_code == 0, again.stderr
+    assert Page(Path("page.html")).data == {"title": f"Compression of {task}", "compression": found}
+    assert "wrote page.html" in again.stdout
     assert "certificate exact" in again.stdout
     assert "macs" in again.stdout
 
@@ -57,5 +60,6 @@ def test_bad_input_is_code_2_with_a_message(task: str):
         "compress", "train.py:other", "--out", "small"
     )
     assert "raises ValueError: no data" in run_error("compress", "train.py:broken", "--out", "small")
+    assert "ends in .html" in run_error("compress", task, "--out", "small", "--report", "page.txt")
     assert "names a folder" in run_error("compress", task, "--out", "train.py").replace("to name", "names")
     assert "'--trials'" in run_error("compress", task, "--out", "small", "--trials", "0")

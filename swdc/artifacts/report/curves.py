@@ -17,7 +17,7 @@ COSTS = {
     "milliseconds": "milliseconds",
 }  # fmt: skip
 """Results of a cell that say what it costs, and what they are called at an axis; each has a curve of its own."""
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 380, 280, 56, 22, 14, 46
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 380, 280, 56, 22, 14, 46
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Curve:
     best: tuple[Point, ...]
     ticks_across: tuple[tuple[str, float], ...]
     ticks_up: tuple[tuple[str, float], ...]
+    level: float | None = None
+    """Where a dashed line goes across the picture."""
 
     @property
     def line(self) -> str:
@@ -67,12 +69,12 @@ def _curve(sweep: Mapping[str, Any], cells: Sequence[Mapping[str, Any]], across:
     metric = sweep["metric"]
     means = [(mean, best["value"], best) for best in sweep["best"] for mean in _means(cells, best, across)]
     means.sort(key=lambda each: each[0])
-    horizontal = Scale.over([*(cell[across] for cell in cells), *(m[0] for m in means)], _LEFT, _WIDTH - _RIGHT)
-    vertical = Scale.over([*(cell[metric] for cell in cells), *(m[1] for m in means)], _HEIGHT - _BOTTOM, _TOP)
+    horizontal = Scale.over([*(cell[across] for cell in cells), *(m[0] for m in means)], LEFT, WIDTH - RIGHT)
+    vertical = Scale.over([*(cell[metric] for cell in cells), *(m[1] for m in means)], HEIGHT - BOTTOM, TOP)
     points = [Point(horizontal.at(c[across]), vertical.at(c[metric]), _told(c, metric, across)) for c in cells]
     best = [Point(horizontal.at(x), vertical.at(y), _told_best(found, metric)) for x, y, found in means]
     return Curve(
-        metric, COSTS.get(across, "share removed"), _WIDTH, _HEIGHT, _LEFT, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM, _TOP,
+        metric, COSTS.get(across, "share removed"), WIDTH, HEIGHT, LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, TOP,
         tuple(points), tuple(best),
         tuple((share(x) if across == SHARE else _short(x), horizontal.at(x)) for x in horizontal.ticks()),
         tuple((number(y), vertical.at(y)) for y in vertical.ticks()),

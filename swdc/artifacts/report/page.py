@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from swdc.artifacts.report import numbers
 from swdc.artifacts.report.bars import draw_bars
 from swdc.artifacts.report.curves import draw_curves
+from swdc.artifacts.report.trial_curve import draw_trials
 
 _PACKAGE, _FOLDER = "swdc.artifacts.report", "template"
 
@@ -33,6 +34,7 @@ def page_of(data: Mapping[str, Any]) -> str:
             data=data,
             bars=draw_bars(data["widths"]) if "widths" in data else None,
             curves=draw_curves(data["sweep"]) if "sweep" in data else [],
+            trial_curves=draw_trials(data["compression"]) if "compression" in data else [],
             style=style,
             script=script,
             style_hash=hash_of(style),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from swdc.artifacts.onnx.export import OnnxReport
+from swdc.artifacts.report.compression_document import check_compression
 from swdc.artifacts.report.flow import widths_along_the_graph
 from swdc.artifacts.report.page import page_of
 from swdc.artifacts.report.slimming import Slimming
@@ -33,6 +34,7 @@ def report(
     onnx: OnnxReport | None = None,
     measured: Mapping[str, Sequence[float]] | None = None,
     sweep: Mapping[str, Any] | None = None,
+    compression: Mapping[str, Any] | None = None,
     title: str | None = None,
 ) -> Path:
     """Write one HTML file that shows what slimming did, and return its path.
@@ -46,6 +48,8 @@ def report(
     - ``deployed``: what ``swdc.deploy`` returned for ``slim``. ``onnx``: what ``swdc.export_onnx`` returned.
     - ``measured``: numbers before and after by what they are, such as ``{"accuracy": (0.98, 0.97)}``.
     - ``sweep``: the document that ``swdc sweep --json`` prints; the page draws its trade-off. It may be given alone.
+    - ``compression``: what ``swdc.compress(...).to_dict()`` returns and ``swdc compress --json`` prints; the page draws
+      the trials and names the chosen one. It may be given alone.
 
     The numbers are those of ``swdc slim --json`` and ``swdc inspect --json``. They stand in the page as JSON, in the
     script element ``swdc-data``. Texts of yours (names of layers, lines of code) are escaped.
@@ -61,7 +65,7 @@ def report(
     """
     target = Path(path)
     check_report_place(target)
-    data: dict[str, Any] = {"title": title or ("Slim program" if slim is not None else "Sweep")}
+    data: dict[str, Any] = {"title": title or _title(slim, sweep)}
     beside = {"certificate": certificate, "deployed": deployed, "onnx": onnx, "measured": measured}
     if program is not None and slim is not None:
         check_certificate(slim, certificate, ExportError)
@@ -70,8 +74,10 @@ def report(
         raise ExportError(
             "expected the program before and the slim one, got one of them or none; give program and slim"
         )
-    elif sweep is None:
-        raise ExportError("expected something to show, got neither programs nor a sweep; give program and slim")
+    elif sweep is None and compression is None:
+        raise ExportError(
+            "expected something to show, got neither programs nor a sweep nor a compression; give program and slim"
+        )
     if deployed is not None:
         data["deployment"] = _deployment(program, slim, deployed)
     if onnx is not None:
@@ -81,10 +87,19 @@ def report(
     if sweep is not None:
         check_sweep(sweep)
         data["sweep"] = sweep
+    if compression is not None:
+        check_compression(compression)
+        data["compression"] = compression
     text = page_of(plain(data))
     with writing(target, ExportError):
         write_whole(target, text)
     return target
+
+
+def _title(slim: Program | None, sweep: Mapping[str, Any] | None) -> str:
+    if slim is not None:
+        return "Slim program"
+    return "Sweep" if sweep is not None else "Compression"
 
 
 def check_report_place(target: Path) -> None:

@@ -16,6 +16,9 @@ from swdc.ir.seeding import seed_all
 from swdc.networks import resnet20
 from swdc.rewriting.rewrites import insert_batchnorm
 
+LATENCY_BATCH = 16
+"""Samples in the batch whose milliseconds are shown; a graph network runs on its whole graph instead."""
+
 
 class Scene(Protocol):
     """A program with the data that it is trained and tested on, and the settings of its training."""
@@ -24,6 +27,8 @@ class Scene(Protocol):
     program: Program
     epochs: int
     target: float
+    round_to: int
+    latency_batch: int | None
 
     def optimizer(self, epochs: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
         """Return the optimizer and the schedule of its rate, which advances once an epoch."""
@@ -44,8 +49,10 @@ class Digits:
 
     seed: int
     title: str = "ResNet-20 on handwritten digits"
-    epochs: int = 40
+    epochs: int = 20
     target: float = 0.9
+    round_to: int = 8  # runtimes compute this many channels at once, and others as if they were rounded up
+    latency_batch: int | None = LATENCY_BATCH
     batch: int = 64
 
     def __post_init__(self) -> None:
@@ -84,6 +91,8 @@ class KarateClub:
     title: str = "GCN on the karate club"
     epochs: int = 400
     target: float = 0.9
+    round_to: int = 1  # of its one hidden layer, a tenth is less than 8 units
+    latency_batch: int | None = None
 
     def __post_init__(self) -> None:
         try:

@@ -16,6 +16,7 @@ from swdc.artifacts.report.slimming import NOT_RUN, Slimming
 from swdc.artifacts.storage.checkpoint_reader import Checkpoint, is_sharded
 from swdc.artifacts.streaming.slim_checkpoint import slim_checkpoint
 from swdc.cli.slim.latency import latency_report, latency_rows, measured_pairs
+from swdc.cli.slim.multiples import multiples_hint
 from swdc.cli.slim.pretrained import is_pretrained, slim_pretrained
 from swdc.cli.terminal.models import Source, find_callable, load_program, load_skeleton
 from swdc.cli.terminal.on_model import on_model
@@ -253,6 +254,8 @@ def _written(output: Output, done: Slimming, out: Path, onnx: Path | None) -> di
 def _print(output: Output, done: Slimming, report: dict[str, Any]) -> None:
     _print_layers(output, report)
     _print_totals(output, report)
+    if (hint := multiples_hint(report["layers"], report["settings"]["round_to"])) is not None:
+        output.line(hint)
     if report["latency"] is not None:
         title, rows = latency_rows(report["latency"])
         output.table(title, ["milliseconds", "before", "after", "saved"], rows)

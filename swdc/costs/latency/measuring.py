@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper
@@ -58,13 +59,9 @@ def _measured(nodes: Sequence[Node], threads: int, folder: Path) -> list[float]:
     options.intra_op_num_threads = threads
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
-    model = _model(nodes).SerializeToString()
+    model = model_of(nodes).SerializeToString()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    feeds = {
-        f"input{k}_{n}": np.full(shape, 0.5, np.float32)
-        for k, node in enumerate(nodes)
-        for n, shape in enumerate(node.inputs)
-    }
+    feeds = inputs_of(nodes)
     for _ in range(_WARM_UP):
         session.run(None, feeds)
     repeat(partial(session.run, None, feeds), _LEAST_RUNS)
@@ -82,7 +79,16 @@ def _least(events: Sequence[dict[str, Any]], number: int) -> list[float]:
     return [max(min(times[_WARM_UP:]), 0.1) / 1000 for times in found]
 
 
-def _model(nodes: Sequence[Node]) -> onnx.ModelProto:
+def inputs_of(nodes: Sequence[Node]) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the inputs of the model of some layers, by name."""
+    return {
+        f"input{k}_{n}": np.full(shape, 0.5, np.float32)
+        for k, node in enumerate(nodes)
+        for n, shape in enumerate(node.inputs)
+    }
+
+
+def model_of(nodes: Sequence[Node]) -> onnx.ModelProto:
     """Return a model of independent layers; weights are constants that onnxruntime makes when it loads the model."""
     graph: dict[str, list[Any]] = {"nodes": [], "inputs": [], "outputs": [], "constants": []}
     for k, node in enumerate(nodes):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from swdc.costs.latency.cache import Cache, Times
 from swdc.costs.latency.interpolation import Grid
 from swdc.costs.latency.measuring import Announce, Probe, parts, times_ms
 from swdc.costs.latency.operator_kinds import Layer, Sizes
+from swdc.costs.latency.runtimes import Run, timed_by
 
 _DISTURBED = 1.05
 """A time this much above that of more channels was disturbed by something else on the machine."""
@@ -50,6 +53,26 @@ class MeasuredTable(LatencyTable):
         self._times: Times | None = None
         self._grids: dict[Layer, Grid] = {}
         self._known: dict[tuple[Layer, Sizes], float] = {}
+
+    @classmethod
+    def of_runtime(
+        cls, run: Run, folder: str | os.PathLike[str], threads: int = 1, announce: Announce | None = None
+    ) -> MeasuredTable:
+        """Return a table of times in another runtime, which are kept in a folder of their own.
+
+        ``run(model, inputs, threads)`` gets one layer as an ONNX model (bytes), its inputs by name (arrays of float32)
+        and the number of threads, and returns the milliseconds of a run. The layer's node and its output are called
+        ``layer0``, so that the profile of a runtime can tell its time from that of the call. Behind it stands a
+        ``ReduceMax``, so that no large result leaves the model; before pools stands a convolution of one by one.
+        Choose a folder for each runtime and each machine. If ``run`` returns anything but a positive number,
+        ``prepare``, ``ms`` and ``swdc.plan`` raise ``PlanError``.
+
+        A clock by the size of the model::
+
+            table = swdc.MeasuredTable.of_runtime(lambda model, inputs, threads: len(model) / 1000, "times")
+            plan = swdc.plan(program, 0.5, budget="channels", table=table)
+        """
+        return cls(threads, announce, Cache(threads, Path(folder)), timed_by(run))
 
     def prepare(self, layers: Iterable[Layer]) -> None:
         """Measure the times of these layers that are not known yet, and keep them on disk."""
