@@ -34,7 +34,10 @@ _FILES = {
     "LatencyFile": "the cache of measured times",
     "DemoReport": "`report.json` of `swdc demo`",
 }
-_HEAD = """# JSON
+_HEAD = """---
+search: {boost: 0.3}
+---
+# JSON
 
 This page and the schemas are made from the code: `pytest tests/docs --regenerate-golden` writes them. A test holds
 what the commands print and write against these forms.

@@ -8,7 +8,10 @@ from itertools import groupby
 from swdc.ops.base import OPERATORS, Operator
 from tests.docs.reasons import module_title, reasons
 
-_HEAD = """# Operators with a rule
+_HEAD = """---
+search: {boost: 0.3}
+---
+# Operators with a rule
 
 This page is made from the code: `pytest tests/docs --regenerate-golden` writes it.
 

@@ -9,7 +9,10 @@ from swdc.rewriting.deploy import DEPLOY_PIPELINE
 from swdc.rewriting.pass_base import find_pass, pass_names
 from swdc.rewriting.rewrites import SLIM_PIPELINE
 
-_HEAD = """# Passes
+_HEAD = """---
+search: {boost: 0.3}
+---
+# Passes
 
 This page is made from the code: `pytest tests/docs --regenerate-golden` writes it.
 

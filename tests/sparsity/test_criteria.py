@@ -190,7 +190,10 @@ WRONG: dict[str, tuple[Callable[[int], Any], str]] = {
         lambda width: np.ones((width, 1)),
         r"expected 6 finite scores for group '0', got shape \(6, 1\)",
     ),
-    "a number": (lambda width: 1.0, r"expected 6 finite scores for group '0', got shape \(\)"),
+    "a number": (
+        lambda width: 1.0,
+        r"expected 6 finite scores for group '0', got shape \(\) .*; return one number for each channel, or None",
+    ),
     "nan": (lambda width: np.r_[np.nan, np.ones(width - 1)], r"got shape \(6,\) with 1 that are not finite"),
     "infinite": (lambda width: np.full(width, np.inf), r"got shape \(6,\) with 6 that are not finite"),
 }
@@ -285,3 +288,8 @@ def test_scores_that_are_no_numbers_are_refused(odd: object) -> None:
     program = traced(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), image(2, 4))
     with pytest.raises(PlanError, match=r"the scores are of type .* and no real numbers"):
         swdc.plan(program, 0.5, criterion=lambda _, groups: [[odd] * group.width for group in groups])
+
+
+def test_scores_by_name_are_refused_and_the_error_says_what_to_return() -> None:
+    with pytest.raises(PlanError, match="and no real numbers; return a list with an array for each group"):
+        swdc.plan(chain(), 0.5, criterion=lambda _, groups: {group.name: np.ones(group.width) for group in groups})

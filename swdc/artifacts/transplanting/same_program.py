@@ -49,8 +49,8 @@ def copy_with_program(model: nn.Module, slim: Program) -> tuple[nn.Module, Progr
         if _is_source(traced, slim):
             return mine, traced
     raise TransplantError(
-        "expected the model that the slim program was traced from, got one of another graph; give the model as "
-        "it was traced (a program with inserted batch norms has no such model)"
+        "expected the model that the slim program was traced from, got one of another graph; give one of the same "
+        "class, made with the same arguments (a program with inserted batch norms has no such model)"
     )
 
 

@@ -177,5 +177,7 @@ def numbers(scores: Any) -> np.ndarray[Any, Any]:
     """Return scores as an array; ``TypeError`` if they are no real numbers."""
     found = np.asarray(scores)
     if found.dtype.kind not in "biuf":
-        raise TypeError(f"the scores are of type {found.dtype}, and no real numbers")
+        raise TypeError(
+            f"the scores are of type {found.dtype}, and no real numbers; return a list with an array for each group"
+        )
     return found

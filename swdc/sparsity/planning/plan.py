@@ -287,6 +287,7 @@ def scored(
         if values is not None and (np.shape(values) != (group.width,) or not np.isfinite(values).all()):
             raise PlanError(
                 f"expected {group.width} finite scores for group {group.name!r}, got shape {np.shape(values)} "
-                f"with {int((~np.isfinite(values)).sum())} that are not finite"
+                f"with {int((~np.isfinite(values)).sum())} that are not finite; return one number for each channel, "
+                "or None to keep the group whole"
             )
     return [None if s is None else s.astype(np.float64) for s in scores]  # negating unsigned integers would wrap
