@@ -106,7 +106,8 @@ class Solver:
             if not far and not {key for key in keys if isinstance(key, str)} <= read:
                 continue
             choices = [new for new in pairs.get(old, ()) if new != old]
-            choices += [new for new in _multiples(old, pairs) if far and new not in choices]
+            more = _multiples(old, pairs) if far else ()
+            choices = [new for new in dict.fromkeys((*choices, *more)) if new != old]
             if choices:
                 options[keys] = choices
         return options
