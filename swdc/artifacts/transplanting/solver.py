@@ -45,7 +45,7 @@ class Solver:
         return self._watched(self.model.get_submodule(frame.path), frame.args, frame.kwargs, frame.before)
 
     def _watched(self, module: nn.Module, args: Any, kwargs: Any, before: Any) -> tuple[int, Failure | None]:
-        failure = Watch(self.model, self.reference.check).run(module, args, kwargs, before)
+        failure = Watch(self.model, self.reference.check, self.reference.after).run(module, args, kwargs, before)
         return self.reference.passed, failure
 
     def repair(self, frame: Frame, far: bool = False) -> bool:
