@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from itertools import combinations_with_replacement
-from typing import Any
+from typing import Any, NamedTuple
 
 import sympy
 from torch import fx
@@ -15,8 +15,13 @@ from swdc.ir.graph import SHAPE
 from swdc.ir.sizes import Size
 from swdc.ops.creation import asked_size, computes_sizes
 
-Dims = tuple[tuple[str, int], ...]
-"""One or two dimensions of named values, of which the product of the sizes is meant."""
+
+class Product(NamedTuple):
+    """A number times the sizes of one or two dimensions of named values."""
+
+    dims: tuple[tuple[str, int], ...]
+    factor: int
+
 
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     operator.add: operator.add, operator.sub: operator.sub, operator.mul: operator.mul, operator.neg: operator.neg,
@@ -55,15 +60,27 @@ def same_size(one: Size, other: Size) -> bool:
     return bool(sympy.expand(one - other) == 0)
 
 
-def product_of_dims(wanted: Size, shapes: Mapping[str, Sequence[Any]]) -> Dims | None:
-    """Return the dimension of named shapes that has a size, or two whose product it is; ``None`` if there are none."""
+def product_of_dims(wanted: Size, shapes: Mapping[str, Sequence[Any]]) -> Product | None:
+    """Return the dimension of named shapes that has a size, its multiple, or two whose product it is, if there are."""
     sizes = [(name, dim, size) for name, shape in shapes.items() for dim, size in enumerate(shape)]
     sizes = [each for each in sizes if isinstance(each[2], int | sympy.Expr)]
     for name, dim, size in sizes:
         if same_size(size, wanted):
-            return ((name, dim),)
+            return Product(((name, dim),), 1)
     symbolic = {size: (name, dim) for name, dim, size in sizes if isinstance(size, sympy.Expr)}
+    for size, place in symbolic.items():
+        factor = _factor(wanted, size)
+        if factor > 1:
+            return Product((place,), factor)
     for one, other in combinations_with_replacement(symbolic, 2):
         if same_size(one * other, wanted):
-            return (symbolic[one], symbolic[other])
+            return Product((symbolic[one], symbolic[other]), 1)
     return None
+
+
+def _factor(wanted: Size, size: sympy.Expr) -> int:
+    """Return the number that makes one size of another; zero if there is none."""
+    if isinstance(wanted, int) or wanted.free_symbols != size.free_symbols:
+        return 0
+    factor = sympy.cancel(sympy.expand(wanted) / sympy.expand(size))
+    return int(factor) if factor.is_Integer and same_size(size * factor, wanted) else 0

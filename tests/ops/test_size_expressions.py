@@ -49,9 +49,11 @@ def test_sizes_are_the_same_if_they_are_for_all_values(one, other, same) -> None
     assert same_size(one, other) is same
 
 
-def test_a_size_is_that_of_a_dimension_or_of_two() -> None:
+def test_a_size_is_a_dimension_a_multiple_of_one_or_the_product_of_two() -> None:
     shapes = {"x": (B, T - 1, 8), "y": ((B, T), (2,))}
-    assert product_of_dims(T - 1, shapes) == (("x", 1),)
-    assert product_of_dims(B * T - B, shapes) == (("x", 0), ("x", 1))
-    assert product_of_dims(8, shapes) == (("x", 2),)
+    assert product_of_dims(T - 1, shapes) == ((("x", 1),), 1)
+    assert product_of_dims(3 * T - 3, shapes) == ((("x", 1),), 3)
+    assert product_of_dims(B * T - B, shapes) == ((("x", 0), ("x", 1)), 1)
+    assert product_of_dims(8, shapes) == ((("x", 2),), 1)
     assert product_of_dims(T, shapes) is None
+    assert product_of_dims(3 * T - 1, shapes) is None

@@ -22,7 +22,7 @@ from swdc.ops import Leaf, Operator, calls
 from swdc.ops.base import is_overload, target_of
 from swdc.ops.creation import asked_size, computes_sizes, product_of, size_of
 from swdc.ops.in_place import overwrites
-from swdc.ops.size_expressions import Dims, expression_of, product_of_dims
+from swdc.ops.size_expressions import Product, expression_of, product_of_dims
 
 _CONSTANTS = (type(None), bool, int, float, str)
 
@@ -56,7 +56,7 @@ class _Extraction:
         self.leaves: dict[str, nn.Module] = {}
         self.foreign: dict[str, torch.Tensor] = {}
         self.expressions: dict[fx.Node, Size | None] = {}
-        self.found: dict[fx.Node, Dims | None] = {}
+        self.found: dict[fx.Node, Product | None] = {}
         for number, leaf in enumerate(call[IN].leaves):
             if isinstance(leaf, Nodes):
                 outside = [name for name in leaf.names if not self._inside(name)]
@@ -142,8 +142,8 @@ class _Extraction:
             self._check(node)
             if self._size_of_input(node) is None and node not in self.sizes:
                 waiting += node.all_input_nodes
-        given = {node for node in found if self._size_of_input(node) is not None}
-        wanted = {self.by_name[name] for node in given for name, _ in self._size_of_input(node) or ()}
+        sizes = [size for size in map(self._size_of_input, found) if size is not None]
+        wanted = {self.by_name[name] for size in sizes for name, _ in size.dims}
         return sorted(found | wanted, key=lambda node: self.order[node])
 
     def _check(self, node: fx.Node) -> None:
@@ -159,16 +159,16 @@ class _Extraction:
         """Whether the part computes a value, which lies inside or can be computed inside as well."""
         return self._inside(name) or self.by_name.get(name) in self.constants
 
-    def _size_of_input(self, node: fx.Node) -> Dims | None:
+    def _size_of_input(self, node: fx.Node) -> Product | None:
         """Return the dimensions of given values whose product is the size that a node takes of another value."""
         if node not in self.found:
             self.found[node] = self._looked_for(node)
         return self.found[node]
 
-    def _looked_for(self, node: fx.Node) -> Dims | None:
+    def _looked_for(self, node: fx.Node) -> Product | None:
         asked = asked_size(node)
         if asked is not None and asked[0].name in self.given:
-            return ((asked[0].name, asked[1]),)
+            return Product(((asked[0].name, asked[1]),), 1)
         wanted = expression_of(node, self.expressions)
         if wanted is None or (asked is None and isinstance(wanted, int)):
             return None  # a constant that is computed equals many sizes
@@ -184,8 +184,9 @@ class _Extraction:
             return self._call(node)
         size = self._size_of_input(node)
         if size is not None:
-            first, *others = [size_of(self.made[self.by_name[name]], dim) for name, dim in size]
-            return product_of(first, others[0]) if others else first
+            first, *others = [size_of(self.made[self.by_name[name]], dim) for name, dim in size.dims]
+            found = product_of(first, others[0]) if others else first
+            return found if size.factor == 1 else product_of(found, size.factor)
         return self.graph.node_copy(node, lambda n: self.made[n])
 
     def _own(self, name: str) -> str:
