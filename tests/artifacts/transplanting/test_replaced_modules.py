@@ -124,6 +124,26 @@ class SharedPart(nn.Module):
         return self.last(x + self.two(x)[0])
 
 
+RECORDED: list[torch.Tensor] = []
+
+
+class Recorder(nn.Module):
+    """Notes once that it has a hook on a layer, as libraries do that record what a layer returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Sequential(nn.Linear(6, WIDTH), nn.LayerNorm(WIDTH), nn.ReLU())
+        self.last = nn.Linear(WIDTH, 4)
+
+    def forward(self, x):
+        if not hasattr(self, "hooked"):
+            self.hooked = True
+            self.layer.register_forward_hook(lambda module, args, result: RECORDED.append(result))
+        RECORDED.clear()
+        self.layer(x)
+        return self.last(RECORDED[0])
+
+
 def transplanted(model: nn.Module, example: torch.Tensor) -> tuple[nn.Module, swdc.Program]:
     """Return the model with the tensors of a slim program that lacks half of the channels, and that program."""
     program = swdc.trace(randomise(model).eval(), example)
@@ -181,3 +201,12 @@ def test_a_value_that_depends_on_the_input_is_not_computed_in_the_part() -> None
     slim = swdc.slim(program, swdc.plan(program, 0.5, scope="group"))
     with pytest.raises(swdc.SwdcError, match="expected integers with which Derived at 'attention'"):
         swdc.transplant(slim, model)
+
+
+def test_what_a_run_adds_is_removed_as_a_whole_above_a_replaced_norm() -> None:
+    model = nn.Sequential(Recorder(), nn.ReLU())
+    mine, slim = transplanted(model, draw(2, 6))
+    assert not hasattr(mine[0], "hooked")
+    assert not mine[0].layer._forward_hooks
+    more = draw(3, 6)
+    assert_same(slim(more), mine(more))
