@@ -129,8 +129,8 @@ def sum_of(number: fx.Node, other: int) -> fx.Node:
     return number.graph.call_function(operator.add, (number, other))
 
 
-def product_of(number: fx.Node, other: int) -> fx.Node:
-    """Return a new node of the same graph with a number multiplied."""
+def product_of(number: fx.Node, other: int | fx.Node) -> fx.Node:
+    """Return a new node of the same graph that multiplies a number by another one."""
     return number.graph.call_function(operator.mul, (number, other))
 
 

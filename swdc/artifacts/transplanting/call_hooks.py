@@ -43,16 +43,32 @@ class Failure:
     frames: tuple[Frame, ...]
 
 
+Calls = dict[tuple[str, int], dict[str, int]]
+"""How often every module has been called by the end of a call, by the path and the number of the call."""
+
+
 def paths_of(model: nn.Module) -> dict[nn.Module, str]:
     """Return the first path of each module."""
     return {module: path for path, module in model.named_modules()}
 
 
-class Watch:
-    """Runs a model, or one of its modules, and reports each call."""
+def shared_paths(model: nn.Module, path: str) -> list[str]:
+    """Return the first paths of the modules that the one at a path holds, and that a module before it holds, too."""
+    first = paths_of(model)
+    inside = [first[module] for module in model.get_submodule(path).modules() if module in first]
+    return [other for other in inside if path and other != path and not other.startswith(f"{path}.")]
 
-    def __init__(self, model: nn.Module, report: Report) -> None:
+
+class Watch:
+    """Runs a model, or one of its modules, and reports each call.
+
+    ``after`` has the calls of every module at the end of each call in an earlier run, or gets them: what takes the
+    place of a module may not call the parts that the module shares with others.
+    """
+
+    def __init__(self, model: nn.Module, report: Report, after: Calls | None = None) -> None:
         self.report, self.paths = report, paths_of(model)
+        self.after: Calls = {} if after is None else after
         self.frames: list[Frame] = []
         self.counts: Counter[str] = Counter()
         self._left: int | None = None
@@ -95,7 +111,8 @@ class Watch:
             return
         self._drop_left()
         self.report(self.frames[-1], OUT, result)
-        self.frames.pop()
+        frame = self.frames.pop()
+        self.counts = Counter(self.after.setdefault((frame.path, frame.number), dict(self.counts)))
 
     def _drop_left(self) -> None:
         """Drop the calls that ended without a result: if they failed, the code has caught the error, and went on."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from swdc.artifacts.transplanting.call_hooks import IN, OUT, Frame, Mismatch, Watch
+from swdc.artifacts.transplanting.call_hooks import IN, OUT, Calls, Frame, Mismatch, Watch
 from swdc.artifacts.transplanting.float64 import wide_program
 from swdc.artifacts.transplanting.tensor_fingerprints import Known, Mark, mark, marks_of
 from swdc.errors import TransplantError
@@ -33,6 +33,14 @@ class Side:
         """Return the names of the nodes for each tensor, in order."""
         return [leaf.names for leaf in self.leaves if isinstance(leaf, Nodes)]
 
+    def tensors_like(self, value: Any) -> list[Names]:
+        """Return the same without the tensors that nothing reads, and that are ``None`` in ``value``."""
+        leaves = pytree.tree_leaves(value)
+        if len(leaves) != len(self.leaves):
+            return self.tensors()
+        pairs = zip(self.leaves, leaves, strict=True)
+        return [one.names for one, got in pairs if isinstance(one, Nodes) and (one.names or got is not None)]
+
 
 @dataclass(frozen=True)
 class Nodes:
@@ -45,11 +53,14 @@ class Nodes:
 class Reference:
     """The calls of the user's modules by path and number, and the marks of the slim program's nodes.
 
+    ``after`` counts the calls of every module up to the end of each call.
+
     The first ``known`` checks of a run are skipped, because an earlier run has passed them.
     """
 
     calls: dict[tuple[str, int], dict[str, Side]]
     slim: dict[str, Mark]
+    after: Calls = field(default_factory=dict)
     passed: int = 0
     known: int = 0
 
@@ -61,7 +72,7 @@ class Reference:
         """Raise ``Mismatch`` unless the inputs or the result of a call match the slim program."""
         side = self.calls.get((frame.path, frame.number), {}).get(kind) if self.passed >= self.known else None
         if side is not None:
-            wanted, got = side.tensors(), _tensors(value)
+            wanted, got = side.tensors_like(value), _tensors(value)
             if len(wanted) != len(got):
                 raise Mismatch(f"{len(got)} tensors as its {kind} instead of {len(wanted)}")
             for names, tensor in zip(wanted, got, strict=True):
@@ -94,14 +105,15 @@ def observe(model: nn.Module, dense: Program, slim: Program, inputs: Any) -> Ref
         if kind == OUT and not frame.path:
             results.append(plain(without_state(model, inputs[0], inputs[1], value)[0]))
 
-    failure = Watch(model, report).run(model, *inputs)
+    after: Calls = {}
+    failure = Watch(model, report, after).run(model, *inputs)
     if failure is not None or (outputs is not None and relative_error(outputs, results[-1]) > TOLERANCE):
         why = str(failure.error).splitlines()[0] if failure is not None and str(failure.error) else "its output differs"
         raise TransplantError(
             f"expected {type(model).__name__} to compute in float64 what its program computes, but it does not: {why}; "
             f"use the slim program itself"
         )
-    return Reference(calls, marks_of(wide_program(slim).eval(), inputs)[0])
+    return Reference(calls, marks_of(wide_program(slim).eval(), inputs)[0], after)
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

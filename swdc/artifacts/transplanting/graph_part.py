@@ -10,36 +10,43 @@ from torch import fx, nn
 from torch.fx.node import map_aggregate
 
 from swdc.artifacts.transplanting.expected_tensors import IN, OUT, Nodes, Side
+from swdc.artifacts.transplanting.outside_constants import outside_constants
 from swdc.artifacts.transplanting.outside_sizes import OutsideSizes
 from swdc.artifacts.transplanting.part_module import GIVEN, Extracted, Signature
 from swdc.errors import PassError
 from swdc.ir.call import Call, Ref, unbind
 from swdc.ir.graph import SCOPE, SHAPE
 from swdc.ir.program import Program
+from swdc.ir.sizes import Size
 from swdc.ops import Leaf, Operator, calls
 from swdc.ops.base import is_overload, target_of
-from swdc.ops.creation import asked_size, computes_sizes, size_of
+from swdc.ops.creation import asked_size, computes_sizes, product_of, size_of
 from swdc.ops.in_place import overwrites
+from swdc.ops.size_expressions import Product, expression_of, product_of_dims
 
 _CONSTANTS = (type(None), bool, int, float, str)
 
 
 def extract(
-    program: Program, path: str, module: nn.Module, call: dict[str, Side], elsewhere: Collection[str], batch: int
-) -> Extracted:
+    program: Program, path: str, module: nn.Module, call: dict[str, Side], elsewhere: Collection[str], batch: int,
+    shared: Collection[str] = (),
+) -> Extracted:  # fmt: skip
     """Return a module that computes what the program does between the inputs and the result of a call.
 
     ``program`` holds the tensors of the result, ``elsewhere`` has the names of the user's tensors, and ``batch`` is
-    that of the call. Raises ``PassError`` if the part reads anything that is not given to the module.
+    that of the call. ``shared`` are the paths of what the module shares with modules outside. A result that the
+    program does not compute, because nothing reads it, is ``None``. Raises ``PassError`` if the part reads anything
+    that is not given to the module.
     """
-    return _Extraction(program, path, module, call, elsewhere, batch).module()
+    return _Extraction(program, path, module, call, elsewhere, batch, shared).module()
 
 
 class _Extraction:
     def __init__(
         self, program: Program, path: str, replaced: nn.Module, call: dict[str, Side], elsewhere: Collection[str],
-        batch: int,
+        batch: int, shared: Collection[str] = (),
     ) -> None:  # fmt: skip
+        self.scopes = (path, *shared)
         self.program, self.path, self.replaced, self.call, self.elsewhere = program, path, replaced, call, elsewhere
         self.by_name = {node.name: node for node in program.graph.nodes}
         self.order = {node: number for number, node in enumerate(program.graph.nodes)}
@@ -48,12 +55,15 @@ class _Extraction:
         self.given: dict[str, int] = {}
         self.leaves: dict[str, nn.Module] = {}
         self.foreign: dict[str, torch.Tensor] = {}
+        self.expressions: dict[fx.Node, Size | None] = {}
+        self.found: dict[fx.Node, Product | None] = {}
         for number, leaf in enumerate(call[IN].leaves):
             if isinstance(leaf, Nodes):
                 outside = [name for name in leaf.names if not self._inside(name)]
                 self.given.update(dict.fromkeys(outside or leaf.names, number))
         known = {node for node in program.graph.nodes if self._size_of_input(node) is not None}
-        self.sizes = OutsideSizes(program, batch, self._inside, known, call[IN].leaves)
+        self.constants = outside_constants(program.graph, self._inside, self.given, elsewhere)
+        self.sizes = OutsideSizes(program, batch, self._computes, known, call[IN].leaves)
 
     def module(self) -> Extracted:
         """Return the finished module."""
@@ -93,7 +103,7 @@ class _Extraction:
         arguments = self.call[IN].leaves
         for leaf in self.call[OUT].leaves:
             if isinstance(leaf, Nodes):
-                found.append(("tensor", self._result(leaf)))
+                found.append(("tensor", self._result(leaf)) if leaf.names else ("constant", None))  # nothing reads it
             elif isinstance(leaf, _CONSTANTS):
                 found.append(("constant", leaf))
             else:
@@ -101,6 +111,8 @@ class _Extraction:
                 if not places:
                     raise PassError(f"it returns an object of {type(leaf).__name__}")
                 found.append((GIVEN, places[0]))
+        if not any(kind == "tensor" for kind, _ in found):
+            raise PassError("its result is not a value of the program")
         return found
 
     def _result(self, leaf: Nodes) -> fx.Node:
@@ -130,33 +142,38 @@ class _Extraction:
             self._check(node)
             if self._size_of_input(node) is None and node not in self.sizes:
                 waiting += node.all_input_nodes
-        given = {node for node in found if self._size_of_input(node) is not None}
-        wanted = {self.by_name[self._size_of_input(node)[0]] for node in given}  # type: ignore[index]
+        sizes = [size for size in map(self._size_of_input, found) if size is not None]
+        wanted = {self.by_name[name] for size in sizes for name, _ in size.dims}
         return sorted(found | wanted, key=lambda node: self.order[node])
 
     def _check(self, node: fx.Node) -> None:
-        if not self._inside(node.name) and not computes_sizes(node):
+        if not self._computes(node.name) and not computes_sizes(node):
             raise PassError(f"it reads {node.name}, which is computed outside and not given to it")
 
     def _inside(self, name: str) -> bool:
         node = self.by_name.get(name)
         scope = "" if node is None or node.op == "placeholder" else str(node.meta.get(SCOPE) or "")
-        return scope == self.path or scope.startswith(f"{self.path}.")
+        return any(scope == path or scope.startswith(f"{path}.") for path in self.scopes)
 
-    def _size_of_input(self, node: fx.Node) -> tuple[str, int] | None:
-        """Return the given value, and its dimension, that has the size which a node takes of another value."""
+    def _computes(self, name: str) -> bool:
+        """Whether the part computes a value, which lies inside or can be computed inside as well."""
+        return self._inside(name) or self.by_name.get(name) in self.constants
+
+    def _size_of_input(self, node: fx.Node) -> Product | None:
+        """Return the dimensions of given values whose product is the size that a node takes of another value."""
+        if node not in self.found:
+            self.found[node] = self._looked_for(node)
+        return self.found[node]
+
+    def _looked_for(self, node: fx.Node) -> Product | None:
         asked = asked_size(node)
-        if asked is None:
-            return None
-        value, dim = asked
-        if value.name in self.given:
-            return value.name, dim
-        wanted = value.meta[SHAPE][dim]
-        for name in self.given:
-            shape = self.by_name[name].meta.get(SHAPE) if name in self.by_name else None
-            if shape and wanted in shape:
-                return name, shape.index(wanted)
-        return None
+        if asked is not None and asked[0].name in self.given:
+            return Product(((asked[0].name, asked[1]),), 1)
+        wanted = expression_of(node, self.expressions)
+        if wanted is None or (asked is None and isinstance(wanted, int)):
+            return None  # a constant that is computed equals many sizes
+        shapes = {name: self.by_name[name].meta.get(SHAPE) or () for name in self.given if name in self.by_name}
+        return product_of_dims(wanted, shapes)
 
     # -- copying ------------------------------------------------------------------------------------------------
 
@@ -167,7 +184,9 @@ class _Extraction:
             return self._call(node)
         size = self._size_of_input(node)
         if size is not None:
-            return size_of(self.made[self.by_name[size[0]]], size[1])
+            first, *others = [size_of(self.made[self.by_name[name]], dim) for name, dim in size.dims]
+            found = product_of(first, others[0]) if others else first
+            return found if size.factor == 1 else product_of(found, size.factor)
         return self.graph.node_copy(node, lambda n: self.made[n])
 
     def _own(self, name: str) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from swdc.artifacts.transplanting.graph_part import put_module
 from swdc.artifacts.transplanting.places import loose_places, places
 from swdc.artifacts.transplanting.unused_parts import Unused
 from swdc.ir.module_tensors import tensors_of
@@ -111,7 +110,8 @@ def _set_attributes(model: nn.Module, path: str, before: nn.Module | None, leaf:
     except AttributeError:
         return
     if before is not None and type(before) is not type(leaf) and type(module) is type(before):
-        put_module(model, path, leaf)
+        parent, _, name = path.rpartition(".")
+        model.get_submodule(parent)._modules[name] = leaf
     elif before is not None:
         for name, value in _plain(leaf).items():
             old = vars(before).get(name)

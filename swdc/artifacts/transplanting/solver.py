@@ -45,7 +45,7 @@ class Solver:
         return self._watched(self.model.get_submodule(frame.path), frame.args, frame.kwargs, frame.before)
 
     def _watched(self, module: nn.Module, args: Any, kwargs: Any, before: Any) -> tuple[int, Failure | None]:
-        failure = Watch(self.model, self.reference.check).run(module, args, kwargs, before)
+        failure = Watch(self.model, self.reference.check, self.reference.after).run(module, args, kwargs, before)
         return self.reference.passed, failure
 
     def repair(self, frame: Frame, far: bool = False) -> bool:
@@ -106,7 +106,8 @@ class Solver:
             if not far and not {key for key in keys if isinstance(key, str)} <= read:
                 continue
             choices = [new for new in pairs.get(old, ()) if new != old]
-            choices += [new for new in _multiples(old, pairs) if far and new not in choices]
+            more = _multiples(old, pairs) if far else ()
+            choices = [new for new in dict.fromkeys((*choices, *more)) if new != old]
             if choices:
                 options[keys] = choices
         return options

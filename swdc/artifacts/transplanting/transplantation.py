@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from swdc.analysis.residual import sums
-from swdc.artifacts.transplanting.call_hooks import IN, OUT, Failure, Frame
+from swdc.artifacts.transplanting.call_hooks import IN, OUT, Failure, Frame, shared_paths
 from swdc.artifacts.transplanting.comparison import Comparison
 from swdc.artifacts.transplanting.expected_tensors import Reference, observe
 from swdc.artifacts.transplanting.float64 import Tensors
@@ -179,9 +179,8 @@ class Transplanting:
         known = (f for f in frames if f.path and type(self.mine.get_submodule(f.path)) in self.replaced)
         if any(self._extract(solver, reference, frame) for frame in known):
             return True
-        if any(solver.repair(frame) for frame in frames) or any(solver.repair(f, far=True) for f in frames[:2]):
-            return True
-        return any(self._extract(solver, reference, frame) for frame in frames if frame.path)
+        tried = any(solver.repair(f) for f in frames) or any(solver.repair(f, far=True) for f in frames[:2])
+        return tried or any(self._extract(solver, reference, frame) for frame in frames if frame.path)
 
     def _extract(self, solver: Solver, reference: Reference, frame: Frame) -> bool:
         """Replace the module of a frame by its part of the slim program, if that makes the call right."""
@@ -190,7 +189,8 @@ class Transplanting:
         if not {IN, OUT} <= call.keys():
             return False
         try:
-            part = extract(self.donor, frame.path, module, call, self.names, _BATCH)
+            held = shared_paths(self.mine, frame.path)
+            part = extract(self.donor, frame.path, module, call, self.names, _BATCH, held)
         except PassError as error:
             self.reasons[frame.path] = str(error)
             return False
