@@ -27,6 +27,13 @@ class InputError(SwdcError):
     """A program was called, compared or exported with inputs that do not fit its signature."""
 
 
+class UnmetError(InputError, RuntimeError):
+    """A program was called with values for which the model does something else, which a check in the program found.
+
+    It is a ``RuntimeError``, too, as every error of a check in torch.
+    """
+
+
 class PassError(SwdcError):
     """A pass is unknown, its requirement is not met, or it broke the program."""
 

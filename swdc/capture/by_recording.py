@@ -13,10 +13,12 @@ from torch.utils import _pytree as pytree
 
 from swdc.capture.captured_graph import Captured, check_cast, dropped_buffers, without_gradients
 from swdc.capture.graph_of_runs import Joining, named_leaves
+from swdc.capture.read_values import check_reads
 from swdc.capture.recorder import Recorder, Slot
 from swdc.capture.restore import buffers_kept
 from swdc.capture.way import CannotCapture, Subject, Way
 from swdc.errors import TraceError
+from swdc.ops.read_values import read_by
 
 NOTE = (
     "recorded on the example inputs, because the model's code depends on their values: the program is valid for these "
@@ -39,11 +41,14 @@ class Record(Way):
         leaves, structure = pytree.tree_flatten(inputs)
         given = [leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
         with buffers_kept(model), without_gradients(), enable_python_dispatcher():
+            recorder = OnValues(model, given)
             try:
-                ran = OnValues(model, given).run(model, structure, batch=0)
+                ran = recorder.run(model, structure, batch=0)
             except CannotCapture as reason:
                 raise TraceError(f"expected a plain graph, but {reason}; write it with ordinary operators") from reason
-        captured = Joining(model, named_leaves(model, inputs), ran, ran).captured(structure)
+        joining = Joining(model, named_leaves(model, inputs), ran, ran)
+        captured = joining.captured(structure)
+        check_reads(joining.made, recorder.read)
         return replace(captured, notes=(NOTE, *dropped_buffers(ran.dropped)))
 
 
@@ -52,6 +57,7 @@ class OnValues(Recorder):  # type: ignore[no-untyped-call]
 
     def __init__(self, model: nn.Module, inputs: list[Any]) -> None:
         self._watched: dict[int, Any] = {}
+        self.read: dict[int, Any] = {}  # what code read, by the number of the step that gave it
         super().__init__(model, inputs)
 
     def _know(self, tensor: torch.Tensor, slot: Slot) -> None:
@@ -70,6 +76,9 @@ class OnValues(Recorder):  # type: ignore[no-untyped-call]
     def _computed(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         with torch._C._DisablePythonDispatcher():
             result = func(*args, **kwargs)
+        read = read_by(func, args, result)
+        if read is not None:
+            self.read[len(self.steps)] = read
         device = next((d for d in ("cpu", "cuda") if torch.is_autocast_enabled(d)), None)
         if device is not None:
             check_cast(func, f"step {len(self.steps)}", pytree.tree_leaves((args, kwargs, result)), device)

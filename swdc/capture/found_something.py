@@ -13,11 +13,13 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv, free_unbacked_symbol
 from torch.utils import _pytree as pytree
 
 from swdc.capture.way import CannotCapture
+from swdc.errors import UnmetError
 from swdc.ir.call import source_of
+from swdc.ir.value_checks import STANDS
 from swdc.ops.in_place import operator_of
 from swdc.ops.sorting import expect_any
 
-_STANDS = "the program stands for inputs in which"
+_OTHERS = "give others, or trace the model again with an example that finds nothing there"
 
 
 @contextmanager
@@ -49,12 +51,15 @@ def check_searches(graph: fx.Graph) -> None:
         if not conditions:
             raise CannotCapture(f"a size depends on values at {source_of(node) or node.name}")
         for condition in conditions:
-            expect_any(condition, node, f"{_STANDS} {source_of(node)} finds something")
+            line = source_of(node) or node.name
+            expect_any(
+                condition, node, f"{STANDS}{line} finds something, got inputs in which it finds nothing; {_OTHERS}"
+            )
 
 
 def finds_nothing(result: Any) -> bool:
     """Whether the result of a run is the error of a program in which a search finds nothing."""
-    return isinstance(result, RuntimeError) and str(result).startswith(_STANDS)
+    return isinstance(result, UnmetError)
 
 
 def _sizes(value: Any) -> list[torch.SymInt]:

@@ -11,23 +11,28 @@ from unittest.mock import patch
 import sympy
 import torch
 from torch import fx, nn
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
 
 from swdc.capture.reachable import of_the_model
 from swdc.ir.call import source_of
+from swdc.ir.program import Program
 from swdc.ops.in_place import operator_of
 
-_LAYOUT, _AUTOCAST = "how a tensor lies in memory", "autocast"
+_LAYOUT, _AUTOCAST, _NUMBER = "how a tensor lies in memory", "autocast", "a number that is read from a tensor"
+_CHECKS = "the model's code checks numbers that it reads from tensors"
 _ASKED: tuple[tuple[Any, str, str], ...] = (
     (torch.Tensor, "is_contiguous", _LAYOUT),
     (torch.Tensor, "stride", _LAYOUT),
     (torch, "is_autocast_enabled", _AUTOCAST),
     (torch.autocast, "__enter__", _AUTOCAST),
+    *((torch, f"_check{kind}", _NUMBER) for kind in ("", "_value", "_index", "_type", "_is_size", "_tensor_all")),
 )
 _TOLD = {
     _LAYOUT: "the model's code asks how a tensor lies in memory ({}); the program does what that code does for tensors "
     "that lie as in the example",
     _AUTOCAST: "the model's code asks for autocast, or switches it ({}); the program does what that code does outside "
     "of autocast: inside of it, run the model itself",
+    _NUMBER: f"{_CHECKS} ({{}}); the program does not",
 }
 
 
@@ -39,7 +44,8 @@ def asked_of_torch() -> Iterator[dict[str, dict[str, None]]]:
     def noting(function: Any, about: str) -> Any:
         def asked(*args: Any, **kwargs: Any) -> Any:
             code = sys._getframe(1)
-            if of_the_model(code.f_globals.get("__name__")):
+            known = about == _NUMBER and not (args and _depends_on_values(args[0]))
+            if not known and of_the_model(code.f_globals.get("__name__")):
                 lines.setdefault(about, {})[f"{code.f_code.co_filename}:{code.f_lineno}"] = None
             return function(*args, **kwargs)
 
@@ -51,9 +57,26 @@ def asked_of_torch() -> Iterator[dict[str, dict[str, None]]]:
         yield lines
 
 
-def unasked(lines: dict[str, dict[str, None]]) -> tuple[str, ...]:
-    """Return notes on the lines that ``asked_of_torch`` found."""
-    return tuple(_TOLD[about].format(", ".join(list(found)[:3])) for about, found in lines.items())
+def _depends_on_values(condition: Any) -> bool:
+    """Whether a condition (a number has to be a size), which code checks during export, depends on unknown values."""
+    if isinstance(condition, torch.SymInt):
+        condition = condition >= 0
+    if isinstance(condition, torch.SymBool):
+        return bool(free_unbacked_symbols(condition)) and not statically_known_true(condition)
+    return isinstance(condition, torch.Tensor)
+
+
+def with_what_is_unasked(program: Program, lines: dict[str, dict[str, None]]) -> Program:
+    """Return a program with notes on the lines that ``asked_of_torch`` found.
+
+    A recorded program checks all numbers that are read. The lines of other checks of numbers are those that call them,
+    in place of what the graph says of them.
+    """
+    recorded = program.facts.example_only
+    told = {about: found for about, found in lines.items() if about != _NUMBER or not recorded}
+    notes = [note for note in program.facts.notes if _NUMBER not in told or not note.startswith(_CHECKS)]
+    notes += [_TOLD[about].format(", ".join(list(found)[:3])) for about, found in told.items()]
+    return program.with_facts(notes=tuple(dict.fromkeys(notes))) if told else program
 
 
 def unchecked(graph: fx.Graph) -> tuple[str, ...]:
@@ -72,7 +95,7 @@ def unchecked(graph: fx.Graph) -> tuple[str, ...]:
     if not lines:
         return ()
     found = ", ".join(list(lines)[:3])
-    return (f"the model's code checks numbers that it reads from tensors ({found}); the program does not",)
+    return (_TOLD[_NUMBER].format(found),)
 
 
 def _is_of_a_size(condition: Any) -> bool:

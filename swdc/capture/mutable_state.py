@@ -37,6 +37,9 @@ class Place(ABC):
     def forget(self) -> None:  # noqa: B027 - most places have nothing to give back
         """Let go of what the place held; nothing can be put back after that."""
 
+    def end(self) -> None:  # noqa: B027
+        """Leave the place as it was found, after all places have let go of what they held."""
+
     def held(self) -> dict[Any, Any]:
         """Return what the place holds, by name or position; nothing of a place that holds values of tensors."""
         return {}
@@ -161,7 +164,8 @@ class SeldomWritten(Values):
 
     def __init__(self, tensor: torch.Tensor) -> None:
         super().__init__(tensor)
-        self.version = tensor._version
+        self.version, self.bytes = tensor._version, self.memory.untyped_storage().nbytes()
+        self.learns, self.gradient = tensor.requires_grad, tensor.grad
 
     def _copy(self) -> torch.Tensor:
         return copy_of(self.memory)
@@ -172,16 +176,35 @@ class SeldomWritten(Values):
 
     def put_back(self) -> None:
         """Let it hold what it held."""
-        super().put_back()
+        if self._resized():
+            self.memory = self.before.clone()
+            self.place, self.bytes = self.memory.untyped_storage()._cdata, self.memory.untyped_storage().nbytes()
+            self._take_memory()
+        else:
+            super().put_back()
         self.version = self.tensor._version
+
+    def _moved(self) -> bool:
+        return super()._moved() or self._resized()
+
+    def _resized(self) -> bool:
+        """Whether the memory has another size: torch loses memory that is resized while a copy of it is put off."""
+        return self.memory.untyped_storage().nbytes() != self.bytes
 
     def ends_changed(self) -> bool:
         """Whether the values are others at the end."""
         return (self._moved() or not never_written(self.memory)) and super().changed()
 
     def forget(self) -> None:
-        """Keep no copy any longer."""
+        """Keep no copy any longer, and let the tensor have the gradient that it had, or none."""
         del self.before
+        if self.tensor.requires_grad is not self.learns:
+            self.tensor.requires_grad_(self.learns)
+        if self.tensor.grad is not self.gradient:
+            self.tensor.grad = self.gradient
+
+    def end(self) -> None:
+        """Let the tensor own its memory again: copies of others may have shared it, too."""
         if not self.memory.is_meta:
             end_of_copy(self.memory)
 

@@ -19,6 +19,7 @@ from swdc.ir.result_classes import is_returnable, parts_of
 @contextmanager
 def told(model: nn.Module) -> Iterator[None]:
     """Turn any error into a ``TraceError`` with that error as its cause, which names modules that TorchScript made."""
+    _check_names(model)
     _check_lazy(model)
     _check_dense(model)
     compiled = [path for path, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
@@ -47,6 +48,20 @@ def _compiled(model: nn.Module, paths: list[str]) -> str:
 def _told(model: nn.Module) -> AbstractContextManager[None]:
     got = f"a model that can be captured, got {type(model).__name__}"
     return told_as(TraceError, got, "the full report is the cause of this error")
+
+
+def _check_names(model: nn.Module) -> None:
+    for kind, names in (("modules", dict(model.named_modules())), ("parameters and buffers", tensors_of(model))):
+        for name in names:
+            _check_name(f"names of {kind}", name)
+
+
+def _check_name(what: str, name: Any) -> None:
+    """Raise ``TraceError`` for a name with half of a surrogate pair: no file can hold it, and no hash is made of it."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        raise TraceError(f"expected {what} that UTF-8 can spell, got {name!a}; give it another name") from None
 
 
 def _check_dense(model: nn.Module) -> None:
@@ -82,7 +97,9 @@ def check_result(model: nn.Module, leaves: Any) -> None:
 
 
 def check_example(inputs: Any) -> None:
-    """Raise ``TraceError`` if example inputs hold a dataclass that pytrees do not see into."""
+    """Raise ``TraceError`` for names that no file can hold, and for a dataclass that pytrees do not see into."""
+    for name in inputs if isinstance(inputs, dict) else ():
+        _check_name("names of arguments", name)
     strange = next((leaf for leaf in pytree.tree_leaves(inputs) if parts_of(leaf) is not None), None)
     if strange is not None:
         name = type(strange).__name__

@@ -49,6 +49,8 @@ class Restoring:
                 place.put_back()
         for place in self._places:
             place.forget()
+        for place in self._places:
+            place.end()
 
     def _changed(self) -> Iterator[Place]:
         """Yield the places that hold something else now; most were empty, and are looked at together."""

@@ -17,7 +17,7 @@ from swdc.capture.agreement import Agreement
 from swdc.capture.batch import at_least_two, on_meta, shared_batch, tensors_in
 from swdc.capture.by_recording import Record
 from swdc.capture.captured_graph import Captured, stopped_gradients
-from swdc.capture.left_behind import asked_of_torch, left_behind, unasked
+from swdc.capture.left_behind import asked_of_torch, left_behind, with_what_is_unasked
 from swdc.capture.own_gradients import functions_applied, hooks_on_results, lost_gradients, lost_hooks, unheard_hooks
 from swdc.capture.raising import Raising, differs_in_training
 from swdc.capture.refusals import check_example, told
@@ -165,7 +165,7 @@ def _program(
             program = capture(Subject(model, given, put_back, dynamic, checks), ways, made)
             if agreement is not None and not agreement.trains_alike(program):
                 program = _with_notes(program, differs_in_training([""]))
-            program = _with_notes(program, *lost_hooks(hooked), *unasked(asked))
+            program = with_what_is_unasked(_with_notes(program, *lost_hooks(hooked)), asked)
     return program.with_facts(attention=attention, by_name=_by_name(model, inputs)).follow_modes(model)
 
 

@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from swdc.ir.distributed import plain_name
 from swdc.ir.graph import SHAPE
+from swdc.ir.value_checks import with_what_they_need
 
 _DEVICE = re.compile(r"device\(type='\w+'(, index=\d+)?\)")
 
@@ -21,9 +22,12 @@ def fingerprint(
 ) -> str:
     """Return a SHA-256 of a graph, its leaf modules, all shapes and the ``choices`` of ``attention`` and ``policy``.
 
-    The hash depends neither on the values of tensors nor on their types and devices.
+    The hash depends neither on the values of tensors nor on their types and devices, nor on what code read from them.
     """
-    lines = [f"{n.op} {n.name} {_named(n.target)} {n.args} {n.kwargs} {n.meta.get(SHAPE)}" for n in graph.nodes]
+    nodes, values = graph.nodes, with_what_they_need(graph)
+    lines = [
+        f"{n.op} {n.name} {_named(n.target)} {n.args} {n.kwargs} {n.meta.get(SHAPE)}" for n in nodes if n not in values
+    ]
     lines += [f"{path} {plain_name(module)}" for path, module in leaves.items()]
     lines.append(choices)
     lines += [f"{name} {tuple(t.shape)}" for name, t in sorted(tensors.items())]

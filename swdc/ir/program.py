@@ -27,6 +27,7 @@ from swdc.ir.module_tree import attach_module, check_names, container
 from swdc.ir.name_mangling import accepting, spelled, without_self
 from swdc.ir.program_facts import Facts, told_sizes
 from swdc.ir.trace_options import POLICIES
+from swdc.ir.value_checks import told_as_unmet
 
 T = TypeVar("T")
 
@@ -249,8 +250,6 @@ class Program(fx.GraphModule):
             raise PlanError(f"expected a policy for residual sums of {list(POLICIES)}, got {policy!r}")
         return self.with_facts(policy=policy)
 
-    # -- names --------------------------------------------------------------------------------------------------
-
     def get_submodule(self, target: str) -> nn.Module:
         """Return the module at a path, as ``torch.nn.Module`` does, whatever it is called."""
         return self.held.get_submodule(target) if target else self
@@ -275,17 +274,18 @@ class Program(fx.GraphModule):
         finally:
             graph.owning_module = owner
 
-    # -- use ----------------------------------------------------------------------------------------------------
-
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute what the traced model computes.
 
         Raises ``InputError`` for inputs that the program does not stand for: another number, structure, type or size
-        than those of the example, or other values of arguments that are not tensors.
+        than those of the example, other values of arguments that are not tensors, or values that the model's code reads
+        and goes another way.
         """
-        if not torch.compiler.is_compiling() and not torch._C._get_tracing_state():
-            self._check_inputs(args, kwargs)
-        return super().__call__(*args, **kwargs)
+        if torch.compiler.is_compiling() or torch._C._get_tracing_state():
+            return super().__call__(*args, **kwargs)
+        self._check_inputs(args, kwargs)
+        with told_as_unmet():
+            return super().__call__(*args, **kwargs)
 
     def _check_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         facts = self._facts

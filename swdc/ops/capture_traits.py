@@ -65,6 +65,13 @@ class Dispatched:
     joins: ClassVar[bool] = False
     """Whether it joins tensors, and leaves out empty vectors beside tensors of other ranks."""
 
+    def selects(self, target: Any, arguments: Mapping[str, Any]) -> tuple[int | None, bool] | None:
+        """Return how many values along ``dim`` a call puts in order by size, and whether it takes the largest.
+
+        ``None`` as the number means all of them. By default the result is ``None``: the call selects nothing by size.
+        """
+        return None
+
     def keeps_still(self, arguments: Mapping[str, Any]) -> bool:
         """Whether a call is in evaluation mode, and would compute something else in training mode.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from swdc.channels.dead_values import UNKNOWN, Dead
@@ -49,6 +50,10 @@ class ExtremumAndPlace(Extremum):
 
     names: ClassVar[tuple[str, ...]] = ("aten.max.dim", "aten.min.dim")
     exact: ClassVar[str] = "swdc.extremum_and_place"
+
+    def selects(self, target: Any, arguments: Mapping[str, Any]) -> tuple[int | None, bool] | None:
+        """One value."""
+        return 1, "max" in name_of(target)
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Freeze the channels if the place is read, because it is the number of a channel."""

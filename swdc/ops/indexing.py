@@ -163,7 +163,7 @@ class Index(Operator):
 
     def conditions(self, args: Sequence[Any]) -> list[Any]:
         """The masks."""
-        return [i for i in args[1] if i is not None and i.meta["val"].dtype in (torch.bool, torch.uint8)]
+        return [i for i in args[1] if i is not None and _type_of(i) in (torch.bool, torch.uint8)]
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Channels along the dimensions that are not indexed pass."""
@@ -256,6 +256,12 @@ class Gather(Operator):
             over = call["dim"] % max(len(dead), 1)
             own: list[Dead] = [UNKNOWN if size == 1 or n == over else dead[n] for n, size in enumerate(sizes)]
             channels.set_dead(call, own)
+
+
+def _type_of(index: Any) -> torch.dtype:
+    """Return the type of an index, which is a tensor, or a node of a graph of capture."""
+    found: torch.dtype = (index.meta["val"] if isinstance(index, fx.Node) else index).dtype
+    return found
 
 
 def add_single(call: Call, channels: Channels, dim: int, index: int) -> None:

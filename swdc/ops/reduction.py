@@ -16,7 +16,7 @@ from swdc.ir.call import Call
 from swdc.ir.graph import SHAPE
 from swdc.ir.groups import Ids
 from swdc.ops import statistics
-from swdc.ops.base import Leaf, Operator, register
+from swdc.ops.base import Leaf, Operator, name_of, register
 from swdc.ops.leaf_modules import adopt
 from swdc.ops.special_activations import zero_only
 
@@ -277,6 +277,11 @@ class Choice(Reduction):
             "logsumexp.default all.default all.dim all.dims aminmax.default"
         ).split()
     )
+
+    def selects(self, target: Any, arguments: Mapping[str, Any]) -> tuple[int | None, bool] | None:
+        """One value, if the result is its place."""
+        name = name_of(target)
+        return (1, "max" in name) if name in ("aten.argmax.default", "aten.argmin.default") else None
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Freeze the channels that the statistic runs over."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +12,7 @@ from swdc.channels.dead_values import UNKNOWN
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
 from swdc.ops.along_positions import AlongPositions, is_several
-from swdc.ops.base import Operator, register
+from swdc.ops.base import Operator, name_of, register
 from swdc.ops.freezing import freeze_inputs
 
 
@@ -28,6 +28,11 @@ class Sorting(AlongPositions):
     def plainly(self, target: Any) -> Callable[..., Any] | None:
         """Exporters do not know the sort that keeps the order of what is equal, which ONNX always keeps."""
         return _in_order if target is torch.ops.aten.sort.stable else None
+
+    def selects(self, target: Any, arguments: Mapping[str, Any]) -> tuple[int | None, bool] | None:
+        """The first values, or all."""
+        number = arguments.get("k") if name_of(target) == "aten.topk.default" else None
+        return number, arguments.get("largest") is not False
 
     def along(self, call: Call, rank: int) -> Iterable[int]:
         """The named dimension, by default the first."""

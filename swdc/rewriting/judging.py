@@ -10,12 +10,15 @@ import torch
 
 from swdc.errors import VerificationError, told_as
 from swdc.ir.differences import relative_error
-from swdc.rewriting.cases import EVAL, TRAIN, Case, Result
+from swdc.rewriting.cases import CORNERS, EVAL, TRAIN, Case, Result
 from swdc.rewriting.certificate import FACTOR, LEAST_EFFECT, TOLERANCE, Comparison
 from swdc.rewriting.rounding import farthest, largest, lost_digits, own_errors, unit_of, wide_errors
+from swdc.rewriting.ties import Ties, without_ties
 
 Tensors = list[torch.Tensor]
 Row = tuple[Tensors, Tensors, Tensors]
+Tied = Callable[[Case], Ties | None]
+"""Returns the selections of the masked program between equal values in a case."""
 Sensitivity = Callable[[Case, float, torch.dtype | None], list[Result]]
 """Returns a program's results in a type (``None``: its own) with all numbers moved by about one unit."""
 
@@ -24,12 +27,14 @@ Sensitivity = Callable[[Case, float, torch.dtype | None], list[Result]]
 class Verdict:
     """What the comparisons show: each of them, remarks, and the first case that differs in float64.
 
-    ``named`` is the statistic or the gradient that differs in it, if no output does. ``lost`` is the largest rounding
-    error of the masked program in its own types, and ``ran`` whether it runs in them.
+    ``assumptions`` are on inputs at which rounding decides. ``named`` is the statistic or the gradient that differs in
+    it, if no output does. ``lost`` is the largest rounding error of the masked program in its own types, and ``ran``
+    whether it runs in them.
     """
 
     comparisons: list[Comparison] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    assumptions: dict[str, None] = field(default_factory=dict)
     lost: float = 0.0
     ran: bool = True
     failed: Case | None = None
@@ -51,7 +56,8 @@ class Judge:
 
     ``narrow`` are the masked program's results in one type, whose rounding unit is ``unit``. ``own`` names the types of
     the program, the coarsest of the unit ``own_unit``, if they are judged: then ``masked_own`` and ``slim_own`` are the
-    results in these. ``sensitivity`` is that of the masked program, ``slim_sensitivity`` that of the slim one.
+    results in these. ``ties`` finds selections between equal values. ``sensitivity`` is that of the masked program,
+    ``slim_sensitivity`` that of the slim one.
     """
 
     cases: Sequence[Case]
@@ -65,6 +71,7 @@ class Judge:
     own_unit: float = 0.0
     masked_own: Sequence[Result] = ()
     slim_own: Sequence[Result] = ()
+    ties: Tied = lambda _: None
 
     def measure(self, case: Case) -> Callable[[Tensors], float]:
         """Return what tells how much an output in float64 differs from the masked program's for a case.
@@ -103,6 +110,7 @@ class Judge:
                 unit = unit_of(torch.float64)
                 draws = self._drawn(i, self.sensitivity(case, unit, torch.float64))
                 error = wide_errors(row[0], row[1], farthest(row[0], row[0], draws), unit, outputs)
+                error = self._without_ties(i, error, row[0], row[1], (torch.float64, unit), verdict)
             compared = _compared("float64", case, largest(error), None)
             self._note(case, error, TOLERANCE, verdict)
             if compared.relative_error > TOLERANCE and verdict.failed is None:
@@ -115,11 +123,38 @@ class Judge:
             case = self.cases[i]
             if case.mode != TRAIN and largest(error) > FACTOR:
                 error = self._typical(case, wide, masked, slim)
+                error = self._without_ties(i, error, wide, slim, (None, self.own_unit), verdict)
             if case.mode == EVAL:
                 verdict.lost = max(verdict.lost, lost_digits(wide, masked))
             self._note(case, error, FACTOR, verdict)
             plain = relative_error(self.masked_own[i].outputs, self.slim_own[i].outputs)
             verdict.comparisons.append(_compared(self.own, case, plain, largest(error)))
+
+    def _without_ties(
+        self,
+        number: int,
+        errors: Tensors,
+        masked: Tensors,
+        slim: Tensors,
+        precision: tuple[torch.dtype | None, float],
+        told: Verdict,
+    ) -> Tensors:
+        """Return the errors at corners without those where rounding decides between equal values, and assume so.
+
+        ``precision`` is the type of the slim program's results, and its unit. The masked program runs with its numbers
+        moved by several units, because one unit seldom turns every choice.
+        """
+        case, (dtype, unit) = self.cases[number], precision
+        most = FACTOR if dtype is None else TOLERANCE
+        ties = self.ties(case) if case.mode == CORNERS and largest(errors) > most else None
+        if ties is None:
+            return errors
+        moves = (1, FACTOR) if dtype is None else (1, FACTOR, FACTOR**2)
+        draws = [draw for move in moves for draw in self._drawn(number, self.sensitivity(case, move * unit, dtype))]
+        left = without_ties(errors, masked, slim, draws, ties)
+        if largest(left) < largest(errors):
+            told.assumptions[ties.assumption] = None
+        return left
 
     def _typical(self, case: Case, wide: Tensors, masked: Tensors, slim: Tensors) -> Tensors:
         """Return the errors of the slim program in its own types, where one run of each program says too little.

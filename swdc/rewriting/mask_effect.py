@@ -14,6 +14,7 @@ from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
 from swdc.rewriting.cases import Case, Result, result_of
 from swdc.rewriting.certificate import LEAST_EFFECT
+from swdc.rewriting.read_checks import without_checks_of_weights
 from swdc.rewriting.runs import WIDE, called, copies_in, copy_in, floats_in, inputs_in
 
 
@@ -24,7 +25,7 @@ def effect_of(
 
     ``measure`` returns how much an output differs from that of the masked program.
     """
-    with copies_in(dense, dtype=WIDE) as (program,):
+    with copies_in(without_checks_of_weights(dense), dtype=WIDE) as (program,):
         before = _needed(result_of(program, case, seed, WIDE))
     effect = measure(before)
     if effect >= LEAST_EFFECT:

@@ -9,6 +9,7 @@ from swdc.ir.argument_types import checked
 from swdc.ir.graph import SHAPE
 from swdc.ir.program import Program
 from swdc.rewriting.pass_base import Pass, PassResult, find_pass
+from swdc.rewriting.read_checks import without_checks_of_weights
 
 ROUNDS = 100
 """Most rounds of passes; if some still modify the program then, they undo each other's work."""
@@ -43,6 +44,8 @@ def run(program: Program, passes: Sequence[Pass], watch: Watch | None = None) ->
         if watch is not None and result.modified:
             watch(step, program, result)
         program, modified = result.program, modified or result.modified
+        if result.modified:
+            program = without_checks_of_weights(program)
         done.append(name)
     return PassResult(program, modified)
 

@@ -27,6 +27,7 @@ from swdc.rewriting.mask_effect import effect_of, responds
 from swdc.rewriting.rounding import unit_of
 from swdc.rewriting.runs import WIDE, called, copies_in, floats_in, perturbed
 from swdc.rewriting.same_weights import other_weights
+from swdc.rewriting.ties import Ties, ties_of
 
 _NARROW = torch.float32
 """The type in which rounding is measured if a program computes in float64 only."""
@@ -106,7 +107,7 @@ class _Verification:
             removed_channels=plan.removed_channels,
             comparisons=tuple(verdict.comparisons),
             first_difference=self._first_difference(verdict),
-            assumptions=self.assumptions,
+            assumptions=(*self.assumptions, *verdict.assumptions),
             notes=tuple(dict.fromkeys([*verdict.notes, *self._notes(verdict, effect)])),
         )
 
@@ -130,7 +131,9 @@ class _Verification:
         """Run both programs in their own types, and the masked one in float32 if these are float64 or mixed."""
         own, unit = self._own(), max(map(unit_of, self._own()), default=0.0)
         if own <= {WIDE}:
-            return Judge(self.cases, masked, slim, self._in_float32(), unit_of(_NARROW), *self._sensitivities())
+            return Judge(
+                self.cases, masked, slim, self._in_float32(), unit_of(_NARROW), *self._sensitivities(), ties=self._ties
+            )
         with copies_in(self.masked, self.slim, dtype=None) as (one, other):
             masked_own = results_of(one, self.cases, self.seed, None, self.masked)
             slim_own = results_of(other, self.cases, self.seed, None, gradients=False)
@@ -147,6 +150,7 @@ class _Verification:
             unit,
             masked_own,
             slim_own,
+            self._ties,
         )
 
     def _in_float32(self) -> list[Result]:
@@ -155,6 +159,9 @@ class _Verification:
 
     def _sensitivities(self) -> tuple[Sensitivity, Sensitivity]:
         return partial(self._moved, self.masked), partial(self._moved, self.slim)
+
+    def _ties(self, case: Case) -> Ties | None:
+        return ties_of(self.masked, case, self.seed)
 
     def _moved(self, program: Program, case: Case, unit: float, dtype: torch.dtype | None) -> list[Result]:
         """Return a program's results in ``dtype`` with all numbers moved by about ``unit``."""

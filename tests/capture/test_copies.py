@@ -65,12 +65,17 @@ class Writes(nn.Module):
         if self.how == "counted":
             with torch.no_grad():
                 self.fc.weight.clamp_(-0.01, 0.01)
+        if self.how == "resized":
+            self.fc.weight.untyped_storage().resize_(2 * self.fc.weight.nbytes)
+        if self.how == "flags":
+            self.fc.weight.requires_grad_(False)
+            self.fc.weight.grad = torch.ones_like(self.fc.weight)
         y: torch.Tensor = self.fc(x)
         return y
 
 
 @pytest.mark.filterwarnings("ignore:the model (computes|overwrites) fc")
-@pytest.mark.parametrize("how", ["not", "data", "numpy", "counted"])
+@pytest.mark.parametrize("how", ["not", "data", "numpy", "counted", "resized", "flags"])
 def test_large_parameters_are_as_before_after_capture(how: str) -> None:
     model = Writes(how)
     weight = model.fc.weight
@@ -82,5 +87,23 @@ def test_large_parameters_are_as_before_after_capture(how: str) -> None:
     assert model.fc.weight is weight
     assert torch.equal(weight, before)
     assert not never_written(weight)
-    if how == "not":
+    assert weight.requires_grad
+    assert weight.grad is None
+    if how in ("not", "flags"):
         assert weight.data_ptr() == place
+
+
+@pytest.mark.filterwarnings("ignore:.*share memory")
+@pytest.mark.parametrize("start", [0, 600], ids=["all", "a part"])
+def test_large_parameters_that_share_memory_stay_where_they_are(start: int) -> None:
+    memory = torch.randn(1200, 600)
+    model = nn.Sequential(nn.Linear(600, 600), nn.ReLU(), nn.Linear(600, 600))
+    model[0].weight, model[2].weight = nn.Parameter(memory[:600]), nn.Parameter(memory[start : start + 600])
+    seen = memory.numpy()
+    places = [parameter.data_ptr() for parameter in model.parameters()]
+    swdc.trace(model, torch.randn(2, 600))
+    assert [parameter.data_ptr() for parameter in model.parameters()] == places
+    assert not any(map(never_written, model.parameters()))
+    memory.zero_()
+    assert not seen.any()
+    assert not model[2].weight.any()

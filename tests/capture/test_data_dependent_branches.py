@@ -13,6 +13,7 @@ import swdc
 from swdc.capture.data_dependent_branches import searches_branched_on
 from swdc.capture.restore import restored
 from swdc.capture.way import Subject
+from swdc.errors import InputError
 from tests.support import Function, assert_equal, assert_same, certified, image, randomise
 
 
@@ -98,7 +99,9 @@ def test_a_program_of_what_is_found_fails_where_nothing_is() -> None:
     x = image(9, 4, seed=3)
     assert_same(masked(x), slim(x))
     for each in (program, slim):
-        with pytest.raises(RuntimeError, match=r"stands for inputs in which .*\.py:\d+ finds something"):
+        with pytest.raises(
+            InputError, match=r"expected inputs in which .*\.py:\d+ finds something, got .*; give others"
+        ):
             each(-x.abs())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 
 import swdc
 from swdc.capture.refusals import told
-from swdc.errors import PlanError, TraceError
+from swdc.errors import ExportError, PlanError, TraceError
 from tests.support import Function, image, traced
 
 
@@ -92,3 +93,37 @@ def test_writes_that_torch_does_not_see_are_named() -> None:
     model = Function(code, layer=nn.Linear(4, 3), calls=torch.zeros(()))
     with pytest.raises(TraceError, match=r"in a way that torch does not see, such as tensor\.data"):
         swdc.trace(model, torch.randn(5, 4))
+
+
+@pytest.mark.parametrize("kind", ["modules", "parameters and buffers", "arguments"])
+def test_names_that_no_file_can_hold_are_refused(kind: str) -> None:
+    name = "a\udc80"
+    model = Function(lambda m, x, **more: m.layer(x), layer=nn.Linear(4, 3)).double()
+    if kind == "modules":
+        model.add_module(name, nn.Linear(4, 3))
+    if kind == "parameters and buffers":
+        model.register_parameter(name, nn.Parameter(torch.ones(3)))
+    example = {"x": image(2, 4), name: image(2, 4)} if kind == "arguments" else image(2, 4)
+    with pytest.raises(TraceError, match=rf"names of {kind} that UTF-8 can spell, got 'a\\udc80'; give"):
+        swdc.trace(model, example)
+
+
+def test_keys_that_no_file_can_hold_stay_in_what_does_not_spell_them(tmp_path: Path) -> None:
+    model = Function(lambda m, x: {"a\udc80": m.layer(x)}, layer=nn.Linear(4, 3))
+    program = traced(model, image(2, 4))
+    assert list(swdc.load(swdc.save(program, tmp_path / "saved"))(image(2, 4))) == ["a\udc80"]
+
+
+def test_a_text_that_no_file_can_hold_is_not_exported(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor, mode: str) -> Any:
+            return self.layer(x) * len(mode)
+
+    program = swdc.trace(Net(), (image(2, 4).float(), "a\udc80"))
+    with pytest.raises(ExportError, match="UnicodeEncodeError"):
+        swdc.export(program, tmp_path / "net.pt2")
+    assert not list(tmp_path.iterdir())

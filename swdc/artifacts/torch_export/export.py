@@ -191,7 +191,8 @@ def _became_fixed(source: Program, exported: torch.export.ExportedProgram) -> se
 
 
 def _running(file: Path) -> Run:
-    module = torch.export.load(file).module()
+    with told_as(ExportError, "a file that torch.export can load, got one", "no file was written"):
+        module = torch.export.load(file).module()
     written = {name: buffer.clone() for name, buffer in module.named_buffers()}
 
     def run(given: Any) -> list[torch.Tensor]:
