@@ -98,3 +98,10 @@ def test_groups_are_those_without_the_checks() -> None:
 
     program = swdc.trace(randomise(Function(code, a=nn.Linear(4, 8), b=nn.Linear(8, 3))).eval(), X)
     assert [group.width for group in program.groups] == [8]
+
+
+def test_calibration_refuses_what_a_call_refuses() -> None:
+    program = _of(READS["a whole number"])
+    swdc.calibrate(program, [X])
+    with pytest.raises(InputError, match="the model reads"):
+        swdc.calibrate(program, [-X])

@@ -18,6 +18,7 @@ from swdc.ir.input_check import InputCheck
 from swdc.ir.module_tensors import modes_kept, need_values
 from swdc.ir.program import Program
 from swdc.ir.progress import progress_bar
+from swdc.ir.value_checks import told_as_unmet
 from swdc.sparsity.calibration.batches import arguments_of, length_of, read
 from swdc.sparsity.calibration.moments import Moments
 from swdc.sparsity.calibration.observing import Influences, Observing, Products
@@ -112,7 +113,7 @@ class _Collecting:
         self._moments.begin()
         products = None if self._loss is None else Products(self._program.facts.batch, self._places)
         run = Observing(self._program, self._points, self._see, products, self._influences)
-        with torch.set_grad_enabled(products is not None):
+        with told_as_unmet(), torch.set_grad_enabled(products is not None):
             output = self._program.graph.process_outputs(run.run(*leaves, enable_io_processing=False))
             if products is not None:
                 self._differentiate(output, batch, products)
