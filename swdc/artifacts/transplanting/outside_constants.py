@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Collection
 
 import torch
@@ -10,6 +9,7 @@ from torch import fx
 
 from swdc.ops.creation import computes_sizes
 from swdc.ops.in_place import acts
+from swdc.ops.items import is_item
 
 
 def outside_constants(
@@ -41,5 +41,5 @@ def _always_alike(node: fx.Node) -> bool:
         return False
     target = node.target
     if not isinstance(target, torch._ops.OpOverload):
-        return target is operator.getitem
+        return is_item(node)
     return target.namespace == "aten" and torch.Tag.nondeterministic_seeded not in target.tags
