@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from swdc.artifacts.transplanting.alike_channels import has_extremum, with_alike_channels
 from swdc.artifacts.transplanting.call_hooks import copied
 from swdc.artifacts.transplanting.copied_model import copied_model
 from swdc.artifacts.transplanting.float64 import Tensors, in_float64, wide_inputs, wide_program
@@ -50,6 +51,9 @@ class Comparison:
         expected = self.masked_model() if self.recorded else wide_program(self.slim).eval()
         for batch in BATCHES[:1] if self.recorded else BATCHES:
             self._compare(expected, mine, batch, f"at batch size {batch}")
+        if not self.recorded and has_extremum(self.slim):
+            one, other = map(with_alike_channels, (wide_program(self.slim).eval(), copied_model(mine)))
+            self._compare(one, other, BATCHES[-1], "where all channels are negative, or all positive")
         if not self.recorded and self._trains_alike():
             trained = copied_model(mine).train()
             self._compare(wide_program(self.slim).train(), trained, BATCHES[-1], "in training")
