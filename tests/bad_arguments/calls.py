@@ -227,6 +227,7 @@ class Prepared:
                     "onnx": Takes(NONE),
                     "measured": Takes((*NONE, "{}"), ({"ms": (1, 2.5)},), ({"ms": (1,)}, {"ms": "ab"}, {3: (1, 2)})),
                     "sweep": Takes(NONE, (), ({"cells": []},)),
+                    "compression": Takes(NONE, (), ({"trials": []},)),
                     "title": Takes((*TEXT, "''", "a long name", *NONE)),
                 },
                 {"path": self.folder / "page.html", "program": self.program, "slim": self.slim},
