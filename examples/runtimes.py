@@ -62,7 +62,7 @@ def milliseconds(model: bytes, inputs: Mapping[str, np.ndarray], threads: int) -
 def main() -> None:
     """Print the error in OpenVINO, and the times of two plans."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("openvino"), help="folder for the file and the times")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the file and the times")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))

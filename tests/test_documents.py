@@ -58,7 +58,6 @@ def test_the_readme_is_short_and_has_blocks():
 
 
 @pytest.mark.filterwarnings("ignore:cache comes back as None")
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # of PyG, while it is imported
 @pytest.mark.parametrize("path", DOCUMENTS, ids=_name)
 def test_every_block_runs_and_prints_what_the_page_says_and_loops_keep_their_accuracy(
     path, tmp_path, monkeypatch, request

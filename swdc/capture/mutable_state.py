@@ -196,15 +196,15 @@ class SeldomWritten(Values):
         return (self._moved() or not never_written(self.memory)) and super().changed()
 
     def forget(self) -> None:
-        """Keep no copy any longer, and let the tensor have the gradient that it had, or none."""
+        """Keep no copy any longer."""
         del self.before
+
+    def end(self) -> None:
+        """Let the tensor own its memory, which copies of others may have shared, too, and have its gradient again."""
         if self.tensor.requires_grad is not self.learns:
             self.tensor.requires_grad_(self.learns)
         if self.tensor.grad is not self.gradient:
             self.tensor.grad = self.gradient
-
-    def end(self) -> None:
-        """Let the tensor own its memory again: copies of others may have shared it, too."""
         if not self.memory.is_meta:
             end_of_copy(self.memory)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypedDict
 
-from swdc.artifacts.compression.trials import Trial
+from swdc.artifacts.onnx.document import OnnxFile
+from swdc.artifacts.report.compression_document import CompressDocument
 from swdc.artifacts.report.sweep_document import SweepDocument
 from swdc.cli.inspect_document import InspectDocument, Share
 from swdc.rewriting.certificate import Certificate
-from swdc.sparsity.planning.sensitivity import Sensitivity
 
 
 class Pair(TypedDict):
@@ -67,33 +67,6 @@ class SlimLayer(TypedDict):
     parameters: Pair
     operations: Annotated[Pair, "by the paper's convention"]
     macs: Annotated[Pair, "multiply-adds"]
-
-
-class Stage(TypedDict):
-    """One file on the way to the final one."""
-
-    name: str
-    file_bytes: int | None
-    nodes: int | None
-    max_relative_error: float | None
-    latency_ms: Annotated[float | None, "milliseconds, median, one sample, one thread; for --deploy"]
-    kept: bool
-    reason: Annotated[str, "why it is not kept, or empty"]
-
-
-class OnnxFile(TypedDict):
-    """An ONNX file that was run and compared."""
-
-    path: str
-    opset: int
-    file_bytes: int
-    max_relative_error: float
-    batches: Annotated[list[int], "batch sizes that were run; empty if the inputs have no batch"]
-    fixed: Annotated[list[str], "sizes that may change in the program, but not in the file"]
-    stages: list[Stage]
-    macs: Annotated[int, "multiply-adds counted in the file, for one sample"]
-    macs_difference: Annotated[int, "to those that swdc count gives"]
-    explanation: Annotated[list[str], "of the difference, operator by operator"]
 
 
 class Latency(TypedDict):
@@ -172,34 +145,6 @@ class VerifyDocument(TypedDict):
     exact: bool
     finding: Annotated[str, "in words"]
     certificate: Annotated[Certificate, "of the programs that were made anew from the model"]
-
-
-class CompressCut(TypedDict):
-    """One cut on the way to the result."""
-
-    trial: Trial
-    plan: Annotated[dict[str, Any], "a plan of the network before"]
-    certificate: Certificate
-
-
-class CompressDocument(TypedDict):
-    """What ``swdc compress`` prints, and the file ``report.json`` in its folder."""
-
-    found: Annotated[bool, "whether a smaller network was good enough"]
-    budget: str
-    most_drop: float
-    metric_before: float
-    metric: float
-    metric_deployed: Annotated[float | None, "of the deployed network"]
-    costs_before: Annotated[dict[str, float], "parameters, operations, macs, and what the budget counts"]
-    costs: dict[str, float]
-    cuts: list[CompressCut]
-    trials: list[Trial]
-    sensitivity: Sensitivity
-    onnx: OnnxFile | None
-    int8: Annotated[dict[str, Any] | None, "as swdc quantize prints it, without the float file"]
-    notes: list[str]
-    files: Annotated[dict[str, str], "what was written, by name"]
 
 
 class Milliseconds(TypedDict):

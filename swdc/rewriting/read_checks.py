@@ -14,14 +14,12 @@ def without_checks_of_weights(program: Program) -> Program:
 
     A note says so. What is read from the inputs alone stays checked. Any other program is returned as it is.
     """
-    checks = [node for node in checks_of_reads(program.graph) if _depends_on_weights(program, node)]
+    every = checks_of_reads(program.graph)
+    checks = [node for node in every if _depends_on_weights(program, node)]
     if not checks:
         return program
-    made = program.rebuilt()
-    gone = {node.name for node in checks}
-    needed = {node.name for node in with_what_they_need(program.graph)} - {
-        n.name for n in checks_of_reads(program.graph)
-    }
+    made, gone = program.rebuilt(), {node.name for node in checks}
+    needed = {node.name for node in with_what_they_need(program.graph).difference(every)}
     for node in reversed(list(made.graph.nodes)):
         if node.name in gone or (node.name in needed and not node.users):
             made.graph.erase_node(node)

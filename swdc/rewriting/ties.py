@@ -14,6 +14,7 @@ from swdc.ir.call import bind, source_of
 from swdc.ir.differences import widened
 from swdc.ir.dtypes_and_devices import default_dtype
 from swdc.ir.program import Program
+from swdc.ir.seeding import seed_all
 from swdc.ops.in_place import operator_of
 from swdc.rewriting.cases import Case
 from swdc.rewriting.certificate import FACTOR, TOLERANCE
@@ -46,7 +47,7 @@ def ties_of(masked: Program, case: Case, seed: int) -> Ties | None:
     with copies_in(masked, dtype=WIDE) as (copy,):
         run = _Selections(copy.eval(), case.batch)
         with torch.no_grad(), torch.random.fork_rng(devices=[]), default_dtype(WIDE):
-            torch.manual_seed(seed)
+            seed_all(seed)
             run.run(*pytree.tree_leaves(floats_in(case.inputs, WIDE)), enable_io_processing=False)
     return Ties(run.samples, tuple(run.lines)) if run.lines else None
 
@@ -70,22 +71,17 @@ def without_ties(
             left.append(error)
             continue
         samples = ties.samples if one.dim() and one.shape[0] == len(ties.samples) else ties.samples.any()[None]
-        apart, jump = (_most(one, each, len(samples)) for each in (other, None))
-        for draw in moved:
-            jump = torch.maximum(jump, _most(one, draw[number], len(samples)))
-        decided = (
-            samples & (jump > TOLERANCE * _most(one, torch.zeros_like(one), len(samples))) & (apart <= FACTOR * jump)
-        )
-        left.append(
-            torch.where(decided.view(-1, *[1] * (max(one.dim(), 1) - 1)), 0.0, error.reshape(one.shape or (1,)))
-        )
+        size, apart = _farthest(one, torch.zeros_like(one), len(samples)), _farthest(one, other, len(samples))
+        jumps = [_farthest(one, draw[number], len(samples)) for draw in moved]
+        jump = torch.stack(jumps).amax(0) if jumps else torch.zeros_like(apart)
+        decided = samples & (jump > TOLERANCE * size) & (apart <= FACTOR * jump)
+        by_sample = decided.view(-1, *[1] * (max(one.dim(), 1) - 1))
+        left.append(torch.where(by_sample, 0.0, error.reshape(one.shape or (1,))))
     return left
 
 
-def _most(one: torch.Tensor, other: torch.Tensor | None, samples: int) -> torch.Tensor:
+def _farthest(one: torch.Tensor, other: torch.Tensor, samples: int) -> torch.Tensor:
     """Return the largest difference of two results in each sample; infinite where one of them is not finite."""
-    if other is None:
-        return torch.zeros(samples, dtype=WIDE)
     apart = (widened(one) - widened(other)).abs().nan_to_num(float("inf"))
     return apart.reshape(samples, -1).amax(1)
 

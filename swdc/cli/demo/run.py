@@ -99,7 +99,7 @@ def run_demo(
 
 def train_dense(act: Scene, epochs: int, seed: int, progress: Progress) -> None:
     """Train a scene's program as it is, in the order of data that ``train`` has for the same seed."""
-    torch.manual_seed(seed)
+    seed_all(seed)
     optimizer, schedule = act.optimizer(epochs)
     for epoch in range(epochs):
         progress("training dense", epoch, epochs)
