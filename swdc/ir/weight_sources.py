@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from swdc.errors import PlanError
 from swdc.ir.program import Program
@@ -95,17 +96,33 @@ class Values:
         """Return the name in the weights that gives the values of a tensor, ``None`` where its own count."""
         source = next((tied for tied in self._tied[name] if tied in self._weights), None)
         if source is None and self._tensors[name].is_meta:
-            raise PlanError(
-                f"expected values for {name}, which is on the meta device and has none; give the weights, as in "
-                f"weights=swdc.Checkpoint('folder'), or for a plan criterion='uniform', which needs none; "
-                f"swdc.trace_skeleton keeps the buffers that a model computes"
-            )
+            raise self._missing(name)
         if source is not None and self._shape_of(source) != self.shape(name):
             raise PlanError(
                 f"expected {name} of shape {self.shape(name)}, got {self._shape_of(source)} in the weights; give those "
                 f"that the model was trained with"
             )
         return source
+
+    def _missing(self, name: str) -> PlanError:
+        """Return the error for a tensor without values: what to do depends on what is given, and what it is."""
+        what = f"expected values for {name}, which is on the meta device and has none; "
+        if not self._weights:
+            return PlanError(
+                f"{what}give the weights, as in weights=swdc.Checkpoint('folder'), or for a plan criterion='uniform', "
+                f"which needs none; swdc.trace_skeleton keeps the buffers that a model computes"
+            )
+        if isinstance(self._tensors[name], nn.Parameter):
+            return PlanError(
+                f"{what}the weights lack this parameter, so give those of this model, or add it to them, as in "
+                f"weights=collections.ChainMap({{{name!r}: tensor}}, weights)"
+            )
+        return PlanError(
+            f"{what}the weights lack it, as they lack every buffer that a model computes when it is made, and a model "
+            f"made within torch.device('meta') has lost it: trace with swdc.trace_skeleton(make_model, inputs, "
+            f"weights), where make_model() makes the model outside of torch.device('meta') and which keeps what it "
+            f"computes, or add it, as in weights=collections.ChainMap({{{name!r}: tensor}}, weights)"
+        )
 
     def _shape_of(self, source: str) -> tuple[int, ...]:
         return tuple(self._weights[source].shape) if self._in_parts is None else self._in_parts.shape(source)

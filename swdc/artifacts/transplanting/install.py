@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from swdc.artifacts.transplanting.hooks import has_hooks, move_hooks
 from swdc.artifacts.transplanting.places import loose_places, places
 from swdc.artifacts.transplanting.unused_parts import Unused
 from swdc.ir.module_tensors import tensors_of
@@ -111,7 +112,9 @@ def _set_attributes(model: nn.Module, path: str, before: nn.Module | None, leaf:
         return
     if before is not None and type(before) is not type(leaf) and type(module) is type(before):
         parent, _, name = path.rpartition(".")
-        model.get_submodule(parent)._modules[name] = leaf
+        put = _same(leaf) if has_hooks(module) else leaf  # the program's own module gets no hooks
+        move_hooks(module, put)
+        model.get_submodule(parent)._modules[name] = put
     elif before is not None:
         for name, value in _plain(leaf).items():
             old = vars(before).get(name)

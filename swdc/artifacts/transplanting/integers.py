@@ -112,18 +112,18 @@ def _names_read(cls: Any) -> frozenset[str]:
             continue
         for name, function in vars(base).items():
             if name not in _NOT_READ:
-                names |= _mentioned_by(getattr(function, "fget", function))
+                names |= mentioned_by(getattr(function, "fget", function))
     return frozenset(names)
 
 
-def _mentioned_by(function: Any, depth: int = 0) -> set[str]:
+def mentioned_by(function: Any, depth: int = 0) -> set[str]:
     """Return the names that a method mentions, and those of the function that a decorator holds in its closure."""
     code = getattr(function, "__code__", None)
     if code is None:
         return set()
     parts = [item_of(function, key) for key in keys_of(function)] if isinstance(function, FunctionType) else []
     held = (part for part in parts if isinstance(part, FunctionType) and depth < _DEEPEST)
-    return _mentioned(code).union(*(_mentioned_by(part, depth + 1) for part in held))
+    return _mentioned(code).union(*(mentioned_by(part, depth + 1) for part in held))
 
 
 def _mentioned(code: CodeType) -> set[str]:

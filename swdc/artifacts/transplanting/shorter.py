@@ -74,14 +74,15 @@ def shorten(
 
 
 def drop_removed(model: nn.Module, paths: Sequence[str], dense: Program, short: Program) -> set[str]:
-    """Delete from the modules at some paths the tensors that ``short`` lacks, and return the names of these."""
+    """Take out of the modules at some paths the tensors that ``short`` lacks, and return the names of these."""
     below = tuple(f"{path}." for path in paths)
     gone = {name for name in dense.tensors.keys() - short.tensors.keys() if name.startswith(below)}
     for name in gone:
         path, _, attribute = name.rpartition(".")
         owner = model.get_submodule(path)
         for store in (owner._parameters, owner._buffers):
-            store.pop(attribute, None)
+            if attribute in store:
+                store[attribute] = None  # its name stays, because the class reads it where it prints itself
     return gone
 
 

@@ -13,9 +13,11 @@ from torch import nn
 from swdc.analysis.residual import sums
 from swdc.artifacts.transplanting.call_hooks import IN, OUT, Failure, Frame, shared_paths
 from swdc.artifacts.transplanting.comparison import Comparison
+from swdc.artifacts.transplanting.descriptions import Descriptions
 from swdc.artifacts.transplanting.expected_tensors import Reference, observe
 from swdc.artifacts.transplanting.float64 import Tensors
 from swdc.artifacts.transplanting.graph_part import extract
+from swdc.artifacts.transplanting.hooks import described
 from swdc.artifacts.transplanting.install import Leftovers, install, install_unused
 from swdc.artifacts.transplanting.integers import changed_numbers
 from swdc.artifacts.transplanting.masked_model import example_of, masked_path
@@ -111,6 +113,7 @@ class Transplanting:
         inputs = self.comparison.inputs(_BATCH)
         reference = self._reference(inputs)
         unused = self._unused()
+        descriptions = Descriptions(self.mine, self.dense, self.slim, reference)
         kept = install(self.mine, self.dense, self.donor)
         numbers = changed_numbers(self.dense, self.slim)
         if unused is not None:
@@ -120,6 +123,7 @@ class Transplanting:
         self.wide.widen(self.mine)
         solver = Solver(self.mine, reference, numbers)
         self._solve(solver, reference, inputs)
+        descriptions.follow(lambda: solver.run(inputs, known=0)[1] is None)
         shorter = shorten(self.mine, self.dense, self.short, inputs, _BATCH, self.names, self._put)
         self.comparison.in_float64(self.mine)
         elsewhere = self._elsewhere()
@@ -198,7 +202,7 @@ class Transplanting:
         _replace(self.mine, module, part)
         _, failure = solver.again(frame)
         if failure is None:
-            self.notes.append(f"{frame.path} ({type(module).__name__})")
+            self.notes.append(described(frame.path, self.model.get_submodule(frame.path)))
             self.replaced.add(type(module))
             return True
         self.reasons[frame.path] = str(failure.error)
@@ -208,10 +212,9 @@ class Transplanting:
     def _put(self, path: str, part: Extracted) -> None:
         """Put the part of a shorter program, which does not add some branches, in the place of a module."""
         self.wide.widen(part)
-        replaced = self.mine.get_submodule(path)
-        _replace(self.mine, replaced, part)
+        _replace(self.mine, self.mine.get_submodule(path), part)
         kept = [note for note in self.notes if not note.startswith(f"{path}.")]
-        self.notes = [*kept, f"{path} ({type(replaced).__name__})"]
+        self.notes = [*kept, described(path, self.model.get_submodule(path))]
 
     def _error(self, failure: Failure) -> TransplantError:
         modules = [(frame.path, self.mine.get_submodule(frame.path)) for frame in failure.frames]
@@ -256,10 +259,7 @@ class Transplanting:
         sized = any(module.has_fixed_sizes for module in self.mine.modules() if isinstance(module, Extracted))
         sizes = ", with the sizes of the example" if sized else ""
         if self.notes:
-            warnings.warn(
-                f"replaced by their part of the slim program{sizes}: {_some(self.notes)}",
-                stacklevel=5,
-            )
+            warnings.warn(f"replaced by their part of the slim program{sizes}: {_some(self.notes)}", stacklevel=5)
         if kept:
             warnings.warn(
                 f"not read in evaluation and kept as they are, so they may not fit any more: {_some(kept)}",

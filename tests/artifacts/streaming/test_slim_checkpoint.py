@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import ChainMap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,3 +169,48 @@ def test_weights_that_do_not_fit_are_told_before_anything_is_written(tmp_path: P
     with pytest.raises(PlanError, match=r"expected a program on the meta device, got one with values of its own"):
         swdc.slim_checkpoint(program, swdc.plan(program, 0.5), state, tmp_path / "slim")
     assert not (tmp_path / "slim").exists()
+
+
+class Scaled(nn.Module):
+    """Computes a buffer when it is made, and does not store it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 16), nn.Linear(16, 4)
+        self.register_buffer("scale", torch.arange(1.0, 9.0), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.first(x * self.scale)))  # type: ignore[operator]
+
+
+def test_a_buffer_that_was_lost_on_the_meta_device_comes_from_a_model_or_from_the_caller(tmp_path: Path) -> None:
+    save_file(Scaled().state_dict(), tmp_path / "model.safetensors")
+    weights = swdc.Checkpoint(tmp_path)
+    with torch.device("meta"):
+        lost = swdc.trace(Scaled().eval(), torch.zeros(2, 8))
+    plan = swdc.plan(lost, 0.5, criterion="uniform")
+    match = r"values for scale.*trace with swdc\.trace_skeleton.*weights=collections\.ChainMap\(\{'scale': tensor\}"
+    with pytest.raises(PlanError, match=match):
+        swdc.slim_checkpoint(lost, plan, weights, tmp_path / "slim")
+    assert not (tmp_path / "slim").exists()
+
+    swdc.slim_checkpoint(lost, plan, ChainMap({"scale": torch.arange(1.0, 9.0)}, weights), tmp_path / "given")
+    kept = swdc.trace_skeleton(Scaled, torch.zeros(2, 8), weights)
+    swdc.slim_checkpoint(kept, swdc.plan(kept, 0.5, criterion="uniform"), weights, tmp_path / "kept")
+    whole = Scaled().eval()
+    whole.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    program = swdc.trace(whole, torch.zeros(2, 8))
+    x = torch.randn(3, 8)
+    expected = swdc.slim(program, swdc.plan(program, 0.5, criterion="uniform"))(x)
+    assert_equal(expected, swdc.load(tmp_path / "given")(x))
+    assert_equal(expected, swdc.load(tmp_path / "kept")(x))
+
+
+def test_a_parameter_that_the_weights_lack_is_told(tmp_path: Path) -> None:
+    state = Scaled().state_dict()
+    del state["last.bias"]
+    save_file(state, tmp_path / "model.safetensors")
+    weights = swdc.Checkpoint(tmp_path)
+    skeleton = swdc.trace_skeleton(Scaled, torch.zeros(2, 8), weights)
+    with pytest.raises(PlanError, match=r"values for last\.bias.*lack this parameter.*ChainMap\(\{'last\.bias'"):
+        swdc.slim_checkpoint(skeleton, swdc.plan(skeleton, 0.5, criterion="uniform"), weights, tmp_path / "slim")

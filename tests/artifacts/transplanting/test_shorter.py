@@ -43,6 +43,7 @@ def test_modules_that_add_a_removed_branch_become_their_part(share: float, width
     assert replaced in str(told[0].message)
     assert type(mine) is nn.Sequential
     assert mine.state_dict().keys() == slim.state_dict().keys()
+    assert "Linear" in repr(mine)
     for batch in (1, 3):
         x = image(batch, 5, 8, seed=batch)
         assert_same(slim(x), mine(x))
