@@ -159,16 +159,13 @@ def _read_above(model: nn.Module, path: str) -> frozenset[str]:
     """Return the names that the forward of a module, or of one that holds it, reads."""
     steps = path.split(".") if path else []
     holders = [".".join(steps[:end]) for end in range(len(steps) + 1)]
-    return frozenset().union(*(_read_by_forward(type(model.get_submodule(holder))) for holder in holders))
-
-
-def _read_by_forward(cls: Any) -> frozenset[str]:
-    """Return the names that the forward of a class reads, and the methods and properties of the class that it names."""
-    return _names_in_forward(cls)
+    classes: list[Any] = [type(model.get_submodule(holder)) for holder in holders]
+    return frozenset().union(*map(_read_by_forward, classes))
 
 
 @cache
-def _names_in_forward(cls: Any) -> frozenset[str]:
+def _read_by_forward(cls: Any) -> frozenset[str]:
+    """Return the names that the forward of a class reads, and the methods and properties of the class that it names."""
     names, left = set[str](), [_FORWARD, "__call__", "__getattr__"]
     while left:
         name = left.pop()
