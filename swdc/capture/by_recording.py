@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from swdc.capture.captured_graph import Captured, check_cast, dropped_buffers, without_gradients
 from swdc.capture.graph_of_runs import Joining, named_leaves
-from swdc.capture.read_values import check_reads
+from swdc.capture.read_values import WholeReads, check_reads
 from swdc.capture.recorder import Recorder, Slot
 from swdc.capture.restore import buffers_kept
 from swdc.capture.way import CannotCapture, Subject, Way
@@ -43,7 +43,8 @@ class Record(Way):
         with buffers_kept(model), without_gradients(), enable_python_dispatcher():
             recorder = OnValues(model, given)
             try:
-                ran = recorder.run(model, structure, batch=0)
+                with WholeReads():
+                    ran = recorder.run(model, structure, batch=0)
             except CannotCapture as reason:
                 raise TraceError(f"expected a plain graph, but {reason}; write it with ordinary operators") from reason
         joining = Joining(model, named_leaves(model, inputs), ran, ran)

@@ -5,11 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import fx
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 from swdc.ir.call import source_of
 from swdc.ir.value_checks import READS
 from swdc.ops.read_values import as_text, expect_read
+
+
+_WHOLES = (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__)
+"""What gives Python all numbers of a tensor without an operator."""
+
+
+class WholeReads(TorchFunctionMode):  # type: ignore[misc]  # untyped in torch
+    """Lets a recorder note what a model's code reads from whole tensors: it compares them with what it read."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in _WHOLES:
+            _compare(args[0].detach())
+        return result
+
+
+def _compare(read: torch.Tensor) -> None:
+    with _disable_current_modes():
+        values = read.clone()
+    if values.is_floating_point():
+        torch.allclose(read, values, rtol=torch.finfo(values.dtype).eps ** 0.5, atol=0.0, equal_nan=True)
+    else:
+        torch.equal(read, values)
 
 
 def check_reads(made: Mapping[Any, fx.Node], read: Mapping[int, Any]) -> None:

@@ -13,7 +13,7 @@ from swdc.ir.differences import relative_error
 from swdc.rewriting.cases import CORNERS, EVAL, TRAIN, Case, Result
 from swdc.rewriting.certificate import FACTOR, LEAST_EFFECT, TOLERANCE, Comparison
 from swdc.rewriting.rounding import farthest, largest, lost_digits, own_errors, unit_of, wide_errors
-from swdc.rewriting.ties import Ties, without_ties
+from swdc.rewriting.ties import AMPLIFIED, Ties, without_decided
 
 Tensors = list[torch.Tensor]
 Row = tuple[Tensors, Tensors, Tensors]
@@ -110,7 +110,7 @@ class Judge:
                 unit = unit_of(torch.float64)
                 draws = self._drawn(i, self.sensitivity(case, unit, torch.float64))
                 error = wide_errors(row[0], row[1], farthest(row[0], row[0], draws), unit, outputs)
-                error = self._without_ties(i, error, row[0], row[1], (torch.float64, unit), verdict)
+                error = self._without_decided(i, error, row[0], row[1], (torch.float64, unit), verdict)
             compared = _compared("float64", case, largest(error), None)
             self._note(case, error, TOLERANCE, verdict)
             if compared.relative_error > TOLERANCE and verdict.failed is None:
@@ -123,14 +123,14 @@ class Judge:
             case = self.cases[i]
             if case.mode != TRAIN and largest(error) > FACTOR:
                 error = self._typical(case, wide, masked, slim)
-                error = self._without_ties(i, error, wide, slim, (None, self.own_unit), verdict)
+                error = self._without_decided(i, error, wide, slim, (None, self.own_unit), verdict)
             if case.mode == EVAL:
                 verdict.lost = max(verdict.lost, lost_digits(wide, masked))
             self._note(case, error, FACTOR, verdict)
             plain = relative_error(self.masked_own[i].outputs, self.slim_own[i].outputs)
             verdict.comparisons.append(_compared(self.own, case, plain, largest(error)))
 
-    def _without_ties(
+    def _without_decided(
         self,
         number: int,
         errors: Tensors,
@@ -139,22 +139,34 @@ class Judge:
         precision: tuple[torch.dtype | None, float],
         told: Verdict,
     ) -> Tensors:
-        """Return the errors at corners without those where rounding decides between equal values, and assume so.
+        """Return the errors at corners without those where rounding decides, and assume that no input is such a one.
 
-        ``precision`` is the type of the slim program's results, and its unit. The masked program runs with its numbers
-        moved by several units, because one unit seldom turns every choice.
+        ``precision`` is the type of the slim program's results, and its unit. Rounding decides between equal values:
+        the masked program runs with its numbers moved by several units, because one unit seldom turns every choice. In
+        float64 it may also be amplified: one unit then moves the masked program's results by more than is allowed.
         """
         case, (dtype, unit) = self.cases[number], precision
         most = FACTOR if dtype is None else TOLERANCE
-        ties = self.ties(case) if case.mode == CORNERS and largest(errors) > most else None
+        if case.mode != CORNERS or largest(errors) <= most:
+            return errors
+        if dtype is not None:
+            draws = self._drawn(number, self.sensitivity(case, unit, dtype))
+            left = without_decided(errors, masked, slim, draws, torch.ones(case.batch, dtype=torch.bool))
+            errors = self._assumed(errors, left, AMPLIFIED, told)
+        ties = self.ties(case) if largest(errors) > most else None
         if ties is None:
             return errors
         moves = (1, FACTOR) if dtype is None else (1, FACTOR, FACTOR**2)
         draws = [draw for move in moves for draw in self._drawn(number, self.sensitivity(case, move * unit, dtype))]
-        left = without_ties(errors, masked, slim, draws, ties)
+        left = without_decided(errors, masked, slim, draws, ties.samples)
+        return self._assumed(errors, left, ties.assumption, told)
+
+    def _assumed(self, errors: Tensors, left: Tensors, assumption: str, told: Verdict) -> Tensors:
+        """Return the errors that are left, and tell the assumption if any have gone."""
         if largest(left) < largest(errors):
-            told.assumptions[ties.assumption] = None
-        return left
+            told.assumptions[assumption] = None
+            return left
+        return errors
 
     def _typical(self, case: Case, wide: Tensors, masked: Tensors, slim: Tensors) -> Tensors:
         """Return the errors of the slim program in its own types, where one run of each program says too little.

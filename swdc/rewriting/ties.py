@@ -1,4 +1,4 @@
-"""Selections between equal values: where rounding decides which of them is taken, two right programs may differ."""
+"""Where rounding decides what a program computes, as in selections between equal values, two right ones may differ."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ from swdc.rewriting.runs import WIDE, OwnTypesIfRefused, copies_in, floats_in
 
 _CLOSE = 2.0**-40
 """Values that differ by less, relative to the largest of them, are equal up to rounding in float64."""
+
+
+AMPLIFIED = "no input lets the model amplify rounding beyond the tolerance"
+"""What inputs must not do where the masked program itself changes by more than ``TOLERANCE`` if rounded otherwise."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +56,17 @@ def ties_of(masked: Program, case: Case, seed: int) -> Ties | None:
     return Ties(run.samples, tuple(run.lines)) if run.lines else None
 
 
-def without_ties(
+def without_decided(
     errors: list[torch.Tensor],
     masked: Sequence[torch.Tensor],
     slim: Sequence[torch.Tensor],
     draws: Sequence[Sequence[torch.Tensor]],
-    ties: Ties,
+    samples: torch.Tensor,
 ) -> list[torch.Tensor]:
-    """Return errors, zero in the samples where rounding decides what the masked program itself computes.
+    """Return errors, zero in those of the given samples where rounding decides what the masked program itself computes.
 
-    These have a selection between equal values, and the masked program with all numbers moved by some units
-    (``draws``) changes there about as much as the slim one differs. Without a selection nothing is left out.
+    There the masked program with all numbers moved by some units (``draws``) changes by more than ``TOLERANCE``, and
+    about as much as the slim one differs. In other samples nothing is left out.
     """
     left, shapes = [], [tensor.shape for tensor in masked]
     moved = [draw for draw in draws if [tensor.shape for tensor in draw] == shapes]
@@ -70,11 +74,11 @@ def without_ties(
         if error.shape != one.shape or one.shape != other.shape or not one.numel():
             left.append(error)
             continue
-        samples = ties.samples if one.dim() and one.shape[0] == len(ties.samples) else ties.samples.any()[None]
-        size, apart = _farthest(one, torch.zeros_like(one), len(samples)), _farthest(one, other, len(samples))
-        jumps = [_farthest(one, draw[number], len(samples)) for draw in moved]
+        those = samples if one.dim() and one.shape[0] == len(samples) else samples.any()[None]
+        size, apart = _farthest(one, torch.zeros_like(one), len(those)), _farthest(one, other, len(those))
+        jumps = [_farthest(one, draw[number], len(those)) for draw in moved]
         jump = torch.stack(jumps).amax(0) if jumps else torch.zeros_like(apart)
-        decided = samples & (jump > TOLERANCE * size) & (apart <= FACTOR * jump)
+        decided = those & (jump > TOLERANCE * size) & (apart <= FACTOR * jump)
         by_sample = decided.view(-1, *[1] * (max(one.dim(), 1) - 1))
         left.append(torch.where(by_sample, 0.0, error.reshape(one.shape or (1,))))
     return left
