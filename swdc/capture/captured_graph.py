@@ -172,10 +172,14 @@ def dropped_buffers(names: Iterable[str]) -> tuple[str, ...]:
 
 def user_line(frame: FrameType | None, capture: str) -> str:
     """Return the innermost frame outside torch as a line of a traceback. If the model has no code of its own, return
-    the innermost frame in a module of torch. ``capture`` is the file that runs the model.
+    the innermost frame in a module of torch. ``capture`` is the file that runs the model. Modes of functions, through
+    which calls of torch go, are passed over.
     """  # fmt: skip
     module: FrameType | None = None
-    while frame is not None and "/torch/" in (file := frame.f_code.co_filename.replace("\\", "/")):
+    while frame is not None:
+        file = frame.f_code.co_filename.replace("\\", "/")
+        if "/torch/" not in file and frame.f_code.co_name != "__torch_function__":
+            break
         module = module or (frame if "/torch/nn/modules/" in file else None)
         frame = frame.f_back
     found = module if frame is None or frame.f_code.co_filename == capture else frame

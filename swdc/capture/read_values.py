@@ -24,18 +24,16 @@ class WholeReads(TorchFunctionMode):  # type: ignore[misc]  # untyped in torch
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func in _WHOLES:
-            _compare(args[0].detach())
+        if func not in _WHOLES:
+            return result
+        read = args[0].detach()
+        with _disable_current_modes():
+            values = read.clone()
+        if values.is_floating_point():
+            torch.allclose(read, values, rtol=torch.finfo(values.dtype).eps ** 0.5, atol=0.0, equal_nan=True)
+        else:
+            torch.equal(read, values)
         return result
-
-
-def _compare(read: torch.Tensor) -> None:
-    with _disable_current_modes():
-        values = read.clone()
-    if values.is_floating_point():
-        torch.allclose(read, values, rtol=torch.finfo(values.dtype).eps ** 0.5, atol=0.0, equal_nan=True)
-    else:
-        torch.equal(read, values)
 
 
 def check_reads(made: Mapping[Any, fx.Node], read: Mapping[int, Any]) -> None:

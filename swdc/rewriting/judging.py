@@ -149,17 +149,17 @@ class Judge:
         most = FACTOR if dtype is None else TOLERANCE
         if case.mode != CORNERS or largest(errors) <= most:
             return errors
-        if dtype is not None:
+        ties = self.ties(case)
+        if ties is not None:
+            moves = (1, FACTOR) if dtype is None else (1, FACTOR, FACTOR**2)
+            draws = [draw for move in moves for draw in self._drawn(number, self.sensitivity(case, move * unit, dtype))]
+            left = without_decided(errors, masked, slim, draws, ties.samples)
+            errors = self._assumed(errors, left, ties.assumption, told)
+        if dtype is not None and largest(errors) > most:
             draws = self._drawn(number, self.sensitivity(case, unit, dtype))
             left = without_decided(errors, masked, slim, draws, torch.ones(case.batch, dtype=torch.bool))
             errors = self._assumed(errors, left, AMPLIFIED, told)
-        ties = self.ties(case) if largest(errors) > most else None
-        if ties is None:
-            return errors
-        moves = (1, FACTOR) if dtype is None else (1, FACTOR, FACTOR**2)
-        draws = [draw for move in moves for draw in self._drawn(number, self.sensitivity(case, move * unit, dtype))]
-        left = without_decided(errors, masked, slim, draws, ties.samples)
-        return self._assumed(errors, left, ties.assumption, told)
+        return errors
 
     def _assumed(self, errors: Tensors, left: Tensors, assumption: str, told: Verdict) -> Tensors:
         """Return the errors that are left, and tell the assumption if any have gone."""

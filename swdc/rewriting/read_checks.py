@@ -34,10 +34,10 @@ def without_checks_of_weights(program: Program) -> Program:
 
 def _depends_on_weights(program: Program, check: fx.Node) -> bool:
     pending, seen = [check], {check}
-    leaves = program.leaves
+    leaves, transient = program.leaves, program.transient
     while pending:
         node = pending.pop()
-        if node.op == "get_attr":
+        if node.op == "get_attr" and node.target not in transient:  # what was read is kept as a constant
             return True
         if node.op == "call_module":
             module = leaves[str(node.target)]

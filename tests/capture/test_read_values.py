@@ -50,8 +50,8 @@ READS: dict[str, Read] = {
     "how many are taken": lambda x: len(x[x > 0]) > 3,
     "a list": lambda x: sum(x[:, 0].tolist()) > -9,
     "a list of whole numbers": lambda x: max((x > 0).sum(1).tolist()) > 9,
-    "an array": lambda x: x[0].numpy().max() > 9,
-    "an array that numpy asks for": lambda x: np.argmax(np.asarray(x[0])) > 9,
+    "an array": lambda x: x[0].detach().numpy().max() > 9,
+    "an array that numpy asks for": lambda x: np.argmax(np.asarray(x[0].detach())) > 9,
     "the places of a condition": lambda x: len(torch.where(x > 0)[0]) > 3,
 }
 
