@@ -14,7 +14,6 @@ from swdc.ir.call import source_of
 from swdc.ir.value_checks import READS
 from swdc.ops.read_values import as_text, expect_read
 
-
 _WHOLES = (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__)
 """What gives Python all numbers of a tensor without an operator."""
 

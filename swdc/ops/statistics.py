@@ -118,16 +118,16 @@ class Extremum(Statistic):
         return found.clamp(min=0) if self.largest else found.clamp(max=0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the extremum. In training its gradient is shared between all original elements that are equal to it."""
+        """Return the extremum. In training its gradient is shared between all elements, removed ones too, that equal it."""
         dims = self.dims(x)
         found = (x.amax if self.largest else x.amin)(dims, self.keepdim)
-        extremum = self.with_zero(found)
         if not (self.training and found.requires_grad):
-            return extremum
+            return self.with_zero(found)
         left = (x == 0).sum(dims, self.keepdim)
         removed = prod(self.widths[d] or x.shape[d] for d in dims) - prod(x.shape[d] for d in dims)
         # where the extremum is zero, the factor changes its gradient only
-        return extremum * torch.where(found == 0, left / (left + removed), 1).to(x.dtype)
+        shared = found * torch.where(found == 0, left / (left + removed), 1).to(x.dtype)
+        return torch.where(found < 0 if self.largest else found > 0, 0, shared)
 
     def extra_repr(self) -> str:
         """Return the options."""

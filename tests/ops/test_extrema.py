@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from swdc.ops import statistics
-from tests.support import Function, assert_exact, certified, conv, frozen_at, image, plan_of, traced
+from tests.support import Function, assert_equal, assert_exact, certified, conv, frozen_at, image, plan_of, traced
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -40,3 +41,18 @@ def test_the_extremum_of_a_slim_program_knows_which_of_the_two_it_is(name: str) 
     _, slim = certified(program, plan_of(program, {"c": [1, 4]}))
     (found,) = (m for m in slim.leaves.values() if isinstance(m, statistics.ExtremumAndPlace))
     assert found.largest is (name == "max")
+
+
+def test_the_gradient_of_an_extremum_at_a_tie_with_removed_channels() -> None:
+    """It is shared between all that are equal: a token of zeros is as large as the channels that are gone."""
+
+    x = torch.randn(5, 3, dtype=torch.float64)
+    x[:3] = 0
+    program = traced(Function(lambda m, x: m.a(x).amax(1), a=nn.Linear(3, 6, bias=False)), x)
+    gradients = []
+    for each in certified(program, plan_of(program, {"a": [0, 2, 5]})):
+        given = x.clone().requires_grad_()
+        each.train()(given).sum().backward()
+        gradients.append(given.grad)
+    assert_equal(*gradients)
+    assert gradients[0].abs().sum(1).min() > 0

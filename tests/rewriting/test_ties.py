@@ -11,6 +11,7 @@ from torch import nn
 
 import swdc
 from swdc.ir.program import Program
+from swdc.rewriting.ties import AMPLIFIED
 from tests.support import Function, image, random_plan, randomise
 
 NODES, WIDTH = 13, 24
@@ -115,3 +116,20 @@ def _step() -> nn.Module:
         return m.b(h * (m.s(h) > 0))
 
     return randomise(Function(code, a=nn.Linear(6, 8), s=nn.Linear(8, 1), b=nn.Linear(8, 3))).eval()
+
+
+def test_rounding_that_a_corner_amplifies_is_an_assumption() -> None:
+    """The sine of a huge number has lost the digits that summation rounds in either program."""
+
+    def code(m: Any, x: torch.Tensor) -> Any:
+        h = m.a(x).relu()
+        return m.b(torch.sin(h + h.square().sum(-1, keepdim=True)))
+
+    model = randomise(Function(code, a=nn.Linear(6, 16), b=nn.Linear(16, 3))).eval()
+    masked, slim = pair(model, 0)
+    certificate = swdc.verify(masked, slim)
+    assert certificate.exact, certificate
+    assert AMPLIFIED in certificate.assumptions
+    with torch.no_grad():
+        slim.tensors["b.bias"].add_(1e-6)
+    assert not swdc.verify(masked, slim).exact
