@@ -18,7 +18,7 @@ _WHOLES = (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__)
 """What gives Python all numbers of a tensor without an operator."""
 
 
-class WholeReads(TorchFunctionMode):  # type: ignore[misc]  # untyped in torch
+class WholeReads(TorchFunctionMode):
     """Lets a recorder note what a model's code reads from whole tensors: it compares them with what it read."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
