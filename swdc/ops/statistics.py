@@ -118,7 +118,7 @@ class Extremum(Statistic):
         return found.clamp(min=0) if self.largest else found.clamp(max=0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the extremum. In training its gradient is shared between all that equal it, removed ones among them."""
+        """Return the extremum. In training its gradient is shared between all equal to it, removed ones among them."""
         dims = self.dims(x)
         found = (x.amax if self.largest else x.amin)(dims, self.keepdim)
         if not (self.training and found.requires_grad):
