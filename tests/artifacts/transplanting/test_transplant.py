@@ -400,6 +400,16 @@ def test_torchs_fused_path_does_not_pass_a_replaced_attention_by() -> None:
         assert_same(slim(image(4, 3, 5)), mine(image(4, 3, 5)), 1e-12)
 
 
+def test_torchs_fused_path_does_not_pass_a_replaced_norm_by() -> None:
+    layer = nn.TransformerEncoderLayer(12, 4, 9, 0.0, batch_first=True, norm_first=True)
+    model = randomise(nn.Sequential(nn.Linear(5, 12), nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)))
+    program = swdc.trace(model.eval(), image(2, 3, 5))
+    slim = swdc.slim(program, plan_of(program, {"0": [0, 3, 4, 7, 8]}))
+    mine = swdc.transplant(slim, model)
+    with torch.no_grad():
+        assert_same(slim(image(4, 3, 5)), mine(image(4, 3, 5)), 1e-12)
+
+
 class Listed(nn.Module):
     """Reads its parameters from a list and a dict beside the attributes that register them."""
 
