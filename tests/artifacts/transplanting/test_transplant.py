@@ -402,7 +402,8 @@ def test_torchs_fused_path_does_not_pass_a_replaced_attention_by() -> None:
 
 def test_torchs_fused_path_does_not_pass_a_replaced_norm_by() -> None:
     layer = nn.TransformerEncoderLayer(12, 4, 9, 0.0, batch_first=True, norm_first=True)
-    model = randomise(nn.Sequential(nn.Linear(5, 12), nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)))
+    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    model = randomise(nn.Sequential(nn.Linear(5, 12), encoder, nn.Linear(12, 4)))
     program = swdc.trace(model.eval(), image(2, 3, 5))
     slim = swdc.slim(program, plan_of(program, {"0": [0, 3, 4, 7, 8]}))
     mine = swdc.transplant(slim, model)
