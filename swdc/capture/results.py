@@ -44,7 +44,7 @@ def _tolerance(dtype: torch.dtype) -> float:
 
 def _dense(tensor: torch.Tensor) -> torch.Tensor:
     tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def _error(one: torch.Tensor, other: torch.Tensor) -> float:

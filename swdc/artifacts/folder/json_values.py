@@ -36,6 +36,8 @@ def encode(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if isfinite(value) else {"float": str(value)}
+    if isinstance(value, complex):
+        return {"complex": [encode(value.real), encode(value.imag)]}
     if isinstance(value, list):
         return [encode(item) for item in value]
     if isinstance(value, tuple):
@@ -64,9 +66,9 @@ def decode(data: Any, nodes: Mapping[str, fx.Node]) -> Any:
     if not isinstance(data, dict):
         return data
     ((kind, content),) = data.items()
-    if kind in ("tuple", "slice"):
+    if kind in ("tuple", "slice", "complex"):
         items = [decode(item, nodes) for item in content]
-        return tuple(items) if kind == "tuple" else slice(*items)
+        return tuple(items) if kind == "tuple" else slice(*items) if kind == "slice" else complex(*items)
     simple: dict[str, Callable[[Any], Any]] = {
         "node": lambda name: nodes[name],
         "tensor": Ref,

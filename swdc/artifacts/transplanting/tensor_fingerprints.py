@@ -39,7 +39,7 @@ class Mark:
 def mark(tensor: torch.Tensor) -> Mark:
     """Return the mark of a tensor of any type."""
     values = tensor.detach()
-    values = (torch.view_as_real(values) if values.is_complex() else values).double().reshape(-1)
+    values = (torch.view_as_real(values.resolve_conj()) if values.is_complex() else values).double().reshape(-1)
     norm = float(values.norm())
     if not norm < _LARGEST:
         values = values.nan_to_num(_LARGEST / 3, _LARGEST, -_LARGEST).clamp(-_LARGEST, _LARGEST)
