@@ -76,6 +76,11 @@ def multiple_of(size: Sum) -> tuple[Atom | None, int]:
     return (product[0], times) if not more and times > 0 and len(product) == 1 else (None, 0)
 
 
+def without_number(size: Sum) -> Sum:
+    """Return a size without the number that is added in it."""
+    return Sum({product: times for product, times in size.terms.items() if product})
+
+
 def atom_of(size: Sum) -> Atom | None:
     """Return the atom that a size is; ``None`` if it is more than that."""
     atom, times = multiple_of(size)

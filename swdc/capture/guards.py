@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from swdc.capture import recorder
-from swdc.capture.claims import Claim, multiple_of, primitive
+from swdc.capture.claims import Claim, multiple_of, primitive, without_number
 from swdc.capture.real_numbers import Real
 from swdc.capture.size_algebra import rewritten
 from swdc.capture.size_sums import ONE, Atom, Sum, number, symbol, value_of
@@ -170,19 +170,25 @@ class Guards:
         return False
 
     def _remainder(self, size: Sum, line: str) -> bool:
-        """Solve that a quotient in it leaves no remainder: what is divided becomes a multiple of a new symbol."""
+        """Solve that a quotient in it leaves no remainder: what is divided becomes a multiple of a new symbol.
+
+        A number may be added to what is divided, so that the quotient is rounded up.
+        """
         for atom in size.atoms:
             by = atom.of[1].constant if atom.kind == "//" else None
-            divided, times = multiple_of(atom.of[0]) if by else (None, 0)
-            if not by or divided is None or self.hint(atom.of[0]) % by or not self.hint(atom.of[0]):
+            divided, times = multiple_of(without_number(atom.of[0])) if by else (None, 0)
+            if not by or divided is None:
                 continue
-            times, by = times // gcd(times, by), by // gcd(times, by)
+            by //= gcd(times, by)
+            value = self.hint(Sum({(divided,): 1}))
+            if value % by or not value:
+                continue
             made = symbol(f"{divided.key} / {by}")
-            left = rewritten(rewritten(size, {atom.key: number(times) * made}), {divided.key: number(by) * made})
-            if left.constant is None and len(left.terms) >= len(size.terms):
+            left = rewritten(size, {divided.key: number(by) * made})
+            if left.constant is None and not _is_simpler(left, size):
                 continue
             name = next(iter(made.symbols))
-            self.hints[name] = self.hint(Sum({(divided,): 1})) // by
+            self.hints[name] = value // by
             self.made.add(name)
             self._put(divided, number(by) * made, line)
             return True
@@ -218,6 +224,17 @@ class Guards:
         self.solved[atom.key] = size
         self.lines.setdefault(atom.key, line)
         self.atoms[atom.key] = atom
+
+
+def _is_simpler(left: Sum, size: Sum) -> bool:
+    """Whether what is left of an equality has fewer terms, or fewer quotients and no number that would fix a size."""
+    if len(left.terms) != len(size.terms):
+        return len(left.terms) < len(size.terms)
+    return () not in left.terms and _quotients(left) < _quotients(size)
+
+
+def _quotients(size: Sum) -> int:
+    return sum(atom.kind == "//" for atom in size.atoms)
 
 
 def _model_asks() -> bool:

@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
 
+from swdc.capture.recorder import Recorder
 from swdc.capture.training_differences import is_torchs
 
 _SYMBOLS = (torch.SymInt, torch.SymFloat)
@@ -35,6 +37,25 @@ def sizes_taken_by_python(model: nn.Module) -> Iterator[None]:
         torch.SymInt.__hash__ = hashes  # type: ignore[method-assign]
         for names, name in places:
             del names[name]
+
+
+@contextmanager
+def sizes_taken_by_linspace(recorder: Recorder) -> Iterator[None]:
+    """Let ``torch.linspace`` take a symbol for the number of its steps: a recorder notes the call itself."""
+    plain = torch.linspace
+
+    def linspace(start: Any, end: Any, steps: Any = None, **options: Any) -> Any:
+        if not isinstance(steps, torch.SymInt):
+            return plain(start, end, **({} if steps is None else {"steps": steps}), **options)
+        given = {"device": torch.get_default_device(), "pin_memory": False, **options}
+        with _disable_current_modes():  # as torch does when it hands a call to a mode
+            return recorder.__torch_dispatch__(torch.ops.aten.linspace.default, (), (start, end, steps), given)
+
+    torch.linspace = linspace
+    try:
+        yield
+    finally:
+        torch.linspace = plain
 
 
 def _length(value: Any) -> Any:

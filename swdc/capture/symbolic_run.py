@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from swdc.capture.guards import Guards
 from swdc.capture.meta_cache import Forms
 from swdc.capture.meta_run import OnShapes, as_export_does, empty
-from swdc.capture.python_of_sizes import sizes_taken_by_python
+from swdc.capture.python_of_sizes import sizes_taken_by_linspace, sizes_taken_by_python
 from swdc.capture.recorder import MOST_CALLS, Run
 from swdc.capture.size_sums import ONE, Sum
 from swdc.capture.symbolic_numbers import size_of, sym_int
@@ -42,7 +42,9 @@ def run_on_symbols(
     with as_export_does(compiling), sizes_taken_by_python(model):
         given = [empty(x, s and [sym_int(guards, size) for size in s]) for x, s in zip(leaves, shapes, strict=True)]
         plain = [empty(x, s and [guards.hint(size) for size in s]) for x, s in zip(leaves, shapes, strict=True)]
-        return _OnSymbols(model, leaves, given, plain, guards, forms).run(model, structure, batch=0)
+        recorder = _OnSymbols(model, leaves, given, plain, guards, forms)
+        with sizes_taken_by_linspace(recorder):
+            return recorder.run(model, structure, batch=0)
 
 
 def _fits_into(target: torch.Tensor, others: Sequence[torch.Tensor]) -> None:

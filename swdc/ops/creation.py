@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -59,7 +60,7 @@ class Creation(Operator):
 
 
 _POSITIONS = (
-    "arange.default arange.start arange.start_step linspace.default linspace.Tensor_Tensor linspace.Tensor_Scalar "
+    "arange.default arange.start arange.start_step linspace.Tensor_Tensor linspace.Tensor_Scalar "
     "linspace.Scalar_Tensor logspace.default eye.default eye.m tril_indices.default triu_indices.default "
     "meshgrid.default meshgrid.indexing scalar_tensor.default fft_fftfreq.default fft_rfftfreq.default "
     "hann_window.default hann_window.periodic hamming_window.default hamming_window.periodic "
@@ -88,6 +89,28 @@ class Positions(Operator):
         """Freeze all inputs."""
         freeze_inputs(call, channels, "counts positions, or draws a random number for each")
         channels.set(call, each_result(call, [None] * rank_of(call)))
+
+
+@register
+class EvenlySpaced(Positions):
+    """Numbers from one to another, which are coordinates of positions."""
+
+    names = ("aten.linspace.default",)
+
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """As many as there are steps; torch's own code takes no symbol for their number."""
+        return [[arguments["steps"]]]
+
+    def plainly(self, target: Any) -> Callable[..., Any] | None:
+        """Exporters take no symbol for the number of steps."""
+        return _evenly_spaced
+
+
+def _evenly_spaced(start: Any, end: Any, steps: Any, *, dtype: torch.dtype | None = None, **options: Any) -> Any:
+    """Compute the first half of the numbers from the start and the rest from the end, as torch does."""
+    place = torch.arange(steps, **options).to(dtype or torch.get_default_dtype())
+    step = (end - start) / torch.sym_max(steps - 1, 1)
+    return torch.where(place < steps // 2, start + place * step, end - (steps - 1 - place) * step)
 
 
 @register

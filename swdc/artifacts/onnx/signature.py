@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import torch
 from torch import fx
 from torch.fx.graph import CodeGen
 
+from swdc.artifacts.plain_calls import say_plainly
 from swdc.errors import ExportError
 from swdc.ir.call import bind, source_of
 from swdc.ir.conditions import AXES
@@ -39,7 +39,7 @@ def flattened(program: Program) -> fx.GraphModule:
         flat.graph.erase_node(node)  # a file keeps nothing from one run to the next
     called = [node for node in flat.graph.nodes if node.op == "call_function"]
     for node in called:
-        _say_plainly(node)
+        _say(node)
     flat.graph.set_codegen(CodeGen())
     flat.recompile()
     return flat.eval()
@@ -64,7 +64,7 @@ def _speakable(program: Program) -> Program:
     return program.rebuilt(graph=graph, tensors=tensors, leaves=leaves)
 
 
-def _say_plainly(node: fx.Node) -> None:
+def _say(node: fx.Node) -> None:
     """Write a call in a form that the exporter knows. Raises ``ExportError`` if a file cannot say it."""
     operator = operator_of(node.target)
     why = operator.unsaid(bind(node))
@@ -74,11 +74,7 @@ def _say_plainly(node: fx.Node) -> None:
         )
     if operator.layout == "chosen":
         _lay_out(node)
-    function = operator.plainly(node.target)
-    if function is not None and isinstance(node.target, torch._ops.OpOverload):
-        names = [argument.name for argument in node.target._schema.arguments]
-        node.target, node.kwargs = function, {**dict(zip(names, node.args, strict=False)), **node.kwargs}
-        node.args = ()
+    say_plainly(node)
 
 
 def _lay_out(node: fx.Node) -> None:

@@ -11,6 +11,7 @@ from torch import fx
 from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
 
+from swdc.artifacts.plain_calls import is_given_a_size, say_plainly
 from swdc.ir.graph import SHAPE, copy_graph
 from swdc.ir.program import Program
 from swdc.ops.creation import size_of
@@ -23,6 +24,8 @@ def asking(program: Program) -> Program:
     the operators ask, and not what the model's code has decided by a size.
     """
     graph = copy_graph(program.graph)
+    for node in [node for node in graph.nodes if node.op == "call_function" and is_given_a_size(node)]:
+        say_plainly(node)
     inputs = graph.find_nodes(op="placeholder")
     tracer = fx.proxy.GraphAppendingTracer(graph)
     with graph.inserting_before(inputs[-1].next if inputs else next(iter(graph.nodes))):

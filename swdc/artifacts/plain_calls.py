@@ -1,0 +1,25 @@
+"""Calls in everyday operators, for exporters that do not know an operator."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+from swdc.ops.in_place import operator_of
+
+
+def say_plainly(node: fx.Node) -> None:
+    """Replace a call by a function of everyday operators, if its operator has one."""
+    function = operator_of(node.target).plainly(node.target)
+    if function is not None and isinstance(node.target, torch._ops.OpOverload):
+        names = [argument.name for argument in node.target._schema.arguments]
+        node.target, node.kwargs = function, {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+        node.args = ()
+
+
+def is_given_a_size(node: fx.Node) -> bool:
+    """Whether a call is given a size where it takes a number, which torch.export would fix for some operators."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    pairs = zip(node.target._schema.arguments, node.args, strict=False)
+    return any(isinstance(value, fx.Node) and str(argument.type) == "int" for argument, value in pairs)

@@ -1,0 +1,87 @@
+"""Sizes that have to be divisible, or are counted in code: the program stands for all of them, and refuses others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import swdc
+from swdc.artifacts.onnx.runtime import run_onnx
+from swdc.errors import InputError
+from tests.support import Function, assert_equal, assert_same, conv, image, randomise
+
+
+def _up(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """A stride rounds up, and what is doubled again has to fit."""
+    return torch.cat([F.interpolate(m.c(x).relu(), scale_factor=2), x], 1)
+
+
+def _twice(m: Any, x: torch.Tensor) -> torch.Tensor:
+    y = m.c(x).relu()
+    return y + F.interpolate(m.d(y), scale_factor=2)
+
+
+def _unshuffled(m: Any, x: torch.Tensor) -> torch.Tensor:
+    return m.e(F.pixel_unshuffle(x, 2)).relu()
+
+
+def _windows(m: Any, x: torch.Tensor) -> torch.Tensor:
+    b, c, h, w = x.shape
+    y = x.view(b, c, h // 4, 4, w // 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, c)
+    y = y - y.mean(1, keepdim=True)
+    return y.view(b, h // 4, w // 4, 4, 4, c).permute(0, 5, 1, 3, 2, 4).reshape(b, c, h, w)
+
+
+def _coordinates(m: Any, x: torch.Tensor) -> torch.Tensor:
+    h, w = x.shape[-2:]
+    rows, columns = torch.meshgrid(
+        torch.linspace(-1, 1, h, dtype=x.dtype), torch.linspace(0, w - 1, steps=w, dtype=x.dtype), indexing="ij"
+    )
+    grid = torch.stack([columns / w, rows], -1).expand(x.shape[0], -1, -1, -1)
+    return F.grid_sample(m.f(x).relu(), grid, align_corners=True)
+
+
+CODES: dict[str, tuple[Callable[..., torch.Tensor], int]] = {
+    "doubled": (_up, 2), "doubled twice": (_twice, 4), "unshuffled": (_unshuffled, 2), "windows": (_windows, 4),
+    "coordinates": (_coordinates, 1),
+}  # fmt: skip
+
+
+def _model(code: Callable[..., torch.Tensor]) -> nn.Module:
+    parts = {"c": conv(3, 6, 3, stride=2, padding=1), "d": conv(6, 6, 3, stride=2, padding=1)}
+    return randomise(Function(code, **parts, e=conv(12, 6), f=conv(3, 6), last=conv(6, 2))).eval()
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_a_program_equals_its_model_at_divisible_sizes_and_refuses_others(name: str) -> None:
+    code, by = CODES[name]
+    model = _model(code)
+    program = swdc.trace(model, image(2, 3, 8, 16))
+    assert program.facts.captured_by == "follow"
+    assert {"height", "width"} <= program.facts.symbols.keys()
+    for height, width in ((4, 4), (12, 8), (20, 28)):
+        x = image(3, 3, height, width)
+        assert_equal(program(x), model(x))
+    for height, width in ((8, 9), (10 if by == 4 else 7, 8)) if by > 1 else ():
+        with pytest.raises(InputError, match=f"% {by} == 0"):
+            program(image(2, 3, height, width))
+
+
+def test_coordinates_of_any_size_in_files(tmp_path: Path) -> None:
+    model = _model(lambda m, x: m.last(_coordinates(m, x)))
+    program = swdc.trace(model.float(), image(2, 3, 6, 8).float())
+    slim = swdc.slim(program, swdc.plan(program, 0.5, scope="group"))
+    swdc.export_onnx(slim, tmp_path / "x.onnx")
+    swdc.export(slim, tmp_path / "x.pt2")
+    exported = torch.export.load(tmp_path / "x.pt2").module()
+    for size in ((5, 9), (12, 4)):
+        x = image(3, 3, *size).float()
+        (in_onnx,) = run_onnx(tmp_path / "x.onnx", ((x,), {}))
+        assert_same(slim(x), torch.from_numpy(in_onnx), 1e-5)
+        assert_same(slim(x), exported(x), 1e-5)
