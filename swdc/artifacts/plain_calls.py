@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import fx
 
+from swdc.ir.plain_results import is_tensor
 from swdc.ops.in_place import operator_of
 
 
@@ -18,8 +19,5 @@ def say_plainly(node: fx.Node) -> None:
 
 
 def is_given_a_size(node: fx.Node) -> bool:
-    """Whether a call is given a size where it takes a number, which torch.export would fix for some operators."""
-    if not isinstance(node.target, torch._ops.OpOverload):
-        return False
-    pairs = zip(node.target._schema.arguments, node.args, strict=False)
-    return any(isinstance(value, fx.Node) and str(argument.type) == "int" for argument, value in pairs)
+    """Whether a call is given a size, which torch.export would fix for some operators."""
+    return node.op == "call_function" and not all(map(is_tensor, node.all_input_nodes))

@@ -43,7 +43,7 @@ def run_on_symbols(
         given = [empty(x, s and [sym_int(guards, size) for size in s]) for x, s in zip(leaves, shapes, strict=True)]
         plain = [empty(x, s and [guards.hint(size) for size in s]) for x, s in zip(leaves, shapes, strict=True)]
         recorder = _OnSymbols(model, leaves, given, plain, guards, forms)
-        with sizes_taken_by_linspace(recorder):
+        with sizes_taken_by_linspace(recorder, guards):
             return recorder.run(model, structure, batch=0)
 
 

@@ -103,10 +103,10 @@ class EvenlySpaced(Positions):
 
     def plainly(self, target: Any) -> Callable[..., Any] | None:
         """Exporters take no symbol for the number of steps."""
-        return _evenly_spaced
+        return evenly_spaced
 
 
-def _evenly_spaced(start: Any, end: Any, steps: Any, *, dtype: torch.dtype | None = None, **options: Any) -> Any:
+def evenly_spaced(start: Any, end: Any, steps: Any, *, dtype: torch.dtype | None = None, **options: Any) -> Any:
     """Compute the first half of the numbers from the start and the rest from the end, as torch does."""
     place = torch.arange(steps, **options).to(dtype or torch.get_default_dtype())
     step = (end - start) / torch.sym_max(steps - 1, 1)

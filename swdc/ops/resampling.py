@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
+
+import torch
 
 from swdc.channels.dead_values import UNKNOWN, Dead
 from swdc.channels.kept import Kept
@@ -12,6 +14,7 @@ from swdc.ir.call import Call
 from swdc.ir.groups import Ids
 from swdc.ops.base import Operator, register
 from swdc.ops.block_labels import merged, merged_dead, spread, spread_dead
+from swdc.ops.creation import evenly_spaced
 from swdc.ops.pooling import OverPositions
 from swdc.ops.special_activations import zero_only
 
@@ -67,6 +70,21 @@ class AffineGrid(Operator):
         """Freeze the matrix; the number of channels in the given size does not matter."""
         channels.freeze_value(call["theta"], call.reason("holds the coefficients of an affine map"))
         channels.set(call, [None] * len(call.shape))
+
+    def plainly(self, target: Any) -> Callable[..., Any] | None:
+        """Exporters fix the sizes."""
+        return _affine_grid
+
+
+def _affine_grid(theta: Any, size: Sequence[Any], align_corners: bool) -> Any:
+    """Map the centres of all positions, in coordinates from -1 to 1; that of columns is the first of a point."""
+    spatial = size[2:]
+    ends = [torch.sym_min(length - 1, 1) if align_corners else (length - 1) / length for length in spatial]
+    options = {"dtype": theta.dtype, "device": theta.device}
+    lines = [evenly_spaced(-end, end, length, **options) for end, length in zip(ends, spatial, strict=True)]
+    columns = torch.meshgrid(*lines, indexing="ij")[::-1]
+    points = torch.stack([*columns, torch.ones_like(columns[0])], -1).reshape(-1, len(columns) + 1)
+    return (points @ theta.transpose(1, 2)).reshape(size[0], *spatial, len(columns))
 
 
 @register

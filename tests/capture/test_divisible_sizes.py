@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import swdc
 from swdc.artifacts.onnx.runtime import run_onnx
 from swdc.errors import InputError
+from swdc.ops.resampling import AffineGrid
 from tests.support import Function, assert_equal, assert_same, conv, image, randomise
 
 
@@ -47,15 +48,22 @@ def _coordinates(m: Any, x: torch.Tensor) -> torch.Tensor:
     return F.grid_sample(m.f(x).relu(), grid, align_corners=True)
 
 
+def _transformed(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """torch computes an affine grid by coordinates of its own."""
+    angles = m.g(m.f(x).relu().mean((2, 3))).view(-1, 2, 3)
+    return F.grid_sample(x, F.affine_grid(angles, list(x.shape), align_corners=False), align_corners=False)
+
+
 CODES: dict[str, tuple[Callable[..., torch.Tensor], int]] = {
     "doubled": (_up, 2), "doubled twice": (_twice, 4), "unshuffled": (_unshuffled, 2), "windows": (_windows, 4),
-    "coordinates": (_coordinates, 1),
+    "coordinates": (_coordinates, 1), "transformed": (_transformed, 1),
 }  # fmt: skip
 
 
 def _model(code: Callable[..., torch.Tensor]) -> nn.Module:
     parts = {"c": conv(3, 6, 3, stride=2, padding=1), "d": conv(6, 6, 3, stride=2, padding=1)}
-    return randomise(Function(code, **parts, e=conv(12, 6), f=conv(3, 6), last=conv(6, 2))).eval()
+    own = {"e": conv(12, 6), "f": conv(3, 6), "g": nn.Linear(6, 6), "last": conv(6, 2)}
+    return randomise(Function(code, **parts, **own)).eval()
 
 
 @pytest.mark.parametrize("name", CODES)
@@ -73,8 +81,11 @@ def test_a_program_equals_its_model_at_divisible_sizes_and_refuses_others(name: 
             program(image(2, 3, height, width))
 
 
-def test_coordinates_of_any_size_in_files(tmp_path: Path) -> None:
-    model = _model(lambda m, x: m.last(_coordinates(m, x)))
+@pytest.mark.parametrize(
+    "code", [_coordinates, lambda m, x: m.f(_transformed(m, x)).relu()], ids=["linspace", "affine"]
+)
+def test_coordinates_of_any_size_in_files(code: Callable[..., torch.Tensor], tmp_path: Path) -> None:
+    model = _model(lambda m, x: m.last(code(m, x)))
     program = swdc.trace(model.float(), image(2, 3, 6, 8).float())
     slim = swdc.slim(program, swdc.plan(program, 0.5, scope="group"))
     swdc.export_onnx(slim, tmp_path / "x.onnx")
@@ -85,3 +96,13 @@ def test_coordinates_of_any_size_in_files(tmp_path: Path) -> None:
         (in_onnx,) = run_onnx(tmp_path / "x.onnx", ((x,), {}))
         assert_same(slim(x), torch.from_numpy(in_onnx), 1e-5)
         assert_same(slim(x), exported(x), 1e-5)
+
+
+@pytest.mark.parametrize("size", [(2, 3, 5, 7), (2, 3, 1, 4), (1, 1, 3, 4, 5)])
+@pytest.mark.parametrize("corners", [True, False])
+@pytest.mark.filterwarnings("ignore:Since version 1.3.0, affine_grid")
+def test_the_grid_of_everyday_operators_is_that_of_torch(size: tuple[int, ...], corners: bool) -> None:
+    function = AffineGrid().plainly(None)
+    assert function is not None
+    theta = torch.randn(size[0], len(size) - 2, len(size) - 1, dtype=torch.float64)
+    assert_same(F.affine_grid(theta, list(size), align_corners=corners), function(theta, size, corners), 1e-14)

@@ -24,7 +24,7 @@ def asking(program: Program) -> Program:
     the operators ask, and not what the model's code has decided by a size.
     """
     graph = copy_graph(program.graph)
-    for node in [node for node in graph.nodes if node.op == "call_function" and is_given_a_size(node)]:
+    for node in filter(is_given_a_size, list(graph.nodes)):
         say_plainly(node)
     inputs = graph.find_nodes(op="placeholder")
     tracer = fx.proxy.GraphAppendingTracer(graph)
