@@ -10,6 +10,7 @@ import torch
 from torch import is_autocast_enabled, nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch._export.utils import _compiling_state_context
+from torch.nn.modules import transformer
 from torch.utils import _pytree as pytree
 
 from swdc.capture.captured_graph import unfused
@@ -50,11 +51,23 @@ def as_export_does(compiling: bool = True) -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.enter_context(unfused())
+        stack.enter_context(_masks_as_given())
         stack.enter_context(_compiling_state_context() if compiling else nullcontext())
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(enable_python_dispatcher())
         yield
+
+
+@contextmanager
+def _masks_as_given() -> Iterator[None]:
+    """Keep torch.nn from looking whether a mask is causal: that changes by which kernel attention is computed only."""
+    looks = transformer._detect_is_causal_mask
+    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: is_causal is True
+    try:
+        yield
+    finally:
+        transformer._detect_is_causal_mask = looks
 
 
 def empty(leaf: Any, size: Sequence[Any] | None) -> Any:
