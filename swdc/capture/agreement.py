@@ -17,6 +17,7 @@ from swdc.capture.captured_graph import unfused
 from swdc.capture.found_something import finds_nothing
 from swdc.capture.given_inputs import copied, copied_together, given_twice, turned
 from swdc.capture.notes import COUNTS, FUSED, GRADIENTS, IN_TRAINING, OVERWRITES, STATEFUL, TOGETHER, TWICE
+from swdc.capture.randomness import drawn_alike, draws_outside_torch
 from swdc.capture.restore import Restoring, buffers_kept, has_drawn, seeded
 from swdc.capture.results import difference
 from swdc.capture.training_differences import reads_mode
@@ -84,6 +85,8 @@ class Agreement:
             raise cannot_run(self.model, self.inputs, first) from first
         if made:
             raise _incomplete(made)
+        if self._draws and self._is_other(first, Case(seed=_SEED + 1)):
+            raise draws_outside_torch(self.model)
         together, both = copied_together(self.inputs), given_twice(self.inputs)
         found = {
             OVERWRITES: difference(self.inputs, given) is not None,
@@ -173,7 +176,7 @@ class Agreement:
             return False
         if isinstance(wanted, Exception) or difference(wanted, self._run(program, case)) is None:
             return True
-        return self._is_random(self.model, case)
+        return self._is_other(wanted, replace(case, seed=_SEED + 1))
 
     def _cases(self, program: Program, doubtful: tuple[int, ...]) -> list[Case]:
         """Return the runs to compare; the last has gradients on, so that code that looks at this is found out."""
@@ -198,7 +201,7 @@ class Agreement:
             ran[case] = self._run(program, case)
         wanted, got = self._of_model(case), ran[case]
         found = None if finds_nothing(got) and without != Case() else difference(wanted, got)
-        if found is None or self._both_random(program, case):
+        if found is None or self._drawn_alike(program, case):
             return ()
         if case.gradients and difference(self._of_model(without), got) is None:
             return (GRADIENTS,)
@@ -241,13 +244,9 @@ class Agreement:
         given: Inputs = copied(inputs, case.gradients)
         return given
 
-    def _both_random(self, program: Program, case: Case) -> bool:
-        return self._is_random(self.model, case) and self._is_random(program, case)
-
-    def _is_random(self, module: nn.Module, case: Case) -> bool:
-        one, other = (self._run(module, replace(case, seed=seed)) for seed in (_SEED, _SEED + 1))
-        self.put_back()
-        return difference(one, other) is not None
+    def _drawn_alike(self, program: Program, case: Case) -> bool:
+        model = lambda seed: self._alone(replace(case, seed=seed))  # noqa: E731
+        return drawn_alike(model, lambda seed: self._run(program, replace(case, seed=seed)))
 
     def _first_node(self, program: Program, case: Case) -> str:
         """Return where a program differs first: the first leaf module that has other results than the model's."""

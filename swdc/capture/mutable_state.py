@@ -195,6 +195,12 @@ class SeldomWritten(Values):
         """Whether the values are others at the end."""
         return (self._moved() or not never_written(self.memory)) and super().changed()
 
+    def has_other_values(self) -> bool:
+        """Whether a number is another now."""
+        if self._moved():
+            return True
+        return not never_written(self.memory) and not torch.allclose(self.memory, self.before, 0, 0, equal_nan=True)
+
     def forget(self) -> None:
         """Keep no copy any longer."""
         del self.before

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.capture.mutable_state import Container, Place
+from swdc.capture.mutable_state import Container, Place, SeldomWritten
 from swdc.capture.reachable import places_of
 from swdc.ir.seeding import seed_all
 
@@ -41,6 +41,11 @@ class Restoring:
             for key, x in place.held().items()
             if type(x) in (int, float)
         }
+
+    def overwritten(self, model: nn.Module) -> str:
+        """Return the name of a parameter that holds other values now, even if torch did not count the write; or ''."""
+        changed = {id(p.tensor) for p in self._places if isinstance(p, SeldomWritten) and p.has_other_values()}
+        return next((name for name, tensor in model.named_parameters() if id(tensor) in changed), "")
 
     def end(self) -> None:
         """Put everything back, even what was written in a way that torch does not count, and keep nothing."""

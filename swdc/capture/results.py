@@ -33,7 +33,7 @@ def _apart(one: Any, other: Any) -> str | None:
         return f"{one} is {other}" if known and (type(one) is not type(other) or one != other) else None
     if one.shape != other.shape or one.dtype != other.dtype:
         return f"{one.dtype} {tuple(one.shape)} is {other.dtype} {tuple(other.shape)}"
-    error = _error(_dense(one), _dense(other))
+    error = _error(dense(one), dense(other))
     return f"relative error {error:.1e}" if error > _tolerance(one.dtype) else None
 
 
@@ -42,8 +42,9 @@ def _tolerance(dtype: torch.dtype) -> float:
     return float(torch.finfo(dtype).eps ** 0.5) if dtype.is_floating_point or dtype.is_complex else 0.0
 
 
-def _dense(tensor: torch.Tensor) -> torch.Tensor:
-    tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
+def dense(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of real numbers in the usual layout."""
+    tensor = tensor if tensor.layout == torch.strided else tensor.todense()
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 

@@ -17,6 +17,7 @@ from swdc.capture.agreement import Agreement
 from swdc.capture.batch import at_least_two, on_meta, shared_batch, tensors_in
 from swdc.capture.by_recording import Record
 from swdc.capture.captured_graph import Captured, stopped_gradients
+from swdc.capture.evaluation import check_parameters, in_evaluation
 from swdc.capture.left_behind import asked_of_torch, left_behind, with_what_is_unasked
 from swdc.capture.own_gradients import functions_applied, hooks_on_results, lost_gradients, lost_hooks, unheard_hooks
 from swdc.capture.raising import Raising, differs_in_training
@@ -31,7 +32,7 @@ from swdc.ir.conditions import broken
 from swdc.ir.distributed import is_spread
 from swdc.ir.gc_pause import collection_paused
 from swdc.ir.handed_state import without_state
-from swdc.ir.module_tensors import is_meta, modes_kept, tensors_of
+from swdc.ir.module_tensors import is_meta, tensors_of
 from swdc.ir.plain_results import capturable
 from swdc.ir.program import Program
 from swdc.ir.result_classes import register_dataclasses
@@ -138,34 +139,35 @@ def _program(
     given = on_meta(inputs) if is_meta(model) else inputs
     _check_values(model, given)
     checks = check and _has_values(model, given)
-    with collection_paused(), modes_kept(model):
-        model.eval()
-        with (
-            _plain_results(model) as replaced,
-            functions_applied() as applied,
-            hooks_on_results() as hooked,
-            asked_of_torch() as asked,
-            restored(model, given, checks) as put_back,
-        ):
-            agreement = Agreement(model, given, put_back) if checks else None
+    with (
+        collection_paused(),
+        in_evaluation(model),
+        _plain_results(model) as replaced,
+        functions_applied() as applied,
+        hooks_on_results() as hooked,
+        asked_of_torch() as asked,
+        restored(model, given, checks) as put_back,
+    ):
+        agreement = Agreement(model, given, put_back) if checks else None
+        if agreement is not None:
+            agreement.begin()
+            check_parameters(model, put_back)
+
+        def made(captured: Captured) -> Program:
+            notes = (*captured.notes, *_untrained(model, captured, applied), *_opened(replaced))
+            raised = _raised(model, replace(captured, notes=notes), given, inputs, everything)
+            program = raised.follow_modes(model)
             if agreement is not None:
-                agreement.begin()
+                return agreement.check(program, captured.doubtful)
+            missed = broken(program.facts.conditions, program.facts.symbols)
+            if missed is not None:
+                raise CannotCapture(f"the example does not meet {missed}")
+            return program
 
-            def made(captured: Captured) -> Program:
-                notes = (*captured.notes, *_untrained(model, captured, applied), *_opened(replaced))
-                raised = _raised(model, replace(captured, notes=notes), given, inputs, everything)
-                program = raised.follow_modes(model)
-                if agreement is not None:
-                    return agreement.check(program, captured.doubtful)
-                missed = broken(program.facts.conditions, program.facts.symbols)
-                if missed is not None:
-                    raise CannotCapture(f"the example does not meet {missed}")
-                return program
-
-            program = capture(Subject(model, given, put_back, dynamic, checks), ways, made)
-            if agreement is not None and not agreement.trains_alike(program):
-                program = _with_notes(program, differs_in_training([""]))
-            program = with_what_is_unasked(_with_notes(program, *lost_hooks(hooked)), asked)
+        program = capture(Subject(model, given, put_back, dynamic, checks), ways, made)
+        if agreement is not None and not agreement.trains_alike(program):
+            program = _with_notes(program, differs_in_training([""]))
+        program = with_what_is_unasked(_with_notes(program, *lost_hooks(hooked)), asked)
     return program.with_facts(attention=attention, by_name=_by_name(model, inputs)).follow_modes(model)
 
 
