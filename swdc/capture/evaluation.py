@@ -18,7 +18,7 @@ def in_evaluation(model: nn.Module) -> Iterator[None]:
 
     Raises ``TraceError`` if that changes parameters: the program, which shares them, would be right in one mode only.
     """
-    switching = next((module for module in model.modules() if _switches(type(module))), None)
+    switching = switch_of(model)
     with modes_kept(model), nullcontext() if switching is None else restored(model, parameters=True) as before:
         model.eval()
         changed = "" if before is None else before.overwritten(model)
@@ -40,6 +40,7 @@ def check_parameters(model: nn.Module, after_a_run: Restoring) -> None:
         )
 
 
-def _switches(cls: type[nn.Module]) -> bool:
-    """Whether a class has a way of its own to switch between training and evaluation."""
-    return cls.train is not nn.Module.train or cls.eval is not nn.Module.eval
+def switch_of(model: nn.Module) -> nn.Module | None:
+    """Return a module with a way of its own to switch between training and evaluation; ``None`` if there is none."""
+    usual = (nn.Module.train, nn.Module.eval)
+    return next((module for module in model.modules() if (type(module).train, type(module).eval) != usual), None)

@@ -55,7 +55,7 @@ def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
     if bool((spreads[1] < _FROZEN * spreads[0] - scale).any()):
         return False
     wide, narrow = sorted(float(s.square().mean().sqrt()) for s in spreads)[::-1]
-    return wide <= _WIDER * narrow + scale
+    return bool(wide <= _WIDER * narrow + scale)
 
 
 def draws_outside_torch(model: nn.Module) -> TraceError:

@@ -19,9 +19,13 @@ PutBack = Callable[[], object]
 
 
 class Restoring:
-    """Puts back what a model's code can reach: see ``swdc.capture.reachable``."""
+    """Puts back what a model's code can reach: see ``swdc.capture.reachable``.
 
-    def __init__(self, model: nn.Module, given: Any = (), parameters: bool = False) -> None:
+    If it is ``thorough``, it looks each time for writes to parameters that torch does not count, else at the end only.
+    """
+
+    def __init__(self, model: nn.Module, given: Any = (), parameters: bool = False, thorough: bool = False) -> None:
+        self._thorough = thorough
         self._places = places_of(model, given, parameters)
         self._empty = [place.live for place in self._places if isinstance(place, Container) and not place.before]
         self._others = [place for place in self._places if not isinstance(place, Container) or place.before]
@@ -59,17 +63,21 @@ class Restoring:
 
     def _changed(self) -> Iterator[Place]:
         """Yield the places that hold something else now; most were empty, and are looked at together."""
-        yield from (place for place in (self._places if any(self._empty) else self._others) if place.changed())
+        for place in self._places if any(self._empty) else self._others:
+            if place.ends_changed() if self._thorough else place.changed():
+                yield place
 
 
 @contextmanager
-def restored(model: nn.Module, given: Any = (), parameters: bool = False) -> Iterator[Restoring]:
+def restored(
+    model: nn.Module, given: Any = (), parameters: bool = False, thorough: bool = False
+) -> Iterator[Restoring]:
     """Restore what a model keeps in its modules, in classes, globals and closures, and the inputs that it is given.
 
     The values of its parameters are restored if ``parameters`` is true. All is restored at the end, and whenever the
     yielded object is called. The states of the random generators are restored at the end.
     """
-    put_back = Restoring(model, given, parameters)
+    put_back = Restoring(model, given, parameters, thorough)
     try:
         with random_state_kept():
             yield put_back

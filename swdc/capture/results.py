@@ -44,7 +44,7 @@ def _tolerance(dtype: torch.dtype) -> float:
 
 def dense(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor of real numbers in the usual layout."""
-    tensor = tensor if tensor.layout == torch.strided else tensor.todense()
+    tensor = tensor if tensor.layout == torch.strided else tensor.to_dense()
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 

@@ -17,7 +17,7 @@ from swdc.capture.agreement import Agreement
 from swdc.capture.batch import at_least_two, on_meta, shared_batch, tensors_in
 from swdc.capture.by_recording import Record
 from swdc.capture.captured_graph import Captured, stopped_gradients
-from swdc.capture.evaluation import check_parameters, in_evaluation
+from swdc.capture.evaluation import check_parameters, in_evaluation, switch_of
 from swdc.capture.left_behind import asked_of_torch, left_behind, with_what_is_unasked
 from swdc.capture.own_gradients import functions_applied, hooks_on_results, lost_gradients, lost_hooks, unheard_hooks
 from swdc.capture.raising import Raising, differs_in_training
@@ -146,7 +146,7 @@ def _program(
         functions_applied() as applied,
         hooks_on_results() as hooked,
         asked_of_torch() as asked,
-        restored(model, given, checks) as put_back,
+        restored(model, given, checks, thorough=switch_of(model) is not None) as put_back,
     ):
         agreement = Agreement(model, given, put_back) if checks else None
         if agreement is not None:
