@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from math import inf
 
 import torch
@@ -13,7 +14,7 @@ from swdc.ir.differences import relative_error
 from swdc.rewriting.cases import CORNERS, EVAL, TRAIN, Case, Result
 from swdc.rewriting.certificate import FACTOR, LEAST_EFFECT, TOLERANCE, Comparison
 from swdc.rewriting.rounding import farthest, largest, lost_digits, own_errors, unit_of, wide_errors
-from swdc.rewriting.ties import AMPLIFIED, Ties, without_decided
+from swdc.rewriting.ties import AMPLIFIED, Ties, without_amplified, without_ties
 
 Tensors = list[torch.Tensor]
 Row = tuple[Tensors, Tensors, Tensors]
@@ -143,21 +144,20 @@ class Judge:
 
         ``precision`` is the type of the slim program's results, and its unit. Rounding decides between equal values:
         the masked program runs with its numbers moved by several units, because one unit seldom turns every choice. In
-        float64 it may also be amplified: one unit then moves the masked program's results by more than is allowed.
+        float64 it may also be amplified in some elements: they then move as far as the slim program differs.
         """
         case, (dtype, unit) = self.cases[number], precision
         most = FACTOR if dtype is None else TOLERANCE
         if case.mode != CORNERS or largest(errors) <= most:
             return errors
+        moves = (1, FACTOR) if dtype is None else (1, FACTOR, FACTOR**2)
+        draws = [self._drawn(number, self.sensitivity(case, move * unit, dtype)) for move in moves]
         ties = self.ties(case)
         if ties is not None:
-            moves = (1, FACTOR) if dtype is None else (1, FACTOR, FACTOR**2)
-            draws = [draw for move in moves for draw in self._drawn(number, self.sensitivity(case, move * unit, dtype))]
-            left = without_decided(errors, masked, slim, draws, ties.samples)
+            left = without_ties(errors, masked, slim, [*chain(*draws)], ties)
             errors = self._assumed(errors, left, ties.assumption, told)
         if dtype is not None and largest(errors) > most:
-            draws = self._drawn(number, self.sensitivity(case, unit, dtype))
-            left = without_decided(errors, masked, slim, draws, torch.ones(case.batch, dtype=torch.bool))
+            left = without_amplified(errors, masked, slim, [*chain(*draws[:2])])
             errors = self._assumed(errors, left, AMPLIFIED, told)
         return errors
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ _CLOSE = 2.0**-40
 
 
 AMPLIFIED = "no input lets the model amplify rounding beyond the tolerance"
-"""What inputs must not do where the masked program itself changes by more than ``TOLERANCE`` if rounded otherwise."""
+"""What inputs must not do where the masked program itself changes as far as the slim one differs."""
 
 
 @dataclass(frozen=True)
@@ -56,38 +56,73 @@ def ties_of(masked: Program, case: Case, seed: int) -> Ties | None:
     return Ties(run.samples, tuple(run.lines)) if run.lines else None
 
 
-def without_decided(
+def without_ties(
     errors: list[torch.Tensor],
     masked: Sequence[torch.Tensor],
     slim: Sequence[torch.Tensor],
     draws: Sequence[Sequence[torch.Tensor]],
-    samples: torch.Tensor,
+    ties: Ties,
 ) -> list[torch.Tensor]:
-    """Return errors, zero in those of the given samples where rounding decides what the masked program itself computes.
+    """Return errors, zero in the samples where rounding decides what the masked program itself computes.
 
-    There the masked program with all numbers moved by some units (``draws``) changes by more than ``TOLERANCE``, and
-    about as much as the slim one differs. In other samples nothing is left out.
+    These have a selection between equal values, and the masked program with all numbers moved by some units
+    (``draws``) changes there about as much as the slim one differs. Without a selection nothing is left out.
     """
-    left, shapes = [], [tensor.shape for tensor in masked]
-    moved = [draw for draw in draws if [tensor.shape for tensor in draw] == shapes]
-    for number, (error, one, other) in enumerate(zip(errors, masked, slim, strict=True)):
-        if error.shape != one.shape or one.shape != other.shape or not one.numel():
+    left = []
+    for error, one, other, moved in _comparable(errors, masked, slim, draws):
+        if moved is None:
             left.append(error)
             continue
-        those = samples if one.dim() and one.shape[0] == len(samples) else samples.any()[None]
-        size, apart = _farthest(one, torch.zeros_like(one), len(those)), _farthest(one, other, len(those))
-        jumps = [_farthest(one, draw[number], len(those)) for draw in moved]
-        jump = torch.stack(jumps).amax(0) if jumps else torch.zeros_like(apart)
-        decided = those & (jump > TOLERANCE * size) & (apart <= FACTOR * jump)
+        samples = ties.samples if one.dim() and one.shape[0] == len(ties.samples) else ties.samples.any()[None]
+        size, apart = _farthest(one, torch.zeros_like(one), len(samples)), _farthest(one, other, len(samples))
+        jump = torch.stack([torch.zeros_like(apart), *(_farthest(one, each, len(samples)) for each in moved)]).amax(0)
+        decided = samples & (jump > TOLERANCE * size) & (apart <= FACTOR * jump)
         by_sample = decided.view(-1, *[1] * (max(one.dim(), 1) - 1))
         left.append(torch.where(by_sample, 0.0, error.reshape(one.shape or (1,))))
     return left
 
 
+def without_amplified(
+    errors: list[torch.Tensor],
+    masked: Sequence[torch.Tensor],
+    slim: Sequence[torch.Tensor],
+    draws: Sequence[Sequence[torch.Tensor]],
+) -> list[torch.Tensor]:
+    """Return errors, zero in the elements in which the masked program changes about as much if rounded otherwise.
+
+    ``draws`` are its results with all numbers moved by some units. An element that rounding does not move is judged,
+    whatever becomes of those beside it.
+    """
+    left = []
+    for error, one, other, moved in _comparable(errors, masked, slim, draws):
+        if moved:
+            jump = torch.stack([_apart(one, each) for each in moved]).amax(0)
+            error = torch.where(_apart(one, other) <= FACTOR * jump, 0.0, error.reshape(one.shape))
+        left.append(error)
+    return left
+
+
+def _comparable(
+    errors: Sequence[torch.Tensor],
+    masked: Sequence[torch.Tensor],
+    slim: Sequence[torch.Tensor],
+    draws: Sequence[Sequence[torch.Tensor]],
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[torch.Tensor] | None]]:
+    """Yield each error with both results and those of the draws; ``None`` for these if shapes differ."""
+    shapes = [tensor.shape for tensor in masked]
+    moved = [draw for draw in draws if [tensor.shape for tensor in draw] == shapes]
+    for number, (error, one, other) in enumerate(zip(errors, masked, slim, strict=True)):
+        fits = error.shape == one.shape == other.shape and one.numel() > 0
+        yield error, one, other, [draw[number] for draw in moved] if fits else None
+
+
+def _apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return (widened(one) - widened(other)).abs().nan_to_num(float("inf"))
+
+
 def _farthest(one: torch.Tensor, other: torch.Tensor, samples: int) -> torch.Tensor:
     """Return the largest difference of two results in each sample; infinite where one of them is not finite."""
-    apart = (widened(one) - widened(other)).abs().nan_to_num(float("inf"))
-    return apart.reshape(samples, -1).amax(1)
+    return _apart(one, other).reshape(samples, -1).amax(1)
 
 
 class _Selections(OwnTypesIfRefused):

@@ -133,3 +133,24 @@ def test_rounding_that_a_corner_amplifies_is_an_assumption() -> None:
     with torch.no_grad():
         slim.tensors["b.bias"].add_(1e-6)
     assert not swdc.verify(masked, slim).exact
+
+
+def test_what_is_wrong_beside_amplified_rounding_is_found() -> None:
+    """The last channels lose all digits at huge numbers; in the first ones a wrong program shows there only."""
+
+    def code(m: Any, x: torch.Tensor) -> Any:
+        h = m.b(m.a(x).relu())
+        return torch.cat([torch.sin(h / 400), torch.sin(torch.exp((h / 100).clamp(max=80)))], 1)
+
+    masked, slim = pair(randomise(Function(code, a=nn.Linear(6, 16), b=nn.Linear(16, 4))).eval(), 0)
+    assert swdc.verify(masked, slim).exact
+    changed = slim.rebuilt()
+    relu = next(n for n in changed.graph.nodes if "relu" in n.name)
+    with changed.graph.inserting_after(relu):
+        clamp = changed.graph.call_function(torch.ops.aten.clamp.default, (relu, None, 300.0))
+    relu.replace_all_uses_with(clamp, delete_user_cb=lambda user: user is not clamp)
+    clamp.meta.update(relu.meta)
+    changed.recompile()
+    certificate = swdc.verify(masked, changed)
+    assert not certificate.exact
+    assert "the programs differ for huge numbers" in certificate.notes
