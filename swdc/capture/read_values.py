@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,29 +10,49 @@ from torch import fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 
+from swdc.capture.way import CannotCapture
 from swdc.ir.call import source_of
 from swdc.ir.value_checks import READS
 from swdc.ops.read_values import as_text, expect_read
 
-_WHOLES = (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__)
+_WHOLES = (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.__dlpack__)
 """What gives Python all numbers of a tensor without an operator."""
+_MAKERS = (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)
+"""What makes a tensor of the numbers in nested lists, which may be tensors."""
+_GRADIENTS = (torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward)
 
 
 class WholeReads(TorchFunctionMode):
-    """Lets a recorder note what a model's code reads from whole tensors: it compares them with what it read."""
+    """Lets a recorder note what a model's code reads from whole tensors: it compares them with what it read.
+
+    ``x.data`` is taken for ``x.detach()``, which a recorder sees. Raises ``CannotCapture`` for gradients.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _GRADIENTS:
+            raise CannotCapture("the model computes gradients in its forward")
+        if func == torch.Tensor.data.__get__:  # type: ignore[attr-defined]
+            return args[0].detach()
         result = func(*args, **(kwargs or {}))
-        if func not in _WHOLES:
-            return result
-        read = args[0].detach()
-        with _disable_current_modes():
-            values = read.clone()
-        if values.is_floating_point():
-            torch.allclose(read, values, rtol=torch.finfo(values.dtype).eps ** 0.5, atol=0.0, equal_nan=True)
-        else:
-            torch.equal(read, values)
+        if func in _WHOLES or func in _MAKERS:
+            for read in _tensors(args[0] if func in _WHOLES else args[-1]):
+                with _disable_current_modes():
+                    values = read.clone()
+                if values.is_floating_point():
+                    near = torch.finfo(values.dtype).eps ** 0.5
+                    torch.allclose(read, values, rtol=near, atol=0.0, equal_nan=True)
+                else:
+                    torch.equal(read, values)
         return result
+
+
+def _tensors(given: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors in nested lists."""
+    if isinstance(given, torch.Tensor):
+        yield torch.view_as_real(given.detach()) if given.is_complex() else given.detach()
+    elif isinstance(given, list | tuple):
+        for item in given:
+            yield from _tensors(item)
 
 
 def check_reads(made: Mapping[Any, fx.Node], read: Mapping[int, Any]) -> None:

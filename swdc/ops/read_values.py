@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -20,11 +21,11 @@ _TWO = ("aten.equal.default", "aten.allclose.default")
 def read_by(target: Any, args: Sequence[Any], result: Any) -> Any:
     """Return what code reads from a call on real tensors: a number, or how many places each condition finds.
 
-    It is ``None`` if nothing is read, or if the number is complex.
+    It is ``None`` if nothing is read.
     """
     operator = operator_of(target)
     if name_of(target) in (*_NUMBERS, *_TWO):
-        return None if isinstance(result, complex) else result
+        return result
     if operator.finds and operator.by_condition:
         return tuple(int(torch.count_nonzero(condition)) for condition in operator.conditions(args))
     return None
@@ -58,7 +59,7 @@ def _conditions(node: fx.Node, read: Any) -> list[fx.Node]:
         return [_called(node, _aten.ne.Scalar if read else _aten.eq.Scalar, x, 0)]
     if isinstance(read, float) and math.isnan(read):
         return [_called(node, _aten.ne.Tensor, x, x)]
-    if isinstance(read, float) and math.isfinite(read):
+    if isinstance(read, complex | float) and cmath.isfinite(read):
         apart = _called(node, _aten.abs.default, _called(node, _aten.sub.Tensor, x, read))
         return [_called(node, _aten.le.Scalar, apart, abs(read) * torch.finfo(x.meta["val"].dtype).eps ** 0.5)]
     return [_called(node, _aten.eq.Scalar, x, read)]

@@ -8,6 +8,16 @@ from swdc.ir.call import source_of
 from swdc.ir.program import Program
 from swdc.ir.value_checks import checks_of_reads, with_what_they_need
 
+_UNCHECKED = "the model reads numbers that depend on weights"
+"""The start of the note on checks that have gone."""
+
+
+def assumed_reads(program: Program) -> tuple[str, ...]:
+    """Return what has to hold of inputs because a program no longer checks what the model's code read."""
+    unchecked = (note.removeprefix(_UNCHECKED) for note in program.facts.notes if note.startswith(_UNCHECKED))
+    places = (note.partition(";")[0] for note in unchecked)
+    return tuple(f"no input lets the model go another way than on the example{place}" for place in places)
+
 
 def without_checks_of_weights(program: Program) -> Program:
     """Return a recorded program that no longer checks numbers which depend on weights, because these have changed.
@@ -26,7 +36,7 @@ def without_checks_of_weights(program: Program) -> Program:
     made.recompile()
     lines = ", ".join(list(dict.fromkeys(source_of(node) or node.name for node in checks))[:3])
     note = (
-        f"the model reads numbers that depend on weights ({lines}); since these have changed, the program does not "
+        f"{_UNCHECKED} ({lines}); since these have changed, the program does not "
         f"check them, and goes the way that the model went on the example before"
     )
     return made.with_facts(notes=tuple(dict.fromkeys([*made.facts.notes, note])))

@@ -24,6 +24,7 @@ from swdc.rewriting.certificate import FACTOR, LEAST_EFFECT, TOLERANCE, Certific
 from swdc.rewriting.first_difference import first_difference
 from swdc.rewriting.judging import Judge, Sensitivity, Verdict
 from swdc.rewriting.mask_effect import effect_of, responds
+from swdc.rewriting.read_checks import assumed_reads
 from swdc.rewriting.rounding import unit_of
 from swdc.rewriting.runs import WIDE, called, copies_in, floats_in, perturbed
 from swdc.rewriting.same_weights import other_weights
@@ -107,7 +108,7 @@ class _Verification:
             removed_channels=plan.removed_channels,
             comparisons=tuple(verdict.comparisons),
             first_difference=self._first_difference(verdict),
-            assumptions=(*self.assumptions, *verdict.assumptions),
+            assumptions=(*self.assumptions, *assumed_reads(self.slim), *verdict.assumptions),
             notes=tuple(dict.fromkeys([*verdict.notes, *self._notes(verdict, effect)])),
         )
 

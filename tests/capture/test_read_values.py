@@ -52,6 +52,11 @@ READS: dict[str, Read] = {
     "a list of whole numbers": lambda x: max((x > 0).sum(1).tolist()) > 9,
     "an array": lambda x: x[0].detach().numpy().max() > 9,
     "an array that numpy asks for": lambda x: np.argmax(np.asarray(x[0].detach())) > 9,
+    "numbers in a list": lambda x: torch.tensor([x[0, 0], x[0, 1]]).sum() > -9,
+    "an array of data": lambda x: x.data.numpy().max() > 9,
+    "shared memory": lambda x: np.from_dlpack(x.detach()).max() > 9,
+    "a complex number": lambda x: torch.complex(x[0, 0], x[0, 1]).item().imag > 9,
+    "complex numbers": lambda x: torch.complex(x[0], x[1]).tolist()[0].imag > 9,
     "the places of a condition": lambda x: len(torch.where(x > 0)[0]) > 3,
 }
 
@@ -90,7 +95,9 @@ def test_what_depends_on_weights_is_checked_until_they_change() -> None:
         program(X + 1)
     plan = swdc.plan(program, 0.4)
     masked, slim = swdc.mask(program, plan), swdc.slim(program, plan)
-    assert swdc.verify(masked, slim).exact
+    certificate = swdc.verify(masked, slim)
+    assert certificate.exact
+    assert any("no input lets the model go another way" in text for text in certificate.assumptions)
     assert_equal(swdc.slim(masked, plan)(X), slim(X))
     for each, times in ((program, 0), (masked, 1), (slim, 1)):
         assert sum("reads numbers that depend on weights" in note for note in each.facts.notes) == times
