@@ -21,7 +21,7 @@ from swdc.capture.batch import at_least_two, dynamic_dims, shared_batch, with_ba
 from swdc.capture.captured_graph import Captured, fixed_batch, frozen_reads, without_gradients
 from swdc.capture.data_dependent_branches import searches_branched_on
 from swdc.capture.empty_vectors import drop_empty_vectors
-from swdc.capture.found_something import check_searches, finding_something
+from swdc.capture.found_something import check_searches, check_squeezes, finding_something
 from swdc.capture.guarded_batches import doubtful_batches, holds_for_large_batches
 from swdc.capture.inlining import inlined
 from swdc.capture.left_behind import unchecked
@@ -152,6 +152,7 @@ def _exported(model: nn.Module, inputs: Inputs, dims: Any, finding: bool) -> Cap
     drop_empty_vectors(flat.graph)
     if finding:
         check_searches(flat.graph)
+    check_squeezes(flat.graph)
     if any(getattr(n.target, "__module__", "").startswith("torch._functorch") for n in flat.graph.nodes):
         raise CannotCapture("export keeps the parts of torch.vmap, which do not run outside of it")
     specs = exported.graph_signature.input_specs

@@ -17,9 +17,10 @@ from swdc.errors import UnmetError
 from swdc.ir.call import source_of
 from swdc.ir.value_checks import STANDS
 from swdc.ops.in_place import operator_of
-from swdc.ops.sorting import expect_any
+from swdc.ops.permute_and_expand import squeezed
+from swdc.ops.sorting import expect_any, expect_several
 
-_OTHERS = "give others, or trace the model again with an example that finds nothing there"
+_OTHERS = "give others, or trace the model again with an example that finds {} there"
 
 
 @contextmanager
@@ -52,9 +53,20 @@ def check_searches(graph: fx.Graph) -> None:
             raise CannotCapture(f"a size depends on values at {source_of(node) or node.name}")
         for condition in conditions:
             line = source_of(node) or node.name
-            expect_any(
-                condition, node, f"{STANDS}{line} finds something, got inputs in which it finds nothing; {_OTHERS}"
-            )
+            text = f"{STANDS}{line} finds something, got inputs in which it finds nothing; {_OTHERS.format('nothing')}"
+            expect_any(condition, node, text)
+
+
+def check_squeezes(graph: fx.Graph) -> None:
+    """Let a graph fail where a size that depends on values is one, if the code leaves out a dimension of one there."""
+    for node in list(graph.nodes):
+        value, dims = squeezed(node) or (node, ())
+        for dim in dims:
+            size = value.meta["val"].shape[dim]
+            if isinstance(size, torch.SymInt) and free_unbacked_symbols(size):
+                line = source_of(node) or node.name
+                text = f"{STANDS}{line} finds several, got inputs in which it finds one; {_OTHERS.format('one')}"
+                expect_several(value, dim, node, text)
 
 
 def finds_nothing(result: Any) -> bool:

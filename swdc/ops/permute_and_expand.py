@@ -13,7 +13,7 @@ from swdc.channels.dead_values import UNKNOWN, Dead
 from swdc.channels.kept import Kept
 from swdc.channels.labels import Channels
 from swdc.ir.call import Call
-from swdc.ops.base import Operator, register, target_of
+from swdc.ops.base import Operator, name_of, register, target_of
 from swdc.ops.freezing import freeze_result
 from swdc.ops.identity import Evaluation, Identity, alias_of, copy_of, has_size
 
@@ -113,6 +113,16 @@ class Squeeze(Permutation):
         dims = call.arguments.get("dim", range(len(call.shape)))
         named = [dims] if isinstance(dims, int) else dims
         return alias_of(call["self"]) if all(has_size(call["self"], d) for d in named if call.shape) else None
+
+
+def squeezed(node: fx.Node) -> tuple[fx.Node, tuple[int, ...]] | None:
+    """Return a value, and the dimensions of it that a call leaves out if they are of one; ``None`` for other calls."""
+    if node.op != "call_function" or name_of(node.target) not in Squeeze.names:
+        return None
+    value: Any = node.args[0]
+    rank = len(value.meta["val"].shape)
+    dims: Any = node.args[1] if len(node.args) > 1 else range(rank)
+    return value, tuple(dim % rank for dim in ([dims] if isinstance(dims, int) else dims))
 
 
 @register

@@ -152,6 +152,21 @@ def expect_any(condition: fx.Node, before: fx.Node, text: str) -> None:
     found.meta["val"] = torch.empty((), dtype=torch.bool, device="meta")
 
 
+def expect_several(value: fx.Node, dim: int, before: fx.Node, text: str) -> None:
+    """Let a graph of capture fail with a text where a size is one, before one of its nodes."""
+    graph = before.graph
+    with graph.inserting_before(before):
+        size = graph.call_function(torch.ops.aten.sym_size.int, (value, dim))
+        number = graph.call_function(torch.ops.aten.scalar_tensor.default, (size,))
+        other = graph.call_function(torch.ops.aten.ne.Scalar, (number, 1))
+    for node in (size, number, other):
+        node.meta = {name: x for name, x in before.meta.items() if name in ("stack_trace", "nn_module_stack")}
+    size.meta["val"] = value.meta["val"].shape[dim]
+    number.meta["val"] = torch.empty((), device="meta")
+    other.meta["val"] = torch.empty((), dtype=torch.bool, device="meta")
+    expect_any(other, before, text)
+
+
 @register
 class SizeAssertion(Counting):
     """Checks of sizes and types that export assumed."""

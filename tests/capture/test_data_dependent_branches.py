@@ -133,3 +133,26 @@ def test_a_classifier_that_keeps_the_best_nodes_takes_any_graph() -> None:
         assert_equal(model(*given), program(*given))
         assert_same(masked(*given), slim(*given))
         assert_same(masked(*given), mine(*given))
+
+
+def test_a_squeeze_of_what_is_found_is_refused_where_one_is() -> None:
+    """The code treats a vector of one place apart, and it is a vector no more."""
+
+    def code(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        places = (x[:, 0] > 0).nonzero().squeeze()
+        if places.dim() == 0:
+            places = places.unsqueeze(0)
+        found: torch.Tensor = m.b(m.a(x).relu())[places]
+        return found
+
+    model = randomise(Function(code, a=nn.Linear(3, 8), b=nn.Linear(8, 2))).eval()
+    x = image(6, 3)
+    x[:, 0] = torch.tensor([1.0, -1, 1, 1, -1, 1])
+    program = swdc.trace(model, x)
+    assert program.facts.captured_by == "export"
+    for signs in ([1.0, 1, 1, 1, 1, 1], [-1.0, 1, -1, -1, 1, -1], [-1.0] * 6):
+        x[:, 0] = torch.tensor(signs)
+        assert_equal(model(x), program(x))
+    x[:, 0] = torch.tensor([-1.0, -1, 1, -1, -1, -1])
+    with pytest.raises(InputError, match="finds several, got inputs in which it finds one"):
+        program(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -87,12 +88,25 @@ def test_sparse_buffers_are_refused() -> None:
 
 def test_writes_that_torch_does_not_see_are_named() -> None:
     def code(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        m.layer.weight.data = torch.renorm(m.layer.weight.data, p=2, dim=0, maxnorm=0.3)
+        result: torch.Tensor = m.layer(x)
+        return result
+
+    with pytest.raises(TraceError, match=r"in a way that torch does not see, such as tensor\.data"):
+        swdc.trace(Function(code, layer=nn.Linear(4, 3)), torch.randn(5, 4))
+
+
+@pytest.mark.filterwarnings("ignore:recorded on the example inputs")
+def test_a_buffer_written_through_its_data_is_written_by_the_program() -> None:
+    def code(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
         m.calls.data.add_(1)
         return m.layer(x) * m.calls
 
-    model = Function(code, layer=nn.Linear(4, 3), calls=torch.zeros(()))
-    with pytest.raises(TraceError, match=r"in a way that torch does not see, such as tensor\.data"):
-        swdc.trace(model, torch.randn(5, 4))
+    model = Function(code, layer=nn.Linear(4, 3), calls=torch.zeros(())).eval()
+    x, other = torch.randn(5, 4), copy.deepcopy(model)
+    program = swdc.trace(model, x)
+    for _ in range(3):
+        assert torch.equal(program(x), other(x))
 
 
 @pytest.mark.parametrize("kind", ["modules", "parameters and buffers", "arguments"])
