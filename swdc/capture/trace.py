@@ -17,6 +17,7 @@ from swdc.capture.agreement import Agreement
 from swdc.capture.batch import at_least_two, on_meta, shared_batch, tensors_in
 from swdc.capture.by_recording import Record
 from swdc.capture.captured_graph import Captured, stopped_gradients
+from swdc.capture.caught_errors import caught_errors
 from swdc.capture.evaluation import check_parameters, in_evaluation, switch_of
 from swdc.capture.left_behind import asked_of_torch, left_behind, with_what_is_unasked
 from swdc.capture.own_gradients import functions_applied, hooks_on_results, lost_gradients, lost_hooks, unheard_hooks
@@ -155,6 +156,7 @@ def _program(
 
         def made(captured: Captured) -> Program:
             notes = (*captured.notes, *_untrained(model, captured, applied), *_opened(replaced))
+            notes = (*notes, *caught_errors(model, captured.graph))
             raised = _raised(model, replace(captured, notes=notes), given, inputs, everything)
             program = raised.follow_modes(model)
             if agreement is not None:

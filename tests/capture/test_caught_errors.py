@@ -1,0 +1,44 @@
+"""Code that catches what an operator raises for some values: the trace says that the program does not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import swdc
+from tests.support import image, randomise
+
+
+class Jitter(nn.Module):
+    """Adds to the diagonal of a matrix that is not positive definite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        try:
+            torch.linalg.cholesky(y)
+        except torch.linalg.LinAlgError:
+            y = y + torch.eye(y.shape[-1], dtype=y.dtype)
+        result: torch.Tensor = self.b(self.a(x @ y).relu())
+        return result
+
+
+class Plain(Jitter):
+    """Catches what has nothing to do with values."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = F.softmax(self.b(self.a(x @ y).relu()), -1)
+        return result
+
+
+def test_a_note_names_the_line_that_catches() -> None:
+    with pytest.warns(UserWarning, match=r"linalg_cholesky.default fails for some values.*test_caught_errors.py:\d+"):
+        swdc.trace(randomise(Jitter()).eval(), (image(5, 4), torch.eye(4, dtype=torch.float64)))
+
+
+def test_a_model_without_such_operators_has_no_note() -> None:
+    assert not swdc.trace(randomise(Plain()).eval(), (image(5, 4), torch.eye(4, dtype=torch.float64))).facts.notes
