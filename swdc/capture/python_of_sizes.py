@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from swdc.capture.guards import Guards
 from swdc.capture.recorder import Recorder
 from swdc.capture.training_differences import is_torchs
+from swdc.ops.creation import symbols_taken
 
 _SYMBOLS = (torch.SymInt, torch.SymFloat)
 _NOT_THE_MODELS = frozenset({*sys.stdlib_module_names, "torch", "swdc", "numpy"})
@@ -41,27 +42,21 @@ def sizes_taken_by_python(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def sizes_taken_by_linspace(recorder: Recorder, guards: Guards) -> Iterator[None]:
-    """Let ``torch.linspace`` take a symbol for the number of its steps: a recorder notes the call itself.
+def sizes_taken_by_torch(recorder: Recorder, guards: Guards) -> Iterator[None]:
+    """Let functions of torch that want a plain number take a symbol: a recorder notes the call itself.
 
     Inside of an operator, torch's own code asks for the size of the result only.
     """
-    plain = torch.linspace
 
-    def linspace(start: Any, end: Any, steps: Any = None, **options: Any) -> Any:
-        if not isinstance(steps, torch.SymInt):
-            return plain(start, end, **({} if steps is None else {"steps": steps}), **options)
+    def call(operator: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if guards.is_inside:
-            return torch.empty((steps,), **options)
+            return None
         given = {"device": torch.get_default_device(), "pin_memory": False, **options}
         with _disable_current_modes():  # as torch does when it hands a call to a mode
-            return recorder.__torch_dispatch__(torch.ops.aten.linspace.default, (), (start, end, steps), given)
+            return recorder.__torch_dispatch__(operator, (), args, given)
 
-    torch.linspace = linspace
-    try:
+    with symbols_taken(call):
         yield
-    finally:
-        torch.linspace = plain
 
 
 def _length(value: Any) -> Any:

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from swdc.capture.guards import Guards
 from swdc.capture.meta_cache import Forms
 from swdc.capture.meta_run import OnShapes, as_export_does, empty
-from swdc.capture.python_of_sizes import sizes_taken_by_linspace, sizes_taken_by_python
+from swdc.capture.python_of_sizes import sizes_taken_by_python, sizes_taken_by_torch
 from swdc.capture.recorder import MOST_CALLS, Run
 from swdc.capture.size_sums import ONE, Sum
 from swdc.capture.symbolic_numbers import size_of, sym_int
@@ -43,7 +43,7 @@ def run_on_symbols(
         given = [empty(x, s and [sym_int(guards, size) for size in s]) for x, s in zip(leaves, shapes, strict=True)]
         plain = [empty(x, s and [guards.hint(size) for size in s]) for x, s in zip(leaves, shapes, strict=True)]
         recorder = _OnSymbols(model, leaves, given, plain, guards, forms)
-        with sizes_taken_by_linspace(recorder, guards):
+        with sizes_taken_by_torch(recorder, guards):
             return recorder.run(model, structure, batch=0)
 
 

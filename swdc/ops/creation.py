@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -104,6 +105,28 @@ class EvenlySpaced(Positions):
     def plainly(self, target: Any) -> Callable[..., Any] | None:
         """Exporters take no symbol for the number of steps."""
         return evenly_spaced
+
+
+@contextmanager
+def symbols_taken(call: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]) -> Iterator[None]:
+    """Let ``torch.linspace`` take a symbol for the number of its steps.
+
+    ``call`` is given the operator, its arguments and its options, and returns the result, or ``None`` if nothing but
+    the size of the result matters.
+    """
+    plain = torch.linspace
+
+    def linspace(start: Any, end: Any, steps: Any = None, **options: Any) -> Any:
+        if not isinstance(steps, torch.SymInt):
+            return plain(start, end, **({} if steps is None else {"steps": steps}), **options)
+        result = call(torch.ops.aten.linspace.default, (start, end, steps), options)
+        return torch.empty((steps,), **options) if result is None else result
+
+    torch.linspace = linspace
+    try:
+        yield
+    finally:
+        torch.linspace = plain
 
 
 def evenly_spaced(start: Any, end: Any, steps: Any, *, dtype: torch.dtype | None = None, **options: Any) -> Any:

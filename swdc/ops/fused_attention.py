@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from swdc.channels.dead_values import UNKNOWN, Dead, product
@@ -196,3 +197,9 @@ def attention_of_four(
         attn_mask = attn_mask.expand(*leading, heads, *attn_mask.shape[-2:]).flatten(0, -4)
     result = attend(query, key, value, attn_mask, **options)
     return result.reshape(*leading, *result.shape[1:])
+
+
+def unfuse(module: nn.Module) -> None:
+    """Let a layer of torch.nn call its parts one by one: its fused path computes every norm as the usual one."""
+    if isinstance(module, nn.TransformerEncoderLayer):
+        module.activation_relu_or_gelu = 0  # which activation the fused path would compute; 0 is none that it knows

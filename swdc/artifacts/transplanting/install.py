@@ -14,6 +14,7 @@ from swdc.artifacts.transplanting.unused_parts import Unused
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.program import Program
 from swdc.ops.base import leaf_like
+from swdc.ops.fused_attention import unfuse
 
 _STANDARD = "torch.nn.modules."
 
@@ -115,18 +116,12 @@ def _set_attributes(model: nn.Module, path: str, before: nn.Module | None, leaf:
         put = _same(leaf) if has_hooks(module) else leaf  # the program's own module gets no hooks
         move_hooks(module, put)
         model.get_submodule(parent)._modules[name] = put
-        _unfuse(model.get_submodule(parent))
+        unfuse(model.get_submodule(parent))
     elif before is not None:
         for name, value in _plain(leaf).items():
             old = vars(before).get(name)
             if old != value and vars(module).get(name) == old:
                 vars(module)[name] = value
-
-
-def _unfuse(module: nn.Module) -> None:
-    """Let a layer of torch.nn call its parts one by one: its fused path computes every norm as the usual one."""
-    if isinstance(module, nn.TransformerEncoderLayer):
-        module.activation_relu_or_gelu = 0  # which activation the fused path would compute; 0 is none that it knows
 
 
 def _plain(module: nn.Module) -> dict[str, Any]:
