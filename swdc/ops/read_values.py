@@ -18,6 +18,10 @@ _NUMBERS = ("aten.item.default", "aten._local_scalar_dense.default", "aten.is_no
 _TWO = ("aten.equal.default", "aten.allclose.default")
 
 
+class Sizes(tuple[int, ...]):
+    """The sizes of a result that depend on values: how many different numbers there are, say."""
+
+
 def read_by(target: Any, args: Sequence[Any], result: Any) -> Any:
     """Return what code reads from a call on real tensors: a number, or how many places each condition finds.
 
@@ -28,11 +32,15 @@ def read_by(target: Any, args: Sequence[Any], result: Any) -> Any:
         return result
     if operator.finds and operator.by_condition:
         return tuple(int(torch.count_nonzero(condition)) for condition in operator.conditions(args))
-    return None
+    first = result[0] if isinstance(result, list | tuple) and result else result
+    depends = torch.Tag.dynamic_output_shape in getattr(target, "tags", ()) and isinstance(first, torch.Tensor)
+    return Sizes(first.shape) if depends else None
 
 
 def as_text(read: Any) -> str:
     """Return what was read, in words."""
+    if isinstance(read, Sizes):
+        return f"a result of shape {tuple(read)}"
     return f"{' and '.join(map(str, read))} found places" if isinstance(read, tuple) else repr(read)
 
 
@@ -50,6 +58,10 @@ def expect_read(node: fx.Node, read: Any, text: str) -> None:
 def _conditions(node: fx.Node, read: Any) -> list[fx.Node]:
     """Return new nodes that have to be true."""
     x: Any = node.args[0]
+    if isinstance(read, Sizes):
+        sizes = [_called(node, _aten.sym_size.int, node, dim) for dim in range(len(read))]
+        numbers = [_called(node, _aten.scalar_tensor.default, size) for size in sizes]
+        return [_called(node, _aten.eq.Scalar, number, size) for number, size in zip(numbers, read, strict=True)]
     if isinstance(read, tuple):
         found = [_called(node, _aten.count_nonzero.default, c) for c in operator_of(node.target).conditions(node.args)]
         return [_called(node, _aten.eq.Scalar, count, number) for count, number in zip(found, read, strict=True)]
@@ -86,6 +98,8 @@ def _called(node: fx.Node, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
     return made
 
 
-def _without_values(node: fx.Node) -> torch.Tensor:
+def _without_values(node: fx.Node) -> Any:
     value = node.meta["val"]
+    if isinstance(value, int):
+        return value
     return torch.empty(tuple(value.shape), dtype=value.dtype, device="meta")

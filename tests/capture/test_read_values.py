@@ -57,6 +57,7 @@ READS: dict[str, Read] = {
     "shared memory": lambda x: np.from_dlpack(x.detach()).max() > 9,
     "a complex number": lambda x: torch.complex(x[0, 0], x[0, 1]).item().imag > 9,
     "complex numbers": lambda x: torch.complex(x[0], x[1]).tolist()[0].imag > 9,
+    "how many differ": lambda x: len(x.round().unique()) > 99,
     "the places of a condition": lambda x: len(torch.where(x > 0)[0]) > 3,
 }
 
