@@ -57,10 +57,17 @@ def in_type(value: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def runs(model: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
-    """Whether torch runs a model in its types on this machine, with results that are finite."""
+    """Whether torch runs a model in its types on this machine, with results that are finite and always the same."""
+    if any(map(_is_unsteady, model.modules())):
+        return False
     try:
         with torch.no_grad():
             outputs = flat_outputs(model(*(value.clone() for value in inputs)))
     except (RuntimeError, ValueError):  # a kernel that knows no half precision, or types that do not go together
         return False
     return all(bool(output.isfinite().all()) for output in outputs)
+
+
+def _is_unsteady(module: nn.Module) -> bool:
+    """Whether torch's kernel for a layer returns memory that it has not written (seen in torch 2.15 on a CPU)."""
+    return isinstance(module, nn.Conv3d) and module.groups > 1 and module.weight.dtype == torch.bfloat16
