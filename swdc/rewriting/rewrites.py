@@ -82,8 +82,8 @@ def _warn_of_added_code(program: Program) -> None:
     found = added_code(program)
     if found:
         warnings.warn(
-            f"expected a program that is its graph alone, got one with hooks, or another forward, at {found}, which are "
-            f"not rewritten; add them to the result",
+            f"expected a program that is its graph alone, got one with hooks, or another forward, at {found}, which are"
+            f" not rewritten; add them to the result",
             stacklevel=4,  # the caller of the function that is checked
         )
 
