@@ -19,6 +19,7 @@ from swdc.ir.result_classes import is_returnable, parts_of
 @contextmanager
 def told(model: nn.Module) -> Iterator[None]:
     """Turn any error into a ``TraceError`` with that error as its cause, which names modules that TorchScript made."""
+    _check_set_up(model)
     _check_names(model)
     _check_lazy(model)
     _check_dense(model)
@@ -48,6 +49,21 @@ def _compiled(model: nn.Module, paths: list[str]) -> str:
 def _told(model: nn.Module) -> AbstractContextManager[None]:
     got = f"a model that can be captured, got {type(model).__name__}"
     return told_as(TraceError, got, "the full report is the cause of this error")
+
+
+def _check_set_up(model: nn.Module) -> None:
+    """Raise ``TraceError`` for a module that ``nn.Module.__init__`` has not run for: it cannot say what it holds."""
+    pending, seen = [("", model)], set[int]()
+    while pending:
+        path, module = pending.pop()
+        if not hasattr(module, "_modules"):
+            raise TraceError(
+                f"expected modules that nn.Module.__init__ has set up, got {type(module).__name__}"
+                f"{path and f' at {path}'}; call super().__init__() at the start of its __init__"
+            )
+        if id(module) not in seen:
+            seen.add(id(module))
+            pending += [(f"{path}.{n}" if path else n, m) for n, m in module._modules.items() if m is not None]
 
 
 def _check_names(model: nn.Module) -> None:

@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 _WORDS: dict[Any, str] = {
     bool: "True or False", int: "a whole number", float: "a number", str: "text", NoneType: "None",
-    os.PathLike: "a path", torch.Tensor: "a tensor", Callable: "a function",
+    Any: "anything", os.PathLike: "a path", torch.Tensor: "a tensor", Callable: "a function",
 }  # fmt: skip
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _TEXTS = (str, bytes, bytearray, memoryview)

@@ -19,6 +19,7 @@ from swdc.ir.call import source_of
 from swdc.ir.conditions import Condition, FixedSize, broken
 from swdc.ir.described_objects import Described
 from swdc.ir.graph import DTYPE, SHAPE, describe
+from swdc.ir.input_kinds import check_kind
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.result_classes import by_fields, register_dataclasses
 from swdc.ir.sizes import Shape, evaluate
@@ -84,6 +85,8 @@ class InputCheck:
             elif not isinstance(value, torch.Tensor):
                 raise InputError(f"expected {form.name} as a tensor of shape {describe(form.shape)}, {_got(value)}")
             else:
+                if value.is_meta or value.is_nested:
+                    check_kind(program, form.name, value)
                 if value.dtype is not form.dtype or now is not None:
                     self._check_type(program, form, value, now)
                 self._check_shape(form, value.shape, sizes)

@@ -23,7 +23,7 @@ class Plan(ByContent):
     With free residual sums a group may lose all of its channels. Then one channel of zeros stays in the slim program,
     because a layer needs at least one; ``swdc.deploy`` removes such branches.
     ``widths`` gives the number of channels of each group before the removal; ``program_hash`` ties the plan to the
-    graph that it was made for; ``settings`` says how the plan was made.
+    graph that it was made for; ``settings`` says how the plan was made, in plain data.
     """
 
     kept: Mapping[str, tuple[int, ...]]
@@ -42,6 +42,13 @@ class Plan(ByContent):
         branches = self.settings.get("branches", ())
         if not isinstance(branches, list | tuple) or not all(isinstance(name, str) for name in branches):
             raise PlanError(f"expected branches in the settings as a list of names, got {branches!r:.100}")
+        try:
+            json.dumps(dict(self.settings), allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise PlanError(
+                f"expected settings as plain data, which JSON can hold, got something else: {error}; use finite "
+                f"numbers, text, lists and dicts"
+            ) from error
 
     @property
     def policy(self) -> str | None:

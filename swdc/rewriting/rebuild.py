@@ -12,7 +12,8 @@ from torch import fx, nn
 from torch.fx.node import map_aggregate
 
 from swdc.channels.routing import PAD, SLICE, LaidOut, Routed, Step
-from swdc.errors import PassError
+from swdc.errors import PassError, told_as
+from swdc.ir.argument_types import checked
 from swdc.ir.call import Call, Ref, bind_arguments, unbind
 from swdc.ir.graph import SCOPE, SHAPE, unused
 from swdc.ir.program import Program
@@ -24,6 +25,7 @@ from swdc.ops.copies import contiguous_copy
 from swdc.ops.indexing import gather_call
 from swdc.ops.padding import pad_call
 from swdc.ops.splitting import slice_call
+from swdc.rewriting.revisions import check_revision
 
 Change = Callable[[Call, Operator], Mapping[str, Any]]
 """Returns the arguments of a call that change; ``operator`` among them replaces the operator itself.
@@ -46,6 +48,7 @@ def rebuild(
     return _Rebuilding(program, tensors, change, reshape).program()
 
 
+@checked(PassError)
 def revise(
     program: Program,
     tensors: Mapping[str, torch.Tensor] | None = None,
@@ -56,8 +59,8 @@ def revise(
 
     ``arguments`` holds the changed arguments of calls, by the name of the node. A call in ``instead`` is removed, and
     its readers read the earlier node that ``instead`` maps it to. Modes and facts are taken over, and so are the exact
-    values that earlier rewrites computed, if their tensors are unchanged. Raises ``PassError`` if a layer cannot be
-    built from the changed arguments.
+    values that earlier rewrites computed, if their tensors are unchanged. Raises ``PassError`` for names that the
+    program does not have, for tensors of other shapes, and if a layer cannot be built from the changed arguments.
 
     Example::
 
@@ -71,7 +74,11 @@ def revise(
         return (arguments or {}).get(call.node.name, {})
 
     held = program.tensors if tensors is None else tensors
-    result = rebuild(program, held, change, lambda node: node.meta.get(SHAPE, ()))
+    check_revision(program, held, arguments or {}, instead or {})
+    with told_as(
+        PassError, "tensors and arguments of which a program can be made", "give such as it has, of its types"
+    ):
+        result = rebuild(program, held, change, lambda node: node.meta.get(SHAPE, ()))
     return result.with_facts(origin=still_standing(program, held))
 
 

@@ -10,6 +10,7 @@ from swdc.ir.argument_types import checked
 from swdc.ir.module_tensors import is_meta, need_whole
 from swdc.ir.plan import Plan
 from swdc.ir.program import Program
+from swdc.rewriting.added_code import added_code
 from swdc.rewriting.branches import without_branches
 from swdc.rewriting.fitting import check_plan
 from swdc.rewriting.pass_base import find_pass
@@ -43,10 +44,8 @@ def mask(program: Program, plan: Plan) -> Program:
 
         masked = swdc.mask(program, plan)
     """
-    program = _fitting(program, plan)
-    if is_meta(program):
-        raise PlanError("expected a program with values to mask, got one on the meta device; give it values first")
-    return apply(program, "mask-channels", plan=plan)
+    _warn_of_added_code(program)
+    return _masked(_fitting(program, plan), plan)
 
 
 @checked(PlanError, on_cpu=True)
@@ -60,16 +59,33 @@ def slim(program: Program, plan: Plan) -> Program:
 
         slim = swdc.slim(program, plan)
     """
+    _warn_of_added_code(program)
     program = _as_stored(_fitting(program, plan))
     carried = plan
     if plan.emptied:  # a layer needs at least one channel, so one stays and is zero
-        program = mask(program, plan)
+        program = _masked(program, plan)
         carried = replace(plan, kept={name: kept or (0,) for name, kept in plan.kept.items()})
     result = run(program, [find_pass(name)(plan=carried) for name in SLIM_PIPELINE]).program  # type: ignore[call-arg]
     result = without_branches(result, plan, program)
     origin = result.facts.origin
     assert origin is not None
     return result.with_facts(origin=replace(origin, plan=plan))
+
+
+def _masked(program: Program, plan: Plan) -> Program:
+    if is_meta(program):
+        raise PlanError("expected a program with values to mask, got one on the meta device; give it values first")
+    return apply(program, "mask-channels", plan=plan)
+
+
+def _warn_of_added_code(program: Program) -> None:
+    found = added_code(program)
+    if found:
+        warnings.warn(
+            f"expected a program that is its graph alone, got one with hooks, or another forward, at {found}, which are"
+            f" not rewritten; add them to the result",
+            stacklevel=4,  # the caller of the function that is checked
+        )
 
 
 def _fitting(program: Program, plan: Plan) -> Program:

@@ -18,6 +18,7 @@ from swdc.ir.module_tensors import is_meta
 from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
 from swdc.ir.same_calls import different_calls
+from swdc.rewriting.added_code import added_code
 from swdc.rewriting.assumptions import assumptions_of
 from swdc.rewriting.cases import EVAL, TRAIN, Case, Result, cases_of, result_of, results_of
 from swdc.rewriting.certificate import FACTOR, LEAST_EFFECT, TOLERANCE, Certificate
@@ -186,6 +187,9 @@ class _Verification:
 
     def _notes(self, verdict: Verdict, effect: float) -> list[str]:
         notes, own = [], self._own_name()
+        for kind, program in (("masked", self.masked), ("slim", self.slim)):
+            if found := added_code(program):
+                notes.append(f"not compared: hooks, or another forward, that the {kind} program has at {found}")
         if self.others:
             notes.append(f"of other values than in the masked program: {', '.join(self.others[:3])}")
         if self.called is not None:

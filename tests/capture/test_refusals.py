@@ -65,6 +65,19 @@ def test_any_error_becomes_a_trace_error_with_its_cause() -> None:
         raise PlanError("as it was")
 
 
+def test_modules_that_are_not_set_up_are_refused() -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            pass
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x
+
+    for model, where in ((Bare(), ""), (nn.Sequential(nn.Sequential(nn.Linear(4, 4), Bare())), " at 0.1")):
+        with pytest.raises(TraceError, match=rf"__init__ has set up, got Bare{where}; call super\(\).__init__\(\)"):
+            swdc.trace(model, torch.randn(2, 4))
+
+
 def test_what_torchscript_has_compiled_is_named() -> None:
     layers = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
     with warnings.catch_warnings():

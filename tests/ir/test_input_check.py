@@ -145,6 +145,24 @@ def test_autocast_takes_other_floats() -> None:
         assert layers()(torch.rand(3, 5).bfloat16()).dtype == torch.bfloat16
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_nested_tensors_are_refused(layout: torch.layout) -> None:
+    nested = torch.nested.nested_tensor([torch.rand(1, 5), torch.rand(3, 5)], layout=layout)
+    with pytest.raises(InputError, match="expected input_1 as a tensor of one shape, got a nested tensor; give its"):
+        layers()(nested)
+
+
+def test_inputs_without_values_are_for_programs_without_values() -> None:
+    program, x = layers(), torch.rand(3, 5, device="meta")
+    with pytest.raises(
+        InputError, match="expected input_1 with values, as the program has them, got a tensor on the m"
+    ):
+        program(x)
+    assert program.to("meta")(x).shape == (3, 2)
+    assert swdc.trace(Function(lambda m, x: x * 2), torch.rand(2, 5))(x).is_meta
+
+
 def _fixed(model: nn.Module) -> swdc.Program:
     with pytest.warns(UserWarning, match="the sizes of all inputs are fixed"):
         return swdc.trace(model, image(2, 5))

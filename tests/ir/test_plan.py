@@ -141,3 +141,9 @@ def test_a_plan_of_other_widths_is_refused() -> None:
 def test_branches_are_names(branches: object) -> None:
     with pytest.raises(PlanError, match="expected branches in the settings as a list of names, got"):
         Plan({"a": (0,)}, {"a": 2}, "hash", {"branches": branches})
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, float("nan"), [np.int64(1)], {"budget": len}])
+def test_settings_are_plain_data(value: object) -> None:
+    with pytest.raises(PlanError, match="expected settings as plain data, which JSON can hold, got something else: "):
+        Plan({"a": (0,)}, {"a": 2}, "hash", {"seed": value})

@@ -138,3 +138,21 @@ def test_inserted_norms_change_no_output_and_train_the_parameters_of_the_program
 def test_norms_are_inserted_once(program: Program) -> None:
     inserted = swdc.insert_batchnorm(program)
     assert swdc.insert_batchnorm(inserted).hash() == inserted.hash()
+
+
+def test_hooks_are_no_part_of_what_is_rewritten(program: Program) -> None:
+    plan = random_plan(program)
+    handle = program.register_forward_hook(lambda module, inputs, result: result * 2)
+    program.leaves["body"].forward = lambda x: x  # type: ignore[method-assign]
+    for rewrite in (swdc.mask, swdc.slim):
+        with pytest.warns(UserWarning, match="forward, at the program, body, which are not") as caught:
+            rewrite(program, plan)
+        assert [warning.filename for warning in caught] == [__file__]
+    handle.remove()
+    del program.leaves["body"].forward
+    masked, slim = swdc.mask(program, plan), swdc.slim(program, plan)
+    assert not swdc.verify(masked, slim).notes
+    slim.leaves["head"].register_forward_pre_hook(lambda module, inputs: None)
+    certificate = swdc.verify(masked, slim)
+    assert certificate.exact
+    assert certificate.notes == ("not compared: hooks, or another forward, that the slim program has at head",)

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from swdc.artifacts.storage.plain_json import parse_json, read_json
+from swdc.artifacts.storage.folders import check_held
+from swdc.artifacts.storage.plain_json import read_json
+from swdc.artifacts.storage.tensor_files import read_header
 from swdc.errors import ArtifactError, told_as
 from swdc.ir.argument_types import checked, shown
 from swdc.ir.weight_sources import Rows
@@ -141,19 +143,17 @@ def _files(path: Path) -> list[Path]:
 
 def _header(file: Path) -> dict[str, Entry]:
     """Return the entries in the header of a safetensors file. Raises ``ArtifactError`` if they do not fit the file."""
+    check_held(file)
     size = file.stat().st_size
     try:
         with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if length > size - 8:
-                raise ValueError(f"a header of {length} bytes in a file of {size}")
-            header: dict[str, Any] = parse_json(stream.read(length))
+            header, start = read_header(stream)
         header.pop("__metadata__", None)
-        entries = {name: _entry(file, 8 + length, size, data) for name, data in header.items()}
-        if sum(entry.size for entry in entries.values()) > size - 8 - length:
+        entries = {name: _entry(file, start, size, data) for name, data in header.items()}
+        if sum(entry.size for entry in entries.values()) > size - start:
             raise ValueError("tensors that share their bytes")
         return entries
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ArtifactError(f"expected a safetensors file, but {file} is not one: {error}; copy it again") from error
 
 
@@ -163,6 +163,10 @@ def _entry(file: Path, start: int, size: int, data: Mapping[str, Any]) -> Entry:
     whole = all(type(number) is int and number >= 0 for number in (first, last, *entry.shape))
     if not whole or last - first != entry.size or start + last > size:
         raise ValueError(f"{last - first} bytes at {first} for {entry.shape} of {data['dtype']}")
+    if entry.size == 0:
+        torch.empty(
+            entry.shape, dtype=entry.dtype, device="meta"
+        )  # sizes of a tensor without values may be beyond torch
     return entry
 
 

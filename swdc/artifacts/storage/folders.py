@@ -166,14 +166,19 @@ def own_file(folder: Path, name: str) -> Path:
         raise ArtifactError(f"expected the file {file}, but it is missing; copy the folder again, or save it again")
     if file.resolve().parent != folder.resolve():
         raise ArtifactError(f"expected the file {file}, got a link out of the folder; copy what it leads to")
+    check_held(file)
+    return file
+
+
+def check_held(file: Path) -> None:
+    """Raise ``ArtifactError`` for a file that consists of holes: it takes far more memory than space on the disk."""
     found = file.stat()
     held = getattr(found, "st_blocks", found.st_size) * 512
     if found.st_size > _EMPTY_BYTES and held * _EMPTIEST < found.st_size:
         raise ArtifactError(
-            f"expected {file} as it was saved, got {found.st_size} bytes of which the disk holds {held}; copy the "
-            f"folder again, or save it again"
+            f"expected {file} as it was saved, got {found.st_size} bytes of which the disk holds {held}; copy it "
+            f"again, or save it again"
         )
-    return file
 
 
 @contextmanager

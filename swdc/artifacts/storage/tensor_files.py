@@ -6,14 +6,14 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from swdc.artifacts.storage.plain_json import parse_json
+from swdc.artifacts.storage.plain_json import MOST_BYTES, parse_json
 from swdc.errors import ArtifactError
 
 
@@ -54,7 +54,8 @@ def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a safetensors file, on the CPU. Raises ``ArtifactError`` if it is not one."""
     try:
-        _parse_header(path)
+        with path.open("rb") as stream:
+            read_header(stream)  # safetensors takes the last of two tensors of one name
         loaded: dict[str, torch.Tensor] = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ArtifactError(f"expected a safetensors file, but {path} is not one: {error}; copy it again") from error
@@ -62,11 +63,15 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in loaded.items()}
 
 
-def _parse_header(path: Path) -> None:
-    """Raise ``ValueError`` for a header that names a tensor twice, of which safetensors takes the last."""
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        parse_json(stream.read(min(length, path.stat().st_size)))
+def read_header(stream: BinaryIO) -> tuple[dict[str, Any], int]:
+    """Return the header of a safetensors file, and where the data after it begins.
+
+    Raises ``ValueError`` for a header that is longer than the file or than JSON may be, or says one thing twice.
+    """
+    length, size = int.from_bytes(stream.read(8), "little"), os.fstat(stream.fileno()).st_size
+    if length > min(size - 8, MOST_BYTES):
+        raise ValueError(f"a header of {length} bytes, of at most {MOST_BYTES}, in a file of {size}")
+    return parse_json(stream.read(length)), 8 + length
 
 
 def table_of(tensors: Mapping[str, torch.Tensor], transient: Collection[str]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import swdc
+from swdc.artifacts.storage import plain_json, tensor_files
 from swdc.artifacts.storage.checkpoint_reader import DTYPES, INDEX, is_sharded
 from swdc.artifacts.storage.checkpoint_writer import Described, write_shards
 from swdc.errors import ArtifactError
@@ -90,6 +92,29 @@ def test_damaged_checkpoints_are_told(tmp_path: Path, file: Path) -> None:
         (tmp_path / INDEX).write_text(json.dumps(index))
         with pytest.raises(ArtifactError, match=message):
             swdc.Checkpoint(tmp_path)
+
+
+def test_files_take_no_more_memory_than_they_let_expect(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensor_files, "MOST_BYTES", 100)
+    with pytest.raises(ArtifactError, match=r"a header of \d+ bytes, of at most 100, in a file of \d+; copy it again"):
+        swdc.Checkpoint(file)
+    with pytest.raises(ArtifactError, match=r"a header of \d+ bytes, of at most 100"):
+        tensor_files.load_tensors(file)
+    os.truncate(file, 2**30)
+    with pytest.raises(ArtifactError, match="got 1073741824 bytes of which the disk holds"):
+        swdc.Checkpoint(file)
+    monkeypatch.setattr(plain_json, "MOST_BYTES", 10)
+    (file.parent / INDEX).write_text(json.dumps({"weight_map": {}}))
+    with pytest.raises(ArtifactError, match=r"got .*18 bytes, of at most 10.*; copy it again"):
+        swdc.Checkpoint(file.parent)
+
+
+@pytest.mark.parametrize("shape", [[0, 2**70], [2**40, 2**40, 0]])
+def test_sizes_beyond_those_of_torch_are_told(file: Path, shape: list[int]) -> None:
+    header = json.dumps({"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ArtifactError, match=r"expected a safetensors file, but .*all\.safetensors is not one"):
+        swdc.Checkpoint(file)
 
 
 @pytest.mark.parametrize("size", [1, 60, 10**9])
