@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
 import warnings
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -14,7 +11,8 @@ from swdc.analysis.residual import sums
 from swdc.artifacts.transplanting.call_hooks import IN, OUT, Failure, Frame, shared_paths
 from swdc.artifacts.transplanting.comparison import Comparison
 from swdc.artifacts.transplanting.descriptions import Descriptions
-from swdc.artifacts.transplanting.expected_tensors import Reference, observe
+from swdc.artifacts.transplanting.expected_tensors import OTHER_VALUES, Reference, observe
+from swdc.artifacts.transplanting.extrema import check_extrema, forgotten, holders
 from swdc.artifacts.transplanting.float64 import Tensors
 from swdc.artifacts.transplanting.graph_part import extract
 from swdc.artifacts.transplanting.hooks import described
@@ -27,6 +25,7 @@ from swdc.artifacts.transplanting.same_program import copy_with_program, with_pl
 from swdc.artifacts.transplanting.shorter import drop_removed, shorten, with_zero_branches
 from swdc.artifacts.transplanting.solver import Solver
 from swdc.artifacts.transplanting.unused_parts import Unused, unused_parts
+from swdc.artifacts.transplanting.user_lines import line_of
 from swdc.errors import PassError, TransplantError, told_as
 from swdc.ir.argument_types import checked
 from swdc.ir.call import source_of
@@ -36,7 +35,6 @@ from swdc.ir.program import Program
 
 _BATCH = 2
 """Batch size of the runs with which integers are solved for."""
-_HERE = str(Path(__file__).parent.parent).replace("\\", "/") + "/"
 
 
 @checked(TransplantError)
@@ -123,6 +121,7 @@ class Transplanting:
         self.wide.widen(self.mine)
         solver = Solver(self.mine, reference, numbers)
         self._solve(solver, reference, inputs)
+        self._count_zeros(solver, reference, inputs)
         descriptions.follow(lambda: solver.run(inputs, known=0)[1] is None)
         shorter = shorten(self.mine, self.dense, self.short, inputs, _BATCH, self.names, self._put)
         self.comparison.in_float64(self.mine)
@@ -177,6 +176,13 @@ class Transplanting:
                 raise self._error(failure)
             reached = passed
 
+    def _count_zeros(self, solver: Solver, reference: Reference, inputs: Any) -> None:
+        """Replace modules that forget the zeros of removed channels by their parts of the program; innermost first."""
+        for node in forgotten(self.comparison.slim, self.mine):
+            if node in forgotten(self.comparison.slim, self.mine):
+                frames = (solver.frame(path, inputs) for path in holders(node))
+                any(self._extract(solver, reference, frame) for frame in frames if frame is not None)
+
     def _repair(self, solver: Solver, reference: Reference, failure: Failure) -> bool:
         """Fix the module in which a run failed, by integers or by its part of the program; innermost first."""
         frames = failure.frames[::-1]
@@ -217,10 +223,12 @@ class Transplanting:
         self.notes = [*kept, described(path, self.model.get_submodule(path))]
 
     def _error(self, failure: Failure) -> TransplantError:
+        if OTHER_VALUES in str(failure.error):
+            check_extrema(self.comparison.slim, self.mine)
         modules = [(frame.path, self.mine.get_submodule(frame.path)) for frame in failure.frames]
         own = [(path, m) for path, m in modules if not type(m).__module__.startswith("torch.nn.modules.")]
         path, module = (own or modules or [("", self.mine)])[-1]
-        line = _line_of(failure.error, self.mine) or self._line_in(path)
+        line = line_of(failure.error, self.mine) or self._line_in(path)
         why = str(failure.error).splitlines()[0] if str(failure.error) else type(failure.error).__name__
         return TransplantError(
             f"expected integers with which {type(module).__name__} at {path or 'the top'!r} computes the slim sizes, "
@@ -275,24 +283,6 @@ def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
         for name, child in module._modules.items():
             if child is old:
                 module._modules[name] = new
-
-
-def _line_of(error: Exception, model: nn.Module) -> str:
-    """Return ``file:line`` of the innermost frame of the user's code in the traceback of an error.
-
-    A frame in a file that defines a class of the model's modules goes before one of a library that it calls.
-    """
-    files = {getattr(sys.modules.get(type(module).__module__), "__file__", None) for module in model.modules()}
-    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    own = [(file, line) for file, line in frames if not _is_ours(file)]
-    found = [place for place in own if place[0] in files] or own
-    return f"{found[-1][0]}:{found[-1][1]}" if found else ""
-
-
-def _is_ours(file: str) -> bool:
-    """Whether a file is one of torch or of swdc."""
-    path = file.replace("\\", "/")
-    return "/torch/" in path or path.startswith(_HERE)
 
 
 def _some(names: list[str]) -> str:
