@@ -50,7 +50,9 @@ def transplant(slim: Program, model: nn.Module) -> nn.Module:
     The result is compared with the slim program in float64, at batch sizes 1 and 3, and in training if the model
     itself trains as its program does. If capture recorded the model, it is recorded again, because other weights may
     choose other boxes or nodes, and the result is compared with the masked model on the example inputs. A warning says
-    if it differs from the masked model at half or twice the sizes of the example.
+    if it differs from the masked model at half or twice the sizes of the example, or that code of a recorded model which
+    the example does not run is not compared. Removed channels count as zeros in a maximum or minimum of the program, and
+    not in one of the class: it is taken where no channel can be negative (or positive), or the module is replaced.
     Raises ``TransplantError`` if the program was not made from the model, or if a module cannot be
     fixed; then the message names the module and the line.
 
@@ -262,6 +264,13 @@ class Transplanting:
                 f"{self.name} with fewer channels {elsewhere}, where the masked model does not: its code mixes "
                 f"channels with positions, or reads sizes of the example; use it at the sizes of the example, or trace "
                 f"the model at the sizes that you need",
+                stacklevel=5,
+            )
+        origin = self.slim.facts.origin
+        if self.slim.facts.example_only and origin is not None and origin.plan.removed_channels:
+            warnings.warn(
+                f"recorded on the example inputs, so {self.name} is compared where its code goes as it does on them: "
+                f"what other code computes with fewer channels is not known; try inputs on which it runs",
                 stacklevel=5,
             )
         sized = any(module.has_fixed_sizes for module in self.mine.modules() if isinstance(module, Extracted))

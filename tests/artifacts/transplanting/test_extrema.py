@@ -66,7 +66,9 @@ def test_code_that_forgets_the_zero_is_not_taken(kind, seed):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("kind", "before"), [("amax", torch.square), ("amin", lambda h: -h.relu().softmax(1) * h.abs())])
+@pytest.mark.parametrize(
+    ("kind", "before"), [("amax", torch.square), ("amin", lambda h: -h.relu().softmax(1) * h.abs())]
+)
 def test_code_in_which_the_zero_never_counts_is_taken(kind, before):
     model = Extreme(kind, before)
     slim = _halved(model, torch.randn(4, 3))
