@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -16,16 +17,19 @@ from swdc.artifacts.transplanting.extrema import check_extrema, forgotten, holde
 from swdc.artifacts.transplanting.float64 import Tensors
 from swdc.artifacts.transplanting.graph_part import extract
 from swdc.artifacts.transplanting.hooks import described
-from swdc.artifacts.transplanting.install import Leftovers, install, install_unused
+from swdc.artifacts.transplanting.install import install, install_unused
 from swdc.artifacts.transplanting.integers import changed_numbers
+from swdc.artifacts.transplanting.leftovers import Leftovers
 from swdc.artifacts.transplanting.masked_model import example_of, masked_path
 from swdc.artifacts.transplanting.other_sizes import FAILS
 from swdc.artifacts.transplanting.part_module import Extracted
+from swdc.artifacts.transplanting.report import report
 from swdc.artifacts.transplanting.same_program import copy_with_program, with_plan_of
 from swdc.artifacts.transplanting.shorter import drop_removed, shorten, with_zero_branches
 from swdc.artifacts.transplanting.solver import Solver
 from swdc.artifacts.transplanting.unused_parts import Unused, unused_parts
 from swdc.artifacts.transplanting.user_lines import line_of
+from swdc.capture.restore import restored
 from swdc.errors import PassError, TransplantError, told_as
 from swdc.ir.argument_types import checked
 from swdc.ir.call import source_of
@@ -108,6 +112,14 @@ class Transplanting:
 
     def result(self) -> nn.Module:
         """Return the copy with the slim tensors, as ``transplant`` does."""
+        with restored(self.model) as put_back:  # what the code keeps in classes, globals and caches of functions
+            kept, elsewhere = self._fill(put_back)
+        sized = any(module.has_fixed_sizes for module in self.mine.modules() if isinstance(module, Extracted))
+        report(self.name, self.slim, self.notes, sized, kept, elsewhere)
+        return self.mine
+
+    def _fill(self, put_back: Callable[[], object]) -> tuple[list[str], str]:
+        """Fill the copy; return the tensors that stay as they are, and what is wrong at other sizes."""
         modes = {module: module.training for module in self.mine.modules()}
         self.mine.eval()
         inputs = self.comparison.inputs(_BATCH)
@@ -130,12 +142,12 @@ class Transplanting:
         elsewhere = self._elsewhere()
         self.wide.restore(self.mine)
         self.leftovers.remove()
+        put_back()
         gone = drop_removed(self.mine, shorter, self.dense, self.short)
         self.comparison.as_called(self.mine)
         for module, mode in modes.items():
             module.training = mode
-        self._report([name for name in kept if name not in gone], elsewhere)
-        return self.mine
+        return [name for name in kept if name not in gone], elsewhere
 
     def _reference(self, inputs: Any) -> Reference:
         """Return the reference for the calls of the model's modules, from a run of the dense or the masked model."""
@@ -144,7 +156,7 @@ class Transplanting:
         self.wide.widen(self.mine)
         reference = observe(self.mine, self.dense, self.slim, inputs)
         self.wide.restore(self.mine)
-        self.leftovers.remove()
+        self.leftovers.remove(solved=False)
         return reference
 
     def _elsewhere(self) -> str:
@@ -258,31 +270,6 @@ class Transplanting:
                 return source_of(node)
         return "its forward"
 
-    def _report(self, kept: list[str], elsewhere: str) -> None:
-        if elsewhere:
-            warnings.warn(
-                f"{self.name} with fewer channels {elsewhere}, where the masked model does not: its code mixes "
-                f"channels with positions, or reads sizes of the example; use it at the sizes of the example, or trace "
-                f"the model at the sizes that you need",
-                stacklevel=5,
-            )
-        origin = self.slim.facts.origin
-        if self.slim.facts.example_only and origin is not None and origin.plan.removed_channels:
-            warnings.warn(
-                f"recorded on the example inputs, so {self.name} is compared where its code goes as it does on them: "
-                f"what other code computes with fewer channels is not known; try inputs on which it runs",
-                stacklevel=5,
-            )
-        sized = any(module.has_fixed_sizes for module in self.mine.modules() if isinstance(module, Extracted))
-        sizes = ", with the sizes of the example" if sized else ""
-        if self.notes:
-            warnings.warn(f"replaced by their part of the slim program{sizes}: {_some(self.notes)}", stacklevel=5)
-        if kept:
-            warnings.warn(
-                f"not read in evaluation and kept as they are, so they may not fit any more: {_some(kept)}",
-                stacklevel=5,
-            )
-
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Replace a module by another one everywhere in a model."""
@@ -292,8 +279,3 @@ def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
         for name, child in module._modules.items():
             if child is old:
                 module._modules[name] = new
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return ", ".join(names[:4]) + more
