@@ -91,7 +91,7 @@ class Comparison:
         if len(wanted) == len(got) and wanted != got:
             raise TransplantError(
                 f"expected {type(self.model).__name__} to return {_some(wanted)} as the slim program does, got "
-                f"{_some(got)}: what its code keeps from a run may be of another type; make it in the type of the input, "
+                f"{_some(got)}: what its code keeps from a run may have another type; make it in that of its input, "
                 f"or use the slim program itself"
             )
         self._check(relative_error(*results), where, TOLERANCE if dtype == torch.float64 else _AS_CALLED)
