@@ -54,7 +54,8 @@ def counting_zeros(program: Program) -> Iterator[tuple[fx.Node, bool]]:
 
 def signs_of(program: Program) -> dict[fx.Node, Sign]:
     """Return what is known of the signs of a program's values; nothing if it overwrites values."""
-    if any(overwrites(node) and node.args[0].op != "get_attr" for node in program.graph.nodes):
+    written = [node.args[0] for node in program.graph.nodes if overwrites(node)]
+    if not all(isinstance(value, fx.Node) and value.op == "get_attr" for value in written):
         return {}
     signs: dict[fx.Node, Sign] = {}
 
@@ -112,7 +113,7 @@ def _first(call: Call, of: Of) -> Sign:
 
 
 def _first_above(call: Call, of: Of) -> Sign:
-    """The same is known if no value of the first argument is negative."""
+    """The same is known if no value of the first argument is negative; a cast may make positive numbers of others."""
     return Sign(of(_first_of(call)).not_negative, False)
 
 
@@ -167,6 +168,10 @@ def _negated(call: Call, of: Of) -> Sign:
     return _opposite(_first(call, of))
 
 
+def _softplus(call: Call, of: Of) -> Sign:
+    return ABOVE if call["beta"] > 0 else BELOW
+
+
 def _larger(one: Sign, other: Sign) -> Sign:
     return Sign(one.not_negative or other.not_negative, one.not_positive and other.not_positive)
 
@@ -196,7 +201,7 @@ def _bounded(call: Call, of: Of) -> Sign:
 _BOUNDS = ("min", "max")
 _BY_RULE: dict[Rule, str] = {
     _above: """
-        relu square absolute sqrt rsqrt softplus exp2 cosh acosh acos arccos erfc softmax _softmax linalg_vector_norm
+        relu square absolute sqrt rsqrt exp2 cosh acosh acos arccos erfc softmax _softmax linalg_vector_norm
         linalg_norm norm frobenius_norm var std variance cdist _cdist_forward _euclidean_dist hypot count_nonzero any
         all one_hot rand rand_like i0 special_i0 special_i0e special_ndtr special_expit special_exp2 special_erfc
         special_erfcx zeros zeros_like ones ones_like new_zeros new_ones sym_size sym_numel isnan isinf isfinite
@@ -206,7 +211,7 @@ _BY_RULE: dict[Rule, str] = {
     _first: """
         view reshape _unsafe_view view_as reshape_as unflatten flatten unfold permute transpose t mT movedim moveaxis
         swapaxes swapdims squeeze unsqueeze expand expand_as broadcast_to repeat tile repeat_interleave contiguous clone
-        alias detach lift_fresh_copy to _to_copy type_as slice slice_copy narrow narrow_copy select select_copy
+        alias detach lift_fresh_copy slice slice_copy narrow narrow_copy select select_copy
         index_select index _unsafe_index gather take_along_dim masked_select diagonal im2col col2im flip fliplr flipud
         roll rot90 unbind split split_with_sizes chunk tensor_split hsplit vsplit unsafe_chunk unsafe_split
         unsafe_split_with_sizes pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle dropout
@@ -219,7 +224,10 @@ _BY_RULE: dict[Rule, str] = {
         cummax cummin cumsum sort msort topk kthvalue median tanh sign sgn floor ceil round trunc fix sinh asinh arcsinh
         atan arctan erf hardshrink softshrink deg2rad rad2deg
         """,
-    _first_above: "leaky_relu elu celu selu gelu silu mish hardswish log1p expm1 reciprocal",
+    _first_above: """
+        leaky_relu elu celu selu gelu silu mish hardswish log1p expm1 reciprocal to _to_copy type_as
+        """,
+    _softplus: "softplus",
     _all("tensors"): "cat concat concatenate stack hstack vstack dstack",
     _all("self", "src"): "slice_scatter select_scatter scatter_add",
     _all("self", "values"): "index_put _unsafe_index_put",

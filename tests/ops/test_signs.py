@@ -28,6 +28,7 @@ ABOVE: dict[str, Made] = {
     "product": lambda x: x.softmax(-1) @ x.relu(),
     "filled": lambda x: F.pad(x.relu().masked_fill(x > 1, 2.0), (1, 1)),
     "smaller": lambda x: torch.minimum(x.square(), x.new_ones(1)),
+    "cast": lambda x: x.relu().float().double(),
     "gelu": lambda x: F.gelu(x.relu()) + F.leaky_relu(x.abs()),
 }
 UNKNOWN: dict[str, Made] = {
@@ -42,6 +43,7 @@ UNKNOWN: dict[str, Made] = {
     "filled": lambda x: x.relu().masked_fill(x > 1, float("-inf")),
     "leaky": F.leaky_relu,
     "joined": lambda x: torch.cat([x, x.relu()], 1),
+    "softplus": lambda x: F.softplus(x, beta=-1.0),
     "bicubic": lambda x: F.interpolate(x.relu(), scale_factor=2, mode="bicubic"),
     "places": lambda x: (-x.relu()).max(1)[1].double(),
 }
@@ -83,3 +85,13 @@ def test_extrema_that_zeros_of_removed_channels_may_decide(relu: bool, found: li
     program = traced(Function(forward, c=conv(3, 6), f=nn.ReLU() if relu else nn.Tanh()), image(2, 3, 4, 4))
     _, slim = certified(program)
     assert [largest for _, largest in counting_zeros(slim)] == found
+
+
+def test_nothing_is_known_of_values_that_are_overwritten() -> None:
+    program = traced(Function(lambda m, x: m.c(x).relu().amax(1), c=conv(3, 6)), image(2, 3, 4, 4))
+    assert any(sign.not_negative for sign in signs_of(program).values())
+    changed = program.clone()
+    last = changed.graph.output_node()
+    with changed.graph.inserting_before(last):
+        changed.graph.call_function(torch.ops.aten.neg_.default, (last.all_input_nodes[0],))
+    assert signs_of(changed) == {}
