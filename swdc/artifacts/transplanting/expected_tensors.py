@@ -20,6 +20,7 @@ from swdc.ir.program import Program
 from swdc.rewriting.certificate import TOLERANCE
 
 Names = tuple[str, ...]
+OTHER_VALUES = "other values"
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Reference:
         given = mark(tensor)
         if not any(one.same(given) for one in expected):
             shapes = {one.shape for one in expected}
-            what = "other values" if given.shape in shapes else f"{given.shape} instead of {shapes.pop()}"
+            what = OTHER_VALUES if given.shape in shapes else f"{given.shape} instead of {shapes.pop()}"
             raise Mismatch(f"{what} as its {kind}")
 
 
@@ -126,4 +127,4 @@ def _side(value: Any, known: Known) -> Side:
     return Side(tuple(named), spec)
 
 
-__all__ = ["IN", "OUT", "Nodes", "Reference", "Side", "observe"]
+__all__ = ["IN", "OTHER_VALUES", "OUT", "Nodes", "Reference", "Side", "observe"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from swdc.artifacts.transplanting.call_hooks import Failure, Frame, Watch
+from swdc.artifacts.transplanting.call_hooks import IN, Failure, Frame, Watch
 from swdc.artifacts.transplanting.expected_tensors import Reference
 from swdc.artifacts.transplanting.integers import Keys, Pairs, integers, names_read, put
 
@@ -43,6 +43,18 @@ class Solver:
         """Repeat the call of a frame, and return the number of passed checks and the failure."""
         self.reference.begin()
         return self._watched(self.model.get_submodule(frame.path), frame.args, frame.kwargs, frame.before)
+
+    def frame(self, path: str, inputs: Any) -> Frame | None:
+        """Run the model, and return the first call of the module at a path; ``None`` if there is none."""
+        found: list[Frame] = []
+
+        def report(frame: Frame, kind: str, value: Any) -> None:
+            if kind == IN and frame.path == path and not found:
+                found.append(frame)
+
+        args, kwargs = inputs
+        Watch(self.model, report, self.reference.after).run(self.model, args, kwargs)
+        return found[0] if found else None
 
     def _watched(self, module: nn.Module, args: Any, kwargs: Any, before: Any) -> tuple[int, Failure | None]:
         failure = Watch(self.model, self.reference.check, self.reference.after).run(module, args, kwargs, before)

@@ -7,7 +7,7 @@ from torch import nn
 
 from swdc.artifacts.transplanting.call_hooks import copied
 from swdc.artifacts.transplanting.float64 import Tensors, in_float64, wide_inputs, widened
-from swdc.capture.restore import buffers_kept
+from swdc.capture.restore import buffers_kept, restored
 from swdc.ir.differences import flat_outputs
 from swdc.ir.handed_state import results_of
 from swdc.ir.module_tensors import modes_kept
@@ -20,7 +20,7 @@ def outputs_of(model: nn.Module, program: Program) -> list[torch.Tensor]:
     wide = Tensors()
     wide.widen(model)
     try:
-        with modes_kept(model), in_float64(), buffers_kept(model):
+        with restored(model), modes_kept(model), in_float64(), buffers_kept(model):
             return [widened(t.detach().clone()) for t in flat_outputs(results_of(model.eval(), args, kwargs))]
     finally:
         wide.restore(model)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
 import warnings
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -14,19 +12,24 @@ from swdc.analysis.residual import sums
 from swdc.artifacts.transplanting.call_hooks import IN, OUT, Failure, Frame, shared_paths
 from swdc.artifacts.transplanting.comparison import Comparison
 from swdc.artifacts.transplanting.descriptions import Descriptions
-from swdc.artifacts.transplanting.expected_tensors import Reference, observe
+from swdc.artifacts.transplanting.expected_tensors import OTHER_VALUES, Reference, observe
+from swdc.artifacts.transplanting.extrema import check_extrema, forgotten, holders
 from swdc.artifacts.transplanting.float64 import Tensors
 from swdc.artifacts.transplanting.graph_part import extract
 from swdc.artifacts.transplanting.hooks import described
-from swdc.artifacts.transplanting.install import Leftovers, install, install_unused
+from swdc.artifacts.transplanting.install import install, install_unused
 from swdc.artifacts.transplanting.integers import changed_numbers
+from swdc.artifacts.transplanting.leftovers import Leftovers
 from swdc.artifacts.transplanting.masked_model import example_of, masked_path
 from swdc.artifacts.transplanting.other_sizes import FAILS
 from swdc.artifacts.transplanting.part_module import Extracted
+from swdc.artifacts.transplanting.report import report
 from swdc.artifacts.transplanting.same_program import copy_with_program, with_plan_of
 from swdc.artifacts.transplanting.shorter import drop_removed, shorten, with_zero_branches
 from swdc.artifacts.transplanting.solver import Solver
 from swdc.artifacts.transplanting.unused_parts import Unused, unused_parts
+from swdc.artifacts.transplanting.user_lines import line_of
+from swdc.capture.restore import restored
 from swdc.errors import PassError, TransplantError, told_as
 from swdc.ir.argument_types import checked
 from swdc.ir.call import source_of
@@ -36,7 +39,6 @@ from swdc.ir.program import Program
 
 _BATCH = 2
 """Batch size of the runs with which integers are solved for."""
-_HERE = str(Path(__file__).parent.parent).replace("\\", "/") + "/"
 
 
 @checked(TransplantError)
@@ -52,7 +54,9 @@ def transplant(slim: Program, model: nn.Module) -> nn.Module:
     The result is compared with the slim program in float64, at batch sizes 1 and 3, and in training if the model
     itself trains as its program does. If capture recorded the model, it is recorded again, because other weights may
     choose other boxes or nodes, and the result is compared with the masked model on the example inputs. A warning says
-    if it differs from the masked model at half or twice the sizes of the example.
+    if it differs from the masked model at half or twice the sizes of the example, or that what the example does not
+    run in a recorded model is not compared. Removed channels count as zeros in a maximum or minimum of the program, not
+    in one of the class: it is taken where no channel can be negative (or positive), else the module is replaced.
     Raises ``TransplantError`` if the program was not made from the model, or if a module cannot be
     fixed; then the message names the module and the line.
 
@@ -108,6 +112,14 @@ class Transplanting:
 
     def result(self) -> nn.Module:
         """Return the copy with the slim tensors, as ``transplant`` does."""
+        with restored(self.model) as put_back:  # what the code keeps in classes, globals and caches of functions
+            kept, elsewhere = self._fill(put_back)
+        sized = any(module.has_fixed_sizes for module in self.mine.modules() if isinstance(module, Extracted))
+        report(self.name, self.slim, self.notes, sized, kept, elsewhere)
+        return self.mine
+
+    def _fill(self, put_back: Callable[[], object]) -> tuple[list[str], str]:
+        """Fill the copy; return the tensors that stay as they are, and what is wrong at other sizes."""
         modes = {module: module.training for module in self.mine.modules()}
         self.mine.eval()
         inputs = self.comparison.inputs(_BATCH)
@@ -123,18 +135,19 @@ class Transplanting:
         self.wide.widen(self.mine)
         solver = Solver(self.mine, reference, numbers)
         self._solve(solver, reference, inputs)
+        self._count_zeros(solver, reference, inputs)
         descriptions.follow(lambda: solver.run(inputs, known=0)[1] is None)
         shorter = shorten(self.mine, self.dense, self.short, inputs, _BATCH, self.names, self._put)
         self.comparison.in_float64(self.mine)
         elsewhere = self._elsewhere()
         self.wide.restore(self.mine)
         self.leftovers.remove()
+        put_back()
         gone = drop_removed(self.mine, shorter, self.dense, self.short)
         self.comparison.as_called(self.mine)
         for module, mode in modes.items():
             module.training = mode
-        self._report([name for name in kept if name not in gone], elsewhere)
-        return self.mine
+        return [name for name in kept if name not in gone], elsewhere
 
     def _reference(self, inputs: Any) -> Reference:
         """Return the reference for the calls of the model's modules, from a run of the dense or the masked model."""
@@ -143,7 +156,7 @@ class Transplanting:
         self.wide.widen(self.mine)
         reference = observe(self.mine, self.dense, self.slim, inputs)
         self.wide.restore(self.mine)
-        self.leftovers.remove()
+        self.leftovers.remove(solved=False)
         return reference
 
     def _elsewhere(self) -> str:
@@ -176,6 +189,13 @@ class Transplanting:
             if passed <= reached or not self._repair(solver, reference, failure):
                 raise self._error(failure)
             reached = passed
+
+    def _count_zeros(self, solver: Solver, reference: Reference, inputs: Any) -> None:
+        """Replace modules that forget the zeros of removed channels by their parts of the program; innermost first."""
+        for node in forgotten(self.comparison.slim, self.mine):
+            if node in forgotten(self.comparison.slim, self.mine):
+                frames = (solver.frame(path, inputs) for path in holders(node))
+                any(self._extract(solver, reference, frame) for frame in frames if frame is not None)
 
     def _repair(self, solver: Solver, reference: Reference, failure: Failure) -> bool:
         """Fix the module in which a run failed, by integers or by its part of the program; innermost first."""
@@ -217,10 +237,12 @@ class Transplanting:
         self.notes = [*kept, described(path, self.model.get_submodule(path))]
 
     def _error(self, failure: Failure) -> TransplantError:
+        if OTHER_VALUES in str(failure.error):
+            check_extrema(self.comparison.slim, self.mine)
         modules = [(frame.path, self.mine.get_submodule(frame.path)) for frame in failure.frames]
         own = [(path, m) for path, m in modules if not type(m).__module__.startswith("torch.nn.modules.")]
         path, module = (own or modules or [("", self.mine)])[-1]
-        line = _line_of(failure.error, self.mine) or self._line_in(path)
+        line = line_of(failure.error, self.mine) or self._line_in(path)
         why = str(failure.error).splitlines()[0] if str(failure.error) else type(failure.error).__name__
         return TransplantError(
             f"expected integers with which {type(module).__name__} at {path or 'the top'!r} computes the slim sizes, "
@@ -248,24 +270,6 @@ class Transplanting:
                 return source_of(node)
         return "its forward"
 
-    def _report(self, kept: list[str], elsewhere: str) -> None:
-        if elsewhere:
-            warnings.warn(
-                f"{self.name} with fewer channels {elsewhere}, where the masked model does not: its code mixes "
-                f"channels with positions, or reads sizes of the example; use it at the sizes of the example, or trace "
-                f"the model at the sizes that you need",
-                stacklevel=5,
-            )
-        sized = any(module.has_fixed_sizes for module in self.mine.modules() if isinstance(module, Extracted))
-        sizes = ", with the sizes of the example" if sized else ""
-        if self.notes:
-            warnings.warn(f"replaced by their part of the slim program{sizes}: {_some(self.notes)}", stacklevel=5)
-        if kept:
-            warnings.warn(
-                f"not read in evaluation and kept as they are, so they may not fit any more: {_some(kept)}",
-                stacklevel=5,
-            )
-
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Replace a module by another one everywhere in a model."""
@@ -275,26 +279,3 @@ def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
         for name, child in module._modules.items():
             if child is old:
                 module._modules[name] = new
-
-
-def _line_of(error: Exception, model: nn.Module) -> str:
-    """Return ``file:line`` of the innermost frame of the user's code in the traceback of an error.
-
-    A frame in a file that defines a class of the model's modules goes before one of a library that it calls.
-    """
-    files = {getattr(sys.modules.get(type(module).__module__), "__file__", None) for module in model.modules()}
-    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    own = [(file, line) for file, line in frames if not _is_ours(file)]
-    found = [place for place in own if place[0] in files] or own
-    return f"{found[-1][0]}:{found[-1][1]}" if found else ""
-
-
-def _is_ours(file: str) -> bool:
-    """Whether a file is one of torch or of swdc."""
-    path = file.replace("\\", "/")
-    return "/torch/" in path or path.startswith(_HERE)
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return ", ".join(names[:4]) + more

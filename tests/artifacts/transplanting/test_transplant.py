@@ -256,7 +256,8 @@ def test_recorded_programs_are_compared_with_the_masked_model():
     with pytest.warns(UserWarning, match="recorded on the example inputs"):
         program = swdc.trace(model, (pictures(),))
     plan = random_plan(program)
-    mine = swdc.transplant(swdc.slim(program, plan), model)
+    with pytest.warns(UserWarning, match="so Detector is compared where its code goes as it does on them"):
+        mine = swdc.transplant(swdc.slim(program, plan), model)
     assert mine.first.out_features < 10
     assert mine.calls == model.calls == 0
     masked = copy.deepcopy(model)
@@ -303,7 +304,8 @@ def recorded_slim(model):
 def test_a_recorded_model_may_take_another_path_when_channels_are_gone():
     model = randomise(Rows()).float().eval()
     masked, slim = recorded_slim(model)
-    mine = swdc.transplant(slim, model)
+    with pytest.warns(UserWarning, match="recorded on the example inputs, so Rows is compared"):
+        mine = swdc.transplant(slim, model)
     assert mine.head.width == 4
     assert {t.dtype for t in mine.state_dict().values()} == {torch.float32}
     expected = copy.deepcopy(model)
@@ -353,6 +355,15 @@ def test_a_recorded_slim_program_brings_its_own_weights():
     masked.load_state_dict(swdc.mask(program, plan).state_dict())
     for seed in range(4):
         assert_same(masked(image(2, 3, 5, 5, seed=seed)), other(image(2, 3, 5, 5, seed=seed)))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_recorded_model_of_which_nothing_is_removed_is_transplanted_without_a_warning():
+    model = randomise(Rows()).eval()
+    with pytest.warns(UserWarning, match="recorded on the example inputs"):
+        program = swdc.trace(model, image(2, 3, 5, 5))
+    whole = swdc.slim(program, plan_of(program, {}))
+    assert_same(model(image(2, 3, 5, 5)), swdc.transplant(whole, model)(image(2, 3, 5, 5)))
 
 
 def test_a_recorded_model_that_uses_other_layers_when_channels_are_gone_is_an_error():
