@@ -23,7 +23,7 @@ class Plan(ByContent):
     With free residual sums a group may lose all of its channels. Then one channel of zeros stays in the slim program,
     because a layer needs at least one; ``swdc.deploy`` removes such branches.
     ``widths`` gives the number of channels of each group before the removal; ``program_hash`` ties the plan to the
-    graph that it was made for; ``settings`` says how the plan was made, in plain data.
+    graph that it was made for; ``settings`` says how the plan was made.
     """
 
     kept: Mapping[str, tuple[int, ...]]
