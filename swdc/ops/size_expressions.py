@@ -78,6 +78,18 @@ def product_of_dims(wanted: Size, shapes: Mapping[str, Sequence[Any]]) -> Produc
     return None
 
 
+def in_steps(size: Any, steps: Mapping[str, int]) -> Any:
+    """Return a size in terms of the parts of which its symbols are multiples: ``h // 2 * 2`` is ``h`` for even ``h``.
+
+    ``steps`` are the numbers by name of which the symbols are multiples. What is no size is returned as it is.
+    """
+    if not isinstance(size, sympy.Expr) or not steps:
+        return size
+    parts = {s: steps[str(s)] * sympy.Symbol(f"{s} / {steps[str(s)]}", integer=True, positive=True)
+             for s in size.free_symbols if str(s) in steps}  # fmt: skip
+    return size.subs(parts)
+
+
 def _factor(wanted: Size, size: sympy.Expr) -> int:
     """Return the number that makes one size of another; zero if there is none."""
     if isinstance(wanted, int) or wanted.free_symbols != size.free_symbols:

@@ -15,6 +15,7 @@ from swdc.artifacts.transplanting.outside_sizes import OutsideSizes
 from swdc.artifacts.transplanting.part_module import GIVEN, Extracted, Signature
 from swdc.errors import PassError
 from swdc.ir.call import Call, Ref, unbind
+from swdc.ir.conditions import steps
 from swdc.ir.graph import SCOPE, SHAPE
 from swdc.ir.program import Program
 from swdc.ir.sizes import Size
@@ -22,7 +23,7 @@ from swdc.ops import Leaf, Operator, calls
 from swdc.ops.base import is_overload, target_of
 from swdc.ops.creation import asked_size, computes_sizes, product_of, size_of
 from swdc.ops.in_place import overwrites
-from swdc.ops.size_expressions import Product, expression_of, product_of_dims
+from swdc.ops.size_expressions import Product, expression_of, in_steps, product_of_dims
 
 _CONSTANTS = (type(None), bool, int, float, str)
 
@@ -173,7 +174,8 @@ class _Extraction:
         if wanted is None or (asked is None and isinstance(wanted, int)):
             return None  # a constant that is computed equals many sizes
         shapes = {name: self.by_name[name].meta.get(SHAPE) or () for name in self.given if name in self.by_name}
-        return product_of_dims(wanted, shapes)
+        known = steps(self.program.facts.conditions)
+        return product_of_dims(in_steps(wanted, known), {n: [in_steps(s, known) for s in x] for n, x in shapes.items()})
 
     # -- copying ------------------------------------------------------------------------------------------------
 
