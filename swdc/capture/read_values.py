@@ -34,16 +34,23 @@ class WholeReads(TorchFunctionMode):
         if func == torch.Tensor.data.__get__:  # type: ignore[attr-defined]
             return args[0].detach()
         result = func(*args, **(kwargs or {}))
-        if func in _WHOLES or func in _MAKERS:
-            for read in _tensors(args[0] if func in _WHOLES else args[-1]):
-                with _disable_current_modes():
-                    values = read.clone()
-                if values.is_floating_point():
-                    near = torch.finfo(values.dtype).eps ** 0.5
-                    torch.allclose(read, values, rtol=near, atol=0.0, equal_nan=True)
-                else:
-                    torch.equal(read, values)
+        for read in _read(func, args, kwargs or {}):
+            with _disable_current_modes():
+                values = read.clone()
+            if values.is_floating_point():
+                near = torch.finfo(values.dtype).eps ** 0.5
+                torch.allclose(read, values, rtol=near, atol=0.0, equal_nan=True)
+            else:
+                torch.equal(read, values)
         return result
+
+
+def _read(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[torch.Tensor]:
+    """Yield the tensors of which a call gives Python all numbers."""
+    if func in _WHOLES:
+        yield from _tensors(args[0])
+    if func in _MAKERS:
+        yield from _tensors([given for given in (*args, *kwargs.values()) if isinstance(given, list | tuple)])
 
 
 def _tensors(given: Any) -> Iterator[torch.Tensor]:

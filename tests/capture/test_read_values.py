@@ -53,6 +53,7 @@ READS: dict[str, Read] = {
     "an array": lambda x: x[0].detach().numpy().max() > 9,
     "an array that numpy asks for": lambda x: np.argmax(np.asarray(x[0].detach())) > 9,
     "numbers in a list": lambda x: torch.tensor([x[0, 0], x[0, 1]]).sum() > -9,
+    "numbers in a list by name": lambda x: torch.tensor(data=[[x[0, 0]], [x[0, 1]]]).sum() > -9,
     "an array of data": lambda x: x.data.numpy().max() > 9,
     "shared memory": lambda x: np.from_dlpack(x.detach()).max() > 9,
     "a complex number": lambda x: torch.complex(x[0, 0], x[0, 1]).item().imag > 9,
@@ -118,3 +119,8 @@ def test_calibration_refuses_what_a_call_refuses() -> None:
     swdc.calibrate(program, [X])
     with pytest.raises(InputError, match="the model reads"):
         swdc.calibrate(program, [-X])
+
+
+def test_a_tensor_of_a_tensor_is_no_read() -> None:
+    program = _of(lambda x: (torch.as_tensor(x).sum() > -1e9) & bool(x[0, 0] > -2))
+    program(X * 1.5)
