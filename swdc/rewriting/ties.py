@@ -90,14 +90,14 @@ def without_amplified(
 ) -> list[torch.Tensor]:
     """Return errors, zero in the elements in which the masked program changes about as much if rounded otherwise.
 
-    ``draws`` are its results with all numbers moved by some units. An element that rounding does not move is judged,
-    whatever becomes of those beside it.
+    ``draws`` are its results with all numbers moved by some units. An element that rounding does not move, or that is
+    not finite in any of them, is judged, whatever becomes of those beside it.
     """
     left = []
     for error, one, other, moved in _comparable(errors, masked, slim, draws):
         if moved:
-            jump = torch.stack([_apart(one, each) for each in moved]).amax(0)
-            error = torch.where(_apart(one, other) <= FACTOR * jump, 0.0, error.reshape(one.shape))
+            jump, apart = torch.stack([_apart(one, each) for each in moved]).amax(0), _apart(one, other)
+            error = torch.where(jump.isfinite() & (apart <= FACTOR * jump), 0.0, error.reshape(one.shape))
         left.append(error)
     return left
 
