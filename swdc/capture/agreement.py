@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -201,7 +202,7 @@ class Agreement:
             ran[case] = self._run(program, case)
         wanted, got = self._of_model(case), ran[case]
         found = None if finds_nothing(got) and without != Case() else difference(wanted, got)
-        if found is None or self._drawn_alike(program, case):
+        if found is None or drawn_alike(self._alone, partial(self._run, program), case):
             return ()
         if case.gradients and difference(self._of_model(without), got) is None:
             return (GRADIENTS,)
@@ -243,10 +244,6 @@ class Agreement:
         inputs = inputs if case.shapes is None else with_shapes(self.inputs, case.shapes)
         given: Inputs = copied(inputs, case.gradients)
         return given
-
-    def _drawn_alike(self, program: Program, case: Case) -> bool:
-        model = lambda seed: self._alone(replace(case, seed=seed))  # noqa: E731
-        return drawn_alike(model, lambda seed: self._run(program, replace(case, seed=seed)))
 
     def _first_node(self, program: Program, case: Case) -> str:
         """Return where a program differs first: the first leaf module that has other results than the model's."""

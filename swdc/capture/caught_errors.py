@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 from collections.abc import Iterator
+from itertools import pairwise
 from types import CodeType, FunctionType
 
 from torch import fx, nn
@@ -36,8 +37,9 @@ def _codes(model: nn.Module) -> Iterator[CodeType]:
 
 
 def _catching(code: CodeType) -> Iterator[str]:
-    """Yield the lines of a code's ``except``."""
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "CHECK_EXC_MATCH":
+    """Yield the lines of a code's ``except``, with a class of errors or without."""
+    for before, instruction in pairwise(dis.get_instructions(code)):
+        every = (before.opname, instruction.opname) == ("PUSH_EXC_INFO", "POP_TOP")
+        if every or instruction.opname == "CHECK_EXC_MATCH":
             line = instruction.positions.lineno if instruction.positions is not None else None
             yield f"{code.co_filename}:{line or code.co_firstlineno}"

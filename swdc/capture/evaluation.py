@@ -13,12 +13,15 @@ from swdc.ir.module_tensors import modes_kept
 
 
 @contextmanager
-def in_evaluation(model: nn.Module) -> Iterator[None]:
+def in_evaluation(model: nn.Module) -> Iterator[bool]:
     """Switch a model to evaluation, and back at the end, with all that a ``train`` of its own has changed.
+
+    Yields whether a module of it has a way of its own to switch.
 
     Raises ``TraceError`` if that changes parameters: the program, which shares them, would be right in one mode only.
     """
-    switching = switch_of(model)
+    usual = (nn.Module.train, nn.Module.eval)
+    switching = next((each for each in model.modules() if (type(each).train, type(each).eval) != usual), None)
     with modes_kept(model), nullcontext() if switching is None else restored(model, parameters=True) as before:
         model.eval()
         changed = "" if before is None else before.overwritten(model)
@@ -27,7 +30,7 @@ def in_evaluation(model: nn.Module) -> Iterator[None]:
                 f"expected a model whose parameters stay as they are when it is switched to evaluation, but "
                 f"{type(switching).__name__}.train changes {changed}; call model.eval() before the trace"
             )
-        yield
+        yield switching is not None
 
 
 def check_parameters(model: nn.Module, after_a_run: Restoring) -> None:
@@ -38,9 +41,3 @@ def check_parameters(model: nn.Module, after_a_run: Restoring) -> None:
             f"expected a forward that leaves parameters as they are, got one that writes to {changed} through .data, "
             f"which no program can do; write to it outside of forward, after each step of the optimizer say"
         )
-
-
-def switch_of(model: nn.Module) -> nn.Module | None:
-    """Return a module with a way of its own to switch between training and evaluation; ``None`` if there is none."""
-    usual = (nn.Module.train, nn.Module.eval)
-    return next((module for module in model.modules() if (type(module).train, type(module).eval) != usual), None)

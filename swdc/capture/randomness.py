@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,21 +21,21 @@ _WIDER = 4.0
 _FROZEN = 1 / 50
 """Share of the model's spread below which an element of the program does not vary."""
 
-Seeded = Callable[[int], Any]
-"""Returns the result of a run with a seed."""
+Run = Callable[[Any], Any]
+"""Returns the result of a run in a case, which has a seed."""
 
 
-def drawn_alike(model: Seeded, program: Seeded) -> bool:
+def drawn_alike(model: Run, program: Run, case: Any) -> bool:
     """Whether two that both depend on the seed have results of the same means and spreads, over some seeds."""
-    first, second = (_runs(run) for run in (model, program))
+    cases = [replace(case, seed=seed) for seed in range(_RUNS)]
+    first, second = (_stacked([run(each) for each in cases]) for run in (model, program))
     if first is None or second is None or [t.shape for t in first] != [t.shape for t in second]:
         return False
     return all(_alike(one, other) for one, other in zip(first, second, strict=True))
 
 
-def _runs(run: Seeded) -> list[torch.Tensor] | None:
+def _stacked(results: list[Any]) -> list[torch.Tensor] | None:
     """Return each tensor of all results, stacked; ``None`` if these have no form in common, or are all alike."""
-    results = [run(seed) for seed in range(_RUNS)]
     if any(isinstance(result, Exception) for result in results) or difference(results[0], results[1]) is None:
         return None
     leaves = [[dense(t) for t in pytree.tree_leaves(r) if isinstance(t, torch.Tensor)] for r in results]

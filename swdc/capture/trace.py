@@ -18,7 +18,7 @@ from swdc.capture.batch import at_least_two, on_meta, shared_batch, tensors_in
 from swdc.capture.by_recording import Record
 from swdc.capture.captured_graph import Captured, stopped_gradients
 from swdc.capture.caught_errors import caught_errors
-from swdc.capture.evaluation import check_parameters, in_evaluation, switch_of
+from swdc.capture.evaluation import check_parameters, in_evaluation
 from swdc.capture.left_behind import asked_of_torch, left_behind, with_what_is_unasked
 from swdc.capture.own_gradients import functions_applied, hooks_on_results, lost_gradients, lost_hooks, unheard_hooks
 from swdc.capture.raising import Raising, differs_in_training
@@ -142,12 +142,12 @@ def _program(
     checks = check and _has_values(model, given)
     with (
         collection_paused(),
-        in_evaluation(model),
+        in_evaluation(model) as switches,
         _plain_results(model) as replaced,
         functions_applied() as applied,
         hooks_on_results() as hooked,
         asked_of_torch() as asked,
-        restored(model, given, checks, thorough=switch_of(model) is not None) as put_back,
+        restored(model, given, checks, thorough=switches) as put_back,
     ):
         agreement = Agreement(model, given, put_back) if checks else None
         if agreement is not None:

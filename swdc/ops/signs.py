@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from torch import fx
 
 from swdc.ir.call import Call, Ref
+from swdc.ir.graph import DTYPE
 from swdc.ir.program import Program
 from swdc.ops.base import calls
 from swdc.ops.call_cost import kind_of
@@ -113,8 +114,13 @@ def _first(call: Call, of: Of) -> Sign:
 
 
 def _first_above(call: Call, of: Of) -> Sign:
-    """The same is known if no value of the first argument is negative; a cast may make positive numbers of others."""
+    """The same is known if no value of the first argument is negative."""
     return Sign(of(_first_of(call)).not_negative, False)
+
+
+def _cast(call: Call, of: Of) -> Sign:
+    """A cast to whole numbers may wrap around, which makes numbers of either sign."""
+    return _first(call, of) if call.node.meta[DTYPE].is_floating_point else UNKNOWN
 
 
 def _all(*names: str) -> Rule:
@@ -225,8 +231,9 @@ _BY_RULE: dict[Rule, str] = {
         atan arctan erf hardshrink softshrink deg2rad rad2deg
         """,
     _first_above: """
-        leaky_relu elu celu selu gelu silu mish hardswish log1p expm1 reciprocal to _to_copy type_as
+        leaky_relu elu celu selu gelu silu mish hardswish log1p expm1 reciprocal
         """,
+    _cast: "to _to_copy type_as",
     _softplus: "softplus",
     _all("tensors"): "cat concat concatenate stack hstack vstack dstack",
     _all("self", "src"): "slice_scatter select_scatter scatter_add",

@@ -150,9 +150,11 @@ class Judge:
         most = FACTOR if dtype is None else TOLERANCE
         if case.mode != CORNERS or largest(errors) <= most:
             return errors
-        moves = (1, FACTOR) if dtype is None else (1, FACTOR, FACTOR**2)
-        draws = [self._drawn(number, self.sensitivity(case, move * unit, dtype)) for move in moves]
         ties = self.ties(case)
+        if ties is None and dtype is None:
+            return errors
+        moves = (1, FACTOR) if ties is None or dtype is None else (1, FACTOR, FACTOR**2)
+        draws = [self._drawn(number, self.sensitivity(case, move * unit, dtype)) for move in moves]
         if ties is not None:
             left = without_ties(errors, masked, slim, [*chain(*draws)], ties)
             errors = self._assumed(errors, left, ties.assumption, told)

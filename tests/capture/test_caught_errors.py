@@ -35,9 +35,22 @@ class Plain(Jitter):
         return result
 
 
-def test_a_note_names_the_line_that_catches() -> None:
-    with pytest.warns(UserWarning, match=r"linalg_cholesky.default fails for some values.*test_caught_errors.py:\d+"):
-        swdc.trace(randomise(Jitter()).eval(), (image(5, 4), torch.eye(4, dtype=torch.float64)))
+class AnyError(Jitter):
+    """Catches whatever is raised."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        try:
+            y = torch.linalg.inv(y)
+        except:  # noqa: E722 - as models do
+            y = torch.linalg.pinv(y)
+        result: torch.Tensor = self.b(self.a(x @ y).relu())
+        return result
+
+
+@pytest.mark.parametrize(("model", "name"), [(Jitter, "cholesky"), (AnyError, "inv")])
+def test_a_note_names_the_line_that_catches(model: type[Jitter], name: str) -> None:
+    with pytest.warns(UserWarning, match=rf"linalg_{name}.default fails for some values.*test_caught_errors.py:\d+"):
+        swdc.trace(randomise(model()).eval(), (image(5, 4), torch.eye(4, dtype=torch.float64)))
 
 
 def test_a_model_without_such_operators_has_no_note() -> None:

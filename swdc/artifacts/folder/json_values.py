@@ -66,9 +66,9 @@ def decode(data: Any, nodes: Mapping[str, fx.Node]) -> Any:
     if not isinstance(data, dict):
         return data
     ((kind, content),) = data.items()
-    if kind in ("tuple", "slice", "complex"):
-        items = [decode(item, nodes) for item in content]
-        return tuple(items) if kind == "tuple" else slice(*items) if kind == "slice" else complex(*items)
+    several: dict[str, Callable[..., Any]] = {"tuple": lambda *items: items, "slice": slice, "complex": complex}
+    if kind in several:
+        return several[kind](*[decode(item, nodes) for item in content])
     simple: dict[str, Callable[[Any], Any]] = {
         "node": lambda name: nodes[name],
         "tensor": Ref,
