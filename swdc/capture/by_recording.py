@@ -14,8 +14,9 @@ from torch.utils import _pytree as pytree
 from swdc.capture.captured_graph import Captured, check_cast, dropped_buffers, without_gradients
 from swdc.capture.graph_of_runs import Joining, named_leaves
 from swdc.capture.read_values import WholeReads, check_reads
-from swdc.capture.recorder import Recorder, Slot
+from swdc.capture.recorder import Recorder
 from swdc.capture.restore import buffers_kept
+from swdc.capture.runs import Slot
 from swdc.capture.way import CannotCapture, Subject, Way
 from swdc.errors import TraceError
 from swdc.ops.read_values import read_by

@@ -23,7 +23,8 @@ from swdc.capture.captured_graph import Captured
 from swdc.capture.graph_of_runs import Joining, check_witness, named_leaves
 from swdc.capture.meta_cache import Forms
 from swdc.capture.meta_run import run, with_batch_of
-from swdc.capture.recorder import MOST_CALLS, Run
+from swdc.capture.recorder import MOST_CALLS
+from swdc.capture.runs import Run
 from swdc.capture.training_differences import differences, reads_mode, trains_alike
 from swdc.capture.watched_sizes import WatchedSizes
 from swdc.capture.way import CannotCapture, Subject

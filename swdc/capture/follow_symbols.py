@@ -21,7 +21,7 @@ from swdc.capture.graph_of_symbols import OfSymbols, predicted
 from swdc.capture.input_symbols import BATCH
 from swdc.capture.meta_cache import Forms
 from swdc.capture.meta_run import run
-from swdc.capture.recorder import Run
+from swdc.capture.runs import Run
 from swdc.capture.solved_sizes import source
 from swdc.capture.special_sizes import widest
 from swdc.capture.symbolic_follow import Followed, check, followed_on

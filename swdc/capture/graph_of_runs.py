@@ -12,7 +12,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from swdc.capture.captured_graph import STILL, Captured, Value, dropped_buffers, frozen_reads, signature
-from swdc.capture.recorder import Run, Slot, Step
+from swdc.capture.runs import Run, Slot, Step
 from swdc.capture.way import CannotCapture
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.sizes import Size

@@ -11,7 +11,7 @@ from torch import fx, nn
 from swdc.capture.captured_graph import Value
 from swdc.capture.graph_of_runs import Joining
 from swdc.capture.real_numbers import Real
-from swdc.capture.recorder import Run
+from swdc.capture.runs import Run
 from swdc.capture.size_sums import Atom, Sum, symbol, value_of
 from swdc.capture.solved_sizes import SolvedSizes
 from swdc.ir.sizes import Size

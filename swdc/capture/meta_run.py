@@ -14,8 +14,10 @@ from torch.nn.modules import transformer
 from torch.utils import _pytree as pytree
 
 from swdc.capture.captured_graph import unfused
+from swdc.capture.devices import meta_seen_as
 from swdc.capture.meta_cache import Forms
-from swdc.capture.recorder import MOST_CALLS, Recorder, Run, Slot
+from swdc.capture.recorder import MOST_CALLS, Recorder
+from swdc.capture.runs import Run, Slot
 from swdc.capture.way import CannotCapture
 from swdc.ops.in_place import operator_of
 
@@ -91,6 +93,11 @@ class OnShapes(Recorder):  # type: ignore[no-untyped-call]
         self._shadows: dict[int, torch.Tensor] = {}
         self._laid_out: set[Slot] = set()
 
+    def run(self, model: nn.Module, structure: pytree.TreeSpec, batch: int) -> Run:
+        """Run a model, whose code sees the device of the example."""
+        with meta_seen_as(self._device):
+            return super().run(model, structure, batch)
+
     def _check_modes(self) -> None:
         if is_autocast_enabled("cpu") or is_autocast_enabled("cuda"):
             raise CannotCapture("autocast changes types")
@@ -107,10 +114,10 @@ class OnShapes(Recorder):  # type: ignore[no-untyped-call]
         if memory in self._fresh and self._fresh[memory][1] == (tensor.shape, tensor.stride()):
             self._know(tensor, self._fresh[memory][0])  # torch hands out another tensor object than the one it made
             return self._fresh[memory][0]
-        if tensor.device.type == "meta" and tensor.shape == (0,):  # an empty vector has all its values
+        if tensor.is_meta and tensor.shape == (0,):  # an empty vector has all its values
             self._know(tensor, self._constant(torch.empty(0, dtype=tensor.dtype, device=self._device)))
             return self._slots[id(tensor)]
-        if tensor.device.type == "meta" or memory in self._memory:
+        if tensor.is_meta or memory in self._memory:
             raise CannotCapture("a tensor was made by code that bypasses the dispatcher")
         return self._constant(tensor)
 
@@ -130,10 +137,10 @@ class OnShapes(Recorder):  # type: ignore[no-untyped-call]
         return True
 
     def _lacks_values(self, tensor: torch.Tensor) -> bool:
-        return tensor.device.type == "meta" or id(tensor) in self._names
+        return tensor.is_meta or id(tensor) in self._names
 
     def _given(self, tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.device.type == "meta" and id(tensor) not in self._names:
+        if tensor.is_meta and id(tensor) not in self._names:
             return tensor
         if id(tensor) not in self._shadows:
             made = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")

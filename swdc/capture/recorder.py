@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -16,8 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from swdc.capture.batch_counters import BatchCounters
 from swdc.capture.captured_graph import Value, user_line
+from swdc.capture.devices import true_devices
 from swdc.capture.empty_vectors import without_empty_vectors
 from swdc.capture.out_arguments import elements, without_out
+from swdc.capture.runs import Run, Slot, Step
 from swdc.capture.way import CannotCapture
 from swdc.ir.module_tensors import tensors_of
 from swdc.ops.copies import COPY_INTO
@@ -107,8 +110,13 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
             del self.scopes[self.scopes.index(scope) :]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with true_devices():
+            return self._called(func, args, kwargs or {})
+
+    def _called(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Note a call of an operator, and return its result."""
         if torch._C._functorch.peek_interpreter_stack() is not None and not self._below:
-            return self._without_transform(func, args, kwargs or {})
+            return self._without_transform(func, args, kwargs)
         if isinstance(func, torch._ops.HigherOrderOperator):
             raise CannotCapture(f"{func} is more than one operator")
         if len(self.steps) > self.most:
@@ -116,16 +124,16 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         self._check_modes()
         plain = without_out(func)
         if plain is not None:
-            return self._written_out(plain, args, dict(kwargs or {}))
+            return self._written_out(plain, args, dict(kwargs))
         found = Found()
         known, positional = self._told(without_empty_vectors(func, args), found)
-        named, keywords = self._told(kwargs or {}, found)
+        named, keywords = self._told(kwargs, found)
         if self.counted.note(func, known, args, self.scopes):
             return args[0]
         self._check_memory(func, known)
         before = elements(args[0]) if func._schema.is_mutable and args else None
         try:
-            result = self._computed(func, positional, keywords) if found.empty else func(*args, **(kwargs or {}))
+            result = self._computed(func, positional, keywords) if found.empty else func(*args, **kwargs)
         except Exception:  # of an operator; it goes on to the model's code, which may catch it
             self.failed = True
             raise
@@ -138,10 +146,10 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
     def _written_out(self, plain: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Note a call that writes its result into a given tensor as a call that returns it, and a copy."""
         target = kwargs.pop("out")
-        result = self.__torch_dispatch__(plain, (), args, kwargs)
+        result = self._called(plain, args, kwargs)
         if result.shape != target.shape:
             raise CannotCapture(f"{plain} gives the tensor for its result another shape")
-        return self.__torch_dispatch__(COPY_INTO, (), (target, result))
+        return self._called(COPY_INTO, (target, result), {})
 
     def _without_transform(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Let ``torch.vmap`` turn a call into calls on whole batches, and note these."""
@@ -152,7 +160,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         """Note a call that a transform of functorch makes."""
         self._below = True
         try:
-            return self.__torch_dispatch__(func, (), args, kwargs)
+            return self._called(func, args, kwargs)
         finally:
             self._below = False
 
@@ -184,7 +192,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
                     self._made(tensor, slot)
         values = tuple(Value(self._shape(t), t.dtype) if isinstance(t, torch.Tensor) else None for t in results)
         scope = self.scopes[-1] if self.scopes else ("", "")
-        line = user_line(sys._getframe(2), __file__)
+        line = user_line(_caller(), __file__)
         self.steps.append(Step(func, args, kwargs, values, single, scope, line, torch.is_grad_enabled()))
 
     def slot(self, tensor: torch.Tensor) -> Slot:
@@ -248,6 +256,14 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **kwargs)
 
 
+def _caller() -> FrameType | None:
+    """Return the frame that called an operator."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return frame
+
+
 class _Below(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Hands the calls that transforms make to a recorder."""
 
@@ -257,44 +273,3 @@ class _Below(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self._recorder.below(func, args, kwargs or {})
-
-
-@dataclass(frozen=True)
-class Slot:
-    """Where a tensor comes from: ``kind`` is input, tensor (of the model), constant or call; ``key`` says which one."""
-
-    kind: str
-    key: Any
-
-
-@dataclass(frozen=True)
-class Step:
-    """One call of an operator, with a ``Slot`` in the place of each tensor."""
-
-    target: Any
-    args: Any
-    kwargs: Any
-    results: tuple[Value | None, ...]
-    single: bool
-    scope: tuple[str, str]
-    line: str
-    learns: bool
-
-
-@dataclass(frozen=True)
-class Run:
-    """All calls of one run, and what it returned."""
-
-    batch: int
-    steps: list[Step]
-    outputs: list[Any]
-    structure: pytree.TreeSpec
-    constants: Mapping[str, torch.Tensor]
-    replaced: Mapping[str, Slot]
-    """The buffers that the model replaces by tensors of the same form, each with where its tensor comes from."""
-    dropped: tuple[str, ...]
-    """The buffers that the model replaces by tensors of another form, or in their ``data``."""
-    failed: bool
-    """Whether an operator failed, and the model's code went on: it may not fail at other sizes."""
-    counted: Mapping[str, int]
-    """The counters of batch norms that train in this run, each with how far it has counted."""

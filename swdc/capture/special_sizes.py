@@ -16,7 +16,7 @@ import torch
 from swdc.capture.claims import Claim
 from swdc.capture.graph_of_symbols import predicted
 from swdc.capture.input_symbols import BATCH
-from swdc.capture.recorder import Run
+from swdc.capture.runs import Run
 from swdc.capture.solved_sizes import source
 from swdc.capture.symbolic_follow import Followed, check
 from swdc.capture.whole_results import without_whole_results

@@ -13,7 +13,7 @@ from swdc.capture.guards import Guards
 from swdc.capture.input_symbols import InputSymbols, sizes_of
 from swdc.capture.meta_cache import Forms
 from swdc.capture.meta_run import run
-from swdc.capture.recorder import Run, Slot
+from swdc.capture.runs import Run, Slot
 from swdc.capture.size_sums import value_of
 from swdc.capture.solved_sizes import SolvedSizes, source
 from swdc.capture.symbolic_run import run_on_symbols

@@ -18,7 +18,8 @@ from swdc.capture.guards import Guards
 from swdc.capture.meta_cache import Forms
 from swdc.capture.meta_run import OnShapes, as_export_does, empty
 from swdc.capture.python_of_sizes import sizes_taken_by_python, sizes_taken_by_torch
-from swdc.capture.recorder import MOST_CALLS, Run
+from swdc.capture.recorder import MOST_CALLS
+from swdc.capture.runs import Run
 from swdc.capture.size_sums import ONE, Sum
 from swdc.capture.symbolic_numbers import size_of, sym_int
 from swdc.capture.way import CannotCapture

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from swdc.capture.graph_of_runs import bears_witness
 from swdc.capture.mutable_state import content_of
 from swdc.capture.reachable import names_in, of_the_model
-from swdc.capture.recorder import Run, Slot, Step
+from swdc.capture.runs import Run, Slot, Step
 from swdc.ir.call import schema_names
 from swdc.ir.module_tensors import modes_kept
 from swdc.ops.base import OPERATORS, called_by, target_of

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from swdc.capture.recorder import Run, Slot, Step
+from swdc.capture.runs import Run, Slot, Step
 from swdc.ir.call import bind_arguments
 from swdc.ops.in_place import operator_of
 

@@ -196,7 +196,7 @@ def test_a_failure_that_the_model_catches_is_that_of_these_sizes(name: str) -> N
 
 def test_the_reason_names_the_first_node_that_differs() -> None:
     model = Function(
-        lambda m, x: m.b(torch.relu(m.a(x)) * (2 if x.is_cpu else 1)), a=nn.Linear(5, 4), b=nn.Linear(4, 3)
+        lambda m, x: m.b(torch.relu(m.a(x)) * (1 if x.is_meta else 2)), a=nn.Linear(5, 4), b=nn.Linear(4, 3)
     )
     program = swdc.trace(randomise(model).eval(), image(2, 5))
     assert program.facts.attempts == (
