@@ -13,8 +13,8 @@ from torch._export.utils import _compiling_state_context
 from torch.nn.modules import transformer
 from torch.utils import _pytree as pytree
 
+from swdc.capture.as_if_real import as_if_real
 from swdc.capture.captured_graph import unfused
-from swdc.capture.devices import meta_seen_as
 from swdc.capture.meta_cache import Forms
 from swdc.capture.recorder import MOST_CALLS, Recorder
 from swdc.capture.runs import Run, Slot
@@ -95,7 +95,7 @@ class OnShapes(Recorder):  # type: ignore[no-untyped-call]
 
     def run(self, model: nn.Module, structure: pytree.TreeSpec, batch: int) -> Run:
         """Run a model, whose code sees the device of the example."""
-        with meta_seen_as(self._device):
+        with as_if_real(self._device):
             return super().run(model, structure, batch)
 
     def _check_modes(self) -> None:
@@ -128,7 +128,7 @@ class OnShapes(Recorder):  # type: ignore[no-untyped-call]
         if first in self._laid_out and (func._schema.is_mutable or operator_of(func).layout == "read"):
             raise CannotCapture("the result of the model depends on how a tensor lies in memory")
 
-    def _is_passed_over(self, func: Any, known: list[Any], result: Any) -> bool:
+    def _is_passed_over(self, func: Any, args: Any, known: list[Any], result: Any) -> bool:
         """Skip copies into another memory layout, because some models make them in large batches only."""
         if operator_of(func).layout != "given":
             return False

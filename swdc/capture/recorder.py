@@ -15,9 +15,9 @@ from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from swdc.capture.as_if_real import as_they_are
 from swdc.capture.batch_counters import BatchCounters
 from swdc.capture.captured_graph import Value, user_line
-from swdc.capture.devices import true_devices
 from swdc.capture.empty_vectors import without_empty_vectors
 from swdc.capture.out_arguments import elements, without_out
 from swdc.capture.runs import Run, Slot, Step
@@ -110,7 +110,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
             del self.scopes[self.scopes.index(scope) :]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        with true_devices():
+        with as_they_are():
             return self._called(func, args, kwargs or {})
 
     def _called(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -139,7 +139,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
             raise
         if before is not None and elements(result) != before:
             raise CannotCapture("the model gives a tensor another shape in place")
-        if not self._is_passed_over(func, known, result):
+        if not self._is_passed_over(func, args, known, result):
             self._note(func, known, named, result, found.tensors)
         return result
 
@@ -228,7 +228,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
     def _check_memory(self, func: Any, known: list[Any]) -> None:
         """Raise ``CannotCapture`` if what an operator does to the memory of its first argument cannot be captured."""
 
-    def _is_passed_over(self, func: Any, known: list[Any], result: Any) -> bool:
+    def _is_passed_over(self, func: Any, args: Any, known: list[Any], result: Any) -> bool:
         """Whether a call has no effect and need not be noted."""
         return False
 

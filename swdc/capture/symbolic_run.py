@@ -19,7 +19,7 @@ from swdc.capture.meta_cache import Forms
 from swdc.capture.meta_run import OnShapes, as_export_does, empty
 from swdc.capture.python_of_sizes import sizes_taken_by_python, sizes_taken_by_torch
 from swdc.capture.recorder import MOST_CALLS
-from swdc.capture.runs import Run
+from swdc.capture.runs import Run, Slot
 from swdc.capture.size_sums import ONE, Sum
 from swdc.capture.symbolic_numbers import size_of, sym_int
 from swdc.capture.way import CannotCapture
@@ -105,6 +105,7 @@ class _OnSymbols(OnShapes):  # type: ignore[no-untyped-call]
         self._twins: dict[int, tuple[torch.Tensor, _Form]] = {}
         self._found: dict[Any, list[_Form | None]] = {}
         self._last: Shape | None = None
+        self._wholes: dict[int, list[torch.Tensor]] = {}
         super().__init__(model, leaves, given, forms, MOST_CALLS)
         for tensor, twin in zip(given, plain, strict=True):
             if isinstance(tensor, torch.Tensor) and tensor.dim():
@@ -139,14 +140,26 @@ class _OnSymbols(OnShapes):  # type: ignore[no-untyped-call]
         form = self._of.get(id(tensor))
         return tuple(tensor.shape) if form is None else form.shape
 
-    def _is_passed_over(self, func: Any, known: list[Any], result: Any) -> bool:
+    def _is_passed_over(self, func: Any, args: Any, known: list[Any], result: Any) -> bool:
         """Skip also what takes all of a tensor: torch leaves such calls out where it knows the sizes."""
-        if super()._is_passed_over(func, known, result):
+        if super()._is_passed_over(func, args, known, result):
             return True
         if not operator_of(func).narrows or id(result) not in self._of or self._last != self._of[id(result)].shape:
             return False
+        self._join(args[0], result)
         self._know(result, known[0])
         return True
+
+    def _join(self, tensor: torch.Tensor, whole: torch.Tensor) -> None:
+        """Remember that a view is all of a tensor: what is written to one of them is written to the other."""
+        joined = self._wholes.setdefault(id(tensor), [tensor])
+        joined.append(whole)
+        self._wholes[id(whole)] = joined
+
+    def _know(self, tensor: torch.Tensor, slot: Slot) -> None:
+        super()._know(tensor, slot)
+        for other in self._wholes.get(id(tensor), ()):
+            self._slots[id(other)] = slot
 
     def _computed(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         given = list(_leaves((args, kwargs)))

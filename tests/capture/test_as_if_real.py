@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -54,3 +55,32 @@ def test_on_the_meta_device_code_sees_the_meta_device() -> None:
         ).eval()
     program = swdc.trace(model, torch.empty(2, 5, device="meta"))
     assert any(2 in node.args for node in program.graph.nodes)
+
+
+INDICES = {
+    "a list": lambda x: x[:, [2, 0, 1]],
+    "lists": lambda x: x[[[0], [1]], [[1, 2]]],
+    "an array": lambda x: x[:, np.array([3, 1])],
+    "a list of one": lambda x: x[..., [-1], :],
+}
+
+
+@pytest.mark.parametrize("name", INDICES)
+def test_lists_as_indices_keep_their_numbers(name: str) -> None:
+    model = randomise(Function(lambda m, x: m.b(INDICES[name](m.a(x))), a=nn.Conv2d(4, 6, 1), b=nn.Linear(5, 3))).eval()
+    program = swdc.trace(model, image(3, 4, 5, 5))
+    assert program.facts.captured_by == "follow"
+    assert "length" in program.facts.symbols
+    assert_same(model(x := image(2, 4, 7, 5, seed=3)), program(x))
+
+
+def test_lists_as_places_to_write_keep_their_numbers() -> None:
+    def forward(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = m.a(x)
+        x[:, [0, 2]] = 1.5
+        return m.b(x)
+
+    model = randomise(Function(forward, a=nn.Conv2d(3, 4, 1), b=nn.Linear(5, 3))).eval()
+    program = swdc.trace(model, image(2, 3, 5, 5))
+    assert program.facts.captured_by == "follow"
+    assert_same(model(x := image(2, 3, 7, 5, seed=3)), program(x))
