@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from typing import Any
 from unittest.mock import patch
 
@@ -51,10 +52,17 @@ def asked_of_torch() -> Iterator[dict[str, dict[str, None]]]:
 
         return asked
 
+    _let_dynamo_look_up()
     with ExitStack() as stack:
         for owner, name, about in _ASKED:
             stack.enter_context(patch.object(owner, name, noting(getattr(owner, name), about)))
         yield lines
+
+
+def _let_dynamo_look_up() -> None:
+    """Have torch.compile note what torch's functions are: it looks once, and would find those that note who asks."""
+    rules: Any = import_module("torch._dynamo.trace_rules")  # torch imports it at the first call that is captured
+    rules.lookup(torch.Tensor.stride)
 
 
 def _depends_on_values(condition: Any) -> bool:

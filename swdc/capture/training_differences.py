@@ -13,6 +13,7 @@ from torch.fx.node import map_aggregate
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from swdc.capture.captured_graph import without_gradients
 from swdc.capture.graph_of_runs import bears_witness
 from swdc.capture.mutable_state import content_of
 from swdc.capture.reachable import names_in, of_the_model
@@ -39,7 +40,7 @@ def training_differences(model: nn.Module, args: tuple[Any, ...], kwargs: dict[s
             evaluated, trained = (_record(model, args, kwargs, mode, None) for mode in (False, True))
         except Exception:  # the model runs in evaluation, so any error means that training differs
             return [""]
-    return differing(model, evaluated, trained)
+    return _differing(evaluated, trained)
 
 
 def reads_mode(model: nn.Module) -> bool:
@@ -67,10 +68,9 @@ def _is_known(cls: type) -> bool:
     return cls is object or cls.__module__.startswith(("torch.nn.modules", "torch.nn.parallel"))
 
 
-def differing(model: nn.Module, evaluated: Mapping[str, Any], trained: Mapping[str, Any]) -> list[str]:
-    """Return the outermost modules, except for torch's own, whose records differ between evaluation and training."""
-    known = {p for p, module in model.named_modules() if is_torchs(module)}
-    paths = {p for p in {*evaluated, *trained} - known if evaluated.get(p) != trained.get(p)}
+def _differing(evaluated: Mapping[str, Any], trained: Mapping[str, Any]) -> list[str]:
+    """Return the outermost modules whose records differ between evaluation and training."""
+    paths = {p for p in {*evaluated, *trained} if evaluated.get(p) != trained.get(p)}
     return sorted(p for p in paths if not any(p.startswith(f"{other}.") for other in paths if other))
 
 
@@ -88,11 +88,14 @@ def _concerns_mode(value: Any, seen: set[CodeType]) -> bool:
 
 
 class _Recorder(TorchFunctionMode):
-    """Notes every call of a torch function or a module, by the module that makes the call."""
+    """Notes every call of a torch function or a module, by the module that makes the call.
 
-    def __init__(self, training: bool) -> None:
+    Of what ``torchs`` call, torch's own modules, only attention that drops is noted, for their caller.
+    """
+
+    def __init__(self, training: bool, torchs: set[str]) -> None:
         super().__init__()
-        self.training = training
+        self.training, self.torchs = training, torchs
         self.calls: dict[str, list[str]] = {}
         self.stack: list[str] = []
 
@@ -100,12 +103,19 @@ class _Recorder(TorchFunctionMode):
         name = getattr(func, "__name__", str(func))
         if self.training and _is_still(func, args, kwargs or {}):
             name += " in evaluation mode"
+        if (kwargs or {}).get("dropout_p") and (kwargs or {}).get("training", True):
+            self.calls.setdefault(_caller(self.path, self.torchs), []).append(f"{name} that drops")
         self.note(name)
         empty = empty_result(func, args)
         return func(*args, **(kwargs or {})) if empty is None else empty
 
+    @property
+    def path(self) -> str:
+        return self.stack[-1] if self.stack else ""
+
     def note(self, name: str) -> None:
-        self.calls.setdefault(self.stack[-1] if self.stack else "", []).append(name)
+        if self.path not in self.torchs:
+            self.calls.setdefault(self.path, []).append(name)
 
     def enter(self, path: str) -> None:
         self.note(f"module {path}")
@@ -139,7 +149,7 @@ def _record(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool, device: str | None
 ) -> dict[str, list[str]]:
     """Return the functions and modules that each module calls, by the path of the caller."""
-    recorder = _Recorder(training)
+    recorder = _Recorder(training, _torchs(model))
 
     def moved(value: Any) -> Any:
         return (value.to(device) if device else value.clone()) if isinstance(value, torch.Tensor) else value
@@ -155,7 +165,7 @@ def _record(
         handles.append(module.register_forward_pre_hook(lambda *_, name=name: recorder.enter(name)))
         handles.append(module.register_forward_hook(lambda *_, name=name: recorder.leave(name)))
     try:
-        with modes_kept(model), torch.random.fork_rng(devices=[]), torch.no_grad(), recorder:
+        with modes_kept(model), torch.random.fork_rng(devices=[]), without_gradients(), recorder:
             model.train(training)
             torch.func.functional_call(model, state, inputs[0], inputs[1])
     finally:
@@ -178,20 +188,30 @@ def differences(model: nn.Module, evaluated: Run, trained: Run) -> tuple[str, ..
     Modules that keep a dropout or a batch norm in evaluation mode on purpose are among them. Both runs have the same
     batch.
     """
-    torchs = {path for path, module in model.named_modules() if is_torchs(module)}
-    return tuple(differing(model, _told(evaluated, torchs, training=False), _told(trained, torchs, training=True)))
+    torchs = _torchs(model)
+    return tuple(_differing(_told(evaluated, torchs, training=False), _told(trained, torchs, training=True)))
 
 
 def _told(run: Run, torchs: set[str], training: bool) -> dict[str, list[Any]]:
     """Return the calls of each module, without tensors and modes; calls of torch's modules count for their caller."""
     calls: dict[str, list[Any]] = {}
     for step in run.steps:
-        path = step.scope[0]
-        while path and path in torchs:
-            path = path.rpartition(".")[0]
+        path = _caller(step.scope[0], torchs)
         literals = [_literal(part) for part in _without_mode(step)]
         calls.setdefault(path, []).append((str(step.target), training and _keeps_still(step), literals))
     return calls
+
+
+def _torchs(model: nn.Module) -> set[str]:
+    """Return the paths of torch's own modules."""
+    return {path for path, module in model.named_modules() if is_torchs(module)}
+
+
+def _caller(path: str, torchs: set[str]) -> str:
+    """Return the module that counts for what a module calls: for torch's own the one around, if there is one."""
+    while path and path in torchs:
+        path = path.rpartition(".")[0]
+    return path
 
 
 def _keeps_still(step: Step) -> bool:

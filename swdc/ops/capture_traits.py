@@ -110,6 +110,10 @@ class Dispatched:
         """
         return None
 
+    def wide(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Return the result of a call in float64, where the kernel takes none; by default ``NotImplemented``."""
+        return NotImplemented
+
     def unsaid(self, arguments: Mapping[str, Any]) -> str:
         """Return why a file cannot say a call, and what to do; by default nothing is in the way."""
         return ""

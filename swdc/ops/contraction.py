@@ -24,7 +24,7 @@ from swdc.ops.product_cost import Term, matrices, product_costs, reads_input
 from swdc.ops.sizes_of_parts import broadcast_sizes
 
 
-class _Product(Operator):
+class Product(Operator):
     """A product of operands, with sums over the letters that the result lacks."""
 
     repeats = True
@@ -119,7 +119,7 @@ def _rows(call: Call, values: Sequence[Value], bias: Any) -> AffineRows | None:
 
 
 @register
-class Matmul(_Product):
+class Matmul(Product):
     """Products of matrices and vectors, with broadcast leading dimensions."""
 
     names: ClassVar[tuple[str, ...]] = ("aten.mm.default", "aten.mv.default", "aten.dot.default")
@@ -202,7 +202,7 @@ class AddedMatmul(Matmul):
 
 
 @register
-class Einsum(_Product):
+class Einsum(Product):
     """Products written with one letter for each dimension."""
 
     names = ("aten.einsum.default",)
@@ -231,7 +231,7 @@ def _letters(part: str, hidden: int) -> list[int]:
 
 
 @register
-class Tensordot(_Product):
+class Tensordot(Product):
     """Products summed over listed dimensions."""
 
     names = ("aten.tensordot.default", "aten.outer.default", "aten.ger.default")
@@ -251,7 +251,7 @@ class Tensordot(_Product):
 
 
 @register
-class Inner(_Product):
+class Inner(Product):
     """Products summed over the last dimension of both factors."""
 
     names = ("aten.inner.default",)
@@ -264,7 +264,7 @@ class Inner(_Product):
 
 
 @register
-class VectorProducts(_Product):
+class VectorProducts(Product):
     """Products of vectors along one dimension; the other dimensions are broadcast."""
 
     names = ("aten.linalg_vecdot.default",)

@@ -19,7 +19,7 @@ from swdc.ir.program import Program
 from swdc.ir.random_inputs import sample_inputs
 from swdc.ir.seeding import seed_all
 from swdc.ops import calls, leaf_of
-from swdc.ops.in_place import written
+from swdc.ops.in_place import operator_of, written
 from swdc.ops.special_activations import keep_all
 
 WIDE = torch.float64
@@ -138,6 +138,10 @@ class OwnTypesIfRefused(fx.Interpreter):
         except (RuntimeError, ValueError):
             if n.op != "call_function":
                 raise
+            args, kwargs = self.fetch_args_kwargs_from_env(n)
+            wide = operator_of(n.target).wide(args, kwargs)
+            if wide is not NotImplemented:
+                return wide
             args, kwargs = fx.node.map_arg((n.args, n.kwargs), self._own)
             result = n.target(*args, **kwargs)  # type: ignore[operator]
             return floats_in(result, self.dtype)

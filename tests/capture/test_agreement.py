@@ -339,6 +339,8 @@ TRAINS_OTHERWISE: dict[str, Callable[[], nn.Module]] = {
     "a hook": _hooked,
     "a norm that stays still": lambda: _StaysStill(nn.Linear(5, 4), nn.BatchNorm1d(4)),
     "a spectral norm": lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(5, 4)),
+    "attention that drops": lambda: nn.Sequential(nn.Linear(5, 4), nn.TransformerEncoderLayer(4, 2, 8, 0.5)),
+    "a layer of torch's that drops": lambda: nn.TransformerDecoderLayer(5, 1, 8, 0.5),
     "numbers of Python": lambda: Function(
         lambda m, x: m.a(x) * (2 if m.training and random.random() < 0.5 else 1), a=nn.Linear(5, 4)
     ),
@@ -348,7 +350,8 @@ TRAINS_OTHERWISE: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("name", TRAINS_OTHERWISE)
 def test_what_differs_in_training_is_told(name: str) -> None:
     with pytest.warns(UserWarning, match="in training differs from evaluation"):
-        swdc.trace(randomise(TRAINS_OTHERWISE[name]()).eval(), image(3, 5))
+        model = randomise(TRAINS_OTHERWISE[name]()).eval()
+        swdc.trace(model, (image(3, 5),) * (2 if isinstance(model, nn.TransformerDecoderLayer) else 1))
 
 
 def test_a_model_that_overwrites_its_inputs_is_told() -> None:

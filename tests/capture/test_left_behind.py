@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo.trace_rules as rules
 from torch import nn
 
 import swdc
+from swdc.capture.left_behind import asked_of_torch
 from tests.support import Function
 
 
@@ -84,3 +86,12 @@ def test_nothing_is_told_of_ordinary_models() -> None:
     tied[2].weight = tied[0].weight  # type: ignore[assignment, union-attr]
     assert swdc.trace(tied.eval(), torch.randn(3, 4)).facts.notes == ()
     assert "is_contiguous" not in torch.Tensor.__dict__  # what is watched meanwhile is as it was
+
+
+def test_torch_compile_does_not_take_what_notes_who_asks_for_torchs_own() -> None:
+    rules.get_torch_obj_rule_map.cache_clear()
+    before = rules.lookup(torch._check_is_size)
+    rules.get_torch_obj_rule_map.cache_clear()
+    with asked_of_torch():
+        rules.lookup(torch.relu)  # the first look, as if torch had been imported only now
+    assert rules.lookup(torch._check_is_size) is before

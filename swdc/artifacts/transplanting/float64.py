@@ -17,6 +17,7 @@ from swdc.ir.dtypes_and_devices import compute_in, default_dtype
 from swdc.ir.program import Program
 from swdc.ir.seeding import seed_all
 from swdc.ops.base import Operator, called_by, target_of
+from swdc.ops.in_place import operator_of
 from swdc.ops.special_activations import keep_all
 from swdc.rewriting.runs import keep_narrow
 
@@ -89,6 +90,10 @@ class _Wide(TorchFunctionMode):
             return args[0] if args else (kwargs or {})["input"]
         if operator.narrow:
             args, kwargs = _narrowed(operator, args, kwargs or {})
+        overload = isinstance(func, torch._ops.OpOverload)
+        wide = (operator_of(func) if overload else operator).wide(args, kwargs or {})
+        if wide is not NotImplemented:
+            return wide
         cast = [widened(a) if isinstance(a, torch.dtype) else a for a in args]
         named = {k: widened(v) if isinstance(v, torch.dtype) else v for k, v in (kwargs or {}).items()}
         return func(*cast, **named)
