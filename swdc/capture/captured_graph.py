@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from swdc.errors import TraceError
 from swdc.ir.conditions import Condition, FixedSize
+from swdc.ir.result_classes import sizes_as_tuples
 from swdc.ir.sizes import Shape, simplify
 from swdc.ops.copies import detaches
 from swdc.ops.in_place import operator_of, overwrites
@@ -99,7 +100,7 @@ def signature(model: nn.Module, inputs: pytree.TreeSpec, outputs: pytree.TreeSpe
     named = [p.name for p in inspect.signature(model.forward).parameters.values() if p.kind in _POSITIONAL]
     names = named[: positional.num_children]
     names += [f"arg_{i}" for i in range(len(names), positional.num_children)]
-    return _PyTreeInfo([*names, *keywords.context], inputs, outputs)
+    return _PyTreeInfo([*names, *keywords.context], sizes_as_tuples(inputs), outputs)
 
 
 def fixed_batch(size: int) -> str:

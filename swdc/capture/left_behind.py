@@ -62,7 +62,7 @@ def asked_of_torch() -> Iterator[dict[str, dict[str, None]]]:
 def _let_dynamo_look_up() -> None:
     """Have torch.compile note what torch's functions are: it looks once, and would find those that note who asks."""
     rules: Any = import_module("torch._dynamo.trace_rules")  # torch imports it at the first call that is captured
-    rules.lookup(torch.Tensor.stride)
+    rules.lookup(torch._check)
 
 
 def _depends_on_values(condition: Any) -> bool:

@@ -147,9 +147,10 @@ class InputCheck:
             if actual != structure and register_dataclasses(value):
                 leaves, actual = pytree.tree_flatten(value)
             if actual != structure and by_fields(actual) != by_fields(structure):
+                wanted, got = (" ".join(str(one).split()) for one in (structure, actual))
                 raise InputError(
-                    f"expected {name} with the structure {structure}, got {actual}; give it as in the example, or "
-                    f"trace the model again with these inputs"
+                    f"expected {name} with the structure {wanted}, got {got}; give it as in the example, or trace the "
+                    f"model again with these inputs"
                 )
             found += leaves
         return found

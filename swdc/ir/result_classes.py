@@ -106,12 +106,21 @@ def remade(spec: Any, change: Callable[[Any, Any], tuple[Any, Any]]) -> Any:
     return pytree.TreeSpec(*change(spec.type, spec.context), children)
 
 
+def sizes_as_tuples(spec: Any) -> Any:
+    """Return a structure in which each ``torch.Size`` is a tuple, which code that maps over inputs makes of it."""
+    return remade(spec, lambda kind, context: (tuple if kind is torch.Size else kind, context))
+
+
 def by_fields(spec: Any) -> Any:
-    """Return a structure in which classes of named tuples and dataclasses are those that this module makes."""
+    """Return a structure in which classes of named tuples and dataclasses are those that this module makes.
+
+    A ``torch.Size`` counts as a tuple.
+    """
 
     def change(kind: Any, context: Any) -> tuple[Any, Any]:
         if is_registered(kind, context):
             return argument_class(kind.__name__, (*context[0], *context[1])), context
+        kind = tuple if kind is torch.Size else kind
         return kind, class_of_fields(context.__name__, context._fields) if kind is namedtuple else context
 
     return remade(spec, change)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import swdc
 from swdc.capture.given_inputs import copied_together
@@ -137,3 +138,20 @@ def test_one_tensor_given_twice() -> None:
     assert not any("twice" in str(warning.message) for warning in heard)
     plain = swdc.trace(Function(lambda m, x, y: m.one(x) + m.one(y), one=nn.Linear(4, 4)).eval(), inputs)
     assert plain.facts.notes == ()
+
+
+@pytest.mark.parametrize("size", [torch.Size([6, 8]), (6, 8)], ids=["Size", "tuple"])
+def test_a_size_is_given_as_torch_or_python_hold_it(size: Any) -> None:
+    def forward(m: Any, x: torch.Tensor, size: Any) -> torch.Tensor:
+        return F.interpolate(m.a(x), size=size) / torch.Size(size).numel()
+
+    model = randomise(Function(forward, a=nn.Conv2d(3, 4, 1))).eval()
+    program = swdc.trace(model, (image(2, 3, 4, 4), size))
+    assert program.facts.captured_by == "follow"
+    x = image(3, 3, 5, 4, seed=2)
+    for given in ((6, 8), torch.Size([6, 8])):
+        assert_same(model(x, given), program(x, given))
+    with pytest.raises(
+        InputError, match=r"expected arg_1 with the structure .* \[\*, \*\]\), got .* \[\*, \*, \*\]\);"
+    ):
+        program(x, (6, 8, 1))
