@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import reduce
 from math import gcd
 
+from swdc.capture.size_algebra import lowered
 from swdc.capture.size_bounds import bounds
 from swdc.capture.size_sums import ONE, Atom, Sum, number, value_of
 
@@ -42,6 +43,11 @@ class Claim:
 
     def proven(self) -> bool | None:
         """Return whether it is true for all sizes of the symbols; ``None`` if that is not known."""
+        found = self._proven()
+        other = Claim(self.relation, lowered(self.size)) if found is None else self
+        return found if other == self else other._proven()
+
+    def _proven(self) -> bool | None:
         low, high = bounds(self.size)
         if self.relation == ">=":
             return True if low is not None and low >= 0 else False if high is not None and high < 0 else None

@@ -82,3 +82,30 @@ def _rewritten(atom: Atom, replaced: Mapping[str, Sum]) -> Sum:
     if not atom.of:
         return Sum({(atom,): 1})
     return _FUNCTIONS[atom.kind](*(rewritten(part, replaced) for part in atom.of))
+
+
+@cache
+def lowered(a: Sum) -> Sum:
+    """Return a size in which quotients that are rounded up are written with such that are rounded down.
+
+    Sizes that the normal form takes for two may then be one, such as ``x // 2 + (x + 1) // 2`` and ``x``. What stands
+    behind is Hermite's identity for two: ``x // m == x // (2 * m) + (x + m) // (2 * m)``.
+    """
+    total = number(0)
+    for product, times in a.terms.items():
+        total = total + reduce(Sum.__mul__, map(_lowered, product), number(times))
+    return total
+
+
+def _lowered(atom: Atom) -> Sum:
+    if not atom.of:
+        return Sum({(atom,): 1})
+    found = _FUNCTIONS[atom.kind](*map(lowered, atom.of))
+    if found != Sum({(atom,): 1}):
+        return lowered(found)
+    rest, by = atom.of[0], atom.of[1].constant
+    half, odd = divmod(by or 1, 2)
+    if atom.kind != "//" or odd or rest.terms.get((), 0) < half:
+        return found
+    before = rest - number(half)
+    return lowered(floor_div(before, number(half))) - lowered(floor_div(before, number(2 * half)))

@@ -349,9 +349,10 @@ TRAINS_OTHERWISE: dict[str, Callable[[], nn.Module]] = {
 
 @pytest.mark.parametrize("name", TRAINS_OTHERWISE)
 def test_what_differs_in_training_is_told(name: str) -> None:
+    model = randomise(TRAINS_OTHERWISE[name]()).eval()
+    inputs = (image(3, 5),) * (2 if isinstance(model, nn.TransformerDecoderLayer) else 1)
     with pytest.warns(UserWarning, match="in training differs from evaluation"):
-        model = randomise(TRAINS_OTHERWISE[name]()).eval()
-        swdc.trace(model, (image(3, 5),) * (2 if isinstance(model, nn.TransformerDecoderLayer) else 1))
+        swdc.trace(model, inputs)
 
 
 def test_a_model_that_overwrites_its_inputs_is_told() -> None:

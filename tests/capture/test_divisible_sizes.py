@@ -13,6 +13,9 @@ from torch.nn import functional as F
 
 import swdc
 from swdc.artifacts.onnx.runtime import run_onnx
+from swdc.capture.claims import Claim
+from swdc.capture.size_algebra import floor_div
+from swdc.capture.size_sums import ONE, Sum, number, symbol
 from swdc.errors import InputError
 from swdc.ops.resampling import AffineGrid
 from tests.support import Function, assert_equal, assert_same, conv, image, randomise
@@ -106,3 +109,41 @@ def test_the_grid_of_everyday_operators_is_that_of_torch(size: tuple[int, ...], 
     assert function is not None
     theta = torch.randn(size[0], len(size) - 2, len(size) - 1, dtype=torch.float64)
     assert_same(F.affine_grid(theta, list(size), align_corners=corners), function(theta, size, corners), 1e-14)
+
+
+def test_quotients_rounded_up_and_down_are_one_size_where_they_are() -> None:
+    """Beside strides that round up (padding "same") stand halves that are joined again."""
+    n = symbol("n")
+
+    def down(size: Sum, by: int) -> Sum:
+        return floor_div(size, number(by))
+
+    def up(size: Sum, by: int) -> Sum:
+        return floor_div(size + number(by - 1), number(by))
+
+    for equal in (
+        down(n, 2) + up(n, 2) - n,
+        down(up(n, 2) + up(n, 4), 2) - up(n, 2) + down(n + ONE, 4) - down(n + ONE, 8),
+        down(n, 4) + down(n + number(2), 4) - down(n, 2),
+    ):
+        assert equal.constant is None
+        assert Claim("==", equal).proven() is True
+    for other in (down(n, 2) + up(n, 2) - n - ONE, up(n, 4) - down(n + ONE, 4)):
+        assert Claim("==", other).proven() is not True
+
+
+@pytest.mark.parametrize("size", [(24, 18), (33, 47), (25, 40)])
+def test_strides_of_odd_sizes_meet_again(size: tuple[int, int]) -> None:
+    """As in NASNet: one way pads to the next multiple, the other takes every second pixel of two shifted images."""
+
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        left = m.a(F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2)))
+        shifted = F.pad(x, (-1, 1, -1, 1))[:, :, ::2, ::2]
+        return m.b(left + m.c(x[:, :, ::2, ::2]) + m.c(shifted))
+
+    model = randomise(
+        Function(forward, a=nn.Conv2d(3, 6, 2, stride=2), b=nn.Conv2d(6, 2, 1), c=nn.Conv2d(3, 6, 1))
+    ).eval()
+    program = swdc.trace(model, image(2, 3, 16, 20))
+    x = image(1, 3, *size)
+    assert_same(model(x), program(x))
