@@ -7,10 +7,12 @@ usage, or input that swdc cannot use; 3 a defect of swdc itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import swdc
 from swdc.cli.compress import compress_task as compress_command
@@ -22,8 +24,11 @@ from swdc.cli.quantize import quantize as quantize_command
 from swdc.cli.slim.command import slim as slim_command
 from swdc.cli.sweep.command import sweep_bounds as sweep_command
 from swdc.cli.terminal.on_model import help_of
+from swdc.cli.terminal.options import JSON
+from swdc.cli.terminal.output import UNUSABLE, Output
 from swdc.cli.verify.command import verify_made as verify_command
 
+_WrongUse: Any = typer.BadParameter.__mro__[1]  # typer has its own click, and shows of it only what derives from this
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command, "inspect": inspect_command, "count": count_command,
     "slim": slim_command, "compress": compress_command, "export": export_command,
@@ -59,9 +64,24 @@ def _root(
     """
 
 
+class _Commands(TyperGroup):
+    """The commands; a wrong use of one that was asked for JSON is told in JSON, too."""
+
+    def main(self, args: Sequence[str] | None = None, **settings: Any) -> Any:
+        """Run the command that the arguments name."""
+        given = sys.argv[1:] if args is None else [*args]
+        if JSON not in given:
+            return super().main(args, **settings)
+        try:
+            code = super().main(args, **{**settings, "standalone_mode": False})
+        except _WrongUse as error:
+            code = Output(json_only=True).failed(error, error.format_message(), UNUSABLE).exit_code
+        sys.exit(code)
+
+
 def _build() -> typer.Typer:
     built = typer.Typer(
-        name="swdc", no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
+        name="swdc", cls=_Commands, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )  # fmt: skip
     built.callback(help=help_of(_root))(_root)

@@ -92,8 +92,10 @@ def writing(target: Path, kind: type[SwdcError]) -> Iterator[None]:
 def need_plain_file(path: Path) -> None:
     """Raise ``FileExistsError`` if ``path`` is anything but a regular file or nothing, such as a link or a device.
 
-    Raises ``PermissionError`` if the file is read-only.
+    Raises ``PermissionError`` if the file is read-only, and ``OSError`` for a path that no file can have.
     """
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "a path holds no null character", str(path))
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(path.lstat().st_mode):
             raise FileExistsError(errno.EEXIST, "expected a regular file or a free name, got a special file", str(path))

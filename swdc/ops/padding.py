@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from swdc.ir.call import Call
 from swdc.ir.groups import Bools
 from swdc.ops.base import Operator, register
 from swdc.ops.identity import Evaluation, Identity, copy_of
+
+_REACH = {"reflect": 1, "reflection": 1, "circular": 0}
+"""How many elements more than those that are added a dimension has to have, by the mode."""
 
 
 @register
@@ -34,6 +37,20 @@ class Padding(Operator):
         """A padding by nothing does nothing."""
         amounts = next(arguments[name] for name in ("pad", "padding") if name in arguments)
         return all(type(n) is int and n == 0 for n in amounts)
+
+    def sizes_of_results(self, target: Any, arguments: Mapping[str, Any]) -> list[Sequence[Any]] | None:
+        """What is mirrored, repeated in a circle or cut off has to be there."""
+        x, amounts = arguments["self"], next(arguments[name] for name in ("pad", "padding") if name in arguments)
+        kind = target.__name__.split("_")[0]
+        mode = arguments.get("mode", "constant") if kind == "pad.default" else kind
+        sizes = list(x.shape)
+        for place in range(0, len(amounts), 2):
+            dim, pair = len(sizes) - 1 - place // 2, amounts[place : place + 2]
+            for amount in pair if mode in _REACH else ():
+                torch._check(sizes[dim] >= amount + _REACH[mode])
+            sizes[dim] = sizes[dim] + sum(pair)
+            torch._check(sizes[dim] >= 0)
+        return [sizes]
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Add fresh labels to a dimension that is padded with a constant; freeze the dimension in other modes."""

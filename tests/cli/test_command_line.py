@@ -1,5 +1,6 @@
 """The command line as a whole: help, version, bad usage."""
 
+import json
 import runpy
 import sys
 from collections.abc import Sequence
@@ -69,6 +70,12 @@ def test_bad_usage_is_code_2_with_a_message(arguments: list[str], message: str) 
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stdout == ""
+    result = run(*arguments, "--json")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    told = json.loads(result.stdout)["error"]
+    assert message in told["message"]
+    assert told["exit_code"] == 2
 
 
 @pytest.mark.parametrize(

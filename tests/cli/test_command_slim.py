@@ -281,6 +281,10 @@ def test_where_results_go_is_checked_before_the_work(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "mine"
     message = run_error("slim", "tests.cli.small_models:broken", "--out", tmp_path / "slim", "--onnx", tmp_path)
     assert f"expected --onnx to name a file, got the folder {tmp_path}" in message
+    for option, file in (("--onnx", "slim.onnx"), ("--report", "parts/slim.html")):
+        into = tmp_path / "slim" / file
+        message = run_error("slim", "tests.cli.small_models:broken", "--out", tmp_path / "slim", option, into)
+        assert f"expected {option} to name a file outside of --out" in message
 
 
 def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:

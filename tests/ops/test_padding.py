@@ -9,9 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import swdc
+from swdc.errors import InputError
 from swdc.ops.padding import pad_call
 from tests.support import (
     Function,
+    assert_same,
     assert_slims,
     certified,
     conv,
@@ -21,9 +24,15 @@ from tests.support import (
     members,
     operators,
     plan_of,
+    randomise,
     reason_at,
     traced,
 )
+
+
+def conv1() -> nn.Conv1d:
+    return nn.Conv1d(3, 3, 1)
+
 
 MODES = ["constant", "reflect", "replicate", "circular"]
 
@@ -126,3 +135,22 @@ def test_the_call_that_puts_zeros_beside_a_dimension() -> None:
 def test_padding_by_nothing_gives_back_what_it_reads(amounts: tuple[int, ...], given_back: bool) -> None:
     program = traced(padded(*amounts))
     assert (identity_of(program, "aten.pad.default") is not None) is given_back
+
+
+@pytest.mark.parametrize(("mode", "least"), [("reflect", 4), ("circular", 3), ("replicate", 1), ("constant", 1)])
+def test_sizes_that_a_mode_cannot_pad_are_refused(mode: str, least: int) -> None:
+    model = randomise(Function(lambda m, x: m.d(F.pad(m.c(x), (3, 1), mode=mode)), c=conv1(), d=conv1())).eval()
+    program = swdc.trace(model, image(2, 3, 9))
+    x = image(2, 3, least)
+    assert_same(model(x), program(x))
+    if least > 1:
+        with pytest.raises(InputError, match=f"points >= {least}"):
+            program(image(2, 3, least - 1))
+
+
+def test_what_is_cut_off_has_to_be_there() -> None:
+    model = randomise(Function(lambda m, x: F.pad(m.c(x), (-2, -1)), c=conv1())).eval()
+    program = swdc.trace(model, image(2, 3, 9))
+    assert_same(model(x := image(2, 3, 4)), program(x))
+    with pytest.raises(InputError, match="points >= "):
+        program(image(2, 3, 2))

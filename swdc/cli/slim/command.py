@@ -21,7 +21,7 @@ from swdc.cli.slim.pretrained import is_pretrained, slim_pretrained
 from swdc.cli.terminal.models import Source, find_callable, load_program, load_skeleton
 from swdc.cli.terminal.on_model import on_model
 from swdc.cli.terminal.options import BudgetName, PolicyName, ScopeName
-from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_file, check_folder, operations_title
+from swdc.cli.terminal.output import NOT_AS_ASKED, Output, check_beside, check_file, check_folder, operations_title
 from swdc.cli.terminal.page import ReportOption, check_page
 from swdc.costs.latency import MeasuredTable
 from swdc.errors import CommandError
@@ -140,6 +140,8 @@ def slim(
     check_folder(out, "--out")
     check_file(onnx, "--onnx")
     check_page(page)
+    check_beside(out, onnx, "--onnx")
+    check_beside(out, page, "--report")
     settings = {
         "sparsity": sparsity, "budget": budget.value, "criterion": _criterion(criterion), "scope": scope.value,
         "round_to": round_to, "at_most": at_most, "even": even, "ignore": tuple(ignore or ()), "policy": policy.value,

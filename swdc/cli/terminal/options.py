@@ -67,8 +67,9 @@ FunctionArgumentOption = Annotated[
 """An argument of the function in a file of the user's that a command calls."""
 trials_option = partial(typer.Option, "--trials", min=1)
 """The frame of the option that says how many trials a search makes."""
+JSON = "--json"
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print a JSON document to stdout and nothing else; messages go to stderr.")
+    bool, typer.Option(JSON, help="Print a JSON document to stdout and nothing else; messages go to stderr.")
 ]
 TracebackOption = Annotated[
     bool, typer.Option("--traceback", envvar="SWDC_TRACEBACK", help="Show where in the code an error was raised.")

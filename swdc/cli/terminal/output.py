@@ -152,6 +152,15 @@ def check_file(path: Path | None, option: str) -> None:
         raise CommandError(f"expected {option} to name a file to write, but {error}; name another") from error
 
 
+def check_beside(folder: Path, path: Path | None, option: str) -> None:
+    """Raise ``CommandError`` if a file is to be written into the folder ``--out``, which holds a program alone."""
+    if path is not None and folder.resolve() in path.resolve().parents:
+        raise CommandError(
+            f"expected {option} to name a file outside of --out, because that folder holds a program and nothing else, "
+            f"got {path}; name another"
+        )
+
+
 def operations_title(convention: str) -> str:
     """Return what a table calls the operations of a convention."""
     return "multiply-adds (macs)" if convention == "macs" else f"operations ({convention})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,8 +14,8 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from swdc.capture.restore import buffers_kept
-from swdc.errors import PlanError
-from swdc.ir.argument_types import checked
+from swdc.errors import PlanError, told_as
+from swdc.ir.argument_types import check_type, checked
 from swdc.ir.content_hash import content_hash
 from swdc.ir.module_tensors import cuda_devices, modes_kept, need_values
 from swdc.ir.program import Program
@@ -122,7 +123,7 @@ def recover(
         stack.enter_context(buffers_kept(teacher))
         bar = stack.enter_context(progress_bar(hidden=not progress))
         distill = Distillation(start, teacher.eval(), chosen, logits, features)
-        made = (optimizer or (lambda parameters: AdamW(parameters, lr=rate)))(_trained(start))
+        made = _optimizer(start, optimizer or (lambda parameters: AdamW(parameters, lr=rate)))
         how = Settings(epochs, inputs, loss, task, autocast, metric, patience, every, report, seed)
         Training(start, distill, made, data, how, saved, bar).run()
     return start.eval()
@@ -135,6 +136,20 @@ def _start(slim: Program, teacher: nn.Module, statistics: Calibration | None) ->
     if not isinstance(teacher, Program) or slim.facts.origin is None:
         raise PlanError("expected the dense program as the teacher together with statistics, got another module")
     return refit(slim, mask(teacher, slim.facts.origin.plan), statistics, progress=False)
+
+
+def _optimizer(program: Program, make: OptimizerOf) -> Optimizer:
+    """Return the optimizer; ``PlanError`` if it is none, or one that calls the loss by itself."""
+    trained = _trained(program)
+    with told_as(PlanError, "optimizer as a function of parameters that returns an optimizer", "see torch.optim"):
+        made = check_type(PlanError, "what optimizer returns", make(trained), Optimizer)
+    closure = inspect.signature(made.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise PlanError(
+            f"expected an optimizer whose step takes one gradient, got {type(made).__name__}, which evaluates the loss "
+            f"itself; give another, such as torch.optim.AdamW"
+        )
+    return made
 
 
 def _trained(program: Program) -> list[nn.Parameter]:

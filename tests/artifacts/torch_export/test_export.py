@@ -192,6 +192,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
     program = traced(_small(), image(2, 3, 8, 8))
     with pytest.raises(ExportError, match=re.escape("ends in .pt2, got net.onnx; swdc.export_onnx writes ONNX")):
         swdc.export(program, "net.onnx")
+    with pytest.raises(ExportError, match="a path holds no null character"):
+        swdc.export(program, "a\0b.pt2")
     (tmp_path / "net.pt2").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ExportError, match="expected the path of a file to write"):
         swdc.export(program, tmp_path / "net.pt2")
