@@ -108,6 +108,8 @@ def test_named_nodes_stay_in_float_and_unknown_names_are_refused(exported: Path,
         ExportError, match=r"expected keep to name nodes of .*'none' matches none; names look like node_"
     ):
         swdc.quantize_onnx(exported, batches(), tmp_path / "int8.onnx", keep=["none"])
+    with pytest.raises(ExportError, match=r"expected a float file, got .*int8.onnx, which is quantised already"):
+        swdc.quantize_onnx(tmp_path / "int8.onnx", batches(), tmp_path / "again.onnx")
 
 
 def test_weights_of_seven_bits_where_eight_are_not_good_enough(exported: Path, tmp_path: Path) -> None:

@@ -64,13 +64,13 @@ def test_modules_of_the_current_folder_are_found(tmp_path: Path, monkeypatch: py
     assert find_callable("model_of_this_folder:build")() == 5
 
 
-@pytest.mark.parametrize("name", ["resnet18", "module:", ":callable", "no/such/folder"])
+@pytest.mark.parametrize("name", ["resnet18", "module:", ":callable", "no/such/folder", "net.onnx", ""])
 def test_another_form_is_refused(name: str) -> None:
     with pytest.raises(
         CommandError,
         match=r"expected a model as module:callable or the folder of a saved one, got .*which is neither",
     ):
-        find_callable(name)
+        load_program(Source(name))  # the name is told first, though the inputs are missing, too
 
 
 def test_a_misspelt_callable_gets_a_suggestion() -> None:

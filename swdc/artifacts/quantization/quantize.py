@@ -248,8 +248,14 @@ def _listed(batches: Iterable[Any]) -> list[Any]:
 
 
 def _named(source: Path, patterns: Sequence[str]) -> list[str]:
-    """Return the names of the nodes that match a pattern. Raises ``ExportError`` for a pattern without any."""
-    names = [node.name for node in onnx.load(source, load_external_data=False).graph.node]
+    """Return the names of the nodes that match a pattern.
+
+    Raises ``ExportError`` for a pattern without any, and for a file that is quantised already.
+    """
+    nodes = onnx.load(source, load_external_data=False).graph.node
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in nodes):
+        raise ExportError(f"expected a float file, got {source}, which is quantised already; give the file before that")
+    names = [node.name for node in nodes]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ExportError(

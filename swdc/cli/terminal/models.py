@@ -54,6 +54,7 @@ def load_program(source: Source) -> Program:
     if is_folder(source.model):
         _check_alone(source)
         return load(source.model)
+    find_callable(source.model)  # a wrong name is told before inputs that it would not need
     inputs = example_inputs(source.inputs, source.seed)
     model = load_model(source)
     with redirect_stderr(io.StringIO()):  # torch.export prints the graph that it has so far there when it fails
@@ -87,7 +88,7 @@ def load_skeleton(source: Source) -> tuple[Program, Checkpoint]:
 
 def is_folder(model: str) -> bool:
     """Whether what the command line names is a folder, rather than ``module:callable``."""
-    return Path(model).is_dir()
+    return bool(model) and Path(model).is_dir()
 
 
 def _check_alone(source: Source) -> None:
