@@ -7,6 +7,7 @@ do differ: the condition goes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
@@ -107,10 +108,14 @@ def _alike(
 
 
 def _asks_no_more(first: Followed, wider: Followed, supposed: Collection[str]) -> bool:
-    """Whether code that runs only where sizes are equal has no questions of its own."""
+    """Whether code that runs only where sizes are equal has no questions of its own.
+
+    A line at which they are supposed to differ asks less if it asks of several: the rest of an ``or`` is not reached.
+    """
     one, other = first.solved.guards, wider.solved.guards
     fixing = {*one.lines.values()} - {*supposed}
-    return one.asked <= other.asked and fixing <= {*other.lines.values(), *other.claims.values()}
+    asked = Counter({line: times for line, times in one.asked.items() if line not in supposed})
+    return asked <= other.asked and fixing <= {*other.lines.values(), *other.claims.values()}
 
 
 def _at_example(followed: Followed, tensors: Mapping[str, torch.Tensor]) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,5 +146,24 @@ def test_strides_of_odd_sizes_meet_again(size: tuple[int, int]) -> None:
         Function(forward, a=nn.Conv2d(3, 6, 2, stride=2), b=nn.Conv2d(6, 2, 1), c=nn.Conv2d(3, 6, 1))
     ).eval()
     program = swdc.trace(model, image(2, 3, 16, 20))
+    x = image(1, 3, *size)
+    assert_same(model(x), program(x))
+
+
+@pytest.mark.parametrize("size", [(9, 14), (15, 16), (16, 13)])
+def test_either_of_two_sizes_that_do_not_fit_is_resized(size: tuple[int, int]) -> None:
+    """As in MobileViT: the second question is asked only if the answer to the first is no."""
+
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        x = m.a(x)
+        b, c, h, w = x.shape
+        high, wide = math.ceil(h / 4) * 4, math.ceil(w / 4) * 4
+        if high != h or wide != w:
+            x = F.interpolate(x, size=(high, wide), mode="bilinear")
+        x = m.b(x.reshape(b, c, high // 4, 4, wide // 4, 4).mean((3, 5)))
+        return F.interpolate(x, size=(h, w))
+
+    model = randomise(Function(forward, a=nn.Conv2d(3, 6, 1), b=nn.Conv2d(6, 2, 1))).eval()
+    program = swdc.trace(model, image(2, 3, 12, 16))
     x = image(1, 3, *size)
     assert_same(model(x), program(x))
