@@ -44,6 +44,7 @@ from swdc.sparsity.calibration.statistics import Calibration
 from swdc.sparsity.method import Method
 from swdc.sparsity.penalties.norms import Norm
 from swdc.sparsity.planning.dimensions import Dimensions
+from swdc.sparsity.planning.metric_of_blocks import fall_of_metric
 from swdc.sparsity.planning.plan import plan
 from swdc.sparsity.planning.sensitivity import Sensitivity, sensitivity
 from swdc.sparsity.recovery.recover import recover
@@ -101,6 +102,7 @@ __all__ = [
     "deploy",
     "export",
     "export_onnx",
+    "fall_of_metric",
     "insert_batchnorm",
     "load",
     "load_into",

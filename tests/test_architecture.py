@@ -93,6 +93,7 @@ PUBLIC = {
     "deploy",
     "export",
     "export_onnx",
+    "fall_of_metric",
     "insert_batchnorm",
     "load",
     "load_into",

@@ -21,8 +21,8 @@ INLINE = {"calls"}
 APART = {"save_pretrained", "register_way", "compress"}
 """Functions whose examples need a model of transformers, an addition for good, or training (docs/compress.md runs)."""
 ORDER = (
-    "trace", "insert_batchnorm", "count", "calibrate", "sensitivity", "plan", "mask", "slim", "verify", "report",
-    "refit", "recover",
+    "trace", "insert_batchnorm", "count", "calibrate", "sensitivity", "fall_of_metric", "plan", "mask", "slim",
+    "verify", "report", "refit", "recover",
     "relax_norms", "transplant", "deploy", "save", "load", "load_into", "export_onnx", "export", "quantize_onnx",
     "trace_skeleton", "slim_checkpoint", "register", "revise", "targets_of", "pass_names", "apply_pass",
     "slim_optimizer",

@@ -268,3 +268,40 @@ def test_an_optimizer_goes_on_without_the_branch() -> None:
     held = {id(p) for group in carried.param_groups for p in group["params"]}
     assert held == {id(p) for p in slim.parameters()}
     assert len(carried.param_groups[0]["param_names"]) == len(held) == len(carried.state)
+
+
+@pytest.mark.parametrize("structure", ["blocks", "layers"])
+def test_those_without_which_a_metric_falls_least_go_first(structure: str) -> None:
+    program = transformer()
+    dense = program(TOKENS)
+    seen: list[Program] = []
+
+    def metric(candidate: Program) -> torch.Tensor:
+        assert not candidate.training
+        seen.append(candidate)
+        return -(candidate(TOKENS) - dense).square().mean()
+
+    criterion = swdc.fall_of_metric(metric, progress=False)
+    plan = swdc.plan(program, 0.5, structure, criterion, structure=structure)
+    assert plan.settings["criterion"] == "fall_of_metric"
+    assert len(seen) == 1 + {"blocks": 4, "layers": 2}[structure]
+    units = {"0": ("0.attention.out_proj", "0.down"), "1": ("1.attention.out_proj", "1.down")}
+    if structure == "blocks":
+        units = {name: (name,) for names in units.values() for name in names}
+    falls = {}
+    for name, branches in units.items():  # by hand: what writes the branch is zero
+        copy = program.clone()
+        with torch.no_grad():
+            for tensor in (t for branch in branches for n, t in copy.tensors.items() if n.startswith(f"{branch}.")):
+                tensor.zero_()
+        falls[name] = (copy(TOKENS) - dense).square().mean().item()
+    least = sorted(falls, key=lambda name: falls[name])[: len(units) // 2]
+    assert {*plan.branches} == {branch for name in least for branch in units[name]}
+    assert_same(dense, program(TOKENS))
+
+
+@pytest.mark.parametrize("metric", [lambda program: "good", lambda program: float("nan"), lambda program: 1 / 0])
+def test_a_metric_that_is_no_number_is_told(metric: Any) -> None:
+    criterion = swdc.fall_of_metric(metric, progress=False)
+    with pytest.raises(PlanError, match="metric"):
+        swdc.plan(transformer(), 0.5, "blocks", criterion, structure="blocks")
