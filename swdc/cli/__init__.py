@@ -67,7 +67,7 @@ def _root(
 class _Commands(TyperGroup):
     """The commands; a wrong use of one that was asked for JSON is told in JSON, too."""
 
-    def main(self, args: Sequence[str] | None = None, **settings: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, **settings: Any) -> Any:  # type: ignore[override]
         """Run the command that the arguments name."""
         given = sys.argv[1:] if args is None else [*args]
         if JSON not in given:

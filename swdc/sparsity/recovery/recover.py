@@ -142,7 +142,7 @@ def _optimizer(program: Program, make: OptimizerOf) -> Optimizer:
     """Return the optimizer; ``PlanError`` if it is none, or one that calls the loss by itself."""
     trained = _trained(program)
     with told_as(PlanError, "optimizer as a function of parameters that returns an optimizer", "see torch.optim"):
-        made = check_type(PlanError, "what optimizer returns", make(trained), Optimizer)
+        made: Optimizer = check_type(PlanError, "what optimizer returns", make(trained), Optimizer)
     closure = inspect.signature(made.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise PlanError(
