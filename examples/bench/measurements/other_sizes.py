@@ -22,7 +22,7 @@ from swdc import Program, export_onnx, load, mask, plan, save, slim, trace
 from swdc.artifacts.onnx.runtime import run_onnx
 from swdc.artifacts.transplanting.float64 import in_float64, wide_inputs
 from swdc.capture.batch import shared_batch, tensors_in, with_shapes
-from swdc.errors import InputError, brief
+from swdc.errors import ExportError, InputError, brief
 from swdc.ir.differences import flat_outputs, relative_error
 from swdc.rewriting.certificate import TOLERANCE
 from swdc.rewriting.runs import WIDE, called, copies_in, floats_in
