@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 import swdc
+from swdc.artifacts.transplanting.comparison import Comparison
+from swdc.errors import TransplantError
 from tests.support import assert_same
 
 OTHERS = ((1, 4, 16), (3, 8, 4), (2, 16, 8), (1, 16, 16))
@@ -148,3 +150,28 @@ def test_what_a_model_kept_does_not_keep_it_from_being_saved(kind, tmp_path: Pat
     fresh, x = swdc.load_into(kind().eval(), tmp_path / "slim"), torch.randn(3, 3, 4, 16)
     with torch.no_grad():
         assert_same(slim.eval()(x), fresh(x), 1e-6)
+
+
+@every
+def test_the_key_of_the_example_is_not_taken_for_a_width(kind) -> None:
+    torch.manual_seed(0)
+    model, x = kind().eval(), torch.randn(1, 3, 16, 16)
+    with torch.no_grad():
+        model(x)  # what it keeps is for 16 x 16 already, and 16 is a width, too
+        program = swdc.trace(model, x)
+        slim = swdc.slim(program, swdc.plan(program, 0.5))
+        mine = swdc.transplant(slim, model)
+        for size in (slim.tensors["a.weight"].shape[0], 8, 16):
+            more = torch.randn(1, 3, size, size)
+            y = mine.b(torch.relu(mine.a(more)))
+            assert_same(y.flatten(2) + mine.made(y), copy.deepcopy(mine)(more), 1e-6)
+
+
+def test_a_model_is_compared_with_what_it_is_handed_out_with() -> None:
+    model, slim = used(BySize, (1, 4, 16))
+    comparison = Comparison(slim, swdc.trace(BySize().eval(), torch.randn(2, 3, 8, 8)), model)
+    mine = swdc.transplant(slim, model)
+    comparison.as_called(mine)
+    mine.shape = torch.Size((2, 4, 8, 8))  # beside the tensor of another size
+    with pytest.raises(TransplantError, match="they differ by"):
+        comparison.as_called(mine)
