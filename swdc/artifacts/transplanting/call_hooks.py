@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from swdc.artifacts.transplanting.float64 import in_float64
-from swdc.capture.restore import buffers_kept
+from swdc.capture.restore import buffers_kept, restored
 
 IN, OUT = "inputs", "result"
 
@@ -63,11 +63,14 @@ class Watch:
     """Runs a model, or one of its modules, and reports each call.
 
     ``after`` has the calls of every module at the end of each call in an earlier run, or gets them: what takes the
-    place of a module may not call the parts that the module shares with others.
+    place of a module may not call the parts that the module shares with others. What the code keeps from a run, such as
+    a cache and the size that it is for, is put back as a whole, after ``at_end``.
     """
 
-    def __init__(self, model: nn.Module, report: Report, after: Calls | None = None) -> None:
-        self.report, self.paths = report, paths_of(model)
+    def __init__(
+        self, model: nn.Module, report: Report, after: Calls | None = None, at_end: Callable[[], object] = lambda: None
+    ) -> None:
+        self.report, self.paths, self.at_end = report, paths_of(model), at_end
         self.after: Calls = {} if after is None else after
         self.frames: list[Frame] = []
         self.counts: Counter[str] = Counter()
@@ -76,6 +79,12 @@ class Watch:
     def run(self, module: nn.Module, args: Any, kwargs: Any, before: dict[str, int] | None = None) -> Failure | None:
         """Call a module on copies of the arguments, and return its failure, or ``None`` if it did not fail."""
         self.counts, self.frames, self._left = Counter(before or {}), [], None
+        with restored(module):  # before there are hooks: they lead to what this object holds
+            failure = self._run(module, args, kwargs)
+            self.at_end()
+        return failure
+
+    def _run(self, module: nn.Module, args: Any, kwargs: Any) -> Failure | None:
         handles = []
         for part in self.paths:
             handles.append(part.register_forward_pre_hook(self._enter, with_kwargs=True))

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from swdc.artifacts.transplanting.call_hooks import copied
 from swdc.artifacts.transplanting.copied_model import copied_model
@@ -72,21 +73,33 @@ class Comparison:
         return differs_at_other_sizes(self.masked_model(), mine, self.inputs(BATCHES[0]))
 
     def as_called(self, mine: nn.Module) -> None:
-        """Compare a model as the user calls it, because torch may take fused paths without gradients.
+        """Compare a model as the user gets and calls it: without gradients, in which torch may take fused paths.
 
-        Raises ``TransplantError`` if the model differs from the slim program.
+        What it keeps from earlier runs is what it is handed out with. It is compared on the example, too, because what
+        it keeps may be for that. Raises ``TransplantError`` if the model differs from the slim program.
         """
         if self.recorded:
             return
         floats = {t.dtype for t in mine.parameters() if t.is_floating_point()}
         dtype = next(iter(floats)) if len(floats) == 1 else None
+        where = "in the types of the example" if dtype is None else f"in {dtype}"
+        for inputs in (self.inputs(BATCHES[-1], dtype), self._example(dtype)):
+            self._as_called(mine, inputs, where, TOLERANCE if dtype == torch.float64 else _AS_CALLED)
+
+    def _example(self, dtype: torch.dtype | None) -> Any:
+        """Return the example inputs, floating tensors in a type if one is given."""
+        example = copied(self.slim.facts.example)
+        if dtype is None:
+            return example
+        return pytree.tree_map_only(torch.Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, example)
+
+    def _as_called(self, mine: nn.Module, inputs: Any, where: str, allowed: float) -> None:
         results = []
         for one in (self.slim.clone().eval(), copied_model(mine)):
-            args, kwargs = self.inputs(BATCHES[-1], dtype)
-            with torch.no_grad(), buffers_kept(one):
+            args, kwargs = copied(inputs)
+            with restored(one), torch.no_grad(), buffers_kept(one):
                 seed_all(0)  # what drops in every mode draws the same
                 results.append(results_of(one, args, kwargs))
-        where = "in the types of the example" if dtype is None else f"in {dtype}"
         wanted, got = ([str(t.dtype) for t in flat_outputs(result)] for result in results)
         if len(wanted) == len(got) and wanted != got:
             raise TransplantError(
@@ -94,7 +107,7 @@ class Comparison:
                 f"{_some(got)}: what its code keeps from a run may have another type; make it in that of its input, "
                 f"or use the slim program itself"
             )
-        self._check(relative_error(*results), where, TOLERANCE if dtype == torch.float64 else _AS_CALLED)
+        self._check(relative_error(*results), where, allowed)
 
     def _compare(self, expected: nn.Module, mine: nn.Module, batch: int, where: str) -> None:
         try:

@@ -11,7 +11,9 @@ from torch.utils import _pytree as pytree
 
 from swdc.artifacts.transplanting.call_hooks import IN, OUT, Calls, Frame, Mismatch, Watch
 from swdc.artifacts.transplanting.float64 import wide_program
+from swdc.artifacts.transplanting.integers import Keys
 from swdc.artifacts.transplanting.tensor_fingerprints import Known, Mark, mark, marks_of
+from swdc.artifacts.transplanting.written_integers import WrittenIntegers
 from swdc.errors import TransplantError
 from swdc.ir.differences import relative_error
 from swdc.ir.handed_state import without_state
@@ -54,7 +56,8 @@ class Nodes:
 class Reference:
     """The calls of the user's modules by path and number, and the marks of the slim program's nodes.
 
-    ``after`` counts the calls of every module up to the end of each call.
+    ``after`` counts the calls of every module up to the end of each call, and ``written`` has the integers of each
+    module that the run has overwritten.
 
     The first ``known`` checks of a run are skipped, because an earlier run has passed them.
     """
@@ -62,6 +65,7 @@ class Reference:
     calls: dict[tuple[str, int], dict[str, Side]]
     slim: dict[str, Mark]
     after: Calls = field(default_factory=dict)
+    written: dict[str, set[Keys]] = field(default_factory=dict)
     passed: int = 0
     known: int = 0
 
@@ -107,14 +111,15 @@ def observe(model: nn.Module, dense: Program, slim: Program, inputs: Any) -> Ref
             results.append(plain(without_state(model, inputs[0], inputs[1], value)[0]))
 
     after: Calls = {}
-    failure = Watch(model, report, after).run(model, *inputs)
+    written = WrittenIntegers(model)
+    failure = Watch(model, report, after, lambda: written.look(model)).run(model, *inputs)
     if failure is not None or (outputs is not None and relative_error(outputs, results[-1]) > TOLERANCE):
         why = str(failure.error).splitlines()[0] if failure is not None and str(failure.error) else "its output differs"
         raise TransplantError(
             f"expected {type(model).__name__} to compute in float64 what its program computes, but it does not: {why}; "
             f"use the slim program itself"
         )
-    return Reference(calls, marks_of(wide_program(slim).eval(), inputs)[0], after)
+    return Reference(calls, marks_of(wide_program(slim).eval(), inputs)[0], after, written.keys)
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

@@ -37,6 +37,12 @@ def install(model: nn.Module, dense: Program, donor: Program) -> list[str]:
     return [name for name, t in tensors_of(model).items() if isinstance(t, nn.Parameter) and id(t) not in read]
 
 
+def alike(model: nn.Module, donor: Program) -> set[nn.Module]:
+    """Return the modules of a model, after ``install``, that hold what the donor's module in their place holds."""
+    modules = dict(model.named_modules())
+    return {modules[path] for path, leaf in donor.leaves.items() if type(modules.get(path)) is type(leaf)}
+
+
 def install_unused(model: nn.Module, unused: Unused) -> None:
     """Put into a model the tensors and sizes of what it runs although nothing uses the result."""
     given, before = unused.slim.tensors, unused.whole.tensors

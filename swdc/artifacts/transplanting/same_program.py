@@ -15,6 +15,7 @@ from swdc.artifacts.transplanting.call_hooks import copied
 from swdc.artifacts.transplanting.copied_model import copied_model
 from swdc.artifacts.transplanting.masked_model import example_of
 from swdc.artifacts.transplanting.other_sizes import resized
+from swdc.capture.reachable import places_of
 from swdc.capture.restore import buffers_kept
 from swdc.capture.trace import trace, trace_recorded
 from swdc.errors import TraceError, TransplantError
@@ -37,7 +38,7 @@ def copy_with_program(model: nn.Module, slim: Program) -> tuple[nn.Module, Progr
             before = _kept(mine)
             if inputs is not None and not _runs_on(mine, inputs):
                 continue
-            if number and _kept(mine) == before:
+            if number and _alike(_kept(mine), before):
                 continue  # it keeps nothing that was not tried
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -97,15 +98,15 @@ def _runs(slim: Program) -> Iterator[Any]:
         yield from resized(slim.facts.example)
 
 
-def _kept(model: nn.Module) -> list[tuple[str, int]]:
-    """Return what the modules of a model keep in attributes, and in lists and dicts there, by identity."""
-    found = [(name, value) for module in model.modules() for name, value in vars(module).items() if name != "training"]
-    items = [item for _, value in found for item in _items(value)]
-    return [*((name, id(value)) for name, value in found), *(("", id(item)) for item in items)]
+def _kept(model: nn.Module) -> list[Any]:
+    """Return what a model's code can keep something in holds: attributes, containers, objects, classes and globals."""
+    return [item for place in places_of(model) for item in place.held().values()]
 
 
-def _items(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else []
+def _alike(one: list[Any], other: list[Any]) -> bool:
+    """Whether two lists hold the same objects, or the same numbers."""
+    pairs = zip(one, other, strict=False)
+    return len(one) == len(other) and all(a is b or (type(a) is type(b) is int and a == b) for a, b in pairs)
 
 
 def _runs_on(model: nn.Module, inputs: Any) -> bool:

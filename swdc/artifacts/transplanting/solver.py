@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice, product
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 from swdc.artifacts.transplanting.call_hooks import IN, Failure, Frame, Watch
 from swdc.artifacts.transplanting.expected_tensors import Reference
 from swdc.artifacts.transplanting.integers import Keys, Pairs, integers, names_read, put
+from swdc.artifacts.transplanting.written_integers import WrittenIntegers
 
 Values = dict[Keys, int]
 
@@ -19,12 +20,20 @@ _MOST_TRIALS = 100
 
 
 class Solver:
-    """Sets integers of the modules of a model, and runs it against the reference."""
+    """Sets integers of the modules of a model, and runs it against the reference.
 
-    def __init__(self, model: nn.Module, reference: Reference, numbers: Mapping[str, Pairs]) -> None:
+    It leaves those that a run has ``written``, and modules that are those of the slim program (``right``).
+    """
+
+    def __init__(
+        self, model: nn.Module, reference: Reference, numbers: Mapping[str, Pairs], written: Mapping[str, set[Keys]],
+        right: Collection[nn.Module],
+    ) -> None:  # fmt: skip
         self.model, self.reference, self.numbers = model, reference, numbers
         self.original: dict[nn.Module, Values] = {
-            module: dict(integers(module, configurations=True)) for module in model.modules()
+            module: {k: n for k, n in integers(module, configurations=True) if k not in written.get(path, ())}
+            for path, module in model.named_modules()
+            if module not in right
         }
 
     def guess(self) -> None:
@@ -43,6 +52,15 @@ class Solver:
         """Repeat the call of a frame, and return the number of passed checks and the failure."""
         self.reference.begin()
         return self._watched(self.model.get_submodule(frame.path), frame.args, frame.kwargs, frame.before)
+
+    def leave_written(self, inputs: Any) -> None:
+        """Let integers be what they were if a run of the model overwrites them, which the first run need not show."""
+        written = WrittenIntegers(self.model)
+        args, kwargs = inputs
+        Watch(self.model, lambda *_: None, at_end=lambda: written.look(self.model)).run(self.model, args, kwargs)
+        for path, module in self.model.named_modules():
+            own, original = written.keys.get(path, ()), self.original.get(module, {})
+            put_all(module, {keys: number for keys, number in original.items() if keys in own})
 
     def frame(self, path: str, inputs: Any) -> Frame | None:
         """Run the model, and return the first call of the module at a path; ``None`` if there is none."""

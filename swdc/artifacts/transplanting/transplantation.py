@@ -17,9 +17,8 @@ from swdc.artifacts.transplanting.extrema import check_extrema, forgotten, holde
 from swdc.artifacts.transplanting.float64 import Tensors
 from swdc.artifacts.transplanting.graph_part import extract
 from swdc.artifacts.transplanting.hooks import described
-from swdc.artifacts.transplanting.install import install, install_unused
+from swdc.artifacts.transplanting.install import alike, install, install_unused
 from swdc.artifacts.transplanting.integers import changed_numbers
-from swdc.artifacts.transplanting.leftovers import Leftovers
 from swdc.artifacts.transplanting.masked_model import example_of, masked_path
 from swdc.artifacts.transplanting.other_sizes import FAILS
 from swdc.artifacts.transplanting.part_module import Extracted
@@ -96,7 +95,6 @@ class Transplanting:
         self.mine, self.dense = copy_with_program(model, slim)
         slim = with_plan_of(slim, self.dense)
         self.slim, self.donor = slim, slim.clone()
-        self.leftovers = Leftovers(self.mine)
         self.names = set(tensors_of(model))
         self.notes: list[str] = []
         self.reasons: dict[str, str] = {}
@@ -133,15 +131,15 @@ class Transplanting:
             numbers = {**changed_numbers(unused.whole, unused.slim), **numbers}
             kept = [name for name in kept if name not in unused.tensors]
         self.wide.widen(self.mine)
-        solver = Solver(self.mine, reference, numbers)
+        solver = Solver(self.mine, reference, numbers, reference.written, alike(self.mine, self.donor))
         self._solve(solver, reference, inputs)
+        solver.leave_written(inputs)
         self._count_zeros(solver, reference, inputs)
         descriptions.follow(lambda: solver.run(inputs, known=0)[1] is None)
         shorter = shorten(self.mine, self.dense, self.short, inputs, _BATCH, self.names, self._put)
         self.comparison.in_float64(self.mine)
         elsewhere = self._elsewhere()
         self.wide.restore(self.mine)
-        self.leftovers.remove()
         put_back()
         gone = drop_removed(self.mine, shorter, self.dense, self.short)
         self.comparison.as_called(self.mine)
@@ -156,7 +154,6 @@ class Transplanting:
         self.wide.widen(self.mine)
         reference = observe(self.mine, self.dense, self.slim, inputs)
         self.wide.restore(self.mine)
-        self.leftovers.remove(solved=False)
         return reference
 
     def _elsewhere(self) -> str:
@@ -247,7 +244,15 @@ class Transplanting:
         return TransplantError(
             f"expected integers with which {type(module).__name__} at {path or 'the top'!r} computes the slim sizes, "
             f"found none: {line} gives {why}; read the size there from a tensor or from an attribute of the module"
-            f"{self._unequal(path)}"
+            f"{self._unequal(path)}{self._no_part(path)}"
+        )
+
+    def _no_part(self, path: str) -> str:
+        """Return why a module is not replaced by its part of the slim program."""
+        if not path:
+            return f" ({self.name} is the whole model, so no part can take its place; a submodule can be replaced)"
+        return (
+            f" (its part of the slim program cannot take its place: {why})" if (why := self.reasons.get(path)) else ""
         )
 
     def _unequal(self, path: str) -> str:
