@@ -28,9 +28,11 @@ class WeightNorm(Operator):
         if not (isinstance(v, Ref) and isinstance(g, Ref)):
             freeze_call(call, channels, "normalises a weight that is computed, not stored")
             return
-        labels = channels.labels(v)
+        labels, dead = channels.labels(v), channels.dead(v)
         for d, ids in enumerate(labels):
             channels.bind(v, d, ids, STATISTIC if d == dim else WRITES, call)
+            if d != dim:  # what nothing reads counts in the norm, unless a mask or the weights make it zero
+                needs_zero(call, channels, ids, dead[d])
         if dim >= 0:
             channels.bind(g, dim, labels[dim], WRITES, call)
         channels.set(call, labels)

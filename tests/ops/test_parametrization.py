@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrizations as made
 
+import swdc
 from tests.support import (
     Function,
+    assert_same,
     assert_slims,
     certified,
     conv,
@@ -139,3 +141,14 @@ def test_weights_that_are_standardised_with_statistics_of_a_constant_are_held() 
 
     program = traced(Function(forward, c=conv(3, 6), d=conv(8, 2), w=nn.Parameter(torch.randn(8, 6, 3, 3))))
     assert "its dead value" in reason_at(program, "w", 1)
+
+
+def test_a_direction_that_reads_a_constant_counts_in_its_norm() -> None:
+    """The weights that read a padded zero are no zeros, so that without them the others would be longer."""
+
+    def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.b(F.pad(m.a(x), (0, 1)))  # type: ignore[no-any-return]
+
+    program = traced(Function(forward, a=nn.Linear(5, 4), b=made.weight_norm(nn.Linear(5, 3))))
+    x = image(7, 5, seed=2)
+    assert_same(program(x), swdc.deploy(program)(x))
