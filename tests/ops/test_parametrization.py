@@ -149,6 +149,6 @@ def test_a_direction_that_reads_a_constant_counts_in_its_norm() -> None:
     def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
         return m.b(F.pad(m.a(x), (0, 1)))  # type: ignore[no-any-return]
 
-    program = traced(Function(forward, a=nn.Linear(5, 4), b=made.weight_norm(nn.Linear(5, 3))))
+    program = traced(Function(forward, a=nn.Linear(5, 4), b=made.weight_norm(nn.Linear(5, 3))), image(2, 5))
     x = image(7, 5, seed=2)
     assert_same(program(x), swdc.deploy(program)(x))
