@@ -266,11 +266,11 @@ class Raising:
     def _batch(self) -> tuple[str | None, dict[Any, Any]]:
         """Return the symbol of the batch, and a map from each other symbol of the same size to it.
 
-        An input that the model does not relate to the others (or never reads) has a symbol of its own.
+        An input that the model does not relate to the others (or never reads) has a symbol of its own. Sizes of which
+        one is fixed are equal by chance: there is no batch that all inputs share.
         """
-        shapes = self.captured.input_shapes()
-        leading = [shape[0] for shape in shapes if shape and getattr(shape[0], "is_symbol", False)]
-        if not self.batched or not leading:
+        leading = [shape[0] for shape in self.captured.input_shapes() if shape]
+        if not self.batched or not leading or not all(getattr(size, "is_symbol", False) for size in leading):
             return None, {}
         return str(leading[0]), {other: leading[0] for other in leading if other != leading[0]}
 
