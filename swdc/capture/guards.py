@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from swdc.capture import recorder
-from swdc.capture.claims import Claim, multiple_of, primitive, without_number
+from swdc.capture.claims import Claim, atom_of, multiple_of, primitive, without_number
 from swdc.capture.real_numbers import Real
 from swdc.capture.size_algebra import rewritten
 from swdc.capture.size_sums import ONE, Atom, Sum, number, symbol, value_of
@@ -151,7 +151,9 @@ class Guards:
     def _solve(self, size: Sum, line: str) -> None:
         """Rely on a size being zero."""
         while (size := primitive(self.settled(size))).constant is None:
-            if not any(step(size, line) for step in (self._elimination, self._extremes, self._remainder)):
+            if not any(
+                step(size, line) for step in (self._elimination, self._extremes, self._remainder, self._leftover)
+            ):
                 for atom in dict.fromkeys(atom for product in size.terms for atom in product):
                     self._fix(atom, line)
 
@@ -194,6 +196,26 @@ class Guards:
             return True
         return False
 
+    def _leftover(self, size: Sum, line: str) -> bool:
+        """Solve that a division leaves a certain remainder: with what is lacking, it is a multiple of a new symbol."""
+        for atom in size.atoms:
+            by = atom.of[1].constant if atom.kind == "//" else None
+            divided = atom_of(without_number(atom.of[0])) if by else None
+            times = size.terms.get((atom,), 0) // -by if by else 0
+            if not by or divided is None or not times:
+                continue
+            rest = Sum({(divided,): 1}) - number(by) * Sum({(atom,): 1})
+            if without_number(size - number(times) * rest).terms:
+                continue
+            value = self.hint(Sum({(divided,): 1}))
+            made, lacking = symbol(f"({divided.key} + {-value % by}) / {by}"), -value % by
+            name = next(iter(made.symbols))
+            self.hints[name] = (value + lacking) // by
+            self.made.add(name)
+            self._put(divided, number(by) * made - number(lacking), line)
+            return True
+        return False
+
     def _extremes(self, size: Sum, line: str) -> bool:
         """Solve a maximum or minimum: it is the one of two sizes that it is in this run."""
         for atom in size.atoms:
@@ -208,14 +230,14 @@ class Guards:
     def _fix(self, atom: Atom, line: str) -> None:
         """Rely on a symbol or a quotient being what it is in this run; a quotient by a number is so in a range."""
         value = number(self.hint(Sum({(atom,): 1})))
-        by = atom.of[1].constant if atom.kind == "//" else None
-        if atom.of and not by:
+        by = self.settled(atom.of[1]) if atom.kind == "//" and Claim(">=", atom.of[1] - ONE).proven() else None
+        if atom.of and by is None:
             for part in atom.of:
                 self.fixed(part, line)
             return
-        if by:
-            above = self.settled(atom.of[0] - value * number(by))
-            for claim in (Claim(">=", above), Claim(">=", number(by - 1) - above)):
+        if by is not None:
+            above = self.settled(atom.of[0] - value * by)
+            for claim in (Claim(">=", above), Claim(">=", by - ONE - above)):
                 if not claim.proven():
                     self.note(claim, line)
         self._put(atom, value, line)

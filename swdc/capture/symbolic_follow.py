@@ -21,7 +21,7 @@ from swdc.capture.symbolic_run import run_on_symbols
 from swdc.capture.way import CannotCapture, Subject
 from swdc.capture.whole_results import without_whole_results
 from swdc.errors import TraceError
-from swdc.ir.conditions import Condition, broken, steps
+from swdc.ir.conditions import Condition, broken, leaves_remainders, steps
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.sizes import stand_ins
 from swdc.ops.in_place import operator_of
@@ -182,7 +182,7 @@ def _narrow(followed: Followed) -> set[str]:
 
 def _fits_everywhere(followed: Followed) -> bool:
     """Whether shapes make sense beyond the conditions, too: none is negative, and none loses elements."""
-    sizes = stand_ins(list(followed.example), (), steps(followed.conditions))
+    sizes = stand_ins(list(followed.example), (), steps(followed.conditions), leaves_remainders(followed.conditions))
     told = predicted(followed.run, followed.solved, sizes)
     shapes: dict[Slot, Any] = {Slot("input", place): shape for place, shape in enumerate(followed.values(sizes))}
     for number, step in enumerate(told.steps):

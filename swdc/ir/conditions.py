@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import lcm
 from typing import Any
@@ -95,3 +95,15 @@ def steps(conditions: Iterable[Condition]) -> dict[str, int]:
             if symbol.is_Symbol and step.is_number:
                 found[str(symbol)] = lcm(found.get(str(symbol), 1), int(step))
     return found
+
+
+def leaves_remainders(conditions: Iterable[Condition]) -> Callable[[str, int], bool]:
+    """Return whether a size of the symbol with a name leaves the remainders that conditions ask of it alone."""
+    asked = [
+        c for c in conditions if type(c.size).__name__ == "Mod" and c.relation in ("==", "!=") and len(c.symbols) == 1
+    ]
+
+    def fits(name: str, size: int) -> bool:
+        return all(c.holds({name: size}) for c in asked if name in c.symbols)
+
+    return fits

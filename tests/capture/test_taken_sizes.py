@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import swdc
 from swdc.artifacts.onnx.runtime import run_onnx
+from swdc.capture.size_algebra import floor_div
+from swdc.capture.size_sums import number, symbol
+from swdc.errors import InputError
 from swdc.ir.program import Program
 from tests.support import assert_same
 
@@ -68,3 +72,78 @@ def test_the_batch_is_the_size_that_all_inputs_have(batch: int, length: int, bat
 def test_a_batch_as_large_as_the_number_of_layers_can_be_asked_for() -> None:
     program = swdc.trace(Remembering(True).eval(), _sequence(2, 5, True), dynamic=["batch"])
     assert program.facts.symbols == {"batch": 2}
+
+
+class Rows(nn.Module):
+    """Convolutions over rows, and then some code."""
+
+    def __init__(self, code: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.code = nn.Conv1d(2, 8, 3, padding=1), nn.Conv1d(8, 3, 1), code
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.code(self.b(self.a(x).relu()))
+
+
+def _padded(x: torch.Tensor) -> torch.Tensor:
+    return F.pad(x, (0, 1)) if x.shape[-1] % 2 == 1 else x
+
+
+def _padded_by_thirds(x: torch.Tensor) -> torch.Tensor:
+    x = F.pad(x, (0, 1)) if x.shape[-1] % 3 == 2 else x
+    return x.view(*x.shape[:2], -1, 3).mean(-1)
+
+
+def _in_two(x: torch.Tensor) -> torch.Tensor:
+    a, b = x.chunk(2, -1)
+    return a.mean(-1) + b.sum(-1)
+
+
+def _in_three(x: torch.Tensor) -> torch.Tensor:
+    a, b, c = x.chunk(3, -1)
+    return a + b + F.pad(c, (0, a.shape[-1] - c.shape[-1]))
+
+
+def _halves(x: torch.Tensor) -> torch.Tensor:
+    a, b = x.split(x.shape[-1] // 2, -1)
+    return a * b
+
+
+def _unbound(x: torch.Tensor) -> torch.Tensor:
+    a, b = x.view(x.shape[0], 3, 2, -1).unbind(2)
+    return a * b
+
+
+CODES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], int, list[int], list[int]]] = {
+    "a padding of one": (_padded, 9, [11, 5], [8]),
+    "a padding to thirds": (_padded_by_thirds, 8, [11, 5], [9, 10]),
+    "chunks": (_in_two, 8, [10, 9, 2], [1]),
+    "three chunks": (_in_three, 9, [10, 12, 3], [4]),
+    "a split in halves": (_halves, 8, [10, 4], [9]),
+    "halves of a view": (_unbound, 8, [10, 4], [9]),
+}
+
+NOT_IN_FILES = {"chunks", "three chunks", "a split in halves"}
+"""torch.onnx takes no symbol for the size of a part."""
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_lengths_that_code_takes_are_taken(name: str, tmp_path: Path) -> None:
+    code, length, others, refused = CODES[name]
+    model = Rows(code).eval()
+    program = swdc.trace(model, torch.randn(2, 2, length))
+    assert program.facts.symbols == {"batch": 2, "length": length}
+    holds_at(program, model, [(torch.randn(3, 2, other),) for other in others], tmp_path, name not in NOT_IN_FILES)
+    for other in refused:
+        with pytest.raises(InputError, match="length"):
+            program(torch.randn(2, 2, other))
+
+
+def test_the_remainder_of_an_odd_example_is_a_condition() -> None:
+    program = swdc.trace(Rows(_padded).eval(), torch.randn(2, 2, 9))
+    assert [condition.text for condition in program.facts.conditions] == ["length % 2 == 1"]
+
+
+def test_factors_of_quotients_of_sizes_are_left_out() -> None:
+    n, m = symbol("n"), symbol("m")
+    assert floor_div(number(3) * n * m, number(6) * m) == floor_div(n, number(2))
