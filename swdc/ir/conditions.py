@@ -15,6 +15,11 @@ AXES = frozenset({"batch", "channels", "depth", "edges", "height", "length", "no
 """The names of sizes that may change; where one occurs twice, a number follows it."""
 
 
+def is_axis(name: str) -> bool:
+    """Whether a symbol has a name that users know: it is a size of an input, and not one that values tell."""
+    return not AXES.isdisjoint((name, name.rpartition("_")[0]))
+
+
 @dataclass(frozen=True)
 class Condition:
     """That ``size`` is in a ``relation`` to a number; ``source`` is the line of the user's code that asks it."""

@@ -15,7 +15,8 @@ import swdc
 from swdc.artifacts.onnx.runtime import run_onnx
 from swdc.capture.size_algebra import floor_div
 from swdc.capture.size_sums import number, symbol
-from swdc.errors import InputError
+from swdc.capture.trace import trace_everything
+from swdc.errors import InputError, TraceError
 from swdc.ir.program import Program
 from tests.support import assert_same
 
@@ -147,3 +148,51 @@ def test_the_remainder_of_an_odd_example_is_a_condition() -> None:
 def test_factors_of_quotients_of_sizes_are_left_out() -> None:
     n, m = symbol("n"), symbol("m")
     assert floor_div(number(3) * n * m, number(6) * m) == floor_div(n, number(2))
+
+
+class Experts(nn.Module):
+    """Sends each row to two of four experts, which asks how many rows an expert gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.i, self.g, self.o = nn.Linear(6, 8), nn.Linear(8, 4, bias=False), nn.Linear(8, 3)
+        self.e = nn.ModuleList(nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8)) for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.i(x).view(-1, 8)
+        weights, chosen = self.g(y).softmax(-1).topk(2, -1)
+        result = torch.zeros_like(y)
+        for number_of, expert in enumerate(self.e):
+            row, place = torch.where(chosen == number_of)
+            result.index_add_(0, row, expert(y[row]) * weights[row, place, None])
+        return self.o(result.view(*x.shape[:-1], 8))
+
+
+def test_what_is_exported_has_the_names_of_axes(tmp_path: Path) -> None:
+    model = Experts().eval()
+    program = swdc.trace(model, torch.randn(2, 7, 6), dynamic=["batch"])
+    assert program.facts.captured_by == "export"
+    assert program.facts.batch == "batch"
+    assert program.facts.free == ("batch",)
+    assert "sizes that may change: batch\n" in f"{program.explain()}\n"
+    holds_at(program, model, [(torch.randn(3, 7, 6),), (torch.randn(5, 7, 6),)], tmp_path)
+    with pytest.raises(InputError, match=r"shape \(batch, 7, 6\)"):
+        program(torch.randn(2, 9, 6))
+    with pytest.raises(TraceError, match=r"those that may are \['batch'\]"):
+        swdc.trace(model, torch.randn(2, 7, 6), dynamic=["batch", "length"])
+
+
+def test_what_is_exported_of_a_graph_has_the_names_of_its_axes() -> None:
+    class Graph(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.l = nn.Linear(5, 4)
+
+        def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+            y = self.l(x)
+            return y.index_add(0, edges[0], y[edges[1]])
+
+    given = torch.randn(6, 5), torch.randint(6, (2, 9))
+    program = trace_everything(Graph().eval(), given, "heads", "export")
+    assert {**program.facts.symbols, "nodes": 6, "edges": 9} == program.facts.symbols
+    assert program.facts.batch is None
