@@ -29,17 +29,17 @@ class Guards:
     """The claims that a run has relied on, each with the line of the user's code that asked.
 
     ``hints`` are the sizes of the run. ``solved`` says what an atom has turned out to be, by its key; ``atoms`` and
-    ``lines`` hold the atom, and the line that asked. ``made`` are the symbols that solving has added. ``present`` are
-    the symbols of which the code has asked whether they are zero, each with the line: no size in a run is. ``special``
-    are the lines that asked whether two sizes are equal which are so in this run, and that went on with the answer; at
-    those in ``supposed`` the answer is no. ``apart`` are equalities that the code has asked for, and that are not so.
-    ``asked`` counts what each line of the user's code has asked.
+    ``lines`` hold the atom, and the line that asked. ``made`` are the symbols that solving has added. ``present``
+    are the symbols of which the code has asked whether they are zero, each with the line: no size in a run is.
+    ``special`` are the lines that asked whether two sizes are equal which are so in this run, and that went on with
+    the answer, each with what is so; at those in ``supposed`` the answer is no. ``apart`` are equalities that the
+    code has asked for, and that are not so. ``asked`` counts what each line of the user's code has asked.
     """
 
     def __init__(self, hints: Mapping[str, int], supposed: Collection[str] = ()) -> None:
         self.hints = dict(hints)
         self.supposed = frozenset(supposed)
-        self.special: dict[str, None] = {}
+        self.special: dict[str, list[Claim]] = {}
         self.asked: Counter[str] = Counter()
         self.apart: list[Claim] = []
         self.solved: dict[str, Sum] = {}
@@ -101,7 +101,7 @@ class Guards:
             if not found.equates and found.negated().equates:
                 self.apart.append(found.negated())
             if found.as_equality().equates:
-                self.special[line] = None
+                self.special.setdefault(line, []).append(found)
                 if line in self.supposed:
                     return not truth
         named = demanded and len(found.size.symbols) == 1  # of more symbols, it is that there are elements at all

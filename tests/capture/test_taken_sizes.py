@@ -196,3 +196,47 @@ def test_what_is_exported_of_a_graph_has_the_names_of_its_axes() -> None:
     program = trace_everything(Graph().eval(), given, "heads", "export")
     assert {**program.facts.symbols, "nodes": 6, "edges": 9} == program.facts.symbols
     assert program.facts.batch is None
+
+
+def _merged(x: torch.Tensor) -> torch.Tensor:
+    height, width = x.shape[-2:]
+    if height % 2 or width % 2:
+        x = F.pad(x, (0, width % 2, 0, height % 2))
+    return x[..., ::2, ::2] + x[..., 1::2, 1::2]
+
+
+def _merged_apart(x: torch.Tensor) -> torch.Tensor:
+    height, width = x.shape[-2:]
+    x = F.pad(x, (0, 0, 0, height % 2)) if height % 2 else F.pad(x, (0, width % 2)) if width % 2 else x
+    return x.mean((2, 3))
+
+
+class Image(nn.Module):
+    """A convolution with a stride, some code, and another convolution."""
+
+    def __init__(self, code: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.code = nn.Conv2d(3, 8, 2, 2), nn.Conv2d(8, 4, 1), code
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.code(self.b(self.a(x).relu()))
+
+
+def test_a_padding_that_one_of_two_odd_sizes_asks_for(tmp_path: Path) -> None:
+    """As Swin merges patches: even sizes skip the padding, which changes nothing there."""
+    model = Image(_merged).eval()
+    program = swdc.trace(model, torch.randn(2, 3, 16, 16))
+    assert not [condition for condition in program.facts.conditions if "%" in condition.text]
+    holds_at(program, model, [(torch.randn(1, 3, *size),) for size in ((18, 22), (20, 18), (17, 30), (6, 8))], tmp_path)
+
+
+def test_a_second_branch_on_the_same_line_is_not_taken_for_the_first() -> None:
+    model = Image(_merged_apart).eval()
+    program = swdc.trace(model, torch.randn(2, 3, 16, 16))
+    for size in ((16, 18), (18, 16), (18, 18), (20, 24)):
+        x = torch.randn(2, 3, *size)
+        try:
+            found = program(x)
+        except InputError:
+            continue
+        assert_same(found, model(x), 1e-5)
