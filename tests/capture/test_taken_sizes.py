@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from torch.nn import functional as F
 
 import swdc
 from swdc.artifacts.onnx.runtime import run_onnx
+from swdc.capture.guards import Guards
+from swdc.capture.real_numbers import Real
+from swdc.capture.rounded_numbers import rounded
 from swdc.capture.size_algebra import floor_div
-from swdc.capture.size_sums import number, symbol
+from swdc.capture.size_sums import number, symbol, value_of
 from swdc.capture.trace import trace_everything
 from swdc.errors import InputError, TraceError
 from swdc.ir.program import Program
@@ -122,6 +126,9 @@ CODES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], int, list[int], l
     "three chunks": (_in_three, 9, [10, 12, 3], [4]),
     "a split in halves": (_halves, 8, [10, 4], [9]),
     "halves of a view": (_unbound, 8, [10, 4], [9]),
+    "a share": (lambda x: F.interpolate(x, size=int(x.shape[-1] * 0.7)), 10, [20, 13], [90]),
+    "a rounded share": (lambda x: x[..., : round(x.shape[-1] * 0.3)], 10, [15, 25, 5], []),
+    "a share rounded up": (lambda x: x[..., : math.ceil(x.shape[-1] * 0.3)], 10, [15, 20, 7], []),
 }
 
 NOT_IN_FILES = {"chunks", "three chunks", "a split in halves"}
@@ -240,3 +247,21 @@ def test_a_second_branch_on_the_same_line_is_not_taken_for_the_first() -> None:
         except InputError:
             continue
         assert_same(found, model(x), 1e-5)
+
+
+def test_a_rounded_quotient_is_even_halfway() -> None:
+    """As ``round`` of Python."""
+    for share in (0.5, 0.25, 0.75, 1.5):
+        guards = Guards({"n": 8})
+        size = rounded(Real("product", (symbol("n"), share), 8 * share), guards, "round")
+        assert size is not None
+        assert [value_of(size, {"n": n}) for n in range(1, 99)] == [round(n * share) for n in range(1, 99)]
+
+
+def test_a_factor_that_python_rounds_otherwise_is_a_bound() -> None:
+    guards = Guards({"n": 8})
+    assert rounded(Real("product", (symbol("n"), 0.29), 8 * 0.29), guards, "floor") is not None
+    (claim,) = guards.claims
+    assert int(100 * 0.29) == 28
+    assert claim.holds({"n": 99})
+    assert not claim.holds({"n": 100})
