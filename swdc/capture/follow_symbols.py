@@ -52,7 +52,7 @@ def follow_symbols(subject: Subject, compiling: bool = True, apart: bool = False
 
     again = partial(followed_on, subject, leaves, forms, compiling, apart)
     tensors = tensors_of(model)
-    followed = widest(again(), again, tensors)
+    followed = widest(again(), again, tensors, ran)
     graph = OfSymbols(model, named_leaves(model, inputs), followed.run, followed.symbols.shapes, followed.solved)
     captured = graph.captured(structure)
     cases = list(_witnesses(followed, subject.compared))

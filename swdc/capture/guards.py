@@ -15,13 +15,13 @@ from pathlib import Path
 from types import FrameType
 
 from swdc.capture import recorder
-from swdc.capture.claims import Claim, multiple_of, primitive, without_number
+from swdc.capture.claims import Claim, atom_of, multiple_of, primitive, without_number
 from swdc.capture.real_numbers import Real
 from swdc.capture.size_algebra import rewritten
 from swdc.capture.size_sums import ONE, Atom, Sum, number, symbol, value_of
 
 _OWN = tuple(str(Path(__file__).resolve().parents[1] / room) for room in ("capture", "ops"))
-_COMPARING = ("guards", "python_of_sizes", "symbolic_node", "symbolic_numbers", "symbolic_run")
+_COMPARING = ("guards", "python_of_sizes", "rounded_numbers", "symbolic_node", "symbolic_numbers", "symbolic_run")
 """The files of this room through which a comparison of sizes goes."""
 
 
@@ -29,17 +29,17 @@ class Guards:
     """The claims that a run has relied on, each with the line of the user's code that asked.
 
     ``hints`` are the sizes of the run. ``solved`` says what an atom has turned out to be, by its key; ``atoms`` and
-    ``lines`` hold the atom, and the line that asked. ``made`` are the symbols that solving has added. ``present`` are
-    the symbols of which the code has asked whether they are zero, each with the line: no size in a run is. ``special``
-    are the lines that asked whether two sizes are equal which are so in this run, and that went on with the answer; at
-    those in ``supposed`` the answer is no. ``apart`` are equalities that the code has asked for, and that are not so.
-    ``asked`` counts what each line of the user's code has asked.
+    ``lines`` hold the atom, and the line that asked. ``made`` are the symbols that solving has added. ``present``
+    are the symbols of which the code has asked whether they are zero, each with the line: no size in a run is.
+    ``special`` are the lines that asked whether two sizes are equal which are so in this run, and that went on with
+    the answer, each with what is so; at those in ``supposed`` the answer is no. ``apart`` are equalities that the
+    code has asked for, and that are not so. ``asked`` counts what each line of the user's code has asked.
     """
 
     def __init__(self, hints: Mapping[str, int], supposed: Collection[str] = ()) -> None:
         self.hints = dict(hints)
         self.supposed = frozenset(supposed)
-        self.special: dict[str, None] = {}
+        self.special: dict[str, list[Claim]] = {}
         self.asked: Counter[str] = Counter()
         self.apart: list[Claim] = []
         self.solved: dict[str, Sum] = {}
@@ -101,7 +101,7 @@ class Guards:
             if not found.equates and found.negated().equates:
                 self.apart.append(found.negated())
             if found.as_equality().equates:
-                self.special[line] = None
+                self.special.setdefault(line, []).append(found)
                 if line in self.supposed:
                     return not truth
         named = demanded and len(found.size.symbols) == 1  # of more symbols, it is that there are elements at all
@@ -151,7 +151,9 @@ class Guards:
     def _solve(self, size: Sum, line: str) -> None:
         """Rely on a size being zero."""
         while (size := primitive(self.settled(size))).constant is None:
-            if not any(step(size, line) for step in (self._elimination, self._extremes, self._remainder)):
+            if not any(
+                step(size, line) for step in (self._elimination, self._extremes, self._remainder, self._leftover)
+            ):
                 for atom in dict.fromkeys(atom for product in size.terms for atom in product):
                     self._fix(atom, line)
 
@@ -194,6 +196,26 @@ class Guards:
             return True
         return False
 
+    def _leftover(self, size: Sum, line: str) -> bool:
+        """Solve that a division leaves a certain remainder: with what is lacking, it is a multiple of a new symbol."""
+        for atom in size.atoms:
+            by = atom.of[1].constant if atom.kind == "//" else None
+            divided = atom_of(without_number(atom.of[0])) if by else None
+            times = size.terms.get((atom,), 0) // -by if by else 0
+            if not by or divided is None or not times:
+                continue
+            rest = Sum({(divided,): 1}) - number(by) * Sum({(atom,): 1})
+            if without_number(size - number(times) * rest).terms:
+                continue
+            value = self.hint(Sum({(divided,): 1}))
+            made, lacking = symbol(f"({divided.key} + {-value % by}) / {by}"), -value % by
+            name = next(iter(made.symbols))
+            self.hints[name] = (value + lacking) // by
+            self.made.add(name)
+            self._put(divided, number(by) * made - number(lacking), line)
+            return True
+        return False
+
     def _extremes(self, size: Sum, line: str) -> bool:
         """Solve a maximum or minimum: it is the one of two sizes that it is in this run."""
         for atom in size.atoms:
@@ -208,14 +230,14 @@ class Guards:
     def _fix(self, atom: Atom, line: str) -> None:
         """Rely on a symbol or a quotient being what it is in this run; a quotient by a number is so in a range."""
         value = number(self.hint(Sum({(atom,): 1})))
-        by = atom.of[1].constant if atom.kind == "//" else None
-        if atom.of and not by:
+        by = self.settled(atom.of[1]) if atom.kind == "//" and Claim(">=", atom.of[1] - ONE).proven() else None
+        if atom.of and by is None:
             for part in atom.of:
                 self.fixed(part, line)
             return
-        if by:
-            above = self.settled(atom.of[0] - value * number(by))
-            for claim in (Claim(">=", above), Claim(">=", number(by - 1) - above)):
+        if by is not None:
+            above = self.settled(atom.of[0] - value * by)
+            for claim in (Claim(">=", above), Claim(">=", by - ONE - above)):
                 if not claim.proven():
                     self.note(claim, line)
         self._put(atom, value, line)

@@ -15,7 +15,7 @@ from swdc.capture.buffer_writes import BufferWrites
 from swdc.capture.captured_graph import STILL, Captured, shape_of_value
 from swdc.capture.data_dependent_sizes import measured
 from swdc.capture.refusals import check_result
-from swdc.capture.symbols import substituted, symbols_of
+from swdc.capture.symbols import named_symbols, substituted, symbols_of
 from swdc.capture.view_writes import ViewWrites
 from swdc.ir.call import Call, Ref, bind, bind_arguments
 from swdc.ir.graph import DTYPE, SCOPE, SHAPE, STACK_TRACE
@@ -46,7 +46,7 @@ class Raising:
         self.leaves: dict[str, nn.Module] = {}
         self.leaf_calls: dict[str, Any] = {}
         self.still: dict[str, list[str]] = {}
-        self.batch, self.merged = self._batch()
+        self.batch, self.named = named_symbols(captured.input_shapes(), example, batched)
         self.notes = list(captured.notes)
         if differences:
             self.notes.append(differs_in_training(differences))
@@ -241,7 +241,7 @@ class Raising:
 
     def _shape(self, value: Any) -> Any:
         shape = shape_of_value(value)
-        return substituted(shape, self.merged) if self.merged else shape
+        return substituted(shape, self.named) if self.named else shape
 
     def _erase_unused(self) -> None:
         for node in reversed(list(self.graph.nodes)):
@@ -262,17 +262,6 @@ class Raising:
     def _steers(self, node: fx.Node) -> bool:
         """Whether recorded code branches on the values of a node, so that the layers before it are used."""
         return self.captured.example_only and node.op == "call_function" and operator_of(node.target).steers
-
-    def _batch(self) -> tuple[str | None, dict[Any, Any]]:
-        """Return the symbol of the batch, and a map from each other symbol of the same size to it.
-
-        An input that the model does not relate to the others (or never reads) has a symbol of its own.
-        """
-        shapes = self.captured.input_shapes()
-        leading = [shape[0] for shape in shapes if shape and getattr(shape[0], "is_symbol", False)]
-        if not self.batched or not leading:
-            return None, {}
-        return str(leading[0]), {other: leading[0] for other in leading if other != leading[0]}
 
 
 def differs_in_training(paths: Sequence[str]) -> str:

@@ -34,7 +34,26 @@ def floor_div(a: Sum, b: Sum) -> Sum:
     return whole + Sum({(Atom("//", (rest, number(by))),): 1})
 
 
+def _cancelled(a: Sum, b: Sum) -> tuple[Sum, Sum]:
+    """Return two sizes without the positive factors that all products of both share."""
+    shared = reduce(gcd, (*a.terms.values(), *b.terms.values()), 0)
+    products: list[Counter[Atom]] = [Counter(product) for product in (*a.terms, *b.terms)]
+    in_all = reduce(lambda one, other: one & other, products)
+    common: Counter[Atom] = Counter({atom: times for atom, times in in_all.items() if not atom.of})
+    if shared <= 1 and not common:
+        return a, b
+
+    def left(size: Sum) -> Sum:
+        terms = [(Counter(product), times // shared) for product, times in size.terms.items()]
+        return Sum({tuple(sorted((p - common).elements(), key=lambda atom: atom.key)): times for p, times in terms})
+
+    return left(a), left(b)
+
+
 def _by_symbols(a: Sum, b: Sum) -> Sum:
+    cancelled = _cancelled(a, b)
+    if cancelled != (a, b):
+        return floor_div(*cancelled)
     whole, rest = number(0), a
     lead, times = max(b.terms.items(), key=lambda term: (len(term[0]), [x.key for x in term[0]]))
     for _ in range(len(a.terms)):

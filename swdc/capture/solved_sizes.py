@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import sympy
 from torch.utils._sympy import functions
 
-from swdc.capture.claims import Claim, atom_of, primitive
+from swdc.capture.claims import Claim, multiple_of, primitive, without_number
 from swdc.capture.factored_sizes import is_large
 from swdc.capture.guards import Guards
 from swdc.capture.size_algebra import floor_div, rewritten
 from swdc.capture.size_sums import ONE, Atom, Sum, number, symbol
 from swdc.ir.conditions import Condition, not_empty
 from swdc.ir.sizes import Size, simplify
+
+
+@dataclass(frozen=True)
+class Root:
+    """A size that is a number of ``parts`` times a symbol, if not for what is ``lacking``."""
+
+    of: Atom
+    lacking: int
+    parts: int
+
+    @property
+    def filled(self) -> Sum:
+        """The size with what is lacking."""
+        return Sum({(self.of,): 1}) + number(self.lacking)
 
 
 class SolvedSizes:
@@ -30,16 +45,16 @@ class SolvedSizes:
         self._final: dict[Sum, Sum] = {}
 
     @cached_property
-    def roots(self) -> dict[str, tuple[Sum, int]]:
-        """For each symbol that solving has made: the size of which it is a part, and the number of parts."""
-        found: dict[str, tuple[Sum, int]] = {}
-        for key, atom in self.guards.atoms.items():
-            settled = self.guards.settled(self.guards.solved[key])
-            if len(settled.terms) != 1:
-                continue
-            ((product, times),) = settled.terms.items()
-            if len(product) == 1 and product[0].kind in self.guards.made and product[0].kind not in found:
-                found[product[0].kind] = Sum({(atom,): 1}), times
+    def roots(self) -> dict[str, Root]:
+        """For each symbol that solving has made: the size of which it counts the parts."""
+        found: dict[str, Root] = {}
+        settled = {key: self.guards.settled(self.guards.solved[key]) for key in self.guards.atoms}
+        for whole in (True, False):  # what is a multiple of a symbol tells more than what leaves a remainder
+            for key, atom in self.guards.atoms.items():
+                made, parts = multiple_of(without_number(settled[key]))
+                lacking = -settled[key].terms.get((), 0)
+                if made is not None and made.kind in self.guards.made and (not lacking if whole else lacking > 0):
+                    found.setdefault(made.kind, Root(atom, lacking, parts))
         return found
 
     def final(self, size: Sum) -> Sum:
@@ -50,26 +65,22 @@ class SolvedSizes:
 
     def of_inputs(self, size: Sum) -> Sum:
         """Return a size without the symbols that solving has made: their multiples are sizes of inputs again."""
-        for name, (root, parts) in self.roots.items():
+        for name, root in self.roots.items():
             if name not in size.symbols:
                 continue
             total = number(0)
             for product, times in size.terms.items():
                 term = Sum({(): times})
                 for atom in product:
-                    whole = atom.key == name and term.terms[next(iter(term.terms))] % parts == 0
+                    whole = atom.key == name and all(t % root.parts == 0 for t in term.terms.values())
                     term = (
-                        Sum({p + self._key(root): t // parts for p, t in term.terms.items()})
-                        if whole and atom_of(root) is not None
+                        Sum({p: t // root.parts for p, t in term.terms.items()}) * root.filled
+                        if whole
                         else term * Sum({(atom,): 1})
                     )
                 total = total + term * ONE
-            size = rewritten(total, {name: floor_div(root, number(parts))})
+            size = rewritten(total, {name: floor_div(root.filled, number(root.parts))})
         return size
-
-    @staticmethod
-    def _key(root: Sum) -> tuple[Atom, ...]:
-        return next(iter(root.terms))
 
     def _renamed(self, size: Sum) -> Sum:
         return rewritten(size, {name: symbol(new) for name, new in self.names.items() if name != new})
@@ -91,7 +102,7 @@ class SolvedSizes:
         settled = self.guards.settled(symbol(name))
         if settled == symbol(name):
             return True
-        return any(self._key(root)[0].key == name for made, (root, _) in self.roots.items() if made in settled.symbols)
+        return any(root.of.key == name for made, root in self.roots.items() if made in settled.symbols)
 
     def of_input(self, name: str) -> Sum:
         """Return the size that a symbol of an input stands for, in final form."""
@@ -114,11 +125,12 @@ class SolvedSizes:
                 yield not_empty(name, source(line))
 
     def _multiples(self) -> Iterator[Condition]:
-        for root, parts in self.roots.values():
-            final = self._renamed(self.of_inputs(root)) if self._key(root)[0].of else self._renamed(root)
+        for root in self.roots.values():
+            size = Sum({(root.of,): 1})
+            final = self._renamed(self.of_inputs(size) if root.of.of else size)
             if final.constant is None:
-                line = self.guards.lines[self._key(root)[0].key]
-                yield Condition(functions.Mod(_expression(final), sympy.Integer(parts)), "==", 0, source(line))
+                rest = functions.Mod(_expression(final), sympy.Integer(root.parts))
+                yield Condition(rest, "==", -root.lacking % root.parts, source(self.guards.lines[root.of.key]))
 
     @cached_property
     def _claims(self) -> list[tuple[Claim, str]]:

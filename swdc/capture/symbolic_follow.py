@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from typing import Any
 
 from swdc.capture.graph_of_runs import bears_witness
 from swdc.capture.graph_of_symbols import predicted
 from swdc.capture.guards import Guards
-from swdc.capture.input_symbols import InputSymbols, sizes_of
+from swdc.capture.input_symbols import BATCH, InputSymbols, sizes_of
 from swdc.capture.meta_cache import Forms
 from swdc.capture.meta_run import run
 from swdc.capture.runs import Run, Slot
-from swdc.capture.size_sums import value_of
+from swdc.capture.size_sums import symbol, value_of
 from swdc.capture.solved_sizes import SolvedSizes, source
 from swdc.capture.symbolic_run import run_on_symbols
 from swdc.capture.way import CannotCapture, Subject
 from swdc.capture.whole_results import without_whole_results
 from swdc.errors import TraceError
-from swdc.ir.conditions import Condition, broken, steps
+from swdc.ir.conditions import Condition, broken, leaves_remainders, steps
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.sizes import stand_ins
 from swdc.ops.in_place import operator_of
@@ -61,15 +62,17 @@ def followed_on(
     apart: bool,
     supposed: Collection[str] = (),
     at: Mapping[str, int] | None = None,
+    sharing: bool = True,
 ) -> Followed:
     """Return a run on symbols whose conditions the example meets.
 
     Sizes that are compared at the lines of code in ``supposed`` are taken for different where they are equal. The run
-    takes the sizes ``at`` for those of the example.
+    takes the sizes ``at`` for those of the example. Leading sizes that are equal are the batch if they are ``sharing``
+    it; without, and if one is fixed that way, each may be something else, such as the number of layers of states.
     """
-    fixed: set[str] = set()
+    fixed, doubted = set[str](), sharing
     while True:
-        symbols = InputSymbols.of(leaves, fixed)
+        symbols = InputSymbols.of(leaves, fixed, sharing)
         example = {name: (at or {}).get(name, size) for name, size in symbols.example.items()}
         symbols = replace(symbols, example=example)
         hints = {name: _BATCH_OF_ONE if size == 1 else size for name, size in symbols.example.items()}
@@ -77,9 +80,15 @@ def followed_on(
         subject.put_back()
         ran = run_on_symbols(subject.model, subject.inputs, symbols.shapes, guards, forms, compiling)
         plain = SolvedSizes(guards, list(hints), {name: name for name in hints})
-        solved = SolvedSizes(guards, list(hints), symbols.named(leaves, plain.is_free))
+        solved = SolvedSizes(guards, list(hints), symbols.named(leaves, plain.of_input))
         followed = Followed(symbols, ran, solved, solved.conditions())
         followed = _without_needless(followed, subject, forms, compiling)
+        if doubted and _may_be_by_chance(followed):
+            again = partial(followed_on, subject, leaves, forms, compiling, apart, supposed, at)
+            other = _with_free_lead(partial(again, sharing=False))
+            if other is not None:
+                return other
+            doubted = False
         unwanted = _unwanted(followed, leaves, subject.dynamic) | _all_free(followed, ran.failed) | _narrow(followed)
         if unwanted:
             fixed |= unwanted
@@ -92,6 +101,22 @@ def followed_on(
         if not moved:
             raise CannotCapture(f"the example does not meet {refused}")
         fixed |= moved
+
+
+def _may_be_by_chance(followed: Followed) -> bool:
+    """Whether code fixes the leading size that several inputs share, which may be the batch of one of them only."""
+    fixed = BATCH in followed.symbols.example and not followed.solved.is_free(BATCH)
+    return fixed and sum(len(shape) > 1 for shape in followed.symbols.shapes if shape) > 1
+
+
+def _with_free_lead(again: Callable[[], Followed]) -> Followed | None:
+    """Return a run in which the leading size of the first input is free; ``None`` if there is none."""
+    try:
+        other = again()
+    except Exception:  # of many kinds: the model takes no other sizes, or a size that is asked for is fixed
+        return None
+    lead = other.symbols.leading
+    return other if lead is not None and other.solved.is_free(lead) else None
 
 
 def _without_needless(followed: Followed, subject: Subject, forms: Forms, compiling: bool) -> Followed:
@@ -123,7 +148,7 @@ def _unwanted(followed: Followed, leaves: list[Any], dynamic: frozenset[str] | N
     solved, symbols = followed.solved, followed.symbols
     free = {solved.names[name]: name for name in symbols.example if solved.is_free(name)}
     told = {name for name in free.values() if solved.names[name] not in dynamic}
-    called = {called: name for name, called in symbols.named(leaves, lambda _: True).items()}
+    called = {called: name for name, called in symbols.named(leaves, symbol).items()}
     for missing in sorted(dynamic - free.keys()):
         line = source(solved.guards.fixing_line(called.get(missing, "")))
         if line:
@@ -157,7 +182,7 @@ def _narrow(followed: Followed) -> set[str]:
 
 def _fits_everywhere(followed: Followed) -> bool:
     """Whether shapes make sense beyond the conditions, too: none is negative, and none loses elements."""
-    sizes = stand_ins(list(followed.example), (), steps(followed.conditions))
+    sizes = stand_ins(list(followed.example), (), steps(followed.conditions), leaves_remainders(followed.conditions))
     told = predicted(followed.run, followed.solved, sizes)
     shapes: dict[Slot, Any] = {Slot("input", place): shape for place, shape in enumerate(followed.values(sizes))}
     for number, step in enumerate(told.steps):

@@ -15,6 +15,7 @@ from swdc.capture import size_algebra as algebra
 from swdc.capture.claims import Claim
 from swdc.capture.guards import Guards
 from swdc.capture.real_numbers import Real, computed, ratio_of
+from swdc.capture.rounded_numbers import rounded
 from swdc.capture.size_sums import ONE, Sum, number
 from swdc.capture.symbolic_node import BasicNode, Joint, negated
 
@@ -128,21 +129,28 @@ class _Node(BasicNode):
 
     # -- rounding -----------------------------------------------------------------------------------------------
 
-    def _rounded(self, rounded: Callable[[Sum, Sum], Sum], plain: Callable[[float], int]) -> _Node:
+    def _rounded(self, how: str, exact: Callable[[Sum, Sum], Sum], plain: Callable[[float], int]) -> _Node:
         if isinstance(self.value, Sum):
             return self
         ratio = ratio_of(self.value)
-        if ratio is None or not self._positive(ratio[1]):
-            return self._made(number(plain(self.guard_float())))
-        return self._made(rounded(*map(self.guards.settled, ratio)))
+        if ratio is not None and self._positive(ratio[1]):
+            return self._made(exact(*map(self.guards.settled, ratio)))
+        found = self._with_simple_factors(how)
+        return self._made(number(plain(self.guard_float())) if found is None else found)
+
+    def _with_simple_factors(self, how: str) -> Sum | None:
+        return rounded(self.value, self.guards, how) if isinstance(self.value, Real) else None
 
     def floor(self) -> _Node:
-        return self._rounded(algebra.floor_div, lambda x: int(x // 1))
+        return self._rounded("floor", algebra.floor_div, lambda x: int(x // 1))
 
     def ceil(self) -> _Node:
-        return self._rounded(_ceil_div, lambda x: int(-(-x // 1)))
+        return self._rounded("ceil", _ceil_div, lambda x: int(-(-x // 1)))
 
     def trunc(self) -> _Node:
+        found = self._with_simple_factors("floor") if ratio_of(self.value) is None else None
+        if found is not None:
+            return self._made(found)
         negative = isinstance(self.value, Real | float) and self.lt(self._zero()).bool_()
         return self.ceil() if negative else self.floor()
 
@@ -151,6 +159,9 @@ class _Node(BasicNode):
     def round(self, ndigits: int | None = None) -> _Node:
         if isinstance(self.value, Sum):
             return self
+        found = self._with_simple_factors("round") if ndigits is None else None
+        if found is not None:
+            return self._made(found)
         plain = round(self.guard_float(), ndigits)
         return self._made(number(plain) if isinstance(plain, int) else plain)
 

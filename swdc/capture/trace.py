@@ -107,7 +107,7 @@ def trace(
     missing = sorted((wanted or set()) - program.facts.symbols.keys())
     if missing:
         raise TraceError(
-            f"expected {missing[0]} as a size that may change, but those that may are {sorted(program.facts.symbols)}; "
+            f"expected {missing[0]} as a size that may change, but those that may are {sorted(program.facts.free)}; "
             f"leave it out of dynamic"
         )
     for note in program.facts.notes:

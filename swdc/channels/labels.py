@@ -20,7 +20,7 @@ from swdc.channels.sets import Sets
 from swdc.channels.singles import SingleChannels
 from swdc.channels.slots import Slots
 from swdc.ir.call import Call, Ref, Value
-from swdc.ir.conditions import steps
+from swdc.ir.conditions import leaves_remainders, steps
 from swdc.ir.graph import DTYPE, SHAPE
 from swdc.ir.groups import READS, Ids, Reason
 from swdc.ir.program import Program
@@ -55,6 +55,7 @@ class Channels(Sets):
             sorted(program.facts.symbols),
             (node.meta.get(SHAPE) for node in program.graph.nodes),
             steps(program.facts.conditions),
+            leaves_remainders(program.facts.conditions),
         )
         self._free = free
 

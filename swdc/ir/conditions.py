@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import lcm
 from typing import Any
@@ -13,6 +13,11 @@ from swdc.ir.sizes import Size, evaluate
 
 AXES = frozenset({"batch", "channels", "depth", "edges", "height", "length", "nodes", "points", "width"})
 """The names of sizes that may change; where one occurs twice, a number follows it."""
+
+
+def is_axis(name: str) -> bool:
+    """Whether a symbol has a name that users know: it is a size of an input, and not one that values tell."""
+    return not AXES.isdisjoint((name, name.rpartition("_")[0]))
 
 
 @dataclass(frozen=True)
@@ -95,3 +100,15 @@ def steps(conditions: Iterable[Condition]) -> dict[str, int]:
             if symbol.is_Symbol and step.is_number:
                 found[str(symbol)] = lcm(found.get(str(symbol), 1), int(step))
     return found
+
+
+def leaves_remainders(conditions: Iterable[Condition]) -> Callable[[str, int], bool]:
+    """Return whether a size of the symbol with a name leaves the remainders that conditions ask of it alone."""
+    asked = [
+        c for c in conditions if type(c.size).__name__ == "Mod" and c.relation in ("==", "!=") and len(c.symbols) == 1
+    ]
+
+    def fits(name: str, size: int) -> bool:
+        return all(c.holds({name: size}) for c in asked if name in c.symbols)
+
+    return fits

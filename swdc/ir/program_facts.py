@@ -11,7 +11,7 @@ from torch import fx
 
 from swdc.errors import SwdcError
 from swdc.ir.argument_types import check_type
-from swdc.ir.conditions import Condition, FixedSize, broken
+from swdc.ir.conditions import Condition, FixedSize, broken, is_axis
 from swdc.ir.plan import Plan
 from swdc.ir.trace_options import FACTORS, HEADS, POLICIES, TIED
 
@@ -67,6 +67,11 @@ class Facts:
             if check_type(SwdcError, name, value, str) not in options:
                 raise SwdcError(f"expected {name} as one of {list(options)}, got {value!r}")
 
+    @property
+    def free(self) -> tuple[str, ...]:
+        """The sizes of inputs that may change; not those that values tell, such as how many places a search finds."""
+        return tuple(name for name in self.symbols if is_axis(name) or not name.startswith("u"))  # as torch names them
+
     def sizes(self, batch: int = 1) -> dict[str, int]:
         """Return a value for each symbol, with the given batch size."""
         return {name: batch if name == self.batch else value for name, value in self.symbols.items()}
@@ -79,6 +84,6 @@ class Facts:
 
 def told_sizes(facts: Facts) -> tuple[str, ...]:
     """Return lines that say which sizes of the inputs may change, under which conditions, and which are fixed."""
-    free = ", ".join(facts.symbols) or "none"
+    free = ", ".join(facts.free) or "none"
     conditions = [f"size: only {condition}" for condition in facts.conditions]
     return (f"sizes that may change: {free}", *conditions, *(f"size: {fixed}" for fixed in facts.fixed))

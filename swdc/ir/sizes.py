@@ -4,6 +4,7 @@ import ast
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import islice
 from math import prod
 from typing import Any, TypeAlias
 
@@ -18,6 +19,7 @@ Shape: TypeAlias = tuple[Size, ...]
 # views can be analysed with integers. Where sizes are multiplied often, primes are smaller: torch counts the elements.
 _FIRST_PRIMES = (1000003, 30011, 5003, 1201, 397, 101)
 _MOST_ELEMENTS = 2**60
+_MOST_TRIED = 32
 
 # The operators and functions that ``str`` writes for expressions of torch.export.
 _ARITHMETIC: dict[type[ast.operator], Callable[[sympy.Expr, sympy.Expr], sympy.Expr]] = {
@@ -118,20 +120,36 @@ def evaluate(shape: Sequence[Size], values: Mapping[str, int]) -> tuple[int, ...
     return tuple(size if isinstance(size, int) else _evaluate(size, known) for size in shape)
 
 
+def _primes_from(number: int) -> Iterator[int]:
+    while True:
+        number = int(sympy.nextprime(number - 1))
+        yield number
+        number += 1
+
+
 def stand_ins(
-    symbols: Sequence[str], shapes: Iterable[Any] = (), steps: Mapping[str, int] | None = None
+    symbols: Sequence[str],
+    shapes: Iterable[Any] = (),
+    steps: Mapping[str, int] | None = None,
+    fits: Callable[[str, int], bool] = lambda name, size: True,
 ) -> dict[str, int]:
     """Return a distinct prime for each symbol, large enough to divide no width in use, times its step if it has one.
+
+    If there are such sizes near, they are ones that ``fits`` says a symbol can have.
 
     No tensor of the given ``shapes`` (nested, for calls with several results) gets more elements than torch can count.
     """
     flat = list(_flat(shapes))
     found: dict[str, int] = {}
-    for first in _FIRST_PRIMES:
-        primes = [first]
-        while len(primes) < len(symbols):
-            primes.append(int(sympy.nextprime(primes[-1])))
-        found = {s: prime * (steps or {}).get(s, 1) for s, prime in zip(symbols, primes, strict=False)}
+    for start in _FIRST_PRIMES:
+        prime, found = start, {}
+        for name in symbols:
+            step = (steps or {}).get(name, 1)
+            prime = int(sympy.nextprime(prime - 1))
+            near = islice(_primes_from(prime), _MOST_TRIED)
+            prime = next((p for p in near if fits(name, p * step)), prime)
+            found[name] = prime * step
+            prime += 1
         if all(prod(evaluate(shape, found)) <= _MOST_ELEMENTS for shape in flat):
             break
     return found

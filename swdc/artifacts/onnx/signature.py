@@ -11,7 +11,7 @@ from torch.fx.graph import CodeGen
 from swdc.artifacts.plain_calls import say_plainly
 from swdc.errors import ExportError
 from swdc.ir.call import bind, source_of
-from swdc.ir.conditions import AXES
+from swdc.ir.conditions import is_axis
 from swdc.ir.graph import SHAPE, copy_graph
 from swdc.ir.name_mangling import speakable
 from swdc.ir.plain_results import input_names, is_tensor
@@ -98,7 +98,7 @@ def dynamic_sizes(
     Equal sizes have equal names. A size has the name of its symbol (``height``), or, if that says nothing, a name of
     its input and dimension.
     """
-    names: dict[str | None, str] = {s: s for s in program.facts.symbols if {s, s.rpartition("_")[0]} & AXES}
+    names: dict[str | None, str] = {s: s for s in filter(is_axis, program.facts.symbols)}
     names[program.facts.batch] = "batch"
     dynamic = []
     for node in placeholders:
