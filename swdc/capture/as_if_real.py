@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
-_DEVICE, _TAKE, _PUT = torch._C.TensorBase.device, torch._C.TensorBase.__getitem__, torch._C.TensorBase.__setitem__
+_DEVICE = torch._C.TensorBase.device
+_INDEXING = (torch.Tensor.__getitem__, torch.Tensor.__setitem__)
 
 
 class _Seen(local):
@@ -39,7 +41,8 @@ def as_if_real(device: torch.device) -> Iterator[None]:
             setattr(torch.Tensor, name, seen)
     outer, _SEEN.device = _SEEN.device, device
     try:
-        yield
+        with _Lists():
+            yield
     finally:
         _SEEN.device = outer
         with _LOCK:
@@ -64,19 +67,19 @@ def _device(tensor: torch.Tensor) -> torch.device:
     return _SEEN.device if _SEEN.device is not None and device.type == "meta" else device
 
 
-def _taken(tensor: torch.Tensor, index: Any) -> Any:
-    return _TAKE(tensor, _with_numbers(tensor, index))
+class _Lists(TorchFunctionMode):
+    """Gives tensors in place of lists of whole numbers that stand as indices.
 
+    Another ``__getitem__`` in the class of tensors would do so, too, but Python does not forget it: tensors would be
+    sequences ever after.
+    """
 
-def _put(tensor: torch.Tensor, index: Any, value: Any) -> None:
-    _PUT(tensor, _with_numbers(tensor, index), value)
-
-
-def _with_numbers(tensor: torch.Tensor, index: Any) -> Any:
-    """Return an index in which lists of whole numbers are tensors that have values."""
-    if _SEEN.device is None or not tensor.is_meta:
-        return index
-    return tuple(map(_with_values, index)) if isinstance(index, tuple) else _with_values(index)
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _INDEXING and args[0].is_meta:
+            index = args[1]
+            index = tuple(map(_with_values, index)) if isinstance(index, tuple) else _with_values(index)
+            args = (args[0], index, *args[2:])
+        return func(*args, **(kwargs or {}))
 
 
 def _with_values(index: Any) -> Any:
@@ -94,6 +97,4 @@ _AS_SEEN = {
     "device": property(_device),
     "is_cpu": property(lambda tensor: _device(tensor).type == "cpu"),
     "is_cuda": property(lambda tensor: _device(tensor).type == "cuda"),
-    "__getitem__": _taken,
-    "__setitem__": _put,
 }

@@ -84,3 +84,10 @@ def test_lists_as_places_to_write_keep_their_numbers() -> None:
     program = swdc.trace(model, image(2, 3, 5, 5))
     assert program.facts.captured_by == "follow"
     assert_same(model(x := image(2, 3, 7, 5, seed=3)), program(x))
+
+
+def test_a_trace_leaves_tensors_what_they_are() -> None:
+    swdc.trace(randomise(Function(lambda m, x: m.a(x)[:, [1, 0]], a=nn.Linear(5, 4))).eval(), image(2, 5))
+    assert not {"device", "is_cpu", "is_cuda", "__getitem__", "__setitem__"} & {*vars(torch.Tensor)}
+    x = torch.ones(2)
+    assert torch.equal(torch.tensor([x[0], x[1]]), x)  # torch looks whether what a list holds is a sequence
