@@ -21,7 +21,15 @@ from swdc.capture.size_algebra import rewritten
 from swdc.capture.size_sums import ONE, Atom, Sum, number, symbol, value_of
 
 _OWN = tuple(str(Path(__file__).resolve().parents[1] / room) for room in ("capture", "ops"))
-_COMPARING = ("guards", "python_of_sizes", "rounded_numbers", "symbolic_node", "symbolic_numbers", "symbolic_run")
+_COMPARING = (
+    "as_if_real",
+    "guards",
+    "python_of_sizes",
+    "rounded_numbers",
+    "symbolic_node",
+    "symbolic_numbers",
+    "symbolic_run",
+)
 """The files of this room through which a comparison of sizes goes."""
 
 

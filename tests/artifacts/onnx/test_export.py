@@ -217,7 +217,7 @@ def test_a_graph_network_keeps_its_numbers_of_nodes_and_edges_open(tmp_path: Pat
     program = traced(GCN(34, 8, 2, 4), (data.x, data.edge_index))
     report = swdc.export_onnx(program, tmp_path / "gcn.onnx")
     assert report.batches == ()
-    assert names(report.path)[0] == {"x": ["x_dim0", 34], "edge_index": [2, "edge_index_dim1"]}
+    assert names(report.path)[0] == {"x": ["nodes", 34], "edge_index": [2, "edges"]}
     nodes, edges = torch.randn(11, 34), torch.randint(0, 11, (2, 40))
     with torch.no_grad():
         expected = program.clone().eval()(nodes, edges)
