@@ -152,7 +152,7 @@ def test_strides_of_odd_sizes_meet_again(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(9, 14), (15, 16), (16, 13)])
 def test_either_of_two_sizes_that_do_not_fit_is_resized(size: tuple[int, int]) -> None:
-    """As in MobileViT: the second question is asked only if the answer to the first is no."""
+    """As in a block of MobileViT: the second question is asked only if the answer to the first is no."""
 
     def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
         x = m.a(x)
