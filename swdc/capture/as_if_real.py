@@ -7,74 +7,34 @@ loses its numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Lock, local
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-_DEVICE = torch._C.TensorBase.device
+_TOLD: Mapping[Any, Callable[[torch.device], Any]] = {
+    torch.Tensor.device.__get__: lambda device: device,
+    torch.Tensor.is_cpu.__get__: lambda device: device.type == "cpu",  # type: ignore[attr-defined]
+    torch.Tensor.is_cuda.__get__: lambda device: device.type == "cuda",  # type: ignore[attr-defined]
+}
 _INDEXING = (torch.Tensor.__getitem__, torch.Tensor.__setitem__)
 
 
-class _Seen(local):
-    """The device that code of this thread sees in the place of the meta device."""
+class AsIfReal(TorchFunctionMode):
+    """While it is active, tensors on the meta device tell another one, and take lists of whole numbers as indices.
 
-    device: torch.device | None = None
-
-
-_SEEN = _Seen()
-_LOCK = Lock()
-_runs = 0
-
-
-@contextmanager
-def as_if_real(device: torch.device) -> Iterator[None]:
-    """Let tensors on the meta device look as if they were on another one, in this thread."""
-    global _runs  # other threads may trace, too; the last one that ends puts torch's own attributes back
-    with _LOCK:
-        _runs += 1
-        for name, seen in _AS_SEEN.items():
-            setattr(torch.Tensor, name, seen)
-    outer, _SEEN.device = _SEEN.device, device
-    try:
-        with _Lists():
-            yield
-    finally:
-        _SEEN.device = outer
-        with _LOCK:
-            _runs -= 1
-            if not _runs:
-                for name in _AS_SEEN:
-                    delattr(torch.Tensor, name)
-
-
-@contextmanager
-def as_they_are() -> Iterator[None]:
-    """Let all tensors look as they are, inside ``as_if_real``."""
-    outer, _SEEN.device = _SEEN.device, None
-    try:
-        yield
-    finally:
-        _SEEN.device = outer
-
-
-def _device(tensor: torch.Tensor) -> torch.device:
-    device: torch.device = _DEVICE.__get__(tensor)
-    return _SEEN.device if _SEEN.device is not None and device.type == "meta" else device
-
-
-class _Lists(TorchFunctionMode):
-    """Gives tensors in place of lists of whole numbers that stand as indices.
-
-    Another ``__getitem__`` in the class of tensors would do so, too, but Python does not forget it: tensors would be
-    sequences ever after.
+    The code of operators, which torch runs inside of a call, sees tensors as they are.
     """
 
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _TOLD and args[0].is_meta:
+            return _TOLD[func](self.device)
         if func in _INDEXING and args[0].is_meta:
             index = args[1]
             index = tuple(map(_with_values, index)) if isinstance(index, tuple) else _with_values(index)
@@ -91,10 +51,3 @@ def _with_values(index: Any) -> Any:
 def _whole(numbers: list[Any]) -> bool:
     """Whether nested lists hold whole numbers only."""
     return all(type(x) is int or (isinstance(x, list) and _whole(x)) for x in numbers)
-
-
-_AS_SEEN = {
-    "device": property(_device),
-    "is_cpu": property(lambda tensor: _device(tensor).type == "cpu"),
-    "is_cuda": property(lambda tensor: _device(tensor).type == "cuda"),
-}

@@ -197,10 +197,7 @@ class Guards:
             left = rewritten(size, {divided.key: number(by) * made})
             if left.constant is None and not _is_simpler(left, size):
                 continue
-            name = next(iter(made.symbols))
-            self.hints[name] = value // by
-            self.made.add(name)
-            self._put(divided, number(by) * made, line)
+            self._divide(divided, by, made, 0, line)
             return True
         return False
 
@@ -215,14 +212,17 @@ class Guards:
             rest = Sum({(divided,): 1}) - number(by) * Sum({(atom,): 1})
             if without_number(size - number(times) * rest).terms:
                 continue
-            value = self.hint(Sum({(divided,): 1}))
-            made, lacking = symbol(f"({divided.key} + {-value % by}) / {by}"), -value % by
-            name = next(iter(made.symbols))
-            self.hints[name] = (value + lacking) // by
-            self.made.add(name)
-            self._put(divided, number(by) * made - number(lacking), line)
+            lacking = -self.hint(Sum({(divided,): 1})) % by
+            self._divide(divided, by, symbol(f"({divided.key} + {lacking}) / {by}"), lacking, line)
             return True
         return False
+
+    def _divide(self, divided: Atom, by: int, made: Sum, lacking: int, line: str) -> None:
+        """Rely on a size being ``by`` times a new symbol, but for what is ``lacking``."""
+        (name,) = made.symbols
+        self.hints[name] = (self.hint(Sum({(divided,): 1})) + lacking) // by
+        self.made.add(name)
+        self._put(divided, number(by) * made - number(lacking), line)
 
     def _extremes(self, size: Sum, line: str) -> bool:
         """Solve a maximum or minimum: it is the one of two sizes that it is in this run."""

@@ -13,7 +13,7 @@ from torch._export.utils import _compiling_state_context
 from torch.nn.modules import transformer
 from torch.utils import _pytree as pytree
 
-from swdc.capture.as_if_real import as_if_real
+from swdc.capture.as_if_real import AsIfReal
 from swdc.capture.captured_graph import unfused
 from swdc.capture.meta_cache import Forms
 from swdc.capture.recorder import MOST_CALLS, Recorder
@@ -95,7 +95,7 @@ class OnShapes(Recorder):  # type: ignore[no-untyped-call]
 
     def run(self, model: nn.Module, structure: pytree.TreeSpec, batch: int) -> Run:
         """Run a model, whose code sees the device of the example."""
-        with as_if_real(self._device):
+        with AsIfReal(self._device):
             return super().run(model, structure, batch)
 
     def _check_modes(self) -> None:

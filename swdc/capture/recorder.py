@@ -15,7 +15,6 @@ from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from swdc.capture.as_if_real import as_they_are
 from swdc.capture.batch_counters import BatchCounters
 from swdc.capture.captured_graph import Value, user_line
 from swdc.capture.empty_vectors import without_empty_vectors
@@ -110,11 +109,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
             del self.scopes[self.scopes.index(scope) :]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        with as_they_are():
-            return self._called(func, args, kwargs or {})
-
-    def _called(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Note a call of an operator, and return its result."""
+        kwargs = kwargs or {}
         if torch._C._functorch.peek_interpreter_stack() is not None and not self._below:
             return self._without_transform(func, args, kwargs)
         if isinstance(func, torch._ops.HigherOrderOperator):
@@ -146,10 +141,10 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
     def _written_out(self, plain: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Note a call that writes its result into a given tensor as a call that returns it, and a copy."""
         target = kwargs.pop("out")
-        result = self._called(plain, args, kwargs)
+        result = self.__torch_dispatch__(plain, (), args, kwargs)
         if result.shape != target.shape:
             raise CannotCapture(f"{plain} gives the tensor for its result another shape")
-        return self._called(COPY_INTO, (target, result), {})
+        return self.__torch_dispatch__(COPY_INTO, (), (target, result))
 
     def _without_transform(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Let ``torch.vmap`` turn a call into calls on whole batches, and note these."""
@@ -160,7 +155,7 @@ class Recorder(ProxyTorchDispatchMode):  # type: ignore[no-untyped-call]
         """Note a call that a transform of functorch makes."""
         self._below = True
         try:
-            return self._called(func, args, kwargs)
+            return self.__torch_dispatch__(func, (), args, kwargs)
         finally:
             self._below = False
 

@@ -15,7 +15,7 @@ import numpy as np
 from swdc.capture.claims import Claim
 from swdc.capture.guards import Guards
 from swdc.capture.real_numbers import Real
-from swdc.capture.size_algebra import floor_div
+from swdc.capture.size_algebra import ceil_div, floor_div
 from swdc.capture.size_sums import ONE, Sum, number, symbol, value_of
 from swdc.ops.number_nodes import NUMBERS
 
@@ -27,10 +27,6 @@ _WIDE = 4
 _ARITHMETIC = ("real", "negative", "sum", "difference", "product", "quotient")
 
 
-def _up(a: Sum, b: Sum) -> Sum:
-    return -floor_div(-a, b)
-
-
 def _nearest(a: Sum, b: Sum) -> Sum:
     """Return the nearest whole number, and the even one of two: what is halfway is rounded up, and back if odd."""
     double, four = a + a + b, number(4) * b
@@ -39,7 +35,7 @@ def _nearest(a: Sum, b: Sum) -> Sum:
 
 
 _ROUNDED: Mapping[str, tuple[Callable[[Sum, Sum], Sum], Callable[[Any], Any]]] = {
-    "floor": (floor_div, np.floor), "ceil": (_up, np.ceil), "round": (_nearest, np.rint),
+    "floor": (floor_div, np.floor), "ceil": (ceil_div, np.ceil), "round": (_nearest, np.rint),
 }  # fmt: skip
 
 

@@ -34,6 +34,11 @@ def floor_div(a: Sum, b: Sum) -> Sum:
     return whole + Sum({(Atom("//", (rest, number(by))),): 1})
 
 
+def ceil_div(a: Sum, b: Sum) -> Sum:
+    """Return ``a / b``, rounded up; ``b`` is positive."""
+    return -floor_div(-a, b)
+
+
 def _cancelled(a: Sum, b: Sum) -> tuple[Sum, Sum]:
     """Return two sizes without the positive factors that all products of both share."""
     shared = reduce(gcd, (*a.terms.values(), *b.terms.values()), 0)

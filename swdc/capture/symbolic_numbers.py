@@ -20,11 +20,6 @@ from swdc.capture.size_sums import ONE, Sum, number
 from swdc.capture.symbolic_node import BasicNode, Joint, negated
 
 
-def _ceil_div(a: Sum, b: Sum) -> Sum:
-    """Return the quotient rounded up; ``b`` is positive."""
-    return -algebra.floor_div(-a, b)
-
-
 def _modulo(a: Sum, b: Sum) -> Sum:
     """Return ``a % b``; ``b`` is positive."""
     return a - b * algebra.floor_div(a, b)
@@ -145,7 +140,7 @@ class _Node(BasicNode):
         return self._rounded("floor", algebra.floor_div, lambda x: int(x // 1))
 
     def ceil(self) -> _Node:
-        return self._rounded("ceil", _ceil_div, lambda x: int(-(-x // 1)))
+        return self._rounded("ceil", algebra.ceil_div, lambda x: int(-(-x // 1)))
 
     def trunc(self) -> _Node:
         found = self._with_simple_factors("floor") if ratio_of(self.value) is None else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import cache
 from types import CodeType
 from typing import Any
 
@@ -103,7 +104,7 @@ class _Recorder(TorchFunctionMode):
         name = getattr(func, "__name__", str(func))
         if self.training and _is_still(func, args, kwargs or {}):
             name += " in evaluation mode"
-        if (kwargs or {}).get("dropout_p") and (kwargs or {}).get("training", True):
+        if _drops(func, args, kwargs or {}):
             self.calls.setdefault(_caller(self.path, self.torchs), []).append(f"{name} that drops")
         self.note(name)
         empty = empty_result(func, args)
@@ -125,6 +126,22 @@ class _Recorder(TorchFunctionMode):
         """Leave a module, and all that failed inside it: the model's code may have caught the error."""
         if path in self.stack:
             del self.stack[self.stack.index(path) :]
+
+
+def _drops(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call of an attention drops some of its weights."""
+    given = {**dict(zip(_parameters(func), args, strict=False)), **kwargs}
+    return bool(given.get("dropout_p")) and bool(given.get("training", True))
+
+
+@cache
+def _parameters(func: Any) -> tuple[str, ...]:
+    """Return the names of a function's arguments; a function of torch's own tells none, but its operator may."""
+    try:
+        return tuple(inspect.signature(func).parameters)
+    except (TypeError, ValueError):
+        names = called_by(func).names
+        return tuple(name for name, _ in schema_names(target_of(names[0]))) if names else ()
 
 
 def _is_still(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

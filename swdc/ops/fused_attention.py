@@ -32,6 +32,7 @@ class Attention(Operator):
     """
 
     names = ("aten.scaled_dot_product_attention.default",)
+    functions = (functional.scaled_dot_product_attention,)
     attention = "whole"
     repeats = True
     layout = "chosen"

@@ -19,6 +19,7 @@ from swdc.capture.by_recording import NOTE
 from swdc.capture.captured_graph import fixed_batch
 from swdc.capture.notes import GRADIENTS, STATEFUL
 from swdc.capture.results import difference
+from swdc.capture.training_differences import training_differences
 from swdc.errors import InputError, TraceError
 from swdc.ir.conditions import broken
 from tests.support import Function, assert_same, image, randomise
@@ -382,3 +383,17 @@ def test_model_and_program_run_no_more_often_than_they_are_compared(monkeypatch:
     monkeypatch.setattr(F, "conv2d", counted)
     swdc.trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).double(), image(2, 3, 8, 8))
     assert runs.count(False) == 4
+
+
+ATTENTIONS: dict[str, Callable[[], nn.Module]] = {
+    "a layer": lambda: nn.TransformerEncoderLayer(4, 2, 8, 0.5),
+    "in a class": lambda: Function(lambda m, x: m.a(x, x, x)[0], a=nn.MultiheadAttention(4, 2, 0.5)),
+    "by place": lambda: Function(
+        lambda m, x: torch.nn.functional.scaled_dot_product_attention(x, x, x, None, 0.5 if m.training else 0.0)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_attention_that_drops_is_found_without_a_graph(name: str) -> None:
+    assert training_differences(ATTENTIONS[name]().eval(), (torch.randn(3, 5, 4),), {}) == [""]

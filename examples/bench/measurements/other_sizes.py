@@ -29,9 +29,9 @@ from swdc.rewriting.runs import WIDE, called, copies_in, floats_in
 
 PARTS = ("program", "slim", "folder", "onnx")
 EQUAL, REFUSED, SILENT, RAW = "equal", "refused", "silent", "raw"
+"""What may be at a size that the model takes: the same result, an ``InputError``, another result, any other error."""
 _DECLARED = "Got invalid dimensions for input"
 """What onnxruntime says, before it runs a file, of inputs that have other sizes than the file declares."""
-"""What may be at a size that the model takes: the same result, an ``InputError``, another result, any other error."""
 _STEPS = (32, 16, 8, 4, 2, 1)
 _FEWEST = 4
 """A size changes by steps of which it has at least so many."""
