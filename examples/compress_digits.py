@@ -33,10 +33,10 @@ def loss(output: torch.Tensor, batch: tuple[torch.Tensor, torch.Tensor]) -> torc
     return functional.cross_entropy(output, batch[1])
 
 
-def task(epochs: int = 20) -> dict[str, object]:
+def task(epochs: int = 20, width: int = 16) -> dict[str, object]:
     """Train a network; return it with an example input, batches, a metric (higher is better) and a loss."""
     torch.manual_seed(0)
-    model = resnet20(width=16, channels=1)
+    model = resnet20(width=width, channels=1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=epochs * 17)
     data = torch.utils.data.DataLoader(
@@ -71,9 +71,10 @@ def told(name: str, program: swdc.Program) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=2, help="cuts that are tried")
-    trials = parser.parse_args().trials
-    given = task()
-    result = swdc.compress(**given, trials=trials)
+    parser.add_argument("--width", type=int, default=16, help="channels of the first layers")
+    arguments = parser.parse_args()
+    given = task(width=arguments.width)
+    result = swdc.compress(**given, trials=arguments.trials)
     print(result)
 
     print(f"\n{'':42} {'params':>8} {'validation':>11} {'test':>7}")
@@ -82,5 +83,5 @@ if __name__ == "__main__":
     told(f"swdc.compress, {len(result.cuts)} cuts", result.program)
     gone = 1 - swdc.count(result.program).parameters / swdc.count(dense).parameters
     plan = swdc.plan(dense, gone, budget="parameters", scope="group")
-    for epochs in (given["epochs"], given["epochs"] * max(len(result.cuts), 1)):
+    for epochs in sorted({given["epochs"], given["epochs"] * max(len(result.cuts), 1)}):
         told(f"uniform cut of the same size, {epochs} epochs", uniform(given, plan, epochs).eval())

@@ -13,7 +13,7 @@ labels = torch.tensor(digits.target)
 epochs, batch = 4, 64
 
 torch.manual_seed(0)
-model = resnet20(width=16, channels=1)
+model = resnet20(width=8, channels=1)
 program = swdc.trace(model, images[:2])  # holds the model's own parameters: training it trains the model
 optimizer = torch.optim.SGD(program.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
 swd = swdc.SWD(program, target=0.75, a_min=1e1, a_max=1e4, steps=epochs * -(-len(images) // batch), optimizer=optimizer)

@@ -40,14 +40,15 @@ class Guards:
     ``lines`` hold the atom, and the line that asked. ``made`` are the symbols that solving has added. ``present``
     are the symbols of which the code has asked whether they are zero, each with the line: no size in a run is.
     ``special`` are the lines that asked whether two sizes are equal which are so in this run, and that went on with
-    the answer, each with what is so; at those in ``supposed`` the answer is no. ``apart`` are equalities that the
-    code has asked for, and that are not so. ``asked`` counts what each line of the user's code has asked.
+    the answer, each with what is so, in the order of the run; at those in ``supposed`` the answer is no, also where
+    the same is asked again. ``apart`` are equalities that the code has asked for, and that are not so. ``asked`` counts
+    what each line of the user's code has asked.
     """
 
     def __init__(self, hints: Mapping[str, int], supposed: Collection[str] = ()) -> None:
         self.hints = dict(hints)
         self.supposed = frozenset(supposed)
-        self.special: dict[str, list[Claim]] = {}
+        self.special: list[tuple[str, Claim]] = []
         self.asked: Counter[str] = Counter()
         self.apart: list[Claim] = []
         self.solved: dict[str, Sum] = {}
@@ -57,6 +58,7 @@ class Guards:
         self.made: set[str] = set()
         self.present: dict[str, str] = {}
         self._inside = 0
+        self._denied: set[Claim] = set()
 
     @contextmanager
     def inside_operator(self) -> Iterator[None]:
@@ -109,8 +111,9 @@ class Guards:
             if not found.equates and found.negated().equates:
                 self.apart.append(found.negated())
             if found.as_equality().equates:
-                self.special.setdefault(line, []).append(found)
-                if line in self.supposed:
+                self.special.append((line, found))
+                if line in self.supposed or found in self._denied:
+                    self._denied.add(found)
                     return not truth
         named = demanded and len(found.size.symbols) == 1  # of more symbols, it is that there are elements at all
         if not self._inside or named or found.relation == "==":

@@ -7,16 +7,19 @@ do differ: the condition goes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
 import torch
 
-from swdc.capture.claims import Claim
+from swdc.capture.claims import Claim, multiple_of, without_number
 from swdc.capture.graph_of_symbols import predicted
+from swdc.capture.guards import Guards
 from swdc.capture.input_symbols import BATCH
 from swdc.capture.runs import Run
+from swdc.capture.size_sums import Sum, number, value_of
 from swdc.capture.solved_sizes import source
 from swdc.capture.symbolic_follow import Followed, check
 from swdc.capture.way import CannotCapture
@@ -85,7 +88,7 @@ def without_special_sizes(
     """
     guards = first.solved.guards
     felt = {*map(source, guards.lines.values()), *(condition.source for condition in first.conditions)}
-    lines = [line for line in guards.special if source(line) in felt]
+    lines = [line for line in dict(guards.special) if source(line) in felt]
     if len(lines) > _MOST:
         return first
     found = {line for line in lines if len(lines) == 1 or _alike(first, again, tensors, ran, {line}) is not None}
@@ -106,10 +109,11 @@ def _alike(
         wider = again(supposed)
         if not first.example.keys() <= wider.example.keys():
             return None
-        if not _asks_no_more(first, wider, supposed):
+        skipped = _skipped(first, wider, supposed)
+        if skipped is None:
             return None
         check(_at_example(wider, tensors), _at_example(first, tensors), first.example)
-        for sizes in _where_one_differs(first, wider, _skipped(first, wider, supposed)):
+        for sizes in _where_one_differs(first, wider, supposed, skipped):
             shapes = wider.values(sizes)
             told = without_whole_results(predicted(wider.run, wider.solved, sizes), shapes, tensors)
             check(told, without_whole_results(ran(shapes), shapes, tensors), sizes)
@@ -118,44 +122,60 @@ def _alike(
     return wider
 
 
-def _asks_no_more(first: Followed, wider: Followed, supposed: Collection[str]) -> bool:
-    """Whether code that runs only where sizes are equal has no questions of its own.
+def _skipped(first: Followed, wider: Followed, supposed: Collection[str]) -> set[str] | None:
+    """Return the lines at which fewer questions are asked as if sizes differed; all have to be whether some are equal.
 
-    At a line that is supposed it may: the second of ``a or b`` is asked only if the first is not so.
+    The second question of ``a or b`` is asked only if the first is not so. Returns ``None`` if code that runs only
+    where sizes are equal has other questions of its own.
     """
     one, other = first.solved.guards, wider.solved.guards
-    fixing = {*one.lines.values()} - {*supposed}
-    more = (one.asked - other.asked).keys() - {*_skipped(first, wider, supposed)}
-    return not more and fixing <= {*other.lines.values(), *other.claims.values()}
+    fixing = {*one.lines.values()} - {*supposed} - {*other.lines.values(), *other.claims.values()}
+    fewer = {*(one.asked - other.asked), *fixing}
+    equal = Counter(line for line, _ in one.special)
+    return fewer if all(one.asked[line] == equal[line] > 0 for line in fewer) else None
 
 
-def _skipped(first: Followed, wider: Followed, supposed: Collection[str]) -> list[str]:
-    """Return the lines at which fewer questions are asked as if sizes differed, all of them whether sizes are equal."""
-    one, other = first.solved.guards, wider.solved.guards
-    return [s for s in supposed if one.asked[s] > other.asked[s] and one.asked[s] == len(one.special.get(s, ()))]
+def _where_one_differs(
+    first: Followed, wider: Followed, supposed: Collection[str], skipped: Collection[str]
+) -> Iterator[dict[str, int]]:
+    """Yield sizes at which an equality that some lines ask for is the first that is not so.
 
-
-def _where_one_differs(first: Followed, wider: Followed, lines: Collection[str]) -> Iterator[dict[str, int]]:
-    """Yield sizes at which one alone of the equalities that lines ask for is not so; for each there has to be some."""
-    example, solved = first.symbols.example, first.solved
-    for line in lines:
-        asked = [Claim(c.relation, solved.of_inputs(c.size)) for c in solved.guards.special[line]]
-        for claim in asked:
-            others = [other for other in asked if other != claim]
-            near = (
-                {**example, name: size}
-                for name in sorted(claim.size.symbols)
-                for size in range(2, 2 * example[name] + _NEAR)
-            )
-            for sizes in near:
-                named = {wider.solved.names[name]: size for name, size in sizes.items()}
-                if claim.holds(sizes) or not all(other.holds(sizes) for other in others):
-                    continue
-                if broken(wider.conditions, named) is None:
-                    yield {name: named[name] for name in wider.example}
-                    break
-            else:
+    Code has not asked the later ones there, and what it has asked of them in the example rests on the first being so.
+    Raises ``CannotCapture`` if there are no such sizes near for a line that was ``skipped``.
+    """
+    example, guards, names = first.symbols.example, first.solved.guards, wider.solved.names
+    near = [
+        {**example, name: size} for name in example if name != BATCH for size in range(2, 2 * example[name] + _NEAR)
+    ]
+    asked = [(line, claim) for line, claim in guards.special if line in supposed or line in skipped]
+    for place, (line, claim) in enumerate(asked):
+        earlier = [found for _, found in asked[:place]]
+        for sizes in near:
+            told, named = _with_quotients(sizes, guards), {names[name]: size for name, size in sizes.items()}
+            if (
+                claim.size.symbols <= told.keys()
+                and not claim.holds(told)
+                and all(found.holds(told) for found in earlier if found.size.symbols <= told.keys())
+                and broken(wider.conditions, named) is None
+            ):
+                yield {name: named[name] for name in wider.example}
+                break
+        else:
+            if line in skipped:
                 raise CannotCapture(f"no sizes are near at which {line} finds other sizes different")
+
+
+def _with_quotients(sizes: Mapping[str, int], guards: Guards) -> dict[str, int]:
+    """Return sizes with those quotients that code has found whole, if they are whole at these sizes, too."""
+    found = dict(sizes)
+    for key, size in guards.solved.items():
+        made, by = multiple_of(without_number(size))
+        divided = Sum({(guards.atoms[key],): 1}) + number(-size.terms.get((), 0))
+        if made is not None and made.kind in guards.made and divided.symbols <= found.keys():
+            value, remainder = divmod(value_of(divided, found), by)
+            if not remainder:
+                found[made.kind] = value
+    return found
 
 
 def _at_example(followed: Followed, tensors: Mapping[str, torch.Tensor]) -> Run:

@@ -237,6 +237,38 @@ def test_a_padding_that_one_of_two_odd_sizes_asks_for(tmp_path: Path) -> None:
     holds_at(program, model, [(torch.randn(1, 3, *size),) for size in ((18, 22), (20, 18), (17, 30), (6, 8))], tmp_path)
 
 
+class Stages(nn.Module):
+    """Stages that halve a map and resize it, if need be, so that patches cover it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(nn.Conv2d(3 if at == 0 else 8, 8, 3, 2, 1) for at in range(3))
+        self.head = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for stage in self.stages:
+            x = self.patched(stage(x).relu())
+        return self.head(x)
+
+    @staticmethod
+    def patched(x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[-2:]
+        high, wide = math.ceil(height / 2) * 2, math.ceil(width / 2) * 2
+        resize = high != height or wide != width
+        if resize:
+            x = F.interpolate(x, size=(high, wide), mode="bilinear", align_corners=False)
+        x = x.reshape(*x.shape[:2], high // 2, 2, wide // 2, 2).transpose(2, 3).reshape(*x.shape[:2], high, wide)
+        return F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False) if resize else x
+
+
+def test_a_resize_that_each_stage_asks_for(tmp_path: Path) -> None:
+    """As MobileViT: what a stage asks rests on what the stage before it has found, and it asks twice."""
+    model = Stages().eval()
+    program = swdc.trace(model, torch.randn(2, 3, 32, 32))
+    assert not [condition for condition in program.facts.conditions if "%" in condition.text]
+    holds_at(program, model, [(torch.randn(1, 3, *size),) for size in ((34, 40), (36, 24), (17, 30))], tmp_path)
+
+
 def test_a_second_branch_on_the_same_line_is_not_taken_for_the_first() -> None:
     model = Image(_merged_apart).eval()
     program = swdc.trace(model, torch.randn(2, 3, 16, 16))

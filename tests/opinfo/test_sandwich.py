@@ -19,7 +19,7 @@ from tests.opinfo.sandwich import (
     samples_of,
 )
 
-SHARE = 9
+SHARE = 14
 """One of this many operators is tried."""
 
 

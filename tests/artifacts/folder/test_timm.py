@@ -18,16 +18,20 @@ timm = pytest.importorskip("timm")
 SIZES = {
     "resnet18": 64,
     "mobilenetv3_small_100": 64,
-    "regnetx_002": 64,
     "vit_tiny_patch16_224": 224,
     "convnext_atto": 64,
     "levit_128s": 224,
 }
 
+DEPTHS = {
+    "vit_tiny_patch16_224": {"depth": 2},
+    "convnext_atto": {"depths": (1, 1, 1, 1)},
+    "levit_128s": {"depth": (1, 1, 1)},
+}
+
 
 def make(name: str) -> Any:
-    depth = {"depth": 2} if name.startswith("vit") else {}
-    return timm.create_model(name, num_classes=10, **depth).eval()
+    return timm.create_model(name, num_classes=10, **DEPTHS.get(name, {})).eval()
 
 
 def widths_of(model: Any) -> list[int]:

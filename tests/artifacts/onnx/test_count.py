@@ -16,6 +16,7 @@ from torch import nn
 import swdc
 from swdc.artifacts.onnx.count import MacsCheck, check_macs
 from swdc.artifacts.onnx.node_macs import count_nodes
+from swdc.networks import resnet20
 from tests.support import randomise
 
 
@@ -31,8 +32,13 @@ def checked(model: nn.Module, example: Any, folder: Path, **options: Any) -> Mac
 
 @pytest.mark.parametrize(
     "build",
-    [torchvision.models.resnet18, lambda: torchvision.models.mobilenet_v2(width_mult=0.25)],
-    ids=["resnet18", "mobilenet_v2"],
+    [
+        lambda: resnet20(width=8),
+        lambda: torchvision.models.mobilenet_v2(
+            width_mult=0.25, inverted_residual_setting=[[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 1, 2]]
+        ),
+    ],
+    ids=["resnet20", "mobilenet_v2"],
 )
 def test_convolutional_networks_agree(build: Callable[[], nn.Module], tmp_path: Path) -> None:
     found = checked(build(), torch.randn(1, 3, 32, 32), tmp_path)
