@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -13,18 +13,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from swdc.capture.batch import shared_batch, tensors_in, with_batch, with_shapes
+from swdc.capture.batch import shared_batch, with_batch, with_shapes
 from swdc.capture.captured_graph import unfused
+from swdc.capture.first_difference import first_difference
 from swdc.capture.found_something import finds_nothing
 from swdc.capture.given_inputs import copied, copied_together, given_twice, turned
 from swdc.capture.notes import COUNTS, FUSED, GRADIENTS, IN_TRAINING, OVERWRITES, STATEFUL, TOGETHER, TWICE
 from swdc.capture.randomness import drawn_alike, draws_outside_torch
+from swdc.capture.refusals import cannot_run, incomplete
 from swdc.capture.restore import Restoring, buffers_kept, has_drawn, seeded
 from swdc.capture.results import difference
-from swdc.capture.training_differences import reads_mode
+from swdc.capture.training_differences import reads_mode, statistics_of
 from swdc.capture.true_shapes import shapes_are_true
 from swdc.capture.way import CannotCapture, Inputs
-from swdc.errors import TraceError, brief
 from swdc.ir.conditions import broken, not_empty
 from swdc.ir.module_tensors import modes_kept
 from swdc.ir.other_shapes import other_shapes, shapes_at
@@ -85,7 +86,7 @@ class Agreement:
         if isinstance(first, Exception):
             raise cannot_run(self.model, self.inputs, first) from first
         if made:
-            raise _incomplete(made)
+            raise incomplete(made)
         if self._draws and self._is_other(first, Case(seed=_SEED + 1)):
             raise draws_outside_torch(self.model)
         together, both = copied_together(self.inputs), given_twice(self.inputs)
@@ -123,11 +124,25 @@ class Agreement:
             program = self._without_empty(program)
         judged = [note for case in self._cases(program, doubtful) for note in self._judged(program, case, ran)]
         notes = [*self._notes, *judged]
-        if self._twice is not None and difference(self._twice, self._run(program, _AGAIN)) is not None:
+        keeps = self._twice is not None
+        if keeps and (difference(self._twice, self._run(program, _AGAIN)) is not None or self._keeps_sizes(program)):
             notes.append(STATEFUL)
         elif self._counted:
             notes.append(COUNTS.format(", ".join(self._counted)))
         return program.with_facts(notes=tuple(dict.fromkeys([*program.facts.notes, *notes])))
+
+    def _keeps_sizes(self, program: Program) -> bool:
+        """Whether the model computes something else than a program after a call at other sizes: its tables grow."""
+        shapes = other_shapes(program, self.shared)
+        if shapes is None:
+            return False
+        other, example = self._given(Case(shapes=shapes)), self._given(Case())
+        wanted, got = (
+            self._run(module, Case(), copied(other), [copied(example), copied(other)])
+            for module in (self.model, program)
+        )
+        self.put_back()
+        return not isinstance(wanted, Exception) and difference(wanted, got) is not None
 
     def _with_sizes_of_one(self, program: Program) -> Program:
         """Return a program that stands for sizes of one, too, if it computes there what the model computes.
@@ -167,8 +182,13 @@ class Agreement:
         return wider if shapes_are_true(wider, self._given(case), sizes) else None
 
     def trains_alike(self, program: Program) -> bool:
-        """Whether program and model agree in training, too; true if a note says already how they differ."""
-        if not reads_mode(self.model) or any(IN_TRAINING in note for note in program.facts.notes):
+        """Whether program and model agree in training, too, also in what they leave in buffers.
+
+        True if a note says already how they differ.
+        """
+        called = {node.target for node in program.graph.find_nodes(op="call_module")}
+        asks = reads_mode(self.model) or not set(statistics_of(self.model)) <= called
+        if not asks or any(IN_TRAINING in note for note in program.facts.notes):
             return True
         case = Case(None if self.shared is None else max(2, self.shared), training=True)
         self._draws = False
@@ -206,7 +226,8 @@ class Agreement:
             return ()
         if case.gradients and difference(self._of_model(without), got) is None:
             return (GRADIENTS,)
-        place = self._first_node(program, without)
+        place = first_difference(program, self.model, partial(self._run, case=without))
+        self.put_back()
         raise CannotCapture(f"the program differs from the model on {case}, {place or found}")
 
     def _of_model(self, case: Case) -> Any:
@@ -214,8 +235,11 @@ class Agreement:
             self._known[case] = self._alone(case)
         return self._known[case]
 
-    def _run(self, module: nn.Module, case: Case, given: Inputs | None = None) -> Any:
-        """Return the result of a run, or the error that it raises. The run may overwrite what it is ``given``."""
+    def _run(self, module: nn.Module, case: Case, given: Inputs | None = None, more: Sequence[Inputs] = ()) -> Any:
+        """Return the result of a run, or the error that it raises. The run may overwrite what it is ``given``.
+
+        With ``more`` the module is called on these, too, and the result is the list of what it returns.
+        """
         args, kwargs = given or self._given(case)
         with ExitStack() as stack:
             fused: AbstractContextManager[list[bool]] = nullcontext([]) if case.fused else unfused()
@@ -232,65 +256,25 @@ class Agreement:
                     if 0 < call == case.calls - 1:
                         args, kwargs = turned((args, kwargs))
                     results.append(copied(module.train(case.training)(*args, **kwargs)))
-                return results[0] if case.calls == 1 else results
+                results += [copied(module(*more_args, **more_kwargs)) for more_args, more_kwargs in more]
+                if case.training:
+                    results.append(self._statistics())
+                return results[0] if len(results) == 1 else results
             except Exception as error:  # whatever the user's model raises
                 return error
             finally:
                 self._draws |= has_drawn(case.seed)
                 self._asks_for_fused |= bool(asked)
 
+    def _statistics(self) -> list[torch.Tensor]:
+        """Return copies of the buffers that a run of the model, or of a program that shares them, has left.
+
+        Counters are not among them: batch norms of a program count, whether the model's code calls them or a function.
+        """
+        return [buffer.clone() for buffer in self.model.buffers() if buffer.is_floating_point()]
+
     def _given(self, case: Case) -> Inputs:
         inputs = self.inputs if case.batch is None else with_batch(self.inputs, case.batch)
         inputs = inputs if case.shapes is None else with_shapes(self.inputs, case.shapes)
         given: Inputs = copied(inputs, case.gradients)
         return given
-
-    def _first_node(self, program: Program, case: Case) -> str:
-        """Return where a program differs first: the first leaf module that has other results than the model's."""
-        results: dict[str, list[Any]] = {}
-        with _listening(program, program.leaves, lambda path, x: results.setdefault(path, []).append(copied(x))):
-            self._run(program, case)
-        found: list[str] = []
-
-        def compare(path: str, result: Any) -> None:
-            if results.get(path) and difference(copied(result), results[path].pop(0)) is not None:
-                found.append(path)
-
-        with _listening(self.model, results, compare):
-            self._run(self.model, case)
-        self.put_back()
-        node = next((n for n in program.graph.nodes if found and n.target == found[0]), None)
-        return f"first at node {node.name} (module {found[0]})" if node is not None else ""
-
-
-def cannot_run(model: nn.Module, inputs: Inputs, failure: Exception) -> TraceError:
-    """Return the error for a model that fails on the example inputs."""
-    tensors = tensors_in(inputs)
-    types = ", ".join(dict.fromkeys(str(t.dtype).removeprefix("torch.") for t in tensors))
-    return TraceError(
-        f"expected example inputs that {type(model).__name__} can run on, got shapes "
-        f"{[tuple(t.shape) for t in tensors]} of {types}, on which it fails with {brief(failure)}; "
-        f"give inputs as the model's forward takes them"
-    )
-
-
-def _incomplete(made: list[str]) -> TraceError:
-    """Return the error for a model that makes parameters when it runs first."""
-    return TraceError(
-        f"expected a model that has all its parameters, got one that makes {len(made)} when it runs first "
-        f"({', '.join(made[:3])}); call the model once on the example inputs, then trace it"
-    )
-
-
-@contextmanager
-def _listening(module: nn.Module, paths: Any, hear: Callable[[str, Any], None]) -> Iterator[None]:
-    """Call ``hear`` with the path and the result of every call of some modules."""
-    found = {path: part for path, part in module.named_modules(remove_duplicate=False) if path in paths}
-    handles = [
-        part.register_forward_hook(lambda _, __, result, path=path: hear(path, result)) for path, part in found.items()
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -16,7 +16,6 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.fx.graph import _PyTreeInfo
 
-from swdc.capture.agreement import cannot_run
 from swdc.capture.batch import at_least_two, dynamic_dims, shared_batch, with_batch
 from swdc.capture.captured_graph import Captured, fixed_batch, frozen_reads, without_gradients
 from swdc.capture.data_dependent_branches import searches_branched_on
@@ -27,6 +26,7 @@ from swdc.capture.inlining import inlined
 from swdc.capture.left_behind import unchecked
 from swdc.capture.python_of_sizes import sizes_taken_by_python
 from swdc.capture.recurrent_shapes import shapes_alone
+from swdc.capture.refusals import cannot_run
 from swdc.capture.restore import buffers_kept
 from swdc.capture.way import CannotCapture, Inputs, Subject, Way
 from swdc.errors import TraceError, brief

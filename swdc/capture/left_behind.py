@@ -20,12 +20,15 @@ from swdc.ir.program import Program
 from swdc.ops.in_place import operator_of
 
 _LAYOUT, _AUTOCAST, _NUMBER = "how a tensor lies in memory", "autocast", "a number that is read from a tensor"
+_INFERENCE = "inference mode"
 _CHECKS = "the model's code checks numbers that it reads from tensors"
 _ASKED: tuple[tuple[Any, str, str], ...] = (
     (torch.Tensor, "is_contiguous", _LAYOUT),
     (torch.Tensor, "stride", _LAYOUT),
     (torch, "is_autocast_enabled", _AUTOCAST),
     (torch.autocast, "__enter__", _AUTOCAST),
+    (torch, "is_inference_mode_enabled", _INFERENCE),
+    (torch.Tensor, "is_inference", _INFERENCE),
     *((torch, f"_check{kind}", _NUMBER) for kind in ("", "_value", "_index", "_type", "_is_size", "_tensor_all")),
 )
 _TOLD = {
@@ -33,6 +36,7 @@ _TOLD = {
     "that lie as in the example",
     _AUTOCAST: "the model's code asks for autocast, or switches it ({}); the program does what that code does outside "
     "of autocast: inside of it, run the model itself",
+    _INFERENCE: "the model's code asks for inference mode ({}); the program does what that code does outside of it",
     _NUMBER: f"{_CHECKS} ({{}}); the program does not",
 }
 

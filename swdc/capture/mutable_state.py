@@ -16,7 +16,8 @@ import torch
 from swdc.capture.copies import copy_of, end_of_copy, never_written
 
 _CODE = (FunctionType, MethodType, ModuleType, type)
-_ABSENT = object()
+ABSENT = object()
+"""In place of what a place does not hold."""
 
 
 class Place(ABC):
@@ -85,8 +86,8 @@ class Names(Place):
         """Let it hold what it held."""
         now = self.held()
         for name in {**self.before, **now}:
-            if now.get(name, _ABSENT) is not self.before.get(name, _ABSENT):
-                self._set(name, self.before.get(name, _ABSENT))
+            if now.get(name, ABSENT) is not self.before.get(name, ABSENT):
+                self._set(name, self.before.get(name, ABSENT))
 
     def held(self) -> dict[Any, Any]:
         """Return the values by name."""
@@ -98,13 +99,13 @@ class Names(Place):
         everything = self.everything
         if self.names is None:
             return (*everything, *everything.values())
-        return [everything.get(name, _ABSENT) for name in self.names]
+        return [everything.get(name, ABSENT) for name in self.names]
 
     def _set(self, name: str, value: Any) -> None:
         if isinstance(self.owner, dict):
-            self.owner.update({name: value}) if value is not _ABSENT else self.owner.pop(name, None)
+            self.owner.update({name: value}) if value is not ABSENT else self.owner.pop(name, None)
         else:
-            setattr(self.owner, name, value) if value is not _ABSENT else delattr(self.owner, name)
+            setattr(self.owner, name, value) if value is not ABSENT else delattr(self.owner, name)
 
 
 class Cell(Place):
@@ -223,7 +224,9 @@ class Array(Place):
 
     def changed(self) -> bool:
         """Whether it holds something else now."""
-        return not np.array_equal(self.array, self.before)
+        if self.array.dtype != object:
+            return not np.array_equal(self.array, self.before)
+        return not all(map(is_, self.array.flat, self.before.flat))  # tensors have no single truth
 
     def put_back(self) -> None:
         """Let it hold what it held."""
@@ -265,7 +268,7 @@ def _same(live: Any, before: Any) -> bool:
         return bool(live == before)
     else:
         return all(map(is_, live, before))
-    return all(live.get(key, _ABSENT) is value for key, value in before.items())
+    return all(live.get(key, ABSENT) is value for key, value in before.items())
 
 
 def _holds_tensor(value: Any) -> bool:

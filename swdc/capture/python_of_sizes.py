@@ -29,7 +29,9 @@ def sizes_taken_by_python(model: nn.Module) -> Iterator[None]:
     A size that is a key of a cache is a plain number, which fixes it.
     """
     hashes = torch.SymInt.__hash__
-    places = [(names, name) for names in _globals_of(model) for name in _OF_SYMBOLS if name not in names]
+    files = [(names, _OF_SYMBOLS) for names in _globals_of(model)]
+    files.append((vars(nn.functional), _CHECKED))
+    places = [(names, name) for names, functions in files for name in functions if name not in names]
     torch.SymInt.__hash__ = lambda size: hash(int(size))  # type: ignore[method-assign, assignment]
     for names, name in places:
         names[name] = _OF_SYMBOLS[name]
@@ -100,6 +102,9 @@ _OF_SYMBOLS: dict[str, Any] = {
     "int": _Int, "len": _length, "max": partial(_extreme, max, torch.sym_max),
     "min": partial(_extreme, min, torch.sym_min),
 }  # fmt: skip
+
+_CHECKED = ("max", "min")
+"""What torch's own functions ask of sizes, in order to check them."""
 
 
 def _globals_of(model: nn.Module) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from swdc.capture.mutable_objects import GENERATORS, Draws, Slots, slots_of
 from swdc.capture.mutable_state import Array, Cell, Container, Names, Place, Results, SeldomWritten, Values, content_of
 
 _Cached = functools._lru_cache_wrapper
@@ -61,6 +62,7 @@ class _Walk:
                 self._tensor(item)
             case np.ndarray():
                 self.found.append(Array(item))
+                self.pending += item.flat if item.dtype == object else ()
             case FunctionType():
                 self._function(item)
             case MethodType():
@@ -128,6 +130,11 @@ class _Walk:
         self._contents(item)
         self._contents(_attributes_of(item))
         self.pending += [type(item), *_held_by_partial(item)]
+        if isinstance(item, GENERATORS):
+            self.found.append(Draws(item))
+        elif of_the_model(type(item).__module__) and (names := slots_of(type(item))):
+            self.found.append(Slots(item, names))
+            self.pending += self.found[-1].held().values()
 
     def _contents(self, item: Any) -> None:
         if isinstance(item, tuple):

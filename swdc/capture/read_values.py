@@ -19,6 +19,8 @@ _WHOLES = (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__, torc
 """What gives Python all numbers of a tensor without an operator."""
 _MAKERS = (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)
 """What makes a tensor of the numbers in nested lists, which may be tensors."""
+_SPLITS = (torch.tensor_split, torch.Tensor.tensor_split)
+"""What takes from a tensor where to split another."""
 _GRADIENTS = (torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward)
 
 
@@ -49,6 +51,8 @@ def _read(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterat
     """Yield the tensors of which a call gives Python all numbers."""
     if func in _WHOLES:
         yield from _tensors(args[0])
+    if func in _SPLITS:
+        yield from _tensors([given for given in (*args[1:], *kwargs.values()) if isinstance(given, torch.Tensor)])
     if func in _MAKERS:
         yield from _tensors([given for given in (*args, *kwargs.values()) if isinstance(given, list | tuple)])
 
@@ -69,7 +73,7 @@ def check_reads(made: Mapping[Any, fx.Node], read: Mapping[int, Any]) -> None:
     was read, by the number of the step.
     """
     for number, value in read.items():
-        node = made.get((number, None)) or made.get((number, 0))
+        node = made.get((number, None)) or made.get((number, value.of if isinstance(value, Sizes) else 0))
         if node is None:
             continue
         if (number, None) not in made and not isinstance(value, Sizes):  # one of several results

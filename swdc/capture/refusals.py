@@ -11,7 +11,9 @@ from torch import fx, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils import _pytree as pytree
 
-from swdc.errors import TraceError, told_as
+from swdc.capture.batch import tensors_in
+from swdc.capture.way import Inputs
+from swdc.errors import TraceError, brief, told_as
 from swdc.ir.module_tensors import tensors_of
 from swdc.ir.result_classes import is_returnable, parts_of
 
@@ -128,3 +130,22 @@ def check_example(inputs: Any) -> None:
 
 def _article(name: str) -> str:
     return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"
+
+
+def cannot_run(model: nn.Module, inputs: Inputs, failure: Exception) -> TraceError:
+    """Return the error for a model that fails on the example inputs."""
+    tensors = tensors_in(inputs)
+    types = ", ".join(dict.fromkeys(str(t.dtype).removeprefix("torch.") for t in tensors))
+    return TraceError(
+        f"expected example inputs that {type(model).__name__} can run on, got shapes "
+        f"{[tuple(t.shape) for t in tensors]} of {types}, on which it fails with {brief(failure)}; "
+        f"give inputs as the model's forward takes them"
+    )
+
+
+def incomplete(made: list[str]) -> TraceError:
+    """Return the error for a model that makes parameters when it runs first."""
+    return TraceError(
+        f"expected a model that has all its parameters, got one that makes {len(made)} when it runs first "
+        f"({', '.join(made[:3])}); call the model once on the example inputs, then trace it"
+    )

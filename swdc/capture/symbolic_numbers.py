@@ -6,6 +6,7 @@ and a size that the code wants as a plain number is fixed.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -210,7 +211,34 @@ class _Node(BasicNode):
     def or_(self, other: _Node) -> _Node:
         return self._made(Joint(any, (self.value, other.value)))
 
-    sym_and, sym_or, bitwise_and, bitwise_or = and_, or_, and_, or_
+    sym_and, sym_or = and_, or_
+
+    def bitwise_and(self, other: _Node) -> _Node:
+        if self.is_bool() and other.is_bool():
+            return self.and_(other)
+        for one, another in ((self, other), (other, self)):
+            mask = another.maybe_as_int()
+            if one.is_int() and mask is not None and mask > 0 and mask & (mask + 1) == 0:  # the last binary digits
+                return one.mod(self._made(number(mask + 1)))
+        return self._digits(other, operator.and_)
+
+    def bitwise_or(self, other: _Node) -> _Node:
+        return self.or_(other) if self.is_bool() and other.is_bool() else self._digits(other, operator.or_)
+
+    def bitwise_xor(self, other: _Node) -> _Node:
+        return self._digits(other, operator.xor)
+
+    def lshift(self, other: _Node) -> _Node:
+        return self.mul(self._made(number(1 << other.guard_int())))
+
+    def rshift(self, other: _Node) -> _Node:
+        return self.int_floordiv(self._made(number(1 << other.guard_int())))
+
+    def _digits(self, other: _Node, plain: Callable[[int, int], int]) -> _Node:
+        """Return what an operator makes of the binary digits of two numbers, which fixes them."""
+        one, another = (int(node.bool_()) if node.is_bool() else node.guard_int() for node in (self, other))
+        made = plain(one, another)
+        return self._made(bool(made) if self.is_bool() and other.is_bool() else number(made))
 
     def sym_ite(self, yes: _Node, no: _Node) -> _Node:
         return yes if self.bool_() else no

@@ -52,11 +52,23 @@ def reads_mode(model: nn.Module) -> bool:
     modules = list(model.modules())
     if any(is_torchs(m) and isinstance(getattr(m, "dropout", None), float) and m.dropout for m in modules):
         return True
+    if not all(map(is_torchs, statistics_of(model).values())):
+        return True
     hooks = [h for m in modules for h in (*m._forward_hooks.values(), *m._forward_pre_hooks.values())]
     classes = {base for item in (*modules, *hooks) for base in type(item).__mro__ if not _is_known(base)}
     seen: set[CodeType] = set()
     found = [*hooks, *(v for m in modules for v in vars(m).values()), *(v for c in classes for v in vars(c).values())]
     return any(_concerns_mode(value, seen) for value in found if hasattr(value, "__code__"))
+
+
+def statistics_of(model: nn.Module) -> dict[str, nn.Module]:
+    """Return by path the modules of torch's that keep buffers, such as batch norms, and those of classes derived."""
+    plain = (nn.Module, object)
+    return {
+        path: module
+        for path, module in model.named_modules()
+        if module._buffers and any(_is_known(cls) for cls in type(module).__mro__ if cls not in plain)
+    }
 
 
 def is_torchs(module: nn.Module) -> bool:

@@ -29,6 +29,9 @@ class Dispatched:
     finds: ClassVar[bool] = False
     """Whether the size of its result depends on values; ``found_nowhere`` returns arguments that give an empty one."""
 
+    measured: ClassVar[int | None] = None
+    """Which of its results has sizes that depend on values, though torch's tags do not say so."""
+
     by_condition: ClassVar[bool] = False
     """Whether it finds the places where ``conditions`` hold."""
 

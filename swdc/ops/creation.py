@@ -133,7 +133,8 @@ def evenly_spaced(start: Any, end: Any, steps: Any, *, dtype: torch.dtype | None
     """Compute the first half of the numbers from the start and the rest from the end, as torch does."""
     place = torch.arange(steps, **options).to(dtype or torch.get_default_dtype())
     step = (end - start) / torch.sym_max(steps - 1, 1)
-    return torch.where(place < steps // 2, start + place * step, end - (steps - 1 - place) * step)
+    half = torch.sym_max(steps // 2, 1)  # a single number is the start
+    return torch.where(place < half, start + place * step, end - (steps - 1 - place) * step)
 
 
 @register

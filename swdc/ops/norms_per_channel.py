@@ -127,8 +127,9 @@ class BatchNorm(_ChannelNorm):
         return [sizes] if fits else None
 
     def completed(self, arguments: Mapping[str, Any], module: nn.Module | None) -> Mapping[str, Any]:
-        """The momentum is that of the user's module, because evaluation does not show a cumulative average."""
-        return {**arguments, "momentum": module.momentum} if isinstance(module, _BatchNorm) else arguments
+        """Evaluation does not show a cumulative average: torch's module passes a momentum of zero there."""
+        averages = isinstance(module, _BatchNorm) and module.momentum is None and not arguments["momentum"]
+        return {**arguments, "momentum": None} if averages else arguments
 
     def is_absorbed(self, call: Call) -> bool:
         """True: it is folded into a convolution."""

@@ -16,6 +16,7 @@ class Pack(Operator):
     """(batch, steps, ...) or (steps, batch, ...) -> (steps of all sequences, ...), and the sequences at each step."""
 
     names = ("aten._pack_padded_sequence.default",)
+    measured = 1  # the steps of the longest sequence, which torch's own code pads to
 
     def couple(self, call: Call, channels: Channels) -> None:
         """Batch and steps become one dimension without channels; the others pass."""

@@ -21,6 +21,9 @@ _TWO = ("aten.equal.default", "aten.allclose.default")
 class Sizes(tuple[int, ...]):
     """The sizes of a result that depend on values: how many different numbers there are, say."""
 
+    of: int = 0
+    """Which of several results has them."""
+
 
 def read_by(target: Any, args: Sequence[Any], result: Any) -> Any:
     """Return what code reads from a call on real tensors: a number, or how many places each condition finds.
@@ -32,9 +35,14 @@ def read_by(target: Any, args: Sequence[Any], result: Any) -> Any:
         return result
     if operator.finds and operator.by_condition:
         return tuple(int(torch.count_nonzero(condition)) for condition in operator.conditions(args))
-    first = result[0] if isinstance(result, list | tuple) and result else result
-    depends = torch.Tag.dynamic_output_shape in getattr(target, "tags", ()) and isinstance(first, torch.Tensor)
-    return Sizes(first.shape) if depends else None
+    depends = torch.Tag.dynamic_output_shape in getattr(target, "tags", ()) or operator.measured is not None
+    of = operator.measured or 0
+    measured = result[of] if isinstance(result, list | tuple) and result else result
+    if not depends or not isinstance(measured, torch.Tensor):
+        return None
+    found = Sizes(measured.shape)
+    found.of = of
+    return found
 
 
 def as_text(read: Any) -> str:

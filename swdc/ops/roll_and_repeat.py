@@ -151,6 +151,7 @@ class RepeatByTensor(AlongPositions):
     """Each index repeated in a row, as often as a tensor says."""
 
     names = ("aten.repeat_interleave.self_Tensor",)
+    measured = 0
     constants = True
 
     def result(self, call: Call, dims: list[Any], fill: Any) -> list[Any]:

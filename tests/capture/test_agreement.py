@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable
 from functools import partial
@@ -138,6 +139,27 @@ def test_code_that_keeps_something_of_its_first_call() -> None:
     with pytest.warns(UserWarning, match="when it is called again"):
         swdc.trace(model, torch.randn(3, 4))
     assert model.memory is None
+
+
+class Grows(nn.Module):
+    """Computes its table anew for the longest input that it has seen, as rotary positions of old do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.seen, self.table = nn.Linear(4, 3), 0, None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] > self.seen:
+            self.seen = x.shape[1]
+            self.table = torch.arange(self.seen)[:, None] / self.seen
+        return self.one(x) + self.table[: x.shape[1]]
+
+
+def test_code_that_keeps_what_another_size_has_made_is_told() -> None:
+    model = Grows().eval()
+    with pytest.warns(UserWarning, match="when it is called again"):
+        swdc.trace(model, torch.randn(2, 5, 4))
+    assert (model.seen, model.table) == (0, None)
 
 
 def test_code_that_overwrites_without_gradients_is_told() -> None:
@@ -335,10 +357,49 @@ def _hooked() -> nn.Module:
     return model
 
 
+class _Unkept(nn.BatchNorm1d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+        return super().forward(x)
+
+
+class _Momentum(nn.BatchNorm1d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, 0.3, self.eps
+        )
+
+
+class _ForNow(nn.BatchNorm1d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        before, self.momentum = self.momentum, 0.7
+        try:
+            return super().forward(x)
+        finally:
+            self.momentum = before
+
+
+@pytest.mark.parametrize("norm", [_Momentum, _ForNow])
+def test_statistics_move_by_the_momentum_of_the_call(norm: type[nn.BatchNorm1d]) -> None:
+    model = randomise(Function(lambda m, x: m.b(m.norm(m.a(x))), a=nn.Linear(5, 4), norm=norm(4), b=nn.Linear(4, 2)))
+    program, x = swdc.trace(model, image(3, 5)), image(6, 5)
+    other = copy.deepcopy(model).train()
+    assert program.facts.notes == ()
+    assert_same(program.train()(x), other(x))
+    assert_same(dict(program.named_buffers())["norm.running_var"], other.norm.running_var)
+
+
 TRAINS_OTHERWISE: dict[str, Callable[[], nn.Module]] = {
     "a helper": lambda: Function(lambda m, x: _halved(m, x, m.a(x)), a=nn.Linear(5, 4)),
     "a hook": _hooked,
     "a norm that stays still": lambda: _StaysStill(nn.Linear(5, 4), nn.BatchNorm1d(4)),
+    "a norm that keeps no statistics": lambda: Function(
+        lambda m, x: m.b(m.norm(m.a(x))), a=nn.Linear(5, 4), norm=_Unkept(4), b=nn.Linear(4, 2)
+    ),
+    "a norm whose result is not read": lambda: Function(
+        lambda m, x: (m.norm(m.a(x)), m.a(x))[1], a=nn.Linear(5, 4), norm=nn.BatchNorm1d(4)
+    ),
     "a spectral norm": lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(5, 4)),
     "attention that drops": lambda: nn.Sequential(nn.Linear(5, 4), nn.TransformerEncoderLayer(4, 2, 8, 0.5)),
     "a layer of torch's that drops": lambda: nn.TransformerDecoderLayer(5, 1, 8, 0.5),

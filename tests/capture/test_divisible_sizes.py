@@ -95,7 +95,7 @@ def test_coordinates_of_any_size_in_files(code: Callable[..., torch.Tensor], tmp
     swdc.export_onnx(slim, tmp_path / "x.onnx")
     swdc.export(slim, tmp_path / "x.pt2")
     exported = torch.export.load(tmp_path / "x.pt2").module()
-    for size in ((5, 9), (12, 4)):
+    for size in ((5, 9), (12, 4), (1, 1), (2, 1)):
         x = image(3, 3, *size).float()
         (in_onnx,) = run_onnx(tmp_path / "x.onnx", ((x,), {}))
         assert_same(slim(x), torch.from_numpy(in_onnx), 1e-5)

@@ -67,6 +67,10 @@ TOLD = {
     ),
     "strides": (lambda: _layer(lambda m, x: m.one(x) * x.stride(0)), "asks how a tensor lies in memory"),
     "autocast switched off": (lambda: _layer(_in_float32), "asks for autocast, or switches it (" + __file__),
+    "inference mode asked for": (
+        lambda: _layer(lambda m, x: m.one(x) * (2 if torch.is_inference_mode_enabled() else 1)),
+        "asks for inference mode (" + __file__,
+    ),
     "autocast asked for": (
         lambda: _layer(lambda m, x: m.one(x) * (2 if torch.is_autocast_enabled("cpu") else 1)),
         "inside of it, run the model itself",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import swdc
 from swdc.errors import InputError
@@ -59,6 +60,11 @@ READS: dict[str, Read] = {
     "a complex number": lambda x: torch.complex(x[0, 0], x[0, 1]).item().imag > 9,
     "complex numbers": lambda x: torch.complex(x[0], x[1]).tolist()[0].imag > 9,
     "how many differ": lambda x: len(x.round().unique()) > 99,
+    "how often rows are repeated": lambda x: len(x.flatten().repeat_interleave((x > 0).flatten().long())) > 9,
+    "the longest of packed sequences": lambda x: (
+        pack_padded_sequence(x[None], ((x[:2] > 0).sum() + 1)[None].clamp(max=5), batch_first=True).batch_sizes.shape[0]
+        > 9
+    ),
     "the places of a condition": lambda x: len(torch.where(x > 0)[0]) > 3,
 }
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import dataclasses
 import functools
+import random
 from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -180,6 +183,47 @@ WRITERS: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
     "a queue": lambda m, x: (m.queue.append(1), m.a(x) * len(m.queue))[1],
     "an array": lambda m, x: (m.array.__iadd__(1), m.a(x) * float(m.array[0]))[1],
 }
+
+
+@dataclasses.dataclass(slots=True)
+class Counter:
+    """Counts without a dict of attributes."""
+
+    calls: int = 0
+
+    def count(self) -> int:
+        self.calls += 1
+        return self.calls
+
+
+KEEPERS: dict[str, tuple[Any, Callable[[Any], object], Callable[[Any], object]]] = {
+    "slots": (Counter(), Counter.count, lambda c: c.calls),
+    "a generator of torch": (
+        torch.Generator(), lambda g: torch.rand(1, generator=g), lambda g: g.get_state().tolist(),
+    ),
+    "a generator of Python": (random.Random(0), lambda g: g.random(), lambda g: g.getstate()),
+    "a generator of numpy": (np.random.default_rng(0), lambda g: g.random(), lambda g: g.bit_generator.state),
+    "an old generator of numpy": (
+        np.random.RandomState(0), lambda g: g.rand(), lambda g: [str(part) for part in g.get_state()],
+    ),
+    "an array of objects": (
+        np.array([torch.ones(3), None], dtype=object), lambda a: a.__setitem__(1, 4), lambda a: a[1],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", KEEPERS)
+def test_what_an_object_of_the_model_keeps_is_put_back(name: str) -> None:
+    kept, write, state = KEEPERS[name]
+    model = Function(lambda m, x: (write(m.kept), m.a(x))[1], a=nn.Linear(4, 3)).double().eval()
+    model.__dict__["kept"] = kept
+    before = copy.deepcopy(state(kept))
+    program = swdc.trace(model, image(2, 4))
+    assert state(kept) == before
+    assert_same(program(image(2, 4)), model.a(image(2, 4)))
+    write(kept)
+    assert state(kept) != before
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

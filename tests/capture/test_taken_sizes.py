@@ -297,3 +297,29 @@ def test_a_factor_that_python_rounds_otherwise_is_a_bound() -> None:
     assert int(100 * 0.29) == 28
     assert claim.holds({"n": 99})
     assert not claim.holds({"n": 100})
+
+
+BITS: dict[str, tuple[Callable[[int], int], bool]] = {
+    "the last digit": (lambda n: n & 1, True),
+    "the last digits": (lambda n: n & 7, True),
+    "half": (lambda n: n >> 1, True),
+    "four times": (lambda n: n << 2, True),
+    "whether it is a power of two": (lambda n: int(n & (n - 1) == 0), False),
+    "the lowest digit": (lambda n: n & -n, False),
+    "either digit": (lambda n: n | 2, False),
+    "one digit": (lambda n: n ^ 1, False),
+}
+
+
+@pytest.mark.parametrize("name", BITS)
+def test_digits_of_a_size_are_not_taken_for_its_truth(name: str) -> None:
+    """Where an answer cannot be said for all lengths, the length is that of the example."""
+    digits, is_free = BITS[name]
+    model = Rows(lambda x: x * digits(x.shape[2])).eval()
+    program = swdc.trace(model, torch.randn(2, 2, 5))
+    for length in (3, 4, 5, 8, 9) if is_free else (5,):
+        x = torch.randn(2, 2, length)
+        assert_same(program(x), model(x), 1e-6)
+    if not is_free:
+        with pytest.raises(InputError, match=r"test_taken_sizes\.py"):
+            program(torch.randn(2, 2, 8))
