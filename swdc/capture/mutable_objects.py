@@ -1,4 +1,4 @@
-"""Objects that keep something outside of a dict of attributes: in slots, or in the state of a random generator."""
+"""What keeps something outside of a dict of attributes: slots, bytes, random generators, and torch's own settings."""
 
 from __future__ import annotations
 
@@ -49,6 +49,40 @@ class Slots(Place):
             return ABSENT
 
 
+class Bytes(Place):
+    """A ``bytearray`` or an ``array`` of Python's."""
+
+    def __init__(self, live: Any) -> None:
+        self.live, self.before = live, live[:]
+
+    def changed(self) -> bool:
+        """Whether it holds something else now."""
+        return bool(self.live != self.before)
+
+    def put_back(self) -> None:
+        """Let it hold what it held."""
+        self.live[:] = self.before
+
+
+class Settings(Place):
+    """What is set for all code of the process, and what code of a model can set anew."""
+
+    def __init__(self) -> None:
+        self.before = self._values()
+
+    def changed(self) -> bool:
+        """Whether something else is set now."""
+        return self._values() != self.before
+
+    def put_back(self) -> None:
+        """Set what was set."""
+        for (_, write), value in zip(_SETTINGS, self.before, strict=True):
+            write(value)
+
+    def _values(self) -> list[Any]:
+        return [read() for read, _ in _SETTINGS]
+
+
 class Draws(Place):
     """The state of a random generator."""
 
@@ -63,6 +97,14 @@ class Draws(Place):
     def put_back(self) -> None:
         """Let it draw the same numbers again."""
         self._write(self.before)
+
+
+_SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+    (torch.get_num_threads, torch.set_num_threads),
+)
 
 
 def slots_of(cls: type) -> tuple[str, ...]:

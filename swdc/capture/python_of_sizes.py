@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial, reduce
 from types import FunctionType
@@ -29,7 +29,7 @@ def sizes_taken_by_python(model: nn.Module) -> Iterator[None]:
     A size that is a key of a cache is a plain number, which fixes it.
     """
     hashes = torch.SymInt.__hash__
-    files = [(names, _OF_SYMBOLS) for names in _globals_of(model)]
+    files: list[tuple[dict[str, Any], Iterable[str]]] = [(names, _OF_SYMBOLS) for names in _globals_of(model)]
     files.append((vars(nn.functional), _CHECKED))
     places = [(names, name) for names, functions in files for name in functions if name not in names]
     torch.SymInt.__hash__ = lambda size: hash(int(size))  # type: ignore[method-assign, assignment]

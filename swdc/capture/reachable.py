@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from array import array
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from swdc.capture.mutable_objects import GENERATORS, Draws, Slots, slots_of
+from swdc.capture.mutable_objects import GENERATORS, Bytes, Draws, Settings, Slots, slots_of
 from swdc.capture.mutable_state import Array, Cell, Container, Names, Place, Results, SeldomWritten, Values, content_of
 
 _Cached = functools._lru_cache_wrapper
@@ -36,7 +37,7 @@ def places_of(model: nn.Module, given: Any = (), parameters: bool = False) -> li
         item = walk.pending.pop()
         if type(item) not in _ATOMS and id(item) not in walk.seen:  # most are not looked at further
             walk.visit(item)
-    return [*walk.found, *(Names(owner, names) for owner, names in walk.globals.values())]
+    return [Settings(), *walk.found, *(Names(owner, names) for owner, names in walk.globals.values())]
 
 
 class _Walk:
@@ -63,6 +64,8 @@ class _Walk:
             case np.ndarray():
                 self.found.append(Array(item))
                 self.pending += item.flat if item.dtype == object else ()
+            case bytearray() | array():
+                self.found.append(Bytes(item))
             case FunctionType():
                 self._function(item)
             case MethodType():

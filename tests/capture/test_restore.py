@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import functools
 import random
+from array import array
 from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -175,6 +176,25 @@ def _renormed(m: Any, x: torch.Tensor) -> torch.Tensor:
     return m.a(x)
 
 
+SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[], object]]] = {
+    "the default type": (torch.get_default_dtype, lambda: torch.set_default_dtype(torch.float16)),
+    "the precision of products": (
+        torch.get_float32_matmul_precision, lambda: torch.set_float32_matmul_precision("medium"),
+    ),
+    "threads": (torch.get_num_threads, lambda: torch.set_num_threads(torch.get_num_threads() + 1)),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", SETTINGS)
+def test_what_a_run_sets_for_all_is_put_back(name: str) -> None:
+    read, write = SETTINGS[name]
+    before = read()
+    with contextlib.suppress(TraceError):
+        swdc.trace(Function(lambda m, x: (m.a(x), write())[0], a=nn.Linear(4, 3)).double().eval(), image(2, 4))
+    assert read() == before
+
+
 WRITERS: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
     "a parameter": _renormed,
     "the data of a parameter": lambda m, x: (m.a.weight.data.clamp_(-0.1, 0.1), m.a(x))[1],
@@ -206,6 +226,8 @@ KEEPERS: dict[str, tuple[Any, Callable[[Any], object], Callable[[Any], object]]]
     "an old generator of numpy": (
         np.random.RandomState(0), lambda g: g.rand(), lambda g: [str(part) for part in g.get_state()],
     ),
+    "bytes": (bytearray(3), lambda b: b.append(1), bytes),
+    "an array of Python's": (array("i", [1, 2]), lambda a: a.append(1), list),
     "an array of objects": (
         np.array([torch.ones(3), None], dtype=object), lambda a: a.__setitem__(1, 4), lambda a: a[1],
     ),

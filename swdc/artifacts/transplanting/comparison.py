@@ -14,7 +14,7 @@ from swdc.artifacts.transplanting.copied_model import copied_model
 from swdc.artifacts.transplanting.extrema import check_extrema
 from swdc.artifacts.transplanting.float64 import Tensors, in_float64, wide_inputs, wide_program
 from swdc.artifacts.transplanting.masked_model import masked_model
-from swdc.artifacts.transplanting.other_sizes import differs_at_other_sizes
+from swdc.artifacts.transplanting.other_sizes import differs_at_other_sizes, sizes_beyond
 from swdc.capture.restore import buffers_kept, restored
 from swdc.errors import TransplantError
 from swdc.ir.differences import flat_outputs, relative_error
@@ -70,7 +70,9 @@ class Comparison:
         if self.recorded:
             return ""
         mine = copied_model(mine)  # models keep what they have found for a size
-        return differs_at_other_sizes(self.masked_model(), mine, self.inputs(BATCHES[0]))
+        inputs, beyond = self.inputs(BATCHES[0]), sizes_beyond(self.slim)
+        more = (sample_inputs(self.dense, BATCHES[0], 0, torch.float64, sizes=sizes) for sizes in beyond)
+        return differs_at_other_sizes(self.masked_model(), mine, inputs, more)
 
     def as_called(self, mine: nn.Module) -> None:
         """Compare a model as the user gets and calls it: without gradients, in which torch may take fused paths.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -16,21 +17,24 @@ from swdc.artifacts.transplanting.float64 import in_float64
 from swdc.capture.restore import buffers_kept
 from swdc.ir.differences import relative_error
 from swdc.ir.handed_state import results_of
+from swdc.ir.program import Program
 from swdc.rewriting.certificate import TOLERANCE
 
 FAILS = "fails"
 _MOST_SIZES = 3
+_FARTHEST = 16
+"""How many times the example's size a bound may be for code to be tried beyond it."""
 _SECONDS = 1.0
 """The longest run of a model after which it also runs at twice the size."""
 
 
-def differs_at_other_sizes(masked: nn.Module, mine: nn.Module, inputs: Any) -> str:
+def differs_at_other_sizes(masked: nn.Module, mine: nn.Module, inputs: Any, more: Iterable[Any] = ()) -> str:
     """Return at which shapes of inputs a transplanted model fails or differs, empty if at none that are tried.
 
-    Each size in the inputs is halved and doubled, wherever it occurs. Sizes that the masked model does not take are
-    left out. Both models are in float64.
+    Each size in the inputs is halved and doubled, wherever it occurs; ``more`` are tried first. Sizes that the masked
+    model does not take are left out. Both models are in float64.
     """
-    for changed in resized(inputs):
+    for changed in chain(more, resized(inputs)):
         began = time.perf_counter()
         expected = _result(masked, changed)
         if expected is None:
@@ -44,6 +48,16 @@ def differs_at_other_sizes(masked: nn.Module, mine: nn.Module, inputs: Any) -> s
         if time.perf_counter() - began > _SECONDS:
             return ""
     return ""
+
+
+def sizes_beyond(program: Program) -> Iterator[dict[str, int]]:
+    """Yield sizes at which code goes another way than the program: just beyond each bound that is not far."""
+    facts = program.facts
+    for condition in facts.conditions:
+        name, step = str(condition.size), {"<=": 1, ">=": -1}.get(condition.relation, 0)
+        size, known = condition.number + step, facts.symbols.get(name, 0)
+        if step and name != facts.batch and 1 <= size <= _FARTHEST * known:
+            yield {**facts.symbols, name: size}
 
 
 def _result(model: nn.Module, inputs: Any) -> Any:

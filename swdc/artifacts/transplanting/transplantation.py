@@ -53,9 +53,10 @@ def transplant(slim: Program, model: nn.Module) -> nn.Module:
     The result is compared with the slim program in float64, at batch sizes 1 and 3, and in training if the model
     itself trains as its program does. If capture recorded the model, it is recorded again, because other weights may
     choose other boxes or nodes, and the result is compared with the masked model on the example inputs. A warning says
-    if it differs from the masked model at half or twice the sizes of the example, or that what the example does not
-    run in a recorded model is not compared. Removed channels count as zeros in a maximum or minimum of the program, not
-    in one of the class: it is taken where no channel can be negative (or positive), else the module is replaced.
+    if it differs from the masked model at half or twice the sizes of the example or just beyond those that the program
+    takes, or that what the example does not run in a recorded model is not compared. Other values of arguments that
+    are not tensors are not tried. Removed channels count as zeros in a maximum or minimum of the program, not in one
+    of the class: it is taken where no channel can be negative (or positive), else the module is replaced.
     Raises ``TransplantError`` if the program was not made from the model, or if a module cannot be
     fixed; then the message names the module and the line.
 

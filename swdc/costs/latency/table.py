@@ -13,6 +13,8 @@ from swdc.costs.latency.interpolation import Grid
 from swdc.costs.latency.measuring import Announce, Probe, parts, times_ms
 from swdc.costs.latency.operator_kinds import Layer, Sizes
 from swdc.costs.latency.runtimes import Run, timed_by
+from swdc.errors import PlanError
+from swdc.ir.argument_types import checked
 
 _DISTURBED = 1.05
 """A time this much above that of more channels was disturbed by something else on the machine."""
@@ -36,9 +38,11 @@ class MeasuredTable(LatencyTable):
     """Times in onnxruntime on this machine; times that the cache lacks are measured.
 
     ``announce`` is called with a text that names the work, the number of times measured, and their total number.
-    ``measure`` returns the times of layers at given sizes in milliseconds.
+    ``measure`` returns the times of layers at given sizes in milliseconds. Raises ``PlanError`` for arguments of other
+    types, or fewer than one thread.
     """
 
+    @checked(PlanError)
     def __init__(
         self,
         threads: int = 1,
@@ -46,6 +50,8 @@ class MeasuredTable(LatencyTable):
         cache: Cache | None = None,
         measure: Callable[[Sequence[Probe], int], list[float]] = times_ms,
     ) -> None:
+        if threads < 1:
+            raise PlanError(f"expected at least one thread, got {threads}; give the number that the device will use")
         self.threads = threads
         self._announce = announce
         self._cache = Cache(threads) if cache is None else cache
@@ -55,6 +61,7 @@ class MeasuredTable(LatencyTable):
         self._known: dict[tuple[Layer, Sizes], float] = {}
 
     @classmethod
+    @checked(PlanError)
     def of_runtime(
         cls, run: Run, folder: str | os.PathLike[str], threads: int = 1, announce: Announce | None = None
     ) -> MeasuredTable:

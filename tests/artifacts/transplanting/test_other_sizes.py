@@ -47,6 +47,23 @@ def test_positions_that_are_mixed_with_channels_are_named() -> None:
     assert_same(slim(example), mine(example))
 
 
+class Tiled(nn.Module):
+    """Treats long inputs in another way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 16), nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = self.a(x)
+        return self.b(x.relu() if x.shape[1] < 50 else x.softmax(-1))
+
+
+def test_code_beyond_the_bound_of_the_program_is_tried() -> None:
+    with pytest.warns(UserWarning, match=r"computes something else at \(2, 50, 8\)"):
+        slim_and_mine(Tiled(), image(2, 5, 8))
+
+
 def test_a_replaced_module_refuses_sizes_that_it_does_not_know() -> None:
     model = nn.Sequential(DerivedAttention(), nn.Linear(12, 3))
     with pytest.warns(UserWarning, match="replaced by their part of the slim program"):

@@ -12,6 +12,7 @@ from swdc.costs.latency import LatencyTable, MeasuredTable
 from swdc.costs.latency.cache import Cache
 from swdc.costs.latency.measuring import Probe
 from swdc.costs.latency.operator_kinds import Layer
+from swdc.errors import PlanError
 
 LAYER = Layer("Gemm", (), (1, 32, 40), (1, 8, 8))
 
@@ -67,6 +68,13 @@ def test_a_layer_that_was_not_prepared_is_measured_when_asked_for(tmp_path: Path
     clock = Clock()
     assert table(tmp_path, clock).ms(LAYER, (1, 9, 8)) == pytest.approx(16 * 8 / 1000)
     assert clock.taken
+
+
+def test_bad_arguments_are_refused() -> None:
+    with pytest.raises(PlanError, match="expected threads as a whole number, got an object"):
+        MeasuredTable(object())  # type: ignore[arg-type]
+    with pytest.raises(PlanError, match="expected at least one thread, got 0"):
+        MeasuredTable(0)
 
 
 def test_a_damaged_cache_is_measured_again(tmp_path: Path) -> None:
