@@ -200,8 +200,8 @@ def _content(folder: Path) -> dict[str, object]:
 
 def _told(file: Path) -> object:
     if file.name == MANIFEST and _is_short(file):
-        with suppress(ValueError):  # the manifest has no hash beside it: other spaces say the same
-            return str(read_json(file))
+        with suppress(ValueError):  # the manifest has no hash beside it: other spaces, another order say the same
+            return json.dumps(read_json(file), sort_keys=True)
     return file.read_bytes() if _is_short(file) else (file.lstat().st_mode, file.lstat().st_size)
 
 
