@@ -15,6 +15,7 @@ from torch import nn
 
 from swdc.capture.batch import shared_batch, with_batch, with_shapes
 from swdc.capture.captured_graph import unfused
+from swdc.capture.empty_searches import differs_where_nothing_is_found
 from swdc.capture.first_difference import first_difference
 from swdc.capture.found_something import finds_nothing
 from swdc.capture.given_inputs import copied, copied_together, given_twice, turned
@@ -107,23 +108,29 @@ class Agreement:
         """Whether the model computes something else in another run than it did ``first``."""
         return difference(first, self._alone(case, given)) is not None
 
-    def _alone(self, case: Case, given: Inputs | None = None) -> Any:
-        """Return the result of a run of the model that leaves nothing behind for the next."""
-        result = self._run(self.model, case, given)
+    def _alone(self, case: Case, given: Inputs | None = None, module: nn.Module | None = None) -> Any:
+        """Return the result of a run of the model, or of another module, that leaves nothing behind for the next."""
+        result = self._run(module or self.model, case, given)
         self.put_back()
         return result
 
-    def check(self, program: Program, doubtful: tuple[int, ...] = ()) -> Program:
+    def check(self, program: Program, doubtful: tuple[int, ...] = (), empties: bool = False) -> Program:
         """Return a program that agrees with the model in evaluation, with notes on what it does not stand for.
 
-        ``doubtful`` are further batches to compare at; that of zero may be a condition. Raises ``CannotCapture`` if the
-        program does not agree.
+        ``doubtful`` are further batches to compare at; that of zero may be a condition. With ``empties`` they are also
+        compared where searches find nothing. Raises ``CannotCapture`` if the program does not agree.
         """
         program, ran = self._with_sizes_of_one(program), dict[Case, Any]()
         if 0 in doubtful:
             program = self._without_empty(program)
         judged = [note for case in self._cases(program, doubtful) for note in self._judged(program, case, ran)]
         notes = [*self._notes, *judged]
+        if empties:
+            differs = differs_where_nothing_is_found(
+                program, self.model, lambda module: self._alone(Case(), module=module)
+            )
+            if differs:
+                raise CannotCapture(f"the program differs from the model where a search finds nothing: {differs}")
         keeps = self._twice is not None
         if keeps and (difference(self._twice, self._run(program, _AGAIN)) is not None or self._keeps_sizes(program)):
             notes.append(STATEFUL)

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -64,9 +65,12 @@ class Export(Way):
         if not all(operator.by_condition for operator in searches):
             raise CannotCapture("the model calls other operators if a search in it (such as nonzero) finds nothing")
         failures: list[Exception] = []
-        for inputs, dims in _examples(subject.inputs):
-            captured = _attempt(failures, subject, inputs, dims, bool(searches))
-            if captured is not None and dims is None:
+        for (inputs, dims), checked in product(_examples(subject.inputs), (False, True) if searches else (True,)):
+            captured = _attempt(failures, subject, inputs, dims, bool(searches), checked)
+            if captured is not None and not checked:
+                if dims is not None and _is_dynamic(captured, inputs):
+                    yield replace(captured, doubtful=(*doubtful_batches(captured), _ODD_BATCH), empties=True)
+            elif captured is not None and dims is None:
                 yield replace(captured, notes=(*captured.notes, FIXED))
             elif captured is not None and _is_dynamic(captured, inputs):
                 doubtful = (*doubtful_batches(captured), _ODD_BATCH, 0)
@@ -89,11 +93,13 @@ def _examples(inputs: Inputs) -> Iterator[tuple[Inputs, Any]]:
     yield inputs, None
 
 
-def _attempt(failures: list[Exception], subject: Subject, inputs: Inputs, dims: Any, finding: bool) -> Captured | None:
+def _attempt(
+    failures: list[Exception], subject: Subject, inputs: Inputs, dims: Any, finding: bool, checked: bool
+) -> Captured | None:
     """Return the graph of a model; if export fails, add the error to ``failures`` and return ``None``."""
     try:
         with without_gradients() if failures else nullcontext():
-            return _exported(subject.model, inputs, dims, finding)
+            return _exported(subject.model, inputs, dims, finding, checked)
     except TraceError:
         raise
     except Exception as error:  # torch.export raises errors of many kinds, which all mean that export failed
@@ -137,10 +143,11 @@ def _check_runs(subject: Subject) -> None:
         raise cannot_run(model, subject.inputs, failure) from failure
 
 
-def _exported(model: nn.Module, inputs: Inputs, dims: Any, finding: bool) -> Captured:
+def _exported(model: nn.Module, inputs: Inputs, dims: Any, finding: bool, checked: bool) -> Captured:
     """Return the graph of a model. ``dims`` gives the dynamic dimensions of each argument; ``None`` fixes all.
 
-    With ``finding``, the graph is that of searches which find something, and it fails where one does not.
+    With ``finding``, the graph is that of searches which find something. If it is ``checked``, it fails where one does
+    not.
 
     Raises ``TraceError`` for control flow that depends on values, and whatever ``torch.export`` raises.
     """
@@ -150,7 +157,7 @@ def _exported(model: nn.Module, inputs: Inputs, dims: Any, finding: bool) -> Cap
         exported = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
     flat = inlined(exported.graph_module)
     drop_empty_vectors(flat.graph)
-    if finding:
+    if finding and checked:
         check_searches(flat.graph)
     check_squeezes(flat.graph)
     if any(getattr(n.target, "__module__", "").startswith("torch._functorch") for n in flat.graph.nodes):

@@ -49,6 +49,8 @@ class Captured:
 
     ``doubtful`` are batches that the way of capture did not reason about, so that program and model may differ there.
 
+    ``empties`` says that the way did not reason about searches that find nothing, but claims to be right there.
+
     ``conditions`` say for which sizes the graph is right, and ``fixed`` which sizes the model's code has fixed.
 
     ``by`` names the way of capture; ``example_only`` is the way's. ``attempts`` names the ways that were tried before
@@ -64,6 +66,7 @@ class Captured:
     counted: Mapping[str, int] = field(default_factory=dict)
     differences: tuple[str, ...] | None = None
     doubtful: tuple[int, ...] = ()
+    empties: bool = False
     conditions: tuple[Condition, ...] = ()
     fixed: tuple[FixedSize, ...] = ()
     by: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torchvision
 from torch import nn
 
 import swdc
+from swdc.artifacts.onnx.runtime import run_onnx
 from swdc.capture.data_dependent_branches import searches_branched_on
 from swdc.capture.restore import restored
 from swdc.capture.way import Subject
@@ -156,3 +158,53 @@ def test_a_squeeze_of_what_is_found_is_refused_where_one_is() -> None:
     x[:, 0] = torch.tensor([-1.0, -1, 1, -1, -1, -1])
     with pytest.raises(InputError, match="finds several, got inputs in which it finds one"):
         program(x)
+
+
+class Experts(nn.Module):
+    """A mixture that leaves out experts that no token has chosen; ``otherwise`` is added for each of those."""
+
+    def __init__(self, otherwise: float = 0.0) -> None:
+        super().__init__()
+        self.first, self.router, self.last = nn.Linear(8, 16), nn.Linear(16, 4), nn.Linear(16, 4)
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(16, 12), nn.GELU(), nn.Linear(12, 16)) for _ in range(4))
+        self.otherwise = otherwise
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        weights, chosen = self.router(x).softmax(-1).topk(2, -1)
+        out = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            tokens, places = torch.where(chosen == number)
+            if tokens.numel() == 0:
+                out = out + self.otherwise if self.otherwise else out
+                continue
+            out.index_add_(0, tokens, expert(x[tokens]) * weights[tokens, places, None])
+        return self.last(out)
+
+
+def test_experts_that_no_token_chooses_are_left_out(tmp_path: Path) -> None:
+    """The graph has them run on no tokens, which is the same."""
+    model = randomise(Experts()).float().eval()
+    program = swdc.trace(model, torch.randn(9, 8))
+    assert (program.facts.captured_by, program.facts.notes) == ("export", ())
+    plan = swdc.plan(program, 0.5, scope="group")
+    masked, slim = swdc.mask(program, plan), swdc.slim(program, plan)
+    assert swdc.verify(masked, slim).exact
+    assert swdc.count(slim).parameters < 0.5 * swdc.count(program).parameters
+    swdc.export_onnx(slim, tmp_path / "x.onnx")
+    mine = swdc.transplant(slim, model)
+    for batch in (1, 2, 30):
+        x = torch.randn(batch, 8)
+        assert_same(program(x), model(x), 1e-6)
+        assert_same(slim(x), masked(x), 1e-6)
+        assert_same(slim(x), mine(x), 1e-6)
+        assert_same(slim(x), torch.from_numpy(run_onnx(tmp_path / "x.onnx", ((x,), {}))[0]), 1e-5)
+
+
+def test_what_code_does_instead_is_not_forgotten() -> None:
+    model = randomise(Experts(otherwise=1.0)).float().eval()
+    program = swdc.trace(model, torch.randn(30, 8))
+    x = torch.randn(40, 8)
+    assert_same(program(x), model(x), 1e-6)
+    with pytest.raises(InputError, match="finds something, got inputs in which it finds nothing"):
+        program(torch.randn(1, 8))
