@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from swdc.capture.answered_branches import differs_on_branches
 from swdc.capture.batch import shared_batch, with_batch, with_shapes
-from swdc.capture.captured_graph import unfused
-from swdc.capture.empty_searches import differs_where_nothing_is_found
+from swdc.capture.captured_graph import Captured, unfused
 from swdc.capture.first_difference import first_difference
 from swdc.capture.found_something import finds_nothing
 from swdc.capture.given_inputs import copied, copied_together, given_twice, turned
@@ -114,29 +114,37 @@ class Agreement:
         self.put_back()
         return result
 
-    def check(self, program: Program, doubtful: tuple[int, ...] = (), empties: bool = False) -> Program:
+    def check(self, program: Program, captured: Captured) -> Program:
         """Return a program that agrees with the model in evaluation, with notes on what it does not stand for.
 
-        ``doubtful`` are further batches to compare at; that of zero may be a condition. With ``empties`` they are also
-        compared where searches find nothing. Raises ``CannotCapture`` if the program does not agree.
+        They are compared also where the way of capture, which made ``captured``, did not reason; a batch of zero may be
+        a condition. Raises ``CannotCapture`` if the program does not agree.
         """
+        doubtful = captured.doubtful
         program, ran = self._with_sizes_of_one(program), dict[Case, Any]()
         if 0 in doubtful:
             program = self._without_empty(program)
         judged = [note for case in self._cases(program, doubtful) for note in self._judged(program, case, ran)]
         notes = [*self._notes, *judged]
-        if empties:
-            differs = differs_where_nothing_is_found(
-                program, self.model, lambda module: self._alone(Case(), module=module)
-            )
-            if differs:
-                raise CannotCapture(f"the program differs from the model where a search finds nothing: {differs}")
+        self._check_branches(program, captured)
         keeps = self._twice is not None
         if keeps and (difference(self._twice, self._run(program, _AGAIN)) is not None or self._keeps_sizes(program)):
             notes.append(STATEFUL)
         elif self._counted:
             notes.append(COUNTS.format(", ".join(self._counted)))
         return program.with_facts(notes=tuple(dict.fromkeys([*program.facts.notes, *notes])))
+
+    def _check_branches(self, program: Program, captured: Captured) -> None:
+        """Raise ``CannotCapture`` if a program differs where searches find nothing, or where code goes another way."""
+
+        def run(module: nn.Module, given: Inputs | None = None) -> Any:
+            return self._alone(Case(), given, module)
+
+        facts = program.facts
+        rows = self.shared is not None and facts.batch is not None and broken(facts.conditions, facts.sizes(1)) is None
+        differs = differs_on_branches(program, self.model, captured, self._given(Case()), rows, run)
+        if differs:
+            raise CannotCapture(f"the program differs from the model where a search finds nothing: {differs}")
 
     def _keeps_sizes(self, program: Program) -> bool:
         """Whether the model computes something else than a program after a call at other sizes: its tables grow."""

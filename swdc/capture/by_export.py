@@ -17,6 +17,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.fx.graph import _PyTreeInfo
 
+from swdc.capture.answered_branches import Answers
 from swdc.capture.batch import at_least_two, dynamic_dims, shared_batch, with_batch
 from swdc.capture.captured_graph import Captured, fixed_batch, frozen_reads, without_gradients
 from swdc.capture.data_dependent_branches import searches_branched_on
@@ -66,7 +67,8 @@ class Export(Way):
             raise CannotCapture("the model calls other operators if a search in it (such as nonzero) finds nothing")
         failures: list[Exception] = []
         for (inputs, dims), checked in product(_examples(subject.inputs), (False, True) if searches else (True,)):
-            captured = _attempt(failures, subject, inputs, dims, bool(searches), checked)
+            with Answers(assume=False) as asked:
+                captured = _attempt(failures, subject, inputs, dims, bool(searches), checked)
             if captured is not None and not checked:
                 if dims is not None and _is_dynamic(captured, inputs):
                     yield replace(captured, doubtful=(*doubtful_batches(captured), _ODD_BATCH), empties=True)
@@ -79,10 +81,26 @@ class Export(Way):
             elif failures:
                 _check_runs(subject)
             if failures and _depends_on_values(failures[-1]):
+                if asked.lines:
+                    yield from _with_answers(subject, bool(searches))
                 break
         if failures:
             unseen = "the model's code reads or writes a tensor in a way that torch does not see, such as tensor.data"
             raise CannotCapture(unseen if _UNSEEN in str(failures[0]) else brief(failures[0])) from failures[0]
+
+
+def _with_answers(subject: Subject, finding: bool) -> Iterator[Captured]:
+    """Yield graphs of a model that asks whether conditions hold anywhere, or everywhere; none if it asks for more."""
+    for inputs, dims in list(_examples(subject.inputs))[:-1]:
+        failures: list[Exception] = [CannotCapture("gradients are off")]
+        with Answers(assume=True) as answers:
+            captured = _attempt(failures, subject, inputs, dims, finding, checked=False)
+        if captured is None:
+            return
+        if answers.lines and _is_dynamic(captured, inputs):
+            doubtful = (*doubtful_batches(captured), _ODD_BATCH)
+            lines = frozenset(answers.lines)
+            yield replace(captured, doubtful=doubtful, empties=finding, assumed=lines)
 
 
 def _examples(inputs: Inputs) -> Iterator[tuple[Inputs, Any]]:

@@ -160,8 +160,8 @@ def _program(
             raised = _raised(model, replace(captured, notes=notes), given, inputs, everything)
             program = raised.follow_modes(model)
             if agreement is not None:
-                return agreement.check(program, captured.doubtful, captured.empties)
-            if captured.empties:
+                return agreement.check(program, captured)
+            if captured.empties or captured.assumed:
                 raise CannotCapture("nobody has compared it with the model where a search finds nothing")
             missed = broken(program.facts.conditions, program.facts.symbols)
             if missed is not None:

@@ -17,6 +17,11 @@ _aten = torch.ops.aten
 _NUMBERS = ("aten.item.default", "aten._local_scalar_dense.default", "aten.is_nonzero.default")
 _TWO = ("aten.equal.default", "aten.allclose.default")
 
+ASSUMED = {torch.any: True, torch.Tensor.any: True, torch.all: False, torch.Tensor.all: False}
+"""What summarises a condition to one truth value, with the answer that makes code do more rather than less."""
+ASKED = (torch.Tensor.__bool__, torch.Tensor.item)
+"""What gives Python a truth value."""
+
 
 class Sizes(tuple[int, ...]):
     """The sizes of a result that depend on values: how many different numbers there are, say."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -208,3 +211,55 @@ def test_what_code_does_instead_is_not_forgotten() -> None:
     assert_same(program(x), model(x), 1e-6)
     with pytest.raises(InputError, match="finds something, got inputs in which it finds nothing"):
         program(torch.randn(1, 8))
+
+
+def _masked(m: Any, x: torch.Tensor, sure: Callable[[torch.Tensor], Any]) -> torch.Tensor:
+    """Have each of two experts change the rows that are its own, if there are any."""
+    chosen, out = m.c(x).argmax(-1), torch.zeros_like(x)
+    for number, expert in enumerate((m.a, m.b)):
+        mask = chosen == number
+        if sure(mask):
+            out[mask] = expert(x[mask]).relu()
+    return m.d(out)
+
+
+def _capped(m: Any, x: torch.Tensor) -> torch.Tensor:
+    x = m.a(x)
+    if not (x < 3).all():
+        x = x.clamp(max=3)
+    return m.d(x)
+
+
+def _until_small(m: Any, x: torch.Tensor) -> torch.Tensor:
+    x = m.a(x)
+    while (x > 1).any():
+        x = x / 2
+    return m.d(x)
+
+
+BRANCHING: dict[str, tuple[Callable[[Any, torch.Tensor], torch.Tensor], str]] = {
+    "any": (partial(_masked, sure=torch.any), "export"),
+    "the item of any": (partial(_masked, sure=lambda mask: mask.any().item()), "export"),
+    "not all": (_capped, "export"),
+    "a loop": (_until_small, "record"),
+    "something else where there is none": (lambda m, x: m.d(m.a(x) if (x > 0.9).any() else m.b(x)), "record"),
+    "an error": (lambda m, x: [][0] if x.isnan().any() else m.d(m.a(x)), "record"),
+    "never otherwise": (lambda m, x: m.d(m.a(x) if torch.any(x.abs() >= 0) else m.b(x)), "record"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:recorded on the example inputs")
+@pytest.mark.parametrize("name", BRANCHING)
+def test_branches_that_change_nothing_where_nothing_holds(name: str) -> None:
+    code, by = BRANCHING[name]
+    layers = {name: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 6)) for name in "abc"}
+    model = randomise(Function(code, **layers, d=nn.Linear(6, 3))).eval()
+    example = image(5, 6)
+    program = swdc.trace(model, example)
+    assert program.facts.captured_by == by
+    assert_same(program(example), model(example))
+    if by == "export":
+        assert certified(program)
+        for batch in (1, 2, 9):
+            for scale in (0.1, 1, 10):
+                assert_same(program(scale * image(batch, 6)), model(scale * image(batch, 6)))

@@ -1,0 +1,92 @@
+"""Branches on whether a condition holds anywhere, or everywhere: code may leave out what changes nothing there.
+
+Export takes the branch on which it does (``if mask.any():``). That is the model where code of the other branch computes
+the same, as an expert does for no tokens: runs in which the model goes the other way show it, line by line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from swdc.capture.captured_graph import Captured
+from swdc.capture.empty_searches import differs_where_nothing_is_found
+from swdc.capture.given_inputs import copied, turned
+from swdc.capture.guards import asking_line
+from swdc.capture.results import difference
+from swdc.capture.way import CannotCapture, Inputs
+from swdc.ops.read_values import ASKED, ASSUMED
+
+_MOST = 300
+"""How many questions are answered at most; a loop that ends when nothing is left would not end."""
+_ROWS = 8
+"""How many rows of the example are tried by themselves."""
+
+
+class Answers(TorchFunctionMode):
+    """Notes which lines of a model's code ask whether a condition holds anywhere, or everywhere.
+
+    If it is to ``assume``, the answer is the assumed one. ``lines`` holds all lines that ask, and ``others`` those
+    that were answered the other way.
+    """
+
+    def __init__(self, assume: bool) -> None:
+        super().__init__()
+        self.assume = assume
+        self.lines, self.others = set[str](), set[str]()
+        self._asked = 0
+        self._results: dict[int, tuple[Any, bool]] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        _, assumed = self._results.get(id(args[0]), (None, None)) if func in ASKED and args else (None, None)
+        if assumed is not None:
+            self.lines.add(asking_line())
+            self._asked += 1
+            if self.assume and self._asked > _MOST:
+                raise CannotCapture("the model's code asks for conditions in a loop")
+            if self.assume:
+                return assumed
+        result = func(*args, **(kwargs or {}))
+        if assumed is not None and result != assumed:
+            self.others.add(asking_line())
+        if func in ASSUMED and len(args) == 1 and not kwargs:
+            self._results[id(result)] = result, ASSUMED[func]
+        return result
+
+
+def differs_on_branches(
+    program: nn.Module, model: nn.Module, captured: Captured, inputs: Inputs, by_row: bool, run: Callable[..., Any]
+) -> str:
+    """Return how a program differs from its model where its way of capture did not look; empty if it does not.
+
+    That is where searches find nothing, and where lines are answered the other way. ``run`` runs a module on inputs, or
+    on the example, and returns its result or its error. With ``by_row`` rows of the example are tried by themselves. A
+    line at which no run goes the other way counts as a difference.
+    """
+    found = differs_where_nothing_is_found(program, model, run) if captured.empties else ""
+    left = set(captured.assumed)
+    for given in _tried(inputs, by_row):
+        if found or not left:
+            return found
+        with Answers(assume=False) as answers:
+            wanted = run(model, copied(given))
+        found = difference(wanted, run(program, copied(given))) or ""
+        left -= answers.others
+    return found or (f"no run shows what it does otherwise at {min(left)}" if left else "")
+
+
+def _tried(inputs: Any, by_row: bool) -> Iterator[Any]:
+    yield turned(inputs)
+    for factor in (0, -1, 100, -100):
+        yield _changed(inputs, lambda t, factor=factor: t * factor if t.is_floating_point() else t)  # type: ignore[misc]
+    for row in range(_ROWS if by_row else 0):
+        yield _changed(inputs, lambda t, row=row: t[row % len(t)][None] if t.dim() else t)  # type: ignore[misc]
+
+
+def _changed(inputs: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    return pytree.tree_map_only(torch.Tensor, change, inputs)
