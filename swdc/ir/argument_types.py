@@ -85,6 +85,8 @@ def _plain(value: Any, hint: Any) -> tuple[Any, str]:
             return bool(value), ""
         if isinstance(value, Real):
             return (int(value) if isinstance(value, Integral) else float(value)), ""
+        if type(value) in (list, tuple) and any(isinstance(item, np.generic) for item in value):
+            return type(value)(item.item() if isinstance(item, np.generic) else item for item in value), ""
         return (tuple(value) if takes_iterators and isinstance(value, Iterator) else value), ""
     except Exception as error:  # iterators are the caller's code, and a fraction may be beyond the floats
         return value, f", which fails with {brief(error)}"

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import torch
 from torch import fx
 
 from swdc.errors import UnmetError
+
+_PURE = ("_operator", "math", "torch")
+"""Modules whose functions compute with numbers and sizes."""
+_WRITING = frozenset(
+    "iadd iand iconcat ifloordiv ilshift imod imul imatmul ior ipow irshift isub itruediv ixor setitem delitem".split()
+)
+"""The functions of ``operator`` that write to their first argument."""
 
 STANDS = "expected inputs in which "
 """The start of the message of a check that capture adds to a graph."""
@@ -37,12 +46,22 @@ def checks_of_reads(graph: fx.Graph) -> list[fx.Node]:
 
 
 def with_what_they_need(graph: fx.Graph) -> set[fx.Node]:
-    """Return the checks of what the model reads, with all that is computed for them alone."""
+    """Return the checks of what the model reads, with all that is computed for them alone.
+
+    What writes to a tensor, or draws, concerns others, too.
+    """
     found = set(checks_of_reads(graph))
     for node in reversed(graph.nodes) if found else ():
-        if node.op == "call_function" and node.users and node.users.keys() <= found:
+        if node.op == "call_function" and node.users and node.users.keys() <= found and _concerns_no_other(node):
             found.add(node)
     return found
+
+
+def _concerns_no_other(node: fx.Node) -> bool:
+    target: Any = node.target
+    if isinstance(target, torch._ops.OpOverload):
+        return not target._schema.is_mutable and torch.Tag.nondeterministic_seeded not in target.tags
+    return getattr(target, "__module__", "") in _PURE and target.__name__ not in _WRITING
 
 
 def _is_of_read(node: fx.Node) -> bool:

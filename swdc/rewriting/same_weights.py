@@ -22,6 +22,20 @@ def other_weights(masked: Program, slim: Program) -> list[str]:
     return [name for name, tensor in shared.items() if not _equal(cut_tensor(own[name], name, kept), tensor)]
 
 
+def computed_weights(masked: Program, made: Program) -> set[str]:
+    """Return the names of tensors of a program made of the masked one that are more than what the plan keeps of it.
+
+    These are biases that take over constants, and weights that batch norms were folded into.
+    """
+    kept, own = kept_by_plan(masked), masked.tensors
+    same = {
+        name
+        for name, tensor in made.tensors.items()
+        if name in own and _equal(cut_tensor(own[name], name, kept), tensor)
+    }
+    return made.tensors.keys() - same
+
+
 def _carrying(masked: Program) -> set[str]:
     constants = masked.coupling.constants
     return {str(call["bias"]) for node, (_, call) in calls(masked).items() if node.name in constants}

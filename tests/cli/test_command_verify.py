@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import swdc
+from swdc.cli.verify.folder import _difference
+from swdc.errors import ArtifactError
+from swdc.ir.value_checks import READS
+from swdc.rewriting.same_weights import computed_weights
 from tests.cli import small_models
 from tests.cli.support_cli import run, run_error, run_json
 from tests.faults.folders import seal
@@ -55,6 +60,49 @@ def test_replaced_weights_are_found_though_the_folder_says_exact(made: Path, tmp
     document = run_json("verify", tmp_path / "slim", "--model", RESIDUAL, exit_code=1)
     assert document["finding"] == "its tensor head.bias is not that of the model"
     assert run_json("inspect", tmp_path / "slim")["certificate"]["exact"] is False
+
+
+def test_weights_of_a_coarse_type_are_compared_to_the_bit() -> None:
+    """A few rounding errors of bfloat16 are percents."""
+    model = small_models.Residual().bfloat16().eval()
+    torch.manual_seed(0)
+    program = swdc.trace(model, torch.randn(1, 3, 8, 8).bfloat16())
+    slim = swdc.slim(program, swdc.plan(program, 0.5))
+    name, tensor = next((n, t) for n, t in slim.tensors.items() if t.dim() == 4)
+    computed = computed_weights(swdc.mask(program, slim.facts.origin.plan), slim)
+    assert name not in computed
+    forged = slim.clone()
+    with torch.no_grad():
+        forged.tensors[name].mul_(1.01)
+    assert not torch.equal(forged.tensors[name], tensor)
+    assert _difference(slim, slim, swdc.mask(program, slim.facts.origin.plan)) is None
+    assert _difference(forged, slim, swdc.mask(program, slim.facts.origin.plan)) == (
+        f"its tensor {name} is not that of the model"
+    )
+
+
+def test_what_writes_to_tensors_is_no_check(made: Path, tmp_path: Path) -> None:
+    """The hash leaves out checks of what recorded code read, with what they need."""
+    shutil.copytree(made / "slim", tmp_path / "slim")
+    path = tmp_path / "slim" / "graph.json"
+    graph = json.loads(path.read_text())
+    at, node = next((k, n) for k, n in enumerate(graph["nodes"]) if "relu" in str(n["target"]))
+
+    def call(name: str, target: str, *args: object, shape: object = None, dtype: str = "bool") -> dict[str, object]:
+        kind = {"dtype": dtype}
+        made = {"op": "call_function", "name": name, "target": target, "args": list(args), "kwargs": {}}
+        return {**made, "shape": [] if shape is None else shape, "dtype": kind}
+
+    graph["nodes"][at + 1 : at + 1] = [
+        call("x1", "torch.ops.aten.mul_.Scalar", {"node": node["name"]}, -3.0, shape=node["shape"], dtype="float32"),
+        call("x2", "torch.ops.aten.eq.Tensor", {"node": "x1"}, {"node": "x1"}, shape=node["shape"]),
+        call("x3", "torch.ops.aten.all.default", {"node": "x2"}),
+        {**call("x4", "torch.ops.aten._assert_async.msg", {"node": "x3"}, f"{READS}0"), "shape": None, "dtype": None},
+    ]
+    path.write_text(json.dumps(graph))
+    seal(tmp_path / "slim")
+    with pytest.raises(ArtifactError, match="reads as another one"):
+        swdc.load(tmp_path / "slim")
 
 
 def test_a_deployed_file_is_exact(made: Path, tmp_path: Path) -> None:

@@ -13,9 +13,12 @@ from swdc.errors import CommandError, PassError, VerificationError
 from swdc.ir.program import Program
 from swdc.ir.same_calls import different_calls
 from swdc.rewriting.deploy import deploy
+from swdc.rewriting.same_weights import computed_weights
 
 _ROUNDING = 4
-"""Units by which a weight may differ, because another machine may round a folded bias otherwise."""
+"""Units by which a weight that swdc has computed may differ, because another machine may round it otherwise."""
+_COARSE = 1e-6
+"""The unit of a type in which four of them would be no rounding any more; there it is one."""
 
 
 def check_saved(folder: Path, source: Source) -> Finding:
@@ -27,10 +30,10 @@ def check_saved(folder: Path, source: Source) -> Finding:
             f"expected a folder with a slim program, got {folder}, which names no plan; give what swdc slim wrote"
         )
     args, kwargs = saved.facts.example
-    _, slim, certificate = remade(source, kwargs or args, origin.plan, saved.facts.attention)
-    different = _difference(saved, slim)
+    masked, slim, certificate = remade(source, kwargs or args, origin.plan, saved.facts.attention)
+    different = _difference(saved, slim, masked)
     if different is not None and (deployed := _deployed(slim)) is not None and deployed.hash() == saved.hash():
-        different = _difference(saved, deployed)
+        different = _difference(saved, deployed, masked)
     same = different is None
     return Finding(certificate, same, different or "its graph and weights are those that swdc makes of the model")
 
@@ -42,23 +45,24 @@ def _deployed(slim: Program) -> Program | None:
         return None
 
 
-def _difference(saved: Program, mine: Program) -> str | None:
+def _difference(saved: Program, mine: Program, masked: Program) -> str | None:
     """Return in words where a saved program differs from that made here; ``None`` if it is the same."""
     if saved.hash() != mine.hash():
         return "its graph is not the one that swdc makes of the model with this plan"
     if (called := different_calls(saved, mine, modes=True)) is not None:
         return f"it has {called} than what swdc makes of the model"
-    own = mine.tensors
+    own, computed = mine.tensors, computed_weights(masked, mine)
     for name, tensor in saved.tensors.items():
-        if not _equal(tensor, own[name]):
+        if not _equal(tensor, own[name], name in computed):
             return f"its tensor {name} is not that of the model"
     return None
 
 
-def _equal(saved: torch.Tensor, mine: torch.Tensor) -> bool:
+def _equal(saved: torch.Tensor, mine: torch.Tensor, computed: bool) -> bool:
     if saved.dtype != mine.dtype or saved.shape != mine.shape:
         return False
-    if not saved.is_floating_point():
-        return torch.equal(saved, mine)
+    if not computed or not saved.is_floating_point():
+        return bool(((saved == mine) | (saved.isnan() & mine.isnan())).all())
     unit = torch.finfo(saved.dtype).eps
-    return torch.allclose(saved.double(), mine.double(), rtol=_ROUNDING * unit, atol=0, equal_nan=True)
+    units = 1 if unit > _COARSE else _ROUNDING
+    return torch.allclose(saved.double(), mine.double(), rtol=units * unit, atol=0, equal_nan=True)
