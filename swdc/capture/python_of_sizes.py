@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial, reduce
 from types import FunctionType
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -24,7 +26,7 @@ _NOT_THE_MODELS = frozenset({*sys.stdlib_module_names, "torch", "swdc", "numpy"}
 
 @contextmanager
 def sizes_taken_by_python(model: nn.Module) -> Iterator[None]:
-    """Let Python take symbols where it asks for plain numbers: lengths, whole numbers, minima and maxima in the code.
+    """Let Python take symbols where it asks for plain numbers: lengths, whole numbers, minima and maxima, and roots.
 
     A size that is a key of a cache is a plain number, which fixes it.
     """
@@ -36,7 +38,8 @@ def sizes_taken_by_python(model: nn.Module) -> Iterator[None]:
     for names, name in places:
         names[name] = _OF_SYMBOLS[name]
     try:
-        yield
+        with patch.object(math, "sqrt", _root), patch.object(math, "isqrt", _whole_root):
+            yield
     finally:
         torch.SymInt.__hash__ = hashes  # type: ignore[method-assign]
         for names, name in places:
@@ -63,6 +66,17 @@ def sizes_taken_by_torch(recorder: Recorder, guards: Guards) -> Iterator[None]:
 
 def _length(value: Any) -> Any:
     return value.shape[0] if isinstance(value, torch.Tensor) and value.dim() else len(value)
+
+
+_plain_root, _plain_whole_root = math.sqrt, math.isqrt
+
+
+def _root(value: Any) -> Any:
+    return torch.sym_sqrt(value) if isinstance(value, torch.SymInt) else _plain_root(value)
+
+
+def _whole_root(value: Any) -> Any:
+    return torch.sym_int(torch.sym_sqrt(value)) if isinstance(value, torch.SymInt) else _plain_whole_root(value)
 
 
 def _extreme(plain: Callable[..., Any], symbolic: Callable[[Any, Any], Any], *given: Any, **options: Any) -> Any:

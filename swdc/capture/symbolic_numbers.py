@@ -17,6 +17,7 @@ from swdc.capture.claims import Claim
 from swdc.capture.guards import Guards
 from swdc.capture.real_numbers import Real, computed, ratio_of
 from swdc.capture.rounded_numbers import rounded
+from swdc.capture.size_roots import root_of
 from swdc.capture.size_sums import ONE, Sum, number
 from swdc.capture.symbolic_node import BasicNode, Joint, negated
 
@@ -135,7 +136,10 @@ class _Node(BasicNode):
         return self._made(number(plain(self.guard_float())) if found is None else found)
 
     def _with_simple_factors(self, how: str) -> Sum | None:
-        return rounded(self.value, self.guards, how) if isinstance(self.value, Real) else None
+        if not isinstance(self.value, Real):
+            return None
+        root = root_of(self.value, self.guards)
+        return rounded(self.value, self.guards, how) if root is None else root
 
     def floor(self) -> _Node:
         return self._rounded("floor", algebra.floor_div, lambda x: int(x // 1))

@@ -323,3 +323,43 @@ def test_digits_of_a_size_are_not_taken_for_its_truth(name: str) -> None:
     if not is_free:
         with pytest.raises(InputError, match=r"test_taken_sizes\.py"):
             program(torch.randn(2, 2, 8))
+
+
+class Patches(nn.Module):
+    """Takes the root of the number of patches for the side of the image."""
+
+    def __init__(self, root: Callable[[Any], int]) -> None:
+        super().__init__()
+        self.a, self.b, self.root = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 4, 3, padding=1), root
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.a(x).flatten(2).relu()
+        side = self.root(x.shape[2])
+        return self.b(x.reshape(*x.shape[:2], side, side))
+
+
+ROOTS: dict[str, Callable[[Any], int]] = {
+    "a power": lambda n: int(n**0.5), "a root": lambda n: int(math.sqrt(n)), "rounded": lambda n: round(n**0.5),
+    "a whole root": lambda n: math.isqrt(n), "of a multiple": lambda n: int((4 * n) ** 0.5) // 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROOTS)
+def test_square_images_of_any_size_are_taken(name: str, tmp_path: Path) -> None:
+    model = Patches(ROOTS[name]).eval()
+    program = swdc.trace(model, torch.randn(2, 3, 32, 32))
+    holds_at(program, model, [(torch.randn(1, 3, *size),) for size in ((16, 16), (40, 40))], tmp_path)
+    with pytest.raises(InputError, match="expected x of shape"):
+        program(torch.randn(1, 3, 64, 16))
+
+
+def test_the_root_of_no_square_is_a_plain_number() -> None:
+    model = Rows(lambda x: x * int(x.shape[2] ** 0.5)).eval()
+    program = swdc.trace(model, torch.randn(2, 2, 10))
+    for length in (8, 9, 10, 12, 16, 25):
+        x = torch.randn(2, 2, length)
+        try:
+            found = program(x)
+        except InputError:
+            continue
+        assert_same(found, model(x), 1e-6)
