@@ -108,7 +108,7 @@ def compress_task(
     Exit codes: 0 a smaller network was found; 1 none was good enough; 2 bad usage or input.
     """
     with reported(as_json, show_traceback) as output:
-        check_folder(out, "--out")
+        check_folder(out, "--out", holds_program=False)
         check_page(page)
         options = {
             "most_drop": most_drop, "budget": None if budget is None else budget.value, "trials": trials,

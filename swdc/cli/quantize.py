@@ -11,7 +11,8 @@ import typer
 from swdc.artifacts.quantization.quantize import METHODS, quantize_onnx
 from swdc.cli.terminal.models import find_callable
 from swdc.cli.terminal.options import JsonOption, TracebackOption
-from swdc.cli.terminal.output import check_file, reported
+from swdc.cli.terminal.output import check_file, check_folder, reported
+from swdc.errors import CommandError, told_as
 
 MethodName = StrEnum("MethodName", {name: name for name in METHODS})  # type: ignore[misc]
 """How the ranges of activations are chosen."""
@@ -83,10 +84,14 @@ def quantize(
     """
     with reported(as_json, show_traceback) as output:
         check_file(out, "--out")
+        if state is not None:
+            check_folder(state, "--state", holds_program=False)
         given, judge = find_callable(batches), None if metric is None else find_callable(metric)
         with output.step(f"quantising {file} and running the files in onnxruntime"):
+            with told_as(CommandError, f"{batches} as a function that returns batches", "mend it"):
+                data = given()
             report = quantize_onnx(
-                file, given(), out, judge, most_drop, keep or (), calibration.value, reduce_range, state
+                file, data, out, judge, most_drop, keep or (), calibration.value, reduce_range, state
             )
         output.document({"float": str(file), **report.to_dict()})
         output.table(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from torch import fx
+from torch.utils import _pytree as pytree
+
 from swdc.ir.graph import DTYPE, SHAPE
 from swdc.ir.program import Program
 from swdc.ir.result_classes import by_fields
@@ -19,6 +22,7 @@ def different_calls(one: Program, other: Program, modes: bool = False) -> str | 
         "other names of arguments": _names,
         "another structure of arguments": lambda p: _structures(p)[0],
         "another structure of results": lambda p: _structures(p)[1],
+        "other results that are no tensors": _constants,
         "another type or size of an input": _inputs,
         "other conditions on sizes": lambda p: {(str(c.size), c.relation, c.number) for c in p.facts.conditions},
         "other fixed sizes": lambda p: {(one.name, one.dim, one.size) for one in p.facts.fixed},
@@ -42,6 +46,12 @@ def _structures(program: Program) -> tuple[Any, Any]:
 def _inputs(program: Program) -> list[Any]:
     inputs = program.graph.find_nodes(op="placeholder")
     return [(node.name, str(node.meta.get(DTYPE)), str(node.meta.get(SHAPE))) for node in inputs]
+
+
+def _constants(program: Program) -> list[Any]:
+    (output,) = program.graph.find_nodes(op="output")
+    leaves = pytree.tree_leaves(output.args[0])
+    return [None if isinstance(leaf, fx.Node) else (type(leaf).__name__, str(leaf)) for leaf in leaves]
 
 
 def _modes(program: Program) -> dict[str, bool]:

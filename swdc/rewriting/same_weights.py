@@ -6,6 +6,7 @@ No run reads every weight: a row of an embedding table is read for one index onl
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from swdc.ir.program import Program
 from swdc.ops import calls
@@ -20,6 +21,31 @@ def other_weights(masked: Program, slim: Program) -> list[str]:
     kept, own, biases = kept_by_plan(masked), masked.tensors, _carrying(masked)
     shared = {name: tensor for name, tensor in slim.tensors.items() if name in own and name not in biases}
     return [name for name, tensor in shared.items() if not _equal(cut_tensor(own[name], name, kept), tensor)]
+
+
+def without_name(masked: Program, slim: Program) -> tuple[str, ...]:
+    """Return as an assumption that tensors of a slim program are right, if the masked one has none of their names.
+
+    These are compared by runs alone, and a run may not read all of them.
+    """
+    added = sorted(slim.tensors.keys() - masked.tensors.keys())
+    if not added:
+        return ()
+    more = f" and {len(added) - 3} more" if len(added) > 3 else ""
+    return (f"{', '.join(added[:3])}{more}, which the masked program lacks, are right where no run reads them",)
+
+
+def shared_otherwise(masked: Program, slim: Program) -> str | None:
+    """Return in words that names stand for one parameter in one program, and for several in the other."""
+
+    def partners(program: Program) -> dict[str, str]:
+        tensors = program.tensors
+        first: dict[int, str] = {}
+        named = [n for n in sorted(both) if isinstance(tensors[n], nn.Parameter)]
+        return {name: first.setdefault(id(tensors[name]), name) for name in named}
+
+    both = masked.tensors.keys() & slim.tensors.keys()
+    return None if partners(masked) == partners(slim) else "another sharing of parameters"
 
 
 def computed_weights(masked: Program, made: Program) -> set[str]:

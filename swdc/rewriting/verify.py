@@ -28,7 +28,7 @@ from swdc.rewriting.mask_effect import effect_of, responds
 from swdc.rewriting.read_checks import assumed_reads
 from swdc.rewriting.rounding import unit_of
 from swdc.rewriting.runs import WIDE, called, copies_in, floats_in, perturbed
-from swdc.rewriting.same_weights import other_weights
+from swdc.rewriting.same_weights import other_weights, shared_otherwise, without_name
 from swdc.rewriting.ties import Ties, ties_of
 
 _NARROW = torch.float32
@@ -79,7 +79,7 @@ class _Verification:
         self.settings = _settings(batches, masked, given=inputs is not None)
         self.cases: list[Case] = []
         self.others = other_weights(masked, slim)
-        self.called = different_calls(masked, slim)
+        self.called = different_calls(masked, slim) or shared_otherwise(masked, slim)
         self.assumptions: tuple[str, ...] = ()
         self.answers = True
 
@@ -109,7 +109,12 @@ class _Verification:
             removed_channels=plan.removed_channels,
             comparisons=tuple(verdict.comparisons),
             first_difference=self._first_difference(verdict),
-            assumptions=(*self.assumptions, *assumed_reads(self.slim), *verdict.assumptions),
+            assumptions=(
+                *self.assumptions,
+                *assumed_reads(self.slim),
+                *without_name(self.masked, self.slim),
+                *verdict.assumptions,
+            ),
             notes=tuple(dict.fromkeys([*verdict.notes, *self._notes(verdict, effect)])),
         )
 
@@ -133,12 +138,14 @@ class _Verification:
         """Run both programs in their own types, and the masked one in float32 if these are float64 or mixed."""
         own, unit = self._own(), max(map(unit_of, self._own()), default=0.0)
         if own <= {WIDE}:
+            self._compare_types(masked, slim)
             return Judge(
                 self.cases, masked, slim, self._in_float32(), unit_of(_NARROW), *self._sensitivities(), ties=self._ties
             )
         with copies_in(self.masked, self.slim, dtype=None) as (one, other):
             masked_own = results_of(one, self.cases, self.seed, None, self.masked)
             slim_own = results_of(other, self.cases, self.seed, None, gradients=False)
+        self._compare_types(masked_own, slim_own)
         # parts in a wider type round less than the coarsest unit says
         narrow, narrow_unit = (masked_own, unit) if len(own) == 1 else (self._in_float32(), unit_of(_NARROW))
         return Judge(
@@ -154,6 +161,13 @@ class _Verification:
             slim_own,
             self._ties,
         )
+
+    def _compare_types(self, masked: list[Result], slim: list[Result]) -> None:
+        """Note if a result of the slim program has another type than the masked program's."""
+        types = ([[t.dtype for t in result.outputs] for result in results] for results in (masked, slim))
+        ran = [(one, other) for one, other in zip(*types, strict=True) if one and other]
+        if any(one != other for one, other in ran):
+            self.called = self.called or "another type of a result"
 
     def _in_float32(self) -> list[Result]:
         with copies_in(self.masked, dtype=_NARROW) as (one,):

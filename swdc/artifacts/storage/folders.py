@@ -230,7 +230,7 @@ def _check_replaceable(target: Path, is_known: Callable[[str], Any], mark: str) 
     files = sorted(file.name for file in target.iterdir())
     if not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, "the folder there is read-only", str(target))
-    if files and not (mark in files if mark else _is_ours(target)):
+    if files and not (mark in files if mark else is_saved(target)):
         raise ArtifactError(
             f"expected a new or empty folder, or one that swdc wrote, got {target}, which holds other "
             f"files; give another path"
@@ -243,7 +243,8 @@ def _check_replaceable(target: Path, is_known: Callable[[str], Any], mark: str) 
         )
 
 
-def _is_ours(folder: Path) -> bool:
+def is_saved(folder: Path) -> bool:
+    """Whether a folder names itself one that swdc wrote. Nothing else in it is looked at."""
     try:
         return bool(read_json(own_file(folder, MANIFEST)).get("format") == FORMAT)
     except (SwdcError, OSError, ValueError, AttributeError, RecursionError):

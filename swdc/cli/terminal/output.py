@@ -19,6 +19,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from swdc.artifacts.storage.folders import is_saved
 from swdc.errors import CommandError, SwdcError
 from swdc.ir.atomic_files import need_plain_file
 from swdc.ir.plain_data import plain
@@ -134,10 +135,14 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def check_folder(path: Path, option: str) -> None:
-    """Raise ``CommandError`` if ``path``, which is to become a folder, is a file."""
+def check_folder(path: Path, option: str, holds_program: bool = True) -> None:
+    """Raise ``CommandError`` if ``path``, which is to become a folder, is a file, or lies in a saved program.
+
+    If the folder is not to hold a program, it may not be one either.
+    """
     if path.exists() and not path.is_dir():
         raise CommandError(f"expected {option} to name a folder, got the file {path}; name another, or move the file")
+    _check_outside(path.parent if holds_program else path, option)
 
 
 def check_file(path: Path | None, option: str) -> None:
@@ -146,10 +151,18 @@ def check_file(path: Path | None, option: str) -> None:
         return
     if path.is_dir():
         raise CommandError(f"expected {option} to name a file, got the folder {path}; add a file name")
+    _check_outside(path.parent, option)
     try:
         need_plain_file(path)
     except OSError as error:
         raise CommandError(f"expected {option} to name a file to write, but {error}; name another") from error
+
+
+def _check_outside(folder: Path, option: str) -> None:
+    if is_saved(folder):
+        raise CommandError(
+            f"expected {option} outside of {folder}, because that folder holds a program and nothing else; name another"
+        )
 
 
 def check_beside(folder: Path, path: Path | None, option: str) -> None:

@@ -28,6 +28,13 @@ def load_weights(model: nn.Module, path: Path) -> None:
     and for names or shapes that differ from the model's.
     """
     tensors = read_weights(path)
+    own = model.state_dict()
+    other = [n for n, t in tensors.items() if n in own and t.is_complex() and not own[n].is_complex()]
+    if other:
+        raise CommandError(
+            f"expected real numbers in {path} as in {type(model).__name__}, got complex ones for {_listed(other)}; "
+            f"save the model's own state_dict()"
+        )
     try:
         result = model.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
@@ -100,7 +107,8 @@ def _unwrapped(content: Any, path: Path) -> dict[str, torch.Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    if not isinstance(content, Mapping) or not all(isinstance(t, torch.Tensor) for t in content.values()):
+    named = isinstance(content, Mapping) and all(isinstance(name, str) for name in content)
+    if not named or not all(isinstance(t, torch.Tensor) for t in content.values()):
         found = f"the keys {_listed(map(str, content))}" if isinstance(content, Mapping) else type(content).__name__
         raise CommandError(
             f"expected {path} to hold tensors by name, at its top or under "

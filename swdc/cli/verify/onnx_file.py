@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import onnx
 import torch
 
 from swdc.artifacts.onnx.runtime import feed, open_session, run_session
-from swdc.cli.terminal.inputs import DTYPES, InputSpec, draw
+from swdc.cli.terminal.inputs import DTYPES, MOST, MOST_DIMENSIONS, InputSpec, draw
 from swdc.cli.terminal.models import Source
 from swdc.cli.verify.finding import Finding, remade
 from swdc.errors import CommandError
@@ -66,6 +67,11 @@ def _example(session: Any, sizes: Mapping[str, int], seed: int) -> tuple[torch.T
         if dtype not in DTYPES:
             raise CommandError(f"expected inputs of the types {', '.join(DTYPES)}, got {given.type}; give --input")
         shape = tuple(size if isinstance(size, int) else sizes.get(size, 2) for size in given.shape)
+        if prod(map(abs, shape)) > MOST or len(shape) > MOST_DIMENSIONS or min(shape, default=1) < 1:
+            raise CommandError(
+                f"expected sizes from 1 that fit into memory in the file's metadata, got {shape} for {given.name}; "
+                f"give --input"
+            )
         specs.append(InputSpec(given.name, shape, getattr(torch, dtype)))
     return tuple(draw(spec, generator) for spec in specs)
 
@@ -90,10 +96,21 @@ def _batches(masked: Program) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(near, _BATCHES))) if masked.facts.batch is not None else _BATCHES[:1]
 
 
+def _is_other(exact: torch.Tensor, rounded: torch.Tensor, got: torch.Tensor) -> bool:
+    """Whether whole numbers or truth values differ, or floating numbers have become others: no rounding does that."""
+    if rounded.is_floating_point() or rounded.is_complex():
+        return not (got.is_floating_point() or got.is_complex())
+    if got.is_floating_point() or not exact.shape == rounded.shape == got.shape:
+        return True
+    return not bool(((got == rounded) | (got == exact)).all())
+
+
 def _error_of(case: Case, own: Program, wide: Program, session: Any, seed: int) -> float:
     exact, rounded = result_of(wide, case, seed, WIDE), result_of(own, case, seed, None)
     for result in (exact, rounded):
         if result.error is not None:
             raise result.error
     got = [torch.from_numpy(array) for array in run_session(session, feed(session, case.inputs))]
+    if any(map(_is_other, exact.outputs, rounded.outputs, got)):
+        return float("inf")
     return largest(runtime_errors(exact.outputs, rounded.outputs, got, FACTOR))

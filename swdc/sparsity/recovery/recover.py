@@ -93,6 +93,8 @@ def recover(
         recovered = swdc.recover(slim, program, batches, epochs=2)
     """
     need_values(slim, PlanError, "recovery")
+    if torch.is_inference_mode_enabled():
+        raise PlanError("expected a call outside of torch.inference_mode, in which nothing can be trained; leave it")
     check_count("epochs", epochs)
     check_positive("rate", rate)
     for name, weight in (("logits", logits), ("features", features), ("task", task)):
@@ -119,6 +121,7 @@ def recover(
     saved = None if folder is None else SavedState(Path(folder), settings)
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(cuda_devices(slim)))
+        stack.enter_context(torch.enable_grad())
         stack.enter_context(modes_kept(teacher))
         stack.enter_context(buffers_kept(teacher))
         bar = stack.enter_context(progress_bar(hidden=not progress))
@@ -143,6 +146,12 @@ def _optimizer(program: Program, make: OptimizerOf) -> Optimizer:
     trained = _trained(program)
     with told_as(PlanError, "optimizer as a function of parameters that returns an optimizer", "see torch.optim"):
         made: Optimizer = check_type(PlanError, "what optimizer returns", make(trained), Optimizer)
+    held = {id(parameter) for group in made.param_groups for parameter in group["params"]}
+    if not held & {id(parameter) for parameter in trained}:
+        raise PlanError(
+            "expected an optimizer of the parameters that the function is given, got one that holds none of them; "
+            "pass them on: optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1)"
+        )
     closure = inspect.signature(made.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise PlanError(
