@@ -74,6 +74,8 @@ class Split(Operator):
         """Cut the dead values in the same way."""
         dead = channels.dead(call["self"])
         dim = self._dim(call, len(dead))
+        if not all(isinstance(shape[dim], int) for shape in call.shape):  # type: ignore[index]
+            dead = [*dead[:dim], UNKNOWN, *dead[dim + 1 :]]
         if isinstance(dead[dim], float):
             channels.set_dead(call, each_result(call, dead))
             return

@@ -47,6 +47,20 @@ def test_a_tied_tensor_may_be_stored_once(tmp_path: Path) -> None:
     assert equal(source, model)
 
 
+def test_numbers_among_the_names_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({**nn.Linear(2, 2).state_dict(), 3: torch.zeros(1)}, path)
+    with pytest.raises(CommandError, match="to hold tensors by name"):
+        read_weights(path)
+
+
+def test_complex_weights_of_a_real_model_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({name: torch.complex(t, t) for name, t in nn.Linear(2, 2).state_dict().items()}, path)
+    with pytest.raises(CommandError, match="expected real numbers"):
+        load_weights(nn.Linear(2, 2), path)
+
+
 def test_missing_and_unexpected_names_are_listed(tmp_path: Path) -> None:
     state = trained().state_dict()
     state["3.weight"] = state.pop("2.weight")

@@ -8,7 +8,9 @@ import onnx
 import onnxruntime
 import torch
 
+import swdc
 from swdc.artifacts.folder.save import load
+from tests.cli import small_models
 from tests.cli.support_cli import run, run_error, run_json
 
 MLP = ("tests.cli.small_models:mlp", "--input", "1x4")
@@ -71,6 +73,14 @@ def test_an_impossible_opset_is_told_and_leaves_no_file(tmp_path: Path) -> None:
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     message = run_error("export", *MLP, "--out", tmp_path)
     assert f"expected --out to name a file, got the folder {tmp_path}; add a file name" in message
+
+
+def test_a_folder_of_a_program_takes_no_other_file(tmp_path: Path) -> None:
+    program = swdc.trace(small_models.Residual().eval(), torch.randn(1, 3, 8, 8))
+    folder = swdc.save(program, tmp_path / "saved")
+    for given in (("export", folder, "--out", folder / "x.onnx"), ("compress", "any:task", "--out", folder)):
+        assert "because that folder holds a program and nothing else" in run_error(*given)
+    swdc.load(folder)
 
 
 def test_a_folder_that_nothing_was_saved_in_is_told(tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import swdc
 from swdc.cli.verify.folder import _difference
+from swdc.cli.verify.onnx_file import _is_other
 from swdc.errors import ArtifactError
 from swdc.ir.value_checks import READS
 from swdc.rewriting.same_weights import computed_weights
@@ -103,6 +105,24 @@ def test_what_writes_to_tensors_is_no_check(made: Path, tmp_path: Path) -> None:
     seal(tmp_path / "slim")
     with pytest.raises(ArtifactError, match="reads as another one"):
         swdc.load(tmp_path / "slim")
+
+
+@pytest.mark.parametrize("size", [10**9, 10**30, -1])
+def test_sizes_that_a_file_names_have_to_fit_into_memory(made: Path, tmp_path: Path, size: int) -> None:
+    model = onnx.load(made / "slim.onnx")
+    free = [dim.dim_param for dim in model.graph.input[0].type.tensor_type.shape.dim if dim.dim_param]
+    (sizes,) = [entry for entry in model.metadata_props if entry.key == "swdc.sizes"]
+    sizes.value = json.dumps({free[0]: size})
+    onnx.save(model, tmp_path / "other.onnx")
+    assert "that fit into memory" in run_error("verify", tmp_path / "other.onnx", "--model", RESIDUAL)
+
+
+def test_whole_numbers_are_not_rounded() -> None:
+    numbers, got = torch.tensor([100_006, 100_002]), torch.tensor([100_006, 100_003])
+    assert _is_other(numbers, numbers, got)
+    assert not _is_other(got, numbers, got)  # rounding has chosen between both in the model itself
+    assert _is_other(numbers, numbers, numbers.float())
+    assert not _is_other(torch.ones(2), torch.ones(2), torch.ones(2, dtype=torch.float64))
 
 
 def test_a_deployed_file_is_exact(made: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import swdc
 from swdc.analysis.identities import Identities
 from swdc.errors import InputError
 from swdc.ops.splitting import slice_call
@@ -24,6 +25,7 @@ from tests.support import (
     members,
     operators,
     plan_of,
+    randomise,
     reason_at,
     traced,
 )
@@ -248,6 +250,18 @@ def test_a_slice_of_everything_gives_back_what_it_reads_and_a_copy_does_so_in_it
     program = traced(model)
     found = [Identities(program, {}).of(node) for node in program.graph.nodes if node.op == "call_function"]
     assert [identity and identity.copies for identity in found] == [True, None]
+
+
+def test_a_part_whose_size_may_change_holds_no_channels() -> None:
+    """Behind channels stands an input of any length, so that the second part has any length, too."""
+    model = Function(
+        lambda m, x, y: m.b(torch.cat([m.a(x).relu(), y], 1).split(6, 1)[0]), a=nn.Linear(4, 5), b=nn.Linear(6, 3)
+    )
+    program = swdc.trace(randomise(model).eval(), (image(2, 4), image(2, 9)))
+    assert "length" in program.facts.free
+    assert program.groups == ()
+    for length in (8, 9, 11):
+        assert_same(program(image(2, 4), image(2, length)), model(image(2, 4), image(2, length)))
 
 
 def test_parts_that_overlap_are_frozen() -> None:

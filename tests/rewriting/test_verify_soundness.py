@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 import swdc
 from swdc.artifacts.folder.save import load_certificate
 from swdc.errors import ArtifactError, VerificationError
+from swdc.ir.graph import copy_graph
 from swdc.ir.program import Program
 from swdc.rewriting.certificate import FACTOR, Certificate
 from swdc.rewriting.corners import corners
@@ -51,6 +53,79 @@ class FakeQuantised(nn.Module):
 
 def x(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return image(*(shape or (4, 4))).to(dtype)
+
+
+class Tied(nn.Module):
+    """A table that is the last layer, too, beside results that are no tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.a, self.b = nn.Embedding(50, 6), nn.Linear(6, 8), nn.Linear(8, 6)
+        self.last = nn.Linear(6, 50, bias=False)
+        self.last.weight = self.table.weight
+
+    def forward(self, indices: torch.Tensor) -> Any:
+        return {"y": self.last(self.b(F.relu(self.a(self.table(indices))))), "kind": "logits", "number": 4}
+
+
+@pytest.fixture
+def tied() -> tuple[Program, Program]:
+    program = swdc.trace(randomise(Tied()).float().eval(), torch.randint(0, 50, (2, 7)))
+    plan = plan_of(program, {g.name: range(g.width // 2) for g in program.groups if g.name == "a"})
+    masked, slim = swdc.mask(program, plan), swdc.slim(program, plan)
+    assert swdc.verify(masked, slim).exact
+    return masked, slim
+
+
+def test_other_results_that_are_no_tensors(tied: tuple[Program, Program]) -> None:
+    masked, slim = tied
+    other = copy.deepcopy(slim)
+    (output,) = other.graph.find_nodes(op="output")
+    output.args = (tuple(5 if value == 4 else value for value in output.args[0]),)
+    other.recompile()
+    certificate = swdc.verify(masked, other)
+    assert not certificate.exact
+    assert any("other results that are no tensors" in note for note in certificate.notes)
+
+
+def test_results_of_another_type(tied: tuple[Program, Program]) -> None:
+    masked, slim = tied
+    other = copy.deepcopy(slim)
+    (output,) = other.graph.find_nodes(op="output")
+    value = next(leaf for leaf in output.args[0] if isinstance(leaf, torch.fx.Node))
+    with other.graph.inserting_before(output):
+        cast = other.graph.call_function(torch.ops.aten._to_copy.default, (value,), {"dtype": torch.float64})
+    cast.meta = dict(value.meta)
+    output.replace_input_with(value, cast)
+    other.recompile()
+    certificate = swdc.verify(masked, other)
+    assert not certificate.exact
+    assert any("another type of a result" in note for note in certificate.notes)
+
+
+def test_parameters_that_are_no_longer_one(tied: tuple[Program, Program]) -> None:
+    masked, slim = tied
+    tensors = {name: nn.Parameter(tensor.detach().clone()) for name, tensor in slim.tensors.items()}
+    other = slim.rebuilt(tensors=tensors, leaves={path: copy.deepcopy(leaf) for path, leaf in slim.leaves.items()})
+    certificate = swdc.verify(masked, other)
+    assert not certificate.exact
+    assert any("another sharing of parameters" in note for note in certificate.notes)
+
+
+def test_tensors_without_a_counterpart_are_an_assumption(tied: tuple[Program, Program]) -> None:
+    masked, slim = tied
+    assert not any("which the masked program lacks" in text for text in swdc.verify(masked, slim).assumptions)
+    tensors, leaves, graph = dict(slim.tensors), dict(slim.leaves), copy_graph(slim.graph)
+    tensors["other.weight"], leaf = tensors.pop("b.weight"), copy.deepcopy(leaves.pop("b"))
+    tensors["other.bias"] = tensors.pop("b.bias")
+    leaf.weight, leaf.bias = tensors["other.weight"], tensors["other.bias"]
+    leaves["other"] = leaf
+    for node in graph.find_nodes(op="call_module", target="b"):
+        node.target = "other"
+    certificate = swdc.verify(masked, slim.rebuilt(graph=graph, tensors=tensors, leaves=leaves))
+    assert "other.bias, other.weight, which the masked program lacks, are right where no run reads them" in (
+        certificate.assumptions
+    )
 
 
 def test_digits_that_the_masked_program_loses_prove_nothing() -> None:

@@ -29,6 +29,22 @@ class Residual(nn.Module):
         return self.head(self.drop((x + self.back(self.branch(x))).relu().mean((2, 3))))
 
 
+def test_gradients_are_switched_on_for_the_training():
+    dense, slim = programs()
+    with torch.no_grad():
+        recovered = swdc.recover(slim, dense, BATCHES, 1, progress=False)
+        assert not torch.is_grad_enabled()
+    assert error(recovered) < error(slim)
+    with torch.inference_mode(), pytest.raises(PlanError, match=r"outside of torch\.inference_mode"):
+        swdc.recover(slim, dense, BATCHES, 1, progress=False)
+
+
+def test_an_optimizer_of_other_parameters_is_refused():
+    dense, slim = programs()
+    with pytest.raises(PlanError, match="got one that holds none of them"):
+        swdc.recover(slim, dense, BATCHES, 1, optimizer=lambda _: torch.optim.SGD(dense.parameters()), progress=False)
+
+
 @cache
 def programs():
     """Return a dense program and its slim one."""
