@@ -1,7 +1,7 @@
 """Branches on whether a condition holds anywhere, or everywhere: code may leave out what changes nothing there.
 
 Export takes the branch on which it does (``if mask.any():``). That is the model where code of the other branch computes
-the same, as an expert does for no tokens: runs in which the model goes the other way show it, line by line.
+the same, as an expert does for no tokens: runs in which the model goes the other way show it, place by place.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from swdc.capture.asking import asking_place
 from swdc.capture.captured_graph import Captured
 from swdc.capture.empty_searches import differs_where_nothing_is_found
 from swdc.capture.given_inputs import copied, turned
-from swdc.capture.guards import asking_line
 from swdc.capture.results import difference
 from swdc.capture.way import CannotCapture, Inputs
 from swdc.ops.read_values import ASKED, ASSUMED
@@ -29,23 +29,23 @@ _ROWS = 8
 
 
 class Answers(TorchFunctionMode):
-    """Notes which lines of a model's code ask whether a condition holds anywhere, or everywhere.
+    """Notes at which places a model's code asks whether a condition holds anywhere, or everywhere.
 
-    If it is to ``assume``, the answer is the assumed one. ``lines`` holds all lines that ask, and ``others`` those
-    that were answered the other way.
+    If it is to ``assume``, the answer is the assumed one. ``places`` holds all that ask, and ``others`` those that were
+    answered the other way.
     """
 
     def __init__(self, assume: bool) -> None:
         super().__init__()
         self.assume = assume
-        self.lines, self.others = set[str](), set[str]()
+        self.places, self.others = set[str](), set[str]()
         self._asked = 0
         self._results: dict[int, tuple[Any, bool]] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         _, assumed = self._results.get(id(args[0]), (None, None)) if func in ASKED and args else (None, None)
         if assumed is not None:
-            self.lines.add(asking_line())
+            self.places.add(asking_place())
             self._asked += 1
             if self.assume and self._asked > _MOST:
                 raise CannotCapture("the model's code asks for conditions in a loop")
@@ -53,7 +53,7 @@ class Answers(TorchFunctionMode):
                 return assumed
         result = func(*args, **(kwargs or {}))
         if assumed is not None and result != assumed:
-            self.others.add(asking_line())
+            self.others.add(asking_place())
         if func in ASSUMED and len(args) == 1 and not kwargs:
             self._results[id(result)] = result, ASSUMED[func]
         return result
@@ -64,9 +64,10 @@ def differs_on_branches(
 ) -> str:
     """Return how a program differs from its model where its way of capture did not look; empty if it does not.
 
-    That is where searches find nothing, and where lines are answered the other way. ``run`` runs a module on inputs, or
-    on the example, and returns its result or its error. With ``by_row`` rows of the example are tried by themselves. A
-    line at which no run goes the other way counts as a difference.
+    That is where searches find nothing, and where places are answered the other way. ``run`` runs a module on inputs,
+    or on the example, and returns its result or its error. With ``by_row`` rows of the example are tried by themselves.
+    A place at which no run goes the other way counts as a difference, and one that asks only where another was answered
+    the other way.
     """
     found = differs_where_nothing_is_found(program, model, run) if captured.empties else ""
     left = set(captured.assumed)
@@ -76,6 +77,8 @@ def differs_on_branches(
         with Answers(assume=False) as answers:
             wanted = run(model, copied(given))
         found = difference(wanted, run(program, copied(given))) or ""
+        more = answers.places - captured.assumed
+        found = found or (f"it also asks at {min(more)}" if more else "")
         left -= answers.others
     return found or (f"no run shows what it does otherwise at {min(left)}" if left else "")
 

@@ -81,7 +81,7 @@ class Export(Way):
             elif failures:
                 _check_runs(subject)
             if failures and _depends_on_values(failures[-1]):
-                if asked.lines:
+                if asked.places:
                     yield from _with_answers(subject, bool(searches))
                 break
         if failures:
@@ -97,10 +97,10 @@ def _with_answers(subject: Subject, finding: bool) -> Iterator[Captured]:
             captured = _attempt(failures, subject, inputs, dims, finding, checked=False)
         if captured is None:
             return
-        if answers.lines and _is_dynamic(captured, inputs):
+        if answers.places and _is_dynamic(captured, inputs):
             doubtful = (*doubtful_batches(captured), _ODD_BATCH)
-            lines = frozenset(answers.lines)
-            yield replace(captured, doubtful=doubtful, empties=finding, assumed=lines)
+            assumed = frozenset(answers.places)
+            yield replace(captured, doubtful=doubtful, empties=finding, assumed=assumed)
 
 
 def _examples(inputs: Inputs) -> Iterator[tuple[Inputs, Any]]:

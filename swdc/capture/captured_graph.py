@@ -50,7 +50,7 @@ class Captured:
     ``doubtful`` are batches that the way of capture did not reason about, so that program and model may differ there.
 
     ``empties`` says that the way did not reason about searches that find nothing, but claims to be right there.
-    ``assumed`` are lines that ask whether a condition holds anywhere, or everywhere, and that were answered so that
+    ``assumed`` are places that ask whether a condition holds anywhere, or everywhere, and that were answered so that
     code does more; where the answer is another, nobody has looked.
 
     ``conditions`` say for which sizes the graph is right, and ``fixed`` which sizes the model's code has fixed.

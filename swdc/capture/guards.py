@@ -6,31 +6,16 @@ What is left of an equality with a number fixes the sizes in it.
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from math import gcd
-from pathlib import Path
-from types import FrameType
 
-from swdc.capture import recorder
+from swdc.capture.asking import asking_line, model_asks
 from swdc.capture.claims import Claim, atom_of, multiple_of, primitive, without_number
 from swdc.capture.real_numbers import Real
 from swdc.capture.size_algebra import rewritten
 from swdc.capture.size_sums import ONE, Atom, Sum, number, symbol, value_of
-
-_OWN = tuple(str(Path(__file__).resolve().parents[1] / room) for room in ("capture", "ops"))
-_COMPARING = (
-    "as_if_real",
-    "guards",
-    "python_of_sizes",
-    "rounded_numbers",
-    "symbolic_node",
-    "symbolic_numbers",
-    "symbolic_run",
-)
-"""The files of this room through which a comparison of sizes goes."""
 
 
 class Guards:
@@ -105,7 +90,7 @@ class Guards:
             return proven
         truth = settled.holds(self.hints)
         found = settled if truth else settled.negated()
-        if not self._inside and not demanded and _model_asks():
+        if not self._inside and not demanded and model_asks():
             line = asking_line()
             self.asked[line] += 1
             if not found.equates and found.negated().equates:
@@ -126,7 +111,7 @@ class Guards:
         if truth is not None and not self._inside and claim.size.constant is None:
             for name in claim.size.symbols - self.present.keys():
                 with suppress(ZeroDivisionError):
-                    if claim.holds({**self.hints, name: 0}) != truth and _model_asks():
+                    if claim.holds({**self.hints, name: 0}) != truth and model_asks():
                         self.present[name] = asking_line()
         return truth
 
@@ -268,33 +253,3 @@ def _is_simpler(left: Sum, size: Sum) -> bool:
 
 def _quotients(size: Sum) -> int:
     return sum(atom.kind == "//" for atom in size.atoms)
-
-
-def _model_asks() -> bool:
-    """Whether code of the model compares sizes, and not a rule of an operator."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        if "torch" not in path.parts and path.stem not in _COMPARING:
-            return not str(path).startswith(_OWN)
-        frame = frame.f_back
-    return False
-
-
-def asking_line() -> str:
-    """Return the line of the user's code that runs, as a line of a traceback; else one in torch's modules."""
-    frame: FrameType | None = sys._getframe(1)
-    module: FrameType | None = None
-    while frame is not None:
-        file, name = frame.f_code.co_filename, frame.f_code.co_name
-        if file == recorder.__file__ and name == recorder.Recorder.run.__name__:
-            break
-        if not file.startswith(_OWN) and "/torch/" not in file.replace("\\", "/"):
-            return _told(frame)
-        module = module or (frame if "/torch/nn/modules/" in file.replace("\\", "/") else None)
-        frame = frame.f_back
-    return _told(module) if module is not None else ""
-
-
-def _told(frame: FrameType) -> str:
-    return f'File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}'

@@ -237,11 +237,33 @@ def _until_small(m: Any, x: torch.Tensor) -> torch.Tensor:
     return m.d(x)
 
 
+def _or_else(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """What is done where the first condition holds nowhere depends on the second."""
+    x, out = m.a(x), torch.zeros_like(x)
+    large, small = x > 1e3, x < -1e3
+    if large.any():
+        out[large] = x[large]
+    elif small.any():
+        out[small] = 2 * x[small]
+    return m.d(x + out)
+
+
+def _both(m: Any, x: torch.Tensor) -> torch.Tensor:
+    """The first condition decides alone in all runs that are tried."""
+    x, out = m.a(x), torch.zeros_like(x)
+    large, small = x > 0, x < -1e6
+    if large.any() and small.any():
+        out[large] = x[large]
+    return m.d(x + out)
+
+
 BRANCHING: dict[str, tuple[Callable[[Any, torch.Tensor], torch.Tensor], str]] = {
     "any": (partial(_masked, sure=torch.any), "export"),
     "the item of any": (partial(_masked, sure=lambda mask: mask.any().item()), "export"),
     "not all": (_capped, "export"),
     "a loop": (_until_small, "record"),
+    "another condition where there is none": (_or_else, "record"),
+    "two conditions": (_both, "record"),
     "something else where there is none": (lambda m, x: m.d(m.a(x) if (x > 0.9).any() else m.b(x)), "record"),
     "an error": (lambda m, x: [][0] if x.isnan().any() else m.d(m.a(x)), "record"),
     "never otherwise": (lambda m, x: m.d(m.a(x) if torch.any(x.abs() >= 0) else m.b(x)), "record"),
