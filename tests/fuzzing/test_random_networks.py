@@ -13,8 +13,8 @@ from tests.fuzzing.checking import check
 from tests.fuzzing.network import STARTS, Spec, draw_spec
 from tests.fuzzing.shrinking import reproduction, shrink
 
-EACH = 18
-"""Networks of each kind; more than two hundred in all."""
+EACH = 25
+"""Networks of each kind; three hundred in all."""
 PROFILE = settings(
     max_examples=EACH, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck),
     phases=[Phase.generate],  # networks are made smaller block by block instead
