@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)  # the networks here are so small that threads only wait for each other
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what torch, transformers and the tests hold stays, and need not be looked at again and again
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
