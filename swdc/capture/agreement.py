@@ -141,10 +141,11 @@ class Agreement:
             return self._alone(Case(), given, module)
 
         facts = program.facts
-        rows = self.shared is not None and facts.batch is not None and broken(facts.conditions, facts.sizes(1)) is None
+        alone = facts.batch is not None and broken(facts.conditions, facts.sizes(1)) is None
+        rows = self.shared if alone and self.shared is not None else 0
         differs = differs_on_branches(program, self.model, captured, self._given(Case()), rows, run)
         if differs:
-            raise CannotCapture(f"the program differs from the model where a search finds nothing: {differs}")
+            raise CannotCapture(f"the program differs from the model where its code goes another way: {differs}")
 
     def _keeps_sizes(self, program: Program) -> bool:
         """Whether the model computes something else than a program after a call at other sizes: its tables grow."""

@@ -37,9 +37,9 @@ def model_asks() -> bool:
 def asking_line() -> str:
     """Return the line of the user's code that runs, as a line of a traceback; else one in torch's modules."""
     frame = _asking()
-    return (
-        "" if frame is None else f'File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}'
-    )
+    if frame is None:
+        return ""
+    return f'File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}'
 
 
 def asking_place() -> str:

@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import product
 from typing import Any
 
 import torch
@@ -66,7 +65,8 @@ class Export(Way):
         if not all(operator.by_condition for operator in searches):
             raise CannotCapture("the model calls other operators if a search in it (such as nonzero) finds nothing")
         failures: list[Exception] = []
-        for (inputs, dims), checked in product(_examples(subject.inputs), (False, True) if searches else (True,)):
+        kinds = (False, True) if searches else (True,)
+        for inputs, dims, checked in ((*given, kind) for given in _examples(subject.inputs) for kind in kinds):
             with Answers(assume=False) as asked:
                 captured = _attempt(failures, subject, inputs, dims, bool(searches), checked)
             if captured is not None and not checked:
@@ -92,9 +92,8 @@ class Export(Way):
 def _with_answers(subject: Subject, finding: bool) -> Iterator[Captured]:
     """Yield graphs of a model that asks whether conditions hold anywhere, or everywhere; none if it asks for more."""
     for inputs, dims in list(_examples(subject.inputs))[:-1]:
-        failures: list[Exception] = [CannotCapture("gradients are off")]
-        with Answers(assume=True) as answers:
-            captured = _attempt(failures, subject, inputs, dims, finding, checked=False)
+        with without_gradients(), Answers(assume=True) as answers:
+            captured = _attempt([], subject, inputs, dims, finding, checked=False)
         if captured is None:
             return
         if answers.places and _is_dynamic(captured, inputs):

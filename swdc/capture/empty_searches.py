@@ -11,9 +11,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from swdc.capture.results import difference
 from swdc.ops.in_place import operator_of
 
-_MOST = 16
-"""How many searches are made to find nothing by themselves at most; code often searches for each of many experts."""
-
 
 class Emptied(TorchDispatchMode):
     """Lets searches whose numbers ``which`` says find nothing, and counts all of them."""
@@ -34,8 +31,9 @@ class Emptied(TorchDispatchMode):
 def differs_where_nothing_is_found(program: nn.Module, model: nn.Module, run: Callable[[nn.Module], Any]) -> str:
     """Return how a program differs from its model where searches find nothing; empty if it does not.
 
-    ``run`` runs a module on the example and returns its result or its error. Each search finds nothing by itself, and
-    then all of them do.
+    ``run`` runs a module on the example and returns its result or its error. Code often searches for each of many
+    experts: in each pair of runs one half of the searches finds nothing, and then the other, halved by each digit of
+    their numbers, so that any two of them are told apart. At last all find nothing.
     """
 
     def emptied(module: nn.Module, which: Callable[[int], bool]) -> tuple[Any, int]:
@@ -53,6 +51,7 @@ def differs_where_nothing_is_found(program: nn.Module, model: nn.Module, run: Ca
 
 
 def _each(number: int) -> Iterator[Callable[[int], bool]]:
-    for alone in range(0, number, -(-number // _MOST) or 1):
-        yield lambda search, alone=alone: search == alone  # type: ignore[misc]
+    for digit in range((number - 1).bit_length()):
+        for value in (0, 1):
+            yield lambda search, digit=digit, value=value: search >> digit & 1 == value  # type: ignore[misc]
     yield lambda search: True

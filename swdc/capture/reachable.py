@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 import sys
 from array import array
 from collections import OrderedDict, deque
@@ -133,7 +134,7 @@ class _Walk:
         self._contents(item)
         self._contents(_attributes_of(item))
         self.pending += [type(item), *_held_by_partial(item)]
-        if isinstance(item, GENERATORS):
+        if isinstance(item, GENERATORS) and not isinstance(item, random.SystemRandom):
             self.found.append(Draws(item))
         elif of_the_model(type(item).__module__) and (names := slots_of(type(item))):
             self.found.append(Slots(item, names))

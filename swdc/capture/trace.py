@@ -162,7 +162,7 @@ def _program(
             if agreement is not None:
                 return agreement.check(program, captured)
             if captured.empties or captured.assumed:
-                raise CannotCapture("nobody has compared it with the model where a search finds nothing")
+                raise CannotCapture("nobody has compared it with the model where its code goes another way")
             missed = broken(program.facts.conditions, program.facts.symbols)
             if missed is not None:
                 raise CannotCapture(f"the example does not meet {missed}")

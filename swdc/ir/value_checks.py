@@ -11,8 +11,8 @@ from torch import fx
 
 from swdc.errors import UnmetError
 
-_PURE = ("_operator", "math", "torch")
-"""Modules whose functions compute with numbers and sizes."""
+_PURE = ("_operator", "math")
+"""Modules whose functions compute with numbers and sizes; torch's own for sizes begin with ``sym_``."""
 _WRITING = frozenset(
     "iadd iand iconcat ifloordiv ilshift imod imul imatmul ior ipow irshift isub itruediv ixor setitem delitem".split()
 )
@@ -61,9 +61,13 @@ def _concerns_no_other(node: fx.Node) -> bool:
     target: Any = node.target
     if isinstance(target, torch._ops.OpOverload):
         return not target._schema.is_mutable and torch.Tag.nondeterministic_seeded not in target.tags
-    return getattr(target, "__module__", "") in _PURE and target.__name__ not in _WRITING
+    name = getattr(target, "__name__", "")
+    return name.startswith("sym_") or (getattr(target, "__module__", "") in _PURE and name not in _WRITING)
 
 
 def _is_of_read(node: fx.Node) -> bool:
     text = node.args[1] if len(node.args) == 2 else None
-    return isinstance(text, str) and text.startswith(READS)
+    if not isinstance(text, str) or not text.startswith(READS):
+        return False
+    schema: Any = getattr(node.target, "_schema", None)  # a check returns nothing, so that it can do nothing else
+    return schema is not None and not schema.returns and _concerns_no_other(node)

@@ -18,9 +18,8 @@ def other_weights(masked: Program, slim: Program) -> list[str]:
 
     Biases that take over constants differ, and so may tensors of other shapes or names; runs compare what they do.
     """
-    kept, own, biases = kept_by_plan(masked), masked.tensors, _carrying(masked)
-    shared = {name: tensor for name, tensor in slim.tensors.items() if name in own and name not in biases}
-    return [name for name, tensor in shared.items() if not _equal(cut_tensor(own[name], name, kept), tensor)]
+    biases = _carrying(masked)
+    return [name for name, same in _as_planned(masked, slim).items() if not same and name not in biases]
 
 
 def without_name(masked: Program, slim: Program) -> tuple[str, ...]:
@@ -53,13 +52,7 @@ def computed_weights(masked: Program, made: Program) -> set[str]:
 
     These are biases that take over constants, and weights that batch norms were folded into.
     """
-    kept, own = kept_by_plan(masked), masked.tensors
-    same = {
-        name
-        for name, tensor in made.tensors.items()
-        if name in own and _equal(cut_tensor(own[name], name, kept), tensor)
-    }
-    return made.tensors.keys() - same
+    return made.tensors.keys() - {name for name, same in _as_planned(masked, made).items() if same}
 
 
 def _carrying(masked: Program) -> set[str]:
@@ -67,7 +60,16 @@ def _carrying(masked: Program) -> set[str]:
     return {str(call["bias"]) for node, (_, call) in calls(masked).items() if node.name in constants}
 
 
-def _equal(wanted: torch.Tensor, tensor: torch.Tensor) -> bool:
-    if wanted.shape != tensor.shape:
-        return True
-    return bool(((wanted == tensor) | (wanted.isnan() & tensor.isnan())).all())
+def _as_planned(masked: Program, made: Program) -> dict[str, bool]:
+    """Return whether tensors are what the plan keeps of the masked program's of their names, if the shape is."""
+    kept, own, found = kept_by_plan(masked), masked.tensors, dict[str, bool]()
+    for name, tensor in made.tensors.items():
+        wanted = cut_tensor(own[name], name, kept) if name in own else None
+        if wanted is not None and wanted.shape == tensor.shape:
+            found[name] = same_values(wanted, tensor)
+    return found
+
+
+def same_values(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors of one shape hold the same numbers; NaN is the same as NaN."""
+    return bool(((one == other) | (one.isnan() & other.isnan())).all())

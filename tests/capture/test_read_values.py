@@ -61,6 +61,7 @@ READS: dict[str, Read] = {
     "complex numbers": lambda x: torch.complex(x[0], x[1]).tolist()[0].imag > 9,
     "how many differ": lambda x: len(x.round().unique()) > 99,
     "how often rows are repeated": lambda x: len(x.flatten().repeat_interleave((x > 0).flatten().long())) > 9,
+    "where rows are split": lambda x: len(x.tensor_split(((x[:2] > 0).sum() + 1)[None])[0]) > 9,
     "the longest of packed sequences": lambda x: (
         pack_padded_sequence(x[None], ((x[:2] > 0).sum() + 1)[None].clamp(max=5), batch_first=True).batch_sizes.shape[0]
         > 9

@@ -122,7 +122,8 @@ def test_whole_numbers_are_not_rounded() -> None:
     assert _is_other(numbers, numbers, got)
     assert not _is_other(got, numbers, got)  # rounding has chosen between both in the model itself
     assert _is_other(numbers, numbers, numbers.float())
-    assert not _is_other(torch.ones(2), torch.ones(2), torch.ones(2, dtype=torch.float64))
+    assert _is_other(torch.ones(2), torch.ones(2), torch.ones(2, dtype=torch.float64))
+    assert not _is_other(torch.ones(2), torch.ones(2).bfloat16(), torch.ones(2))
 
 
 def test_a_deployed_file_is_exact(made: Path, tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from swdc.errors import CommandError, PassError, VerificationError
 from swdc.ir.program import Program
 from swdc.ir.same_calls import different_calls
 from swdc.rewriting.deploy import deploy
-from swdc.rewriting.same_weights import computed_weights
+from swdc.rewriting.same_weights import computed_weights, same_values
 
 _ROUNDING = 4
 """Units by which a weight that swdc has computed may differ, because another machine may round it otherwise."""
 _COARSE = 1e-6
-"""The unit of a type in which four of them would be no rounding any more; there it is one."""
+"""In types with a larger unit than this, four units would be far more than rounding; there one is allowed."""
 
 
 def check_saved(folder: Path, source: Source) -> Finding:
@@ -62,7 +62,7 @@ def _equal(saved: torch.Tensor, mine: torch.Tensor, computed: bool) -> bool:
     if saved.dtype != mine.dtype or saved.shape != mine.shape:
         return False
     if not computed or not saved.is_floating_point():
-        return bool(((saved == mine) | (saved.isnan() & mine.isnan())).all())
+        return same_values(saved, mine)
     unit = torch.finfo(saved.dtype).eps
     units = 1 if unit > _COARSE else _ROUNDING
     return torch.allclose(saved.double(), mine.double(), rtol=units * unit, atol=0, equal_nan=True)
